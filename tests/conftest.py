@@ -1,0 +1,42 @@
+"""Options and fixtures shared by the whole suite."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden", default=str(REPO / "tests" / "golden"), help="folder of golden files for tests/parity")
+    parser.addoption("--device", default="cpu", help="device of the tests that take the `device` fixture")
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The device named by --device."""
+    return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The root of the checkout."""
+    return REPO
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread_per_process() -> None:
+    """Two busy two-threaded processes can run ten times slower than one: tests stay with what the caller allows."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))

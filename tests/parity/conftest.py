@@ -1,0 +1,21 @@
+"""Every file of the golden folder is a test: ``@pytest.mark.golden("kitti_eval/*.json")`` runs once per match."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def golden_dir(request: pytest.FixtureRequest) -> Path:
+    """The folder named by --golden."""
+    return Path(request.config.getoption("--golden")).resolve()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marker = metafunc.definition.get_closest_marker("golden")
+    if marker is None:
+        return
+    root = Path(metafunc.config.getoption("--golden")).resolve()
+    files = sorted(root.glob(marker.args[0]))
+    metafunc.parametrize("golden_file", files, ids=[file.relative_to(root).as_posix() for file in files])

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The test suite, in the project's own environment: ruff, then pytest. Arguments go to pytest (for example --slow).
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
+cd "$ROOT"
+
+# One thread a process: two busy two-threaded processes can run ten times slower than one.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+
+"$PYTHON" -m ruff check .
+exec "$PYTHON" -m pytest "$@"
