@@ -1,0 +1,109 @@
+"""What a detector costs: parameters, multiply-adds and the time of one frame.
+
+Convention of the GFLOPs: one multiply-add counts as one, in convolutions, transposed convolutions and linear layers;
+normalisation, activations, biases, scatter and NMS count nothing; a whole forward pass of one frame, so the linear
+layer of a pillar encoder counts for every pillar of that frame. It is the convention of the published tables
+(PointDistiller, CVPR 2023, table 3): KITTI's PointPillars comes to 34.3 and its 4x student to 9.0.
+"""
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of parameters of ``model``; a parameter shared by two modules counts once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_multiply_adds(layer: nn.Module, inputs: Tensor, output: Tensor) -> int:
+    """Multiply-adds of one call of one layer, from the shapes of what went in and came out; 0 for other layers."""
+    if isinstance(layer, nn.Linear):
+        return output.numel() * layer.in_features
+    if isinstance(layer, TRANSPOSED):
+        return inputs.numel() * (layer.out_channels // layer.groups) * prod(layer.kernel_size)
+    if isinstance(layer, CONVOLUTIONS):
+        return output.numel() * (layer.in_channels // layer.groups) * prod(layer.kernel_size)
+    return 0
+
+
+def count_gflops(model: nn.Module, batch_dict: Mapping[str, Any]) -> float:
+    """1e9 multiply-adds of one eval-mode forward pass, per frame of ``batch_dict`` (``batch_size`` frames, default 1).
+
+    ``batch_dict`` is already on the model's device and is not changed; the model's mode is restored.
+    """
+    total = 0
+
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        total += count_multiply_adds(layer, inputs[0], output)
+
+    counted = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
+    handles = [layer.register_forward_hook(add) for layer in model.modules() if isinstance(layer, counted)]
+    try:
+        with evaluating(model):
+            model(dict(batch_dict))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return total / int(batch_dict.get("batch_size", 1)) / 1e9
+
+
+def measure_latency(model: nn.Module, batch_dict: Mapping[str, Any], repeats: int = 20) -> float:
+    """Median milliseconds of one eval-mode forward pass, decoding and NMS included; give it a batch of one frame."""
+    return measure_latencies([model], [batch_dict], repeats)[0]
+
+
+def measure_latencies(
+    models: Sequence[nn.Module], batches: Sequence[Mapping[str, Any]], repeats: int = 20
+) -> list[float]:
+    """Median milliseconds of each model on its own batch, taking turns so that a busy moment hits all of them alike."""
+    times: list[list[float]] = [[] for _ in models]
+    warm_up = 2
+    for turn in range(warm_up + max(1, repeats)):
+        for model, batch_dict, measured in zip(models, batches, times):
+            elapsed = time_forward(model, batch_dict)
+            if turn >= warm_up:
+                measured.append(elapsed)
+    return [1e3 * statistics.median(measured) for measured in times]
+
+
+def time_forward(model: nn.Module, batch_dict: Mapping[str, Any]) -> float:
+    """Seconds of one eval-mode forward pass; waits for a GPU to finish."""
+    with evaluating(model):
+        synchronize(batch_dict)
+        start = time.perf_counter()
+        model(dict(batch_dict))
+        synchronize(batch_dict)
+        return time.perf_counter() - start
+
+
+def synchronize(batch_dict: Mapping[str, Any]) -> None:
+    """Wait until the GPU that holds the batch has nothing left to do; nothing to wait for on a CPU."""
+    for value in batch_dict.values():
+        if isinstance(value, Tensor) and value.is_cuda:
+            torch.cuda.synchronize(value.device)
+            return
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients for the length of a ``with`` block; every module's own mode is put back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
