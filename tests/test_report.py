@@ -1,0 +1,120 @@
+"""The comparison table: means, verdicts of either sign, three formats, and the README's generated section."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import pytest
+
+from pcdet_distill.errors import DataError
+from pcdet_distill.report import (
+    BEGIN,
+    END,
+    Comparison,
+    ModelResult,
+    human_count,
+    insert_results,
+    read_report,
+    to_markdown,
+    to_text,
+    write_report,
+)
+
+
+def result(name: str, offset: float) -> ModelResult:
+    ap = {
+        "bev": {"Car": 80.0 + offset, "Pedestrian": 40.0 + offset, "Cyclist": 60.0 + offset},
+        "3d": {"Car": 60.0 + offset, "Pedestrian": 30.0 + offset, "Cyclist": 45.0 + offset},
+    }
+    return ModelResult(name, f"cfgs/synthetic/{name}.yaml", 10, 165_000, 0.81, 12.3, ap)
+
+
+def comparison(distilled: float, **changes) -> Comparison:
+    rows = (result("teacher", 10.0), result("student", 0.0), result("distilled", distilled))
+    return dataclasses.replace(Comparison(*rows, 400, 100, "cpu, 1 thread", "bash quickstart.sh"), **changes)
+
+
+def test_map_is_the_mean_of_the_classes():
+    assert result("student", 0.0).map("3d") == pytest.approx(45.0)
+    assert result("student", 0.0).map("bev") == pytest.approx(60.0)
+
+
+@pytest.mark.parametrize(
+    ("distilled", "words"),
+    [(4.0, "helped: 3D mAP 45.0 -> 49.0 (+4.0, 40 % of the way to the teacher), BEV mAP +4.0"),
+     (-2.5, "hurt: 3D mAP 45.0 -> 42.5 (-2.5), BEV mAP -2.5"),
+     (0.0, "changed nothing: 3D mAP 45.0 -> 45.0 (+0.0)")],
+)
+def test_the_verdict_reports_win_or_not(distilled, words):
+    assert words in comparison(distilled).verdict()
+    assert "one seed" in comparison(distilled).verdict()
+
+
+def test_a_student_above_its_teacher_claims_no_share_of_the_way():
+    rows = (result("teacher", -5.0), result("student", 0.0), result("distilled", 3.0))
+    verdict = Comparison(*rows, 400, 100, "cpu", "x").verdict()
+    assert "helped" in verdict and "%" not in verdict
+
+
+def test_a_smoke_run_has_no_verdict_but_a_warning():
+    smoke = comparison(4.0, smoke=True)
+    assert "means nothing" in smoke.verdict()
+    assert "helped" not in to_text(smoke) + to_markdown(smoke)
+
+
+def test_text_columns_line_up_and_hold_every_figure():
+    header, _, *rows = to_text(comparison(4.0)).split("\n\n")[0].splitlines()
+    assert len({len(line) for line in [header, *rows]}) == 1
+    assert re.split(r"\s{2,}", rows[2]) == [
+        "distilled", "165 k", "0.81", "12 ms", "84.0", "44.0", "64.0", "64.0", "64.0", "34.0", "49.0", "49.0"]
+    assert "3d mAP" in header and "bev Car" in header
+
+
+def test_markdown_rows_have_the_headers_cells_and_links():
+    lines = to_markdown(comparison(4.0)).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert {line.count("|") for line in table} == {13}
+    assert "[student](cfgs/synthetic/student.yaml)" in table[3]
+    assert "Reproduce: `bash quickstart.sh`" in lines
+
+
+def test_counts_for_readers():
+    assert human_count(4_834_888) == "4.83 M"
+    assert human_count(644_592) == "645 k"
+
+
+def test_written_and_read_again(tmp_path):
+    wanted = comparison(4.0, notes=["a note"])
+    paths = write_report(wanted, tmp_path / "out")
+    assert [path.name for path in paths] == ["report.txt", "report.md", "report.json"]
+    assert read_report(paths[2]) == wanted
+    plain = json.loads(paths[2].read_text())
+    assert plain["gain"]["3d"] == pytest.approx(4.0)
+    assert plain["student"]["map"]["bev"] == pytest.approx(60.0)
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "not json", '{"teacher": {}}'])
+def test_a_foreign_file_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "report.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match="report.json"):
+        read_report(path)
+
+
+def test_results_replace_what_stands_between_the_markers(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# title\n\n{BEGIN}\nold\n{END}\n\nrest\n")
+    insert_results(readme, "new\n")
+    assert readme.read_text() == f"# title\n\n{BEGIN}\nnew\n{END}\n\nrest\n"
+    insert_results(readme, "newer\n")
+    assert readme.read_text() == f"# title\n\n{BEGIN}\nnewer\n{END}\n\nrest\n"
+
+
+@pytest.mark.parametrize("text", ["none", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])
+def test_missing_or_doubled_markers_are_refused_and_change_nothing(tmp_path, text):
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    with pytest.raises(DataError, match=r"README\.md"):
+        insert_results(readme, "new")
+    assert readme.read_text() == text

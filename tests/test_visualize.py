@@ -1,0 +1,78 @@
+"""Pictures from above: where a box comes to lie, in which colour, and what is said when matplotlib is missing."""
+from __future__ import annotations
+
+import builtins
+
+import numpy as np
+import pytest
+
+from pcdet_distill.errors import UserError
+from pcdet_distill.visualize import BevPanel, box_outline, colours_of, draw_bev, to_picture
+
+RANGE = [0, -16, -3, 32, 16, 1]
+CLASSES = ["Car", "Pedestrian", "Cyclist"]
+CAR = np.array([[10.0, 5.0, -1.0, 4.0, 2.0, 1.5, 0.0]])
+
+
+def count_pixels(path, rgb, tolerance=12) -> int:
+    image = pytest.importorskip("matplotlib.image").imread(path)[..., :3] * 255
+    return int((np.abs(image - np.array(rgb)).max(axis=-1) <= tolerance).sum())
+
+
+def test_forward_is_up_and_left_is_left():
+    assert to_picture(np.array([[7.0, 3.0, 0.0]])).tolist() == [[-3.0, 7.0]]
+
+
+def test_outline_of_a_car_that_drives_forward():
+    # Front corners first: 10 + 4/2 forward, 5 +- 2/2 to the left.
+    np.testing.assert_allclose(box_outline(CAR[0]), [[-6, 12], [-4, 12], [-4, 8], [-6, 8]])
+
+
+def test_outline_of_a_car_that_drives_to_the_left():
+    turned = CAR[0].copy()
+    turned[6] = np.pi / 2
+    front = box_outline(turned)[:2]
+    np.testing.assert_allclose(front[:, 0], [-7, -7])
+    np.testing.assert_allclose(sorted(front[:, 1]), [9, 11])
+
+
+def test_every_class_has_its_own_colour():
+    names = [*CLASSES, "Van", "Tram", "Truck", "Misc"]
+    assert len(set(colours_of(names).values())) == len(names)
+    assert colours_of(["Cyclist", "Car"])["Car"] == colours_of(CLASSES)["Car"]
+
+
+def test_boxes_appear_in_their_colour(tmp_path):
+    pytest.importorskip("matplotlib")
+    points = np.random.RandomState(0).uniform([0, -16, -2, 0], [32, 16, 1, 1], (500, 4))
+    nothing = BevPanel("nothing", np.zeros((0, 7)), [], np.zeros(0))
+    car = BevPanel("teacher", CAR, ["Car"], np.array([0.9]), reference=CAR)
+    common = {"point_cloud_range": RANGE, "class_names": CLASSES}
+    cyan = (0x4C, 0xC9, 0xF0)
+    legend_only = count_pixels(draw_bev(points, [nothing], tmp_path / "a.png", **common), cyan)
+    one = count_pixels(draw_bev(points, [car], tmp_path / "deep" / "b.png", **common), cyan)
+    assert legend_only > 0, "the legend names the class"
+    assert one > legend_only + 100
+
+
+def test_panels_in_two_rows_and_without_points(tmp_path):
+    image = pytest.importorskip("matplotlib.image")
+    panels = [BevPanel(str(number), CAR, ["Car"]) for number in range(3)]
+    common = {"point_cloud_range": RANGE, "class_names": CLASSES}
+    wide = image.imread(draw_bev(np.zeros((0, 4)), panels, tmp_path / "wide.png", **common)).shape
+    tall = image.imread(draw_bev(np.zeros((0, 4)), panels, tmp_path / "tall.png", columns=2, **common)).shape
+    assert wide[1] > 2 * wide[0]
+    assert tall[1] < 1.2 * tall[0]
+
+
+def test_missing_matplotlib_is_one_sentence(tmp_path, monkeypatch):
+    original = builtins.__import__
+
+    def without_matplotlib(name, *args, **kwargs):
+        if name.split(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+    with pytest.raises(UserError, match=r"pip install 'pcdet_distill\[viz\]'"):
+        draw_bev(np.zeros((0, 4)), [], tmp_path / "a.png", point_cloud_range=RANGE, class_names=CLASSES)
