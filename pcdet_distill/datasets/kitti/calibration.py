@@ -1,0 +1,119 @@
+"""KITTI's calibration of one frame, and the ways between LiDAR, rectified camera and image coordinates.
+
+Frames: LiDAR x forward, y left, z up; rectified camera ("rect") x right, y down, z forward; image u right, v down.
+A calib file is read by the names of its lines.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError
+
+SHAPES = {"P2": (3, 4), "R0_rect": (3, 3), "Tr_velo_to_cam": (3, 4)}
+
+
+class Calibration:
+    """Projection of camera 2, rectifying rotation, and LiDAR to camera.
+
+    Args:
+        P2: (3, 4) projection matrix of camera 2.
+        R0: (3, 3) rectifying rotation.
+        V2C: (3, 4) rigid motion from LiDAR to the unrectified camera.
+    """
+
+    def __init__(self, P2: np.ndarray, R0: np.ndarray, V2C: np.ndarray) -> None:
+        self.P2 = np.asarray(P2, dtype=np.float32)
+        self.R0 = np.asarray(R0, dtype=np.float32)
+        self.V2C = np.asarray(V2C, dtype=np.float32)
+        self.fu, self.fv = self.P2[0, 0], self.P2[1, 1]
+        self.cu, self.cv = self.P2[0, 2], self.P2[1, 2]
+        self.tx, self.ty = self.P2[0, 3] / -self.fu, self.P2[1, 3] / -self.fv
+        self._lidar_to_rect = self.V2C.T @ self.R0.T
+        square = np.eye(4)
+        square[:, :3] = self._lidar_to_rect.astype(np.float64)
+        self._rect_to_lidar = np.linalg.inv(square)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Calibration:
+        """Read a KITTI calib file."""
+        rows = _read_rows(path)
+        return cls(*(_matrix(rows, name, shape, path) for name, shape in SHAPES.items()))
+
+    @classmethod
+    def from_info(cls, calib: Mapping[str, Any]) -> Calibration:
+        """From the ``calib`` entry of an info: P2, R0_rect, Tr_velo_to_cam, each (4, 4)."""
+        return cls(*(np.asarray(calib[name])[:shape[0], :shape[1]] for name, shape in SHAPES.items()))
+
+    def to_info(self) -> dict[str, np.ndarray]:
+        """The ``calib`` entry of an info: (4, 4) matrices completed by the identity."""
+        info = {}
+        for name, matrix in zip(SHAPES, (self.P2, self.R0, self.V2C)):
+            info[name] = np.eye(4, dtype=np.float32)
+            info[name][:matrix.shape[0], :matrix.shape[1]] = matrix
+        return info
+
+    def lidar_to_rect(self, points: np.ndarray) -> np.ndarray:
+        """(N, 3) LiDAR to (N, 3) rect."""
+        return _homogeneous(points) @ self._lidar_to_rect
+
+    def rect_to_lidar(self, points: np.ndarray) -> np.ndarray:
+        """(N, 3) rect to (N, 3) LiDAR."""
+        homogeneous = _homogeneous(points).astype(np.float64)
+        return (homogeneous @ self._rect_to_lidar)[:, :3].astype(np.float32)
+
+    def rect_to_img(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, 3) rect to pixels (N, 2) and depth (N,) in metres."""
+        projected = _homogeneous(points) @ self.P2.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pixels = projected[:, :2] / points[:, 2:3]
+        return pixels, projected[:, 2] - self.P2[2, 3]
+
+    def lidar_to_img(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, 3) LiDAR to pixels (N, 2) and depth (N,) in metres."""
+        return self.rect_to_img(self.lidar_to_rect(points))
+
+    def img_to_rect(self, u: np.ndarray, v: np.ndarray, depth_m: np.ndarray) -> np.ndarray:
+        """Pixels (N,), (N,) and depth (N,) to (N, 3) rect."""
+        x = (u - self.cu) * depth_m / self.fu + self.tx
+        y = (v - self.cv) * depth_m / self.fv + self.ty
+        return np.stack([x, y, depth_m], axis=1)
+
+    def in_image(self, points_rect: np.ndarray, image_shape: np.ndarray) -> np.ndarray:
+        """(N,) bool: the rect points that camera 2 sees in an image of (height, width) pixels."""
+        pixels, depth_m = self.rect_to_img(points_rect)
+        u, v = pixels[:, 0], pixels[:, 1]
+        return (u >= 0) & (u < image_shape[1]) & (v >= 0) & (v < image_shape[0]) & (depth_m >= 0)
+
+
+def _homogeneous(points: np.ndarray) -> np.ndarray:
+    """(N, 3) to (N, 4) with a column of ones."""
+    return np.concatenate([points, np.ones((len(points), 1), dtype=np.float32)], axis=1)
+
+
+def _read_rows(path: Path) -> dict[str, list[str]]:
+    """``name: number number ...`` lines as a dict."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        raise DataError(f"{path}: this calibration file does not exist; every frame needs one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a calibration file: {error}") from None
+    return {name.strip(): values.split() for name, _, values in (line.partition(":") for line in lines) if values}
+
+
+def _matrix(rows: dict[str, list[str]], name: str, shape: tuple[int, int], path: Path) -> np.ndarray:
+    """The matrix on line ``name``, checked for its number of values."""
+    if name not in rows:
+        raise DataError(f"{path}: the line '{name}:' is missing; a KITTI calibration has {', '.join(SHAPES)}")
+    expected = shape[0] * shape[1]
+    try:
+        values = np.array(rows[name], dtype=np.float32)
+    except ValueError:
+        raise DataError(f"{path}: the line '{name}:' holds something that is not a number") from None
+    if len(values) != expected or not np.isfinite(values).all():
+        raise DataError(f"{path}: the line '{name}:' has {len(values)} values, expected {expected} finite numbers")
+    return values.reshape(shape)

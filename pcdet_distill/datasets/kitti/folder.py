@@ -1,0 +1,106 @@
+"""The files of one half (``training`` or ``testing``) of a KITTI folder, read with every mistake named."""
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import DataError
+from .calibration import Calibration
+from .object3d import Object3d, read_labels
+
+POINT_BYTES = 16  # x, y, z, intensity as float32
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+LAYOUT = "ImageSets/, training/{velodyne,calib,label_2,image_2}, testing/{velodyne,calib,image_2}"
+
+
+class KittiFolder:
+    """Reads frames of ``root/training``, or of ``root/testing`` for the split ``test``."""
+
+    def __init__(self, root: Path, split: str) -> None:
+        self.root = Path(root)
+        self.split = split
+        self.half = self.root / ("testing" if split == "test" else "training")
+
+    def frame_ids(self) -> list[str]:
+        """The frames that ``ImageSets/<split>.txt`` lists."""
+        path = split_file(self.root, self.split)
+        if not path.is_file():
+            raise DataError(
+                f"{path}: this split file does not exist; KITTI has no official one: the usual train/val split is "
+                "distributed with OpenPCDet, mmdetection3d and every other toolbox (ImageSets/*.txt), or "
+                "'python tools/create_data.py kitti CFG --make_split 0.5' draws one")
+        return path.read_text().split()
+
+    def points(self, frame_id: str) -> np.ndarray:
+        """(N, 4) float32 x, y, z, intensity of the whole turn."""
+        return read_points(self.half / "velodyne" / f"{frame_id}.bin")
+
+    def calibration(self, frame_id: str) -> Calibration:
+        """Calibration of the frame."""
+        return Calibration.from_file(self.half / "calib" / f"{frame_id}.txt")
+
+    def labels(self, frame_id: str) -> list[Object3d]:
+        """Labelled objects of the frame, DontCare last."""
+        return read_labels(self.half / "label_2" / f"{frame_id}.txt")
+
+    def image_shape(self, frame_id: str) -> np.ndarray:
+        """(2,) int32 height and width of the camera-2 image, from its header alone."""
+        return read_png_shape(self.half / "image_2" / f"{frame_id}.png")
+
+    def road_plane(self, frame_id: str) -> np.ndarray:
+        """(4,) a, b, c, d of the ground ``a x + b y + c z + d = 0`` in rect coordinates, the normal pointing up."""
+        return read_road_plane(self.half / "planes" / f"{frame_id}.txt")
+
+
+def split_file(root: Path, split: str) -> Path:
+    """Where the list of a split's frames is."""
+    return Path(root) / "ImageSets" / f"{split}.txt"
+
+
+def read_points(path: Path, num_features: int = 4) -> np.ndarray:
+    """(N, num_features) float32 points of a .bin file; an empty file is a frame without points."""
+    try:
+        values = np.fromfile(path, dtype=np.uint8)
+    except FileNotFoundError:
+        raise DataError(f"{path}: this point file does not exist") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    if values.size % (4 * num_features):
+        raise DataError(f"{path}: {values.size} bytes are not a whole number of points of {num_features} float32 "
+                        f"({4 * num_features} bytes each); the file is truncated or of another format")
+    points = values.view(np.float32).reshape(-1, num_features)
+    bad = len(points) - int(np.isfinite(points).all(axis=1).sum())
+    if bad:
+        raise DataError(f"{path}: {bad} of {len(points)} points hold NaN or infinity; expected finite numbers")
+    return points
+
+
+def read_png_shape(path: Path) -> np.ndarray:
+    """(2,) int32 height and width of a PNG file."""
+    try:
+        with open(path, "rb") as file:
+            header = file.read(24)
+    except FileNotFoundError:
+        raise DataError(f"{path}: this image does not exist; its size tells which points the camera sees") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    if len(header) < 24 or header[:8] != PNG_SIGNATURE or header[12:16] != b"IHDR":
+        raise DataError(f"{path}: this is not a PNG image, or it is truncated")
+    width, height = struct.unpack(">II", header[16:24])
+    return np.array([height, width], dtype=np.int32)
+
+
+def read_road_plane(path: Path) -> np.ndarray:
+    """(4,) plane of unit normal from a planes file: three comment lines, then a, b, c, d."""
+    try:
+        plane = np.array(path.read_text().splitlines()[3].split(), dtype=np.float64)
+    except FileNotFoundError:
+        raise DataError(f"{path}: this road plane does not exist; USE_ROAD_PLANE needs one for every frame") from None
+    except (OSError, UnicodeDecodeError, IndexError, ValueError):
+        raise DataError(f"{path}: expected a road plane: the numbers a b c d on the fourth line") from None
+    if plane.shape != (4,) or not np.isfinite(plane).all() or np.linalg.norm(plane[:3]) == 0:
+        raise DataError(f"{path}: the fourth line must hold the four numbers a b c d of a plane")
+    plane = plane if plane[1] <= 0 else -plane  # rect y points down: upwards is negative
+    return plane / np.linalg.norm(plane[:3])
