@@ -1,0 +1,70 @@
+"""Exact k nearest neighbours by squared Euclidean distance, in chunks of queries, never across frames; any device.
+
+Rank is by |p|^2 - 2 q.p (|q|^2 is the same for all points of a query): one fused matrix product per chunk and a
+selection. Distances are computed in at least float32 and around the points' mean, so that half precision features and
+features far from zero still give the right neighbours.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+CHUNK_FLOATS = 1 << 20  # distances held at once; small enough for a CPU's cache, large enough to keep a GPU busy
+
+
+def frames_of(batch_index: Tensor) -> Iterator[Tensor]:
+    """Row numbers (n,) of each frame that has rows, for a ``batch_index`` (N,) in any order."""
+    for frame in torch.unique(batch_index).tolist():
+        yield torch.nonzero(batch_index == frame).flatten()
+
+
+@torch.no_grad()
+def knn(queries: Tensor, points: Tensor, k: int, query_batch: Tensor | None = None,
+        point_batch: Tensor | None = None) -> Tensor:
+    """Row numbers (M, k) of the k points nearest to each query; the order inside a row is free.
+
+    Args:
+        queries: (M, C).
+        points: (N, C).
+        k: neighbours per query. Where a frame has only n < k points, each query gets all of them, repeated in turn.
+        query_batch: (M,) frame of each query; None when all belong to one frame.
+        point_batch: (N,) frame of each point.
+    """
+    queries, points = _comparable(queries), _comparable(points)
+    if query_batch is None or point_batch is None:
+        return _knn_one_frame(queries, points, k)
+    neighbours = torch.empty(len(queries), k, dtype=torch.long, device=queries.device)
+    for frame_queries in frames_of(query_batch):
+        frame_points = torch.nonzero(point_batch == query_batch[frame_queries[0]]).flatten()
+        found = _knn_one_frame(queries[frame_queries], points[frame_points], k)
+        neighbours[frame_queries] = frame_points[found]
+    return neighbours
+
+
+def _comparable(features: Tensor) -> Tensor:
+    """Detached and in a type whose products can be ranked."""
+    features = features.detach()
+    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
+
+
+def _knn_one_frame(queries: Tensor, points: Tensor, k: int) -> Tensor:
+    """``knn`` inside one frame, (M, k)."""
+    count = len(points)
+    if len(queries) == 0:
+        return torch.empty(0, k, dtype=torch.long, device=queries.device)
+    if count == 0:
+        raise ValueError("knn: a frame with queries has no points")
+    if count <= k:
+        return torch.arange(k, device=queries.device).remainder(count).expand(len(queries), k)
+    centre = points.mean(dim=0)
+    points = points - centre
+    transposed, squared = points.t(), points.square().sum(dim=1)
+    rows = max(1, CHUNK_FLOATS // count)
+    found = []
+    with torch.autocast(queries.device.type, enabled=False):
+        for chunk in queries.split(rows):
+            rank = torch.addmm(squared, chunk - centre, transposed, alpha=-2)
+            found.append(rank.topk(k, dim=1, largest=False, sorted=False)[1])
+    return torch.cat(found)

@@ -1,0 +1,104 @@
+"""Nodes from voxels and BEV maps, and their meeting by place."""
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pcdet_distill.distill.nodes import NodeGrid, bev_nodes, grid_of, match_nodes, voxel_nodes
+from pcdet_distill.errors import DataError
+
+GRID = NodeGrid((0.5, 0.25, 4.0), (0.0, -1.0, -3.0), (6, 8, 1))
+
+
+def pillars(places, channels=1, grid=GRID):
+    """One node per (b, y, x); its feature spells its place."""
+    coords = torch.tensor([(b, 0, y, x) for b, y, x in places], dtype=torch.float32).reshape(-1, 4)
+    features = (coords[:, :1] * 100 + coords[:, 2:3] * 10 + coords[:, 3:]).repeat(1, channels)
+    counts = torch.arange(1.0, len(places) + 1)
+    return voxel_nodes(features, {"voxel_coords": coords, "voxel_num_points": counts}, grid)
+
+
+def test_voxel_nodes_place_and_saliency():
+    nodes = pillars([(0, 2, 1), (1, 7, 5)])
+    assert nodes.batch_index.tolist() == [0, 1] and nodes.batch_index.dtype == torch.int64
+    assert nodes.cells.tolist() == [[0, 2, 1], [0, 7, 5]]
+    assert nodes.coords.tolist() == [[0.75, -0.375, -1.0], [2.75, 0.875, -1.0]]
+    assert nodes.saliency.tolist() == [1.0, 2.0]
+
+
+def test_voxel_nodes_refuse_other_rows():
+    with pytest.raises(DataError, match="3 rows, but voxel_coords has 2"):
+        voxel_nodes(torch.zeros(3, 1), {"voxel_coords": torch.zeros(2, 4), "voxel_num_points": torch.ones(2)}, GRID)
+
+
+def test_bev_nodes():
+    feature = torch.arange(2 * 3 * 2 * 2, dtype=torch.float32).reshape(2, 3, 2, 2)
+    nodes = bev_nodes(feature, {}, GRID.coarsen(4))
+    assert len(nodes) == 8
+    assert nodes.features[5].tolist() == [13.0, 17.0, 21.0]  # frame 1, y 0, x 1
+    assert (nodes.batch_index[5].item(), nodes.cells[5].tolist()) == (1, [0, 0, 1])
+    assert nodes.coords[5].tolist() == [3.0, -0.5, -1.0]
+    assert nodes.saliency[5].item() == 21.0
+
+
+def test_grid_of_spec():
+    spec = SimpleNamespace(voxel_size=[0.16, 0.16, 4], grid_size=np.array([432, 496, 1]),
+                           point_cloud_range=np.array([0, -39.68, -3, 69.12, 39.68, 1], dtype=np.float32))
+    assert grid_of(spec) == NodeGrid((0.16, 0.16, 4.0), (0.0, -39.68, -3.0), (432, 496, 1))
+    assert grid_of(spec).coarsen(4).size == (108, 124, 1)
+    assert grid_of(SimpleNamespace(voxel_size=None, grid_size=None)) is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**16))
+def test_shuffled_and_missing_rows_meet_by_place(seed):
+    rng = np.random.RandomState(seed)
+    everywhere = [(b, y, x) for b in range(3) for y in range(8) for x in range(6)]
+    chosen = [[everywhere[i] for i in rng.permutation(len(everywhere))[:rng.randint(50, 120)]] for _ in range(2)]
+    student, teacher = match_nodes(pillars(chosen[0]), pillars(chosen[1], channels=2))
+    assert set(map(float, student.features)) == {100 * b + 10 * y + x for b, y, x in set(chosen[0]) & set(chosen[1])}
+    assert torch.equal(student.features[:, 0], teacher.features[:, 0])
+    assert torch.equal(student.batch_index, teacher.batch_index) and torch.equal(student.cells, teacher.cells)
+    order = [place for place in chosen[0] if place in set(chosen[1])]
+    assert [tuple(row) for row in student.cells[:, 1:].tolist()] == [(y, x) for _, y, x in order]
+
+
+def test_equal_rows_are_not_copied():
+    places = [(0, 1, 1), (0, 2, 1), (1, 1, 1)]
+    student, teacher = pillars(places), pillars(places, channels=3)
+    matched = match_nodes(student, teacher)
+    assert matched[0] is student and matched[1] is teacher
+
+
+def test_same_cell_of_another_frame_is_another_place():
+    with pytest.raises(DataError, match="ranges overlap"):
+        match_nodes(pillars([(0, 1, 1)]), pillars([(1, 1, 1)]))
+
+
+def test_nothing_to_match_is_no_error():
+    student, teacher = match_nodes(pillars([]), pillars([(0, 1, 1)]))
+    assert len(student) == len(teacher) == 0
+
+
+def test_different_grids_meet_in_metres():
+    coarse = NodeGrid((1.0, 0.5, 4.0), (0.0, -1.0, -3.0), (3, 4, 1))
+    # fine pillars (y, x) = (0..1, 0..1) lie in coarse pillar (0, 0); (2, 5) in coarse (1, 2), absent for the teacher
+    student = pillars([(0, 0, 0), (0, 1, 1), (0, 2, 5), (1, 1, 0), (2, 0, 0)])
+    teacher = pillars([(1, 0, 0), (0, 3, 0), (0, 0, 0)], grid=coarse)
+    matched_student, matched_teacher = match_nodes(student, teacher)
+    assert matched_student.features[:, 0].tolist() == [0.0, 11.0, 110.0]
+    assert matched_teacher.features[:, 0].tolist() == [0.0, 0.0, 100.0]
+
+
+def test_gradients_pass_through_selection():
+    features = torch.ones(3, 2, requires_grad=True)
+    coords = torch.tensor([[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]])
+    student = voxel_nodes(features, {"voxel_coords": coords, "voxel_num_points": torch.ones(3)}, GRID)
+    matched, _ = match_nodes(student, pillars([(0, 3, 3), (0, 1, 1)]))
+    matched.features.sum().backward()
+    assert features.grad[:, 0].tolist() == [1.0, 0.0, 1.0]
