@@ -68,13 +68,14 @@ def mask_boxes_outside_range(
 ) -> np.ndarray:
     """Mask (N,) bool of the boxes (N, 7+) that belong to the range (x0, y0, z0, x1, y1, z1), borders included.
 
-    A box belongs to it by its centre, or, with ``use_center_to_filter=False``, by at least ``min_num_corners`` corners.
+    A box belongs to it by its centre, or, with ``use_center_to_filter=False``, by at least ``min_num_corners`` of its
+    corners, whose heights are not looked at.
     """
     low, high = np.asarray(limit_range[:3]), np.asarray(limit_range[3:6])
     if use_center_to_filter:
         return ((boxes[:, 0:3] >= low) & (boxes[:, 0:3] <= high)).all(axis=-1)
-    corners = boxes_to_corners_3d(boxes[:, 0:7])
-    return ((corners >= low) & (corners <= high)).all(axis=2).sum(axis=1) >= min_num_corners
+    corners = boxes_to_corners_3d(boxes[:, 0:7])[..., :2]
+    return ((corners >= low[:2]) & (corners <= high[:2])).all(axis=2).sum(axis=1) >= min_num_corners
 
 
 def boxes_overlap_bev(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:

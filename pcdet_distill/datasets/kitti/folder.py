@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
+from ..point_files import read_points
 from .calibration import Calibration
 from .object3d import Object3d, read_labels
 
-POINT_BYTES = 16  # x, y, z, intensity as float32
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LAYOUT = "ImageSets/, training/{velodyne,calib,label_2,image_2}, testing/{velodyne,calib,image_2}"
 
@@ -57,24 +57,6 @@ class KittiFolder:
 def split_file(root: Path, split: str) -> Path:
     """Where the list of a split's frames is."""
     return Path(root) / "ImageSets" / f"{split}.txt"
-
-
-def read_points(path: Path, num_features: int = 4) -> np.ndarray:
-    """(N, num_features) float32 points of a .bin file; an empty file is a frame without points."""
-    try:
-        values = np.fromfile(path, dtype=np.uint8)
-    except FileNotFoundError:
-        raise DataError(f"{path}: this point file does not exist") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    if values.size % (4 * num_features):
-        raise DataError(f"{path}: {values.size} bytes are not a whole number of points of {num_features} float32 "
-                        f"({4 * num_features} bytes each); the file is truncated or of another format")
-    points = values.view(np.float32).reshape(-1, num_features)
-    bad = len(points) - int(np.isfinite(points).all(axis=1).sum())
-    if bad:
-        raise DataError(f"{path}: {bad} of {len(points)} points hold NaN or infinity; expected finite numbers")
-    return points
 
 
 def read_png_shape(path: Path) -> np.ndarray:

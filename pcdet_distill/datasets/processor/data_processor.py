@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...lookup import lookup
+from ...ops.boxes import mask_boxes_outside_range
 from ...ops.voxels import grid_size_of, voxelize
 from ..required import required
 
@@ -54,7 +55,6 @@ class MaskOutsideRange(ProcessingStep):
         if data_dict.get("points") is not None:
             data_dict["points"] = data_dict["points"][mask_points_by_range(data_dict["points"], self.point_cloud_range)]
         if self.masks_boxes and data_dict.get("gt_boxes") is not None:
-            from ...ops.boxes import mask_boxes_outside_range
             mask = mask_boxes_outside_range(
                 data_dict["gt_boxes"], self.point_cloud_range, min_num_corners=self.config.get("min_num_corners", 1),
                 use_center_to_filter=self.config.get("USE_CENTER_TO_FILTER", True))

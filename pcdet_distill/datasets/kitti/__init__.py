@@ -1,0 +1,1 @@
+"""KITTI: its files, its infos, its dataset."""
