@@ -14,6 +14,7 @@ from .accelerated import box_kernels
 
 DEVICE_MARGIN_M = 1e-5
 HOST_MARGIN_M = 1e-2
+ROUNDING_M = 1e-6
 
 
 def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ def count_points_in_corners(points: np.ndarray, corners: np.ndarray) -> np.ndarr
     counts = np.zeros(len(corners), np.int32)
     for index, cuboid in enumerate(np.asarray(corners, np.float64)):
         centre = cuboid.mean(axis=0)
-        radius = np.linalg.norm(cuboid - centre, axis=1).max()
+        radius = np.linalg.norm(cuboid - centre, axis=1).max() + ROUNDING_M
         near = (np.abs(points[:, 0] - centre[0]) <= radius) & (np.abs(points[:, 1] - centre[1]) <= radius)
         edges = cuboid[[1, 3, 4]] - cuboid[0]
         along = (points[near, :3] - cuboid[0]) @ edges.T
