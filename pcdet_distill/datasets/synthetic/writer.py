@@ -1,0 +1,170 @@
+"""Simulated frames as a KITTI folder on disk: training/{velodyne,calib,label_2,image_2} and ImageSets.
+
+Frame k depends on (seed, k) alone, so frames can be made by any number of processes, in any order, and again after an
+interruption. Each file appears whole or not at all. ``synthetic.json`` remembers what the folder was made from.
+"""
+from __future__ import annotations
+
+import functools
+import json
+import multiprocessing
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ...errors import ConfigError, DataError
+from .camera import Camera
+from .labels import kitti_label_lines
+from .library import library
+from .lidar import RayGrid, Sweep, cast
+from .png import png_bytes, sketch
+from .scenes import Scene, draw_scene
+
+GENERATOR = 1               # raise when a change to the simulation changes the frames
+MANIFEST = "synthetic.json"
+FOLDERS = {"velodyne": "bin", "calib": "txt", "image_2": "png", "label_2": "txt"}
+FRAMES_WORTH_A_PROCESS = 150        # starting a worker takes as long as some 150 frames
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a folder was made from."""
+
+    seed: int
+    frames: int
+    val_frames: int
+    generator: int = GENERATOR
+
+
+def create_synthetic_kitti(
+    out: str | os.PathLike, frames: int, seed: int = 0, *, val_frames: int | None = None, workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write ``frames`` simulated frames to the folder ``out``; the last ``val_frames`` of them are the validation split.
+
+    ``val_frames`` defaults to a fifth; ``workers`` (processes) to the number of cores, or fewer for few frames.
+    Frames that are there already are kept. A folder made from other numbers, or holding anything else, is a DataError.
+    """
+    plan = _checked_plan(frames, seed, val_frames, workers)
+    root = Path(out).expanduser()
+    try:
+        _claim(root, plan)
+        missing = [frame for frame in range(plan.frames) if not _complete(root, frame)]
+        _write_frames(root, plan.seed, missing, workers, progress)
+        _write_splits(root, plan)
+    except OSError as error:
+        raise DataError(f"{root}: cannot write the simulated frames there ({error.strerror or error})") from error
+    return root
+
+
+def simulate_frame(seed: int, frame: int, camera: Camera | None = None) -> tuple[Scene, Sweep]:
+    """One frame in memory: the street and what the LiDAR sees of it."""
+    rng = np.random.default_rng([seed, frame])
+    camera = camera or Camera.standard()
+    scene = draw_scene(rng)
+    return scene, cast(RayGrid.for_camera(camera, rng), library().shapes, scene.instances, scene.ground, camera, rng)
+
+
+def _checked_plan(frames: int, seed: int, val_frames: int | None, workers: int | None) -> Plan:
+    if frames < 1:
+        raise ConfigError(f"frames: {frames} simulated frames were asked for, at least 1 is needed")
+    if frames > 1_000_000:
+        raise ConfigError(f"frames: {frames} do not fit KITTI's six-digit file names, at most 1000000 do")
+    if seed < 0:
+        raise ConfigError(f"seed: {seed} is negative, expected 0 or more")
+    if workers is not None and workers < 0:
+        raise ConfigError(f"workers: {workers} is negative, expected 0 or 1 (this process) or a number of processes")
+    val_frames = frames // 5 if val_frames is None else val_frames
+    if not 0 <= val_frames < frames:
+        raise ConfigError(f"val_frames: {val_frames} of {frames} frames leave none to train on, expected 0 to {frames - 1}")
+    return Plan(int(seed), int(frames), int(val_frames))
+
+
+def _claim(root: Path, plan: Plan) -> None:
+    """Make the folder ours, or refuse: it must be new, empty, or made from the same plan."""
+    manifest = root / MANIFEST
+    if root.exists() and not root.is_dir():
+        raise DataError(f"{root}: is a file, expected a folder to write simulated frames to")
+    if manifest.exists():
+        known = _read_manifest(manifest)
+        if known != asdict(plan):
+            differences = ", ".join(f"{key} {known.get(key)} instead of {value}" for key, value in asdict(plan).items()
+                                    if known.get(key) != value)
+            raise DataError(f"{root}: holds simulated frames made with {differences}; choose another folder or remove it")
+    elif root.exists() and any(entry.name != MANIFEST + ".part" for entry in root.iterdir()):
+        raise DataError(f"{root}: is not empty and was not made by this command; choose a new or an empty folder")
+    root.mkdir(parents=True, exist_ok=True)
+    _write_whole(manifest, (json.dumps(asdict(plan), indent=2) + "\n").encode())
+    for folder in ("ImageSets", *(f"training/{name}" for name in FOLDERS)):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+
+
+def _read_manifest(path: Path) -> dict:
+    try:
+        known = json.loads(path.read_text())
+    except ValueError:
+        known = None
+    if not isinstance(known, dict):
+        raise DataError(f"{path}: is not readable as the record of a simulated dataset; remove the folder and start again")
+    return known
+
+
+def _paths(root: Path, frame: int) -> dict[str, Path]:
+    return {name: root / "training" / name / f"{frame:06d}.{suffix}" for name, suffix in FOLDERS.items()}
+
+
+def _complete(root: Path, frame: int) -> bool:
+    return all(path.is_file() for path in _paths(root, frame).values())
+
+
+def _write_frames(root: Path, seed: int, missing: list[int], workers: int | None, progress: bool) -> None:
+    if workers is None:
+        workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+                      1 + len(missing) // FRAMES_WORTH_A_PROCESS)
+    write = functools.partial(_write_frame, root, seed)
+    bar = functools.partial(tqdm, total=len(missing), desc="simulating", unit="frame", disable=not progress or not missing)
+    if workers < 2 or len(missing) < 2:
+        _exhaust(bar(map(write, missing)))
+        return
+    write(missing[0])               # compiles the kernels once, for all processes
+    with multiprocessing.get_context("spawn").Pool(min(workers, len(missing) - 1)) as pool:
+        _exhaust(bar(pool.imap_unordered(write, missing[1:], chunksize=4), initial=1))
+
+
+def _exhaust(results: Iterable[None]) -> None:
+    for _ in results:
+        pass
+
+
+def _write_frame(root: Path, seed: int, frame: int) -> None:
+    """Simulate a frame and write its four files."""
+    camera, paths = Camera.standard(), _paths(root, frame)
+    scene, sweep = simulate_frame(seed, frame, camera)
+    lines = kitti_label_lines(scene, sweep, camera)
+    _write_whole(paths["velodyne"], sweep.points.tobytes())
+    _write_whole(paths["calib"], camera.calibration_text().encode())
+    _write_whole(paths["image_2"], png_bytes(sketch(lines)))
+    _write_whole(paths["label_2"], "".join(line + "\n" for line in lines).encode())
+
+
+def _write_splits(root: Path, plan: Plan) -> None:
+    """The last frames validate; there is no test split, its file is empty."""
+    first_val = plan.frames - plan.val_frames
+    splits = {"train": range(first_val), "val": range(first_val, plan.frames), "trainval": range(plan.frames), "test": ()}
+    for name, chosen in splits.items():
+        _write_whole(root / "ImageSets" / f"{name}.txt", "".join(f"{frame:06d}\n" for frame in chosen).encode())
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write beside the goal, then move into place: a reader never meets half a file."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
