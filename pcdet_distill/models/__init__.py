@@ -1,0 +1,65 @@
+"""Detectors, built from a MODEL block, and the ``batch_dict`` that runs through their slots.
+
+Every slot reads and writes one dict. B frames, M voxels of up to P points, N points, G boxes (padded with rows of
+zeros), A anchors, C classes. After ``load_data_to_device`` every array is a float32 tensor.
+
+=========================  ==========================  ==================  =============================================
+key                        shape                       written by          meaning
+=========================  ==========================  ==================  =============================================
+points                     (N, 1 + features)           collate             frame, x, y, z, intensity
+voxels                     (M, P, features)            collate             points by voxel, unused slots zero
+voxel_num_points           (M,)                        collate             points in each voxel
+voxel_coords               (M, 4)                      collate             frame, z, y, x of each voxel
+gt_boxes                   (B, G, 8)                   collate             x, y, z, dx, dy, dz, heading, label from 1
+batch_size                 int                         collate             B; also counts frames without any voxel
+frame_id, calib, metadata  B each                      collate             stay as they are
+image_shape                (B, 2) int32                collate             height, width of the camera image
+voxel_features             (M, features)               MeanVFE             mean point of each voxel
+pillar_features            (M, channels)               PillarVFE           feature of each pillar
+spatial_features           (B, channels, ny, nx)       PointPillarScatter  bird's eye view, channels_last in memory
+spatial_features_2d        (B, channels, ny/s, nx/s)   BaseBEVBackbone     what the dense head sees
+batch_cls_preds            (B, A, C)                   AnchorHeadSingle    logits; in eval, or for a second stage
+batch_box_preds            (B, A, 7)                   AnchorHeadSingle    decoded boxes; in eval, or for a second stage
+cls_preds_normalized       bool                        AnchorHeadSingle    False: the class predictions are logits
+=========================  ==========================  ==================  =============================================
+
+A is ordered by y, x, class, size, rotation.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from .detectors import DETECTORS, build_detector
+from .detectors.detector3d_template import Detector3DTemplate
+from .taps import TapInfo, capture
+
+__all__ = ["DETECTORS", "Detector3DTemplate", "TapInfo", "build_network", "capture", "load_data_to_device"]
+
+STAYS_AS_IT_IS = frozenset({"frame_id", "metadata", "calib", "image_paths"})
+
+
+def build_network(model_cfg: Mapping[str, Any], num_class: int, dataset: Any) -> Detector3DTemplate:
+    """The detector of a MODEL block.
+
+    Args:
+        model_cfg: the MODEL block of a config.
+        num_class: number of classes, ``len(cfg.CLASS_NAMES)``.
+        dataset: a dataset, or ``DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)`` where none is at hand.
+    """
+    return build_detector(model_cfg, num_class, dataset)
+
+
+def load_data_to_device(batch_dict: dict[str, Any], device: torch.device | str) -> None:
+    """Turn the arrays of a collated batch into tensors on ``device``, in place: float32, ``image_shape`` int32."""
+    for key, value in batch_dict.items():
+        if key in STAYS_AS_IT_IS:
+            continue
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+            dtype = torch.int32 if key == "image_shape" else torch.float32
+            batch_dict[key] = torch.from_numpy(value).to(device=device, dtype=dtype)
+        elif isinstance(value, torch.Tensor):
+            batch_dict[key] = value.to(device)

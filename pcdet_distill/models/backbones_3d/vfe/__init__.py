@@ -1,0 +1,12 @@
+"""Voxel feature encoders: the slot ``vfe``, from the points in a voxel to one feature row per voxel."""
+from __future__ import annotations
+
+from torch import nn
+
+from .mean_vfe import MeanVFE
+from .pillar_vfe import PillarVFE
+
+VFES: dict[str, type[nn.Module]] = {
+    "MeanVFE": MeanVFE,
+    "PillarVFE": PillarVFE,
+}

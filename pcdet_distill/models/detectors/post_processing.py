@@ -1,0 +1,96 @@
+"""From predictions to final boxes: scores, NMS, labels; and the recall of the ground truth.
+
+Serves one-stage heads, dense (B, A, ...) or per point (N, ...) with ``batch_index``, and second stages, whose labels
+come from ``roi_labels``.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...ops.boxes import boxes_iou3d
+from ...ops.nms import class_agnostic_nms, multi_classes_nms
+from ..model_utils.settings import required
+
+WHERE = "MODEL.POST_PROCESSING"
+
+
+def post_process(batch_dict: Mapping[str, Any], settings: Mapping[str, Any],
+                 num_class: int) -> tuple[list[dict[str, Tensor]], dict[str, int]]:
+    """Final boxes of a batch.
+
+    Returns:
+        per frame ``pred_boxes`` (K, 7 + C), ``pred_scores`` (K,), ``pred_labels`` (K,) from 1; and ``{"gt": count,
+        "roi_0.3": found, "rcnn_0.3": found, ...}`` for RECALL_THRESH_LIST, empty without ``gt_boxes``.
+    """
+    thresholds = settings.get("RECALL_THRESH_LIST") or []
+    pred_dicts, recall = [], {}
+    for frame in range(int(batch_dict["batch_size"])):
+        rows = batch_dict["batch_index"] == frame if "batch_index" in batch_dict else frame
+        boxes, predictions = batch_dict["batch_box_preds"][rows], batch_dict["batch_cls_preds"][rows]
+        assert predictions.shape[1] in (1, num_class), f"{predictions.shape[1]} class columns for {num_class} classes"
+        prediction = select_boxes(boxes, predictions, settings, normalized=batch_dict["cls_preds_normalized"],
+                                  labels=_given_labels(batch_dict, frame))
+        pred_dicts.append(prediction)
+        if "gt_boxes" in batch_dict:
+            rois = batch_dict["rois"][frame] if "rois" in batch_dict else None
+            candidates = prediction["pred_boxes"] if rois is None else boxes
+            counts = count_recalled(candidates, rois, batch_dict["gt_boxes"][frame], thresholds)
+            recall = {name: recall.get(name, 0) + count for name, count in counts.items()}
+    return pred_dicts, recall
+
+
+def select_boxes(boxes: Tensor, predictions: Tensor, settings: Mapping[str, Any], normalized: bool,
+                 labels: Tensor | None) -> dict[str, Tensor]:
+    """Score threshold and NMS for one frame.
+
+    Args:
+        boxes: (A, 7 + C).
+        predictions: (A, classes or 1) logits, or scores when ``normalized``.
+        settings: the POST_PROCESSING block.
+        labels: (A,) from 1 when an earlier stage has decided them, else None.
+    """
+    nms_config = required(settings, "NMS_CONFIG", WHERE)
+    score_thresh = required(settings, "SCORE_THRESH", WHERE)
+    if nms_config.get("MULTI_CLASSES_NMS"):
+        scores = predictions if normalized else torch.sigmoid(predictions)
+        scores, classes, kept = multi_classes_nms(scores, boxes, nms_config, score_thresh)
+        return {"pred_boxes": kept, "pred_scores": scores, "pred_labels": classes + 1}
+    # The sigmoid keeps the order: it is taken of the best class only.
+    raw, best = predictions.max(dim=-1)
+    scores = raw if normalized else torch.sigmoid(raw)
+    labels = best + 1 if labels is None else labels
+    selected, scores = class_agnostic_nms(scores, boxes, nms_config, score_thresh)
+    if settings.get("OUTPUT_RAW_SCORE"):
+        scores = raw[selected]
+    return {"pred_boxes": boxes[selected], "pred_scores": scores, "pred_labels": labels[selected]}
+
+
+def count_recalled(boxes: Tensor, rois: Tensor | None, gt_boxes: Tensor,
+                   thresholds: Sequence[float]) -> dict[str, int]:
+    """How many ground truth boxes (G, 7 + C + 1; rows of zeros are padding) are overlapped above each threshold."""
+    gt_boxes = gt_boxes[gt_boxes.ne(0).any(dim=1)]
+    counts = {"gt": len(gt_boxes)}
+    best = _best_overlap(boxes, gt_boxes)
+    best_roi = None if rois is None else _best_overlap(rois, gt_boxes)
+    for threshold in thresholds:
+        counts[f"roi_{threshold}"] = 0 if best_roi is None else int((best_roi > threshold).sum())
+        counts[f"rcnn_{threshold}"] = int((best > threshold).sum())
+    return counts
+
+
+def _best_overlap(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
+    """Highest 3D IoU of each ground truth box with any box: (G,)."""
+    if len(boxes) == 0 or len(gt_boxes) == 0:
+        return gt_boxes.new_zeros(len(gt_boxes))
+    return boxes_iou3d(boxes[:, :7], gt_boxes[:, :7].to(boxes.dtype)).amax(dim=0)
+
+
+def _given_labels(batch_dict: Mapping[str, Any], frame: int) -> Tensor | None:
+    """Labels (R,) that an earlier stage has decided."""
+    if not batch_dict.get("has_class_labels", False):
+        return None
+    return batch_dict["roi_labels" if "roi_labels" in batch_dict else "batch_pred_labels"][frame]

@@ -1,0 +1,82 @@
+"""Detection losses, element by element; the heads weigh, normalise and sum them.
+
+Focal loss: Lin et al., ICCV 2017. Smooth L1: Girshick, ICCV 2015.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SigmoidFocalClassificationLoss(nn.Module):
+    """Binary cross entropy of logits times alpha_t * (1 - p_t) ** gamma."""
+
+    def __init__(self, gamma: float = 2.0, alpha: float = 0.25) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def forward(self, logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+        """Logits and one-hot target (B, A, C), weights (B, A) or (B, A, C); loss (B, A, C)."""
+        entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        # |target - p| is 1 - p where the target is 1, p where it is 0.
+        miss = (target - torch.sigmoid(logits)).abs()
+        focus = miss.square() if self.gamma == 2.0 else miss.pow(self.gamma)
+        alpha = (1 - self.alpha) + target * (2 * self.alpha - 1)
+        if weights.dim() == logits.dim() - 1:
+            weights = weights.unsqueeze(-1)
+        return entropy * focus * (alpha * weights)
+
+
+class WeightedSmoothL1Loss(nn.Module):
+    """Quadratic below ``beta``, linear above; differences are multiplied by ``code_weights`` first."""
+
+    def __init__(self, beta: float = 1.0 / 9.0, code_weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.beta = beta
+        weights = None if code_weights is None else torch.tensor([float(weight) for weight in code_weights])
+        self.register_buffer("code_weights", weights, persistent=False)
+
+    def forward(self, prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Prediction and target (..., codes), weights (...); loss (..., codes). A NaN target costs nothing."""
+        distance = _weighted_difference(prediction, target, self.code_weights).abs()
+        if self.beta > 0:
+            near = 0.5 * distance.square() / self.beta
+            distance = torch.where(distance < self.beta, near, distance - 0.5 * self.beta)
+        return distance if weights is None else distance * weights.unsqueeze(-1)
+
+
+class WeightedL1Loss(nn.Module):
+    """Absolute differences, multiplied by ``code_weights``."""
+
+    def __init__(self, code_weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        weights = None if code_weights is None else torch.tensor([float(weight) for weight in code_weights])
+        self.register_buffer("code_weights", weights, persistent=False)
+
+    def forward(self, prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Prediction and target (..., codes), weights (...); loss (..., codes). A NaN target costs nothing."""
+        distance = _weighted_difference(prediction, target, self.code_weights).abs()
+        return distance if weights is None else distance * weights.unsqueeze(-1)
+
+
+class WeightedCrossEntropyLoss(nn.Module):
+    """Softmax cross entropy against one-hot targets."""
+
+    def forward(self, logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+        """Logits and one-hot target (..., bins), weights (...); loss (...)."""
+        return -(target * F.log_softmax(logits, dim=-1)).sum(dim=-1) * weights
+
+
+def _weighted_difference(prediction: Tensor, target: Tensor, code_weights: Tensor | None) -> Tensor:
+    difference = prediction - torch.where(torch.isnan(target), prediction, target)
+    return difference if code_weights is None else difference * code_weights
+
+
+REGRESSION_LOSSES = {
+    "WeightedSmoothL1Loss": WeightedSmoothL1Loss,
+    "WeightedL1Loss": WeightedL1Loss,
+}
