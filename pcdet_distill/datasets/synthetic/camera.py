@@ -1,8 +1,8 @@
 """Camera 2 of the simulated car, and the calibration file that describes it.
 
-The numbers are like KITTI's (a rectified 1242 x 375 image, 720 px focal length, the LiDAR 0.27 m behind and 0.08 m above
-the camera), but they belong to no car. The mounting differs from the ideal by a fraction of a degree, so that code that
-forgets R0_rect or Tr_velo_to_cam is found out.
+The numbers are like KITTI's (a rectified 1242 x 375 image, 720 px focal length, the LiDAR 0.27 m behind and 0.08 m
+above the camera), but they belong to no car. The mounting differs from the ideal by a fraction of a degree, so that
+code that forgets R0_rect or Tr_velo_to_cam is found out.
 """
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from .materials import MATERIAL_INDEX
 
 @dataclass(frozen=True)
 class Ground:
-    """height = -sensor_height + slope.(x, y) + bend_x x^2 + bend_y y^2; everything off the carriageways is a kerb higher.
+    """height = -sensor_height + slope.(x, y) + bend_x x^2 + bend_y y^2, and a kerb higher off the carriageways.
 
     A second carriageway crosses the first at ``cross_u_m`` (inf for none).
     """
@@ -51,7 +51,7 @@ class Ground:
         return smooth + self.kerb_m * self.raised(x, y)
 
     def cast(self, directions: np.ndarray, max_range_m: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rays from the sensor ``(..., 3)`` as range (inf for none), cosine of incidence and material, ``(...)`` each."""
+        """Rays ``(..., 3)`` from the sensor: range (inf for none), cosine of incidence and material, ``(...)`` each."""
         upper, lower = self._reach(directions, self.kerb_m), self._reach(directions, 0.0)
         x, y = directions[..., 0], directions[..., 1]
         on_upper = np.isfinite(upper) & self.raised(*self._at(upper, x, y))

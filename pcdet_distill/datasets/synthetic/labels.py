@@ -1,8 +1,8 @@
 """KITTI labels for a simulated sweep: who is labelled, how much of it is hidden, and the fifteen fields.
 
-KITTI's annotators drew boxes around what they saw and marked the rest DontCare. Here a road user is labelled when enough
-rays reach it and its image is not too small; one that is in view but fails this becomes DontCare; one that no ray
-reaches is left out.
+KITTI's annotators drew boxes around what they saw and marked the rest DontCare. Here a road user is labelled when
+enough rays reach it and its image is not too small; one that is in view but fails this becomes DontCare; one that no
+ray reaches is left out.
 """
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ KINDS: dict[str, Kind] = {
     "Car": Kind(tuple(road_users.CAR_STYLES), (3.88, 1.63, 1.53), (0.40, 0.09, 0.11)),
     "Van": Kind(("van",), (5.06, 1.90, 2.20), (0.45, 0.12, 0.25)),
     "Truck": Kind(("truck",), (9.5, 2.58, 3.25), (1.8, 0.15, 0.3)),
-    "Pedestrian": Kind(tuple(f"pedestrian{k}" for k in range(len(WALKING_POSES))), (0.0, 0.66, 1.75), (0.0, 0.05, 0.10)),
+    "Pedestrian": Kind(tuple(f"pedestrian{k}" for k in range(len(WALKING_POSES))),
+                       (0.0, 0.66, 1.75), (0.0, 0.05, 0.10)),       # the length follows from the stride
     "Person_sitting": Kind(("person_sitting",), (0.80, 0.60, 1.28), (0.05, 0.04, 0.06)),
     "Cyclist": Kind(tuple(f"cyclist{k}" for k in range(len(RIDING_POSES))), (1.76, 0.60, 1.73), (0.10, 0.04, 0.08)),
 }
@@ -40,7 +41,7 @@ class Library:
     index: dict[str, int]
 
     def draw(self, label: str, rng: np.random.Generator) -> tuple[int, np.ndarray]:
-        """One template of a labelled class and its size ``(3,)``; a walker's length follows from the stride."""
+        """One template of a labelled class and its size ``(3,)``."""
         kind = KINDS[label]
         template = self.index[kind.templates[rng.integers(len(kind.templates))]]
         size = np.array(kind.mean_m) + np.array(kind.spread_m) * np.clip(rng.normal(size=3), -2.0, 2.0)

@@ -16,7 +16,7 @@ import numpy as np
 from .camera import Camera
 from .ground import Ground
 from .intersect import crosses_box, hit_piece
-from .materials import ALBEDO, DENSITY, INTERIOR, MATERIAL_INDEX, OPACITY, ROUGHNESS, SPECULAR, material_table
+from .materials import ALBEDO, DENSITY, INTERIOR, OPACITY, ROUGHNESS, SPECULAR, material_table
 from .shapes import Template
 
 SENSOR_HEIGHT_M = 1.73
@@ -24,6 +24,8 @@ AZIMUTH_STEP_RAD = np.deg2rad(0.18)
 SECTOR_RAD = np.deg2rad(42.0)           # half the opening that is cast; camera 2 sees 40.6 degrees to either side
 MAX_RANGE_M = 80.0
 RANGE_NOISE_M = 0.015
+# the sensor's own amplification, range in metres and factor, as KITTI's intensities show it
+GAIN_BY_RANGE = ((0.0, 8.0, 15.0, 25.0, 40.0, 60.0, 80.0), (0.85, 1.05, 1.45, 0.95, 0.45, 0.22, 0.18))
 NO_HIT = -1
 GROUND_HIT = -2
 
@@ -93,25 +95,33 @@ class Shapes:
     def pack(templates: list[Template]) -> Shapes:
         """Concatenate the pieces of ``templates``."""
         starts = np.cumsum([0] + [len(template.kinds) for template in templates])
-        joined = [np.concatenate([getattr(t, name) for t in templates]) for name in ("kinds", "counts", "params", "materials")]
+        names = ("kinds", "counts", "params", "materials")
+        joined = [np.concatenate([getattr(template, name) for template in templates]) for name in names]
         return Shapes(*joined, starts=starts, sizes_m=np.stack([template.size_m for template in templates]))
 
 
 @dataclass(frozen=True)
 class Instances:
-    """What stands in a scene: template ``(N,)``; poses ``(N, 4)`` x, y, z of the bottom centre and yaw, in the sensor's
-    frame; sizes_m ``(N, 3)`` length, width, height; shade ``(N,)``, a factor on every albedo."""
+    """What stands in a scene, in the sensor's frame.
+
+    template ``(N,)``; poses ``(N, 4)`` x, y, z of the bottom centre and yaw; sizes_m ``(N, 3)`` length, width, height;
+    shade ``(N,)``, a factor on every albedo; counted ``(N,)`` bool, whether hidden rays matter (see ``Sweep.alone``).
+    """
 
     template: np.ndarray
     poses: np.ndarray
     sizes_m: np.ndarray
     shade: np.ndarray
+    counted: np.ndarray
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Returns of one turn in the sensor's order: points ``(N, 4)`` x, y, z, intensity, float32; owner ``(N,)`` instance
-    index or GROUND_HIT. Per instance ``(M,)``: alone, the rays that would meet it if it stood alone; visible, those that do."""
+    """Returns of one turn in the sensor's order.
+
+    points ``(N, 4)`` float32 x, y, z, intensity; owner ``(N,)`` instance index or GROUND_HIT. Per instance ``(M,)``:
+    visible, the rays that end on it; alone, those that would if nothing stood before it (for counted instances).
+    """
 
     points: np.ndarray
     owner: np.ndarray
@@ -126,10 +136,11 @@ def cast(grid: RayGrid, shapes: Shapes, instances: Instances, ground: Ground, ca
     range_m, cosine, material = ground.cast(grid.directions, MAX_RANGE_M)
     owner = np.where(np.isfinite(range_m), GROUND_HIT, NO_HIT).astype(np.int64)
     alone = np.zeros(len(instances.template), dtype=np.int64)
-    _cast_instances(grid.directions, grid.seen, grid.azimuths_rad, grid.elevations_rad,
-                    (shapes.kinds, shapes.counts, shapes.params, shapes.materials, shapes.starts, shapes.sizes_m),
-                    (instances.template, instances.poses, instances.sizes_m), material_table(), seed,
-                    (range_m, cosine, material, owner), alone)
+    _cast_instances(
+        grid.directions, grid.seen, grid.azimuths_rad, grid.elevations_rad,
+        (shapes.kinds, shapes.counts, shapes.params, shapes.materials, shapes.starts, shapes.sizes_m),
+        (instances.template, instances.poses, instances.sizes_m, instances.counted),
+        material_table(), seed, (range_m, cosine, material, owner), alone)
     owner[~grid.seen] = NO_HIT
     visible = np.bincount(owner[owner >= 0], minlength=len(alone))
     points, owner = _returns(grid, range_m, cosine, material, owner, instances.shade, rng)
@@ -151,7 +162,8 @@ def _returns(grid: RayGrid, range_m: np.ndarray, cosine: np.ndarray, material: n
     kept = (rng.random(len(order)) < arrives) & (range_m < MAX_RANGE_M)
     noise = rng.normal(0.0, 1.0, len(order)) * np.hypot(RANGE_NOISE_M, surface[:, ROUGHNESS] * np.sqrt(cosine))
     xyz = grid.directions.reshape(-1, 3)[order] * (range_m + noise)[:, None]
-    glow = albedo * (0.55 + 0.45 * cosine) * (1.0 - 0.004 * range_m) * np.exp(rng.normal(0.0, 0.18, len(order)))
+    glow = albedo * (0.6 + 0.4 * cosine) * np.interp(range_m, *GAIN_BY_RANGE)
+    glow *= np.exp(rng.normal(0.0, 0.18, len(order)))
     glow[(rng.random(len(order)) < 0.06 + 0.004 * range_m) & (albedo < 0.9)] = 0.0
     points = np.column_stack([np.round(xyz, 3), np.round(np.clip(glow, 0.0, 0.99), 2)]).astype(np.float32)
     return points[kept], owner[kept]
@@ -160,7 +172,8 @@ def _returns(grid: RayGrid, range_m: np.ndarray, cosine: np.ndarray, material: n
 @numba.njit(cache=True)
 def _uniform(seed, ray, salt):
     """A number in (0, 1) that depends on nothing but its arguments (splitmix64)."""
-    z = np.uint64(seed) + np.uint64(ray) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt) * np.uint64(0xD1B54A32D192ED03)
+    z = np.uint64(seed) + np.uint64(ray) * np.uint64(0x9E3779B97F4A7C15)
+    z += np.uint64(salt) * np.uint64(0xD1B54A32D192ED03)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z = z ^ (z >> np.uint64(31))
@@ -169,7 +182,7 @@ def _uniform(seed, ray, salt):
 
 @numba.njit(cache=True)
 def _stop(t_in, t_out, cosine, surface, seed, ray, salt):
-    """Where in or on a piece the ray ends: its surface, between leaves, or on something behind a window; inf for nowhere."""
+    """Where the ray ends in a piece: on its surface, between leaves, behind a window, nowhere (inf); and the cosine."""
     chance = _uniform(seed, ray, salt)
     if surface[DENSITY] > 0.0:
         t = t_in - np.log(chance) / surface[DENSITY]
@@ -231,7 +244,7 @@ def _nearest_piece(pieces, first, last, ray_local, table, seed, ray, salt):
 def _cast_instances(directions, seen, azimuths, elevations, shapes, instances, table, seed, image, alone):
     """Write every instance into the range image wherever it is nearer than what is there."""
     kinds, counts, params, materials, starts, template_sizes = shapes
-    templates, poses, sizes = instances
+    templates, poses, sizes, counted = instances
     range_m, cosines, surfaces, owner = image
     columns = directions.shape[1]
     for index in range(len(templates)):
@@ -247,7 +260,8 @@ def _cast_instances(directions, seen, azimuths, elevations, shapes, instances, t
                     continue
                 x, y, z = directions[row, column, 0], directions[row, column, 1], directions[row, column, 2]
                 dx, dy, dz = (cos * x + sin * y) / sx, (cos * y - sin * x) / sy, z / sz
-                if not crosses_box(reference[0] / 2, reference[1] / 2, reference[2], ox, oy, oz, dx, dy, dz, 1e9):
+                furthest = np.inf if counted[index] else range_m[row, column]
+                if not crosses_box(reference[0] / 2, reference[1] / 2, reference[2], ox, oy, oz, dx, dy, dz, furthest):
                     continue
                 t, cosine, material = _nearest_piece(
                     (kinds, counts, params, materials), starts[template], starts[template + 1],

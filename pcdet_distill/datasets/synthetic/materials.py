@@ -34,7 +34,7 @@ MATERIALS: dict[str, Material] = {
     "reflector": Material(0.95),
     "masonry": Material(0.36, roughness_m=0.012),
     "window": Material(0.12, opacity=0.25, specular=0.8),
-    "foliage": Material(0.42, density_per_m=1.6),
+    "foliage": Material(0.42, density_per_m=1.0),
     "hedge": Material(0.40, density_per_m=5.0),
     "bark": Material(0.32, roughness_m=0.015),
     "spokes": Material(0.30, opacity=0.30),

@@ -4,6 +4,7 @@ No detector here reads it. It is there because a KITTI folder has one and becaus
 """
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 
@@ -18,13 +19,19 @@ COLOURS = {"Car": (60, 90, 160), "Van": (90, 110, 150), "Truck": (120, 100, 80),
 
 def sketch(label_lines: list[str]) -> np.ndarray:
     """An image ``(375, 1242, 3)`` uint8 with each labelled object as a rectangle, the nearest on top."""
-    image = np.empty((IMAGE_HEIGHT, IMAGE_WIDTH, 3), dtype=np.uint8)
-    image[:HORIZON], image[HORIZON:] = SKY, STREET
+    image = _background().copy()
     for line in reversed(label_lines):
         fields = line.split()
         if fields[0] in COLOURS:
             left, top, right, bottom = (round(float(value)) for value in fields[4:8])
             image[top : bottom + 1, left : right + 1] = COLOURS[fields[0]]
+    return image
+
+
+@functools.lru_cache(maxsize=1)
+def _background() -> np.ndarray:
+    image = np.empty((IMAGE_HEIGHT, IMAGE_WIDTH, 3), dtype=np.uint8)
+    image[:HORIZON], image[HORIZON:] = SKY, STREET
     return image
 
 

@@ -5,7 +5,8 @@ import numpy as np
 
 from .shapes import ShapeBuilder, Template
 
-# name: cowl x, roof front x, roof rear x, tail-of-cabin x, as shares of half the length (front +1), and belt height share
+# name: x of the cowl, of the roof's front and rear end and of the cabin's tail, as shares of half the length
+# (the front bumper is +1); then the height of the belt line as a share of the car's height
 CAR_STYLES: dict[str, tuple[float, float, float, float, float]] = {
     "hatchback": (0.48, 0.12, -0.72, -0.93, 0.61),
     "small": (0.58, 0.25, -0.78, -0.95, 0.60),
@@ -25,8 +26,9 @@ def car(style: str, size_m: tuple[float, float, float] = (3.9, 1.6, 1.56)) -> Te
     belt_m = belt * height
     hull = [(half - 0.12, 0.22), (half, 0.46), (half - 0.10, 0.74), (cowl * half, belt_m),
             (-half + 0.10, belt_m), (-half, 0.52), (-half + 0.14, 0.26)]
-    cabin = [(cowl * half, belt_m - 0.03), (roof_front * half, height - 0.04), ((roof_front + roof_rear) / 2 * half, height),
-             (roof_rear * half, height - 0.05), (tail * half, belt_m - 0.03)]
+    cabin = [(cowl * half, belt_m - 0.03), (roof_front * half, height - 0.04),
+             ((roof_front + roof_rear) / 2 * half, height), (roof_rear * half, height - 0.05),
+             (tail * half, belt_m - 0.03)]
     builder = ShapeBuilder(style).prism(hull, ["paint"] * 7, half_width - 0.02, "paint",
                                         top_half_width=half_width - 0.07, corner_m=0.14)
     builder.prism(cabin, ["glass", "paint", "paint", "glass", "paint"], half_width - 0.09, "glass",
@@ -45,7 +47,8 @@ def _pillars(builder: ShapeBuilder, cabin: list[tuple[float, float]], half_width
     bottom, top = cabin[0][1], cabin[1][1]
     for x in (0.55 * (cabin[1][0] + cabin[3][0]), cabin[3][0] + 0.1):
         for side in (1.0, -1.0):
-            builder.cylinder((x, side * (half_width - 0.11), bottom), (x, side * (half_width - 0.25), top), 0.05, "paint")
+            foot, head = (x, side * (half_width - 0.11), bottom), (x, side * (half_width - 0.25), top)
+            builder.cylinder(foot, head, 0.05, "paint")
 
 
 def van() -> Template:
@@ -129,6 +132,7 @@ def _bicycle(builder: ShapeBuilder) -> ShapeBuilder:
     for x in (0.53, -0.53):
         builder.cylinder((x, -0.025, 0.34), (x, 0.025, 0.34), 0.34, "spokes")
     hub_back, hub_front = (-0.53, 0.0, 0.34), (0.53, 0.0, 0.34)
-    for start, end in ((crank, head), (crank, seat), (head, seat), (hub_back, seat), (hub_back, crank), (hub_front, head)):
+    tubes = (crank, head), (crank, seat), (head, seat), (hub_back, seat), (hub_back, crank), (hub_front, head)
+    for start, end in tubes:
         builder.cylinder(start, end, 0.03, "metal")
     return builder.cylinder((0.38, -0.28, 1.0), (0.38, 0.28, 1.0), 0.03, "metal")

@@ -33,9 +33,9 @@ class Style:
 
 
 STYLES: tuple[Style, ...] = (
-    Style(0.45, (3.2, 4.8), (1.2, 2.2), 0.40, 34.0, 3.4, 2.4, "houses", 0.30),
-    Style(0.33, (4.0, 5.5), (1.8, 2.6), 0.45, 30.0, 3.2, 2.4, "gardens", 0.15),
-    Style(0.22, (5.0, 8.0), (1.0, 2.5), 0.06, 24.0, 2.0, 2.0, "fields", 0.0),
+    Style(0.45, (2.7, 4.2), (0.7, 1.8), 0.50, 34.0, 3.8, 3.2, "houses", 0.40),
+    Style(0.30, (3.3, 5.0), (1.2, 2.2), 0.50, 30.0, 3.6, 3.2, "gardens", 0.25),
+    Style(0.25, (5.0, 8.0), (1.0, 2.5), 0.06, 24.0, 2.4, 2.8, "fields", 0.0),
 )
 COLOURS = np.array([0.25, 0.5, 0.8, 1.1, 1.4, 1.7])     # car paint, from black to white
 
@@ -99,7 +99,8 @@ class SceneBuilder:
         """The finished scene."""
         template, poses, sizes, shade = zip(*self.rows)
         instances = Instances(np.array(template, dtype=np.int64), np.array(poses, dtype=float),
-                              np.array(sizes, dtype=float), np.array(shade, dtype=float))
+                              np.array(sizes, dtype=float), np.array(shade, dtype=float),
+                              np.array([label is not None for label in self.labels]))
         return Scene(self.ground, instances, self.labels)
 
 
@@ -138,7 +139,7 @@ def _draw_ground(style: Style, rng: np.random.Generator) -> Ground:
         half_width_m=half_width,
         pavement_m=rng.uniform(*style.pavement_m),
         kerb_m=rng.uniform(0.06, 0.15),
-        cross_u_m=rng.uniform(14.0, 40.0) if crossing else np.inf,
+        cross_u_m=rng.uniform(7.0, 24.0) if crossing else np.inf,
         cross_half_width_m=rng.uniform(3.5, 5.0),
     )
 
@@ -184,16 +185,16 @@ def _gardens(builder: SceneBuilder) -> None:
             if not _in_junction(ground, middle, length / 2):
                 kind = rng.choice(4, p=[0.35, 0.2, 0.2, 0.25])
                 if kind == 0:
-                    builder.furnish("hedge", middle, side * (edge + 0.6), (length, 1.0, rng.uniform(0.9, 2.0)))
+                    builder.furnish("hedge", middle, side * (edge + 0.6), (length, 1.0, rng.uniform(1.1, 2.6)))
                 elif kind == 1:
                     builder.furnish("fence", middle, side * (edge + 0.2), (length, 0.1, rng.uniform(1.0, 1.5)))
                 elif kind == 2:
-                    builder.furnish("wall", middle, side * (edge + 0.2), (length, 0.3, rng.uniform(0.5, 1.2)))
-                for _ in range(rng.poisson(1.2)):
-                    _plant(builder, u + rng.uniform(0, length), side * (edge + rng.uniform(1.8, 7.0)))
+                    builder.furnish("wall", middle, side * (edge + 0.2), (length, 0.3, rng.uniform(0.6, 1.8)))
+                for _ in range(rng.poisson(1.6)):
+                    _plant(builder, u + rng.uniform(0, length), side * (edge + rng.uniform(1.2, 6.0)))
                 if rng.random() < 0.6:
                     depth = rng.uniform(6.0, 9.0)
-                    builder.furnish("house", middle, side * (edge + rng.uniform(3.0, 9.0) + depth / 2),
+                    builder.furnish("house", middle, side * (edge + rng.uniform(2.0, 7.0) + depth / 2),
                                     (length + 2.0, depth, 6.0), 0.0 if side < 0 else np.pi)
             u += length + rng.choice([0.0, 0.5, 3.0])
 
@@ -206,9 +207,9 @@ def _fields(builder: SceneBuilder) -> None:
             distance = side * (_edge(ground) + rng.uniform(0.3, 6.0))
             for u in np.arange(rng.uniform(0, 4), FURTHEST_M, 4.0):
                 builder.furnish("guard_rail", u, distance)
-        far = _edge(ground) + rng.uniform(4.0, 18.0)
-        for u in np.arange(2.0, FURTHEST_M, 3.5):
-            if rng.random() < 0.75:
+        far = _edge(ground) + rng.uniform(1.5, 14.0)
+        for u in np.arange(2.0, FURTHEST_M, 2.0):
+            if rng.random() < 0.8:
                 _plant(builder, u + rng.uniform(-2, 2), side * (far + rng.gamma(2.0, 2.5)))
         if rng.random() < 0.25:
             builder.furnish("wall", 40.0, side * (far + 6.0), (70.0, 0.3, rng.uniform(1.5, 4.0)))
@@ -219,7 +220,7 @@ def _plant(builder: SceneBuilder, u: float, v: float) -> None:
     if rng.random() < 0.3:
         builder.furnish("tree", u, v, turn_rad=rng.uniform(0, 6.28))
     else:
-        size = (rng.uniform(1.2, 4.0), rng.uniform(1.2, 3.0), rng.uniform(0.8, 3.5))
+        size = (rng.uniform(1.2, 5.0), rng.uniform(1.2, 4.0), rng.uniform(0.8, 4.5))
         builder.furnish("bush", u, v, size, rng.uniform(0, 6.28))
 
 
@@ -237,12 +238,13 @@ def _street_furniture(builder: SceneBuilder) -> None:
 def _close_junction(builder: SceneBuilder) -> None:
     """Behind a crossing street the view often ends at a house (a T junction)."""
     rng, ground = builder.rng, builder.ground
-    if not np.isfinite(ground.cross_u_m) or rng.random() < 0.3:
+    if not np.isfinite(ground.cross_u_m) or rng.random() < 0.2:
         return
     u = ground.cross_u_m + ground.cross_half_width_m + ground.pavement_m
     for v in (-16.0, 0.0, 16.0):
         depth = rng.uniform(5.0, 8.0)
-        builder.furnish("house", u + depth / 2 + rng.uniform(0, 1.0), v + rng.uniform(-1, 1), (15.5, depth, 7.0), np.pi / 2)
+        size, back = (15.5, depth, 7.0), depth / 2 + rng.uniform(0, 1.0)
+        builder.furnish("house", u + back, v + rng.uniform(-1, 1), size, np.pi / 2)
 
 
 def _moving_traffic(builder: SceneBuilder, style: Style) -> None:
@@ -251,7 +253,8 @@ def _moving_traffic(builder: SceneBuilder, style: Style) -> None:
     for side, turn in ((-1.0, 0.0), (1.0, np.pi)):
         u = rng.exponential(style.lane_gap_m) + (6.0 if side < 0 else 2.0)
         while u < FURTHEST_M:
-            builder.place(_vehicle(rng), u, side * ground.half_width_m / 2 + rng.normal(0, 0.3), turn + rng.normal(0, 0.04))
+            v = side * ground.half_width_m / 2 + rng.normal(0, 0.3)
+            builder.place(_vehicle(rng), u, v, turn + rng.normal(0, 0.04))
             u += 7.0 + rng.exponential(style.lane_gap_m)
     if np.isfinite(ground.cross_u_m):
         for _ in range(rng.poisson(1.0)):

@@ -58,7 +58,7 @@ class ShapeBuilder:
     ) -> ShapeBuilder:
         """A convex side view, extruded across y.
 
-        ``profile`` lists (x, z) clockwise seen from the right (front bottom, front top, ..., back bottom), ``edges`` the
+        ``profile`` lists (x, z) around the convex outline (front bottom, front top, ..., back bottom), ``edges`` the
         material from each point to the next. The sides lean inwards to ``top_half_width``; ``corner_m`` cuts the four
         upright edges.
         """
@@ -98,7 +98,8 @@ class ShapeBuilder:
         middle, axes = np.asarray(centre, dtype=float), rotation * np.asarray(radii, dtype=float)
         reach = np.linalg.norm(axes, axis=1)
         to_ball = rotation.T / np.asarray(radii, dtype=float)[:, None]
-        return self._add(ELLIPSOID, np.concatenate([middle, to_ball.ravel()]), [material], middle - reach, middle + reach)
+        params = np.concatenate([middle, to_ball.ravel()])
+        return self._add(ELLIPSOID, params, [material], middle - reach, middle + reach)
 
     def cylinder(self, start: Point, end: Point, radius: float, material: str) -> ShapeBuilder:
         """A solid cylinder with flat ends."""

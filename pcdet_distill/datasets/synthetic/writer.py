@@ -44,7 +44,7 @@ def create_synthetic_kitti(
     out: str | os.PathLike, frames: int, seed: int = 0, *, val_frames: int | None = None, workers: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Write ``frames`` simulated frames to the folder ``out``; the last ``val_frames`` of them are the validation split.
+    """Write ``frames`` simulated frames to the folder ``out``; the last ``val_frames`` of them are for validation.
 
     ``val_frames`` defaults to a fifth; ``workers`` (processes) to the number of cores, or fewer for few frames.
     Frames that are there already are kept. A folder made from other numbers, or holding anything else, is a DataError.
@@ -80,7 +80,7 @@ def _checked_plan(frames: int, seed: int, val_frames: int | None, workers: int |
         raise ConfigError(f"workers: {workers} is negative, expected 0 or 1 (this process) or a number of processes")
     val_frames = frames // 5 if val_frames is None else val_frames
     if not 0 <= val_frames < frames:
-        raise ConfigError(f"val_frames: {val_frames} of {frames} frames leave none to train on, expected 0 to {frames - 1}")
+        raise ConfigError(f"val_frames: {val_frames} of {frames} frames asked for, expected 0 to {frames - 1}")
     return Plan(int(seed), int(frames), int(val_frames))
 
 
@@ -92,9 +92,9 @@ def _claim(root: Path, plan: Plan) -> None:
     if manifest.exists():
         known = _read_manifest(manifest)
         if known != asdict(plan):
-            differences = ", ".join(f"{key} {known.get(key)} instead of {value}" for key, value in asdict(plan).items()
-                                    if known.get(key) != value)
-            raise DataError(f"{root}: holds simulated frames made with {differences}; choose another folder or remove it")
+            wrong = [(key, value) for key, value in asdict(plan).items() if known.get(key) != value]
+            other = ", ".join(f"{key} {known.get(key)} instead of {value}" for key, value in wrong)
+            raise DataError(f"{root}: holds simulated frames made with {other}; choose another folder or remove it")
     elif root.exists() and any(entry.name != MANIFEST + ".part" for entry in root.iterdir()):
         raise DataError(f"{root}: is not empty and was not made by this command; choose a new or an empty folder")
     root.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def _read_manifest(path: Path) -> dict:
     except ValueError:
         known = None
     if not isinstance(known, dict):
-        raise DataError(f"{path}: is not readable as the record of a simulated dataset; remove the folder and start again")
+        raise DataError(f"{path}: is not the record of a simulated dataset; remove the folder and start again")
     return known
 
 
@@ -126,7 +126,8 @@ def _write_frames(root: Path, seed: int, missing: list[int], workers: int | None
         workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
                       1 + len(missing) // FRAMES_WORTH_A_PROCESS)
     write = functools.partial(_write_frame, root, seed)
-    bar = functools.partial(tqdm, total=len(missing), desc="simulating", unit="frame", disable=not progress or not missing)
+    quiet = not progress or not missing
+    bar = functools.partial(tqdm, total=len(missing), desc="simulating", unit="frame", disable=quiet)
     if workers < 2 or len(missing) < 2:
         _exhaust(bar(map(write, missing)))
         return
@@ -154,7 +155,8 @@ def _write_frame(root: Path, seed: int, frame: int) -> None:
 def _write_splits(root: Path, plan: Plan) -> None:
     """The last frames validate; there is no test split, its file is empty."""
     first_val = plan.frames - plan.val_frames
-    splits = {"train": range(first_val), "val": range(first_val, plan.frames), "trainval": range(plan.frames), "test": ()}
+    frames = range(plan.frames)
+    splits = {"train": frames[:first_val], "val": frames[first_val:], "trainval": frames, "test": ()}
     for name, chosen in splits.items():
         _write_whole(root / "ImageSets" / f"{name}.txt", "".join(f"{frame:06d}\n" for frame in chosen).encode())
 
