@@ -13,6 +13,7 @@ from ...models.taps import TapInfo
 from ..nodes import NodeFeatures
 
 Options = TypeVar("Options")
+TERM_KEYS = ("NAME", "STUDENT", "TEACHER", "NODES", "WEIGHT")  # of a DISTILL.TERMS entry; the rest is the loss' own
 
 
 class DistillLoss(nn.Module):
@@ -46,7 +47,7 @@ def read_options(defaults: Options, cfg: Mapping[str, Any], where: str,
     changes = {}
     for key, value in cfg.items():
         if key not in fields:
-            raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, fields)}")
+            raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, (*fields, *TERM_KEYS, 'PRESET'))}")
         name = fields[key]
         changes[name] = _checked(value, getattr(defaults, name), f"{where}.{key}", choices.get(name))
     return dataclasses.replace(defaults, **changes)  # type: ignore[type-var]

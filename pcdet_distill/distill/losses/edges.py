@@ -49,7 +49,11 @@ class EdgeAdapter(nn.Module):
             nn.init.kaiming_uniform_(weight, a=5 ** 0.5)
         elif not identity:
             nn.init.orthogonal_(weight)
-        self.weight = nn.Parameter(weight, requires_grad=learned)
+        self.weight: Tensor
+        if learned:
+            self.weight = nn.Parameter(weight)
+        else:
+            self.register_buffer("weight", weight)
         self.gamma = nn.Parameter(torch.ones(width)) if learned else None
         self.beta = nn.Parameter(torch.zeros(width)) if learned else None
         self.running_mean: Tensor

@@ -1,0 +1,66 @@
+"""Distillation: a trained teacher makes a smaller student better. The detectors know nothing of it.
+
+``build_distiller`` reads the DISTILL block of a config; ``Distiller``, ``Teacher``, ``DistillHead`` and the losses are
+its parts.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..errors import ConfigError
+from ..lookup import nearest
+from .distill_head import DistillHead, DistillTerm, TapSource
+from .distiller import Distiller
+from .losses import DISTILL_LOSSES, DistillLoss, GraphDistillLoss, GraphOptions
+from .nodes import NodeFeatures, NodeGrid, match_nodes
+from .teacher import Teacher, build_teacher
+
+__all__ = ["DISTILL_LOSSES", "DistillHead", "DistillLoss", "DistillTerm", "Distiller", "GraphDistillLoss",
+           "GraphOptions", "NodeFeatures", "NodeGrid", "TapSource", "Teacher", "build_distiller", "build_teacher",
+           "match_nodes"]
+
+BLOCK_KEYS = ("INIT_STUDENT", "TEACHER", "TERMS")
+TEACHER_KEYS = ("CFG_FILE", "CKPT", "MODE", "MODEL")
+PLANNED_STARTS = ("RECONSTRUCT", "SLICE")
+
+
+def build_distiller(cfg: Mapping[str, Any], student: nn.Module, dataset: Any, *,
+                    teacher_ckpt: str | Path | None = None, logger: logging.Logger | None = None) -> Distiller:
+    """The distiller of a config with a DISTILL block.
+
+    Args:
+        cfg: the whole config, as ``load_config`` gives it.
+        student: the detector of its MODEL block.
+        dataset: the student's dataset or DataSpec.
+        teacher_ckpt: takes the place of DISTILL.TEACHER.CKPT.
+        logger: told what is compared with what.
+    """
+    block = cfg["DISTILL"]
+    _check_block(block)
+    teacher = build_teacher(cfg, dataset, teacher_ckpt)
+    head = DistillHead.from_config(block.get("TERMS") or {}, TapSource.of("student", student, dataset),
+                                   TapSource.of("teacher", teacher.model, teacher.model.dataset))
+    if logger is not None:
+        for name, term in head.terms.items():
+            logger.info("distill %s: student %s (%d channels) learns from teacher %s (%d channels), weight %g", name,
+                        term.student.path, term.student.channels, term.teacher.path, term.teacher.channels, term.weight)
+    return Distiller(student, teacher, head)
+
+
+def _check_block(block: Mapping[str, Any]) -> None:
+    """Refuse unknown keys, and starts of the student that do not exist."""
+    teacher = block.get("TEACHER") or {}
+    for where, keys, known in (("DISTILL", block, BLOCK_KEYS), ("DISTILL.TEACHER", teacher, TEACHER_KEYS)):
+        for key in keys:
+            if key not in known:
+                raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, known)}")
+    start = str(block.get("INIT_STUDENT") or "NONE")
+    if start in PLANNED_STARTS:
+        raise ConfigError(f"DISTILL.INIT_STUDENT: {start} is not available yet; use NONE")
+    if start != "NONE":
+        raise ConfigError(f"DISTILL.INIT_STUDENT: unknown value '{start}'{nearest(start, ('NONE',))}")

@@ -1,0 +1,65 @@
+"""Distiller: the one module that is trained in a distillation. It wraps the student and is thrown away afterwards.
+
+It speaks the detector's contract, so the training loop, DDP, mixed precision and evaluation hold no special case.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..checkpoint import load_model_state
+from ..errors import CheckpointError
+from ..models.taps import capture
+from .distill_head import DistillHead
+from .teacher import Teacher
+
+
+class Distiller(nn.Module):
+    """Student and distillation head; the teacher is a plain attribute that follows to the student's device.
+
+    Args:
+        student: a detector.
+        teacher: looked at in training, never changed.
+        head: compares the two.
+    """
+
+    def __init__(self, student: nn.Module, teacher: Teacher, head: DistillHead) -> None:
+        super().__init__()
+        self.student = student
+        self.teacher = teacher
+        self.head = head
+
+    def forward(self, batch_dict: dict[str, Any]) -> tuple:
+        """In training ({"loss": detection + distillation}, tb_dict, disp_dict); in eval the student's forward."""
+        if not self.training:
+            return self.student(batch_dict)
+        teacher_features = self.teacher.observe(batch_dict, self.head.teacher_paths)
+        with capture(self.student, self.head.student_paths) as student_features:
+            ret_dict, tb_dict, disp_dict = self.student(batch_dict)
+        loss, logs = self.head(student_features, teacher_features, batch_dict)
+        return {**ret_dict, "loss": ret_dict["loss"] + loss}, {**tb_dict, **logs}, disp_dict
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distiller:
+        """``to``, ``cuda``, ``double`` ...: the teacher goes where the student goes."""
+        super()._apply(fn, recurse)
+        self.teacher.apply_to_tensors(fn)
+        return self
+
+    def update_global_step(self) -> None:
+        """One training step is done."""
+        self.student.update_global_step()  # type: ignore[operator]
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """The student's own state, as if it had been trained alone, and beside it what a resumed distillation needs."""
+        return {**self.student.checkpoint_state(), "distill_state": self.head.state_dict()}  # type: ignore[operator]
+
+    def load_checkpoint_state(self, state: Mapping[str, Any], where: str) -> Any:
+        """Go on where ``checkpoint_state`` was taken; everything must fit."""
+        if "distill_state" not in state:
+            raise CheckpointError(f"{where}: no 'distill_state' in it, so this distillation cannot be resumed from it; "
+                                  "to start from a plain detector give it as --pretrained_model")
+        report = self.student.load_checkpoint_state(state, where)  # type: ignore[operator]
+        load_model_state(self.head, state["distill_state"], strict=True, where=f"{where} (distill_state)")
+        return report

@@ -1,0 +1,128 @@
+"""Teacher: a trained detector that is looked at and never changes."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoint import load_checkpoint, load_model_state
+from ..config import errors_name_file, find_file, load_config
+from ..datasets.spec import DataSpec
+from ..errors import ConfigError
+from ..lookup import nearest
+from ..models import build_network
+from ..models.taps import capture, parse_tap
+
+MODES = ("eval", "train")
+
+
+class Teacher:
+    """A frozen detector. A plain class: assigned to a module it is no submodule, so nothing trains, saves or wraps it.
+
+    Args:
+        model: a detector with ``run_modules(batch_dict, until)``; its slots are its children, in running order.
+        mode: ``eval``, or ``train``: batch normalisation uses the statistics of the batch, as the published
+            distillation code runs its teacher. The running statistics stay untouched in both.
+    """
+
+    def __init__(self, model: nn.Module, mode: str = "eval") -> None:
+        if mode not in MODES:
+            raise ConfigError(f"DISTILL.TEACHER.MODE: unknown value '{mode}'{nearest(mode, MODES)}")
+        self.model = model.eval().requires_grad_(False)
+        self.mode = mode
+        if mode == "train":
+            for module in model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.train()
+                    module.track_running_stats = False
+
+    @torch.no_grad()
+    def observe(self, batch_dict: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+        """The features at ``paths`` for this batch; runs no further than the last of them, on a copy of the dict."""
+        slots = [name for name, _ in self.model.named_children()]
+        tapped = {parse_tap(path).slot for path in paths}
+        last = max((slot for slot in tapped if slot in slots), key=slots.index, default=None)
+        with capture(self.model, paths) as features:
+            self.model.run_modules(dict(batch_dict), until=last)  # type: ignore[operator]
+        return features
+
+    @torch.no_grad()
+    def predict(self, batch_dict: Mapping[str, Any]) -> list[dict[str, Tensor]]:
+        """Decoded boxes of every frame, as the detector's ``forward`` in eval gives them."""
+        return self.model(dict(batch_dict))[0]
+
+    def apply_to_tensors(self, function: Callable[[Tensor], Tensor]) -> None:
+        """What ``nn.Module.to`` and its like do to a submodule."""
+        self.model._apply(function)
+
+
+def build_teacher(cfg: Mapping[str, Any], dataset: Any, checkpoint: str | Path | None = None) -> Teacher:
+    """The teacher of a config's DISTILL.TEACHER block, with its weights.
+
+    Args:
+        cfg: the student's whole config.
+        dataset: the student's dataset or DataSpec.
+        checkpoint: takes the place of DISTILL.TEACHER.CKPT.
+    """
+    block = cfg["DISTILL"].get("TEACHER") or {}
+    teacher_cfg = _teacher_config(cfg, block)
+    weights = checkpoint or block.get("CKPT")
+    if not weights:
+        raise ConfigError("DISTILL.TEACHER.CKPT: the teacher has no checkpoint; name one there or by --teacher_ckpt")
+    file = Path(weights) if checkpoint else _checkpoint_file(weights, cfg)
+    state = load_checkpoint(file)["model_state"]
+    spec = DataSpec.from_config(teacher_cfg["DATA_CONFIG"], teacher_cfg["CLASS_NAMES"])
+    _refuse_other_data(cfg["DATA_CONFIG"], dataset, teacher_cfg["DATA_CONFIG"], spec)
+    with errors_name_file(teacher_cfg):  # type: ignore[arg-type]
+        model = build_network(teacher_cfg["MODEL"], len(teacher_cfg["CLASS_NAMES"]), spec)
+    load_model_state(model, state, strict=True, where=str(file))
+    return Teacher(model, str(block.get("MODE", "eval")))
+
+
+def _teacher_config(cfg: Mapping[str, Any], block: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config the teacher was trained with: CFG_FILE's, or this one with the teacher's MODEL block in it."""
+    if block.get("CFG_FILE"):
+        return load_config(find_file(block["CFG_FILE"], near=Path(cfg.get("CONFIG_FILE") or Path.cwd())))
+    if block.get("MODEL"):
+        return {**cfg, "MODEL": block["MODEL"]}
+    raise ConfigError("DISTILL.TEACHER.CFG_FILE is missing: the yaml file the teacher was trained with")
+
+
+def _checkpoint_file(name: str | Path, cfg: Mapping[str, Any]) -> Path:
+    """A CKPT of a yaml file: relative to the working directory, else found as other files named in a config are."""
+    if Path(name).is_file():
+        return Path(name)
+    try:
+        return find_file(name, near=Path(cfg.get("CONFIG_FILE") or Path.cwd()))
+    except ConfigError as error:
+        raise ConfigError(f"DISTILL.TEACHER.CKPT: {error}") from error
+
+
+def _refuse_other_data(student_cfg: Mapping[str, Any], student: Any, teacher_cfg: Mapping[str, Any],
+                       teacher: DataSpec) -> None:
+    """Teacher and student share one batch: refuse a teacher that was trained on other voxels, range or features."""
+    compared = {
+        "voxel size": [_numbers(spec.voxel_size) for spec in (student, teacher)],
+        "range": [_numbers(spec.point_cloud_range) for spec in (student, teacher)],
+        "point features": [list(spec.point_feature_encoder.used_feature_list) for spec in (student, teacher)],
+        "points per voxel": [_points_per_voxel(data_cfg) for data_cfg in (student_cfg, teacher_cfg)],
+    }
+    differences = [f"{name} {theirs} (the student has {own})" for name, (own, theirs) in compared.items()
+                   if own != theirs]
+    if differences:
+        raise ConfigError(f"DISTILL.TEACHER: the teacher was trained with {', '.join(differences)}; "
+                          "a teacher must have the data of its student for now")
+
+
+def _numbers(values: Any) -> list[float] | None:
+    """Comparable whatever the float type."""
+    return None if values is None else [round(float(value), 5) for value in values]
+
+
+def _points_per_voxel(data_cfg: Mapping[str, Any]) -> int | None:
+    """MAX_POINTS_PER_VOXEL of the step that makes voxels."""
+    limits = [step["MAX_POINTS_PER_VOXEL"] for step in data_cfg["DATA_PROCESSOR"] if "MAX_POINTS_PER_VOXEL" in step]
+    return limits[0] if limits else None
