@@ -54,6 +54,16 @@ class KittiFolder:
         return read_road_plane(self.half / "planes" / f"{frame_id}.txt")
 
 
+def check_root(root: Path) -> Path:
+    """``root`` itself, or a DataError that says where a KITTI folder comes from."""
+    root = Path(root)
+    if not (root / "training").is_dir() and not (root / "testing").is_dir():
+        what = "has neither training/ nor testing/" if root.is_dir() else "this dataset folder does not exist"
+        raise DataError(f"{root}: {what}; expected KITTI's layout ({LAYOUT}); a simulated one is made by "
+                        f"'python tools/create_data.py synthetic --out {root} --frames 400 --seed 0'")
+    return root
+
+
 def split_file(root: Path, split: str) -> Path:
     """Where the list of a split's frames is."""
     return Path(root) / "ImageSets" / f"{split}.txt"

@@ -1,0 +1,179 @@
+"""Make the info files and the ground-truth database of a KITTI folder, in OpenPCDet's layout.
+
+Everything is written beside its place first and moved there at the end: an interrupted run leaves the old files as they
+were, and a bad frame stops the run with its name.
+"""
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ...errors import DataError
+from ...ops.boxes import boxes_to_corners_3d
+from ...ops.points import count_points_in_corners, points_in_boxes_mask
+from .calibration import Calibration
+from .camera_boxes import boxes_camera_to_lidar
+from .folder import KittiFolder, check_root, split_file
+from .object3d import Object3d
+
+STAGING = ".create_data_unfinished"
+DATABASE = "gt_database"
+Info = dict[str, Any]
+
+
+def create_kitti_infos(root: Path, workers: int = 1, show_progress: bool = True) -> dict[str, int]:
+    """Write kitti_infos_{train,val,trainval,test}.pkl, gt_database/ and kitti_dbinfos_train.pkl into ``root``.
+
+    The test infos are made when ``ImageSets/test.txt`` and ``testing/`` exist.
+
+    Returns:
+        the number of frames of each split, and of objects under ``"gt_database"``.
+    """
+    root = check_root(root)
+    splits = ["train", "val"]
+    if split_file(root, "test").is_file() and (root / "testing").is_dir():
+        splits.append("test")
+    with _staging_folder(root) as staging:
+        (staging / DATABASE).mkdir()
+        infos, objects = {}, {}
+        for split in splits:
+            database = staging / DATABASE if split == "train" else None
+            infos[split], found = _process_split(root, split, database, workers, show_progress)
+            objects = found or objects
+        infos["trainval"] = infos["train"] + infos["val"]
+        for split, entries in infos.items():
+            (staging / f"kitti_infos_{split}.pkl").write_bytes(pickle.dumps(entries))
+        (staging / "kitti_dbinfos_train.pkl").write_bytes(pickle.dumps(objects))
+        _publish(staging, root)
+    counts = {split: len(entries) for split, entries in infos.items()}
+    return {**counts, DATABASE: sum(len(entries) for entries in objects.values())}
+
+
+def _process_split(root: Path, split: str, database: Path | None, workers: int,
+                   show_progress: bool) -> tuple[list[Info], dict[str, list[Info]]]:
+    """The infos of a split; with a database folder also its objects by class."""
+    frame_ids = KittiFolder(root, split).frame_ids()
+    task = partial(_process_frame, root, split, database)
+    infos, objects = [], {}
+    with frame_results(task, frame_ids, workers) as results:
+        bar = tqdm(results, total=len(frame_ids), desc=f"infos of {split}", unit="frame", disable=not show_progress)
+        for info, frame_objects in bar:
+            infos.append(info)
+            for entry in frame_objects:
+                objects.setdefault(entry["name"], []).append(entry)
+    return infos, objects
+
+
+@contextmanager
+def frame_results(task: partial, frame_ids: Sequence[str], workers: int) -> Iterator[Iterator]:
+    """``task`` of every frame, in order, in this process or in several."""
+    if workers <= 1 or len(frame_ids) < 2:
+        yield map(task, frame_ids)
+        return
+    with ProcessPoolExecutor(min(workers, len(frame_ids)), initializer=_one_thread) as pool:
+        try:
+            yield pool.map(task, frame_ids, chunksize=max(1, min(16, len(frame_ids) // (4 * workers))))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    """Several processes of several threads each would only wait for one another."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _process_frame(root: Path, split: str, database: Path | None, frame_id: str) -> tuple[Info, list[Info]]:
+    """Info of one frame, and with a database folder also its objects, whose points are written there."""
+    folder = KittiFolder(root, split)
+    points, calib, image_shape = folder.points(frame_id), folder.calibration(frame_id), folder.image_shape(frame_id)
+    info: Info = {
+        "point_cloud": {"num_features": 4, "lidar_idx": frame_id},
+        "image": {"image_idx": frame_id, "image_shape": image_shape},
+        "calib": calib.to_info(),
+    }
+    if split == "test":
+        return info, []
+    info["annos"] = make_annos(folder.labels(frame_id), points, calib, image_shape)
+    objects = [] if database is None else _write_objects(database, frame_id, points, info["annos"])
+    return info, objects
+
+
+def make_annos(objects: Sequence[Object3d], points: np.ndarray, calib: Calibration, image_shape: np.ndarray) -> Info:
+    """The ``annos`` of a frame: one row per label, DontCare last; LiDAR boxes of all but DontCare."""
+    real = [entry for entry in objects if entry.cls_type != "DontCare"]
+    regions = len(objects) - len(real)
+    location = np.array([entry.loc for entry in objects], dtype=np.float32).reshape(-1, 3)
+    sizes = np.array([[entry.l, entry.h, entry.w] for entry in objects], dtype=np.float64).reshape(-1, 3)
+    rotation_y = np.array([entry.ry for entry in objects], dtype=np.float64)
+    camera = np.concatenate([location, sizes, rotation_y[:, None]], axis=1)[:len(real)]
+    boxes = boxes_camera_to_lidar(camera, calib)
+    visible = points[calib.in_image(calib.lidar_to_rect(points[:, :3]), image_shape)]
+    counts = count_points_in_corners(visible, boxes_to_corners_3d(boxes))
+    return {
+        "name": np.array([entry.cls_type for entry in objects], dtype=str),
+        "truncated": np.array([entry.truncation for entry in objects], dtype=np.float64),
+        "occluded": np.array([entry.occlusion for entry in objects], dtype=np.float64),
+        "alpha": np.array([entry.alpha for entry in objects], dtype=np.float64),
+        "bbox": np.array([entry.box2d for entry in objects], dtype=np.float32).reshape(-1, 4),
+        "dimensions": sizes,
+        "location": location,
+        "rotation_y": rotation_y,
+        "score": np.array([entry.score for entry in objects], dtype=np.float64),
+        "difficulty": np.array([entry.difficulty for entry in objects], dtype=np.int32),
+        "index": np.array(list(range(len(real))) + [-1] * regions, dtype=np.int32),
+        "gt_boxes_lidar": boxes,
+        "num_points_in_gt": np.concatenate([counts, np.full(regions, -1)]).astype(np.int32),
+    }
+
+
+def _write_objects(database: Path, frame_id: str, points: np.ndarray, annos: Info) -> list[Info]:
+    """Cut the labelled objects out of a frame: a file of points and a database entry for each."""
+    boxes = annos["gt_boxes_lidar"]
+    entries = []
+    for index, inside in enumerate(points_in_boxes_mask(points, boxes)):
+        name = str(annos["name"][index])
+        cut = points[inside > 0]
+        cut[:, :3] -= boxes[index, :3].astype(np.float32)
+        file_name = f"{frame_id}_{name}_{index}.bin"
+        cut.tofile(database / file_name)
+        entries.append({
+            "name": name, "path": f"{DATABASE}/{file_name}", "image_idx": frame_id, "gt_idx": index,
+            "box3d_lidar": boxes[index], "num_points_in_gt": len(cut), "difficulty": annos["difficulty"][index],
+            "bbox": annos["bbox"][index], "score": annos["score"][index]})
+    return entries
+
+
+@contextmanager
+def _staging_folder(root: Path) -> Iterator[Path]:
+    """An empty folder inside ``root`` that is gone afterwards, whatever happens."""
+    staging = root / STAGING
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        yield staging
+    except OSError as error:
+        raise DataError(f"{root}: cannot be written: {error}") from None
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _publish(staging: Path, root: Path) -> None:
+    """Move everything into place; an older database gives way first, and is removed with the staging folder."""
+    made = sorted(staging.iterdir())
+    if (root / DATABASE).exists():
+        os.replace(root / DATABASE, staging / "older_database")
+    for path in made:
+        os.replace(path, root / path.name)

@@ -1,0 +1,58 @@
+"""Draw ImageSets/{train,val,trainval,test}.txt for a KITTI folder that has none."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import ConfigError, DataError
+from .folder import check_root, split_file
+
+
+def make_split(root: Path, fraction: float, seed: int = 0) -> dict[str, int]:
+    """Write split files: ``fraction`` of the frames of ``training/velodyne`` for training, the rest for validation.
+
+    KITTI's frames come from drives, and a drawn split puts frames of one drive on both sides: its validation numbers
+    flatter. Numbers to compare with others need the usual split.
+
+    Returns:
+        the number of frames of each split.
+    """
+    root = check_root(root)
+    if not 0 < fraction < 1:
+        raise ConfigError(f"--make_split {fraction}: expected the share of training frames, between 0 and 1")
+    for name in ("train", "val"):
+        if split_file(root, name).exists():
+            raise DataError(f"{split_file(root, name)}: exists already; remove it first to draw another split")
+    frames = _frames_of(root / "training")
+    if len(frames) < 2:
+        raise DataError(f"{root / 'training' / 'velodyne'}: {len(frames)} .bin files are too few for a split")
+    order = np.random.RandomState(seed).permutation(len(frames))
+    num_train = min(max(round(fraction * len(frames)), 1), len(frames) - 1)
+    splits = {
+        "train": sorted(frames[index] for index in order[:num_train]),
+        "val": sorted(frames[index] for index in order[num_train:]),
+        "trainval": frames,
+        "test": _frames_of(root / "testing"),
+    }
+    for name, frame_ids in splits.items():
+        _write(split_file(root, name), frame_ids)
+    return {name: len(frame_ids) for name, frame_ids in splits.items()}
+
+
+def _frames_of(half: Path) -> list[str]:
+    """Names of the point files of ``training`` or ``testing``, sorted."""
+    return sorted(path.stem for path in (half / "velodyne").glob("*.bin"))
+
+
+def _write(path: Path, frame_ids: list[str]) -> None:
+    """Write a split file whole or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        unfinished.write_text("".join(f"{frame_id}\n" for frame_id in frame_ids))
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise DataError(f"{path}: cannot be written: {error}") from None

@@ -1,0 +1,64 @@
+"""Make data: simulated KITTI frames, or the infos and the ground-truth database of a KITTI folder.
+
+    python tools/create_data.py synthetic --out DIR --frames 500 --seed 0
+    python tools/create_data.py kitti cfgs/dataset_configs/kitti_dataset.yaml
+"""
+from __future__ import annotations
+
+import argparse
+import os
+
+from pcdet_distill.config import load_config, resolve_data_path
+from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
+from pcdet_distill.datasets.kitti.road_planes import create_road_planes
+from pcdet_distill.datasets.kitti.splits import make_split
+from pcdet_distill.datasets.required import required
+from pcdet_distill.datasets.synthetic import create_synthetic_kitti
+from pcdet_distill.errors import exit_on_user_error
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    synthetic = commands.add_parser("synthetic", help="simulate a KITTI folder")
+    synthetic.add_argument("--out", required=True, help="folder to write")
+    synthetic.add_argument("--frames", type=int, required=True, help="number of frames, validation included")
+    synthetic.add_argument("--seed", type=int, default=0)
+    synthetic.add_argument("--val_frames", type=int, default=None, help="how many of them are for validation")
+    kitti = commands.add_parser("kitti", help="make infos and ground-truth database of a KITTI folder")
+    kitti.add_argument("cfg", help="yaml of the dataset or of an experiment; its DATA_PATH is the folder")
+    kitti.add_argument("--make_split", type=float, metavar="FRACTION",
+                       help="first draw ImageSets/*.txt, this share of the frames for training; overwrites nothing")
+    kitti.add_argument("--make_planes", action="store_true",
+                       help="first estimate training/planes from the points, for USE_ROAD_PLANE without KITTI's planes")
+    kitti.add_argument("--set", dest="set_cfgs", nargs=argparse.REMAINDER, default=[], help="override keys of the yaml")
+    for command in (synthetic, kitti):
+        command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    return parser.parse_args()
+
+
+def prepare_kitti(args: argparse.Namespace) -> None:
+    """Make what training on a KITTI folder needs, and say what was made."""
+    config = load_config(args.cfg, args.set_cfgs)
+    data_config = config.get("DATA_CONFIG", config)
+    root = resolve_data_path(required(data_config, "DATA_PATH", args.cfg), config.ROOT_DIR)
+    if args.make_split is not None:
+        print("split:", make_split(root, args.make_split))
+    if args.make_planes:
+        print("road planes:", create_road_planes(root, args.workers))
+    print(f"{root}:", create_kitti_infos(root, args.workers))
+
+
+@exit_on_user_error
+def main() -> None:
+    """Run one subcommand."""
+    args = parse_arguments()
+    if args.command == "kitti":
+        prepare_kitti(args)
+    else:
+        create_synthetic_kitti(args.out, args.frames, args.seed, val_frames=args.val_frames, workers=args.workers)
+
+
+if __name__ == "__main__":
+    main()
