@@ -1,0 +1,102 @@
+"""From a DataLoader to the batches of one process: skip what was seen, share out what is to be tested.
+
+Order and augmentation depend on (seed, epoch, index) alone (see datasets), so leaving batches out changes no other.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from ..errors import DataError, UserError
+from .randomness import randomness_kept
+
+
+def with_batches(loader: DataLoader, batches: Sequence[Sequence[int]]) -> DataLoader:
+    """A loader like ``loader`` that gives exactly ``batches`` (lists of sample numbers)."""
+    return DataLoader(loader.dataset, batch_sampler=batches, num_workers=loader.num_workers,
+                      collate_fn=loader.collate_fn, pin_memory=loader.pin_memory, timeout=loader.timeout,
+                      worker_init_fn=loader.worker_init_fn, multiprocessing_context=loader.multiprocessing_context)
+
+
+def share_of(loader: DataLoader, rank: int, size: int) -> DataLoader:
+    """Every ``size``-th batch from ``rank`` on: no batch twice and none padded."""
+    return loader if size == 1 else with_batches(loader, list(loader.batch_sampler)[rank::size])
+
+
+def in_turn(shares: Sequence[Sequence[Any]]) -> list[Any]:
+    """Undo ``share_of``: item 0 of every share, then item 1 of every share, ..."""
+    longest = max(map(len, shares))
+    return [share[k] for k in range(longest) for share in shares if k < len(share)]
+
+
+def user_error(error: UserError) -> UserError:
+    """``error`` without the traceback that a DataLoader worker wraps around its sentence."""
+    marker = f"{type(error).__module__}.{type(error).__qualname__}: "
+    _, found, sentence = str(error).rpartition("\n" + marker)
+    return type(error)(sentence.strip()) if found else error
+
+
+def batches_of(loader: DataLoader) -> Iterator[Any]:
+    """The batches of ``loader``; a frame that cannot be read is one sentence, also from within a worker."""
+    with randomness_kept():
+        running = iter(loader)
+    while True:
+        try:
+            yield next(running)
+        except StopIteration:
+            return
+        except UserError as error:
+            raise user_error(error) from None
+
+
+def first_batch(loader: DataLoader) -> Any:
+    """The first batch of ``loader``, made here and not by the workers."""
+    with randomness_kept():
+        indices = next(iter(loader.batch_sampler))
+        return loader.collate_fn([loader.dataset[index] for index in indices])
+
+
+class TrainingBatches:
+    """The batches of each epoch, from any place in it.
+
+    With ``epochs_merged`` > 1 the loader holds that many epochs in a row (--merge_all_iters_to_one_epoch) and one
+    pass serves them all, so that workers start once.
+    """
+
+    def __init__(self, loader: DataLoader, sampler: Any, epochs_merged: int = 1) -> None:
+        self.loader, self.sampler = loader, sampler
+        self.merged = epochs_merged > 1
+        self.per_epoch = len(loader) // max(epochs_merged, 1)
+        if self.per_epoch == 0:
+            raise DataError(f"the training split gives {len(loader)} batches; expected one or more for each epoch")
+        self._running: Iterator[Any] | None = None
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
+        """Batches ``first`` .. ``per_epoch`` of ``epoch``."""
+        if not self.merged:
+            self._running = self._start(epoch, first)
+        elif self._running is None:
+            self._running = self._start(0, epoch * self.per_epoch + first)
+        yield from islice(self._running, self.per_epoch - first)
+
+    def sample(self) -> Any:
+        """The first batch of the first epoch."""
+        self._set_epoch(0)
+        return first_batch(self.loader)
+
+    def _set_epoch(self, epoch: int) -> None:
+        """Tell sampler and dataset which permutation and augmentation to use."""
+        for part in (self.sampler, self.loader.dataset):
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(epoch)
+
+    def _start(self, epoch: int, first: int) -> Iterator[Any]:
+        """An iterator over batches ``first`` ... of the loader in ``epoch``."""
+        self._set_epoch(epoch)
+        loader = self.loader
+        if first:
+            loader = with_batches(loader, list(loader.batch_sampler)[first:])
+        return batches_of(loader)

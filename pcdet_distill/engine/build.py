@@ -1,0 +1,41 @@
+"""From a config to what is trained or tested. The one place of the engine that knows of distillation."""
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from torch import nn
+
+from ..checkpoint import load_checkpoint, load_model_state
+from ..datasets import build_dataloader
+from ..errors import ConfigError
+from ..models import build_network
+
+__all__ = ["build_dataloader", "build_detector", "build_trained_model", "load_part"]
+
+
+def build_detector(cfg: Any, dataset: Any) -> nn.Module:
+    """The detector of ``cfg.MODEL``."""
+    return build_network(cfg.MODEL, len(cfg.CLASS_NAMES), dataset)
+
+
+def build_trained_model(cfg: Any, dataset: Any, *, pretrained_model: str | None = None,
+                        teacher_ckpt: str | None = None, logger: logging.Logger) -> nn.Module:
+    """What the train loop trains: the detector, or the distiller around it when ``cfg`` has a DISTILL block."""
+    detector = build_detector(cfg, dataset)
+    if pretrained_model is not None:
+        load_part(detector, pretrained_model, logger)
+    if not cfg.get("DISTILL"):
+        if teacher_ckpt is not None:
+            raise ConfigError(f"--teacher_ckpt: {cfg.CONFIG_FILE} has no DISTILL block, so there is no teacher; "
+                              "expected a yaml such as those in cfgs/kitti_distill")
+        return detector
+    from ..distill import build_distiller
+
+    return build_distiller(cfg, detector, dataset, teacher_ckpt=teacher_ckpt, logger=logger)
+
+
+def load_part(model: nn.Module, path: str, logger: logging.Logger) -> None:
+    """--pretrained_model: take the tensors of ``path`` that fit, say which did not."""
+    where = f"--pretrained_model {path}"
+    logger.info(f"{where}: {load_model_state(model, load_checkpoint(path)['model_state'], strict=False, where=where)}")

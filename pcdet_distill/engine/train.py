@@ -1,0 +1,176 @@
+"""tools/train.py from beginning to end: config, data, model, resume, train, evaluate."""
+from __future__ import annotations
+
+import argparse
+import datetime
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..models import load_data_to_device
+from .arguments import add_train_arguments, batch_size_per_process, data_workers, output_folder, read_config
+from .batches import TrainingBatches
+from .build import build_dataloader, build_trained_model
+from .checkpoint_files import find_newest, load_with_optimizer
+from .device import choose_device, prepare_for_device
+from .distributed import World, join_world, share_batch_norm
+from .evaluate import Evaluator, evaluate_checkpoints, test_loader
+from .logging import MetricWriter, check_writable, config_text, create_logger, make_folder, open_log_file, write_config
+from .progress import Progress
+from .randomness import FIXED_SEED, draw_seed, seed_everything
+from .threads import CHOSEN_BY_USER, allowed_cores, tune_threads
+from .trainer import Trainer, TrainOptions
+
+__all__ = ["add_train_arguments", "run_training"]
+
+Resume = tuple[Path, dict[str, Any]] | None
+
+
+def run_training(args: argparse.Namespace) -> None:
+    """Do what tools/train.py was asked for."""
+    cfg = read_config(args)
+    with join_world(args.launcher, choose_device(args.device).type, args.tcp_port, args.local_rank) as world:
+        logger = create_logger(world.is_main)
+        folder = output_folder(cfg, args.extra_tag)
+        check_writable(folder)
+        device = choose_device(args.device, world.local_rank)
+        trainer = _build(args, cfg, folder, device, world, logger)
+        loader = test_loader(args, cfg, world, logger)    # a missing test split is found now, not after training
+        writer = _open(args, cfg, folder, trainer, logger) if world.is_main else None
+        world.wait()
+        progress = Progress(logger, writer, epochs=trainer.options.epochs, per_epoch=trainer.batches.per_epoch,
+                            interval=args.logger_iter_interval, bar_only=args.use_tqdm_to_record,
+                            gpu_stat=not args.wo_gpu_stat and device.type == "cuda")
+        logger.info(f"start training {cfg.EXP_GROUP_PATH}/{cfg.TAG}({args.extra_tag})")
+        trainer.run(progress)
+        if writer is not None:
+            writer.close()
+        logger.info(f"end of training; checkpoints are in {trainer.options.ckpt_dir}")
+        evaluator = Evaluator(trainer.model, loader, logger, world, device, args.save_to_file)
+        _evaluate(args, cfg, folder, trainer.options, evaluator)
+
+
+def _build(args: argparse.Namespace, cfg: Any, folder: Path, device: torch.device, world: World,
+           logger: logging.Logger) -> Trainer:
+    """The trainer, where it left off. Writes nothing."""
+    resume = _find_resume(args, folder, world, logger)
+    options = _options(args, cfg, folder, device, logger)
+    seed = _seed(args, resume, world, logger)
+    seed_everything(seed + world.rank)
+    dataset, loader, sampler = build_dataloader(
+        cfg.DATA_CONFIG, cfg.CLASS_NAMES, batch_size_per_process(args, cfg, world), dist=world.size > 1,
+        root_dir=cfg.ROOT_DIR, workers=data_workers(args, world), seed=seed, training=True,
+        merge_all_iters_to_one_epoch=args.merge_all_iters_to_one_epoch, total_epochs=options.epochs,
+        skip_bad_frames=args.skip_bad_frames, logger=logger)
+    batches = TrainingBatches(loader, sampler, options.epochs if args.merge_all_iters_to_one_epoch else 1)
+    model = build_trained_model(cfg, dataset, pretrained_model=args.pretrained_model, teacher_ckpt=args.teacher_ckpt,
+                                logger=logger)
+    if args.sync_bn:
+        model = share_batch_norm(model, world, device)
+    model = prepare_for_device(model, device).train()
+    trainer = Trainer(model, batches, cfg.OPTIMIZATION, options, device=device, world=world, seed=seed)
+    trainer.before_epoch += _hooks(cfg, dataset, options.epochs, logger)
+    _choose_threads(trainer, resume, logger)
+    if resume is not None:
+        trainer.resume(resume[1], str(resume[0]), logger)
+        logger.info(f"resumed from {resume[0]}: {trainer.it} iterations of "
+                    f"{options.epochs * batches.per_epoch} are done")
+    return trainer
+
+
+def _find_resume(args: argparse.Namespace, folder: Path, world: World, logger: logging.Logger) -> Resume:
+    """The checkpoint to go on from: --ckpt, else the one in ckpt/ that went furthest, else None."""
+    if args.ckpt is not None:
+        return Path(args.ckpt), load_with_optimizer(Path(args.ckpt))
+    found = find_newest(folder / "ckpt", logger) if world.is_main else None
+    path = world.share(found[0] if found else None)
+    if path is None or found is not None:
+        return found
+    return path, load_with_optimizer(path)
+
+
+def _options(args: argparse.Namespace, cfg: Any, folder: Path, device: torch.device,
+             logger: logging.Logger) -> TrainOptions:
+    """The command line and config as the loop wants them."""
+    use_amp = args.use_amp or bool(cfg.OPTIMIZATION.get("USE_AMP", False))
+    if use_amp and device.type != "cuda":
+        logger.warning("mixed precision is for CUDA; on this CPU training runs in float32")
+    return TrainOptions(
+        epochs=args.epochs or cfg.OPTIMIZATION.NUM_EPOCHS, ckpt_dir=folder / "ckpt",
+        save_interval=args.ckpt_save_interval, save_seconds=args.ckpt_save_time_interval, keep=args.max_ckpt_save_num,
+        log_interval=args.logger_iter_interval, use_amp=use_amp and device.type == "cuda")
+
+
+def _seed(args: argparse.Namespace, resume: Resume, world: World, logger: logging.Logger) -> int:
+    """666 with --fix_random_seed; else the resumed run's; else a drawn one, the same in every process."""
+    if args.fix_random_seed:
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        return FIXED_SEED
+    stored = resume[1].get("seed") if resume is not None else None
+    seed = stored if stored is not None else world.share(draw_seed())
+    logger.info(f"random seed: {seed}{'' if stored is None else ' (as before the interruption)'}")
+    return seed
+
+
+def _hooks(cfg: Any, dataset: Any, epochs: int, logger: logging.Logger) -> list[Callable[[int], None]]:
+    """HOOK.DisableAugmentationHook: the last NUM_LAST_EPOCHS epochs go without the augmentations it lists."""
+    hook = (cfg.get("HOOK") or {}).get("DisableAugmentationHook")
+    if not hook:
+        return []
+
+    def disable_augmentation(epoch: int) -> None:
+        if epoch >= epochs - hook.NUM_LAST_EPOCHS:
+            logger.info(f"epoch {epoch + 1}: without the augmentations {', '.join(hook.DISABLE_AUG_LIST)}")
+            dataset.disable_augmentation(hook.DISABLE_AUG_LIST)
+
+    return [disable_augmentation]
+
+
+def _choose_threads(trainer: Trainer, resume: Resume, logger: logging.Logger) -> None:
+    """On a CPU: the threads of the interrupted run, else those a few timed steps recommend."""
+    if trainer.device.type != "cpu":
+        return
+    most = max(1, allowed_cores() // trainer.world.local_size)
+    before = resume[1].get("threads") if resume is not None else None
+    if before and before <= most and not any(os.environ.get(name) for name in CHOSEN_BY_USER):
+        torch.set_num_threads(before)
+        logger.info(f"CPU threads: {before} (as before the interruption)")
+        return
+
+    def run(model: nn.Module, batch: dict[str, Any]) -> None:
+        load_data_to_device(batch, trainer.device)
+        model(batch)[0]["loss"].mean().backward()
+
+    threads = tune_threads(trainer.model, run, trainer.batches.sample, logger, most)
+    torch.set_num_threads(trainer.world.share(threads))
+
+
+def _open(args: argparse.Namespace, cfg: Any, folder: Path, trainer: Trainer, logger: logging.Logger) -> MetricWriter:
+    """Create the output folder with log, config and metrics, now that the input has proved good."""
+    make_folder(folder / "ckpt")
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    open_log_file(logger, folder / f"train_{stamp}.log")
+    write_config(cfg, folder / f"{cfg.TAG}.yaml")
+    logger.debug(f"arguments: {vars(args)}")
+    logger.debug(f"config:\n{config_text(cfg)}")
+    logger.info(f"output: {folder} (config: {cfg.TAG}.yaml)")
+    return MetricWriter(folder / "metrics.jsonl", folder / "tensorboard", first_it=trainer.it)
+
+
+def _evaluate(args: argparse.Namespace, cfg: Any, folder: Path, options: TrainOptions, evaluator: Evaluator) -> None:
+    """The checkpoints of the last epochs. The last one was written just now, so there is nothing to wait for."""
+    start_epoch = max(options.epochs - args.num_epochs_to_eval, args.start_epoch)
+    split = cfg.DATA_CONFIG.DATA_SPLIT["test"]
+    eval_folder = folder / "eval" / "eval_with_train"
+    if evaluator.world.is_main:
+        make_folder(eval_folder)
+    evaluator.world.wait()
+    outcomes = evaluate_checkpoints(evaluator, options.ckpt_dir, eval_folder, split, start_epoch=start_epoch,
+                                    waiting_mins=args.max_waiting_mins, last_epoch=options.epochs)
+    if not outcomes:
+        evaluator.logger.info(f"nothing new to evaluate from epoch {start_epoch} on; results are in {eval_folder}")
