@@ -1,9 +1,9 @@
 """What a detector costs: parameters, multiply-adds and the time of one frame.
 
 Convention of the GFLOPs: one multiply-add counts as one, in convolutions, transposed convolutions and linear layers;
-normalisation, activations, biases, scatter and NMS count nothing; a whole forward pass of one frame, so the linear
-layer of a pillar encoder counts for every pillar of that frame. It is the convention of the published tables
-(PointDistiller, CVPR 2023, table 3): KITTI's PointPillars comes to 34.3 and its 4x student to 9.0.
+normalisation, activations, biases, scatter and NMS count nothing. It is the convention of the published tables
+(PointDistiller, CVPR 2023, table 3: 34.3 for KITTI's PointPillars, 9.0 for its 4x student). Here they come to 34.2 and
+8.9 on a KITTI frame: 34.17 and 8.91 are the dense layers; the pillar encoder adds little, as it skips empty slots.
 """
 from __future__ import annotations
 

@@ -3,12 +3,16 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pcdet_distill.config import load_config
+from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.measure import count_gflops, count_parameters, measure_latencies, measure_latency
+from pcdet_distill.models import build_network, load_data_to_device
 
 
 class Runs(nn.Module):
@@ -100,3 +104,37 @@ def test_latency_is_in_milliseconds_and_per_model():
     slow, fast = measure_latencies([Sleeps(0.02), Sleeps(0.0)], [{}, {}], repeats=3)
     assert 20 <= slow < 400
     assert fast < slow
+
+
+def one_frame(num_pillars: int) -> dict:
+    """A batch of one frame whose pillars hold one point each."""
+    index = np.arange(num_pillars)
+    coords = np.stack([0 * index, 0 * index, index // 400, index % 400], axis=1)
+    voxels = np.zeros((num_pillars, 32, 4), dtype=np.float32)
+    voxels[:, 0] = [10.0, 0.0, -1.0, 0.5]
+    batch = {"batch_size": 1, "voxels": voxels, "voxel_coords": coords, "voxel_num_points": np.ones(num_pillars)}
+    load_data_to_device(batch, "cpu")
+    return batch
+
+
+def dense_gflops(c: int) -> float:
+    """Everything after the pillar encoder, by hand, for a first block of ``c`` channels on a map of 248 x 216."""
+    large, middle, small = 248 * 216, 124 * 108, 62 * 54
+    blocks = large * 9 * 4 * c * c
+    blocks += middle * 9 * (c * 2 * c + 5 * 2 * c * 2 * c) + small * 9 * (2 * c * 4 * c + 5 * 4 * c * 4 * c)
+    upsampling = large * 2 * c * (c + 2 * c + 4 * c)
+    heads = large * 6 * c * (18 + 42 + 12)
+    return (blocks + upsampling + heads) / 1e9
+
+
+@pytest.mark.parametrize(
+    ("config", "published"),
+    [("cfgs/kitti_models/pointpillar.yaml", 34.3), ("cfgs/kitti_distill/pointpillar_4x.yaml", 9.0)],
+)
+def test_kitti_pointpillars_counts_as_published(repo, config, published):
+    cfg = load_config(repo / config)
+    width = cfg.MODEL.VFE.NUM_FILTERS[0]
+    model = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
+    encoder = count_gflops(model, one_frame(6000)) - dense_gflops(width)
+    assert 6000 * 10 * width <= round(encoder * 1e9) <= 6000 * 32 * 10 * width
+    assert dense_gflops(width) == pytest.approx(published, rel=0.01)

@@ -1,0 +1,46 @@
+"""The newcomer's road: simulate, train a teacher and two students, compare them (docs/quickstart.md).
+
+``plan.py`` says what is done, ``run.py`` does it, ``results.py`` measures, compares and draws.
+"""
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .plan import Plan, make_steps
+from .run import duration, run_steps, shorten
+
+__all__ = ["Plan", "main", "make_steps", "run_steps"]
+
+
+def main(root: Path, arguments: Sequence[str] | None = None) -> None:
+    """Everything from nothing to the table; what an earlier run completed is kept. ``root`` is the checkout."""
+    from . import results
+
+    options = parse_arguments(arguments)
+    make_plan = Plan.small if options.fast else Plan
+    plan = make_plan(root, device=options.device, side_by_side=options.side_by_side)
+    start = time.monotonic()
+    run_steps(make_steps(plan), root)
+    print("\n== compare", flush=True)
+    comparison = results.report(plan)
+    pictures = results.draw(plan)
+    print((plan.output / "report.txt").read_text())
+    for path in [plan.output / "report.md", *pictures]:
+        print(f"   {shorten(path, root)}")
+    print(f"\nall steps took {duration(time.monotonic() - start)} this time; to start again from nothing, delete\n"
+          f"   {plan.data}  output/{plan.tag}  output/synthetic/*/{plan.tag}")
+    if options.publish:
+        results.publish(plan, comparison, pictures)
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The quickstart's own options."""
+    parser = argparse.ArgumentParser(prog="quickstart", description=__doc__.splitlines()[0])
+    parser.add_argument("--fast", action="store_true", help="smoke run of about two minutes: its AP means nothing")
+    parser.add_argument("--device", default=None, help="cpu, cuda or cuda:N (default: cuda when there is one)")
+    parser.add_argument("--side_by_side", action="store_true", help="train the two students at the same time")
+    parser.add_argument("--publish", action="store_true", help="write the table and a picture into README.md and docs/")
+    return parser.parse_args(arguments)

@@ -1,0 +1,156 @@
+"""What the quickstart shows at its end: the comparison table and pictures, made from what the three trainings left."""
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..checkpoint import load_checkpoint, load_model_state
+from ..config import load_config
+from ..datasets import build_dataset
+from ..datasets.safe_pickle import load_plain_pickle
+from ..engine.device import choose_device, prepare_for_device
+from ..errors import DataError, UserError
+from ..measure import count_gflops, count_parameters, measure_latencies
+from ..models import build_network, load_data_to_device
+from ..report import Comparison, ModelResult, insert_results, read_report, to_markdown, write_report
+from ..visualize import BevPanel, draw_bev
+from .plan import CONFIGS, TITLES, Plan, data_path_option
+
+PICTURES = 4
+SHOWN_SCORE = 0.3
+LATENCY_REPEATS = 20
+README_PICTURE = "docs/images/quickstart_bev.png"
+
+
+def report(plan: Plan) -> Comparison:
+    """The comparison, measured and written to the output folder unless it is there and newer than the evaluations."""
+    written = plan.output / "report.json"
+    sources = [plan.evaluation(model) / "metrics.json" for model in CONFIGS]
+    if is_newer(written, sources):
+        return read_report(written)
+    comparison = compare(plan)
+    write_report(comparison, plan.output)
+    return comparison
+
+
+def is_newer(path: Path, sources: list[Path]) -> bool:
+    """Whether ``path`` exists and nothing it was made from changed afterwards."""
+    return path.exists() and all(path.stat().st_mtime >= source.stat().st_mtime for source in sources)
+
+
+def compare(plan: Plan) -> Comparison:
+    """Measure the three trained models on the first validation frame, and read their AP."""
+    device = choose_device(plan.device)
+    dataset = validation_set(plan)
+    batch = dataset.collate_batch([dataset[0]])
+    load_data_to_device(batch, device)
+    models = {name: trained_model(plan, name, dataset, device) for name in CONFIGS}
+    latencies = measure_latencies(list(models.values()), [batch] * len(models), LATENCY_REPEATS)
+    rows = [
+        ModelResult(TITLES[name], CONFIGS[name], plan.epochs, count_parameters(model), count_gflops(model, batch),
+                    latency, read_ap(plan.evaluation(name) / "metrics.json", dataset.class_names))
+        for (name, model), latency in zip(models.items(), latencies)
+    ]
+    return Comparison(*rows, plan.train_frames, len(dataset), describe_device(device), plan.command, plan.smoke)
+
+
+def validation_set(plan: Plan) -> Any:
+    """The validation frames of the quickstart's data."""
+    cfg = load_config(plan.root / CONFIGS["teacher"], data_path_option(plan, "DATA_CONFIG.DATA_PATH")[1:])
+    return build_dataset(cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=cfg.ROOT_DIR, training=False)
+
+
+def trained_model(plan: Plan, name: str, dataset: Any, device: torch.device) -> nn.Module:
+    """The detector that a training left behind: its student alone, for a distilled one."""
+    cfg = load_config(plan.root / CONFIGS[name])
+    model = build_network(cfg.MODEL, num_class=len(cfg.CLASS_NAMES), dataset=dataset)
+    path = plan.root / plan.checkpoint(name)
+    load_model_state(model, load_checkpoint(path)["model_state"], strict=True, where=str(path))
+    return prepare_for_device(model, device).eval()
+
+
+def describe_device(device: torch.device) -> str:
+    """Where latency was measured."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def read_ap(path: Path, class_names: list[str]) -> dict[str, dict[str, float]]:
+    """Moderate AP over 40 recall positions, ``[metric][class]``, from the metrics.json of an evaluation."""
+    try:
+        metrics = json.loads(path.read_text())["ap"]
+        return {metric: {name: float(metrics[name]["strict"][metric]["R40"]["moderate"]) for name in class_names}
+                for metric in ("bev", "3d")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not the metrics.json of a KITTI evaluation ({error!r})") from error
+
+
+def draw(plan: Plan) -> list[Path]:
+    """Pictures of the validation frames with most to see; without matplotlib, a sentence and none."""
+    dataset = validation_set(plan)
+    results = {name: plan.evaluation(name) / "result.pkl" for name in CONFIGS}
+    detections = {name: {str(frame["frame_id"]): frame for frame in load_plain_pickle(path, f"run {plan.command}")}
+                  for name, path in results.items()}
+    pictures = []
+    try:
+        for item in frames_to_show(dataset):
+            frame_id = str(item["frame_id"])
+            path = plan.output / f"bev_{frame_id}.png"
+            if not is_newer(path, list(results.values())):
+                draw_frame(item, {name: frames[frame_id] for name, frames in detections.items()}, dataset, path)
+            pictures.append(path)
+    except UserError as error:
+        print(f"   no pictures: {error}")
+    return pictures
+
+
+def frames_to_show(dataset: Any) -> list[dict[str, Any]]:
+    """The frames with most classes, then most objects, in range: chosen by ground truth, not by who detects them."""
+
+    def interest(item: dict[str, Any]) -> tuple[int, int]:
+        labels = boxes_in_range(item, dataset)[:, 7]
+        return len(set(labels.tolist())), len(labels)
+
+    items = [dataset[index] for index in range(len(dataset))]
+    return sorted(items, key=interest, reverse=True)[:PICTURES]
+
+
+def boxes_in_range(item: dict[str, Any], dataset: Any) -> np.ndarray:
+    """Ground truth ``(N, 8)`` (box, label) whose centre is inside the detection range."""
+    boxes = item.get("gt_boxes", np.zeros((0, 8)))
+    low, high = dataset.point_cloud_range[:2], dataset.point_cloud_range[3:5]
+    return boxes[((boxes[:, :2] >= low) & (boxes[:, :2] <= high)).all(axis=1)]
+
+
+def draw_frame(item: dict[str, Any], detections: dict[str, dict[str, Any]], dataset: Any, path: Path) -> None:
+    """Ground truth and every model's detections of one frame, side by side."""
+    truth = boxes_in_range(item, dataset)
+    names = [dataset.class_names[int(label) - 1] for label in truth[:, 7]]
+    panels = [BevPanel("ground truth", truth[:, :7], names)]
+    for model, found in detections.items():
+        shown = found["score"] >= SHOWN_SCORE
+        boxes, scores = found["boxes_lidar"][shown], found["score"][shown]
+        panels.append(BevPanel(TITLES[model], boxes, list(found["name"][shown]), scores, reference=truth[:, :7]))
+    draw_bev(item["points"], panels, path, point_cloud_range=dataset.point_cloud_range, class_names=dataset.class_names)
+
+
+def publish(plan: Plan, comparison: Comparison, pictures: list[Path]) -> None:
+    """Put the table into README.md, the first picture and the report into docs/; a smoke run is refused."""
+    if plan.smoke:
+        raise UserError("--publish: a smoke run has nothing to show; run without --fast")
+    insert_results(plan.root / "README.md", to_markdown(comparison))
+    folder = plan.root / "docs" / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(plan.output / "report.json", folder / "quickstart.json")
+    if pictures:
+        (plan.root / README_PICTURE).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(pictures[0], plan.root / README_PICTURE)
+    print(f"published: README.md, docs/results/quickstart.json, {README_PICTURE}")

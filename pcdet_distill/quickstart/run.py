@@ -1,0 +1,95 @@
+"""Run the quickstart's steps one after the other: print each command, skip what is complete, pass failures on."""
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UserError
+from .plan import Step
+
+
+def run_steps(steps: Sequence[Step], root: Path) -> None:
+    """Run every step that is not complete; a step that fails ends the run with a UserError."""
+    for number, step in enumerate(steps, start=1):
+        print(f"\n== {number}/{len(steps)} {step.title}", flush=True)
+        if step.is_complete():
+            print("   complete already: " + ", ".join(shorten(path, root) for path in step.results), flush=True)
+            continue
+        start = time.monotonic()
+        run_step(step, root)
+        print(f"   done in {duration(time.monotonic() - start)}", flush=True)
+
+
+def run_step(step: Step, root: Path) -> None:
+    """Run one step's commands from ``root``, side by side when there are several, and check that it got its results."""
+    commands = step.pending()
+    for command in commands:
+        print("   $ python " + shlex.join(command), flush=True)
+    side_by_side = len(commands) > 1
+    processes = [start_process(command, root, piped=side_by_side) for command in commands]
+    try:
+        if side_by_side:
+            relay_output(processes, step.names)
+        codes = [process.wait() for process in processes]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+    failed = [shlex.join(command) for command, code in zip(commands, codes) if code]
+    if failed:
+        raise UserError(f"this command failed, its message is above; run again to go on: python {failed[0]}")
+    missing = [shorten(path, root) for path in step.results if not path.exists()]
+    if missing:
+        raise UserError(f"step '{step.title}' ended without writing {', '.join(missing)}")
+
+
+def start_process(command: Sequence[str], root: Path, *, piped: bool) -> subprocess.Popen:
+    """Start a tool with this Python; tools that run side by side take one thread each and are read through pipes."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if piped:
+        environment["OMP_NUM_THREADS"] = "1"
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if piped else {}
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=root, env=environment, preexec_fn=die_with_parent, **streams
+    )
+
+
+def die_with_parent() -> None:
+    """On Linux, a training never outlives a killed quickstart: two of them would write the same checkpoints."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def relay_output(processes: Sequence[subprocess.Popen], names: Sequence[str]) -> None:
+    """Print the lines of all processes as they come, each with the name of its process."""
+    width = max(map(len, names))
+
+    def relay(process: subprocess.Popen, name: str) -> None:
+        for line in process.stdout:
+            print(f"   {name.ljust(width)} | {line.rstrip()}", flush=True)
+
+    readers = [threading.Thread(target=relay, args=pair, daemon=True) for pair in zip(processes, names)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+
+
+def shorten(path: Path, root: Path) -> str:
+    """A path as seen from the checkout."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def duration(seconds: float) -> str:
+    """``75`` as ``1 min 15 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

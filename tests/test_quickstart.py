@@ -1,0 +1,173 @@
+"""The quickstart's steps: what they run, what they skip, how they fail; with stub tools that only write files."""
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from pcdet_distill.config import load_config
+from pcdet_distill.errors import UserError
+from pcdet_distill.quickstart.plan import CONFIGS, Plan, Step, make_steps
+from pcdet_distill.quickstart.run import duration, run_steps
+
+WRITE = """
+import pathlib, sys, time
+time.sleep(float(sys.argv[2]))
+print("writing", sys.argv[1])
+pathlib.Path(sys.argv[1]).write_text("x")
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A checkout whose only tool writes the file it is told to."""
+    (tmp_path / "write.py").write_text(WRITE)
+    (tmp_path / "fail.py").write_text("import sys; print('error: no such thing', file=sys.stderr); sys.exit(2)")
+    return tmp_path
+
+
+def step(root: Path, *names: str, delay: float = 0.0) -> Step:
+    commands = [["write.py", name, str(delay)] for name in names]
+    return Step("write " + " and ".join(names), commands, [root / name for name in names], names)
+
+
+def test_a_complete_step_is_skipped_and_the_rest_is_run(root, capfd):
+    (root / "first").write_text("kept")
+    run_steps([step(root, "first"), step(root, "second")], root)
+    assert (root / "first").read_text() == "kept"
+    assert (root / "second").exists()
+    printed = capfd.readouterr().out
+    assert "== 1/2 write first" in printed and "complete already: first" in printed
+    assert "$ python write.py second" in printed and "$ python write.py first" not in printed
+
+
+def test_side_by_side_commands_run_at_once_with_named_lines(root, capfd):
+    start = time.monotonic()
+    run_steps([step(root, "one", "three", delay=1.0)], root)
+    assert time.monotonic() - start < 1.9
+    printed = capfd.readouterr().out
+    assert "one   | writing one" in printed and "three | writing three" in printed
+
+
+def test_side_by_side_only_what_is_missing_is_run(root):
+    (root / "one").write_text("kept")
+    run_steps([step(root, "one", "two")], root)
+    assert (root / "one").read_text() == "kept"
+    assert (root / "two").read_text() == "x"
+
+
+def test_a_failing_command_ends_the_run_by_name(root, capfd):
+    failing = Step("fail", [["fail.py"]], [root / "x"])
+    with pytest.raises(UserError, match="python fail.py"):
+        run_steps([failing, step(root, "later")], root)
+    assert not (root / "later").exists()
+    assert "no such thing" in capfd.readouterr().err
+
+
+def test_a_command_that_writes_nothing_is_noticed(root):
+    (root / "idle.py").write_text("")
+    with pytest.raises(UserError, match="without writing x"):
+        run_steps([Step("idle", [["idle.py"]], [root / "x"])], root)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent death signal")
+def test_a_killed_quickstart_takes_its_training_with_it(root):
+    (root / "sleeper.py").write_text("import os, pathlib, time\n"
+                                     "pathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(60)\n")
+    script = textwrap.dedent(f"""
+        from pathlib import Path
+        from pcdet_distill.quickstart.plan import Step
+        from pcdet_distill.quickstart.run import run_steps
+        run_steps([Step("sleep", [["sleeper.py"]], [Path("never")])], Path({str(root)!r}))
+    """)
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+    child = int(wait_for(lambda: (root / "pid").exists() and (root / "pid").read_text()))
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    wait_for(lambda: not is_running(child))
+
+
+def wait_for(condition, seconds: float = 20.0):
+    """The first true value of ``condition()``; fails after ``seconds``."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def words_after(command: list[str], flag: str) -> str:
+    return command[command.index(flag) + 1]
+
+
+def test_both_students_get_the_same_epochs_seed_and_data():
+    commands = [command for step in make_steps(Plan(Path("/x"))) for command in step.commands]
+    plain, distilled = ([c for c in commands if c[0] == "tools/train.py" and CONFIGS[name] in c]
+                        for name in ("student", "distilled"))
+    assert len(plain) == len(distilled) == 1
+    extra = ["--teacher_ckpt", words_after(distilled[0], "--teacher_ckpt")]
+    position = distilled[0].index(extra[0])
+    assert [word for index, word in enumerate(distilled[0]) if index not in (position, position + 1)] == [
+        word.replace(CONFIGS["student"], CONFIGS["distilled"]) for word in plain[0]]
+
+
+def test_the_distilled_student_gets_the_teacher_that_was_trained():
+    plan = Plan(Path("/x"))
+    teacher, _, distilled = make_steps(plan)[2:]
+    folder = Path(words_after(distilled.commands[0], "--teacher_ckpt")).parents[1]
+    assert teacher.results[0].is_relative_to(plan.root / folder)
+    assert folder.parts[-2:] == (Path(CONFIGS["teacher"]).stem, words_after(teacher.commands[0], "--extra_tag"))
+
+
+def test_the_smoke_run_touches_nothing_of_the_full_one():
+    full, smoke = (make_steps(plan) for plan in (Plan(Path("/x")), Plan.small(Path("/x"))))
+    assert len(full) == len(smoke)
+    written = [{path for step in steps for path in step.results} for steps in (full, smoke)]
+    assert not written[0] & written[1]
+    for command in (command for step in smoke for command in step.commands):
+        assert "../data/synthetic_kitti_fast" in command or command[1] == "synthetic"
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_the_teacher_comes_first_and_all_three_are_trained(side_by_side):
+    steps = make_steps(Plan(Path("/x"), side_by_side=side_by_side))[2:]
+    assert [len(step.commands) for step in steps] == ([1, 2] if side_by_side else [1, 1, 1])
+    trained = [words_after(command, "--cfg_file") for step in steps for command in step.commands]
+    assert trained == list(CONFIGS.values())
+    assert all(len(step.names) == len(step.commands) == len(step.results) for step in steps)
+
+
+def test_full_run_is_what_the_readme_says():
+    plan = Plan(Path("/x"))
+    assert (plan.train_frames, plan.val_frames, plan.epochs) == (400, 100, 10)
+
+
+def test_the_student_differs_from_the_teacher_in_widths_only(repo):
+    teacher, student, distilled = (load_config(repo / CONFIGS[name]) for name in CONFIGS)
+    assert student.OPTIMIZATION == teacher.OPTIMIZATION == distilled.OPTIMIZATION
+    assert student.DATA_CONFIG == teacher.DATA_CONFIG == distilled.DATA_CONFIG
+    assert student.MODEL == distilled.MODEL
+    assert student.MODEL.DENSE_HEAD == teacher.MODEL.DENSE_HEAD
+    assert student.MODEL.BACKBONE_2D.LAYER_NUMS == teacher.MODEL.BACKBONE_2D.LAYER_NUMS
+    assert [2 * width for width in student.MODEL.BACKBONE_2D.NUM_FILTERS] == teacher.MODEL.BACKBONE_2D.NUM_FILTERS
+    assert "DISTILL" in distilled and "DISTILL" not in student
+
+
+def test_durations_for_readers():
+    assert duration(7.4) == "7 s"
+    assert duration(75) == "1 min 15 s"
