@@ -1,0 +1,52 @@
+"""One way to turn a NAME into a class, one way to answer a wrong one."""
+from __future__ import annotations
+
+import pytest
+
+from pcdet_distill.errors import CheckpointError, ConfigError, DataError, UserError, exit_on_user_error
+from pcdet_distill.lookup import lookup, nearest
+
+TABLE = {"MeanVFE": 1, "PillarVFE": 2}
+
+
+def test_a_known_name_gives_its_entry():
+    assert lookup(TABLE, "PillarVFE", "MODEL.VFE.NAME") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("PilarVFE", "MODEL.VFE.NAME: unknown name 'PilarVFE'; did you mean 'PillarVFE'?"),
+        ("meanvfe", "MODEL.VFE.NAME: unknown name 'meanvfe'; did you mean 'MeanVFE'?"),
+        ("Zebra", "MODEL.VFE.NAME: unknown name 'Zebra'; known: MeanVFE, PillarVFE"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name, answer):
+    with pytest.raises(ConfigError) as caught:
+        lookup(TABLE, name, "MODEL.VFE.NAME")
+    assert str(caught.value) == answer
+
+
+def test_an_empty_table_says_so():
+    assert nearest("x", []) == "; known: none"
+
+
+@pytest.mark.parametrize("error", [ConfigError, DataError, CheckpointError])
+def test_a_users_mistake_is_one_line_and_exit_code_2(error, capsys):
+    @exit_on_user_error
+    def main() -> None:
+        raise error("file.yaml: what is wrong")
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2 and issubclass(error, UserError)
+    assert capsys.readouterr().err == "error: file.yaml: what is wrong\n"
+
+
+def test_a_mistake_of_ours_keeps_its_traceback():
+    @exit_on_user_error
+    def main() -> None:
+        raise AssertionError("ours")
+
+    with pytest.raises(AssertionError):
+        main()
