@@ -84,7 +84,7 @@ class AnchorHeadTemplate(nn.Module):
     def get_cls_layer_loss(self) -> Tensor:
         """Focal loss over all anchors that are not ignored."""
         labels = self.forward_ret_dict["box_cls_labels"]
-        logits = self.forward_ret_dict["cls_preds"].float().reshape(*labels.shape, self.num_class)
+        logits = at_least_float32(self.forward_ret_dict["cls_preds"]).reshape(*labels.shape, self.num_class)
         positive = labels > 0
         if self.num_class == 1:
             labels = torch.where(positive, 1, labels)
@@ -111,9 +111,9 @@ class AnchorHeadTemplate(nn.Module):
         return losses
 
     def _of_positives(self, key: str, frame: Tensor, anchor: Tensor, width: int) -> Tensor:
-        """Rows (K, width) of a prediction, in float32."""
+        """Rows (K, width) of a prediction."""
         prediction = self.forward_ret_dict[key]
-        return prediction.reshape(len(prediction), -1, width)[frame, anchor].float()
+        return at_least_float32(prediction.reshape(len(prediction), -1, width)[frame, anchor])
 
     @staticmethod
     def add_sin_difference(codes: Tensor, targets: Tensor, dim: int = 6) -> tuple[Tensor, Tensor]:
@@ -134,8 +134,9 @@ class AnchorHeadTemplate(nn.Module):
                                  dir_cls_preds: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, A, num_class) and boxes (B, A, 7 + C) of predictions (B, ny, nx, anchors * ...)."""
         anchors = self.flat_anchors
-        logits = cls_preds.float().reshape(batch_size, len(anchors), -1)
-        boxes = self.box_coder.decode_torch(box_preds.float().reshape(batch_size, len(anchors), -1), anchors)
+        logits = at_least_float32(cls_preds).reshape(batch_size, len(anchors), -1)
+        codes = at_least_float32(box_preds).reshape(batch_size, len(anchors), -1)
+        boxes = self.box_coder.decode_torch(codes, anchors)
         if dir_cls_preds is None:
             return logits, boxes
         period = 2 * pi / self.model_cfg["NUM_DIR_BINS"]
@@ -144,3 +145,8 @@ class AnchorHeadTemplate(nn.Module):
         heading = limit_period(boxes[..., 6] - offset, self.model_cfg["DIR_LIMIT_OFFSET"], period)
         boxes[..., 6] = heading + offset + period * direction.to(boxes.dtype)
         return logits, boxes
+
+
+def at_least_float32(prediction: Tensor) -> Tensor:
+    """Metres and losses are not computed in the half precision of mixed precision training."""
+    return prediction.float() if prediction.dtype in (torch.float16, torch.bfloat16) else prediction

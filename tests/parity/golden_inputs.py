@@ -1,0 +1,71 @@
+"""The batches that the recorded forward passes saw, rebuilt from the points in the golden folder."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pcdet_distill.datasets.spec import DataSpec
+from pcdet_distill.ops.voxels import voxelize
+
+
+def load_scenes(golden_dir: Path, variant: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Points (N, 4) and boxes (G, 8) of every frame of a variant."""
+    if variant == "public":
+        return _public_scenes(golden_dir / "inputs_000008.npz")
+    with np.load(golden_dir / f"inputs_{variant}.npz", allow_pickle=False) as data:
+        frames = sum(name.startswith("points_") for name in data.files)
+        return [(data[f"points_{frame}"], data[f"gt_{frame}"]) for frame in range(frames)]
+
+
+def _public_scenes(file: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """A real frame with two boxes more, and its mirror image with every second point."""
+    with np.load(file, allow_pickle=False) as data:
+        points = data["points"]
+        boxes = _camera_to_lidar(data["boxes_camera_xyzlhwr"], data["R0"], data["Tr_velo2cam"])
+    boxes = np.concatenate([boxes, np.ones((len(boxes), 1), np.float32)], axis=1)
+    added = [[12, 4, -.7, .8, .6, 1.73, .3, 2], [20, -6, -.7, 1.76, .6, 1.73, -1.2, 3]]
+    boxes = np.concatenate([boxes, np.array(added, np.float32)]).astype(np.float32)
+    mirrored_points, mirrored = points[::2].copy(), boxes[[0, 1, 3, 4, 7]].copy()
+    mirrored_points[:, 1] *= -1
+    mirrored[:, [1, 6]] *= -1
+    return [(points, boxes), (mirrored_points, mirrored)]
+
+
+def _camera_to_lidar(boxes: np.ndarray, rectification: np.ndarray, velodyne_to_camera: np.ndarray) -> np.ndarray:
+    """Boxes (x, y, z of the bottom, l, h, w, ry) of the camera in LiDAR coordinates."""
+    rotation = rectification @ velodyne_to_camera[:, :3]
+    shift = rectification @ velodyne_to_camera[:, 3]
+    centres = np.linalg.solve(rotation.astype(np.float64), (boxes[:, :3] - shift).T.astype(np.float64)).T
+    length, height, width, angle = boxes[:, 3:7].T
+    centres[:, 2] += height / 2
+    return np.column_stack([centres, length, width, height, -(angle + np.pi / 2)]).astype(np.float32)
+
+
+def make_batch(scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec, max_points: int,
+               max_voxels: int) -> dict[str, np.ndarray | int]:
+    """Range mask on x and y, voxels in the points' order, and collation."""
+    limits = spec.point_cloud_range
+    frames = []
+    for points, boxes in scenes:
+        x, y = points[:, 0], points[:, 1]
+        inside = (x >= limits[0]) & (x <= limits[3]) & (y >= limits[1]) & (y <= limits[4])
+        frames.append((points[inside], boxes[boxes[:, 7] <= len(spec.class_names)]))
+    voxels = [voxelize(points, limits, spec.voxel_size, max_points, max_voxels) for points, _ in frames]
+    boxes = np.zeros((len(frames), max(len(rows) for _, rows in frames), 8), np.float32)
+    for frame, (_, rows) in enumerate(frames):
+        boxes[frame, :len(rows)] = rows
+    return {
+        "points": _with_frame([points for points, _ in frames]),
+        "voxels": np.concatenate([rows for rows, _, _ in voxels]),
+        "voxel_coords": _with_frame([rows for _, rows, _ in voxels]),
+        "voxel_num_points": np.concatenate([rows for _, _, rows in voxels]),
+        "gt_boxes": boxes,
+        "batch_size": len(frames),
+    }
+
+
+def _with_frame(frames: list[np.ndarray]) -> np.ndarray:
+    """Rows of all frames, the number of the frame in front."""
+    numbered = [np.pad(rows, ((0, 0), (1, 0)), constant_values=number) for number, rows in enumerate(frames)]
+    return np.concatenate(numbered)

@@ -1,0 +1,207 @@
+"""Detectors equal recorded passes of OpenPCDet: features, predictions, final boxes, targets, losses, gradients."""
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden_inputs import load_scenes, make_batch
+from torch import Tensor
+from weight_recipe import fill_state_dict, sha256_of
+
+from pcdet_distill.config import load_config
+from pcdet_distill.datasets.spec import DataSpec
+from pcdet_distill.models import DETECTORS, Detector3DTemplate, build_network, load_data_to_device
+from pcdet_distill.ops.boxes import boxes_iou3d
+
+REPO = Path(__file__).resolve().parents[2]
+ATOL = 1e-4
+
+
+class Golden:
+    """One recorded pass, the detector with its weights, and the batch."""
+
+    def __init__(self, file: Path) -> None:
+        self.meta = json.loads(file.read_text())
+        with np.load(file.with_suffix(".npz"), allow_pickle=False) as data:
+            self.arrays = {name: data[name] for name in data.files}
+        config = REPO / "cfgs" / self.meta["config"]
+        if not config.exists():
+            pytest.skip(f"no config cfgs/{self.meta['config']} yet")
+        self.cfg = load_config(config)
+        if self.cfg.MODEL.NAME not in DETECTORS:
+            pytest.skip(f"detector {self.cfg.MODEL.NAME} is not in DETECTORS yet")
+        self.spec = DataSpec.from_config(self.cfg.DATA_CONFIG, self.cfg.CLASS_NAMES)
+        scenes = load_scenes(file.parents[1], self.meta["variant"])
+        step = next(step for step in self.cfg.DATA_CONFIG.DATA_PROCESSOR if "MAX_NUMBER_OF_VOXELS" in step)
+        self.raw = make_batch(scenes, self.spec, step.MAX_POINTS_PER_VOXEL, step.MAX_NUMBER_OF_VOXELS["test"])
+
+    def batch(self) -> dict:
+        """A fresh batch of tensors."""
+        batch = dict(self.raw)
+        load_data_to_device(batch, "cpu")
+        return batch
+
+    def model(self) -> Detector3DTemplate:
+        """The detector with the recipe's weights."""
+        model = build_network(self.cfg.MODEL, len(self.cfg.CLASS_NAMES), self.spec)
+        state = fill_state_dict(model.state_dict(), self.meta["weight_salt"], self.meta.get("weight_roi_scale", 1.0))
+        if "weight_sha256_all" in self.meta:
+            assert sha256_of(state) == self.meta["weight_sha256_all"]
+        model.load_state_dict(state)
+        return model
+
+    def check_tensor(self, name: str, value: Tensor, rtol: float = 1e-4) -> None:
+        """Shape, samples and sums of a recorded tensor."""
+        meta = self.meta[name]
+        assert list(value.shape) == meta["shape"], name
+        flat = value.detach().flatten().numpy()
+        np.testing.assert_allclose(flat[::meta["stride"]], self.arrays[f"sample/{name}"], rtol=rtol, atol=ATOL,
+                                   err_msg=name)
+        exact = flat.astype(np.float64)
+        assert np.isfinite(flat).all() and meta["nonfinite"] == 0
+        for sum_name, found in (("abssum", np.abs(exact).sum()), ("sqsum", (exact**2).sum())):
+            np.testing.assert_allclose(found, meta[sum_name], rtol=rtol, err_msg=f"{sum_name} of {name}")
+        np.testing.assert_allclose(exact.sum(), meta["sum"], atol=rtol * meta["abssum"], err_msg=f"sum of {name}")
+
+
+@lru_cache(maxsize=1)
+def load_golden(file: Path) -> Golden:
+    return Golden(file)
+
+
+class Recorder:
+    """What every slot wrote in one pass, under the golden names ``<mode>/<ModuleClass>.<key>``."""
+
+    def __init__(self, model: Detector3DTemplate, mode: str) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self.handles = [module.register_forward_hook(self._hook(mode)) for module in model.module_list]
+
+    def _hook(self, mode: str):
+        def record(module, inputs, output) -> None:
+            for key, value in output.items():
+                if isinstance(value, Tensor):
+                    self.tensors.setdefault(f"{mode}/{type(module).__name__}.{key}", value)
+        return record
+
+
+@pytest.mark.golden("forward/*.json")
+def test_voxels_equal(golden_file: Path) -> None:
+    golden = load_golden(golden_file)
+    np.testing.assert_array_equal(golden.raw["voxel_coords"], golden.arrays["full/voxel_coords"])
+    np.testing.assert_array_equal(golden.raw["voxel_num_points"], golden.arrays["full/voxel_num_points"])
+    np.testing.assert_allclose(golden.raw["gt_boxes"], golden.arrays["full/gt_boxes"], atol=2e-5)
+
+
+@pytest.mark.golden("forward/*.json")
+def test_eval_forward(golden_file: Path) -> None:
+    golden = load_golden(golden_file)
+    model = golden.model().eval()
+    recorder = Recorder(model, "eval")
+    batch = golden.batch()
+    with torch.no_grad():
+        predictions, recall = model(batch)
+    recorded = dict(recorder.tensors)
+    recorded.update({f"eval/final.{key}": batch[key] for key in ("batch_cls_preds", "batch_box_preds")})
+    recorded.update({f"eval/dense_head.forward_ret_dict.{key}": value
+                     for key, value in model.dense_head.forward_ret_dict.items()})
+    names = [name for name in golden.meta if name.startswith("eval/") and f"sample/{name}" in golden.arrays]
+    assert names
+    for name in names:
+        golden.check_tensor(name, recorded[name])
+    assert recall == golden.meta["eval/recall_dict"]
+    settings = golden.cfg.MODEL.POST_PROCESSING
+    for frame, prediction in enumerate(predictions):
+        recorded_frame = {key: torch.from_numpy(golden.arrays[f"full/eval/{key}_{frame}"]) for key in prediction}
+        compare_detections(prediction, recorded_frame, settings.SCORE_THRESH)
+
+
+def compare_detections(found: dict[str, Tensor], recorded: dict[str, Tensor], score_thresh: float) -> None:
+    """Nearly every detection has its twin in the other list.
+
+    Rounding may flip single decisions of the greedy NMS and of the cuts before and after it; 1 % is allowed for them.
+    """
+    for ours, theirs in ((found, recorded), (recorded, found)):
+        clear = ours["pred_scores"] > score_thresh + 1e-3
+        boxes, scores, labels = (ours[key][clear] for key in ("pred_boxes", "pred_scores", "pred_labels"))
+        same_score = (scores[:, None] - theirs["pred_scores"]).abs() < 1e-4
+        same_label = labels[:, None] == theirs["pred_labels"]
+        same_place = (boxes[:, None, :6] - theirs["pred_boxes"][:, :6]).abs().amax(dim=2) < 1e-3
+        turn = (boxes[:, None, 6] - theirs["pred_boxes"][:, 6]).abs()
+        matched = (same_score & same_label & same_place & (turn < 1e-3)).any(dim=1)
+        assert matched.float().mean() >= 0.99, f"{int((~matched).sum())} of {len(matched)} detections have no twin"
+        overlaps = boxes_iou3d(boxes, theirs["pred_boxes"]).amax(dim=1)
+        assert (overlaps[matched] > 0.98).all()
+
+
+@pytest.mark.golden("forward/*.json")
+def test_train_step(golden_file: Path) -> None:
+    golden = load_golden(golden_file)
+    model = golden.model().train()
+    recorder = Recorder(model, "train")
+    batch = golden.batch()
+    if "full/train/gt_boxes" in golden.arrays:
+        batch["gt_boxes"] = torch.from_numpy(golden.arrays["full/train/gt_boxes"])
+    torch.manual_seed(123)
+    ret, tb_dict, _ = model(batch)
+    for name in golden.meta:
+        if name.startswith("train/") and f"sample/{name}" in golden.arrays and "anchors" not in name:
+            golden.check_tensor(name, recorder.tensors[name])
+    check_targets(golden, model)
+    check_losses(golden, ret["loss"], tb_dict)
+    check_running_statistics(golden, model)
+    ret["loss"].backward()
+    check_gradients(golden, model)
+
+
+def check_targets(golden: Golden, model: Detector3DTemplate) -> None:
+    head = model.dense_head
+    for number, anchors in enumerate(head.anchors):
+        golden.check_tensor(f"train/anchors_{number}", anchors, rtol=1e-6)
+    labels = head.forward_ret_dict["box_cls_labels"]
+    for frame, counts in enumerate(golden.meta["train/label_counts"]):
+        assert {key: int((labels[frame] == int(key)).sum()) for key in counts} == counts
+    positive = torch.nonzero(labels > 0)
+    np.testing.assert_array_equal(positive, golden.arrays["full/train/pos_index"])
+    np.testing.assert_array_equal(labels[labels > 0], golden.arrays["full/train/pos_label"])
+    np.testing.assert_allclose(head.forward_ret_dict["box_reg_targets"][labels > 0],
+                               golden.arrays["full/train/pos_reg_targets"], rtol=1e-4, atol=1e-5)
+    ignored = torch.nonzero(labels == -1).int().numpy()
+    assert hashlib.sha256(ignored.tobytes()).hexdigest() == golden.meta["train/ignored_index_sha256_int32"]
+
+
+def check_losses(golden: Golden, loss: Tensor, tb_dict: dict[str, float]) -> None:
+    assert loss.item() == pytest.approx(golden.meta["train/loss"], rel=1e-5)
+    assert set(tb_dict) == set(golden.meta["train/tb_dict"])
+    for name, value in golden.meta["train/tb_dict"].items():
+        assert tb_dict[name] == pytest.approx(value, rel=1e-5), name
+
+
+def check_running_statistics(golden: Golden, model: Detector3DTemplate) -> None:
+    buffers = dict(model.named_buffers())
+    recorded = golden.meta["train/bn_running_sum_after_one_forward"]
+    assert recorded
+    for name, value in recorded.items():
+        assert buffers[name].double().sum().item() == pytest.approx(value, rel=1e-5, abs=1e-4), name
+
+
+def check_gradients(golden: Golden, model: Detector3DTemplate) -> None:
+    """Norm and sum of every gradient.
+
+    Targets are sparse, so a single ReLU input that rounding moves over zero can shift all gradients before it by a few
+    thousandths: 1 % is allowed for one parameter, 0.1 % for most.
+    """
+    parameters = dict(model.named_parameters())
+    norms = golden.meta["train/grad_norm"]
+    assert set(parameters) == set(norms)
+    errors = {}
+    for name, recorded in norms.items():
+        gradient = parameters[name].grad.double()
+        sum_error = abs(gradient.sum().item() - golden.meta["train/grad_sum"][name]) / gradient.numel() ** 0.5
+        errors[name] = max(abs(gradient.norm().item() - recorded), sum_error) / max(recorded, 1e-6)
+    assert max(errors.values()) < 1e-2, max(errors.items(), key=lambda item: item[1])
+    assert np.median(list(errors.values())) < 1e-3

@@ -1,0 +1,63 @@
+"""Weights that every implementation can make for itself, from the names and shapes of a state_dict alone."""
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def fill_state_dict(state: Mapping[str, Tensor], salt: str = "", roi_scale: float = 1.0) -> dict[str, Tensor]:
+    """A state_dict with the names and shapes of ``state`` and the recipe's values."""
+    return {key: _fill(key, value, state, salt, roi_scale) for key, value in state.items()}
+
+
+def sha256_of(state: Mapping[str, Tensor]) -> str:
+    """Digest of all tensors in their order."""
+    digest = hashlib.sha256()
+    for value in state.values():
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _fill(key: str, value: Tensor, state: Mapping[str, Tensor], salt: str, roi_scale: float) -> Tensor:
+    stem, _, leaf = key.rpartition(".")
+    if leaf in ("num_batches_tracked", "global_step"):
+        return torch.zeros_like(value)
+    shape = tuple(value.shape)
+    noise = np.random.Generator(np.random.PCG64(zlib.crc32((salt + key).encode()))).standard_normal(shape)
+    if leaf == "running_var":
+        filled = 1 + 0.2 * np.tanh(noise)
+    elif leaf == "weight" and len(shape) == 1:
+        filled = 1 + 0.05 * noise
+    elif leaf == "weight" and len(shape) >= 2:
+        filled = noise * _weight_scale(stem, shape, state, roi_scale)
+    elif leaf == "bias":
+        filled = 0.02 * noise - _bias_shift(stem, state)
+    else:
+        filled = 0.05 * noise
+    return torch.from_numpy(np.asarray(filled, dtype=np.float64).astype(np.float32)).reshape(shape)
+
+
+def _is_output_layer(stem: str, state: Mapping[str, Tensor]) -> bool:
+    weight = state.get(f"{stem}.weight")
+    return weight is not None and weight.dim() >= 2 and weight.shape[0] < 64 and f"{stem}.bias" in state
+
+
+def _weight_scale(stem: str, shape: tuple[int, ...], state: Mapping[str, Tensor], roi_scale: float) -> float:
+    fan = 9 * shape[-1] if len(shape) == 5 else int(np.prod(shape[1:]))
+    scale = np.sqrt(2 / fan)
+    if _is_output_layer(stem, state):
+        scale = scale * (0.1 if "box" in stem or "reg" in stem else 0.3)
+        if stem.startswith("roi_head."):
+            scale = scale * roi_scale
+    return scale
+
+
+def _bias_shift(stem: str, state: Mapping[str, Tensor]) -> float:
+    if not _is_output_layer(stem, state) or "cls" not in stem or "dir" in stem:
+        return 0.0
+    return 3.0 if "conv_cls" in stem else 0.5
