@@ -1,0 +1,137 @@
+"""The public API, frozen: a name or parameter that disappears from here breaks somebody's code."""
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+
+import pytest
+
+# module -> name -> parameters that callers may rely on (None: a class or table whose members are listed elsewhere).
+NAMES: dict[str, dict[str, list[str] | None]] = {
+    "pcdet_distill": {"__version__": None},
+    "pcdet_distill.errors": {
+        "UserError": None,
+        "ConfigError": None,
+        "DataError": None,
+        "CheckpointError": None,
+        "exit_on_user_error": ["main"],
+    },
+    "pcdet_distill.lookup": {"lookup": ["table", "name", "where"], "nearest": ["name", "known"]},
+    "pcdet_distill.config": {
+        "load_config": ["path", "overrides"],
+        "find_file": ["name", "near"],
+        "resolve_data_path": ["path", "root_dir"],
+        "to_plain": ["cfg"],
+        "errors_name_file": ["cfg"],
+    },
+    "pcdet_distill.checkpoint": {
+        "save_checkpoint": ["state", "path"],
+        "load_checkpoint": ["path"],
+        "load_model_state": ["model", "state", "strict", "where"],
+        "LoadReport": None,
+    },
+    "pcdet_distill.datasets": {
+        "DATASETS": None,
+        "DataSpec": None,
+        "DatasetTemplate": None,
+        "build_dataset": ["dataset_cfg", "class_names", "root_dir", "training", "seed", "skip_bad_frames", "logger"],
+        "build_dataloader": [
+            "dataset_cfg", "class_names", "batch_size", "dist", "root_dir", "workers", "seed", "training",
+            "merge_all_iters_to_one_epoch", "total_epochs", "skip_bad_frames", "logger",
+        ],
+    },
+    "pcdet_distill.models": {
+        "build_network": ["model_cfg", "num_class", "dataset"],
+        "load_data_to_device": ["batch_dict", "device"],
+    },
+    "pcdet_distill.models.taps": {"capture": ["model", "paths"], "TapInfo": None},
+    "pcdet_distill.distill": {
+        "build_distiller": ["cfg", "student", "dataset", "teacher_ckpt", "logger"],
+        "Distiller": ["student", "teacher", "head"],
+        "DISTILL_LOSSES": None,
+        "DistillHead": None,
+        "DistillLoss": None,
+        "GraphDistillLoss": None,
+        "NodeFeatures": None,
+        "Teacher": None,
+        "match_nodes": ["student", "teacher"],
+    },
+    "pcdet_distill.evaluation.kitti": {"kitti_eval": ["gt_annos", "det_annos", "classes"], "KittiResult": None},
+}
+
+# class -> method -> parameters after self.
+METHODS: dict[str, dict[str, list[str]]] = {
+    "pcdet_distill.models.detectors.detector3d_template.Detector3DTemplate": {
+        "run_modules": ["batch_dict", "until"],
+        "taps": [],
+        "capture": ["paths"],
+        "get_training_loss": [],
+        "forward": ["batch_dict"],
+        "update_global_step": [],
+        "checkpoint_state": [],
+        "load_checkpoint_state": ["state", "where"],
+    },
+    "pcdet_distill.distill.Teacher": {"observe": ["batch_dict", "paths"], "predict": ["batch_dict"]},
+    "pcdet_distill.distill.DistillLoss": {
+        "from_config": ["cfg", "student", "teacher", "where"],
+        "forward": ["student", "teacher", "batch_dict"],
+    },
+    "pcdet_distill.distill.DistillHead": {"forward": ["student_taps", "teacher_taps", "batch_dict"]},
+    "pcdet_distill.distill.Distiller": {
+        "forward": ["batch_dict"],
+        "update_global_step": [],
+        "checkpoint_state": [],
+        "load_checkpoint_state": ["state", "where"],
+    },
+    "pcdet_distill.evaluation.kitti.KittiResult": {"map": ["metric", "recall", "difficulty"], "metrics": []},
+}
+
+FIELDS = {
+    "pcdet_distill.distill.NodeFeatures": ["features", "batch_index", "coords", "saliency"],
+    "pcdet_distill.models.taps.TapInfo": ["path", "channels", "stride", "kind"],
+    "pcdet_distill.checkpoint.LoadReport": ["loaded", "missing", "unexpected", "mismatched"],
+}
+
+ADDED_FIELDS_MAY_FOLLOW = "fields and parameters may be added at the end"
+
+
+def find(path: str) -> object:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def parameters(function: object) -> list[str]:
+    """Names of the parameters, without self and cls."""
+    return [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [(f"{module}.{name}", wanted) for module, names in NAMES.items() for name, wanted in names.items()],
+)
+def test_public_name(path: str, expected: list[str] | None):
+    found = find(path)
+    if expected is not None:
+        assert parameters(found)[: len(expected)] == expected, ADDED_FIELDS_MAY_FOLLOW
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "expected"),
+    [(owner, method, wanted) for owner, methods in METHODS.items() for method, wanted in methods.items()],
+)
+def test_public_method(owner: str, method: str, expected: list[str]):
+    assert parameters(getattr(find(owner), method))[: len(expected)] == expected, ADDED_FIELDS_MAY_FOLLOW
+
+
+@pytest.mark.parametrize(("path", "expected"), FIELDS.items())
+def test_public_fields(path: str, expected: list[str]):
+    assert [field.name for field in dataclasses.fields(find(path))][: len(expected)] == expected  # type: ignore[arg-type]
+
+
+def test_everything_public_says_what_it_is():
+    for module, names in NAMES.items():
+        for name in names:
+            found = find(f"{module}.{name}")
+            if inspect.isclass(found) or inspect.isfunction(found):
+                assert found.__doc__, f"{module}.{name}"
