@@ -71,11 +71,9 @@ def mask_boxes_outside_range(
     A box belongs to it by its centre, or, with ``use_center_to_filter=False``, by at least ``min_num_corners`` of its
     corners, whose heights are not looked at.
     """
-    low, high = np.asarray(limit_range[:3]), np.asarray(limit_range[3:6])
-    if use_center_to_filter:
-        return ((boxes[:, 0:3] >= low) & (boxes[:, 0:3] <= high)).all(axis=-1)
-    corners = boxes_to_corners_3d(boxes[:, 0:7])[..., :2]
-    return ((corners >= low[:2]) & (corners <= high[:2])).all(axis=2).sum(axis=1) >= min_num_corners
+    places = boxes[:, None, 0:3] if use_center_to_filter else boxes_to_corners_3d(boxes[:, 0:7])
+    inside = np.all((places >= np.asarray(limit_range[:3])) & (places <= np.asarray(limit_range[3:6])), axis=2)
+    return np.count_nonzero(inside, axis=1) >= (1 if use_center_to_filter else min_num_corners)
 
 
 def boxes_overlap_bev(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def _pack_objects(annos: Sequence[Mapping], kind: str) -> dict[str, np.ndarray]:
 def _check_lengths(anno: Mapping, where: str) -> None:
     if "name" not in anno:
         raise DataError(f"{where}: no 'name' among its keys ({', '.join(map(str, anno)) or 'none'})")
-    for key in ("bbox", "location", "dimensions", "rotation_y", "alpha"):
+    for key in ("bbox", "location", "dimensions", "rotation_y", "alpha", "truncated", "occluded", "score"):
         if key in anno and len(anno[key]) != len(anno["name"]):
             raise DataError(f"{where}: '{key}' has {len(anno[key])} rows, expected {len(anno['name'])} as 'name' has")
 

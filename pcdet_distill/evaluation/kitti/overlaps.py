@@ -3,6 +3,9 @@
 The rotated overlap is the one of OpenPCDet's evaluator, which is not the one of its NMS: float32 vertices, corners on
 the border count as inside, vertices sorted by a pseudo-angle, area summed in float64. Degenerate contacts give NaN,
 which no threshold passes; hence numpy's error model.
+
+Coinciding edges do not cross by its rule: a detection equal to its object to the last bit can get an overlap of 1/3 or
+0. OpenPCDet's numbers have the same flaw, which real detections never meet, and are matched here including it.
 """
 from __future__ import annotations
 

@@ -1,0 +1,225 @@
+"""Box geometry and IoU: hand-made cases, exact polygons, invariances, plain against compiled."""
+from __future__ import annotations
+
+import math
+
+import exact_polygons
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pcdet_distill.ops import boxes as box_ops
+
+IOU_FUNCTIONS = (box_ops.boxes_overlap_bev, box_ops.boxes_overlap_bev_plain, box_ops.boxes_iou_bev,
+                 box_ops.boxes_iou3d, box_ops.boxes_bev_aligned_iou, box_ops.boxes3d_nearest_bev_iou)
+# The corner margin of 1 cm may move an IoU this much when edges nearly coincide (boxes of half a metre and more).
+MARGIN_TOLERANCE = 0.04
+
+
+def random_boxes(count: int, seed: int, spread_m: float = 4.0) -> Tensor:
+    rng = np.random.default_rng(seed)
+    centre = rng.uniform(-spread_m, spread_m, (count, 3)) * (1, 1, 0.2)
+    boxes = np.concatenate((centre, rng.uniform(0.6, 4.5, (count, 3)), rng.uniform(-7, 7, (count, 1))), axis=1)
+    return torch.from_numpy(boxes.astype(np.float32))
+
+
+def box(*values: float) -> Tensor:
+    return torch.tensor([values], dtype=torch.float32)
+
+
+SMALL = st.floats(-3, 3, width=32)
+SIZE = st.floats(0.5, 5, width=32)
+BOX = st.tuples(SMALL, SMALL, SMALL, SIZE, SIZE, SIZE, st.floats(-7, 7, width=32)).map(lambda values: box(*values))
+
+
+def test_iou_of_hand_made_boxes() -> None:
+    unit = box(0, 0, 0, 2, 2, 2, 0)
+    shifted = box(1, 0, 1, 2, 2, 2, 0)
+    assert box_ops.boxes_overlap_bev(unit, shifted).item() == pytest.approx(2, abs=1e-5)
+    assert box_ops.boxes_iou_bev(unit, shifted).item() == pytest.approx(2 / 6, abs=1e-5)
+    assert box_ops.boxes_iou3d(unit, shifted).item() == pytest.approx(2 / 14, abs=1e-5)
+    octagon = 8 * (math.sqrt(2) - 1)
+    turned = box(0, 0, 0, 2, 2, 2, math.pi / 4)
+    assert box_ops.boxes_overlap_bev(unit, turned).item() == pytest.approx(octagon, abs=1e-4)
+    assert box_ops.boxes_bev_aligned_iou(unit, turned).item() == pytest.approx(1)
+
+
+def test_boxes_above_each_other_share_no_volume() -> None:
+    low, high = box(0, 0, 0, 2, 2, 1, 0.3), box(0, 0, 1.5, 2, 2, 1, 0.3)
+    assert box_ops.boxes_iou_bev(low, high).item() == pytest.approx(1, abs=1e-4)
+    assert box_ops.boxes_iou3d(low, high).item() == 0
+
+
+def test_far_boxes_share_exactly_nothing() -> None:
+    for overlap in (box_ops.boxes_overlap_bev, box_ops.boxes_overlap_bev_plain):
+        assert overlap(box(0, 0, 0, 4, 2, 1, 0.1), box(4.5, 0, 0, 4, 2, 1, 0.1)).item() == 0
+
+
+def test_nearest_bev_iou_turns_boxes_to_the_nearest_axis() -> None:
+    lying = box(0, 0, 0, 4, 2, 1, 0)
+    nearly_standing = box(0, 0, 0, 4, 2, 1, math.pi / 2 + 0.3)
+    nearly_lying = box(0, 0, 0, 4, 2, 1, math.pi - 0.3)
+    assert box_ops.boxes3d_nearest_bev_iou(lying, nearly_lying).item() == pytest.approx(1)
+    assert box_ops.boxes3d_nearest_bev_iou(lying, nearly_standing).item() == pytest.approx(4 / 12)
+
+
+@pytest.mark.parametrize("overlap", [box_ops.boxes_overlap_bev, box_ops.boxes_overlap_bev_plain])
+def test_rotated_overlap_is_close_to_exact_clipping(overlap) -> None:
+    boxes_a, boxes_b = random_boxes(60, 0), random_boxes(50, 1)
+    got = overlap(boxes_a, boxes_b).numpy()
+    exact = np.array([[exact_polygons.overlap(a, b) for b in boxes_b.numpy()] for a in boxes_a.numpy()])
+    difference = np.abs(got - exact)
+    assert np.quantile(difference, 0.9) < 1e-4
+    assert difference.max() < 0.1
+    assert (exact > 0.1).sum() > 300
+
+
+def test_plain_and_compiled_overlaps_agree(device: torch.device) -> None:
+    boxes_a, boxes_b = random_boxes(120, 2), random_boxes(90, 3)
+    plain = box_ops.boxes_overlap_bev_plain(boxes_a.to(device), boxes_b.to(device)).cpu()
+    torch.testing.assert_close(plain, box_ops.boxes_overlap_bev(boxes_a, boxes_b), atol=1e-4, rtol=1e-4)
+
+
+def test_plain_overlap_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes_a, boxes_b = random_boxes(30, 4), random_boxes(20, 5)
+    whole = box_ops.boxes_overlap_bev_plain(boxes_a, boxes_b)
+    monkeypatch.setattr(box_ops, "PAIRS_PER_CHUNK", 7)
+    assert torch.equal(box_ops.boxes_overlap_bev_plain(boxes_a, boxes_b), whole)
+
+
+def test_plain_and_compiled_aligned_iou_are_equal_to_the_bit() -> None:
+    boxes_a, boxes_b = random_boxes(200, 6), random_boxes(33, 7)
+    rects = [torch.cat((boxes[:, :2] - boxes[:, 3:5] / 2, boxes[:, :2] + boxes[:, 3:5] / 2), dim=1)
+             for boxes in (boxes_a, boxes_b)]
+    plain = box_ops.aligned_iou_plain(*rects, min_union=1e-8)
+    assert torch.equal(box_ops.boxes_bev_aligned_iou(boxes_a, boxes_b), plain)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(BOX, BOX)
+def test_iou_is_symmetric_and_bounded(box_a: Tensor, box_b: Tensor) -> None:
+    for function in (box_ops.boxes_iou_bev, box_ops.boxes_iou3d, box_ops.boxes3d_nearest_bev_iou):
+        there, back = function(box_a, box_b).item(), function(box_b, box_a).item()
+        assert there == pytest.approx(back, abs=MARGIN_TOLERANCE)
+        assert 0 <= there <= 1 + MARGIN_TOLERANCE
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(BOX, BOX)
+def test_rotated_iou_agrees_with_exact_polygons(box_a: Tensor, box_b: Tensor) -> None:
+    exact = exact_polygons.iou_bev(box_a[0].numpy(), box_b[0].numpy())
+    assert box_ops.boxes_iou_bev(box_a, box_b).item() == pytest.approx(exact, abs=MARGIN_TOLERANCE)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(BOX, BOX, st.floats(-4, 4, width=32), SMALL, SMALL)
+def test_iou_does_not_depend_on_where_the_scene_stands(box_a, box_b, angle_rad, shift_x, shift_y) -> None:
+    moved = []
+    for one in (box_a, box_b):
+        turned = one.clone()
+        turned[:, :3] = box_ops.rotate_points_along_z(one[None, :, :3], torch.tensor([angle_rad]))[0]
+        turned[:, 0] += shift_x
+        turned[:, 1] += shift_y
+        turned[:, 6] += angle_rad
+        moved.append(turned)
+    for function in (box_ops.boxes_iou_bev, box_ops.boxes_iou3d):
+        assert function(*moved).item() == pytest.approx(function(box_a, box_b).item(), abs=MARGIN_TOLERANCE)
+
+
+def test_a_box_overlaps_itself_fully_in_every_quarter_turn() -> None:
+    boxes = random_boxes(40, 8)
+    turned = boxes.clone()
+    turned[:, 6] += math.pi
+    assert box_ops.boxes_iou_bev(boxes, turned).diagonal().numpy() == pytest.approx(1, abs=1e-3)
+    quarter = boxes[:, [0, 1, 2, 4, 3, 5, 6]]
+    quarter[:, 6] += math.pi / 2
+    assert box_ops.boxes_iou3d(boxes, quarter).diagonal().numpy() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("function", IOU_FUNCTIONS)
+def test_empty_inputs(function, device: torch.device) -> None:
+    some, none = random_boxes(3, 9).to(device), torch.zeros(0, 7, device=device)
+    assert function(some, none).shape == (3, 0)
+    assert function(none, some).shape == (0, 3)
+    assert function(none, none).shape == (0, 0)
+
+
+@pytest.mark.parametrize("function", IOU_FUNCTIONS)
+def test_inputs_stay_as_they_are_and_further_columns_are_ignored(function) -> None:
+    boxes_a, boxes_b = random_boxes(12, 10), random_boxes(9, 11)
+    before = boxes_a.clone(), boxes_b.clone()
+    result = function(boxes_a, boxes_b)
+    assert torch.equal(boxes_a, before[0]) and torch.equal(boxes_b, before[1])
+    wider = torch.cat((boxes_a, torch.ones(12, 2)), dim=1).requires_grad_()
+    assert torch.equal(function(wider, boxes_b.double()), result)
+
+
+def test_the_number_of_threads_does_not_matter() -> None:
+    boxes_a, boxes_b = random_boxes(80, 12), random_boxes(70, 13)
+    threads = torch.get_num_threads()
+    results = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        results.append([function(boxes_a, boxes_b) for function in IOU_FUNCTIONS])
+    torch.set_num_threads(threads)
+    assert all(torch.equal(one, two) for one, two in zip(*results))
+
+
+def test_boxes_that_are_not_finite_do_not_break_their_neighbours() -> None:
+    boxes = random_boxes(4, 14)
+    broken = boxes.clone()
+    broken[1, 0], broken[2, 3] = math.nan, math.inf
+    for function in (box_ops.boxes_iou_bev, box_ops.boxes3d_nearest_bev_iou):
+        assert torch.equal(function(broken, boxes)[[0, 3]], function(boxes, boxes)[[0, 3]])
+
+
+def test_limit_period_keeps_the_direction() -> None:
+    angles = np.linspace(-20, 20, 401)
+    for offset, low, high in ((0.5, -math.pi / 2, math.pi / 2), (0.0, 0, math.pi)):
+        limited = box_ops.limit_period(angles, offset, math.pi)
+        assert limited.min() >= low - 1e-9 and limited.max() <= high + 1e-9
+        np.testing.assert_allclose(np.tan(limited), np.tan(angles), rtol=1e-6)
+    assert torch.is_tensor(box_ops.limit_period(torch.tensor([4.0])))
+    assert box_ops.limit_period(torch.tensor([4.0])).item() == pytest.approx(4 - math.pi)
+
+
+@pytest.mark.parametrize("as_tensor", [True, False])
+def test_rotation_turns_x_towards_y_and_keeps_further_columns(as_tensor: bool) -> None:
+    points, angle = np.array([[[1.0, 0.0, 5.0, 0.25]]], np.float32), np.array([math.pi / 2], np.float32)
+    if as_tensor:
+        turned = box_ops.rotate_points_along_z(torch.from_numpy(points), torch.from_numpy(angle))
+        assert isinstance(turned, Tensor)
+    else:
+        turned = box_ops.rotate_points_along_z(points, angle)
+        assert isinstance(turned, np.ndarray)
+    np.testing.assert_allclose(np.asarray(turned), [[[0, 1, 5, 0.25]]], atol=1e-6)
+
+
+def test_corners_of_a_turned_box() -> None:
+    corners = box_ops.boxes_to_corners_3d(np.array([[10.0, 20, 1, 4, 2, 2, math.pi / 2]]))
+    expected = [[9, 22, 0], [11, 22, 0], [11, 18, 0], [9, 18, 0], [9, 22, 2], [11, 22, 2], [11, 18, 2], [9, 18, 2]]
+    np.testing.assert_allclose(corners[0], expected, atol=1e-6)
+    assert box_ops.boxes_to_corners_3d(torch.zeros(0, 7)).shape == (0, 8, 3)
+
+
+def test_enlarging_returns_a_copy() -> None:
+    boxes = random_boxes(2, 15)
+    before = boxes.clone()
+    larger = box_ops.enlarge_box3d(boxes, (0.2, 0.4, 0.6))
+    assert torch.equal(boxes, before)
+    torch.testing.assert_close(larger[:, 3:6] - boxes[:, 3:6], torch.tensor([[0.2, 0.4, 0.6]]).expand(2, 3))
+    assert torch.equal(larger[:, [0, 1, 2, 6]], boxes[:, [0, 1, 2, 6]])
+
+
+def test_boxes_outside_the_range_by_centre_and_by_corners() -> None:
+    limits = [0, -10, -2, 20, 10, 2]
+    boxes = np.array([[20, 10, 2, 4, 2, 1, 0], [20.1, 0, 0, 4, 2, 1, 0], [25, 0, 0, 4, 2, 1, 0]], np.float32)
+    by_centre = box_ops.mask_boxes_outside_range(boxes, limits)
+    assert by_centre.tolist() == [True, False, False]
+    by_corner = box_ops.mask_boxes_outside_range(boxes, limits, 1, use_center_to_filter=False)
+    assert by_corner.tolist() == [True, True, False]
+    assert box_ops.mask_boxes_outside_range(boxes, limits, 5, use_center_to_filter=False).tolist() == [False] * 3
+    assert box_ops.mask_boxes_outside_range(boxes[:0], limits).shape == (0,)
