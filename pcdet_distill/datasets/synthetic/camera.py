@@ -55,11 +55,12 @@ class Camera:
 
     def sees(self, points: np.ndarray, margin_px: float = 0.0) -> np.ndarray:
         """Which LiDAR points ``(N, 3)`` fall into the image, ``(N,)`` bool."""
-        rect = self.to_rect(points)
-        ahead = rect[:, 2] > NEAR_M
-        pixel = self.to_image(np.where(ahead[:, None], rect, 1.0))
-        low, high = -margin_px, np.array([IMAGE_WIDTH, IMAGE_HEIGHT]) + margin_px
-        return ahead & (pixel >= low).all(axis=1) & (pixel < high).all(axis=1)
+        to_rect = self.rectify @ self.from_lidar
+        to_pixel = self.projections[2, :, :3] @ to_rect
+        to_pixel[:, 3] += self.projections[2, :, 3]
+        column, row, depth = to_pixel[:, :3] @ np.asarray(points, dtype=np.float64).T + to_pixel[:, 3:]
+        low, right, bottom = -margin_px * depth, (IMAGE_WIDTH + margin_px) * depth, (IMAGE_HEIGHT + margin_px) * depth
+        return (depth > NEAR_M) & (column >= low) & (column < right) & (row >= low) & (row < bottom)
 
     def box_in_image(self, location: np.ndarray, size_m: np.ndarray, rotation_y: float) -> np.ndarray | None:
         """The unclipped 2D box (left, top, right, bottom) of a 3D box, or None when it lies behind the camera.

@@ -10,6 +10,8 @@ import numpy as np
 
 from .materials import MATERIAL_INDEX
 
+Place = np.ndarray | float
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -29,22 +31,22 @@ class Ground:
     cross_u_m: float = np.inf
     cross_half_width_m: float = 4.0
 
-    def street_to_sensor(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def street_to_sensor(self, u: Place, v: Place) -> tuple[np.ndarray, np.ndarray]:
         """Street coordinates as x, y of the sensor's frame."""
         cos, sin = np.cos(self.heading_rad), np.sin(self.heading_rad)
         return cos * u - sin * (v - self.offset_m), sin * u + cos * (v - self.offset_m)
 
-    def sensor_to_street(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def sensor_to_street(self, x: Place, y: Place) -> tuple[np.ndarray, np.ndarray]:
         """x, y of the sensor's frame as street coordinates."""
         cos, sin = np.cos(self.heading_rad), np.sin(self.heading_rad)
         return cos * x + sin * y, cos * y - sin * x + self.offset_m
 
-    def raised(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def raised(self, x: Place, y: Place) -> np.ndarray:
         """Whether a place lies off the carriageways, ``(...)`` bool."""
         u, v = self.sensor_to_street(x, y)
         return (np.abs(v) > self.half_width_m) & (np.abs(u - self.cross_u_m) > self.cross_half_width_m)
 
-    def height(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def height(self, x: Place, y: Place) -> np.ndarray:
         """z of the ground, kerb included."""
         smooth = -self.sensor_height_m + self.slope[0] * x + self.slope[1] * y
         smooth = smooth + self.bend_per_m[0] * x**2 + self.bend_per_m[1] * y**2

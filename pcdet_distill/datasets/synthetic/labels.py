@@ -21,7 +21,8 @@ PARTLY_HIDDEN, LARGELY_HIDDEN = 0.15, 0.55        # hidden shares from which `oc
 
 def kitti_label_lines(scene: Scene, sweep: Sweep, camera: Camera) -> list[str]:
     """Label rows of one frame, nearest first, DontCare rows last."""
-    objects, ignored = [], []
+    objects: list[str] = []
+    ignored: list[str] = []
     counted = np.bincount(sweep.owner[sweep.owner >= 0], minlength=len(scene.labels))
     nearest_first = np.argsort(np.hypot(*scene.instances.poses[:, :2].T), kind="stable")
     for index in nearest_first:

@@ -96,8 +96,8 @@ class Shapes:
         """Concatenate the pieces of ``templates``."""
         starts = np.cumsum([0] + [len(template.kinds) for template in templates])
         names = ("kinds", "counts", "params", "materials")
-        joined = [np.concatenate([getattr(template, name) for template in templates]) for name in names]
-        return Shapes(*joined, starts=starts, sizes_m=np.stack([template.size_m for template in templates]))
+        joined = {name: np.concatenate([getattr(template, name) for template in templates]) for name in names}
+        return Shapes(**joined, starts=starts, sizes_m=np.stack([template.size_m for template in templates]))
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _returns(grid: RayGrid, range_m: np.ndarray, cosine: np.ndarray, material: n
     order = order[owner.ravel()[order] != NO_HIT]
     range_m, cosine, owner = range_m.ravel()[order], cosine.ravel()[order], owner.ravel()[order]
     surface = material_table()[material.ravel()[order]]
-    albedo = surface[:, ALBEDO] * np.where(owner >= 0, shade[np.maximum(owner, 0)], 1.0)
+    albedo = surface[:, ALBEDO] * np.append(shade, 1.0)[np.maximum(owner, -1)]      # the ground has no shade of its own
     strength = albedo * (0.25 + 0.75 * cosine) / (1.0 + (range_m / 25.0) ** 2)
     arrives = (1.0 - np.exp(-110.0 * strength)) * (1.0 - surface[:, SPECULAR] * (1.0 - cosine) ** 3)
     kept = (rng.random(len(order)) < arrives) & (range_m < MAX_RANGE_M)

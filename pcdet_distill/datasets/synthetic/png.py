@@ -41,9 +41,10 @@ def png_bytes(image: np.ndarray) -> bytes:
     rows = image.reshape(height, width * 3)
     filtered = np.empty((height, 1 + width * 3), dtype=np.uint8)
     filtered[:, 0] = 2
-    filtered[0, 1:], filtered[1:, 1:] = rows[0], rows[1:] - rows[:-1]
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = zlib.compress(filtered.tobytes(), level=1)
+    body = zlib.compress(filtered.data, level=1)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
 
 

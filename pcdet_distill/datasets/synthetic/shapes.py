@@ -16,7 +16,7 @@ from .materials import MATERIAL_INDEX
 POLYTOPE, ELLIPSOID, CYLINDER = range(3)
 MAX_PLANES = 16
 NUM_PARAMS = 4 * MAX_PLANES
-Point = Sequence[float]
+Point = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)

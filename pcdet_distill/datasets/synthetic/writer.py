@@ -46,7 +46,7 @@ def create_synthetic_kitti(
 ) -> Path:
     """Write ``frames`` simulated frames to the folder ``out``; the last ``val_frames`` of them are for validation.
 
-    ``val_frames`` defaults to a fifth; ``workers`` (processes) to the number of cores, or fewer for few frames.
+    ``val_frames`` defaults to a fifth, ``workers`` to the number of cores; few frames are made by fewer processes.
     Frames that are there already are kept. A folder made from other numbers, or holding anything else, is a DataError.
     """
     plan = _checked_plan(frames, seed, val_frames, workers)
@@ -122,9 +122,8 @@ def _complete(root: Path, frame: int) -> bool:
 
 
 def _write_frames(root: Path, seed: int, missing: list[int], workers: int | None, progress: bool) -> None:
-    if workers is None:
-        workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-                      1 + len(missing) // FRAMES_WORTH_A_PROCESS)
+    limit = (os.cpu_count() or 1) if workers is None else workers
+    workers = min(limit, 1 + len(missing) // FRAMES_WORTH_A_PROCESS)
     write = functools.partial(_write_frame, root, seed)
     quiet = not progress or not missing
     bar = functools.partial(tqdm, total=len(missing), desc="simulating", unit="frame", disable=quiet)
@@ -132,7 +131,7 @@ def _write_frames(root: Path, seed: int, missing: list[int], workers: int | None
         _exhaust(bar(map(write, missing)))
         return
     write(missing[0])               # compiles the kernels once, for all processes
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(missing) - 1)) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
         _exhaust(bar(pool.imap_unordered(write, missing[1:], chunksize=4), initial=1))
 
 

@@ -1,0 +1,162 @@
+"""The simulated KITTI folder: same bytes from same numbers, resumable, whole files, refusals in one sentence."""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pcdet_distill.datasets.synthetic import create_synthetic_kitti, writer
+from pcdet_distill.datasets.synthetic.png import png_bytes
+from pcdet_distill.errors import ConfigError, DataError
+
+
+def make(out: Path, frames: int = 3, seed: int = 1, **options) -> Path:
+    return create_synthetic_kitti(out, frames, seed, progress=False, **options)
+
+
+def digest(root: Path) -> dict[str, str]:
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("sim") / "kitti", frames=5, val_frames=2)
+
+
+def test_layout_is_kittis(made: Path):
+    assert sorted(path.name for path in (made / "training").iterdir()) == ["calib", "image_2", "label_2", "velodyne"]
+    for folder, suffix in (("velodyne", "bin"), ("calib", "txt"), ("label_2", "txt"), ("image_2", "png")):
+        names = sorted(path.name for path in (made / "training" / folder).iterdir())
+        assert names == [f"{frame:06d}.{suffix}" for frame in range(5)]
+    splits = {path.stem: path.read_text().split() for path in (made / "ImageSets").iterdir()}
+    assert splits == {"train": ["000000", "000001", "000002"], "val": ["000003", "000004"],
+                      "trainval": [f"{frame:06d}" for frame in range(5)], "test": []}
+    cloud = np.fromfile(made / "training/velodyne/000000.bin", dtype=np.float32).reshape(-1, 4)
+    assert 10_000 < len(cloud) < 22_000 and np.isfinite(cloud).all()
+
+
+def test_calibration_lines_are_where_readers_look_for_them(made: Path):
+    lines = (made / "training/calib/000000.txt").read_text().splitlines()
+    assert [line.split(":")[0] for line in lines] == ["P0", "P1", "P2", "P3", "R0_rect", "Tr_velo_to_cam",
+                                                      "Tr_imu_to_velo"]
+    assert [len(line.split()) - 1 for line in lines] == [12, 12, 12, 12, 9, 12, 12]
+    rectify = np.array(lines[4].split()[1:], dtype=float).reshape(3, 3)
+    np.testing.assert_allclose(rectify @ rectify.T, np.eye(3), atol=1e-9)
+
+
+def test_the_picture_is_a_valid_png(made: Path):
+    data = (made / "training/image_2/000000.png").read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) < 60_000
+    assert struct.unpack(">II", data[16:24]) == (1242, 375)
+
+
+def test_png_round_trip():
+    image = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+    data, position, chunks = png_bytes(image), 8, {}
+    while position < len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        chunks[kind] = data[position + 8 : position + 8 + length]
+        crc = struct.unpack(">I", data[position + 8 + length : position + 12 + length])[0]
+        assert crc == zlib.crc32(kind + chunks[kind])
+        position += 12 + length
+    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), dtype=np.uint8).reshape(7, 16)
+    assert (rows[:, 0] == 2).all() and list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
+    decoded = np.cumsum(rows[:, 1:], axis=0, dtype=np.uint64) % 256       # filter 2: difference from the row above
+    np.testing.assert_array_equal(decoded.reshape(7, 5, 3), image)
+
+
+def test_same_seed_same_bytes_other_seed_other_points(made: Path, tmp_path: Path):
+    again, other = make(tmp_path / "a", 5, val_frames=2), make(tmp_path / "b", 5, seed=2, val_frames=2)
+    assert digest(again) == digest(made)
+    for frame in range(5):
+        name = f"training/velodyne/{frame:06d}.bin"
+        assert (other / name).read_bytes() != (made / name).read_bytes()
+    clouds = {(made / f"training/velodyne/{frame:06d}.bin").read_bytes() for frame in range(5)}
+    assert len(clouds) == 5
+
+
+def test_a_frame_does_not_depend_on_how_many_there_are(made: Path, tmp_path: Path):
+    few = make(tmp_path / "few", 2)
+    assert (few / "training/velodyne/000001.bin").read_bytes() == (made / "training/velodyne/000001.bin").read_bytes()
+
+
+def test_worker_processes_write_the_same(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(writer, "FRAMES_WORTH_A_PROCESS", 1)
+    assert digest(make(tmp_path / "two", 5, val_frames=2, workers=2)) == digest(made)
+
+
+def test_resume_makes_what_is_missing_and_only_that(made: Path, tmp_path: Path):
+    root = make(tmp_path / "resumed", 5, val_frames=2)
+    kept = root / "training/velodyne/000003.bin"
+    os.utime(kept, (1, 1))
+    (root / "training/velodyne/000001.bin").unlink()
+    (root / "training/label_2/000004.txt").unlink()
+    (root / "training/label_2/000002.txt.part").write_text("half a row")
+    (root / "ImageSets/val.txt").unlink()
+    make(root, 5, val_frames=2)
+    (root / "training/label_2/000002.txt.part").unlink()
+    assert digest(root) == digest(made)
+    assert kept.stat().st_mtime == 1
+
+
+@pytest.mark.parametrize("changed", [{"seed": 2}, {"frames": 4}, {"val_frames": 1}])
+def test_a_folder_made_from_other_numbers_is_refused(tmp_path: Path, changed: dict):
+    numbers = {"frames": 3, "seed": 1, "val_frames": 0}
+    root = make(tmp_path / "kitti", **numbers)
+    before, name = digest(root), next(iter(changed))
+    with pytest.raises(DataError, match=f"{name} {numbers[name]} instead of {changed[name]}"):
+        make(root, **{**numbers, **changed})
+    assert digest(root) == before
+
+
+def test_a_foreign_folder_is_refused_and_left_alone(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match="not empty"):
+        make(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(DataError, match="is a file"):
+        make(tmp_path / "notes.txt")
+
+
+def test_a_spoilt_manifest_is_named(tmp_path: Path):
+    (tmp_path / "synthetic.json").write_text("{half")
+    with pytest.raises(DataError, match="synthetic.json"):
+        make(tmp_path)
+
+
+@pytest.mark.parametrize(("options", "word"), [
+    ({"frames": 0}, "frames: 0"), ({"frames": -3}, "frames: -3"), ({"frames": 10**7}, "six-digit"),
+    ({"seed": -1}, "seed: -1"), ({"val_frames": 3}, "val_frames: 3"), ({"val_frames": -1}, "val_frames: -1"),
+    ({"workers": -2}, "workers: -2")])
+def test_impossible_numbers_are_refused_before_anything_is_written(tmp_path: Path, options: dict, word: str):
+    with pytest.raises(ConfigError, match=word):
+        make(tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unwritable_place_is_one_sentence(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write"):
+        make(tmp_path / "file" / "below")
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(source: Path, target: Path) -> None:
+        if Path(target).suffix == ".bin":
+            raise OSError(28, "No space left on device")
+        os.rename(source, target)
+
+    monkeypatch.setattr(writer.os, "replace", fail)
+    with pytest.raises(DataError, match="No space left"):
+        make(tmp_path / "out", 2)
+    assert not list((tmp_path / "out").rglob("*.part")) and not list((tmp_path / "out").rglob("*.bin"))
+    monkeypatch.undo()
+    make(tmp_path / "out", 2)
+    assert json.loads((tmp_path / "out/synthetic.json").read_text())["frames"] == 2
