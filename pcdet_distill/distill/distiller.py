@@ -39,7 +39,8 @@ class Distiller(nn.Module):
         with capture(self.student, self.head.student_paths) as student_features:
             ret_dict, tb_dict, disp_dict = self.student(batch_dict)
         loss, logs = self.head(student_features, teacher_features, batch_dict)
-        return {**ret_dict, "loss": ret_dict["loss"] + loss}, {**tb_dict, **logs}, {**disp_dict, "distill": loss.detach()}
+        ret_dict = {**ret_dict, "loss": ret_dict["loss"] + loss}
+        return ret_dict, {**tb_dict, **logs}, {**disp_dict, "distill": loss.detach()}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distiller:
         """``to``, ``cuda``, ``double`` ...: the teacher goes where the student goes."""

@@ -1,6 +1,6 @@
 """Exact k nearest neighbours by squared Euclidean distance, in chunks of queries, never across frames; any device.
 
-Rank is by |p|^2 - 2 q.p (|q|^2 is the same for all points of a query): one fused matrix product per chunk and a
+Rank is by |p|^2 - 2 q.p (|q|^2 is the same for all points of a query): one matrix product per chunk and a
 selection. Distances are computed in at least float32 and around the points' mean, so that half precision features and
 features far from zero still give the right neighbours.
 """
@@ -60,11 +60,10 @@ def _knn_one_frame(queries: Tensor, points: Tensor, k: int) -> Tensor:
         return torch.arange(k, device=queries.device).remainder(count).expand(len(queries), k)
     centre = points.mean(dim=0)
     points = points - centre
-    transposed, squared = points.t(), points.square().sum(dim=1)
+    # [-2 q, 1] . [p, |p|^2]: the norm rides along as one more channel
+    points = torch.cat([points, points.square().sum(dim=1, keepdim=True)], dim=1).t()
+    queries = torch.cat([(queries - centre) * -2, torch.ones_like(queries[:, :1])], dim=1)
     rows = max(1, CHUNK_FLOATS // count)
-    found = []
     with torch.autocast(queries.device.type, enabled=False):
-        for chunk in queries.split(rows):
-            rank = torch.addmm(squared, chunk - centre, transposed, alpha=-2)
-            found.append(rank.topk(k, dim=1, largest=False, sorted=False)[1])
-    return torch.cat(found)
+        return torch.cat([(chunk @ points).topk(k, dim=1, largest=False, sorted=False)[1]
+                          for chunk in queries.split(rows)])

@@ -108,6 +108,11 @@ class EdgeComparison:
     pool: str
     distance: str
 
+    @property
+    def has_closed_form(self) -> bool:
+        """Squares of sums, neither rectified nor pooled, need no edges at all."""
+        return not self.rectify and self.pool == "none" and self.distance == "mse"
+
     def embed(self, nodes: Tensor, centres: Tensor) -> Tensor:
         """Graph features (R, K, D), or (R, 1, D) when pooled, from gathered nodes (R, K, D) and centres (R, D)."""
         edges = nodes + centres[:, None]
@@ -145,8 +150,20 @@ def sum_over_edges(comparison: EdgeComparison, neighbours: Tensor, weights: Tens
         if len(rows) < len(weights):
             neighbours, weights = neighbours[rows], weights[rows]
             teacher_centres, student_centres = teacher_centres[rows], student_centres[rows]
+    if comparison.has_closed_form:
+        return _squares_over_edges(neighbours, weights, teacher_nodes - student_nodes,
+                                   teacher_centres - student_centres)
     return _EdgeSum.apply(comparison, neighbours, weights, teacher_nodes, teacher_centres, student_nodes,
                           student_centres)
+
+
+def _squares_over_edges(neighbours: Tensor, weights: Tensor | None, nodes: Tensor, centres: Tensor) -> Tensor:
+    """Sum of w_m |nodes_j + centres_m|^2 over all edges: nodes and their squares are summed over j beforehand."""
+    count = neighbours.shape[1]
+    around = functional.embedding_bag(neighbours, nodes, mode="sum")  # (M, D)
+    squares = functional.embedding_bag(neighbours, nodes.square().sum(dim=1, keepdim=True), mode="sum")[:, 0]
+    distances = squares + (centres * (2 * around + count * centres)).sum(dim=1)
+    return (distances if weights is None else distances * weights).sum().clamp_min(0)
 
 
 class _EdgeSum(torch.autograd.Function):

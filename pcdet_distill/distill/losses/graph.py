@@ -34,7 +34,8 @@ WEIGHTINGS = ("none", "softmax", "softmax_raw")
 SPACES = ("feature", "metres")
 TEACHER_ADAPTERS = ("trained", "frozen", "none")
 FROBENIUS_FACTOR, PUBLISHED_FACTOR = 5e-4, 2.0
-WATCH_EVERY, WATCH_QUERIES, DEAD_SPREAD, DEAD_SHARE = 20, 64, 1e-3, 0.9
+WATCH_EVERY, WATCH_QUERIES = 20, 64
+DEAD_SPREAD, DEAD_SHARE = 0.05, 0.9  # normalised outputs of live channels spread over about 5
 log = logging.getLogger(__name__)
 
 
@@ -62,7 +63,7 @@ class GraphOptions:
         mix_frames: queries, neighbours and weights over the whole batch, as published.
     """
 
-    num_nodes: float = 1500
+    num_nodes: float = 1500.0
     num_neighbors: int = 32
     embed_dim: int = 32
     edge: str = "concat"
@@ -82,7 +83,7 @@ CHOICES = {"edge": EDGE_FORMS, "pool": POOLS, "score": SCORES, "sampling": SAMPL
            "neighbor_space": SPACES}
 PRESETS = {
     "default": GraphOptions(),
-    "official": GraphOptions(num_nodes=6000, num_neighbors=128, weighting="softmax_raw", temperature=0.01,
+    "official": GraphOptions(num_nodes=6000.0, num_neighbors=128, weighting="softmax_raw", temperature=0.01,
                              distance="published", teacher_adapter="trained", mix_frames=True),
 }
 
