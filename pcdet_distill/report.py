@@ -6,6 +6,7 @@ over the classes that were evaluated. The verdict says what distillation changed
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -97,7 +98,8 @@ def to_text(comparison: Comparison) -> str:
     lines = ["  ".join(cell.rjust(width) if index else cell.ljust(width) for index, (cell, width) in
                        enumerate(zip(line, widths))).rstrip() for line in [header, *rows]]
     lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join([*lines, "", comparison.setting(), *comparison.notes, "", comparison.verdict()]) + "\n"
+    below = [comparison.setting(), *comparison.notes, "", comparison.verdict()]
+    return "\n".join([*lines, "", *(textwrap.fill(text, width=110) for text in below)]) + "\n"
 
 
 def to_markdown(comparison: Comparison, link_prefix: str = "") -> str:

@@ -13,7 +13,7 @@ import pytest
 from pcdet_distill.config import load_config
 from pcdet_distill.errors import UserError
 from pcdet_distill.quickstart.plan import CONFIGS, Plan, Step, make_steps
-from pcdet_distill.quickstart.run import duration, run_steps
+from pcdet_distill.quickstart.run import duration, is_worth_showing, run_steps
 
 WRITE = """
 import pathlib, sys, time
@@ -31,9 +31,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def step(root: Path, *names: str, delay: float = 0.0) -> Step:
-    commands = [["write.py", name, str(delay)] for name in names]
-    return Step("write " + " and ".join(names), commands, [root / name for name in names], names)
+def step(root: Path, *results: str, delay: float = 0.0) -> Step:
+    commands = [["write.py", result, str(delay)] for result in results]
+    return Step("write " + " and ".join(results), commands, [root / result for result in results], results)
 
 
 def test_a_complete_step_is_skipped_and_the_rest_is_run(root, capfd):
@@ -166,6 +166,17 @@ def test_the_student_differs_from_the_teacher_in_widths_only(repo):
     assert student.MODEL.BACKBONE_2D.LAYER_NUMS == teacher.MODEL.BACKBONE_2D.LAYER_NUMS
     assert [2 * width for width in student.MODEL.BACKBONE_2D.NUM_FILTERS] == teacher.MODEL.BACKBONE_2D.NUM_FILTERS
     assert "DISTILL" in distilled and "DISTILL" not in student
+
+
+@pytest.mark.parametrize("line", ["", "Car AP_R40@0.70, 0.70, 0.70:", "bev  AP:0.4, 0.5, 0.6", "aos  AP:0.4, 0.5, 0.6",
+                                  "09:00:47  Cyclist AP@0.50, 0.50, 0.50:", "09:00:16  recall_rcnn_0.3: 0.342657"])
+def test_the_long_result_text_is_left_to_the_log(line):
+    assert not is_worth_showing(line)
+
+
+@pytest.mark.parametrize("line", ["AP R40, strict overlaps", "mAP        0.17", "error: no such AP", "epoch 1/2  it 9"])
+def test_other_lines_are_shown(line):
+    assert is_worth_showing(line)
 
 
 def test_durations_for_readers():

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..errors import UserError
 from .plan import Plan, make_steps
 from .run import duration, run_steps, shorten
 
@@ -23,7 +24,10 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> None:
     make_plan = Plan.small if options.fast else Plan
     plan = make_plan(root, device=options.device, side_by_side=options.side_by_side)
     start = time.monotonic()
-    run_steps(make_steps(plan), root)
+    try:
+        run_steps(make_steps(plan), root)
+    except KeyboardInterrupt:
+        raise UserError("interrupted; run the same command again to go on") from None
     print("\n== compare", flush=True)
     comparison = results.report(plan)
     pictures = results.draw(plan)

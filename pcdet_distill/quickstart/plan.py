@@ -19,7 +19,10 @@ TITLES = {"teacher": "teacher", "student": "student", "distilled": "distilled st
 
 @dataclass(frozen=True)
 class Step:
-    """Commands that end in the files ``results``. Several commands run side by side, with a name and a result each."""
+    """Commands that end in the files ``results``. Several commands run side by side.
+
+    Trainings have a name and a result each; what they print passes through the quickstart.
+    """
 
     title: str
     commands: list[list[str]]

@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from ..checkpoint import load_checkpoint, load_model_state
 from ..config import load_config
 from ..datasets import build_dataset
 from ..datasets.safe_pickle import load_plain_pickle
-from ..engine.device import choose_device, prepare_for_device
+from ..demo import load_detector
+from ..engine.device import choose_device
 from ..errors import DataError, UserError
 from ..measure import count_gflops, count_parameters, measure_latencies
-from ..models import build_network, load_data_to_device
+from ..models import load_data_to_device
 from ..report import Comparison, ModelResult, insert_results, read_report, to_markdown, write_report
 from ..visualize import BevPanel, draw_bev
 from .plan import CONFIGS, TITLES, Plan, data_path_option
@@ -45,12 +44,17 @@ def is_newer(path: Path, sources: list[Path]) -> bool:
 
 
 def compare(plan: Plan) -> Comparison:
-    """Measure the three trained models on the first validation frame, and read their AP."""
+    """Measure the three trained models on the first validation frame, and read their AP.
+
+    On a CPU with one thread: that does not depend on what else runs, nor on the number of cores.
+    """
     device = choose_device(plan.device)
+    torch.set_num_threads(1)
     dataset = validation_set(plan)
     batch = dataset.collate_batch([dataset[0]])
     load_data_to_device(batch, device)
-    models = {name: trained_model(plan, name, dataset, device) for name in CONFIGS}
+    models = {name: load_detector(load_config(plan.root / config), dataset, plan.root / plan.checkpoint(name), device)
+              for name, config in CONFIGS.items()}
     latencies = measure_latencies(list(models.values()), [batch] * len(models), LATENCY_REPEATS)
     rows = [
         ModelResult(TITLES[name], CONFIGS[name], plan.epochs, count_parameters(model), count_gflops(model, batch),
@@ -66,21 +70,9 @@ def validation_set(plan: Plan) -> Any:
     return build_dataset(cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=cfg.ROOT_DIR, training=False)
 
 
-def trained_model(plan: Plan, name: str, dataset: Any, device: torch.device) -> nn.Module:
-    """The detector that a training left behind: its student alone, for a distilled one."""
-    cfg = load_config(plan.root / CONFIGS[name])
-    model = build_network(cfg.MODEL, num_class=len(cfg.CLASS_NAMES), dataset=dataset)
-    path = plan.root / plan.checkpoint(name)
-    load_model_state(model, load_checkpoint(path)["model_state"], strict=True, where=str(path))
-    return prepare_for_device(model, device).eval()
-
-
 def describe_device(device: torch.device) -> str:
     """Where latency was measured."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread"
 
 
 def read_ap(path: Path, class_names: list[str]) -> dict[str, dict[str, float]]:

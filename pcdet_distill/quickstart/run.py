@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -15,13 +16,14 @@ from pathlib import Path
 from ..errors import UserError
 from .plan import Step
 
+LONG_RESULT = re.compile(r"AP(_R40)?@[\d., ]+:|^(bbox|bev|3d|aos) +AP:|recall_(roi|rcnn)_")
 
 def run_steps(steps: Sequence[Step], root: Path) -> None:
     """Run every step that is not complete; a step that fails ends the run with a UserError."""
     for number, step in enumerate(steps, start=1):
         print(f"\n== {number}/{len(steps)} {step.title}", flush=True)
         if step.is_complete():
-            print("   complete already: " + ", ".join(shorten(path, root) for path in step.results), flush=True)
+            print(f"   complete already: {shorten(step.results[-1], root)}", flush=True)
             continue
         start = time.monotonic()
         run_step(step, root)
@@ -33,11 +35,11 @@ def run_step(step: Step, root: Path) -> None:
     commands = step.pending()
     for command in commands:
         print("   $ python " + shlex.join(command), flush=True)
-    side_by_side = len(commands) > 1
-    processes = [start_process(command, root, piped=side_by_side) for command in commands]
+    processes = [start_process(command, root, relayed=bool(step.names), alone=len(commands) == 1)
+                 for command in commands]
     try:
-        if side_by_side:
-            relay_output(processes, step.names)
+        if step.names:
+            relay_output(processes, step.names if len(commands) > 1 else ("",))
         codes = [process.wait() for process in processes]
     finally:
         for process in processes:
@@ -51,37 +53,47 @@ def run_step(step: Step, root: Path) -> None:
         raise UserError(f"step '{step.title}' ended without writing {', '.join(missing)}")
 
 
-def start_process(command: Sequence[str], root: Path, *, piped: bool) -> subprocess.Popen:
-    """Start a tool with this Python; tools that run side by side take one thread each and are read through pipes."""
+def start_process(command: Sequence[str], root: Path, *, relayed: bool, alone: bool) -> subprocess.Popen:
+    """Start a tool with this Python. One that does not run alone takes one thread; a relayed one is read by a pipe."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    if piped:
+    if not alone:
         environment["OMP_NUM_THREADS"] = "1"
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if piped else {}
     return subprocess.Popen(
-        [sys.executable, *command], cwd=root, env=environment, preexec_fn=die_with_parent, **streams
+        [sys.executable, *command], cwd=root, env=environment, text=True, preexec_fn=die_with_parent,
+        stdout=subprocess.PIPE if relayed else None, stderr=subprocess.STDOUT if relayed else None,
     )
 
 
 def die_with_parent() -> None:
-    """On Linux, a training never outlives a killed quickstart: two of them would write the same checkpoints."""
+    """Ctrl-C is the quickstart's to answer; and on Linux a training never outlives a killed one.
+
+    Otherwise the quickstart that goes on and the orphan would write the same checkpoints.
+    """
+    os.setsid()
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def relay_output(processes: Sequence[subprocess.Popen], names: Sequence[str]) -> None:
-    """Print the lines of all processes as they come, each with the name of its process."""
+    """Print what the processes say, line by line as it comes, each with the name of its process."""
     width = max(map(len, names))
 
     def relay(process: subprocess.Popen, name: str) -> None:
-        for line in process.stdout:
-            print(f"   {name.ljust(width)} | {line.rstrip()}", flush=True)
+        for line in process.stdout or ():
+            if is_worth_showing(line):
+                print(f"   {name.ljust(width)}{' | ' if name else ''}{line.rstrip()}", flush=True)
 
     readers = [threading.Thread(target=relay, args=pair, daemon=True) for pair in zip(processes, names)]
     for reader in readers:
         reader.start()
     for reader in readers:
         reader.join()
+
+
+def is_worth_showing(line: str) -> bool:
+    """Whether a newcomer needs a line: OpenPCDet's long result text is in the log file, the compact table is enough."""
+    return bool(line.strip()) and not LONG_RESULT.search(line)
 
 
 def shorten(path: Path, root: Path) -> str:

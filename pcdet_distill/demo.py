@@ -1,0 +1,133 @@
+"""tools/demo.py: detect objects in point files, print the boxes and draw them from above."""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .checkpoint import load_checkpoint, load_model_state
+from .config import load_config
+from .datasets.dataset import DatasetTemplate, Item
+from .datasets.point_files import read_points
+from .engine.device import choose_device, prepare_for_device
+from .errors import CheckpointError, ConfigError, DataError
+from .models import build_network, load_data_to_device
+from .visualize import BevPanel, draw_bev
+
+
+class PointFiles(DatasetTemplate):
+    """Point files without labels, as items of a dataset."""
+
+    def __init__(self, dataset_cfg: Mapping[str, Any], class_names: Sequence[str], path: Path, extension: str) -> None:
+        super().__init__(dataset_cfg, class_names, training=False, root_path=path)
+        self.files = find_point_files(path, extension)
+
+    @property
+    def num_frames(self) -> int:
+        """How many files there are."""
+        return len(self.files)
+
+    def frame_name(self, index: int) -> str:
+        """The file."""
+        return str(self.files[index])
+
+    def load_frame(self, index: int) -> Item:
+        """The points of one file."""
+        path = self.files[index]
+        num_features = len(self.point_feature_encoder.src_feature_list)
+        read = read_npy_points if path.suffix == ".npy" else read_points
+        return {"points": read(path, num_features), "frame_id": path.stem}
+
+
+def find_point_files(path: Path, extension: str) -> list[Path]:
+    """The file itself, or a folder's files with this extension, in the order of their names."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"--data_path {path}: no such file or folder")
+    files = sorted(path.glob(f"*{extension}"))
+    if not files:
+        raise DataError(f"--data_path {path}: holds no '*{extension}' file; --ext names another extension")
+    return files
+
+
+def read_npy_points(path: Path, num_features: int) -> np.ndarray:
+    """Points ``(N, num_features)`` float32 of a .npy file."""
+    try:
+        points = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a readable .npy array ({error})") from error
+    if points.ndim != 2 or points.shape[1] != num_features or points.dtype.kind not in "fiu":
+        raise DataError(f"{path}: expected numbers of shape (N, {num_features}), found {points.dtype} {points.shape}")
+    points = points.astype(np.float32)
+    if not np.isfinite(points).all():
+        raise DataError(f"{path}: points hold NaN or infinity; expected finite numbers")
+    return points
+
+
+def add_demo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """OpenPCDet's flags, and where the pictures go."""
+    parser.add_argument("--cfg_file", required=True, help="yaml of the detector")
+    parser.add_argument("--data_path", required=True, help="a point file, or a folder of them")
+    parser.add_argument("--ckpt", required=True, help="checkpoint of the detector")
+    parser.add_argument("--ext", default=".bin", choices=[".bin", ".npy"], help="which files of a folder are points")
+    parser.add_argument("--out", default="demo", help="folder of the pictures")
+    parser.add_argument("--score", type=float, default=0.3, help="lowest score that is printed and drawn")
+    parser.add_argument("--device", default=None, help="cpu, cuda or cuda:N (default: cuda when there is one)")
+    return parser
+
+
+def run_demo(args: argparse.Namespace) -> list[Path]:
+    """Detect in every file; prints the boxes and returns the pictures."""
+    cfg = load_config(args.cfg_file)
+    if "DATA_CONFIG" not in cfg or "MODEL" not in cfg:
+        raise ConfigError(f"{args.cfg_file}: expected the yaml of a detector, with DATA_CONFIG and MODEL")
+    dataset = PointFiles(cfg.DATA_CONFIG, cfg.CLASS_NAMES, Path(args.data_path), args.ext)
+    device = choose_device(args.device)
+    model = load_detector(cfg, dataset, args.ckpt, device)
+    return [show_frame(dataset, index, model, device, args.score, Path(args.out)) for index in range(len(dataset))]
+
+
+def load_detector(cfg: Any, dataset: DatasetTemplate, ckpt: str | Path, device: torch.device) -> nn.Module:
+    """The detector of a config with the weights of a checkpoint, which must fit completely, ready to detect."""
+    model = build_network(cfg.MODEL, num_class=len(cfg.CLASS_NAMES), dataset=dataset)
+    state = load_checkpoint(ckpt)
+    if "model_state" not in state:
+        raise CheckpointError(f"{ckpt}: holds no 'model_state'; expected a detector's checkpoint")
+    load_model_state(model, state["model_state"], strict=True, where=str(ckpt))
+    return prepare_for_device(model, device).eval()
+
+
+def show_frame(dataset: PointFiles, index: int, model: nn.Module, device: torch.device, lowest_score: float,
+               folder: Path) -> Path:
+    """Detect in one file, print its boxes, draw its picture."""
+    item = dataset[index]
+    points = item["points"]
+    boxes, names, scores = detect(dataset, item, model, device, lowest_score)
+    print(f"{dataset.files[index]}: {len(boxes)} objects")
+    for box, name, score in zip(boxes, names, scores):
+        x, y, z, length, width, height, heading_rad = box
+        print(f"  {name:<12} {score:.2f}  at x {x:6.2f} y {y:6.2f} z {z:5.2f} m  size {length:.2f} {width:.2f} "
+              f"{height:.2f} m  heading {np.degrees(heading_rad) % 360:5.1f} deg")
+    path = draw_bev(points, [BevPanel(item["frame_id"], boxes, names, scores)], folder / f"{item['frame_id']}.png",
+                    point_cloud_range=dataset.point_cloud_range, class_names=dataset.class_names, panel_size_inch=8.0)
+    print(f"  picture: {path}")
+    return path
+
+
+def detect(dataset: DatasetTemplate, item: Item, model: nn.Module, device: torch.device,
+           lowest_score: float) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Boxes ``(N, 7)``, class names and scores ``(N,)`` of one item, best first."""
+    batch = dataset.collate_batch([item])
+    load_data_to_device(batch, device)
+    with torch.no_grad():
+        found = model(batch)[0][0]
+    boxes, scores, labels = (found[key].cpu().numpy() for key in ("pred_boxes", "pred_scores", "pred_labels"))
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] >= lowest_score]
+    return boxes[order], [dataset.class_names[label - 1] for label in labels[order]], scores[order]
