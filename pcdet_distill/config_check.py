@@ -46,7 +46,7 @@ def closest_name(name: str, known: tuple[str, ...]) -> str | None:
     by_lower = {candidate.lower(): candidate for candidate in known}
     if name.lower() in by_lower:
         return by_lower[name.lower()]
-    if any(candidate in name.lower() for candidate in by_lower):
+    if any(candidate in name.lower() and len(name) > len(candidate) + 1 for candidate in by_lower):
         return None
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=TYPO_SIMILARITY)
     return by_lower[close[0]] if close else None

@@ -161,6 +161,7 @@ def test_no_distill_block_appears_by_itself(cfgs):
             "unknown key MODEL.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG[0].class; did you mean 'class_name'?",
         ),
         ("MODEL: {VFE: {NAME: PilarVFE}}", "MODEL.VFE.NAME: unknown name 'PilarVFE'; did you mean 'PillarVFE'?"),
+        ("MODEL: {NAME: PointPillars}", "MODEL.NAME: unknown name 'PointPillars'; did you mean 'PointPillar'?"),
         ("MODEL: {NAME: pointpillar}", "MODEL.NAME: unknown name 'pointpillar'; did you mean 'PointPillar'?"),
         (
             "DATA_CONFIG: {DATASET: KitiDataset}",
@@ -199,6 +200,8 @@ def test_several_typos_are_counted(tmp_path):
 def test_modules_of_others_keep_their_own_keys(tmp_path):
     cfg = load_config(derived(tmp_path, "MODEL: {VFE: {NAME: MyOwnEncoder, DEPTH: 3, INNER: {WIDTH: 4}}}"))
     assert cfg.MODEL.VFE.INNER.WIDTH == 4
+    cfg = load_config(derived(tmp_path, "MODEL: {VFE: {NAME: MyPillarVFE, DEPTH: 3}}"))
+    assert cfg.MODEL.VFE.DEPTH == 3, "a known name with a prefix is no slip"
     cfg = load_config(derived(tmp_path, "DATA_CONFIG: {DATASET: WaymoDataset, PROCESSED_DATA_TAG: x}"))
     assert cfg.DATA_CONFIG.PROCESSED_DATA_TAG == "x"
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..checkpoint import load_checkpoint
+from ..config import errors_name_file
 from ..errors import CheckpointError, ConfigError
 from ..models import load_data_to_device
 from .arguments import add_test_arguments, batch_size_per_process, data_workers, output_folder, read_config
@@ -174,7 +175,8 @@ def run_testing(args: argparse.Namespace) -> None:
     """Do what tools/test.py was asked for."""
     _check_arguments(args)
     cfg = read_config(args)
-    with join_world(args.launcher, choose_device(args.device).type, args.tcp_port, args.local_rank) as world:
+    with errors_name_file(cfg), \
+            join_world(args.launcher, choose_device(args.device).type, args.tcp_port, args.local_rank) as world:
         logger = create_logger(world.is_main)
         folder = _result_folder(args, cfg)
         check_writable(folder)
