@@ -162,6 +162,8 @@ def test_low_detections_are_ignored_whatever_their_class() -> None:
     assert precision_at_0(kitti_eval([frame(CAR)], [detected(CAR, elsewhere)], ["Car"]), "3d") == 1
     low_pedestrian = {**low_car, "name": "Pedestrian"}
     assert precision_at_0(kitti_eval([frame(CAR)], [detected(CAR, low_pedestrian)], ["Car"]), "3d") == 0
+    equally_good = {**low_pedestrian, "score": CAR["score"]}  # taken only for lack of one that counts
+    assert precision_at_0(kitti_eval([frame(CAR)], [detected(CAR, equally_good)], ["Car"]), "3d") == 1
     high_pedestrian = car(name="Pedestrian", score=0.95)
     assert precision_at_0(kitti_eval([frame(CAR)], [detected(CAR, high_pedestrian)], ["Car"]), "3d") == 1
 
