@@ -168,8 +168,8 @@ def _numpy_numbers_allowed() -> Iterator[None]:
     if safe_globals is None:
         yield
         return
-    scalar = np.float64(0).__reduce__()[0]
-    rebuild = np.zeros(1).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
+    rebuild: Any = np.zeros(1).__reduce__()[0]
     dtypes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
     # numpy 2 renamed its core module; files written by the other generation name it differently.
     aliases = [

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "report": {"measure", "evaluation"},
     "integrations": {"ops", "models", "datasets", "distill"},
     "engine": {"ops", "models", "datasets", "evaluation", "distill", "measure", "visualize", "report"},
+    "demo": {"ops", "models", "datasets", "engine", "visualize"},
     "quickstart": {"ops", "models", "datasets", "evaluation", "distill", "engine", "measure", "visualize", "report"},
 }
 
