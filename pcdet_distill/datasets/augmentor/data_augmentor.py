@@ -21,6 +21,7 @@ AUGMENTORS: dict[str, type] = {
     "random_world_scaling": RandomWorldScaling,
     "random_world_translation": RandomWorldTranslation,
 }
+PLACEHOLDER = "placeholder"  # what OpenPCDet's files write into a DISABLE_AUG_LIST that disables nothing
 
 
 class DataAugmentor:
@@ -38,7 +39,7 @@ class DataAugmentor:
         configs = required(augmentor_configs, "AUG_CONFIG_LIST", "DATA_CONFIG.DATA_AUGMENTOR") if is_block \
             else augmentor_configs
         disabled = augmentor_configs.get("DISABLE_AUG_LIST", []) if is_block else []
-        for name in disabled:
+        for name in set(disabled) - {PLACEHOLDER}:
             lookup(AUGMENTORS, name, "DATA_CONFIG.DATA_AUGMENTOR.DISABLE_AUG_LIST")
         self.queue: list[tuple[str, Callable[[dict[str, Any], np.random.RandomState], None]]] = []
         for config in configs:

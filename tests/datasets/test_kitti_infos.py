@@ -1,0 +1,181 @@
+"""Infos, ground-truth database, splits and road planes of a tiny KITTI folder."""
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pcdet_distill.datasets.kitti.calibration import Calibration
+from pcdet_distill.datasets.kitti.folder import KittiFolder
+from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
+from pcdet_distill.datasets.kitti.road_planes import create_road_planes, estimate_road_plane
+from pcdet_distill.datasets.kitti.splits import make_split
+from pcdet_distill.datasets.safe_pickle import load_plain_pickle
+from pcdet_distill.errors import ConfigError, DataError
+
+ANNO_DTYPES = {
+    "truncated": "float64", "occluded": "float64", "alpha": "float64", "bbox": "float32", "dimensions": "float64",
+    "location": "float32", "rotation_y": "float64", "score": "float64", "difficulty": "int32", "index": "int32",
+    "gt_boxes_lidar": "float64", "num_points_in_gt": "int32"}
+
+
+def load(root: Path, name: str):
+    return load_plain_pickle(root / name, "")
+
+
+def files_below(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_info_of_a_frame(kitti_root: Path) -> None:
+    info = load(kitti_root, "kitti_infos_train.pkl")[1]
+    assert info["point_cloud"] == {"num_features": 4, "lidar_idx": "000001"}
+    assert info["image"]["image_idx"] == "000001" and info["image"]["image_shape"].tolist() == [375, 1242]
+    assert {name: matrix.shape for name, matrix in info["calib"].items()} == {
+        "P2": (4, 4), "R0_rect": (4, 4), "Tr_velo_to_cam": (4, 4)}
+    annos = info["annos"]
+    assert annos["name"].tolist() == ["Car", "Pedestrian", "Van", "Cyclist", "DontCare"]
+    np.testing.assert_allclose(annos["gt_boxes_lidar"][0], [13, 3, -1.73 + 0.75, 4, 1.6, 1.5, 0.3], atol=1e-5)
+    np.testing.assert_allclose(annos["location"][0], [-3, 1.65, 12.73], atol=1e-5)
+    np.testing.assert_allclose(annos["dimensions"][0], [4, 1.5, 1.6])
+    assert annos["index"].tolist() == [0, 1, 2, 3, -1]
+    assert annos["num_points_in_gt"][4] == -1 and (annos["num_points_in_gt"][:4] >= 40).all()
+    assert annos["gt_boxes_lidar"].shape == (4, 7)
+    assert {name: annos[name].dtype.name for name in ANNO_DTYPES} == ANNO_DTYPES
+
+
+def test_splits_and_frame_without_objects(kitti_root: Path) -> None:
+    names = ("train", "val", "trainval")
+    assert [len(load(kitti_root, f"kitti_infos_{name}.pkl")) for name in names] == [6, 3, 9]
+    assert not (kitti_root / "kitti_infos_test.pkl").exists()
+    only_dont_care = load(kitti_root, "kitti_infos_val.pkl")[2]["annos"]
+    assert only_dont_care["gt_boxes_lidar"].shape == (0, 7) and only_dont_care["name"].tolist() == ["DontCare"]
+
+
+def test_database(kitti_root: Path) -> None:
+    database = load(kitti_root, "kitti_dbinfos_train.pkl")
+    assert {name: len(entries) for name, entries in database.items()} == {
+        "Car": 6, "Pedestrian": 6, "Van": 6, "Cyclist": 6}
+    entry = database["Cyclist"][2]
+    assert (entry["path"], entry["image_idx"], entry["gt_idx"]) == ("gt_database/000002_Cyclist_3.bin", "000002", 3)
+    points = np.fromfile(kitti_root / entry["path"], dtype=np.float32).reshape(-1, 4)
+    assert len(points) == entry["num_points_in_gt"] >= 40
+    assert (np.abs(points[:, 2]) <= 1.75 / 2 + 1e-4).all() and np.abs(points[:, :2]).max() < 1.0
+    np.testing.assert_allclose(entry["box3d_lidar"], [18, -1, -1.73 + 0.875, 1.8, 0.6, 1.75, 1.0], atol=1e-5)
+    assert list(entry) == ["name", "path", "image_idx", "gt_idx", "box3d_lidar", "num_points_in_gt", "difficulty",
+                           "bbox", "score"]
+
+
+def test_several_processes_write_the_same(kitti_root: Path, filled) -> None:
+    create_kitti_infos(filled.root, workers=2, show_progress=False)
+    ours, theirs = files_below(filled.root), files_below(kitti_root)
+    assert ours.keys() == theirs.keys()
+    for name in ours:  # pickles of equal content may differ in their memory of shared strings
+        if name.endswith(".pkl"):
+            assert repr(load(filled.root, name)) == repr(load(kitti_root, name))
+        else:
+            assert ours[name] == theirs[name]
+
+
+def test_dont_care_between_objects_does_not_shift_the_database(tiny) -> None:
+    dont_care = "DontCare -1 -1 -10 1 2 3 4 -1 -1 -1 -1000 -1000 -1000 -10"
+    tiny.frame("000000", [], more_lines=(dont_care, tiny.label("Car", 10, 2)))
+    tiny.points([("Car", 10, 2)], 0).tofile(tiny.path("velodyne", "000000"))
+    tiny.split(train=["000000"], val=["000000"])
+    create_kitti_infos(tiny.root, show_progress=False)
+    (entry,) = load(tiny.root, "kitti_dbinfos_train.pkl")["Car"]
+    assert entry["num_points_in_gt"] >= 40 and entry["gt_idx"] == 0
+
+
+def test_empty_label_and_empty_point_files(tiny) -> None:
+    tiny.frame("000000", [("Car", 10, 2)], more_lines=())
+    tiny.path("velodyne", "000000").write_bytes(b"")
+    tiny.frame("000001", [], more_lines=())
+    tiny.split(train=["000000", "000001"], val=["000001"])
+    create_kitti_infos(tiny.root, show_progress=False)
+    without_points, without_labels = (info["annos"] for info in load(tiny.root, "kitti_infos_train.pkl"))
+    assert without_points["num_points_in_gt"].tolist() == [0]
+    assert len(without_labels["name"]) == 0 and without_labels["bbox"].shape == (0, 4)
+
+
+def test_test_split_has_no_labels(filled) -> None:
+    os.rename(filled.root / "training" / "label_2", filled.root / "labels_away")
+    os.symlink(filled.root / "training", filled.root / "testing")
+    filled.split(test=["000003"])
+    os.rename(filled.root / "labels_away", filled.root / "training" / "label_2")
+    create_kitti_infos(filled.root, show_progress=False)
+    (info,) = load(filled.root, "kitti_infos_test.pkl")
+    assert "annos" not in info and info["point_cloud"]["lidar_idx"] == "000003"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("folder", ["velodyne", "calib", "label_2", "image_2"])
+def test_bad_frame_is_named_and_nothing_changes(filled, folder: str, workers: int) -> None:
+    broken = filled.path(folder, "000004")
+    broken.write_bytes(b"nonsense")
+    before = files_below(filled.root)
+    with pytest.raises(DataError, match="000004"):
+        create_kitti_infos(filled.root, workers=workers, show_progress=False)
+    assert files_below(filled.root) == before
+    assert not list(filled.root.glob(".create_data*"))
+
+
+def test_missing_folder_names_the_path_and_the_command(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere.*create_data.py synthetic"):
+        create_kitti_infos(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs a user who may not write everywhere")
+def test_folder_that_cannot_be_written(filled) -> None:
+    filled.root.chmod(0o500)
+    try:
+        with pytest.raises(DataError, match="cannot be written"):
+            create_kitti_infos(filled.root, show_progress=False)
+    finally:
+        filled.root.chmod(0o700)
+
+
+def test_make_split_shares_the_frames(tiny) -> None:
+    for number in range(10):
+        tiny.frame(f"{number:06d}", [])
+    assert make_split(tiny.root, 0.7) == {"train": 7, "val": 3, "trainval": 10, "test": 0}
+    train, val, both = (KittiFolder(tiny.root, name).frame_ids() for name in ("train", "val", "trainval"))
+    assert sorted(train + val) == both == [f"{number:06d}" for number in range(10)]
+    with pytest.raises(DataError, match="exists already"):
+        make_split(tiny.root, 0.5)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, 70])
+def test_make_split_refuses_what_is_no_share(filled, fraction: float) -> None:
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        make_split(filled.root, fraction)
+
+
+def sloped_scene(calib_path: Path, slope: float) -> tuple[np.ndarray, Calibration]:
+    """Ground that rises with x, a wall along the side, and cars' roofs."""
+    random = np.random.RandomState(0)
+    xy = random.uniform([1, -14], [39, 14], (6000, 2))
+    ground = np.column_stack([xy, slope * xy[:, 0] - 1.7 + random.normal(0, 0.02, len(xy))])
+    wall = np.column_stack([random.uniform(1, 39, 3000), random.normal(10, 0.1, 3000), random.uniform(0, 3, 3000)])
+    roofs = np.column_stack([random.uniform([8, -5], [12, -3], (3000, 2)), random.uniform(-0.5, 0, 3000)])
+    return np.concatenate([ground, wall, roofs]).astype(np.float32), Calibration.from_file(calib_path)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.02, -0.03])
+def test_road_plane_follows_the_ground(tiny, slope: float) -> None:
+    tiny.frame("000000", [])
+    points, calib = sloped_scene(tiny.path("calib", "000000"), slope)
+    plane = estimate_road_plane(points, calib)
+    assert plane[1] < 0 and np.linalg.norm(plane[:3]) == pytest.approx(1)
+    on_ground = calib.lidar_to_rect(np.array([[5, 0, 5 * slope - 1.7], [30, 5, 30 * slope - 1.7]], dtype=np.float32))
+    np.testing.assert_allclose(on_ground @ plane[:3] + plane[3], 0, atol=0.05)
+
+
+def test_planes_are_written_for_every_frame(filled) -> None:
+    assert create_road_planes(filled.root, show_progress=False) == 9
+    assert len(list((filled.root / "training" / "planes").glob("*.txt"))) == 9
+    with pytest.raises(DataError, match="exists already"):
+        create_road_planes(filled.root, show_progress=False)
