@@ -26,7 +26,9 @@ MAY_IMPORT = {
     "integrations": {"ops", "models", "datasets", "distill"},
     "engine": {"ops", "models", "datasets", "evaluation", "distill", "measure", "visualize", "report"},
     "demo": {"ops", "models", "datasets", "engine", "visualize"},
-    "quickstart": {"ops", "models", "datasets", "evaluation", "distill", "engine", "measure", "visualize", "report"},
+    "quickstart": {
+        "ops", "models", "datasets", "evaluation", "distill", "engine", "measure", "visualize", "report", "demo",
+    },
 }
 
 
