@@ -33,9 +33,9 @@ class Style:
 
 
 STYLES: tuple[Style, ...] = (
-    Style(0.45, (2.7, 4.2), (0.7, 1.8), 0.50, 34.0, 3.8, 3.2, "houses", 0.40),
+    Style(0.42, (2.7, 4.2), (0.7, 1.8), 0.50, 34.0, 3.8, 3.2, "houses", 0.36),
     Style(0.30, (3.3, 5.0), (1.2, 2.2), 0.50, 30.0, 3.6, 3.2, "gardens", 0.25),
-    Style(0.25, (5.0, 8.0), (1.0, 2.5), 0.06, 24.0, 2.4, 2.8, "fields", 0.0),
+    Style(0.28, (5.0, 8.0), (1.0, 2.5), 0.06, 24.0, 2.4, 2.8, "fields", 0.0),
 )
 COLOURS = np.array([0.25, 0.5, 0.8, 1.1, 1.4, 1.7])     # car paint, from black to white
 
@@ -139,7 +139,7 @@ def _draw_ground(style: Style, rng: np.random.Generator) -> Ground:
         half_width_m=half_width,
         pavement_m=rng.uniform(*style.pavement_m),
         kerb_m=rng.uniform(0.06, 0.15),
-        cross_u_m=rng.uniform(7.0, 24.0) if crossing else np.inf,
+        cross_u_m=rng.uniform(6.0, 16.0) if crossing else np.inf,
         cross_half_width_m=rng.uniform(3.5, 5.0),
     )
 
@@ -207,7 +207,7 @@ def _fields(builder: SceneBuilder) -> None:
             distance = side * (_edge(ground) + rng.uniform(0.3, 6.0))
             for u in np.arange(rng.uniform(0, 4), FURTHEST_M, 4.0):
                 builder.furnish("guard_rail", u, distance)
-        far = _edge(ground) + rng.uniform(1.5, 14.0)
+        far = _edge(ground) + rng.uniform(1.5, 18.0)
         for u in np.arange(2.0, FURTHEST_M, 2.0):
             if rng.random() < 0.8:
                 _plant(builder, u + rng.uniform(-2, 2), side * (far + rng.gamma(2.0, 2.5)))
@@ -220,7 +220,7 @@ def _plant(builder: SceneBuilder, u: float, v: float) -> None:
     if rng.random() < 0.3:
         builder.furnish("tree", u, v, turn_rad=rng.uniform(0, 6.28))
     else:
-        size = (rng.uniform(1.2, 5.0), rng.uniform(1.2, 4.0), rng.uniform(0.8, 4.5))
+        size = (rng.uniform(1.2, 5.0), rng.uniform(1.2, 4.0), rng.uniform(0.8, 5.5))
         builder.furnish("bush", u, v, size, rng.uniform(0, 6.28))
 
 
