@@ -5,10 +5,13 @@ Focal loss: Lin et al., ICCV 2017. Smooth L1: Girshick, ICCV 2015.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import pi
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ...ops.boxes import boxes_to_corners_3d
 
 
 class SigmoidFocalClassificationLoss(nn.Module):
@@ -69,6 +72,18 @@ class WeightedCrossEntropyLoss(nn.Module):
     def forward(self, logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         """Logits and one-hot target (..., bins), weights (...); loss (...)."""
         return -(target * F.log_softmax(logits, dim=-1)).sum(dim=-1) * weights
+
+
+def corner_loss_lidar(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
+    """Mean Huber loss of the distances between the corners of boxes (N, 7) and of gt_boxes (N, 7): (N,).
+
+    A box that is turned around counts as the same box. (F-PointNet, CVPR 2018)
+    """
+    turned = torch.cat([gt_boxes[:, :6], gt_boxes[:, 6:7] + pi], dim=1)
+    corners = boxes_to_corners_3d(boxes[:, :7])
+    distance = torch.minimum((corners - boxes_to_corners_3d(gt_boxes[:, :7])).norm(dim=2),
+                             (corners - boxes_to_corners_3d(turned)).norm(dim=2))
+    return F.huber_loss(distance, torch.zeros_like(distance), reduction="none").mean(dim=1)
 
 
 def _weighted_difference(prediction: Tensor, target: Tensor, code_weights: Tensor | None) -> Tensor:

@@ -1,0 +1,33 @@
+"""Every detector has OpenPCDet's parameters and buffers: names, shapes, types, order."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pcdet_distill.config import load_config
+from pcdet_distill.datasets.spec import DataSpec
+from pcdet_distill.models import DETECTORS, build_network
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.golden("manifests/*.json")
+def test_state_dict(golden_file: Path) -> None:
+    manifest = json.loads(golden_file.read_text())
+    if "state_dict" not in manifest:
+        pytest.skip(f"{golden_file.name} describes no detector")
+    if manifest["detector"] not in DETECTORS:
+        pytest.skip(f"detector {manifest['detector']} is not in DETECTORS yet")
+    cfg = load_config(REPO / "cfgs" / manifest["config"])
+    spec = DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
+    model = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), spec)
+    state = [[key, list(value.shape), str(value.dtype).removeprefix("torch.")]
+             for key, value in model.state_dict().items()]
+    assert state == manifest["state_dict"]
+    assert [name for name, _ in model.named_parameters()] == manifest["parameters_in_order"]
+    assert sum(parameter.numel() for parameter in model.parameters()) == manifest["num_parameters"]
+    assert [type(module).__name__ for module in model.module_list] == manifest["module_list"]
+    assert [name for name, _ in model.named_slots()] == manifest["top_level"]
+    assert spec.grid_size.tolist() == manifest["grid_size"]
