@@ -71,8 +71,10 @@ def mask_boxes_outside_range(
     A box belongs to it by its centre, or, with ``use_center_to_filter=False``, by at least ``min_num_corners`` of its
     corners, whose heights are not looked at.
     """
-    places = boxes[:, None, 0:3] if use_center_to_filter else boxes_to_corners_3d(boxes[:, 0:7])
-    inside = np.all((places >= np.asarray(limit_range[:3])) & (places <= np.asarray(limit_range[3:6])), axis=2)
+    places = boxes[:, None, 0:3] if use_center_to_filter else boxes_to_corners_3d(boxes[:, 0:7])[..., :2]
+    axes = places.shape[2]
+    low, high = np.asarray(limit_range[:3])[:axes], np.asarray(limit_range[3:6])[:axes]
+    inside = np.all((places >= low) & (places <= high), axis=2)
     return np.count_nonzero(inside, axis=1) >= (1 if use_center_to_filter else min_num_corners)
 
 

@@ -1,0 +1,138 @@
+"""Collation, the sampler, and batches that do not depend on the number of workers."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pcdet_distill.datasets import build_dataloader
+from pcdet_distill.datasets.collate import collate_items
+from pcdet_distill.datasets.loader import EpochSampler
+from pcdet_distill.errors import DataError
+
+CLASSES = ["Car", "Pedestrian", "Cyclist"]
+
+
+def loader_of(config, root: Path, workers: int, **options):
+    config.DATA_PATH = str(root)
+    return build_dataloader(config, CLASSES, 2, workers=workers, seed=options.pop("seed", 7), **options)
+
+
+def epochs_of(config, root: Path, workers: int, epochs: int = 3) -> list[list[dict]]:
+    dataset, loader, sampler = loader_of(config, root, workers)
+    batches = []
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        dataset.set_epoch(epoch)
+        batches.append(list(loader))
+    return batches
+
+
+def assert_equal_batches(one: dict, other: dict) -> None:
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(value, other[key], err_msg=key)
+
+
+def test_batches_do_not_depend_on_the_workers(kitti_root: Path, data_config) -> None:
+    alone, one, three = (epochs_of(data_config, kitti_root, workers) for workers in (0, 1, 3))
+    for epoch in range(3):
+        assert len(alone[epoch]) == len(one[epoch]) == len(three[epoch]) == 3
+        for batches in zip(alone[epoch], one[epoch], three[epoch]):
+            assert_equal_batches(batches[0], batches[1])
+            assert_equal_batches(batches[0], batches[2])
+
+
+def test_epochs_differ_in_order_and_augmentation(kitti_root: Path, data_config) -> None:
+    epochs = epochs_of(data_config, kitti_root, workers=1)
+    orders = [np.concatenate([batch["frame_id"] for batch in epoch]).tolist() for epoch in epochs]
+    assert len({tuple(order) for order in orders}) == 3
+    assert all(sorted(order) == sorted(orders[0]) for order in orders)
+    turns = [{frame: turn for batch in epoch for frame, turn in zip(batch["frame_id"], batch["noise_rot"])}
+             for epoch in epochs]
+    assert all(turns[0][frame] != turns[1][frame] for frame in turns[0])
+
+
+def test_global_random_state_is_neither_used_nor_moved(kitti_root: Path, data_config) -> None:
+    np.random.seed(1)
+    torch.manual_seed(1)
+    before = (np.random.get_state()[1].copy(), torch.get_rng_state())
+    first = epochs_of(data_config, kitti_root, workers=0, epochs=1)
+    np.testing.assert_array_equal(before[0], np.random.get_state()[1])
+    assert torch.equal(before[1], torch.get_rng_state())
+    np.random.seed(2)
+    for one, other in zip(first[0], epochs_of(data_config, kitti_root, workers=0, epochs=1)[0]):
+        assert_equal_batches(one, other)
+
+
+def test_test_batches_come_in_order(kitti_root: Path, data_config) -> None:
+    _, loader, _ = loader_of(data_config, kitti_root, 0, training=False)
+    assert [batch["frame_id"].tolist() for batch in loader] == [["000006", "000007"], ["000008"]]
+
+
+def test_seed_none_is_drawn_and_logged(kitti_root: Path, data_config, caplog) -> None:
+    with caplog.at_level("INFO"):
+        dataset, _, _ = loader_of(data_config, kitti_root, 0, seed=None)
+    assert f"seed of the data: {dataset.seed}" in caplog.text
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_error_of_a_worker_is_one_sentence(filled, data_config, workers: int) -> None:
+    for number in range(6):
+        filled.path("velodyne", f"{number:06d}").write_bytes(b"x" * 18)
+    _, loader, _ = loader_of(data_config, filled.root, workers)
+    with pytest.raises(DataError) as caught:
+        list(loader)
+    assert str(caught.value).startswith("frame 00000") and "\n" not in str(caught.value)
+
+
+def test_workers_use_one_thread(kitti_root: Path, data_config) -> None:
+    dataset, loader, _ = loader_of(data_config, kitti_root, 1)
+    dataset.collate_batch = None
+    loader.collate_fn = lambda items: torch.get_num_threads()
+    assert set(loader) == {1}
+
+
+def test_training_on_merged_epochs(kitti_root: Path, data_config) -> None:
+    dataset, loader, _ = loader_of(data_config, kitti_root, 0, merge_all_iters_to_one_epoch=True, total_epochs=4)
+    assert len(dataset) == 24 and len(loader) == 12
+
+
+@pytest.mark.parametrize(("items", "world_size"), [(10, 3), (9, 3), (2, 4), (7, 1)])
+def test_processes_share_an_epoch(items: int, world_size: int) -> None:
+    for shuffle in (False, True):
+        parts = []
+        for rank in range(world_size):
+            sampler = EpochSampler(items, seed=5, shuffle=shuffle, rank=rank, world_size=world_size)
+            sampler.set_epoch(2)
+            parts.append(list(sampler))
+            assert len(parts[-1]) == len(sampler) == -(-items // world_size)
+        together = [parts[place % world_size][place // world_size] for place in range(items)]
+        assert sorted(together) == list(range(items))
+        assert shuffle or together == list(range(items))
+
+
+def test_collate() -> None:
+    def item(points: int, boxes: int, voxels: int) -> dict:
+        return {"points": np.ones((points, 4), np.float32), "gt_boxes": np.ones((boxes, 8), np.float32),
+                "voxels": np.ones((voxels, 5, 4), np.float32), "voxel_coords": np.ones((voxels, 3), np.int32),
+                "voxel_num_points": np.ones(voxels, np.int32), "frame_id": "000001", "calib": object(),
+                "image_shape": np.array([375, 1242], np.int32), "lidar_aug_matrix": np.eye(4), "use_lead_xyz": True,
+                "flip_x": False, "noise_rot": 0.1}
+
+    batch = collate_items([item(3, 2, 4), item(0, 0, 0), item(1, 1, 2)])
+    assert batch["points"][:, 0].tolist() == [0, 0, 0, 2] and batch["points"].shape == (4, 5)
+    assert batch["voxel_coords"][:, 0].tolist() == [0] * 4 + [2] * 2 and batch["voxels"].shape == (6, 5, 4)
+    assert batch["gt_boxes"].shape == (3, 2, 8) and batch["gt_boxes"].sum(axis=(1, 2)).tolist() == [16, 0, 8]
+    assert batch["frame_id"].tolist() == ["000001"] * 3 and isinstance(batch["calib"], list)
+    assert batch["image_shape"].shape == (3, 2) and batch["lidar_aug_matrix"].shape == (3, 4, 4)
+    assert batch["flip_x"].dtype == bool and batch["batch_size"] == 3
+    assert collate_items([item(1, 0, 1)])["gt_boxes"].shape == (1, 1, 8)
+
+
+def test_collate_names_the_key_that_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="'image_shape'"):
+        collate_items([{"image_shape": np.zeros(2)}, {"image_shape": np.zeros(3)}])
