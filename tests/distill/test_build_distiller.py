@@ -1,0 +1,180 @@
+"""build_distiller from the project's own yaml files, around real PointPillars; every wrong teacher is refused."""
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from pcdet_distill.checkpoint import save_checkpoint
+from pcdet_distill.config import load_config
+from pcdet_distill.datasets.spec import DataSpec
+from pcdet_distill.distill import build_distiller
+from pcdet_distill.errors import CheckpointError, ConfigError
+from pcdet_distill.models import build_network
+
+DISTILLED = "cfgs/synthetic/pointpillar_student_distilled.yaml"
+SMALL = [0, -6.4, -3, 12.8, 6.4, 1]
+
+
+def network(cfg):
+    spec = DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
+    return build_network(cfg.MODEL, len(cfg.CLASS_NAMES), spec), spec
+
+
+@pytest.fixture
+def setup(repo, tmp_path):
+    """The quickstart's distilled student on a small range, and a checkpoint of an untrained teacher of its own yaml."""
+    cfg = load_config(repo / DISTILLED)
+    cfg.DATA_CONFIG.POINT_CLOUD_RANGE = SMALL
+    text = (repo / "cfgs/synthetic/pointpillar_teacher.yaml").read_text()
+    teacher_yaml = tmp_path / "teacher.yaml"
+    teacher_yaml.write_text(text.replace("_BASE_CONFIG_: cfgs/synthetic/dataset.yaml",
+                                         "_BASE_CONFIG_: cfgs/synthetic/dataset.yaml\n"
+                                         f"    POINT_CLOUD_RANGE: {SMALL}"))
+    cfg.DISTILL.TEACHER.CFG_FILE = str(teacher_yaml)
+    torch.manual_seed(0)
+    teacher, _ = network(load_config(teacher_yaml))
+    save_checkpoint({"model_state": teacher.state_dict()}, tmp_path / "teacher.pth")
+    return cfg, *network(cfg), tmp_path / "teacher.pth"
+
+
+def pillar_batch(spec, per_frame=120, frames=2, seed=0):
+    """Random points inside random pillars, and a car."""
+    generator = torch.Generator().manual_seed(seed)
+    width, height, _ = spec.grid_size.tolist()
+    cell, origin = torch.tensor(spec.voxel_size), torch.from_numpy(spec.point_cloud_range[:3])
+    parts = []
+    for frame in range(frames):
+        cells = torch.randperm(width * height, generator=generator)[:per_frame]
+        parts.append(torch.stack([torch.full_like(cells, frame), 0 * cells, cells // width, cells % width], dim=1))
+    coords = torch.cat(parts).float()
+    counts = torch.randint(1, 21, (len(coords),), generator=generator)
+    inside = torch.rand(len(coords), 20, 3, generator=generator)
+    points = (coords[:, [3, 2, 1]][:, None] + inside) * cell + origin
+    voxels = torch.cat([points, torch.rand(len(coords), 20, 1, generator=generator)], dim=2)
+    voxels *= (torch.arange(20) < counts[:, None])[..., None]
+    boxes = torch.tensor([[[6.0, 1.0, -1.0, 3.9, 1.6, 1.56, 0.3, 1.0]]]).repeat(frames, 1, 1)
+    return {"voxels": voxels, "voxel_coords": coords, "voxel_num_points": counts.float(), "gt_boxes": boxes,
+            "batch_size": frames}
+
+
+@pytest.mark.parametrize("mode, preset", [("eval", "default"), ("train", "official")])
+def test_pointpillar_learns_from_pointpillar(setup, mode, preset, caplog):
+    cfg, student, spec, checkpoint = setup
+    cfg.DISTILL.TEACHER.MODE = mode
+    cfg.DISTILL.TERMS.LOCAL_GRAPH.PRESET = preset
+    with caplog.at_level(logging.INFO):
+        model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint, logger=logging.getLogger("test")).train()
+    assert "student vfe@pillar_features (16 channels) learns from teacher vfe@pillar_features (32" in caplog.text
+    before = {name: value.clone() for name, value in model.teacher.model.state_dict().items()}
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(12):
+        ret, tb, _ = model(pillar_batch(spec))
+        optimizer.zero_grad()
+        ret["loss"].backward()
+        optimizer.step()
+        losses.append(tb["distill_local_graph"])
+    assert all(torch.isfinite(torch.tensor(losses))) and losses[-1] < 0.9 * losses[0]
+    assert all(torch.equal(value, before[name]) for name, value in model.teacher.model.state_dict().items())
+    assert set(model.checkpoint_state()["model_state"]) == set(network(cfg)[0].state_dict())
+    predictions, _ = model.eval()(pillar_batch(spec))
+    assert len(predictions) == 2
+
+
+def test_bev_term_between_pointpillars(setup):
+    cfg, student, spec, checkpoint = setup
+    path = "backbone_2d@spatial_features_2d"
+    cfg.DISTILL.TERMS = {"MAP": {"NAME": "GraphDistillLoss", "STUDENT": path, "TEACHER": path, "NODES": "bev",
+                                 "NUM_NODES": 64, "NUM_NEIGHBORS": 8, "SCORE": "channel_max"}}
+    model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).train()
+    ret, tb, _ = model(pillar_batch(spec))
+    ret["loss"].backward()
+    assert tb["distill_map"] > 0 and all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["pointpillar_4x_pointdistiller", "pointpillar_4x_pointdistiller_official",
+                                  "pointpillar_16x_pointdistiller"])
+def test_kitti_yaml_files_build(repo, tmp_path, name):
+    cfg = load_config(repo / f"cfgs/kitti_distill/{name}.yaml")
+    teacher, _ = network(load_config(repo / "cfgs/kitti_models/pointpillar.yaml"))
+    save_checkpoint({"model_state": teacher.state_dict()}, tmp_path / "teacher.pth")
+    student, spec = network(cfg)
+    model = build_distiller(cfg, student, spec, teacher_ckpt=tmp_path / "teacher.pth")
+    term = model.head.terms["LOCAL_GRAPH"]
+    assert term.teacher.channels == 64 and term.student.channels == (16 if "16x" in name else 32)
+    assert model.teacher.mode == ("train" if "official" in name else "eval")
+    assert term.loss.options.mix_frames == ("official" in name)
+
+
+def refusal(setup, error, **changes):
+    cfg, student, spec, checkpoint = setup
+    with pytest.raises(error) as caught:
+        build_distiller(cfg, student, spec, **{"teacher_ckpt": checkpoint, **changes})
+    return str(caught.value)
+
+
+def test_checkpoint_of_another_model(setup, tmp_path):
+    save_checkpoint({"model_state": setup[1].state_dict()}, tmp_path / "student.pth")
+    message = refusal(setup, CheckpointError, teacher_ckpt=tmp_path / "student.pth")
+    assert "student.pth" in message and "vfe.pfn_layers.0.linear.weight" in message
+
+
+def test_missing_checkpoint(setup, tmp_path):
+    assert "--teacher_ckpt" in refusal(setup, ConfigError, teacher_ckpt=None)
+    assert "nowhere.pth" in refusal(setup, CheckpointError, teacher_ckpt=tmp_path / "nowhere.pth")
+    setup[0].DISTILL.TEACHER.CKPT = "nowhere.pth"
+    assert "DISTILL.TEACHER.CKPT: nowhere.pth" in refusal(setup, ConfigError, teacher_ckpt=None)
+
+
+def test_checkpoint_named_in_the_yaml(setup):
+    cfg, student, spec, checkpoint = setup
+    cfg.DISTILL.TEACHER.CKPT = str(checkpoint)
+    assert build_distiller(cfg, student, spec).teacher.model.state_dict().keys()
+
+
+def test_teacher_without_yaml(setup):
+    setup[0].DISTILL.TEACHER.CFG_FILE = None
+    assert "DISTILL.TEACHER.CFG_FILE is missing" in refusal(setup, ConfigError)
+
+
+def test_teacher_with_another_range(setup):
+    file = Path(setup[0].DISTILL.TEACHER.CFG_FILE)
+    file.write_text(file.read_text().replace("-3, 12.8", "-3, 19.2"))
+    message = refusal(setup, ConfigError)
+    assert "range [0.0, -6.4, -3.0, 19.2, 6.4, 1.0] (the student has [0.0, -6.4, -3.0, 12.8" in message
+
+
+def test_teacher_with_other_voxels(setup):
+    for step in setup[0].DATA_CONFIG.DATA_PROCESSOR:
+        if "VOXEL_SIZE" in step:
+            step.MAX_POINTS_PER_VOXEL = 32
+    setup[2].voxel_size = [0.4, 0.4, 4]
+    message = refusal(setup, ConfigError)
+    assert "voxel size [0.2, 0.2, 4.0] (the student has [0.4, 0.4, 4.0])" in message
+    assert "points per voxel 20 (the student has 32)" in message
+
+
+def test_teacher_described_in_the_same_file(setup, repo):
+    cfg, student, spec, checkpoint = setup
+    cfg.DISTILL.TEACHER.CFG_FILE = None
+    cfg.DISTILL.TEACHER.MODEL = load_config(repo / "cfgs/synthetic/pointpillar_teacher.yaml").MODEL
+    model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint)
+    assert model.teacher.model.taps()["vfe@pillar_features"].channels == 32
+
+
+@pytest.mark.parametrize("start, words", [("SLICE", "not available yet"), ("RECONSTRUCT", "not available yet"),
+                                          ("NON", "did you mean 'NONE'")])
+def test_start_of_the_student(setup, start, words):
+    setup[0].DISTILL.INIT_STUDENT = start
+    assert words in refusal(setup, ConfigError)
+
+
+def test_unknown_keys(setup):
+    setup[0].DISTILL.TEACHER.CHECKPOINT = "x"
+    assert "DISTILL.TEACHER: unknown key 'CHECKPOINT'" in refusal(setup, ConfigError)
+    del setup[0].DISTILL.TEACHER["CHECKPOINT"]
+    setup[0].DISTILL.TERM = {}
+    assert "DISTILL: unknown key 'TERM'; did you mean 'TERMS'" in refusal(setup, ConfigError)

@@ -1,0 +1,170 @@
+"""DistillHead and Distiller on toy detectors: the contract, who learns, what is saved."""
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from toy_detectors import SPEC, ToyDetector, toy_batch
+
+from pcdet_distill.distill import Distiller, DistillHead, TapSource, Teacher
+from pcdet_distill.errors import CheckpointError, ConfigError
+
+GRAPH = {"NAME": "GraphDistillLoss", "STUDENT": "vfe@pillar_features", "TEACHER": "vfe@pillar_features",
+         "NODES": "voxel", "NUM_NODES": 20, "NUM_NEIGHBORS": 4, "EMBED_DIM": 8}
+BEV = {"NAME": "GraphDistillLoss", "STUDENT": "backbone_2d@spatial_features_2d", "NUM_NODES": 10, "NUM_NEIGHBORS": 4,
+       "TEACHER": "backbone_2d@spatial_features_2d", "SCORE": "channel_max", "WEIGHT": 0.5}
+
+
+def sources(student, teacher):
+    return TapSource.of("student", student, SPEC), TapSource.of("teacher", teacher, SPEC)
+
+
+def distiller(terms=None, mode="eval"):
+    student, teacher = ToyDetector(4, seed=1), ToyDetector(8, seed=2)
+    head = DistillHead.from_config(terms or {"LOCAL": GRAPH}, *sources(student, teacher))
+    return Distiller(student, Teacher(teacher, mode), head).train()
+
+
+def test_training_step_adds_every_term():
+    model = distiller({"LOCAL": GRAPH, "MAP": BEV})
+    plain = copy.deepcopy(model.student)
+    ret, tb, disp = model(toy_batch())
+    expected, plain_tb, _ = plain(toy_batch())
+    torch.testing.assert_close(ret["loss"].item(), expected["loss"].item() + tb["distill_loss"], rtol=1e-5, atol=0)
+    assert tb["loss_rpn"] == plain_tb["loss_rpn"]
+    assert tb["distill_loss"] == pytest.approx(tb["distill_local"] + tb["distill_map"])
+    assert {"distill_local_entropy", "distill_map_dead_teacher"} <= set(tb)
+    assert disp["distill"].item() == pytest.approx(tb["distill_loss"]) and not disp["distill"].requires_grad
+    assert all(isinstance(value, float) for value in tb.values())
+
+
+def test_weight_scales_the_term():
+    losses = []
+    for weight in (1.0, 3.0, 0):
+        torch.manual_seed(0)
+        losses.append(distiller({"LOCAL": {**GRAPH, "WEIGHT": weight}})(toy_batch())[1]["distill_local"])
+    assert losses[1] == pytest.approx(3 * losses[0]) and losses[2] == 0 and losses[0] > 0
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_training_moves_student_and_head_and_never_the_teacher(mode):
+    model = distiller({"LOCAL": {**GRAPH, "PRESET": "official"}}, mode)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    teacher_before = {name: value.clone() for name, value in model.teacher.model.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for seed in range(3):
+        model.train()
+        optimizer.zero_grad()
+        model(toy_batch(seed))[0]["loss"].backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+        optimizer.step()
+    assert all(torch.equal(value, teacher_before[name]) for name, value in model.teacher.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.teacher.model.parameters())
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == set(before)
+    assert model.teacher.model.training is False
+
+
+def test_distillation_reaches_the_student_itself():
+    """The student's gradient is not that of plain training."""
+    model = distiller()
+    plain = copy.deepcopy(model.student)
+    model(toy_batch())[0]["loss"].backward()
+    plain(toy_batch())[0]["loss"].backward()
+    assert not torch.allclose(model.student.vfe.linear.weight.grad, plain.vfe.linear.weight.grad, atol=1e-4)
+    torch.testing.assert_close(model.student.backbone_2d.conv.weight.grad, plain.backbone_2d.conv.weight.grad)
+
+
+def test_eval_is_the_student_alone():
+    model = distiller().eval()
+    model.teacher = None  # not even needed
+    predictions, recall = model(toy_batch())
+    expected, _ = model.student(toy_batch())
+    assert torch.equal(predictions[1]["pred_scores"], expected[1]["pred_scores"]) and recall == {}
+
+
+def test_teacher_is_no_submodule_but_follows():
+    model = distiller()
+    assert not any("teacher.model" in name for name, _ in model.named_parameters())
+    assert not any(name.startswith("teacher") for name in model.state_dict())
+    model.train()
+    assert not any(module.training for module in model.teacher.model.modules())
+    model.double()
+    assert model.teacher.model.vfe.linear.weight.dtype == torch.float64
+    model.to("meta")
+    assert model.teacher.model.vfe.linear.weight.device.type == "meta"
+
+
+def test_checkpoint_holds_the_student_alone_and_resumes_everything(tmp_path):
+    model = distiller()
+    model(toy_batch())
+    state = model.checkpoint_state()
+    assert set(state) == {"model_state", "distill_state"}
+    assert set(state["model_state"]) == set(model.student.state_dict())
+    torch.save(state, tmp_path / "state.pth")
+    fresh = distiller()
+    for value in fresh.state_dict().values():
+        value.zero_()
+    fresh.load_checkpoint_state(torch.load(tmp_path / "state.pth"), "state.pth")
+    assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in model.state_dict().items())
+    model.update_global_step()
+    assert model.student.steps == 1
+
+
+def test_resume_refuses_what_is_no_distillation_or_another_one():
+    model = distiller()
+    with pytest.raises(CheckpointError, match="plain.pth: no 'distill_state'.*--pretrained_model"):
+        model.load_checkpoint_state(model.student.checkpoint_state(), "plain.pth")
+    other = distiller({"LOCAL": {**GRAPH, "EMBED_DIM": 5}}).checkpoint_state()
+    with pytest.raises(CheckpointError, match="other.pth .distill_state."):
+        model.load_checkpoint_state(other, "other.pth")
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"STUDENT": "vfe@pillar_feature"}, ["T.STUDENT", "the student has no tap", "did you mean 'vfe@pillar_features'"]),
+    ({"TEACHER": "neck"}, ["T.TEACHER", "the teacher has no tap", "backbone_2d@spatial_features_2d"]),
+    ({"TEACHER": None}, ["T", "key TEACHER is missing"]),
+    ({"NODES": "bev"}, ["gives voxel features, NODES asks for bev", "backbone_2d@spatial_features_2d"]),
+    ({"NODES": "pillar"}, ["T.NODES: unknown name 'pillar'", "voxel"]),
+    ({"NAME": "GraphDistilLoss"}, ["T.NAME", "did you mean 'GraphDistillLoss'"]),
+    ({"TEACHER": "backbone_2d@spatial_features_2d", "NODES": None}, ["T.TEACHER", "gives bev features"]),
+    ({"WEIGHT": -1}, ["T.WEIGHT", "from 0 up"]),
+    ({"WEIGHT": "much"}, ["T.WEIGHT", "'much'"]),
+    ({"NUM_NEIGBORS": 3}, ["T: unknown key", "NUM_NEIGHBORS"]),
+])
+def test_head_refuses(change, words):
+    student, teacher = ToyDetector(4), ToyDetector(8)
+    with pytest.raises(ConfigError) as error:
+        DistillHead.from_config({"T": {**GRAPH, **change}}, *sources(student, teacher))
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_head_refuses_no_terms_and_data_without_voxels():
+    student, teacher = sources(ToyDetector(4), ToyDetector(8))
+    with pytest.raises(ConfigError, match="DISTILL.TERMS: expected at least one term"):
+        DistillHead.from_config({}, student, teacher)
+    pointless = TapSource("student", student.taps, None)
+    with pytest.raises(ConfigError, match="the student's data has no voxels"):
+        DistillHead.from_config({"T": GRAPH}, pointless, teacher)
+
+
+def test_paths_are_asked_for_once():
+    student, teacher = ToyDetector(4), ToyDetector(8)
+    head = DistillHead.from_config({"A": GRAPH, "B": GRAPH, "C": BEV}, *sources(student, teacher))
+    assert head.student_paths == head.teacher_paths == ["vfe@pillar_features", "backbone_2d@spatial_features_2d"]
+
+
+def test_teacher_with_other_row_order():
+    """The rows of the teacher's own batch may lie anyhow: nodes meet by place."""
+    student, teacher = ToyDetector(4), ToyDetector(8)
+    head = DistillHead.from_config({"A": GRAPH}, *sources(student, teacher)).eval()
+    batch = toy_batch()
+    order = torch.randperm(80)
+    shuffled = {**batch, **{key: batch[key][order] for key in ("voxels", "voxel_coords", "voxel_num_points")}}
+    path, observer = "vfe@pillar_features", Teacher(teacher)
+    own = {path: torch.randn(80, 4)}
+    same, _ = head(own, observer.observe(batch, [path]), batch)
+    other, _ = head(own, observer.observe(shuffled, [path]), batch, shuffled)
+    torch.testing.assert_close(same, other, rtol=1e-5, atol=0)
