@@ -157,10 +157,9 @@ def read_report(path: Path) -> Comparison:
     try:
         plain = json.loads(path.read_text())
         models = {name: plain.pop(name) for name in ("teacher", "student", "distilled")}
-        results = {name: ModelResult(**{key: value for key, value in row.items() if key != "map"})
-                   for name, row in models.items()}
+        rows = [ModelResult(**{key: value for key, value in row.items() if key != "map"}) for row in models.values()]
         known = {key: value for key, value in plain.items() if key not in ("gain", "verdict")}
-        return Comparison(**results, **known)
+        return Comparison(teacher=rows[0], student=rows[1], distilled=rows[2], **known)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a report.json written by the quickstart ({error})") from error
 

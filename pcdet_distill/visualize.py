@@ -40,7 +40,7 @@ def draw_bev(
     panels: Sequence[BevPanel],
     path: str | Path,
     *,
-    point_cloud_range: Sequence[float],
+    point_cloud_range: Sequence[float] | np.ndarray,
     class_names: Sequence[str],
     columns: int | None = None,
     title: str = "",

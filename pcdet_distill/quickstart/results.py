@@ -56,12 +56,13 @@ def compare(plan: Plan) -> Comparison:
     models = {name: load_detector(load_config(plan.root / config), dataset, plan.root / plan.checkpoint(name), device)
               for name, config in CONFIGS.items()}
     latencies = measure_latencies(list(models.values()), [batch] * len(models), LATENCY_REPEATS)
-    rows = [
+    teacher, student, distilled = (
         ModelResult(TITLES[name], CONFIGS[name], plan.epochs, count_parameters(model), count_gflops(model, batch),
                     latency, read_ap(plan.evaluation(name) / "metrics.json", dataset.class_names))
         for (name, model), latency in zip(models.items(), latencies)
-    ]
-    return Comparison(*rows, plan.train_frames, len(dataset), describe_device(device), plan.command, plan.smoke)
+    )
+    return Comparison(teacher, student, distilled, train_frames=plan.train_frames, val_frames=len(dataset),
+                      device=describe_device(device), command=plan.command, smoke=plan.smoke)
 
 
 def validation_set(plan: Plan) -> Any:
