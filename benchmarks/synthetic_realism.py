@@ -37,9 +37,9 @@ def statistics(points: np.ndarray) -> dict[str, float]:
                              "points per pillar": counts.mean(), "pillars with one point": (counts == 1).mean(),
                              f"pillars with {MAX_POINTS}+ points": (counts >= MAX_POINTS).mean()}
     for low, high, number in zip(RANGES_M, RANGES_M[1:], np.histogram(distance, RANGES_M)[0]):
-        row[f"points at {low}-{high} m" if high < 200 else f"points at {low}+ m"] = number
-    for low, high, number in zip(HEIGHTS_M, HEIGHTS_M[1:], np.histogram(z, HEIGHTS_M)[0]):
-        row[f"height share {_interval(low, high)}"] = number / len(points)
+        row[f"points at {low}-{high} m" if high < 200 else f"points at {low}+ m"] = int(number)
+    for bottom, top, number in zip(HEIGHTS_M, HEIGHTS_M[1:], np.histogram(z, HEIGHTS_M)[0]):
+        row[f"height share {_interval(bottom, top)}"] = number / len(points)
     row["intensity"] = points[:, 3].mean()
     row["intensity zero"] = (points[:, 3] < 0.005).mean()
     return row

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .builder import Scene
 from .camera import IMAGE_HEIGHT, IMAGE_WIDTH, Camera
 from .lidar import Sweep
-from .scenes import Scene
 
 MIN_POINTS = 5
 MIN_HEIGHT_PX = 16.0

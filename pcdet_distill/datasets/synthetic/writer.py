@@ -17,12 +17,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ...errors import ConfigError, DataError
+from .builder import Scene
 from .camera import Camera
 from .labels import kitti_label_lines
 from .library import library
 from .lidar import RayGrid, Sweep, cast
 from .png import png_bytes, sketch
-from .scenes import Scene, draw_scene
+from .scenes import draw_scene
 
 GENERATOR = 1               # raise when a change to the simulation changes the frames
 MANIFEST = "synthetic.json"
