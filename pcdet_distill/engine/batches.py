@@ -18,7 +18,8 @@ def with_batches(loader: DataLoader, batches: Sequence[Sequence[int]]) -> DataLo
     """A loader like ``loader`` that gives exactly ``batches`` (lists of sample numbers)."""
     return DataLoader(loader.dataset, batch_sampler=batches, num_workers=loader.num_workers,
                       collate_fn=loader.collate_fn, pin_memory=loader.pin_memory, timeout=loader.timeout,
-                      worker_init_fn=loader.worker_init_fn, multiprocessing_context=loader.multiprocessing_context)
+                      worker_init_fn=loader.worker_init_fn, multiprocessing_context=loader.multiprocessing_context,
+                      generator=loader.generator)
 
 
 def share_of(loader: DataLoader, rank: int, size: int) -> DataLoader:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..checkpoint import load_checkpoint, load_model_state
+from ..config import errors_name_file
 from ..datasets import build_dataloader
 from ..errors import ConfigError
 from ..models import build_network
@@ -16,7 +17,8 @@ __all__ = ["build_dataloader", "build_detector", "build_trained_model", "load_pa
 
 def build_detector(cfg: Any, dataset: Any) -> nn.Module:
     """The detector of ``cfg.MODEL``."""
-    return build_network(cfg.MODEL, len(cfg.CLASS_NAMES), dataset)
+    with errors_name_file(cfg):
+        return build_network(cfg.MODEL, len(cfg.CLASS_NAMES), dataset)
 
 
 def build_trained_model(cfg: Any, dataset: Any, *, pretrained_model: str | None = None,
@@ -32,7 +34,8 @@ def build_trained_model(cfg: Any, dataset: Any, *, pretrained_model: str | None 
         return detector
     from ..distill import build_distiller
 
-    return build_distiller(cfg, detector, dataset, teacher_ckpt=teacher_ckpt, logger=logger)
+    with errors_name_file(cfg):
+        return build_distiller(cfg, detector, dataset, teacher_ckpt=teacher_ckpt, logger=logger)
 
 
 def load_part(model: nn.Module, path: str, logger: logging.Logger) -> None:

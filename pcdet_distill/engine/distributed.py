@@ -130,6 +130,7 @@ def join_world(launcher: str, device_type: str, tcp_port: int, local_rank: int =
     _connect(world, device_type, tcp_port)
     try:
         yield world
+        world.wait()      # leave together: a process that is still talking must find the others
     finally:
         dist.destroy_process_group()
 

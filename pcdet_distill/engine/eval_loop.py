@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ..errors import DataError
 from ..models import load_data_to_device
 from .batches import batches_of, in_turn, share_of
 from .device import synchronize
@@ -21,7 +22,7 @@ from .distributed import World
 from .eval_report import log_performance, recall_values, write_results
 from .logging import LOGGER_NAME, make_folder
 
-WARMUP_BATCHES = 3     # left out of --infer_time: allocations, compilation, autotuning
+WARMUP_BATCHES = 3     # at most so many are left out of --infer_time: allocations, compilation, autotuning
 
 
 @dataclass
@@ -88,16 +89,19 @@ def _run(model: nn.Module, loader: DataLoader, device: torch.device, *, timed: b
 
 def _infer_ms(passes: list[_Pass]) -> float:
     """Milliseconds of the model for one frame, without the first batches."""
-    steady = [entry for each in passes for entry in (each.model_seconds[WARMUP_BATCHES:] or each.model_seconds)]
+    steady = [entry for each in passes
+              for entry in each.model_seconds[min(WARMUP_BATCHES, len(each.model_seconds) - 1):]]
     return 1000 * sum(seconds for seconds, _ in steady) / max(sum(frames for _, frames in steady), 1)
 
 
 def _score(dataset: Any, det_annos: list[dict[str, Any]]) -> tuple[Any | None, str, dict[str, float]]:
     """The KITTI result with its text and AP dict; of another dataset only text and dict."""
     if hasattr(dataset, "kitti_result"):
-        result = dataset.kitti_result(det_annos, dataset.class_names)
-        if result is not None:
-            return result, str(result), dict(result.ap_dict)
+        try:
+            result = dataset.kitti_result(det_annos, dataset.class_names)
+        except DataError as error:    # KITTI's test split has no labels; its detections are still wanted
+            return None, str(error), {}
+        return result, str(result), dict(result.ap_dict)
     text, ap_dict = dataset.evaluation(det_annos, dataset.class_names)
     return None, text, dict(ap_dict)
 

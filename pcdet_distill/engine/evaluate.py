@@ -51,9 +51,12 @@ class Evaluator:
 
 def test_loader(args: argparse.Namespace, cfg: Any, world: World, logger: logging.Logger) -> DataLoader:
     """The frames of DATA_SPLIT.test, in order. Processes share batches out themselves, so none is padded."""
-    _, loader, _ = build_dataloader(
-        cfg.DATA_CONFIG, cfg.CLASS_NAMES, batch_size_per_process(args, cfg, world), dist=False, root_dir=cfg.ROOT_DIR,
-        workers=data_workers(args, world), seed=0, training=False, skip_bad_frames=args.skip_bad_frames, logger=logger)
+    batch_size = batch_size_per_process(args, cfg, world)
+    with errors_name_file(cfg):
+        _, loader, _ = build_dataloader(
+            cfg.DATA_CONFIG, cfg.CLASS_NAMES, batch_size, dist=False, root_dir=cfg.ROOT_DIR,
+            workers=data_workers(args, world), seed=0, training=False, skip_bad_frames=args.skip_bad_frames,
+            logger=logger)
     return loader
 
 
@@ -175,8 +178,7 @@ def run_testing(args: argparse.Namespace) -> None:
     """Do what tools/test.py was asked for."""
     _check_arguments(args)
     cfg = read_config(args)
-    with errors_name_file(cfg), \
-            join_world(args.launcher, choose_device(args.device).type, args.tcp_port, args.local_rank) as world:
+    with join_world(args.launcher, choose_device(args.device).type, args.tcp_port, args.local_rank) as world:
         logger = create_logger(world.is_main)
         folder = _result_folder(args, cfg)
         check_writable(folder)

@@ -4,11 +4,14 @@ torchrun, less its banner: a tool has said in a sentence what is wrong, and its 
 """
 from __future__ import annotations
 
+import os
 import socket
 import sys
 
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
+
+from .threads import allowed_cores
 
 
 def free_port() -> int:
@@ -24,11 +27,14 @@ def main(arguments: list[str]) -> None:
         print("error: usage: launch NUMBER_OF_PROCESSES SCRIPT ARGUMENTS...", file=sys.stderr)
         sys.exit(2)
     count, *command = arguments
+    # torchrun's own default is one thread, with a warning of five lines
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, allowed_cores() // int(count))))
     try:
         run(parse_args(["--nproc_per_node", count, "--master_addr", "127.0.0.1", "--master_port", str(free_port()),
                         *command]))
     except ChildFailedError as error:
-        sys.exit(error.get_first_failure()[1].exitcode)
+        code = error.get_first_failure()[1].exitcode
+        sys.exit(code if code > 0 else 128 - code)     # killed by a signal: as a shell says it
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ import argparse
 import datetime
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..config import errors_name_file
+from ..errors import ConfigError
 from ..models import load_data_to_device
 from .arguments import add_train_arguments, batch_size_per_process, data_workers, output_folder, read_config
 from .batches import TrainingBatches
@@ -62,25 +63,34 @@ def _build(args: argparse.Namespace, cfg: Any, folder: Path, device: torch.devic
     options = _options(args, cfg, folder, device, logger)
     seed = _seed(args, resume, world, logger)
     seed_everything(seed + world.rank)
-    dataset, loader, sampler = build_dataloader(
-        cfg.DATA_CONFIG, cfg.CLASS_NAMES, batch_size_per_process(args, cfg, world), dist=world.size > 1,
-        root_dir=cfg.ROOT_DIR, workers=data_workers(args, world), seed=seed, training=True,
-        merge_all_iters_to_one_epoch=args.merge_all_iters_to_one_epoch, total_epochs=options.epochs,
-        skip_bad_frames=args.skip_bad_frames, logger=logger)
-    batches = TrainingBatches(loader, sampler, options.epochs if args.merge_all_iters_to_one_epoch else 1)
+    dataset, batches = _training_data(args, cfg, options.epochs, seed, world, logger)
+    _apply_hook(args, cfg, dataset, options.epochs, logger)
     model = build_trained_model(cfg, dataset, pretrained_model=args.pretrained_model, teacher_ckpt=args.teacher_ckpt,
                                 logger=logger)
     if args.sync_bn:
         model = share_batch_norm(model, world, device)
     model = prepare_for_device(model, device).train()
-    trainer = Trainer(model, batches, cfg.OPTIMIZATION, options, device=device, world=world, seed=seed)
-    trainer.before_epoch += _hooks(cfg, dataset, options.epochs, logger)
+    with errors_name_file(cfg):
+        trainer = Trainer(model, batches, cfg.OPTIMIZATION, options, device=device, world=world, seed=seed)
     _choose_threads(trainer, resume, logger)
     if resume is not None:
         trainer.resume(resume[1], str(resume[0]), logger)
         logger.info(f"resumed from {resume[0]}: {trainer.it} iterations of "
                     f"{options.epochs * batches.per_epoch} are done")
     return trainer
+
+
+def _training_data(args: argparse.Namespace, cfg: Any, epochs: int, seed: int, world: World,
+                   logger: logging.Logger) -> tuple[Any, TrainingBatches]:
+    """The training split and its batches."""
+    batch_size = batch_size_per_process(args, cfg, world)
+    with errors_name_file(cfg):
+        dataset, loader, sampler = build_dataloader(
+            cfg.DATA_CONFIG, cfg.CLASS_NAMES, batch_size, dist=world.size > 1, root_dir=cfg.ROOT_DIR,
+            workers=data_workers(args, world), seed=seed, training=True,
+            merge_all_iters_to_one_epoch=args.merge_all_iters_to_one_epoch, total_epochs=epochs,
+            skip_bad_frames=args.skip_bad_frames, logger=logger)
+    return dataset, TrainingBatches(loader, sampler, epochs if args.merge_all_iters_to_one_epoch else 1)
 
 
 def _find_resume(args: argparse.Namespace, folder: Path, world: World, logger: logging.Logger) -> Resume:
@@ -117,18 +127,17 @@ def _seed(args: argparse.Namespace, resume: Resume, world: World, logger: loggin
     return seed
 
 
-def _hooks(cfg: Any, dataset: Any, epochs: int, logger: logging.Logger) -> list[Callable[[int], None]]:
+def _apply_hook(args: argparse.Namespace, cfg: Any, dataset: Any, epochs: int, logger: logging.Logger) -> None:
     """HOOK.DisableAugmentationHook: the last NUM_LAST_EPOCHS epochs go without the augmentations it lists."""
     hook = (cfg.get("HOOK") or {}).get("DisableAugmentationHook")
     if not hook:
-        return []
-
-    def disable_augmentation(epoch: int) -> None:
-        if epoch >= epochs - hook.NUM_LAST_EPOCHS:
-            logger.info(f"epoch {epoch + 1}: without the augmentations {', '.join(hook.DISABLE_AUG_LIST)}")
-            dataset.disable_augmentation(hook.DISABLE_AUG_LIST)
-
-    return [disable_augmentation]
+        return
+    if args.merge_all_iters_to_one_epoch:
+        raise ConfigError("--merge_all_iters_to_one_epoch: HOOK.DisableAugmentationHook counts epochs, and merged "
+                          "there is only one; leave one of the two out")
+    first = max(epochs - hook.NUM_LAST_EPOCHS, 0)
+    dataset.disable_augmentations(hook.DISABLE_AUG_LIST, first)
+    logger.info(f"from epoch {first + 1} on without the augmentations {', '.join(hook.DISABLE_AUG_LIST)}")
 
 
 def _choose_threads(trainer: Trainer, resume: Resume, logger: logging.Logger) -> None:

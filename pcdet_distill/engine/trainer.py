@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,6 @@ class Trainer:
         self.schedule = build_schedule(optimization, batches.per_epoch, options.epochs)
         self.scaler = _grad_scaler(options.use_amp)
         self.max_norm = optimization.get("GRAD_NORM_CLIP") or 0
-        self.before_epoch: list[Callable[[int], None]] = []
         self.it = 0                                    # finished iterations since the first epoch
         self._loss: Any = 0.0                          # of the last iteration
         self._saved_at = time.monotonic()
@@ -66,8 +65,6 @@ class Trainer:
     def run(self, progress: Progress) -> None:
         """Train to the last epoch; write checkpoints on the way and always one at the end."""
         for epoch in range(self.it // self.batches.per_epoch, self.options.epochs):
-            for prepare in self.before_epoch:
-                prepare(epoch)
             self._train_epoch(epoch, progress)
             if (epoch + 1) % self.options.save_interval == 0 or epoch + 1 == self.options.epochs:
                 self._save(epoch_path(self.options.ckpt_dir, epoch + 1))

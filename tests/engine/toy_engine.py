@@ -47,13 +47,13 @@ class ToyDataset(Dataset):
 
     def __init__(self, training: bool, seed: int) -> None:
         self.training, self.seed, self.epoch = training, seed, 0
-        self.disabled: tuple[str, ...] = ()
+        self.disabled: tuple[Any, ...] = ()
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def disable_augmentation(self, names: Any) -> None:
-        self.disabled = tuple(names)
+    def disable_augmentations(self, names: Any, from_epoch: int) -> None:
+        self.disabled = (tuple(names), from_epoch)
 
     def __len__(self) -> int:
         return FRAMES
@@ -151,6 +151,9 @@ class _SeededSampler(RandomSampler):
         for round_number in range(self.rounds):
             generator = torch.Generator().manual_seed(self.seed + self.epoch + round_number)
             yield from torch.randperm(FRAMES, generator=generator).tolist()
+
+
+REPLACED = ((train, "build_dataloader"), (evaluate, "build_dataloader"), (build, "build_network"))
 
 
 def install(batch_norm: bool = True, dropout: float = 0.2) -> None:

@@ -1,0 +1,142 @@
+"""Learning rates and decay against numbers computed by hand."""
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from pcdet_distill.engine.optimization import (
+    build_optimizer,
+    build_schedule,
+    load_optimizer_state,
+    parameter_groups,
+    set_rate,
+)
+from pcdet_distill.errors import CheckpointError, ConfigError
+
+CONFIG = {"OPTIMIZER": "adam_onecycle", "LR": 0.003, "WEIGHT_DECAY": 0.01, "MOMENTUM": 0.9, "MOMS": [0.95, 0.85],
+          "PCT_START": 0.4, "DIV_FACTOR": 10, "DECAY_STEP_LIST": [2, 4], "LR_DECAY": 0.1, "LR_CLIP": 1e-4,
+          "LR_WARMUP": False, "WARMUP_EPOCH": 1}
+
+
+def config(**changes: object) -> dict[str, object]:
+    return {**CONFIG, **changes}
+
+
+def test_one_cycle_at_start_middle_peak_and_end() -> None:
+    rate = build_schedule(CONFIG, iterations_per_epoch=10, epochs=10)   # 100 iterations, peak at 40
+    assert rate(0) == pytest.approx((0.0003, 0.95))
+    assert rate(20) == pytest.approx(((0.0003 + 0.003) / 2, 0.90))       # half of a cosine is half of the way
+    assert rate(10)[0] == pytest.approx(0.003 + (0.0003 - 0.003) * (1 + math.sqrt(0.5)) / 2)
+    assert rate(40) == pytest.approx((0.003, 0.85))
+    assert rate(70) == pytest.approx(((0.003 + 3e-8) / 2, 0.90))
+    assert rate(100) == pytest.approx((3e-8, 0.95))
+
+
+def test_step_decay_and_clip() -> None:
+    rate = build_schedule(config(OPTIMIZER="adam"), iterations_per_epoch=10, epochs=6)
+    assert [rate(it)[0] for it in (0, 19, 20, 39, 40)] == pytest.approx([3e-3, 3e-3, 3e-4, 3e-4, 1e-4])
+    assert rate(0)[1] is None
+
+
+def test_warmup_rises_along_a_cosine() -> None:
+    rate = build_schedule(config(OPTIMIZER="sgd", LR_WARMUP=True, WARMUP_EPOCH=2), iterations_per_epoch=10, epochs=6)
+    assert [rate(it)[0] for it in (0, 10, 20)] == pytest.approx([3e-4, (3e-4 + 3e-3) / 2, 3e-4])   # 20: decay step 2
+
+
+def test_cosine_annealing_goes_by_epochs() -> None:
+    settings = config(OPTIMIZER="adam_cosineanneal", WARMUP_ITER=4)
+    rate = build_schedule(settings, iterations_per_epoch=10, epochs=4)
+    assert [rate(it)[0] for it in (0, 2, 4, 9)] == pytest.approx([1e-3, 2e-3, 3e-3, 3e-3])
+    assert rate(20)[0] == rate(29)[0] == pytest.approx((3e-3 + 3e-6) / 2)
+    assert rate(16)[1] == pytest.approx(0.85)
+
+
+def test_decay_is_decoupled_and_reaches_batch_norm_and_bias() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    optimizer = build_optimizer(model, config(WEIGHT_DECAY=0.5))
+    set_rate(optimizer, (0.1, 0.85))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)      # Adam itself then moves nothing
+    optimizer.step()
+    for parameter, value in zip(model.parameters(), before):
+        torch.testing.assert_close(parameter.detach(), value * (1 - 0.1 * 0.5))
+
+
+def test_one_adam_step_by_hand() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(2.0)
+    optimizer = build_optimizer(model, config(WEIGHT_DECAY=0.5))
+    set_rate(optimizer, (0.1, 0.85))
+    model.weight.grad = torch.tensor([[4.0]])
+    optimizer.step()                                      # first step: m/sqrt(v) is the sign of the gradient
+    assert model.weight.item() == pytest.approx(2.0 * (1 - 0.05) - 0.1, abs=1e-6)
+    assert optimizer.param_groups[0]["betas"] == (0.85, 0.99)
+
+
+def test_plain_adam_has_its_decay_in_the_gradient() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(2.0)
+    optimizer = build_optimizer(model, config(OPTIMIZER="adam", WEIGHT_DECAY=0.5))
+    set_rate(optimizer, (0.1, None))
+    model.weight.grad = torch.zeros(1, 1)
+    optimizer.step()
+    assert model.weight.item() == pytest.approx(1.9, abs=1e-6)   # gradient 1.0 from decay: a full Adam step
+
+
+def test_sgd_with_momentum_by_hand() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(1.0)
+    optimizer = build_optimizer(model, config(OPTIMIZER="sgd", WEIGHT_DECAY=0.0))
+    set_rate(optimizer, (0.1, None))
+    for _ in range(2):
+        model.weight.grad = torch.ones(1, 1)
+        optimizer.step()
+    assert model.weight.item() == pytest.approx(1.0 - 0.1 - 0.1 * 1.9)
+
+
+def test_groups_are_others_then_batch_norm() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+    others, norms = parameter_groups(model)
+    assert [tuple(parameter.shape) for parameter in others] == [(3, 2), (3,), (1, 3), (1,)]
+    assert [id(parameter) for parameter in norms] == [id(model[1].weight), id(model[1].bias)]
+
+
+def test_loading_keeps_the_options_of_the_config() -> None:
+    """OpenPCDet stores weight_decay 0 in its groups: believing it would switch our decay off."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    optimizer = build_optimizer(model, CONFIG)
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        group["weight_decay"] = 0.0
+    load_optimizer_state(optimizer, state, "file.pth")
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.01]
+
+
+def test_optimizer_state_of_another_model_is_refused() -> None:
+    state = build_optimizer(nn.Linear(2, 3), CONFIG).state_dict()
+    larger = build_optimizer(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)), CONFIG)
+    with pytest.raises(CheckpointError, match=r"file\.pth: .*\[2, 0\], expected \[4, 0\]"):
+        load_optimizer_state(larger, state, "file.pth")
+
+
+def test_wrong_name_and_missing_key_are_sentences() -> None:
+    with pytest.raises(ConfigError, match="OPTIMIZATION.OPTIMIZER.*did you mean 'adam_onecycle'"):
+        build_optimizer(nn.Linear(1, 1), config(OPTIMIZER="adam_oncycle"))
+    without = {key: value for key, value in CONFIG.items() if key != "MOMS"}
+    with pytest.raises(ConfigError, match="OPTIMIZATION.MOMS: missing"):
+        build_schedule(without, 10, 10)
+
+
+@given(st.integers(1, 50), st.integers(1, 20), st.sampled_from(["adam_onecycle", "adam_cosineanneal", "adam", "sgd"]),
+       st.booleans())
+def test_rates_are_positive_and_never_above_the_top(per_epoch: int, epochs: int, name: str, warmup: bool) -> None:
+    rate = build_schedule(config(OPTIMIZER=name, LR_WARMUP=warmup), per_epoch, epochs)
+    rates = [rate(it) for it in range(per_epoch * epochs)]
+    assert all(0 < lr <= 0.003 * (1 + 1e-9) for lr, _ in rates)
+    assert all(momentum is None or 0.85 - 1e-9 <= momentum <= 0.95 + 1e-9 for _, momentum in rates)
