@@ -1,6 +1,7 @@
 """The loader: reproducible order for any number of workers and processes, and errors that stay one sentence."""
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,15 +56,24 @@ class FrameLoader(torch.utils.data.DataLoader):
 
 def make_loader(dataset: DatasetTemplate, batch_size: int, *, workers: int, seed: int, shuffle: bool,
                 dist: bool) -> tuple[FrameLoader, EpochSampler]:
-    """Loader and sampler of a dataset; ``batch_size`` is that of one process."""
+    """Loader and sampler of a dataset; ``batch_size`` is that of one process.
+
+    No more workers are started than there are cores: the batches are the same, and they would only wait for each other.
+    """
     spread = dist and distributed.is_available() and distributed.is_initialized()
     rank, world_size = (distributed.get_rank(), distributed.get_world_size()) if spread else (0, 1)
     sampler = EpochSampler(len(dataset), seed=seed, shuffle=shuffle, rank=rank, world_size=world_size)
+    workers = min(workers, available_cores())
     loader = FrameLoader(
         dataset, batch_size=batch_size, sampler=sampler, num_workers=workers, collate_fn=dataset.collate_batch,
         pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0, worker_init_fn=_prepare_worker,
         generator=torch.Generator().manual_seed(seed))
     return loader, sampler
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def draw_seed(dist: bool) -> int:

@@ -205,21 +205,22 @@ def test_detections_in_kitti_format(kitti_root: Path, data_config, tmp_path: Pat
     assert nothing["boxes_lidar"].shape == (0, 7) and nothing["name"].dtype.kind == "f" and len(nothing["score"]) == 0
 
 
-def perfect(dataset) -> list[dict]:
-    """Detections that equal the labels."""
+def nearly_perfect(dataset) -> list[dict]:
+    """Detections a centimetre beside the labels (the evaluator's overlap of exact copies is ill-defined)."""
     annos = []
     for index in range(len(dataset)):
         item = dataset[index]
         batch = dataset.collate_batch([item])
-        prediction = predictions_of(item["gt_boxes"][:, :7].tolist(), item["gt_boxes"][:, 7].astype(int).tolist())
+        boxes = item["gt_boxes"][:, :7] + np.float32(0.01)
+        prediction = predictions_of(boxes.tolist(), item["gt_boxes"][:, 7].astype(int).tolist())
         annos += dataset.generate_prediction_dicts(batch, [prediction], CLASSES)
     return annos
 
 
-def test_perfect_detections_find_every_object(kitti_root: Path, data_config) -> None:
+def test_good_detections_find_every_object(kitti_root: Path, data_config) -> None:
     data_config.INFO_PATH.test = ["kitti_infos_train.pkl"]
     dataset = make(data_config, kitti_root, training=False)
-    text, numbers = dataset.evaluation(perfect(dataset), CLASSES)
+    text, numbers = dataset.evaluation(nearly_perfect(dataset), CLASSES)
     assert "Car AP_R40@0.70, 0.70, 0.70" in text
     # six objects give six recall steps: points 1..5 of 40 are reached, each with precision 1
     assert numbers["Car_3d/easy_R40"] == pytest.approx(100 * 5 / 40)
@@ -229,7 +230,7 @@ def test_perfect_detections_find_every_object(kitti_root: Path, data_config) -> 
 def test_detections_are_paired_by_frame_not_by_order(kitti_root: Path, data_config, caplog) -> None:
     data_config.INFO_PATH.test = ["kitti_infos_train.pkl"]
     dataset = make(data_config, kitti_root, training=False)
-    annos = perfect(dataset)
+    annos = nearly_perfect(dataset)
     expected = dataset.kitti_result(annos, CLASSES).ap_dict
     assert dataset.kitti_result([annos[0], *annos[::-1]], CLASSES).ap_dict == expected
     with caplog.at_level(logging.WARNING):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcdet_distill.datasets import build_dataloader
+from pcdet_distill.datasets import build_dataloader, loader
 from pcdet_distill.datasets.collate import collate_items
 from pcdet_distill.datasets.loader import EpochSampler
 from pcdet_distill.errors import DataError
@@ -21,12 +21,12 @@ def loader_of(config, root: Path, workers: int, **options):
 
 
 def epochs_of(config, root: Path, workers: int, epochs: int = 3) -> list[list[dict]]:
-    dataset, loader, sampler = loader_of(config, root, workers)
+    dataset, batches_of, sampler = loader_of(config, root, workers)
     batches = []
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         dataset.set_epoch(epoch)
-        batches.append(list(loader))
+        batches.append(list(batches_of))
     return batches
 
 
@@ -37,7 +37,9 @@ def assert_equal_batches(one: dict, other: dict) -> None:
             np.testing.assert_array_equal(value, other[key], err_msg=key)
 
 
-def test_batches_do_not_depend_on_the_workers(kitti_root: Path, data_config) -> None:
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_batches_do_not_depend_on_the_workers(kitti_root: Path, data_config, monkeypatch) -> None:
+    monkeypatch.setattr(loader, "available_cores", lambda: 3)
     alone, one, three = (epochs_of(data_config, kitti_root, workers) for workers in (0, 1, 3))
     for epoch in range(3):
         assert len(alone[epoch]) == len(one[epoch]) == len(three[epoch]) == 3
@@ -69,8 +71,8 @@ def test_global_random_state_is_neither_used_nor_moved(kitti_root: Path, data_co
 
 
 def test_test_batches_come_in_order(kitti_root: Path, data_config) -> None:
-    _, loader, _ = loader_of(data_config, kitti_root, 0, training=False)
-    assert [batch["frame_id"].tolist() for batch in loader] == [["000006", "000007"], ["000008"]]
+    _, batches, _ = loader_of(data_config, kitti_root, 0, training=False)
+    assert [batch["frame_id"].tolist() for batch in batches] == [["000006", "000007"], ["000008"]]
 
 
 def test_seed_none_is_drawn_and_logged(kitti_root: Path, data_config, caplog) -> None:
@@ -83,22 +85,26 @@ def test_seed_none_is_drawn_and_logged(kitti_root: Path, data_config, caplog) ->
 def test_error_of_a_worker_is_one_sentence(filled, data_config, workers: int) -> None:
     for number in range(6):
         filled.path("velodyne", f"{number:06d}").write_bytes(b"x" * 18)
-    _, loader, _ = loader_of(data_config, filled.root, workers)
+    _, batches, _ = loader_of(data_config, filled.root, workers)
     with pytest.raises(DataError) as caught:
-        list(loader)
+        list(batches)
     assert str(caught.value).startswith("frame 00000") and "\n" not in str(caught.value)
 
 
 def test_workers_use_one_thread(kitti_root: Path, data_config) -> None:
-    dataset, loader, _ = loader_of(data_config, kitti_root, 1)
-    dataset.collate_batch = None
-    loader.collate_fn = lambda items: torch.get_num_threads()
-    assert set(loader) == {1}
+    _, batches, _ = loader_of(data_config, kitti_root, 1)
+    batches.collate_fn = lambda items: torch.get_num_threads()
+    assert set(batches) == {1}
+
+
+def test_no_more_workers_than_cores(kitti_root: Path, data_config, monkeypatch) -> None:
+    monkeypatch.setattr(loader, "available_cores", lambda: 2)
+    assert loader_of(data_config, kitti_root, 9)[1].num_workers == 2
 
 
 def test_training_on_merged_epochs(kitti_root: Path, data_config) -> None:
-    dataset, loader, _ = loader_of(data_config, kitti_root, 0, merge_all_iters_to_one_epoch=True, total_epochs=4)
-    assert len(dataset) == 24 and len(loader) == 12
+    dataset, batches, _ = loader_of(data_config, kitti_root, 0, merge_all_iters_to_one_epoch=True, total_epochs=4)
+    assert len(dataset) == 24 and len(batches) == 12
 
 
 @pytest.mark.parametrize(("items", "world_size"), [(10, 3), (9, 3), (2, 4), (7, 1)])
