@@ -16,8 +16,9 @@ CHUNK_FLOATS = 1 << 20  # distances held at once; small enough for a CPU's cache
 
 def frames_of(batch_index: Tensor) -> Iterator[Tensor]:
     """Row numbers (n,) of each frame that has rows, for a ``batch_index`` (N,) in any order."""
-    for frame in torch.unique(batch_index).tolist():
-        yield torch.nonzero(batch_index == frame).flatten()
+    for frame, count in enumerate(torch.bincount(batch_index.long()).tolist()):
+        if count:
+            yield torch.nonzero(batch_index == frame).flatten()
 
 
 @torch.no_grad()

@@ -160,9 +160,9 @@ def sum_over_edges(comparison: EdgeComparison, neighbours: Tensor, weights: Tens
 def _squares_over_edges(neighbours: Tensor, weights: Tensor | None, nodes: Tensor, centres: Tensor) -> Tensor:
     """Sum of w_m |nodes_j + centres_m|^2 over all edges: nodes and their squares are summed over j beforehand."""
     count = neighbours.shape[1]
-    around = functional.embedding_bag(neighbours, nodes, mode="sum")  # (M, D)
-    squares = functional.embedding_bag(neighbours, nodes.square().sum(dim=1, keepdim=True), mode="sum")[:, 0]
-    distances = squares + (centres * (2 * around + count * centres)).sum(dim=1)
+    with_squares = torch.cat([nodes, nodes.square().sum(dim=1, keepdim=True)], dim=1)
+    around, squares = functional.embedding_bag(neighbours, with_squares, mode="sum").split((nodes.shape[1], 1), dim=1)
+    distances = squares[:, 0] + (centres * (2 * around + count * centres)).sum(dim=1)
     return (distances if weights is None else distances * weights).sum().clamp_min(0)
 
 
