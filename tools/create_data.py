@@ -44,10 +44,16 @@ def prepare_kitti(args: argparse.Namespace) -> None:
     data_config = config.get("DATA_CONFIG", config)
     root = resolve_data_path(required(data_config, "DATA_PATH", args.cfg), config.ROOT_DIR)
     if args.make_split is not None:
-        print("split:", make_split(root, args.make_split))
+        print(f"split drawn: {_listed(make_split(root, args.make_split))} frames")
     if args.make_planes:
-        print("road planes:", create_road_planes(root, args.workers))
-    print(f"{root}:", create_kitti_infos(root, args.workers))
+        print(f"road planes estimated: {create_road_planes(root, args.workers)} frames")
+    counts = create_kitti_infos(root, args.workers)
+    objects = counts.pop("gt_database")
+    print(f"{root}: infos of {_listed(counts)} frames, {objects} objects in gt_database")
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 @exit_on_user_error

@@ -66,7 +66,8 @@ def _process_split(root: Path, split: str, database: Path | None, workers: int,
     task = partial(_process_frame, root, split, database)
     infos, objects = [], {}
     with frame_results(task, frame_ids, workers) as results:
-        bar = tqdm(results, total=len(frame_ids), desc=f"infos of {split}", unit="frame", disable=not show_progress)
+        hidden = None if show_progress else True  # None: shown on a terminal only
+        bar = tqdm(results, total=len(frame_ids), desc=f"infos of {split}", unit="frame", disable=hidden)
         for info, frame_objects in bar:
             infos.append(info)
             for entry in frame_objects:

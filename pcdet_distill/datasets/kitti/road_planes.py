@@ -36,7 +36,8 @@ def create_road_planes(root: Path, workers: int = 1, show_progress: bool = True)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         with frame_results(partial(_write_plane, root, staging), frame_ids, workers) as results:
-            list(tqdm(results, total=len(frame_ids), desc="road planes", unit="frame", disable=not show_progress))
+            hidden = None if show_progress else True  # None: shown on a terminal only
+            list(tqdm(results, total=len(frame_ids), desc="road planes", unit="frame", disable=hidden))
         os.replace(staging, half / "planes")
     except OSError as error:
         raise DataError(f"{half}: cannot be written: {error}") from None

@@ -1,0 +1,56 @@
+"""tools/create_data.py as its users call it: exit code, one sentence, nothing half-written."""
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pcdet_distill.config import to_plain
+
+FRAMES = [f"{number:06d}" for number in range(4)]
+
+
+def create(repo: Path, data_config, root: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run ``create_data.py kitti`` from another folder, on a yaml that names ``root``."""
+    data_config.DATA_PATH = str(root)
+    config = root.parent / "dataset.yaml"
+    config.write_text(yaml.safe_dump(to_plain(data_config)))
+    tool = repo / "tools" / "create_data.py"
+    command = [sys.executable, str(tool), "kitti", str(config), "--workers", "1", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=root.parent, timeout=120)
+
+
+@pytest.fixture
+def unsplit(tiny):
+    """A folder whose split files are missing."""
+    for frame_id in FRAMES:
+        tiny.frame(frame_id, [("Car", 10.0, 2.0)])
+    return tiny
+
+
+def test_from_points_to_infos(repo: Path, data_config, unsplit) -> None:
+    missing = create(repo, data_config, unsplit.root)
+    assert missing.returncode == 2 and missing.stderr.count("\n") == 1
+    assert "train.txt" in missing.stderr and "--make_split" in missing.stderr
+    made = create(repo, data_config, unsplit.root, "--make_split", "0.75", "--make_planes")
+    assert made.returncode == 0, made.stderr
+    assert "infos of 3 train, 1 val, 4 trainval frames, 3 objects in gt_database" in made.stdout
+    assert (unsplit.root / "kitti_dbinfos_train.pkl").is_file()
+    assert len(list((unsplit.root / "training" / "planes").glob("*.txt"))) == 4
+
+
+def test_bad_frame(repo: Path, data_config, unsplit) -> None:
+    unsplit.split(train=FRAMES, val=FRAMES)
+    unsplit.path("velodyne", "000002").write_bytes(b"x" * 30)
+    result = create(repo, data_config, unsplit.root)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "000002.bin: 30 bytes" in result.stderr
+    assert sorted(path.name for path in unsplit.root.iterdir()) == ["ImageSets", "training"]
+
+
+def test_missing_folder(repo: Path, data_config, tmp_path: Path) -> None:
+    result = create(repo, data_config, tmp_path / "nowhere")
+    assert result.returncode == 2 and result.stderr.startswith("error: ") and "synthetic --out" in result.stderr
