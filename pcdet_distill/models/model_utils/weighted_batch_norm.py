@@ -19,7 +19,7 @@ class WeightedBatchNorm1d(nn.BatchNorm1d):
         if weight is None and len(rows) > 1 or not use_batch_statistics:
             return super().forward(rows)
         if len(rows) == 0:
-            return rows * self.weight if self.affine else rows  # keeps the parameters in the graph
+            return rows * self.weight + self.bias if self.affine else rows  # keeps the parameters in the graph
         weight = rows.new_ones(len(rows)) if weight is None else weight.to(rows.dtype)
         weight, total = weight.unsqueeze(1), weight.sum()
         mean = (rows * weight).sum(dim=0) / total

@@ -1,0 +1,188 @@
+"""The anchor head: decoding, directions, losses."""
+from __future__ import annotations
+
+from math import log, pi
+
+import pytest
+import torch
+from easydict import EasyDict
+from small_model import CLASS_NAMES, RANGE, head_config, random_scene
+
+from pcdet_distill.errors import ConfigError
+from pcdet_distill.models.dense_heads import AnchorHeadSingle
+
+
+def make_head(config: EasyDict | None = None, num_class: int = 3, **arguments) -> AnchorHeadSingle:
+    torch.manual_seed(0)
+    return AnchorHeadSingle(model_cfg=config or head_config(), input_channels=4, num_class=num_class,
+                            class_names=CLASS_NAMES, grid_size=[32, 32, 1], point_cloud_range=RANGE,
+                            **{"predict_boxes_when_training": False, "voxel_size": [0.5, 0.5, 4], **arguments})
+
+
+def make_batch(frames: int = 1) -> dict:
+    boxes = torch.stack([torch.from_numpy(random_scene(seed)[1]) for seed in range(frames)])
+    return {"spatial_features_2d": torch.randn(frames, 4, 16, 16), "batch_size": frames, "gt_boxes": boxes}
+
+
+def test_initial_weights() -> None:
+    head = make_head()
+    assert torch.allclose(head.conv_cls.bias, torch.tensor(-log(0.99 / 0.01)))
+    assert 0.0005 < head.conv_box.weight.std() < 0.002
+
+
+def test_eval_writes_what_the_contract_says() -> None:
+    head, batch = make_head().eval(), make_batch(2)
+    found = head(batch)
+    assert found["batch_cls_preds"].shape == (2, 16 * 16 * 6, 3) and found["batch_box_preds"].shape == (2, 1536, 7)
+    assert found["cls_preds_normalized"] is False
+    assert "box_cls_labels" not in head.forward_ret_dict  # targets are training's
+
+
+def test_training_predicts_boxes_only_for_a_second_stage() -> None:
+    assert "batch_box_preds" not in make_head().train()(make_batch())
+    assert "batch_box_preds" in make_head(predict_boxes_when_training=True).train()(make_batch())
+
+
+def test_predictions_belong_to_their_anchors() -> None:
+    """Raising the logit of class 2 for one anchor of one cell changes that row only."""
+    head, batch = make_head().eval(), make_batch()
+    before = head(dict(batch))["batch_cls_preds"]
+    anchor_of_cell, label = 3, 1  # Pedestrian, second rotation
+    channel = anchor_of_cell * 3 + label
+    head.conv_cls.bias.data[channel] += 1
+    changed = torch.nonzero(head(dict(batch))["batch_cls_preds"] != before)
+    assert set(changed[:, 1].remainder(6).tolist()) == {anchor_of_cell} and set(changed[:, 2].tolist()) == {label}
+    assert len(changed) == 256
+    assert head.flat_anchors[anchor_of_cell, 3:7].tolist() == pytest.approx([0.8, 0.6, 1.73, 1.57])
+
+
+def test_zero_codes_decode_to_the_anchors() -> None:
+    config = head_config()
+    config.USE_DIRECTION_CLASSIFIER = False
+    head = make_head(config).eval()
+    assert head.conv_dir_cls is None
+    for parameter in head.conv_box.parameters():
+        parameter.data.zero_()
+    found = head(make_batch())["batch_box_preds"][0]
+    torch.testing.assert_close(found, head.flat_anchors)
+
+
+@pytest.mark.parametrize("heading", [-3.0, -1.6, -0.7, 0.0, 0.8, 1.5, 2.4, 3.1])
+def test_direction_target_and_decoding_agree(heading: float) -> None:
+    """Encode a heading as code and bin; decoding gives back the heading up to full turns."""
+    head = make_head().eval()
+    anchors = head.flat_anchors
+    gt = anchors.clone()
+    gt[:, 6] = heading
+    codes = head.box_coder.encode_torch(gt, anchors)
+    bins = head.get_direction_target(anchors, codes)
+    assert (bins.sum(dim=1) == 1).all()
+    # The code's angle is seen by its sine only: half a turn more must not matter.
+    codes[:, 6] += pi
+    _, boxes = head.generate_predicted_boxes(1, torch.zeros(1, len(anchors), 3), codes[None], bins[None])
+    turns = (boxes[0, :, 6] - heading) / (2 * pi)
+    torch.testing.assert_close(turns, turns.round(), atol=1e-4, rtol=0)
+
+
+def test_direction_offset_moves_the_bins() -> None:
+    head = make_head()
+    anchors, codes = torch.zeros(2, 7), torch.zeros(2, 7)
+    codes[:, 6] = torch.tensor([0.7, 0.9])  # around DIR_OFFSET = 0.785
+    assert head.get_direction_target(anchors, codes).argmax(dim=1).tolist() == [1, 0]
+
+
+def test_sin_difference() -> None:
+    codes, targets = torch.zeros(1, 7), torch.zeros(1, 7)
+    codes[0, 6], targets[0, 6] = 0.9, 0.4
+    first, second = AnchorHeadSingle.add_sin_difference(codes, targets)
+    assert (first - second)[0, 6].item() == pytest.approx(torch.sin(torch.tensor(0.5)).item())
+    assert codes[0, 6] == 0.9 and targets[0, 6] == 0.4  # inputs are kept
+
+
+def test_losses_are_normalised_by_frame() -> None:
+    """Two copies of one frame cost what one costs."""
+    head = make_head().train()
+    one, features = make_batch(1), torch.randn(1, 4, 16, 16)
+    one["spatial_features_2d"] = features
+    two = {"spatial_features_2d": features.repeat(2, 1, 1, 1), "batch_size": 2,
+           "gt_boxes": one["gt_boxes"].repeat(2, 1, 1)}
+    head(one)
+    loss_of_one, parts = head.get_loss()
+    head(two)
+    assert head.get_loss()[0].item() == pytest.approx(loss_of_one.item(), rel=1e-5)
+    assert set(parts) == {"rpn_loss_cls", "rpn_loss_loc", "rpn_loss_dir", "rpn_loss"}
+    assert parts["rpn_loss"] == pytest.approx(sum(parts.values()) - parts["rpn_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("weight", "part"), [("cls_weight", "rpn_loss_cls"), ("loc_weight", "rpn_loss_loc"),
+                                              ("dir_weight", "rpn_loss_dir")])
+def test_loss_weights_scale_their_part(weight: str, part: str) -> None:
+    found = {}
+    for factor in (1, 3):
+        config = head_config()
+        config.LOSS_CONFIG.LOSS_WEIGHTS[weight] *= factor
+        head = make_head(config).train()
+        torch.manual_seed(1)
+        head(make_batch())
+        found[factor] = head.get_loss()[1]
+    for name, value in found[1].items():
+        if name != "rpn_loss":
+            assert found[3][name] == pytest.approx(value * (3 if name == part else 1), rel=1e-5)
+
+
+def test_ignored_anchors_cost_nothing() -> None:
+    head = make_head().train()
+    head(make_batch())
+    labels = head.forward_ret_dict["box_cls_labels"]
+    ignored = torch.nonzero(labels[0] == -1)[0].item()
+    before = head.get_cls_layer_loss().item()
+    logits = head.forward_ret_dict["cls_preds"].detach().clone().reshape(1, -1, 3)
+    logits[0, ignored] = 50
+    head.forward_ret_dict["cls_preds"] = logits
+    assert head.get_cls_layer_loss().item() == pytest.approx(before, rel=1e-6)
+
+
+def test_class_agnostic_head() -> None:
+    config = head_config()
+    config.CLASS_AGNOSTIC = True
+    head = make_head(config, num_class=1).train()
+    head(make_batch())
+    loss, _ = head.get_loss()
+    assert torch.isfinite(loss)
+    head.forward_ret_dict["cls_preds"] = torch.where(
+        head.forward_ret_dict["box_cls_labels"] > 0, 30.0, -30.0).reshape(1, 16, 16, 6)
+    assert head.get_cls_layer_loss().item() == pytest.approx(0, abs=1e-6)  # every class is class 1
+
+
+def test_regression_loss_type() -> None:
+    config = head_config()
+    config.LOSS_CONFIG.REG_LOSS_TYPE = "WeightedL1Loss"
+    assert type(make_head(config).reg_loss_func).__name__ == "WeightedL1Loss"
+    config.LOSS_CONFIG.REG_LOSS_TYPE = "WeightedL1los"
+    with pytest.raises(ConfigError, match="REG_LOSS_TYPE.*did you mean 'WeightedL1Loss'"):
+        make_head(config)
+
+
+def test_sincos_coder_by_config() -> None:
+    config = head_config()
+    config.TARGET_ASSIGNER_CONFIG.BOX_CODER_CONFIG = {"encode_angle_by_sincos": True}
+    config.LOSS_CONFIG.LOSS_WEIGHTS.code_weights = [1.0] * 8
+    config.USE_DIRECTION_CLASSIFIER = False
+    head = make_head(config)
+    assert head.conv_box.out_channels == 6 * 8
+    assert head.eval()(make_batch())["batch_box_preds"].shape == (1, 1536, 7)
+
+
+def test_wrong_stride_is_explained() -> None:
+    with pytest.raises(ConfigError, match="16 x 16 cells, but the feature map has 8 x 8"):
+        make_head().eval()({"spatial_features_2d": torch.randn(1, 4, 8, 8), "batch_size": 1})
+
+
+def test_half_precision_features_give_float32_boxes_and_losses() -> None:
+    head, batch = make_head().train(), make_batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        head(batch)
+    loss, _ = head.get_loss()
+    assert head.forward_ret_dict["cls_preds"].dtype == torch.bfloat16 and loss.dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert head.eval()(batch)["batch_box_preds"].dtype == torch.float32

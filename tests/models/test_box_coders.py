@@ -1,0 +1,74 @@
+"""Box coders: hand-worked residuals, and decoding undoes encoding."""
+from __future__ import annotations
+
+from math import log, pi
+
+import hypothesis
+import pytest
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pcdet_distill.models.model_utils.box_coders import PointResidualCoder, ResidualCoder
+
+MEAN_SIZES = [[3.9, 1.6, 1.56], [0.8, 0.6, 1.73]]
+
+
+def random_boxes(seed: int, count: int = 20, further: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    boxes = torch.rand(count, 7 + further, generator=generator) * 2 - 1
+    boxes[:, :3] *= 50
+    boxes[:, 3:6] = boxes[:, 3:6].abs() * 4 + 0.2
+    boxes[:, 6] *= pi
+    return boxes
+
+
+def test_residuals_by_hand() -> None:
+    anchor = torch.tensor([[10.0, 0, -1, 3, 4, 2, 0]])
+    box = torch.tensor([[15.0, -5, 0, 6, 4, 1, 0.5]])
+    expected = torch.tensor([[1.0, -1.0, 0.5, log(2), 0, -log(2), 0.5]])
+    torch.testing.assert_close(ResidualCoder().encode_torch(box, anchor), expected)
+
+
+def test_sincos_residuals_by_hand() -> None:
+    anchor, box = torch.tensor([[0.0, 0, 0, 3, 4, 2, 0]]), torch.tensor([[0.0, 0, 0, 3, 4, 2, pi / 2]])
+    codes = ResidualCoder(encode_angle_by_sincos=True).encode_torch(box, anchor)
+    torch.testing.assert_close(codes, torch.tensor([[0.0, 0, 0, 0, 0, 0, -1, 1]]))
+
+
+@hypothesis.given(st.integers(0, 10000), st.booleans(), st.integers(0, 2))
+@hypothesis.settings(max_examples=30, deadline=None)
+def test_decoding_undoes_encoding(seed: int, sincos: bool, further: int) -> None:
+    coder = ResidualCoder(code_size=7 + further, encode_angle_by_sincos=sincos)
+    boxes, anchors = random_boxes(seed, further=further), random_boxes(seed + 1, further=further)
+    codes = coder.encode_torch(boxes, anchors)
+    assert codes.shape[-1] == coder.code_size == 7 + further + sincos
+    torch.testing.assert_close(coder.decode_torch(codes, anchors), boxes, rtol=1e-3, atol=1e-3)
+
+
+def test_anchors_broadcast_over_frames() -> None:
+    coder, boxes, anchors = ResidualCoder(), random_boxes(0), random_boxes(1)
+    codes = coder.encode_torch(boxes, anchors).expand(2, -1, -1)
+    torch.testing.assert_close(coder.decode_torch(codes, anchors)[1], boxes, rtol=1e-3, atol=1e-3)
+
+
+def test_sizes_of_zero_are_clamped_and_inputs_kept() -> None:
+    boxes, anchors = torch.zeros(1, 7), torch.zeros(1, 7)
+    assert torch.isfinite(ResidualCoder().encode_torch(boxes, anchors)).all()
+    assert (boxes == 0).all() and (anchors == 0).all()
+
+
+@pytest.mark.parametrize("use_mean_size", [True, False])
+def test_point_coder_round_trip(use_mean_size: bool) -> None:
+    coder = PointResidualCoder(use_mean_size=use_mean_size, mean_size=MEAN_SIZES)
+    boxes, points = random_boxes(3), random_boxes(4)[:, :3]
+    classes = torch.arange(len(boxes)) % 2 + 1
+    codes = coder.encode_torch(boxes, points, classes)
+    assert codes.shape == (len(boxes), 8)
+    torch.testing.assert_close(coder.decode_torch(codes, points, classes), boxes, rtol=1e-3, atol=1e-3)
+
+
+def test_point_coder_by_hand() -> None:
+    coder = PointResidualCoder(mean_size=[[3.0, 4.0, 2.0]])
+    codes = coder.encode_torch(torch.tensor([[5.0, 0, 1, 3, 4, 2, 0]]), torch.zeros(1, 3), torch.ones(1))
+    torch.testing.assert_close(codes, torch.tensor([[1.0, 0, 0.5, 0, 0, 0, 1, 0]]))

@@ -1,0 +1,276 @@
+"""The whole detector: building, slots, taps, odd frames, training."""
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from small_model import CLASS_NAMES, make_batch, model_config, random_scene, small_model, small_spec
+from torch import nn
+
+from pcdet_distill.errors import CheckpointError, ConfigError
+from pcdet_distill.models import build_network, load_data_to_device
+from pcdet_distill.models.backbones_2d import BACKBONES_2D, BaseBEVBackbone
+
+NOTHING = (np.zeros((0, 4), np.float32), np.zeros((0, 8), np.float32))
+ONE_POINT = (np.array([[5.1, 1.2, -1.0, 0.5]], np.float32), np.zeros((0, 8), np.float32))
+NO_BOXES = (random_scene(5)[0], np.zeros((0, 8), np.float32))
+ODD_BATCHES = {
+    "no pillar at all": [NOTHING],
+    "two frames, no pillar at all": [NOTHING, NOTHING],
+    "one pillar": [ONE_POINT],
+    "last frame empty": [random_scene(0), NOTHING],
+    "first frame empty": [NOTHING, random_scene(0)],
+    "no ground truth": [NO_BOXES, NO_BOXES],
+    "ground truth in one frame": [NO_BOXES, random_scene(1)],
+    "boxes without points": [(NOTHING[0], random_scene(2)[1])],
+}
+
+
+@pytest.mark.parametrize("scenes", ODD_BATCHES.values(), ids=ODD_BATCHES.keys())
+def test_odd_frames(scenes: list) -> None:
+    model = small_model()
+    ret, tb_dict, _ = model.train()(make_batch(scenes))
+    ret["loss"].backward()
+    assert math.isfinite(ret["loss"].item()) and all(math.isfinite(value) for value in tb_dict.values())
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+    assert all(torch.isfinite(buffer).all() for buffer in model.buffers())
+    predictions, recall = model.eval()(make_batch(scenes))
+    assert len(predictions) == len(scenes)
+    assert all(torch.isfinite(value).all() for frame in predictions for value in frame.values())
+    assert recall["gt"] == sum(len(boxes) for _, boxes in scenes)
+
+
+def test_a_frame_does_not_depend_on_the_others_in_eval() -> None:
+    model = small_model().eval()
+    model.dense_head.conv_cls.bias.data.fill_(-1.0)
+    with torch.no_grad():
+        alone, _ = model(make_batch([random_scene(1)]))
+        together, _ = model(make_batch([random_scene(0), random_scene(1), NOTHING]))
+    assert len(alone[0]["pred_boxes"]) > 0
+    torch.testing.assert_close(together[1]["pred_boxes"], alone[0]["pred_boxes"], rtol=1e-4, atol=1e-4)
+
+
+def test_eval_leaves_the_model_unchanged() -> None:
+    model = small_model().eval()
+    before = copy.deepcopy(model.state_dict())
+    model(make_batch([random_scene(0)]))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_slots_and_order() -> None:
+    model = small_model()
+    assert [name for name, _ in model.named_slots()] == ["vfe", "map_to_bev_module", "backbone_2d", "dense_head"]
+    assert model.module_list == [model.vfe, model.map_to_bev_module, model.backbone_2d, model.dense_head]
+    assert model.backbone_3d is None and model.pfe is None and model.point_head is None and model.roi_head is None
+
+
+def test_run_modules_stops_after_the_named_slot() -> None:
+    model, batch = small_model(), make_batch([random_scene(0)])
+    found = model.run_modules(batch, until="map_to_bev_module")
+    assert "spatial_features" in found and "spatial_features_2d" not in found
+    with pytest.raises(ConfigError, match="no slot 'backbone2d'; did you mean 'backbone_2d'"):
+        model.run_modules(batch, until="backbone2d")
+
+
+def test_taps_tell_the_truth() -> None:
+    model, batch = small_model().eval(), make_batch([random_scene(0), random_scene(1)])
+    taps = model.taps()
+    assert {"vfe@pillar_features", "map_to_bev_module@spatial_features", "backbone_2d.blocks.0",
+            "backbone_2d.blocks.1", "backbone_2d@spatial_features_2d"} <= set(taps)
+    with torch.no_grad(), model.capture(list(taps)) as features:
+        model(batch)
+    for path, info in taps.items():
+        feature = features[path]
+        assert feature.shape[1] == info.channels, path
+        if info.kind == "bev":
+            assert feature.shape[2:] == (32 // info.stride, 32 // info.stride), path
+        else:
+            assert info.kind == "voxel" and len(feature) == len(batch["voxel_coords"]) and info.stride == 1
+
+
+def test_taps_can_be_captured_in_training() -> None:
+    """No slot changes what another one put out."""
+    model = small_model().train()
+    with model.capture(list(model.taps())):
+        model(make_batch([random_scene(0)]))[0]["loss"].backward()
+
+
+def test_global_step() -> None:
+    model = small_model()
+    assert model.global_step.tolist() == [0] and model.state_dict()["global_step"].dtype == torch.long
+    model.update_global_step()
+    assert model.global_step.tolist() == [1]
+    assert model.mode == "TRAIN" and model.eval().mode == "TEST"
+
+
+def test_batch_norm_momentum() -> None:
+    def momenta(config) -> set[float]:
+        modules = small_model(config).modules()
+        norms = [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        assert len(norms) == 7
+        return {norm.momentum for norm in norms}
+
+    config = model_config()
+    assert momenta(config) == {0.01}
+    config.BN_MOMENTUM = 0.1
+    assert momenta(config) == {0.1}
+
+
+def test_batch_norm_momentum_acts_on_running_statistics() -> None:
+    found = {}
+    for momentum in (0.01, 0.5):
+        config = model_config()
+        config.BN_MOMENTUM = momentum
+        model = small_model(config).train()
+        model(make_batch([random_scene(0)]))
+        found[momentum] = torch.stack([model.vfe.pfn_layers[0].norm.running_mean,
+                                       model.backbone_2d.blocks[0][2].running_mean])
+    torch.testing.assert_close(found[0.5], found[0.01] * 50)
+
+
+@pytest.mark.parametrize("value", [0, 1.5, "0.1", True])
+def test_batch_norm_momentum_must_be_a_share(value) -> None:
+    config = model_config()
+    config.BN_MOMENTUM = value
+    with pytest.raises(ConfigError, match="MODEL.BN_MOMENTUM"):
+        small_model(config)
+
+
+def test_misspelt_names_are_answered() -> None:
+    config = model_config()
+    config.NAME = "PointPilar"
+    with pytest.raises(ConfigError, match="MODEL.NAME: unknown name 'PointPilar'; did you mean 'PointPillar'"):
+        small_model(config)
+    config = model_config()
+    config.BACKBONE_2D.NAME = "BaseBevBackbon"
+    with pytest.raises(ConfigError, match="MODEL.BACKBONE_2D.NAME: .*did you mean 'BaseBEVBackbone'"):
+        small_model(config)
+    config = model_config()
+    config.BACKBONE_3D = {"NAME": "NoSuchBackbone"}
+    with pytest.raises(ConfigError, match="MODEL.BACKBONE_3D.NAME: unknown name 'NoSuchBackbone'"):
+        small_model(config)
+
+
+@pytest.mark.parametrize("block", ["VFE", "MAP_TO_BEV", "BACKBONE_2D", "DENSE_HEAD"])
+def test_missing_blocks_are_named(block: str) -> None:
+    config = model_config()
+    del config[block]
+    with pytest.raises(ConfigError, match=f"MODEL.{block} is missing"):
+        small_model(config)
+
+
+def test_widths_that_do_not_meet_are_explained() -> None:
+    config = model_config()
+    config.VFE.NUM_FILTERS = [6]
+    with pytest.raises(ConfigError, match="NUM_BEV_FEATURES is 8, but MODEL.VFE puts out 6"):
+        small_model(config)
+
+
+def test_a_slot_module_from_outside_drops_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wider(BaseBEVBackbone):
+        def __init__(self, model_cfg, input_channels):
+            super().__init__(model_cfg=model_cfg, input_channels=input_channels)
+            self.extra = nn.Conv2d(self.num_bev_features, 5, 1)
+            self.num_bev_features = 5
+
+        def forward(self, data_dict):
+            data_dict = super().forward(data_dict)
+            data_dict["spatial_features_2d"] = self.extra(data_dict["spatial_features_2d"])
+            return data_dict
+
+    monkeypatch.setitem(BACKBONES_2D, "Wider", Wider)
+    config = model_config()
+    config.BACKBONE_2D.NAME = "Wider"
+    model = small_model(config)
+    assert model.dense_head.conv_cls.in_channels == 5
+    model(make_batch([random_scene(0)]))[0]["loss"].backward()
+
+
+def test_checkpoint_state_round_trip() -> None:
+    one, other = small_model(seed=0), small_model(seed=1)
+    report = other.load_checkpoint_state(one.checkpoint_state(), where="memory")
+    assert not report.missing and not report.mismatched
+    assert all(torch.equal(value, one.state_dict()[key]) for key, value in other.state_dict().items())
+
+
+def test_checkpoints_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(CheckpointError, match="memory"):
+        small_model().load_checkpoint_state(small_model(model_config(width=6)).checkpoint_state(), where="memory")
+    with pytest.raises(CheckpointError, match="no 'model_state'"):
+        small_model().load_checkpoint_state({"epoch": 1}, where="memory")
+
+
+def test_widths_change_the_parameters_by_their_square() -> None:
+    whole, half, quarter = (sum(parameter.numel() for parameter in small_model(model_config(width)).parameters())
+                            for width in (64, 32, 16))
+    assert whole / half == pytest.approx(4, rel=0.08) and whole / quarter == pytest.approx(16, rel=0.2)
+
+
+def test_load_data_to_device() -> None:
+    batch = {"voxel_coords": np.array([[0, 0, 3, 4]], np.int32), "points": np.zeros((2, 5)), "batch_size": 1,
+             "image_shape": np.array([[375, 1242]]), "use_lead_xyz": np.array([True]), "calib": [object()],
+             "frame_id": np.array(["000001"]), "gt_boxes": torch.zeros(1, 1, 8)}
+    calib = batch["calib"]
+    assert load_data_to_device(batch, "cpu") is None
+    assert {key: value.dtype for key, value in batch.items() if isinstance(value, torch.Tensor)} == {
+        "voxel_coords": torch.float32, "points": torch.float32, "image_shape": torch.int32,
+        "use_lead_xyz": torch.float32, "gt_boxes": torch.float32}
+    assert batch["batch_size"] == 1 and batch["calib"] is calib and batch["frame_id"][0] == "000001"
+
+
+def test_a_spec_is_enough_to_build() -> None:
+    model = build_network(model_config(), len(CLASS_NAMES), small_spec())
+    assert model.class_names == CLASS_NAMES
+
+
+def test_mixed_precision_stays_close() -> None:
+    model, batch = small_model().train(), make_batch([random_scene(0)])
+    exact = model(dict(batch))[0]["loss"].item()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ret, _, _ = model(dict(batch))
+    ret["loss"].backward()
+    assert ret["loss"].dtype == torch.float32 and ret["loss"].item() == pytest.approx(exact, rel=0.05)
+
+
+def test_a_few_steps_decrease_the_loss() -> None:
+    model, batch = small_model().train(), make_batch([random_scene(0), random_scene(1)])
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = model(dict(batch))[0]["loss"]
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.slow
+def test_overfits_one_scene() -> None:
+    """Trained on one frame long enough, the detector finds every box of it, with its class and heading."""
+    config = model_config(width=16)
+    config.BN_MOMENTUM = 0.1
+    model = small_model(config).train()
+    points, boxes = random_scene(11)
+    boxes[:, 1], boxes[:, 0] = [-5, 0, 5], [4, 8, 12]  # apart from each other
+    random = np.random.RandomState(0)
+    on_boxes = [row[:3] + random.uniform(-0.5, 0.5, (60, 3)) * row[3:6] for row in boxes]
+    points = np.concatenate([points[:300], np.pad(np.concatenate(on_boxes), ((0, 0), (0, 1)))]).astype(np.float32)
+    batch = make_batch([(points, boxes)])
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for step in range(400):
+        if step == 300:
+            optimizer.param_groups[0]["lr"] = 5e-4
+        optimizer.zero_grad()
+        model(dict(batch))[0]["loss"].backward()
+        optimizer.step()
+    (found,), recall = model.eval()(dict(batch))
+    assert recall["rcnn_0.7"] == len(boxes)
+    for row in torch.from_numpy(boxes):
+        nearest = (found["pred_boxes"][:, :2] - row[:2]).norm(dim=1).argmin()
+        assert found["pred_labels"][nearest] == row[7] and found["pred_scores"][nearest] > 0.5
+        assert torch.cos(found["pred_boxes"][nearest, 6] - row[6]) > 0.95
