@@ -108,6 +108,9 @@ class DistillHead(nn.Module):
         """Build from the DISTILL.TERMS block."""
         if not isinstance(cfg, Mapping) or not cfg:
             raise ConfigError("DISTILL.TERMS: expected at least one term, as TERMS: {LOCAL_GRAPH: {NAME: ...}}")
+        for name, term in cfg.items():
+            if not isinstance(term, Mapping) or "." in name or hasattr(nn.ModuleDict, name):
+                raise ConfigError(f"DISTILL.TERMS.{name}: expected a name in capitals and a block of keys under it")
         return cls({name: DistillTerm.from_config(term, student, teacher, f"DISTILL.TERMS.{name}")
                     for name, term in cfg.items()})
 

@@ -145,6 +145,9 @@ def test_head_refuses_no_terms_and_data_without_voxels():
     student, teacher = sources(ToyDetector(4), ToyDetector(8))
     with pytest.raises(ConfigError, match="DISTILL.TERMS: expected at least one term"):
         DistillHead.from_config({}, student, teacher)
+    for name, term in (("A.B", GRAPH), ("keys", GRAPH), ("LOCAL", 3)):
+        with pytest.raises(ConfigError, match=f"DISTILL.TERMS.{name}: expected a name in capitals"):
+            DistillHead.from_config({name: term}, student, teacher)
     pointless = TapSource("student", student.taps, None)
     with pytest.raises(ConfigError, match="the student's data has no voxels"):
         DistillHead.from_config({"T": GRAPH}, pointless, teacher)
