@@ -46,7 +46,7 @@ def build_distiller(cfg: Mapping[str, Any], student: nn.Module, dataset: Any, *,
     head = DistillHead.from_config(block.get("TERMS") or {}, TapSource.of("student", student, dataset),
                                    TapSource.of("teacher", teacher.model, teacher.model.dataset))
     if logger is not None:
-        for name, term in head.terms.items():
+        for name, term in head.named_terms():
             logger.info("distill %s: student %s (%d channels) learns from teacher %s (%d channels), weight %g", name,
                         term.student.path, term.student.channels, term.teacher.path, term.teacher.channels, term.weight)
     return Distiller(student, teacher, head)

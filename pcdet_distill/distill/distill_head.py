@@ -114,15 +114,19 @@ class DistillHead(nn.Module):
         return cls({name: DistillTerm.from_config(term, student, teacher, f"DISTILL.TERMS.{name}")
                     for name, term in cfg.items()})
 
+    def named_terms(self) -> list[tuple[str, DistillTerm]]:
+        """The terms with their names."""
+        return list(self.terms.items())  # type: ignore[arg-type]
+
     @property
     def student_paths(self) -> list[str]:
         """The student's taps that are needed."""
-        return _distinct(term.student.path for term in self.terms.values())  # type: ignore[union-attr]
+        return _distinct(term.student.path for _, term in self.named_terms())
 
     @property
     def teacher_paths(self) -> list[str]:
         """The teacher's taps that are needed."""
-        return _distinct(term.teacher.path for term in self.terms.values())  # type: ignore[union-attr]
+        return _distinct(term.teacher.path for _, term in self.named_terms())
 
     def forward(self, student_taps: Mapping[str, Any], teacher_taps: Mapping[str, Any], batch_dict: Mapping[str, Any],
                 teacher_batch_dict: Mapping[str, Any] | None = None) -> tuple[Tensor, dict[str, float]]:
@@ -134,14 +138,13 @@ class DistillHead(nn.Module):
             teacher_batch_dict: the teacher's, where it has one of its own.
         """
         losses, logs = [], {}
-        for name, term in self.terms.items():
-            loss = term(student_taps[term.student.path], teacher_taps[term.teacher.path],  # type: ignore[union-attr]
-                        batch_dict, batch_dict if teacher_batch_dict is None else teacher_batch_dict)
-            losses.append(loss)
-            logs[f"distill_{name.lower()}"] = float(loss.detach())
-            logs.update({f"distill_{name.lower()}_{key}": value
-                         for key, value in term.loss.logs.items()})  # type: ignore[union-attr]
-        return torch.stack(losses).sum(), {"distill_loss": float(sum(float(loss.detach()) for loss in losses)), **logs}
+        for name, term in self.named_terms():
+            losses.append(term(student_taps[term.student.path], teacher_taps[term.teacher.path], batch_dict,
+                               batch_dict if teacher_batch_dict is None else teacher_batch_dict))
+            logs[f"distill_{name.lower()}"] = losses[-1].item()
+            logs.update({f"distill_{name.lower()}_{key}": value for key, value in term.loss.logs.items()})
+        total = torch.stack(losses).sum()
+        return total, {"distill_loss": total.item(), **logs}
 
 
 def _distinct(paths: Iterable[str]) -> list[str]:

@@ -104,7 +104,7 @@ def _checkpoint_file(name: str | Path, cfg: Mapping[str, Any]) -> Path:
 def _refuse_other_data(student_cfg: Mapping[str, Any], student: Any, teacher_cfg: Mapping[str, Any],
                        teacher: DataSpec) -> None:
     """Teacher and student share one batch: refuse a teacher that was trained on other voxels, range or features."""
-    compared = {
+    compared: dict[str, list[Any]] = {
         "voxel size": [_numbers(spec.voxel_size) for spec in (student, teacher)],
         "range": [_numbers(spec.point_cloud_range) for spec in (student, teacher)],
         "point features": [list(spec.point_feature_encoder.used_feature_list) for spec in (student, teacher)],
