@@ -47,7 +47,7 @@ class EpochSampler(torch.utils.data.Sampler):
 class FrameLoader(torch.utils.data.DataLoader):
     """A DataLoader whose workers' DataErrors arrive as they were raised, without the text of a traceback."""
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         try:
             yield from super().__iter__()
         except DataError as error:

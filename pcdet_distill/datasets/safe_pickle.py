@@ -35,7 +35,7 @@ ADMITTED: dict[tuple[str, str], Any] = {("_codecs", "encode"): _latin1_bytes}
 for _package in ("numpy.core", "numpy._core"):
     ADMITTED[f"{_package}.multiarray", "_reconstruct"] = multiarray._reconstruct
     ADMITTED[f"{_package}.multiarray", "scalar"] = multiarray.scalar
-    ADMITTED[f"{_package}.numeric", "_frombuffer"] = numeric._frombuffer
+    ADMITTED[f"{_package}.numeric", "_frombuffer"] = numeric._frombuffer  # type: ignore[attr-defined]
 ADMITTED["numpy", "ndarray"] = np.ndarray
 ADMITTED["numpy", "dtype"] = np.dtype
 ADMITTED["collections", "OrderedDict"] = dict

@@ -9,22 +9,21 @@ Cells are found through a hash table as large as the number of points asks for, 
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numba
 import numpy as np
+from numpy.typing import ArrayLike
 
 HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads neighbouring cells over the table
 
 
-def grid_size_of(point_cloud_range: Sequence[float], voxel_size: Sequence[float]) -> np.ndarray:
+def grid_size_of(point_cloud_range: ArrayLike, voxel_size: ArrayLike) -> np.ndarray:
     """Number of cells along x, y, z: (3,) int64."""
     limits = np.asarray(point_cloud_range, dtype=np.float32)
     cells = (limits[3:6] - limits[0:3]) / np.asarray(voxel_size, dtype=np.float64)
     return np.round(cells).astype(np.int64)
 
 
-def voxelize(points: np.ndarray, point_cloud_range: Sequence[float], voxel_size: Sequence[float], max_points: int,
+def voxelize(points: np.ndarray, point_cloud_range: ArrayLike, voxel_size: ArrayLike, max_points: int,
              max_voxels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Voxels of a point cloud.
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -128,14 +127,21 @@ def test_missing_folder_names_the_path_and_the_command(tmp_path: Path) -> None:
         create_kitti_infos(tmp_path / "nowhere")
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs a user who may not write everywhere")
 def test_folder_that_cannot_be_written(filled) -> None:
-    filled.root.chmod(0o500)
-    try:
-        with pytest.raises(DataError, match="cannot be written"):
-            create_kitti_infos(filled.root, show_progress=False)
-    finally:
-        filled.root.chmod(0o700)
+    (filled.root / ".create_data_unfinished").write_text("a file where a folder must be made")
+    before = files_below(filled.root)
+    with pytest.raises(DataError, match="kitti: cannot be written"):
+        create_kitti_infos(filled.root, show_progress=False)
+    assert files_below(filled.root) == before
+
+
+def test_leftovers_of_a_killed_run_do_not_stay(filled) -> None:
+    leftover = filled.root / ".create_data_unfinished" / "gt_database"
+    leftover.mkdir(parents=True)
+    (leftover / "000000_Car_0.bin").write_bytes(b"half")
+    before = {name: content for name, content in files_below(filled.root).items() if "unfinished" not in name}
+    create_kitti_infos(filled.root, show_progress=False)
+    assert files_below(filled.root).keys() == before.keys()
 
 
 def test_make_split_shares_the_frames(tiny) -> None:

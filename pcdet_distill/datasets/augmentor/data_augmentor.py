@@ -35,14 +35,12 @@ class DataAugmentor:
 
     def __init__(self, root_path: Path, augmentor_configs: Mapping[str, Any] | Sequence[Mapping[str, Any]],
                  class_names: Sequence[str], logger: logging.Logger | None = None) -> None:
-        is_block = isinstance(augmentor_configs, Mapping)
-        configs = required(augmentor_configs, "AUG_CONFIG_LIST", "DATA_CONFIG.DATA_AUGMENTOR") if is_block \
-            else augmentor_configs
-        disabled = augmentor_configs.get("DISABLE_AUG_LIST", []) if is_block else []
+        block = augmentor_configs if isinstance(augmentor_configs, Mapping) else {"AUG_CONFIG_LIST": augmentor_configs}
+        disabled = block.get("DISABLE_AUG_LIST", [])
         for name in set(disabled) - {PLACEHOLDER}:
             lookup(AUGMENTORS, name, "DATA_CONFIG.DATA_AUGMENTOR.DISABLE_AUG_LIST")
         self.queue: list[tuple[str, Callable[[dict[str, Any], np.random.RandomState], None]]] = []
-        for config in configs:
+        for config in required(block, "AUG_CONFIG_LIST", "DATA_CONFIG.DATA_AUGMENTOR"):
             name = required(config, "NAME", WHERE)
             augmentor = lookup(AUGMENTORS, name, f"{WHERE}.NAME")
             if name not in disabled:

@@ -121,11 +121,11 @@ class KittiDataset(DatasetTemplate):
         """AP of detections on this split; frames are paired by their id, one that comes twice counts once."""
         from ...evaluation.kitti import kitti_eval
 
-        labels = {self.frame_name(index): info.get("annos") for index, info in enumerate(self.kitti_infos)}
+        if any("annos" not in info for info in self.kitti_infos):
+            raise DataError(f"{self.root_path}: the split '{self.split}' has no labels, so it cannot be evaluated")
+        labels = {self.frame_name(index): info["annos"] for index, info in enumerate(self.kitti_infos)}
         detections = {str(anno["frame_id"]): anno for anno in reversed(det_annos)}
         chosen = [frame_id for frame_id in labels if frame_id in detections]
-        if any(labels[frame_id] is None for frame_id in chosen):
-            raise DataError(f"{self.root_path}: the split '{self.split}' has no labels, so it cannot be evaluated")
         if len(chosen) < len(labels):
             self.logger.warning("evaluated on %d of %d frames: the rest has no detections", len(chosen), len(labels))
         return kitti_eval([labels[name] for name in chosen], [detections[name] for name in chosen], list(class_names))

@@ -45,7 +45,8 @@ def create_kitti_infos(root: Path, workers: int = 1, show_progress: bool = True)
         splits.append("test")
     with _staging_folder(root) as staging:
         (staging / DATABASE).mkdir()
-        infos, objects = {}, {}
+        infos: dict[str, list[Info]] = {}
+        objects: dict[str, list[Info]] = {}
         for split in splits:
             database = staging / DATABASE if split == "train" else None
             infos[split], found = _process_split(root, split, database, workers, show_progress)
@@ -64,7 +65,8 @@ def _process_split(root: Path, split: str, database: Path | None, workers: int,
     """The infos of a split; with a database folder also its objects by class."""
     frame_ids = KittiFolder(root, split).frame_ids()
     task = partial(_process_frame, root, split, database)
-    infos, objects = [], {}
+    infos: list[Info] = []
+    objects: dict[str, list[Info]] = {}
     with frame_results(task, frame_ids, workers) as results:
         hidden = None if show_progress else True  # None: shown on a terminal only
         bar = tqdm(results, total=len(frame_ids), desc=f"infos of {split}", unit="frame", disable=hidden)
