@@ -227,7 +227,7 @@ def train_on_noise(options, steps):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return float(loss), module
+    return loss.item(), module
 
 
 def test_noise_is_not_learned_by_default_and_the_published_way_collapses_and_says_so(caplog):
