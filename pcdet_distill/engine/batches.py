@@ -14,7 +14,7 @@ from ..errors import DataError, UserError
 from .randomness import randomness_kept
 
 
-def with_batches(loader: DataLoader, batches: Sequence[Sequence[int]]) -> DataLoader:
+def with_batches(loader: DataLoader, batches: Sequence[list[int]]) -> DataLoader:
     """A loader like ``loader`` that gives exactly ``batches`` (lists of sample numbers)."""
     return DataLoader(loader.dataset, batch_sampler=batches, num_workers=loader.num_workers,
                       collate_fn=loader.collate_fn, pin_memory=loader.pin_memory, timeout=loader.timeout,
@@ -22,9 +22,15 @@ def with_batches(loader: DataLoader, batches: Sequence[Sequence[int]]) -> DataLo
                       generator=loader.generator)
 
 
+def sample_numbers(loader: DataLoader) -> list[list[int]]:
+    """The sample numbers of every batch of ``loader``, in the order of now."""
+    assert loader.batch_sampler is not None
+    return list(loader.batch_sampler)
+
+
 def share_of(loader: DataLoader, rank: int, size: int) -> DataLoader:
     """Every ``size``-th batch from ``rank`` on: no batch twice and none padded."""
-    return loader if size == 1 else with_batches(loader, list(loader.batch_sampler)[rank::size])
+    return loader if size == 1 else with_batches(loader, sample_numbers(loader)[rank::size])
 
 
 def in_turn(shares: Sequence[Sequence[Any]]) -> list[Any]:
@@ -56,7 +62,7 @@ def batches_of(loader: DataLoader) -> Iterator[Any]:
 def first_batch(loader: DataLoader) -> Any:
     """The first batch of ``loader``, made here and not by the workers."""
     with randomness_kept():
-        indices = next(iter(loader.batch_sampler))
+        indices = sample_numbers(loader)[0]
         return loader.collate_fn([loader.dataset[index] for index in indices])
 
 
@@ -99,5 +105,5 @@ class TrainingBatches:
         self._set_epoch(epoch)
         loader = self.loader
         if first:
-            loader = with_batches(loader, list(loader.batch_sampler)[first:])
+            loader = with_batches(loader, sample_numbers(loader)[first:])
         return batches_of(loader)

@@ -38,7 +38,7 @@ def prepare_for_device(model: nn.Module, device: torch.device) -> nn.Module:
     """Move ``model`` to ``device``. On a CPU the 4-D weights become channels_last: convolutions run faster so."""
     model = model.to(device)
     if device.type == "cpu":
-        model = model.to(memory_format=torch.channels_last)
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
 

@@ -28,10 +28,11 @@ def seed_everything(seed: int) -> None:
 def random_state() -> dict[str, Any]:
     """The state of all generators, in plain containers and tensors that a checkpoint can hold."""
     version, words, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "python": [version, list(words), gauss],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "numpy": [name, torch.as_tensor(np.asarray(keys, dtype=np.int64)), int(position), int(has_gauss),
+                  float(cached)],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
     }
