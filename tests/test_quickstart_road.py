@@ -1,0 +1,60 @@
+"""The whole smoke run in a checkout of its own, killed on the way and started again; and what the README points at."""
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, repo: Path) -> Path:
+    """A copy of what the quickstart needs of the repository; data and output go there too."""
+    for name in ("cfgs", "tools"):
+        shutil.copytree(repo / name, tmp_path / name)
+    return tmp_path
+
+
+def start(checkout: Path, log: Path) -> subprocess.Popen:
+    """The quickstart as its script calls it, from a folder that is not the checkout."""
+    command = [sys.executable, str(checkout / "tools" / "quickstart.py"), "--fast", "--device", "cpu"]
+    return subprocess.Popen(command, cwd=checkout.parent, stdout=log.open("w"), stderr=subprocess.STDOUT)
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_with_the_table(checkout, tmp_path):
+    log = tmp_path / "log.txt"
+    first = start(checkout, log)
+    student = checkout / "output" / "synthetic" / "pointpillar_student" / "quickstart_fast"
+    end = time.monotonic() + 400
+    while not list(student.glob("ckpt/checkpoint_epoch_1.pth")):
+        assert first.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+
+    assert start(checkout, log).wait(timeout=400) == 0, log.read_text()
+    said = log.read_text()
+    assert "means nothing" in said and said.count("complete already") == 3
+    assert re.search(r"resumed from .*checkpoint_epoch_1\.pth", said) or "epoch 1/2" not in said
+    report = json.loads((checkout / "output" / "quickstart_fast" / "report.json").read_text())
+    assert report["smoke"] and report["val_frames"] == 16
+    assert report["student"]["parameters"] == report["distilled"]["parameters"] < report["teacher"]["parameters"]
+
+    assert start(checkout, log).wait(timeout=60) == 0
+    assert log.read_text().count("complete already") == 5
+
+
+def test_everything_the_readme_names_exists(repo):
+    text = (repo / "README.md").read_text()
+    links = [link for link in re.findall(r"(?<!!)\[[^\]]*\]\(([^)]+)\)", text) if "://" not in link]
+    named = re.findall(r"\b(?:cfgs|tools|docs)/[\w/.]+\.(?:yaml|py|sh|md)\b", text)
+    missing = [path for path in {*links, *named} if not (repo / path).exists()]
+    assert not missing
+    assert len(named) > 8
