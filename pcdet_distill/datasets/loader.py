@@ -48,10 +48,15 @@ class FrameLoader(torch.utils.data.DataLoader):
     """A DataLoader whose workers' DataErrors arrive as they were raised, without the text of a traceback."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        try:
-            yield from super().__iter__()
-        except DataError as error:
-            raise DataError(str(error).rsplit("DataError: ", 1)[-1].strip()) from None
+        return _with_plain_errors(super().__iter__())
+
+
+def _with_plain_errors(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same batches; a DataError keeps its last line, which is its own sentence."""
+    try:
+        yield from batches
+    except DataError as error:
+        raise DataError(str(error).rsplit("DataError: ", 1)[-1].strip()) from None
 
 
 def make_loader(dataset: DatasetTemplate, batch_size: int, *, workers: int, seed: int, shuffle: bool,

@@ -92,6 +92,12 @@ def test_items_depend_on_seed_epoch_and_index_alone(kitti_root: Path, data_confi
     np.testing.assert_array_equal(one[2]["voxels"], same[2]["voxels"])
 
 
+def test_dataset_can_be_sent_to_another_process(kitti_root: Path, data_config) -> None:
+    dataset = make(data_config, kitti_root, seed=3)
+    sent = pickle.loads(pickle.dumps(dataset))
+    np.testing.assert_array_equal(sent[2]["voxels"], dataset[2]["voxels"])
+
+
 def test_augmentations_end_at_an_epoch(kitti_root: Path, data_config) -> None:
     dataset = make(data_config, kitti_root)
     dataset.disable_augmentations(["gt_sampling", "random_world_rotation"], from_epoch=2)

@@ -29,7 +29,10 @@ def load_meta(golden_file: Path) -> dict:
 
 
 def load_frame(golden_file: Path) -> np.lib.npyio.NpzFile:
-    return np.load(golden_file.parents[1] / "inputs_000008.npz", allow_pickle=False)
+    path = golden_file.parents[1] / "inputs_000008.npz"
+    if not path.is_file():
+        pytest.skip(f"{path.name}, the frame these numbers were recorded on, is not in this folder")
+    return np.load(path, allow_pickle=False)
 
 
 def calibration_of(arrays) -> Calibration:

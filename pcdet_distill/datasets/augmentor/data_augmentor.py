@@ -36,7 +36,7 @@ class DataAugmentor:
     def __init__(self, root_path: Path, augmentor_configs: Mapping[str, Any] | Sequence[Mapping[str, Any]],
                  class_names: Sequence[str], logger: logging.Logger | None = None) -> None:
         block = augmentor_configs if isinstance(augmentor_configs, Mapping) else {"AUG_CONFIG_LIST": augmentor_configs}
-        disabled = block.get("DISABLE_AUG_LIST", [])
+        disabled = block.get("DISABLE_AUG_LIST") or []
         for name in set(disabled) - {PLACEHOLDER}:
             lookup(AUGMENTORS, name, "DATA_CONFIG.DATA_AUGMENTOR.DISABLE_AUG_LIST")
         self.queue: list[tuple[str, Callable[[dict[str, Any], np.random.RandomState], None]]] = []

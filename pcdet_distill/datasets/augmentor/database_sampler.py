@@ -89,7 +89,7 @@ class DataBaseSampler:
         self.sample_groups = {name: count for name, count in groups.items() if name in class_names}
         self.object_points = ObjectPoints(root_path, int(required(sampler_cfg, "NUM_POINT_FEATURES", self.where)))
         self.db_infos = self._load(Path(root_path), required(sampler_cfg, "DB_INFO_PATH", self.where), class_names)
-        for name, argument in sampler_cfg.get("PREPARE", {}).items():
+        for name, argument in (sampler_cfg.get("PREPARE") or {}).items():
             self.db_infos = lookup(FILTERS, name, f"{self.where}.PREPARE")(self.db_infos, argument)
         if logger is not None:
             counts = ", ".join(f"{name} {len(infos)}" for name, infos in self.db_infos.items())
@@ -166,7 +166,7 @@ def heights_over_plane(boxes: np.ndarray, plane: np.ndarray, calib: Calibration)
 
 def _boxes_of(infos: Sequence[ObjectInfo]) -> np.ndarray:
     """(K, 7) float32 LiDAR boxes."""
-    return np.array([info["box3d_lidar"] for info in infos], dtype=np.float32).reshape(-1, 7)
+    return np.array([info["box3d_lidar"][:7] for info in infos], dtype=np.float32).reshape(-1, 7)
 
 
 def _without_collisions(candidates: list[ObjectInfo], existing: np.ndarray) -> list[ObjectInfo]:
