@@ -13,6 +13,9 @@ voxel_coords               (M, 4)                      collate             frame
 gt_boxes                   (B, G, 8)                   collate             x, y, z, dx, dy, dz, heading, label from 1
 batch_size                 int                         collate             B; also counts frames without any voxel
 frame_id, calib, metadata  B each                      collate             stay as they are
+use_lead_xyz               (B,)                        collate             points start with x, y, z
+lidar_aug_matrix           (B, 4, 4)                   collate             from the recorded to the augmented scene
+flip_x, noise_rot, ...     (B,) each                   collate             in training: what was drawn for each frame
 image_shape                (B, 2) int32                collate             height, width of the camera image
 voxel_features             (M, features)               MeanVFE             mean point of each voxel
 pillar_features            (M, channels)               PillarVFE           feature of each pillar

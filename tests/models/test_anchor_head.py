@@ -1,6 +1,7 @@
 """The anchor head: decoding, directions, losses."""
 from __future__ import annotations
 
+import copy
 from math import log, pi
 
 import pytest
@@ -186,3 +187,11 @@ def test_half_precision_features_give_float32_boxes_and_losses() -> None:
     assert head.forward_ret_dict["cls_preds"].dtype == torch.bfloat16 and loss.dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert head.eval()(batch)["batch_box_preds"].dtype == torch.float32
+
+
+def test_a_head_can_be_copied_after_a_training_step() -> None:
+    head = make_head().train()
+    head(make_batch())
+    twin = copy.deepcopy(head)
+    assert twin.forward_ret_dict == {} and "cls_preds" in head.forward_ret_dict
+    assert torch.equal(twin.conv_cls.weight, head.conv_cls.weight)

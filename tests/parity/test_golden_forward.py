@@ -36,7 +36,7 @@ class Golden:
         if self.cfg.MODEL.NAME not in DETECTORS:
             pytest.skip(f"detector {self.cfg.MODEL.NAME} is not in DETECTORS yet")
         self.spec = DataSpec.from_config(self.cfg.DATA_CONFIG, self.cfg.CLASS_NAMES)
-        scenes = load_scenes(file.parents[1], self.meta["variant"])
+        scenes = load_scenes(file.parents[1], variant_of(file, config))
         step = next(step for step in self.cfg.DATA_CONFIG.DATA_PROCESSOR if "MAX_NUMBER_OF_VOXELS" in step)
         self.raw = make_batch(scenes, self.spec, step.MAX_POINTS_PER_VOXEL, step.MAX_NUMBER_OF_VOXELS["test"])
 
@@ -72,6 +72,12 @@ class Golden:
 @lru_cache(maxsize=1)
 def load_golden(file: Path) -> Golden:
     return Golden(file)
+
+
+def variant_of(file: Path, config: Path) -> str:
+    """``pointpillar_synth.json`` of ``pointpillar.yaml`` -> ``synth``."""
+    prefix = f"{config.stem}_"
+    return file.stem.removeprefix(prefix) if file.stem.startswith(prefix) else file.stem.rpartition("_")[2]
 
 
 class Recorder:

@@ -98,13 +98,13 @@ def _deblock(wide_in: int, wide_out: int, stride: float, use_conv_for_no_stride:
     return nn.Sequential(layer, *_norm_and_relu(wide_out))
 
 
-def _width(sequential: nn.Sequential) -> int:
+def _width(sequential: Any) -> int:
     """Channels that leave a block: those of its last batch norm."""
     return sequential[-2].num_features
 
 
 def _cumulative_product(strides: list[int]) -> list[int]:
-    products = []
+    products: list[int] = []
     for stride in strides:
         products.append(stride * (products[-1] if products else 1))
     return products

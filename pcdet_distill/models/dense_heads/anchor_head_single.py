@@ -32,6 +32,7 @@ class AnchorHeadSingle(AnchorHeadTemplate):
 
     def init_weights(self) -> None:
         """Rare foreground and small boxes at the start."""
+        assert self.conv_cls.bias is not None
         nn.init.constant_(self.conv_cls.bias, -log((1 - FIRST_FOREGROUND_PROBABILITY) / FIRST_FOREGROUND_PROBABILITY))
         nn.init.normal_(self.conv_box.weight, mean=0, std=0.001)
 

@@ -50,6 +50,10 @@ class AnchorHeadTemplate(nn.Module):
         """Per class (1, ny, nx, sizes, rotations, box_size), on the device of the head."""
         return [getattr(self, f"anchors_{number}") for number in range(len(self.num_anchors_per_location))]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: the tensors of the last forward stay behind, their graph cannot be copied."""
+        return {**self.__dict__, "forward_ret_dict": {}}
+
     def _build_anchors(self, grid_size: Sequence[int], point_cloud_range: Sequence[float]) -> None:
         """Anchors as buffers: they move with the head, and are no part of its state_dict."""
         generators = required(self.model_cfg, "ANCHOR_GENERATOR_CONFIG", WHERE)
@@ -61,6 +65,7 @@ class AnchorHeadTemplate(nn.Module):
         for number, grid in enumerate(grids):
             self.register_buffer(f"anchors_{number}", nn.functional.pad(grid, (0, further)), persistent=False)
         flat = torch.cat(self.anchors, dim=-3)
+        self.flat_anchors: Tensor
         self.register_buffer("flat_anchors", flat.reshape(-1, flat.shape[-1]), persistent=False)
 
     def _build_losses(self, losses_cfg: Mapping[str, Any]) -> None:

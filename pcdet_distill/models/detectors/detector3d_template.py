@@ -38,9 +38,10 @@ class Detector3DTemplate(nn.Module):
         self.num_class = num_class
         self.dataset = dataset
         self.class_names = list(dataset.class_names)
+        self.global_step: Tensor
         self.register_buffer("global_step", torch.zeros(1, dtype=torch.long))
-        for slot in self.required_slots:
-            required(model_cfg, SLOTS[slot].block, "MODEL")
+        for needed in self.required_slots:
+            required(model_cfg, SLOTS[needed].block, "MODEL")
         info = ModelInfo.from_dataset(model_cfg, num_class, dataset)
         for name, slot in SLOTS.items():
             block = model_cfg.get(slot.block)

@@ -27,7 +27,8 @@ def post_process(batch_dict: Mapping[str, Any], settings: Mapping[str, Any],
         "roi_0.3": found, "rcnn_0.3": found, ...}`` for RECALL_THRESH_LIST, empty without ``gt_boxes``.
     """
     thresholds = settings.get("RECALL_THRESH_LIST") or []
-    pred_dicts, recall = [], {}
+    pred_dicts: list[dict[str, Tensor]] = []
+    recall: dict[str, int] = {}
     for frame in range(int(batch_dict["batch_size"])):
         rows = batch_dict["batch_index"] == frame if "batch_index" in batch_dict else frame
         boxes, predictions = batch_dict["batch_box_preds"][rows], batch_dict["batch_cls_preds"][rows]

@@ -110,7 +110,7 @@ class Slot:
         """The module that the block names; what it publishes is written to ``info``."""
         where = f"MODEL.{self.block}"
         module_class = lookup(self.table, required(block, "NAME", where), f"{where}.NAME")
-        module = module_class(model_cfg=block, **self.arguments(block, info))
+        module: Any = module_class(model_cfg=block, **self.arguments(block, info))
         if self.block == "VFE":
             info.num_point_features = module.get_output_feature_dim()
         check = getattr(module, "check_input_channels", None)

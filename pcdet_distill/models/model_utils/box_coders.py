@@ -92,7 +92,7 @@ class PointResidualCoder:
         return torch.cat([position, size, heading, codes[:, 8:]], dim=1)
 
     def _mean_size_of(self, classes: Tensor | None, like: Tensor) -> Tensor:
-        assert classes is not None, "a coder with mean sizes needs the classes of the boxes"
+        assert classes is not None and self.mean_size is not None, "mean sizes need the classes of the boxes"
         return self.mean_size.to(like)[classes.long() - 1]
 
 

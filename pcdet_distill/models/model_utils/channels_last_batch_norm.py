@@ -22,20 +22,25 @@ class ChannelsLastBatchNorm2d(nn.BatchNorm2d):
         if not self._is_for_us(features):
             return super().forward(features)
         normalised, mean, variance = _BatchNormFunction.apply(features, self.weight, self.bias, self.eps)
-        self._update_running_statistics(mean, variance, features.numel() // features.shape[1])
+        count = features.numel() // features.shape[1]
+        update_running_statistics(self, mean, variance * (count / (count - 1)))
         return normalised
 
     def _is_for_us(self, features: Tensor) -> bool:
-        return (self.training and self.affine and self.track_running_stats and self.momentum is not None
+        return (self.training and self.affine and self.track_running_stats
                 and features.device.type == "cpu" and features.dtype == self.weight.dtype
                 and features.numel() > features.shape[1]
                 and features.is_contiguous(memory_format=torch.channels_last))
 
-    @torch.no_grad()
-    def _update_running_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+
+@torch.no_grad()
+def update_running_statistics(norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, unbiased_variance: Tensor) -> None:
+    """What a batch norm does after a batch in training."""
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    momentum = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+    norm.running_var.lerp_(unbiased_variance.to(norm.running_var.dtype), momentum)
 
 
 class _BatchNormFunction(torch.autograd.Function):

@@ -40,6 +40,7 @@ class WeightedSmoothL1Loss(nn.Module):
     def __init__(self, beta: float = 1.0 / 9.0, code_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         self.beta = beta
+        self.code_weights: Tensor | None
         weights = None if code_weights is None else torch.tensor([float(weight) for weight in code_weights])
         self.register_buffer("code_weights", weights, persistent=False)
 
@@ -57,6 +58,7 @@ class WeightedL1Loss(nn.Module):
 
     def __init__(self, code_weights: Sequence[float] | None = None) -> None:
         super().__init__()
+        self.code_weights: Tensor | None
         weights = None if code_weights is None else torch.tensor([float(weight) for weight in code_weights])
         self.register_buffer("code_weights", weights, persistent=False)
 

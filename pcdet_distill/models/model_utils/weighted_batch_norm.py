@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .channels_last_batch_norm import update_running_statistics
+
 
 class WeightedBatchNorm1d(nn.BatchNorm1d):
     """BatchNorm1d whose rows count ``weight`` times. State, options and eval mode are BatchNorm1d's."""
@@ -26,20 +28,12 @@ class WeightedBatchNorm1d(nn.BatchNorm1d):
         centred = rows - mean
         variance = (centred.square() * weight).sum(dim=0) / total
         if self.training and self.track_running_stats:
-            self._update_running_statistics(mean.detach(), variance.detach(), total)
+            unbiased = variance * (total / (total - 1).clamp_min(1))
+            update_running_statistics(self, mean.detach(), unbiased.detach())
         scale = (variance + self.eps).rsqrt()
         if not self.affine:
             return centred * scale
         return torch.addcmul(self.bias, centred, scale * self.weight)
-
-    @torch.no_grad()
-    def _update_running_statistics(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
-        """As BatchNorm1d: the running variance takes the unbiased estimate."""
-        self.num_batches_tracked += 1
-        momentum = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
-        unbiased = variance * (total / (total - 1).clamp_min(1))
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
 
 
 def normalise_weighted(norm: nn.Module, rows: Tensor, weight: Tensor) -> Tensor:

@@ -94,6 +94,8 @@ class PillarVFE(nn.Module):
             for number, (wide_in, wide_out) in enumerate(zip([inputs, *widths[:-1]], widths)))
         size = torch.tensor([float(edge) for edge in voxel_size])
         first_centre = size / 2 + torch.tensor([float(limit) for limit in point_cloud_range[:3]])
+        self.voxel_size: Tensor
+        self.first_centre: Tensor
         self.register_buffer("voxel_size", size, persistent=False)
         self.register_buffer("first_centre", first_centre, persistent=False)
 
