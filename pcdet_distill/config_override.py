@@ -92,6 +92,8 @@ def _literal(text: Any) -> Any:
 def _as_list(value: Any, old: list, path: str) -> list:
     items = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, tuple) else [value]
     sample = old[0] if old and not isinstance(old[0], (list, dict)) else None
+    if type(sample) is int and any(type(_literal(item)) is float for item in items):
+        sample = 0.0    # a range written in whole metres may be replaced by one that is not
     return [coerce(item, sample, path) for item in items]
 
 
