@@ -19,7 +19,8 @@ from torch import nn
 
 from ..errors import ConfigError
 
-TIMEOUT = datetime.timedelta(minutes=60)   # rank 0 may evaluate or wait for a file while the others are at a collective
+PATIENCE = datetime.timedelta(minutes=60)   # rank 0 may score an evaluation while the others wait for it
+PEER_GONE = ("onnection closed by peer", "onnection reset by peer", "roken pipe")   # gloo's and nccl's words
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,13 @@ def _slurm_world() -> World:
     )
 
 
-def _connect(world: World, device_type: str, tcp_port: int) -> None:
+def _connect(world: World, backend: str, tcp_port: int, waiting_mins: float) -> None:
     """Open the process group of ``world``."""
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", str(tcp_port))
-    backend = "nccl" if device_type == "cuda" else "gloo"
     try:
-        dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=TIMEOUT)
+        dist.init_process_group(backend, rank=world.rank, world_size=world.size,
+                                timeout=PATIENCE + datetime.timedelta(minutes=waiting_mins))
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         reason = str(error).splitlines()[0]
@@ -121,16 +122,25 @@ def _connect(world: World, device_type: str, tcp_port: int) -> None:
 
 
 @contextmanager
-def join_world(launcher: str, device_type: str, tcp_port: int, local_rank: int = 0) -> Iterator[World]:
-    """Join the processes started by ``launcher`` and leave them at the end; with ``none`` nothing is opened."""
+def join_world(launcher: str, device_name: str | None, tcp_port: int, local_rank: int = 0,
+               waiting_mins: float = 0) -> Iterator[World]:
+    """Join the processes started by ``launcher`` and leave them at the end; with ``none`` nothing is opened.
+
+    ``device_name`` (--device) decides between nccl and gloo; ``waiting_mins`` prolongs how long one waits for another.
+    """
     if launcher == "none":
         yield World()
         return
     world = _pytorch_world(local_rank) if launcher == "pytorch" else _slurm_world()
-    _connect(world, device_type, tcp_port)
+    on_cuda = torch.cuda.is_available() and not (device_name or "").startswith("cpu")
+    _connect(world, "nccl" if on_cuda else "gloo", tcp_port, waiting_mins)
     try:
         yield world
         world.wait()      # leave together: a process that is still talking must find the others
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in PEER_GONE):
+            raise
+        raise ConfigError(f"process {world.rank} of {world.size} stopped, because another one ended") from None
     finally:
         dist.destroy_process_group()
 

@@ -178,7 +178,7 @@ def run_testing(args: argparse.Namespace) -> None:
     """Do what tools/test.py was asked for."""
     _check_arguments(args)
     cfg = read_config(args)
-    with join_world(args.launcher, choose_device(args.device).type, args.tcp_port, args.local_rank) as world:
+    with join_world(args.launcher, args.device, args.tcp_port, args.local_rank, args.max_waiting_mins) as world:
         logger = create_logger(world.is_main)
         folder = _result_folder(args, cfg)
         check_writable(folder)

@@ -4,6 +4,7 @@ torchrun, less its banner: a tool has said in a sentence what is wrong, and its 
 """
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -29,12 +30,17 @@ def main(arguments: list[str]) -> None:
     count, *command = arguments
     # torchrun's own default is one thread, with a warning of five lines
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, allowed_cores() // int(count))))
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         run(parse_args(["--nproc_per_node", count, "--master_addr", "127.0.0.1", "--master_port", str(free_port()),
                         *command]))
     except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        sys.exit(code if code > 0 else 128 - code)     # killed by a signal: as a shell says it
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            print(f"error: process {rank} was ended by signal {-failure.exitcode}", file=sys.stderr)
+        sys.exit(failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ Resume = tuple[Path, dict[str, Any]] | None
 def run_training(args: argparse.Namespace) -> None:
     """Do what tools/train.py was asked for."""
     cfg = read_config(args)
-    with join_world(args.launcher, choose_device(args.device).type, args.tcp_port, args.local_rank) as world:
+    with join_world(args.launcher, args.device, args.tcp_port, args.local_rank, args.max_waiting_mins) as world:
         logger = create_logger(world.is_main)
         folder = output_folder(cfg, args.extra_tag)
         check_writable(folder)

@@ -51,13 +51,16 @@ def test_two_processes_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert two.stdout.count("epoch 1/3  it 1/3") == 1                  # rank 0 alone speaks
 
 
-def test_a_users_mistake_in_two_processes_ends_with_two(tmp_path: Path) -> None:
+def test_a_bad_frame_of_one_process_ends_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that met it names the file; the other one is left alone in the middle of a step."""
     toy_engine.write_config(tmp_path)
-    answer = run_two(tmp_path, "train", "--cfg_file", "cfgs/toys/toy.yaml", "--launcher", "pytorch",
-                     "--batch_size", "3")
+    monkeypatch.setenv("TOY_BAD_FRAME", "7")
+    answer = run_two(tmp_path, "train", "--cfg_file", "cfgs/toys/toy.yaml", "--launcher", "pytorch", *COMMON)
     assert answer.returncode == 2
-    assert "error: --batch_size 3: expected a multiple of the 2 processes" in answer.stderr
-    assert "Traceback" not in answer.stderr and not (tmp_path / "output").exists()
+    lines = answer.stderr.splitlines()
+    assert "error: velodyne/000007.bin: 7 bytes, expected a multiple of 16" in lines
+    assert all(line.startswith("error: ") for line in lines), lines
+    assert not list(tmp_path.rglob("checkpoint_epoch_*"))
 
 
 def test_missing_launcher_environment_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in toy_engine.REPLACED:
         monkeypatch.setattr(module, name, getattr(module, name))
     toy_engine.install()
+    toy_engine.pin_threads(monkeypatch)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(module, name, getattr(module, name))
     toy_engine.install()
     threads = torch.get_num_threads()
+    toy_engine.pin_threads(monkeypatch)
     yield
     torch.set_num_threads(threads)
 

@@ -153,6 +153,12 @@ class _SeededSampler(RandomSampler):
             yield from torch.randperm(FRAMES, generator=generator).tolist()
 
 
+def pin_threads(monkeypatch: Any) -> None:
+    """One thread, and no timing of others: another number could change the last bits of a sum."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
+
 REPLACED = ((train, "build_dataloader"), (evaluate, "build_dataloader"), (build, "build_network"))
 
 
