@@ -1,17 +1,18 @@
-"""Batch normalisation of channels_last maps on a CPU, with exact sums.
+"""Batch normalisation of channels_last maps on a CPU, with exact statistics.
 
 torch's own CPU kernel for this layout adds up all cells of a channel one after the other in float32. On a 248 x 216 map
-the variance comes out wrong by 1e-3, which grows from layer to layer, and its backward is eight times slower than need
-be. Here the sums are torch's pairwise ones: right to 1e-6, and forward plus backward take a third of the time.
+the variance comes out wrong by nearly 1e-3, which grows from layer to layer. Here the sums are made block by block:
+right to 1e-6, for a tenth more time.
 """
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-MAP_AXES = (0, 2, 3)
+ROWS_PER_BLOCK = 4096
 
 
 class ChannelsLastBatchNorm2d(nn.BatchNorm2d):
@@ -21,16 +22,31 @@ class ChannelsLastBatchNorm2d(nn.BatchNorm2d):
         """(B, C, H, W) -> (B, C, H, W)."""
         if not self._is_for_us(features):
             return super().forward(features)
-        normalised, mean, variance = _BatchNormFunction.apply(features, self.weight, self.bias, self.eps)
+        mean, variance = exact_statistics(features)
         count = features.numel() // features.shape[1]
         update_running_statistics(self, mean, variance * (count / (count - 1)))
-        return normalised
+        return _Normalise.apply(features, self.weight, self.bias, mean, variance, self.eps)
 
     def _is_for_us(self, features: Tensor) -> bool:
         return (self.training and self.affine and self.track_running_stats
                 and features.device.type == "cpu" and features.dtype == self.weight.dtype
                 and features.numel() > features.shape[1]
                 and features.is_contiguous(memory_format=torch.channels_last))
+
+
+@torch.no_grad()
+def exact_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (C,) of features (B, C, H, W) that are channels_last in memory."""
+    rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+    shift = rows[0]  # a value of the map's own scale: squares of differences from it lose no digits
+    sums = rows.new_zeros(2, rows.shape[1], dtype=torch.float64)
+    for block in rows.split(ROWS_PER_BLOCK):
+        difference = block - shift
+        sums[0] += difference.sum(dim=0)
+        sums[1] += difference.square_().sum(dim=0)
+    offset, square = sums / len(rows)
+    variance = (square - offset.square()).clamp_min(0)
+    return (shift + offset).to(features.dtype), variance.to(features.dtype)
 
 
 @torch.no_grad()
@@ -43,32 +59,21 @@ def update_running_statistics(norm: nn.modules.batchnorm._BatchNorm, mean: Tenso
     norm.running_var.lerp_(unbiased_variance.to(norm.running_var.dtype), momentum)
 
 
-class _BatchNormFunction(torch.autograd.Function):
-    """Normalise by the statistics of the batch, which are returned beside the result."""
+class _Normalise(torch.autograd.Function):
+    """Batch norm in training mode whose statistics have been computed already."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        mean = features.mean(MAP_AXES)
-        centred = features - _as_map(mean)
-        variance = centred.square().mean(MAP_AXES)
-        scale = (variance + eps).rsqrt()
-        ctx.save_for_backward(centred, weight, scale)
-        ctx.mark_non_differentiable(mean, variance)
-        return torch.addcmul(_as_map(bias), centred, _as_map(scale * weight)), mean, variance
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor,
+                eps: float) -> Tensor:
+        ctx.eps = eps
+        ctx.save_for_backward(features, weight, mean, (variance + eps).rsqrt())
+        return F.batch_norm(features, mean, variance, weight, bias, training=False, eps=eps)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor, *unused: Any) -> tuple[Tensor, Tensor, Tensor, None]:
-        centred, weight, scale = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight, mean, scale = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
-        mean_grad = grad.mean(MAP_AXES)
-        mean_product = (grad * centred).mean(MAP_AXES)
-        count = grad.numel() // grad.shape[1]
-        grad_features = grad - _as_map(mean_grad)
-        grad_features.addcmul_(centred, _as_map(-mean_product * scale.square())).mul_(_as_map(scale * weight))
-        return grad_features, mean_product * scale * count, mean_grad * count, None
-
-
-def _as_map(channels: Tensor) -> Tensor:
-    """(C,) -> (1, C, 1, 1)."""
-    return channels.view(1, -1, 1, 1)
+        gradients = torch.ops.aten.native_batch_norm_backward(
+            grad, features, weight, None, None, mean, scale, True, ctx.eps, list(ctx.needs_input_grad[:3]))
+        return *gradients, None, None, None
