@@ -73,7 +73,7 @@ def _run(model: nn.Module, loader: DataLoader, device: torch.device, *, timed: b
          show_bar: bool) -> _Pass:
     """All batches of ``loader`` through ``model``."""
     found = _Pass()
-    dataset = loader.dataset
+    dataset: Any = loader.dataset
     bar = tqdm(total=len(loader), desc="eval", leave=False, dynamic_ncols=True, disable=not show_bar)
     for batch in batches_of(loader):
         pred_dicts, recall, seconds = _predict(model, batch, device, timed)
@@ -125,7 +125,8 @@ def evaluate_model(model: nn.Module, dataloader: DataLoader, *, device: torch.de
     own = _run(model, share_of(dataloader, world.rank, world.size), device, timed=infer_time, output_path=output_path,
                show_bar=world.is_main and sys.stderr.isatty())
     passes = world.gather(own)
-    seconds = (time.perf_counter() - start) / max(len(dataloader.dataset), 1)
+    samples = sum(len(batch) for each in passes for batch in each.annos_by_batch)
+    seconds = (time.perf_counter() - start) / max(samples, 1)
     model.train(was_training)
     outcome = _outcome(passes, seconds, infer_time)
     if world.is_main:

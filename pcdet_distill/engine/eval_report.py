@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from .logging import writing
+
 
 def recall_values(recall: Mapping[str, float]) -> dict[str, float]:
     """``recall/roi_t`` and ``recall/rcnn_t`` for each threshold of the summed counts ``{gt, roi_t, rcnn_t}``."""
@@ -33,9 +35,10 @@ def log_performance(logger: logging.Logger, epoch_id: str, seconds_per_sample: f
 def _write(path: Path, mode: str, fill: Callable[[IO[Any]], None]) -> None:
     """Write ``path`` whole or not at all."""
     partial = path.with_name(path.name + ".part")
-    with partial.open(mode) as file:
-        fill(file)
-    os.replace(partial, path)
+    with writing(path):
+        with partial.open(mode) as file:
+            fill(file)
+        os.replace(partial, path)
 
 
 def write_results(folder: Path, det_annos: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> None:

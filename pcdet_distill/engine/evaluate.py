@@ -6,6 +6,7 @@ import datetime
 import logging
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,16 @@ from .checkpoint_files import next_unevaluated, wait_for
 from .device import choose_device, prepare_for_device
 from .distributed import World, join_world
 from .eval_loop import EvalOutcome, evaluate_model
-from .logging import MetricWriter, check_writable, config_text, create_logger, environment, make_folder, open_log_file
+from .logging import (
+    MetricWriter,
+    check_writable,
+    config_text,
+    create_logger,
+    environment,
+    make_folder,
+    open_log_file,
+    writing,
+)
 from .threads import allowed_cores, tune_threads
 
 __all__ = ["EvalOutcome", "add_test_arguments", "evaluate_checkpoints", "evaluate_model", "run_testing", "test_loader"]
@@ -76,12 +86,13 @@ def evaluate_checkpoints(evaluator: Evaluator, ckpt_dir: Path, folder: Path, spl
     while True:
         done = _evaluated(record)
         minutes = 0 if last_epoch in done else waiting_mins
-        found = world.share(world.is_main and wait_for(lambda done=done: next_unevaluated(ckpt_dir, done, start_epoch),
-                                                       minutes, evaluator.logger.info, f"a checkpoint in {ckpt_dir}"))
+        look = partial(next_unevaluated, ckpt_dir, done, start_epoch)
+        found = world.share(world.is_main and wait_for(look, minutes, evaluator.logger.info,
+                                                       f"a checkpoint in {ckpt_dir}"))
         if not found:
             return outcomes
         epoch, path = found
-        evaluator.model.load_checkpoint_state(load_checkpoint(path), str(path))
+        evaluator.model.load_checkpoint_state(load_checkpoint(path), str(path))  # type: ignore[operator]
         outcomes[epoch] = evaluator.evaluate(epoch, folder / f"epoch_{epoch}" / split)
         if world.is_main:
             _record(epoch, outcomes[epoch], record, folder / f"tensorboard_{split}")
@@ -94,7 +105,7 @@ def _record(epoch: int, outcome: EvalOutcome, record: Path, tensorboard_dir: Pat
     writer = MetricWriter(record.parent / "metrics.jsonl", tensorboard_dir, first_it=2**62)
     writer.write("eval", epoch, outcome.ret_dict, outcome.ret_dict)
     writer.close()
-    with record.open("a") as file:
+    with writing(record), record.open("a") as file:
         file.write(f"{epoch}\n")
 
 
@@ -120,7 +131,7 @@ def _load(model: nn.Module, args: argparse.Namespace) -> None:
         own = model.state_dict()
         before = {key: value for key, value in before.items() if key in own}
         checkpoint["model_state"] = {**before, **checkpoint["model_state"]}
-    model.load_checkpoint_state(checkpoint, args.ckpt)
+    model.load_checkpoint_state(checkpoint, args.ckpt)  # type: ignore[operator]
 
 
 def _tune(model: nn.Module, loader: DataLoader, device: torch.device, world: World, logger: logging.Logger) -> None:

@@ -12,7 +12,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def create_logger(is_main: bool = True) -> logging.Logger:
 
 def open_log_file(logger: logging.Logger, path: Path) -> None:
     """Write to ``path`` from now on, beginning with everything said so far."""
-    target = logging.FileHandler(path)
+    with writing(path):
+        target = logging.FileHandler(path)
     target.setFormatter(logging.Formatter("%(asctime)s  %(levelname)5s  %(message)s"))
     for handler in list(logger.handlers):
         if isinstance(handler, MemoryHandler):
@@ -91,7 +93,17 @@ def config_text(cfg: Mapping[str, Any]) -> str:
 def write_config(cfg: Mapping[str, Any], path: Path) -> None:
     """The resolved config, under a heading of comments that say what ran. ``--cfg_file`` takes it."""
     heading = "".join(f"# {name}: {value}\n" for name, value in environment().items())
-    path.write_text(heading + config_text(cfg))
+    with writing(path):
+        path.write_text(heading + config_text(cfg))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A full or vanished disk is one sentence about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def make_folder(folder: Path) -> Path:
@@ -153,7 +165,7 @@ class MetricWriter:
         """Add one line ``{"kind": kind, "it": it, **values}`` and the TensorBoard ``curves`` at step ``it``."""
         finite = {key: value if not isinstance(value, float) or math.isfinite(value) else str(value)
                   for key, value in values.items()}
-        with self.path.open("a") as file:
+        with writing(self.path), self.path.open("a") as file:
             file.write(json.dumps({"kind": kind, "it": it, **finite}) + "\n")
         for tag, value in (curves or {}).items():
             self.tensorboard.add_scalar(tag, value, it)

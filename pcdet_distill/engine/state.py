@@ -24,7 +24,7 @@ def pack(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, *, it:
     return {
         "epoch": it // per_epoch,
         "it": it,
-        **model.checkpoint_state(),
+        **model.checkpoint_state(),  # type: ignore[operator]
         "optimizer_state": optimizer.state_dict(),
         "scaler_state": scaler.state_dict(),
         "version": f"pcdet_distill+{__version__}",
@@ -53,7 +53,7 @@ def unpack(checkpoint: dict[str, Any], model: nn.Module, optimizer: torch.optim.
     if "epoch" not in checkpoint:
         raise CheckpointError(f"{where}: holds weights but no training state, so training cannot be resumed from it; "
                               "give it as --pretrained_model to start from its weights")
-    model.load_checkpoint_state(checkpoint, where)
+    model.load_checkpoint_state(checkpoint, where)  # type: ignore[operator]
     if checkpoint.get("optimizer_state"):
         load_optimizer_state(optimizer, checkpoint["optimizer_state"], where)
     else:

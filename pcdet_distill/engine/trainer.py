@@ -97,7 +97,7 @@ class Trainer:
             values["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.model.update_global_step()
+        self.model.update_global_step()  # type: ignore[operator]
         return values, ["loss", *(name for name in disp_dict if name != "loss")]
 
     def _time_to_save(self) -> bool:

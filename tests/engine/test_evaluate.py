@@ -14,7 +14,7 @@ import toy_engine
 from pcdet_distill.engine import checkpoint_files
 from pcdet_distill.engine.eval_report import recall_values
 from pcdet_distill.engine.evaluate import evaluate_model
-from pcdet_distill.errors import CheckpointError, ConfigError
+from pcdet_distill.errors import CheckpointError, ConfigError, DataError
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +86,17 @@ def test_evaluation_leaves_the_mode_and_needs_no_gradient() -> None:
     first, second = (evaluate_model(model, loader).ret_dict for _ in range(2))
     assert first == second and model.training       # Dropout is off, BatchNorm's statistics do not move
     assert "recall/rcnn_0.3" in first and "Car_3d/moderate_R40" in first
+
+
+def test_a_split_without_labels_still_gives_detections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_labels(self: Any, det_annos: Any, class_names: Any) -> Any:
+        raise DataError("the split 'test' has no labels")
+
+    monkeypatch.setattr(toy_engine.ToyDataset, "kitti_result", no_labels, raising=False)
+    _, loader, _ = toy_engine.build_toy_dataloader(None, None, 4, training=False)
+    outcome = evaluate_model(toy_engine.ToyDetector(), loader, result_dir=tmp_path)
+    assert outcome.result is None and "no labels" in outcome.text and outcome.table == ""
+    assert len(pickle.loads((tmp_path / "result.pkl").read_bytes())) == 12
 
 
 def test_recalls_of_nothing_are_zero() -> None:

@@ -113,3 +113,11 @@ def test_unwritable_folders_are_named(tmp_path: Path) -> None:
             use(tmp_path / "output" / "toys" / "run")
     check_writable(tmp_path / "new" / "folder")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    writer = MetricWriter.__new__(MetricWriter)
+    writer.path = tmp_path / "metrics.jsonl"
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl: cannot be written"):
+        writer.write("train", 1, {})
