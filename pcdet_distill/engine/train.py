@@ -161,7 +161,8 @@ def _choose_threads(trainer: Trainer, resume: Resume, logger: logging.Logger) ->
 
 def _open(args: argparse.Namespace, cfg: Any, folder: Path, trainer: Trainer, logger: logging.Logger) -> MetricWriter:
     """Create the output folder with log, config and metrics, now that the input has proved good."""
-    make_folder(folder / "ckpt")
+    for cut_off in make_folder(folder / "ckpt").glob(".*.partial"):   # a run was killed while it wrote this
+        cut_off.unlink()
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     open_log_file(logger, folder / f"train_{stamp}.log")
     write_config(cfg, folder / f"{cfg.TAG}.yaml")

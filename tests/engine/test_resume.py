@@ -139,6 +139,14 @@ def test_broken_newest_file_is_reported_and_the_one_before_taken(tmp_path: Path,
     assert same(final(folder), before)
 
 
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    folder = train(tmp_path, "--epochs", "1")
+    (folder / "ckpt" / ".latest_model.pth.partial").write_bytes(b"half of it")
+    train(tmp_path, "--epochs", "2")
+    assert sorted(path.name for path in (folder / "ckpt").iterdir()) == ["checkpoint_epoch_1.pth",
+                                                                        "checkpoint_epoch_2.pth"]
+
+
 def test_only_broken_files_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "checkpoint_epoch_1.pth").write_bytes(b"junk")
     (tmp_path / "latest_model.pth").write_bytes(b"")
