@@ -9,6 +9,7 @@ from torch import nn
 
 from ...errors import ConfigError
 from ..model_utils.settings import required
+from ..taps import TapInfo
 from .anchor_head_template import WHERE, AnchorHeadTemplate
 
 FIRST_FOREGROUND_PROBABILITY = 0.01  # what an untrained head predicts, so that background does not flood the loss
@@ -35,6 +36,10 @@ class AnchorHeadSingle(AnchorHeadTemplate):
         assert self.conv_cls.bias is not None
         nn.init.constant_(self.conv_cls.bias, -log((1 - FIRST_FOREGROUND_PROBABILITY) / FIRST_FOREGROUND_PROBABILITY))
         nn.init.normal_(self.conv_box.weight, mean=0, std=0.001)
+
+    def taps(self) -> list[TapInfo]:
+        """What can be captured, relative to this slot: the raw predictions for all anchors of a cell."""
+        return [TapInfo(name, getattr(self, name).out_channels, 1, "bev") for name in ("conv_cls", "conv_box")]
 
     def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
         """Reads ``spatial_features_2d`` (B, C, H, W), in training ``gt_boxes`` (B, G, 7 + C + 1), and ``batch_size``.
