@@ -99,6 +99,24 @@ def test_taps_can_be_captured_in_training() -> None:
         model(make_batch([random_scene(0)]))[0]["loss"].backward()
 
 
+def test_strides_of_taps_add_up_over_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    monkeypatch.setattr(model.map_to_bev_module, "output_stride", 8, raising=False)
+    taps = model.taps()
+    assert taps["map_to_bev_module@spatial_features"].stride == 1  # its own tap counts from its input
+    assert taps["backbone_2d.blocks.1"].stride == 32 and taps["backbone_2d@spatial_features_2d"].stride == 16
+
+
+def test_class_agnostic_by_config() -> None:
+    config = model_config()
+    config.DENSE_HEAD.CLASS_AGNOSTIC = True
+    model, batch = small_model(config), make_batch([random_scene(0)])
+    assert model.dense_head.conv_cls.out_channels == 6
+    model.train()(dict(batch))[0]["loss"].backward()
+    predictions, _ = model.eval()(dict(batch))
+    assert (predictions[0]["pred_labels"] == 1).all()
+
+
 def test_global_step() -> None:
     model = small_model()
     assert model.global_step.tolist() == [0] and model.state_dict()["global_step"].dtype == torch.long

@@ -95,6 +95,14 @@ def test_recall_of_two_stages() -> None:
     assert found == {"gt": 1, "roi_0.3": 1, "rcnn_0.3": 1, "roi_0.7": 0, "rcnn_0.7": 1}
 
 
+def test_recall_of_two_stages_looks_at_all_boxes_not_only_at_the_final_ones() -> None:
+    batch = make_batch([[-5.0]], [0], has_class_labels=True, roi_labels=torch.tensor([[1]]),
+                       rois=torch.tensor([[box_at(30)]]), gt_boxes=torch.tensor([[[*box_at(0), 1]]]))
+    (found,), recall = post_process(batch, make_settings(), num_class=3)
+    assert len(found["pred_boxes"]) == 0
+    assert recall == {"gt": 1, "roi_0.3": 0, "rcnn_0.3": 1, "roi_0.7": 0, "rcnn_0.7": 1}
+
+
 def test_frame_without_ground_truth() -> None:
     found = count_recalled(torch.tensor([box_at(1.0)]), None, torch.zeros(2, 8), THRESHOLDS)
     assert found["gt"] == 0 and found["rcnn_0.3"] == 0
