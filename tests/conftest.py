@@ -1,7 +1,9 @@
 """Options and fixtures shared by the whole suite."""
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,13 @@ def repo() -> Path:
 def one_thread_per_process() -> None:
     """Two busy two-threaded processes can run ten times slower than one: tests stay with what the caller allows."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+
+
+@pytest.fixture(autouse=True)
+def the_package_logger_stays_as_it_is() -> Iterator[None]:
+    """A tool that runs inside a test gives the package's logger handlers and a level; the next test has its own."""
+    logger = logging.getLogger("pcdet_distill")
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)

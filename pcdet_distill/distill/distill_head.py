@@ -129,7 +129,7 @@ class DistillHead(nn.Module):
         return _distinct(term.teacher.path for _, term in self.named_terms())
 
     def forward(self, student_taps: Mapping[str, Any], teacher_taps: Mapping[str, Any], batch_dict: Mapping[str, Any],
-                teacher_batch_dict: Mapping[str, Any] | None = None) -> tuple[Tensor, dict[str, float]]:
+                teacher_batch_dict: Mapping[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """The weighted sum of all terms, and what to log: ``distill_loss`` and ``distill_<term>``.
 
         Args:
@@ -137,14 +137,15 @@ class DistillHead(nn.Module):
             batch_dict: the student's batch after its forward pass.
             teacher_batch_dict: the teacher's, where it has one of its own.
         """
-        losses, logs = [], {}
+        losses: list[Tensor] = []
+        logs: dict[str, Any] = {}
         for name, term in self.named_terms():
             losses.append(term(student_taps[term.student.path], teacher_taps[term.teacher.path], batch_dict,
                                batch_dict if teacher_batch_dict is None else teacher_batch_dict))
-            logs[f"distill_{name.lower()}"] = losses[-1].item()
+            logs[f"distill_{name.lower()}"] = losses[-1].detach()
             logs.update({f"distill_{name.lower()}_{key}": value for key, value in term.loss.logs.items()})
         total = torch.stack(losses).sum()
-        return total, {"distill_loss": total.item(), **logs}
+        return total, {"distill_loss": total.detach(), **logs}
 
 
 def _distinct(paths: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .accelerated import box_kernels
@@ -64,7 +65,7 @@ def enlarge_box3d(boxes: Array, extra_width: Sequence[float] = (0, 0, 0)) -> Arr
 
 
 def mask_boxes_outside_range(
-    boxes: np.ndarray, limit_range: Sequence[float], min_num_corners: int = 1, use_center_to_filter: bool = True
+    boxes: np.ndarray, limit_range: ArrayLike, min_num_corners: int = 1, use_center_to_filter: bool = True
 ) -> np.ndarray:
     """Mask (N,) bool of the boxes (N, 7+) that belong to the range (x0, y0, z0, x1, y1, z1), borders included.
 
@@ -73,7 +74,7 @@ def mask_boxes_outside_range(
     """
     places = boxes[:, None, 0:3] if use_center_to_filter else boxes_to_corners_3d(boxes[:, 0:7])[..., :2]
     axes = places.shape[2]
-    low, high = np.asarray(limit_range[:3])[:axes], np.asarray(limit_range[3:6])[:axes]
+    low, high = np.asarray(limit_range).reshape(2, 3)[:, :axes]
     inside = np.all((places >= low) & (places <= high), axis=2)
     return np.count_nonzero(inside, axis=1) >= (1 if use_center_to_filter else min_num_corners)
 

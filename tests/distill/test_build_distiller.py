@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from easydict import EasyDict
 
 from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.config import load_config
@@ -16,6 +17,8 @@ from pcdet_distill.models import build_network
 
 DISTILLED = "cfgs/synthetic/pointpillar_student_distilled.yaml"
 SMALL = [0, -6.4, -3, 12.8, 6.4, 1]
+PILLARS = {"NAME": "GraphDistillLoss", "STUDENT": "vfe@pillar_features", "TEACHER": "vfe@pillar_features",
+           "NODES": "voxel", "NUM_NODES": 64, "NUM_NEIGHBORS": 8, "EMBED_DIM": 16}
 
 
 def network(cfg):
@@ -25,8 +28,9 @@ def network(cfg):
 
 @pytest.fixture
 def setup(repo, tmp_path):
-    """The quickstart's distilled student on a small range, and a checkpoint of an untrained teacher of its own yaml."""
+    """The quickstart's student, distilled by its pillars on a small range; a checkpoint of an untrained teacher."""
     cfg = load_config(repo / DISTILLED)
+    cfg.DISTILL.TERMS = EasyDict(LOCAL_GRAPH=PILLARS)
     cfg.DATA_CONFIG.POINT_CLOUD_RANGE = SMALL
     text = (repo / "cfgs/synthetic/pointpillar_teacher.yaml").read_text()
     teacher_yaml = tmp_path / "teacher.yaml"

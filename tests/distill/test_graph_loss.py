@@ -102,7 +102,7 @@ def test_literal_value():
     light = 1 / (1 + 2.718281828459045 ** 2)
     assert module(student, teacher, {}).item() == pytest.approx(light * 1.75 + (1 - light) * 0.75, abs=1e-5)
     entropy = -(light * torch.tensor(light).log2() + (1 - light) * torch.tensor(1 - light).log2())
-    assert module.logs["entropy"] == pytest.approx(float(entropy), abs=1e-6)
+    assert module.logs["entropy"].item() == pytest.approx(float(entropy), abs=1e-6)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -108,7 +108,8 @@ def test_losses_are_normalised_by_frame() -> None:
     two = {"spatial_features_2d": features.repeat(2, 1, 1, 1), "batch_size": 2,
            "gt_boxes": one["gt_boxes"].repeat(2, 1, 1)}
     head(one)
-    loss_of_one, parts = head.get_loss()
+    loss_of_one, tensors = head.get_loss()
+    parts = {name: value.item() for name, value in tensors.items()}
     head(two)
     assert head.get_loss()[0].item() == pytest.approx(loss_of_one.item(), rel=1e-5)
     assert set(parts) == {"rpn_loss_cls", "rpn_loss_loc", "rpn_loss_dir", "rpn_loss"}
@@ -125,7 +126,7 @@ def test_loss_weights_scale_their_part(weight: str, part: str) -> None:
         head = make_head(config).train()
         torch.manual_seed(1)
         head(make_batch())
-        found[factor] = head.get_loss()[1]
+        found[factor] = {name: value.item() for name, value in head.get_loss()[1].items()}
     for name, value in found[1].items():
         if name != "rpn_loss":
             assert found[3][name] == pytest.approx(value * (3 if name == part else 1), rel=1e-5)

@@ -25,7 +25,7 @@ class DistillLoss(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.logs: dict[str, float] = {}
+        self.logs: dict[str, float | Tensor] = {}
 
     @classmethod
     def from_config(cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str) -> DistillLoss:

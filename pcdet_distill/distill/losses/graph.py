@@ -178,7 +178,7 @@ class GraphDistillLoss(DistillLoss):
             share = torch.softmax(group / self.options.temperature, dim=0)
             weights[rows] = share * len(rows)
             entropies.append(torch.special.entr(share).sum() / math.log(max(len(rows), 2)))
-        self.logs["entropy"] = float(torch.stack(entropies).mean())
+        self.logs["entropy"] = torch.stack(entropies).mean()
         return weights
 
     def _scale(self, total: Tensor, neighbours: Tensor) -> Tensor:

@@ -80,11 +80,11 @@ class AnchorHeadTemplate(nn.Module):
         """Targets for gt_boxes (B, G, 7 + C + 1)."""
         return self.target_assigner.assign_targets(self.anchors, gt_boxes)
 
-    def get_loss(self) -> tuple[Tensor, dict[str, float]]:
-        """Sum of the weighted losses of the last forward, and each of them for the log."""
+    def get_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum of the weighted losses of the last forward, and each of them for the log, still on its device."""
         losses = {"rpn_loss_cls": self.get_cls_layer_loss(), **self.get_box_reg_layer_loss()}
         total = torch.stack(list(losses.values())).sum()
-        return total, {name: value.item() for name, value in {**losses, "rpn_loss": total}.items()}
+        return total, {name: value.detach() for name, value in {**losses, "rpn_loss": total}.items()}
 
     def get_cls_layer_loss(self) -> Tensor:
         """Focal loss over all anchors that are not ignored."""

@@ -86,15 +86,16 @@ class Detector3DTemplate(nn.Module):
         loss, tb_dict, disp_dict = self.get_training_loss()
         return {"loss": loss}, tb_dict, disp_dict
 
-    def get_training_loss(self) -> tuple[Tensor, dict[str, float], dict[str, Any]]:
+    def get_training_loss(self) -> tuple[Tensor, dict[str, Any], dict[str, Any]]:
         """Sum of the heads' losses after a forward in training mode, and each part for the log."""
-        losses, tb_dict = [], {}
+        losses: list[Tensor] = []
+        tb_dict: dict[str, Any] = {}
         for slot in HEADS:
             head = getattr(self, slot)
             if head is not None:
                 loss, parts = head.get_loss()
                 losses.append(loss)
-                tb_dict.update({LOSS_NAMES[slot]: loss.item(), **parts})
+                tb_dict.update({LOSS_NAMES[slot]: loss.detach(), **parts})
         return sum(losses[1:], losses[0]), tb_dict, {}
 
     @torch.no_grad()
