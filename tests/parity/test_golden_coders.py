@@ -18,7 +18,7 @@ from pcdet_distill.models.model_utils.losses import (
 )
 from pcdet_distill.ops.boxes import limit_period
 
-PIPELINE = "pipeline/pipeline.npz"
+PIPELINE = "pipeline/pipeline*.npz"
 KITTI_MEAN_SIZES = [[3.9, 1.6, 1.56], [0.8, 0.6, 1.73], [1.76, 0.6, 1.73]]
 
 

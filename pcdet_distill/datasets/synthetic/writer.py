@@ -126,8 +126,8 @@ def _write_frames(root: Path, seed: int, missing: list[int], workers: int | None
     limit = (os.cpu_count() or 1) if workers is None else workers
     workers = min(limit, 1 + len(missing) // FRAMES_WORTH_A_PROCESS)
     write = functools.partial(_write_frame, root, seed)
-    quiet = not progress or not missing
-    bar = functools.partial(tqdm, total=len(missing), desc="simulating", unit="frame", disable=quiet)
+    hidden = None if progress and missing else True     # None: shown on a terminal only
+    bar = functools.partial(tqdm, total=len(missing), desc="simulating", unit="frame", disable=hidden)
     if workers < 2 or len(missing) < 2:
         _exhaust(bar(map(write, missing)))
         return
