@@ -89,7 +89,7 @@ def test_a_killed_quickstart_takes_its_training_with_it(root):
     child = int(wait_for(lambda: (root / "pid").exists() and (root / "pid").read_text()))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    wait_for(lambda: not is_running(child))
+    assert wait_for(lambda: not is_running(child))
 
 
 def wait_for(condition, seconds: float = 20.0):

@@ -105,7 +105,7 @@ def test_momentum_and_eps_of_the_batch_norms() -> None:
     assert len(norms) == 6 and {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.01)}
 
 
-def compare_norms(features: torch.Tensor, training: bool = True) -> ChannelsLastBatchNorm2d:
+def check_against_torch(features: torch.Tensor, training: bool = True) -> ChannelsLastBatchNorm2d:
     """Ours on ``features`` against torch's in float64: output, gradients, running statistics."""
     channels = features.shape[1]
     ours, theirs = ChannelsLastBatchNorm2d(channels, eps=1e-3), nn.BatchNorm2d(channels, eps=1e-3).double()
@@ -134,13 +134,13 @@ def compare_norms(features: torch.Tensor, training: bool = True) -> ChannelsLast
 def test_batch_norm_equals_torch(training: bool, channels_last: bool) -> None:
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    compare_norms((torch.randn(2, 5, 7, 6) * 3 + 1).contiguous(memory_format=layout), training)
+    check_against_torch((torch.randn(2, 5, 7, 6) * 3 + 1).contiguous(memory_format=layout), training)
 
 
 def test_batch_norm_is_exact_on_large_maps() -> None:
     torch.manual_seed(0)
     features = (torch.relu(torch.randn(2, 4, 256, 256)) * 3 + 1).contiguous(memory_format=torch.channels_last)
-    norm = compare_norms(features)
+    norm = check_against_torch(features)
     exact = 0.9 + 0.1 * features.double().var((0, 2, 3))
     assert ((norm.running_var - exact) / exact).abs().max() < 1e-5  # torch's kernel for this layout is off by 1e-4
 

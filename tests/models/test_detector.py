@@ -95,8 +95,9 @@ def test_taps_tell_the_truth() -> None:
 def test_taps_can_be_captured_in_training() -> None:
     """No slot changes what another one put out."""
     model = small_model().train()
-    with model.capture(list(model.taps())):
+    with model.capture(list(model.taps())) as features:
         model(make_batch([random_scene(0)]))[0]["loss"].backward()
+    assert set(features) == set(model.taps())
 
 
 def test_strides_of_taps_add_up_over_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:
