@@ -26,12 +26,13 @@ def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
         return torch.stack([points_in_boxes(item, item_boxes) for item, item_boxes in zip(points, boxes)])
     if len(boxes) == 0:
         return torch.full((len(points),), -1, dtype=torch.int64, device=points.device)
-    inside = _inside_mask(points.detach(), boxes.detach())
+    inside = inside_boxes(points, boxes)
     return torch.where(inside.any(dim=0), inside.to(torch.uint8).argmax(dim=0), -1)
 
 
-def _inside_mask(points: Tensor, boxes: Tensor) -> Tensor:
-    """Mask (T, N) bool by the CUDA rule; the compiled kernel on the CPU."""
+def inside_boxes(points: Tensor, boxes: Tensor) -> Tensor:
+    """Mask (T, N) bool of points (N, 3+) in boxes (T, 7) by the CUDA rule; the compiled kernel on the CPU."""
+    points, boxes = points.detach(), boxes.detach()
     if points.device.type != "cpu":
         return points_in_boxes_plain(points, boxes)
     mask = box_kernels.points_in_boxes(_float_rows(points.numpy(), 3), _float_rows(boxes.numpy(), 7),
