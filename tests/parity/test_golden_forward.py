@@ -198,8 +198,8 @@ def check_running_statistics(golden: Golden, model: Detector3DTemplate) -> None:
 def check_gradients(golden: Golden, model: Detector3DTemplate) -> None:
     """Norm and sum of every gradient.
 
-    Targets are sparse, so a single ReLU input that rounding moves over zero can shift all gradients before it by a few
-    thousandths: 1 % is allowed for one parameter, 0.1 % for most.
+    0.1 % is allowed. Targets are sparse, so a single ReLU input that rounding moves over zero can shift the gradients
+    before it by more: one parameter in ten may be off by 0.5 %.
     """
     parameters = dict(model.named_parameters())
     norms = golden.meta["train/grad_norm"]
@@ -209,5 +209,6 @@ def check_gradients(golden: Golden, model: Detector3DTemplate) -> None:
         gradient = parameters[name].grad.double()
         sum_error = abs(gradient.sum().item() - golden.meta["train/grad_sum"][name]) / gradient.numel() ** 0.5
         errors[name] = max(abs(gradient.norm().item() - recorded), sum_error) / max(recorded, 1e-6)
-    assert max(errors.values()) < 1e-2, max(errors.items(), key=lambda item: item[1])
-    assert np.median(list(errors.values())) < 1e-3
+    worst = sorted(errors.items(), key=lambda item: item[1], reverse=True)
+    assert worst[0][1] < 5e-3, worst[:5]
+    assert np.quantile(list(errors.values()), 0.9) < 1e-3, worst[:len(worst) // 5]

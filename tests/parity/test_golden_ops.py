@@ -67,11 +67,9 @@ def sets_of(golden: dict[str, np.ndarray]) -> list[str]:
     return [key.removeprefix("boxes_") for key in golden if key.startswith("boxes_")]
 
 
-def test_the_recorded_settings_are_the_tested_ones(golden_dir: Path) -> None:
-    meta_file = golden_dir / "ops" / "ops_meta.json"
-    if not meta_file.exists():
-        pytest.skip("no ops in this golden folder")
-    meta = json.loads(meta_file.read_text())
+@pytest.mark.golden("ops/*_meta.json")
+def test_the_recorded_settings_are_the_tested_ones(golden_file: Path) -> None:
+    meta = json.loads(golden_file.read_text())
     assert meta["class_agnostic_cfg"] == "NMS_THRESH .1, PRE 100, POST 20, score_thresh .3 (>=)"
     assert meta["multi_cfg"] == "same NMS cfg, score_thresh .5; labels 0-based"
 
