@@ -1,0 +1,1 @@
+"""Which proposals a second stage is trained on, and towards what."""
