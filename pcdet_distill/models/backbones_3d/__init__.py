@@ -3,4 +3,8 @@ from __future__ import annotations
 
 from torch import nn
 
-BACKBONES_3D: dict[str, type[nn.Module]] = {}
+from .pointnet2_backbone import PointNet2MSG
+
+BACKBONES_3D: dict[str, type[nn.Module]] = {
+    "PointNet2MSG": PointNet2MSG,
+}
