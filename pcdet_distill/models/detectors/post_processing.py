@@ -1,7 +1,7 @@
 """From predictions to final boxes: scores, NMS, labels; and the recall of the ground truth.
 
 Serves one-stage heads, dense (B, A, ...) or per point (N, ...) with ``batch_index``, and second stages, whose labels
-come from ``roi_labels``.
+come from ``roi_labels`` and whose padding, RoIs without a size, is left out.
 """
 from __future__ import annotations
 
@@ -11,33 +11,40 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...errors import ConfigError
 from ...ops.boxes import boxes_iou3d
 from ...ops.nms import class_agnostic_nms, multi_classes_nms
 from ..model_utils.settings import required
+from ..roi_heads.target_assigner.proposal_target_layer import is_box
 
 WHERE = "MODEL.POST_PROCESSING"
 
 
-def post_process(batch_dict: Mapping[str, Any], settings: Mapping[str, Any],
-                 num_class: int) -> tuple[list[dict[str, Tensor]], dict[str, int]]:
+def post_process(batch_dict: Mapping[str, Any], settings: Mapping[str, Any], num_class: int,
+                 companions: Mapping[str, Tensor] | None = None) -> tuple[list[dict[str, Tensor]], dict[str, int]]:
     """Final boxes of a batch.
 
+    Args:
+        companions: (B, R) each, what else is to be told of every final box of a second stage.
+
     Returns:
-        per frame ``pred_boxes`` (K, 7 + C), ``pred_scores`` (K,), ``pred_labels`` (K,) from 1; and ``{"gt": count,
-        "roi_0.3": found, "rcnn_0.3": found, ...}`` for RECALL_THRESH_LIST, empty without ``gt_boxes``.
+        per frame ``pred_boxes`` (K, 7 + C), ``pred_scores`` (K,), ``pred_labels`` (K,) from 1, and the companions (K,);
+        and ``{"gt": count, "roi_0.3": found, "rcnn_0.3": found, ...}`` for RECALL_THRESH_LIST, empty without
+        ``gt_boxes``.
     """
     thresholds = settings.get("RECALL_THRESH_LIST") or []
     pred_dicts: list[dict[str, Tensor]] = []
     recall: dict[str, int] = {}
     for frame in range(int(batch_dict["batch_size"])):
-        rows = batch_dict["batch_index"] == frame if "batch_index" in batch_dict else frame
+        rows = _rows_of_frame(batch_dict, frame)
         boxes, predictions = batch_dict["batch_box_preds"][rows], batch_dict["batch_cls_preds"][rows]
         assert predictions.shape[1] in (1, num_class), f"{predictions.shape[1]} class columns for {num_class} classes"
         prediction = select_boxes(boxes, predictions, settings, normalized=batch_dict["cls_preds_normalized"],
-                                  labels=_given_labels(batch_dict, frame))
+                                  labels=_given_labels(batch_dict, rows),
+                                  companions={name: values[rows] for name, values in (companions or {}).items()})
         pred_dicts.append(prediction)
         if "gt_boxes" in batch_dict:
-            rois = batch_dict["rois"][frame] if "rois" in batch_dict else None
+            rois = batch_dict["rois"][rows] if "rois" in batch_dict else None
             candidates = prediction["pred_boxes"] if rois is None else boxes
             counts = count_recalled(candidates, rois, batch_dict["gt_boxes"][frame], thresholds)
             recall = {name: recall.get(name, 0) + count for name, count in counts.items()}
@@ -45,7 +52,7 @@ def post_process(batch_dict: Mapping[str, Any], settings: Mapping[str, Any],
 
 
 def select_boxes(boxes: Tensor, predictions: Tensor, settings: Mapping[str, Any], normalized: bool,
-                 labels: Tensor | None) -> dict[str, Tensor]:
+                 labels: Tensor | None, companions: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """Score threshold and NMS for one frame.
 
     Args:
@@ -53,11 +60,15 @@ def select_boxes(boxes: Tensor, predictions: Tensor, settings: Mapping[str, Any]
         predictions: (A, classes or 1) logits, or scores when ``normalized``.
         settings: the POST_PROCESSING block.
         labels: (A,) from 1 when an earlier stage has decided them, else None.
+        companions: (A,) each, what else is to be told of the kept boxes; not with MULTI_CLASSES_NMS.
     """
+    companions = companions or {}
     nms_config = required(settings, "NMS_CONFIG", WHERE)
     score_thresh = required(settings, "SCORE_THRESH", WHERE)
     if nms_config.get("MULTI_CLASSES_NMS"):
         scores = predictions if normalized else torch.sigmoid(predictions)
+        if companions:
+            raise ConfigError(f"{WHERE}.NMS_CONFIG.MULTI_CLASSES_NMS is true, expected false for this detector")
         scores, classes, kept = multi_classes_nms(scores, boxes, nms_config, score_thresh)
         return {"pred_boxes": kept, "pred_scores": scores, "pred_labels": classes + 1}
     # The sigmoid keeps the order: it is taken of the best class only.
@@ -67,7 +78,8 @@ def select_boxes(boxes: Tensor, predictions: Tensor, settings: Mapping[str, Any]
     selected, scores = class_agnostic_nms(scores, boxes, nms_config, score_thresh)
     if settings.get("OUTPUT_RAW_SCORE"):
         scores = raw[selected]
-    return {"pred_boxes": boxes[selected], "pred_scores": scores, "pred_labels": labels[selected]}
+    return {"pred_boxes": boxes[selected], "pred_scores": scores, "pred_labels": labels[selected],
+            **{name: values[selected] for name, values in companions.items()}}
 
 
 def count_recalled(boxes: Tensor, rois: Tensor | None, gt_boxes: Tensor,
@@ -90,8 +102,17 @@ def _best_overlap(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
     return boxes_iou3d(boxes[:, :7], gt_boxes[:, :7].to(boxes.dtype)).amax(dim=0)
 
 
-def _given_labels(batch_dict: Mapping[str, Any], frame: int) -> Tensor | None:
+def _rows_of_frame(batch_dict: Mapping[str, Any], frame: int) -> Any:
+    """What selects the predictions of one frame, without padding."""
+    if "batch_index" in batch_dict:
+        return batch_dict["batch_index"] == frame
+    if batch_dict.get("rois") is None:
+        return frame
+    return frame, is_box(batch_dict["rois"][frame])
+
+
+def _given_labels(batch_dict: Mapping[str, Any], rows: Any) -> Tensor | None:
     """Labels (R,) that an earlier stage has decided."""
     if not batch_dict.get("has_class_labels", False):
         return None
-    return batch_dict["roi_labels" if "roi_labels" in batch_dict else "batch_pred_labels"][frame]
+    return batch_dict["roi_labels" if "roi_labels" in batch_dict else "batch_pred_labels"][rows]

@@ -3,4 +3,8 @@ from __future__ import annotations
 
 from torch import nn
 
-ROI_HEADS: dict[str, type[nn.Module]] = {}
+from .second_head import SECONDHead
+
+ROI_HEADS: dict[str, type[nn.Module]] = {
+    "SECONDHead": SECONDHead,
+}
