@@ -17,6 +17,8 @@ from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.models import DETECTORS, Detector3DTemplate, build_network, load_data_to_device
 from pcdet_distill.ops.boxes import boxes_iou3d
+from pcdet_distill.ops.rulebook import cell_keys
+from pcdet_distill.ops.sparse_tensor import SparseConvTensor
 
 REPO = Path(__file__).resolve().parents[2]
 ATOL = 1e-4
@@ -85,14 +87,26 @@ class Recorder:
 
     def __init__(self, model: Detector3DTemplate, mode: str) -> None:
         self.tensors: dict[str, Tensor] = {}
+        self.cells: dict[str, tuple[list[int], Tensor]] = {}
         self.handles = [module.register_forward_hook(self._hook(mode)) for module in model.module_list]
 
     def _hook(self, mode: str):
         def record(module, inputs, output) -> None:
             for key, value in output.items():
-                if isinstance(value, Tensor):
-                    self.tensors.setdefault(f"{mode}/{type(module).__name__}.{key}", value)
+                self._keep(f"{mode}/{type(module).__name__}.{key}", value)
         return record
+
+    def _keep(self, name: str, value) -> None:
+        """A tensor as it is; a sparse one with its rows sorted by place; a dict entry by entry."""
+        if isinstance(value, Tensor):
+            self.tensors.setdefault(name, value)
+        elif isinstance(value, SparseConvTensor) and name not in self.cells:
+            order = torch.argsort(cell_keys(value.indices, value.spatial_shape))
+            self.tensors[f"{name}.features_sorted"] = value.features[order]
+            self.cells[name] = (value.spatial_shape, value.indices[order])
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                self._keep(f"{name}.{key}", item)
 
 
 @pytest.mark.golden("forward/*.json")
@@ -117,6 +131,7 @@ def test_eval_forward(golden_file: Path) -> None:
                      for key, value in model.dense_head.forward_ret_dict.items()})
     names = [name for name in golden.meta if name.startswith("eval/") and f"sample/{name}" in golden.arrays]
     assert names
+    check_cells(golden, recorder, "eval")
     for name in names:
         golden.check_tensor(name, recorded[name])
     assert recall == golden.meta["eval/recall_dict"]
@@ -124,6 +139,16 @@ def test_eval_forward(golden_file: Path) -> None:
     for frame, prediction in enumerate(predictions):
         recorded_frame = {key: torch.from_numpy(golden.arrays[f"full/eval/{key}_{frame}"]) for key in prediction}
         compare_detections(prediction, recorded_frame, settings.SCORE_THRESH)
+
+
+def check_cells(golden: Golden, recorder: Recorder, mode: str) -> None:
+    """The active cells of every sparse tensor."""
+    names = [name for name, meta in golden.meta.items()
+             if name.startswith(f"{mode}/") and isinstance(meta, dict) and "num_active" in meta]
+    for name in names:
+        meta, (shape, cells) = golden.meta[name], recorder.cells[name]
+        assert shape == meta["spatial_shape"] and len(cells) == meta["num_active"], name
+        assert hashlib.sha256(cells.numpy().tobytes()).hexdigest() == meta["indices_sorted_sha256_int32"], name
 
 
 def compare_detections(found: dict[str, Tensor], recorded: dict[str, Tensor], score_thresh: float) -> None:
@@ -154,6 +179,7 @@ def test_train_step(golden_file: Path) -> None:
         batch["gt_boxes"] = torch.from_numpy(golden.arrays["full/train/gt_boxes"])
     torch.manual_seed(123)
     ret, tb_dict, _ = model(batch)
+    check_cells(golden, recorder, "train")
     for name in golden.meta:
         if name.startswith("train/") and f"sample/{name}" in golden.arrays and "anchors" not in name:
             golden.check_tensor(name, recorder.tensors[name])

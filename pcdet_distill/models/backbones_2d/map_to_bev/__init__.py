@@ -3,8 +3,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from .height_compression import HeightCompression
 from .pointpillar_scatter import PointPillarScatter
 
 MAP_TO_BEV: dict[str, type[nn.Module]] = {
+    "HeightCompression": HeightCompression,
     "PointPillarScatter": PointPillarScatter,
 }
