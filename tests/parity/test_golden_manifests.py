@@ -9,6 +9,7 @@ import pytest
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.models import DETECTORS, build_network
+from pcdet_distill.models.detectors.slots import SLOTS
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -21,6 +22,10 @@ def test_state_dict(golden_file: Path) -> None:
     if manifest["detector"] not in DETECTORS:
         pytest.skip(f"detector {manifest['detector']} is not in DETECTORS yet")
     cfg = load_config(REPO / "cfgs" / manifest["config"])
+    for slot in SLOTS.values():
+        block = cfg.MODEL.get(slot.block)
+        if block and block.NAME not in slot.table:
+            pytest.skip(f"{block.NAME} is not in the table of MODEL.{slot.block} yet")
     spec = DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
     model = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), spec)
     state = [[key, list(value.shape), str(value.dtype).removeprefix("torch.")]

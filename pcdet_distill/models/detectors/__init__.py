@@ -9,9 +9,11 @@ from ...lookup import lookup
 from ..model_utils.settings import required
 from .detector3d_template import Detector3DTemplate
 from .pointpillar import PointPillar
+from .second_net import SECONDNet
 
 DETECTORS: dict[str, type[Detector3DTemplate]] = {
     "PointPillar": PointPillar,
+    "SECONDNet": SECONDNet,
 }
 
 
