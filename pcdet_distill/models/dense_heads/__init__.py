@@ -4,8 +4,15 @@ from __future__ import annotations
 from torch import nn
 
 from .anchor_head_single import AnchorHeadSingle
+from .point_head_box import PointHeadBox
+from .point_head_simple import PointHeadSimple
+from .point_intra_part_head import PointIntraPartOffsetHead
 
 DENSE_HEADS: dict[str, type[nn.Module]] = {
     "AnchorHeadSingle": AnchorHeadSingle,
 }
-POINT_HEADS: dict[str, type[nn.Module]] = {}
+POINT_HEADS: dict[str, type[nn.Module]] = {
+    "PointHeadBox": PointHeadBox,
+    "PointHeadSimple": PointHeadSimple,
+    "PointIntraPartOffsetHead": PointIntraPartOffsetHead,
+}
