@@ -3,10 +3,12 @@ from __future__ import annotations
 
 from torch import nn
 
+from .pointnet2_backbone import PointNet2MSG
 from .spconv_backbone import VoxelBackBone8x, VoxelResBackBone8x
 from .spconv_unet import UNetV2
 
 BACKBONES_3D: dict[str, type[nn.Module]] = {
+    "PointNet2MSG": PointNet2MSG,
     "UNetV2": UNetV2,
     "VoxelBackBone8x": VoxelBackBone8x,
     "VoxelResBackBone8x": VoxelResBackBone8x,
