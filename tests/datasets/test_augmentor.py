@@ -217,6 +217,16 @@ def test_missing_object_file_is_named(tmp_path: Path) -> None:
         sampler(tmp_path)(scene(), np.random.RandomState(0))
 
 
+@pytest.mark.parametrize(("cars", "words"), [
+    (None, "dict with a list of objects per class"), ([{"name": "Car"}], "an object of class Car lacks one of box3d"),
+    ([{"name": "Car", "path": "gone.bin", "box3d_lidar": 0, "num_points_in_gt": 9, "difficulty": 0}],
+     "gone.bin: this point file, which kitti_dbinfos_train.pkl lists, does not exist")])
+def test_incomplete_database_is_named(tmp_path: Path, cars, words: str) -> None:
+    (tmp_path / "kitti_dbinfos_train.pkl").write_bytes(pickle.dumps({"Car": cars}))
+    with pytest.raises(DataError, match=words):
+        sampler(tmp_path)
+
+
 @pytest.mark.parametrize(("changes", "words"), [
     ({"SAMPLE_GROUPS": ["Car"]}, "'Car:15'"), ({"DATABASE_WITH_FAKELIDAR": True}, "DATABASE_WITH_FAKELIDAR"),
     ({"DB_INFO_PATH": ["other.pkl"]}, "other.pkl.*create_data.py")])

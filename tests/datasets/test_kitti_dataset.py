@@ -169,8 +169,29 @@ def test_missing_dataset_folder(tmp_path: Path, data_config) -> None:
 
 
 def test_foreign_pickle_is_no_info_file(filled, data_config) -> None:
-    (filled.root / "kitti_infos_train.pkl").write_bytes(pickle.dumps([{"image": 1}]))
+    (filled.root / "kitti_infos_train.pkl").write_bytes(pickle.dumps({"Car": []}))
     with pytest.raises(DataError, match="expected a list of KITTI infos"):
+        make(data_config, filled.root)
+
+
+@pytest.mark.parametrize(("block", "value", "words"), [
+    ("point_cloud", "000001", "entry 1 .* lacks point_cloud.lidar_idx"), ("calib", {}, "entry 1 .* lacks calib.P2"),
+    ("annos", {}, "entry 1 .* lacks annos.name"), ("image", None, "entry 1 .* lacks image.image_shape")])
+def test_incomplete_info_is_named(filled, data_config, block: str, value, words: str) -> None:
+    path = filled.root / "kitti_infos_train.pkl"
+    infos = load_plain_pickle(path, "")
+    infos[1][block] = value
+    path.write_bytes(pickle.dumps(infos))
+    with pytest.raises(DataError, match=f"kitti_infos_train.pkl: {words}"):
+        make(data_config, filled.root)
+
+
+def test_info_with_labels_of_different_lengths_is_named(filled, data_config) -> None:
+    path = filled.root / "kitti_infos_train.pkl"
+    infos = load_plain_pickle(path, "")
+    infos[0]["annos"]["location"] = infos[0]["annos"]["location"][:1]
+    path.write_bytes(pickle.dumps(infos))
+    with pytest.raises(DataError, match="entry 0 .* arrays of one length"):
         make(data_config, filled.root)
 
 

@@ -48,7 +48,9 @@ def test_points_behind_the_camera_are_not_in_the_image(tiny) -> None:
 
 @pytest.mark.parametrize(("content", "words"), [
     (None, "does not exist"), ("P2: 1 2 3\n", "expected 12"), ("R0_rect: 1 0 0 0 1 0 0 0 1\n", "'P2:' is missing"),
-    ("P2: " + "x " * 12, "not a number")])
+    ("P2: " + "x " * 12, "not a number"),
+    ("P2: 7 0 6 0 0 7 1 0 0 0 1 0\nR0_rect: 1 0 0 0 1 0 0 0 0\nTr_velo_to_cam: 0 -1 0 0 0 0 -1 0 1 0 0 0\n",
+     "'R0_rect:' cannot be inverted")])
 def test_bad_calibration_names_the_file(tmp_path: Path, content: str | None, words: str) -> None:
     path = tmp_path / "000007.txt"
     if content is not None:
@@ -76,7 +78,8 @@ def test_difficulty_adds_a_pixel_to_the_height(height_px: float, truncation: flo
 
 @pytest.mark.parametrize(("line", "words"), [
     ("Car 0 0 0 1 2 3", "this one has 7"), (LINE + " 1 2", "this one has 17"), (LINE.replace("Car", "Carr"), "'Car'"),
-    (LINE.replace("7.86", "far"), "must be numbers"), (LINE.replace("7.86", "nan"), "NaN")])
+    (LINE.replace("7.86", "far"), "must be numbers"), (LINE.replace("7.86", "nan"), "NaN"),
+    (LINE.replace("7.86", "7e300"), "beyond float32"), (LINE.replace("1.57", "-1.57"), "negative size")])
 def test_bad_label_line_names_file_and_line(tmp_path: Path, line: str, words: str) -> None:
     path = tmp_path / "000003.txt"
     path.write_text(LINE + "\n" + line + "\n")
@@ -125,6 +128,9 @@ def test_png_shape(tiny, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\xff\xd8\xff\xe0 a photograph of another format")
     with pytest.raises(DataError, match="not a PNG"):
         read_png_shape(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(tiny.path("image_2", "000000").read_bytes()[:16] + bytes(8))
+    with pytest.raises(DataError, match="a.png: its header tells of an image of 0 x 0 pixels"):
+        read_png_shape(tmp_path / "a.png")
 
 
 def test_road_plane_points_up(tmp_path: Path) -> None:
@@ -133,6 +139,20 @@ def test_road_plane_points_up(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("# Plane\nWidth 4\n")
     with pytest.raises(DataError, match="fourth line"):
         read_road_plane(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(("content", "frames"), [
+    (b"\n000003\n\n 000001 \r\n", ["000003", "000001"]), (b"\xef\xbb\xbf000003\r\n000001\r\n", ["000003", "000001"]),
+    (b"", [])])
+def test_split_file_of_any_editor(tiny, content: bytes, frames: list[str]) -> None:
+    (tiny.root / "ImageSets" / "train.txt").write_bytes(content)
+    assert KittiFolder(tiny.root, "train").frame_ids() == frames
+
+
+def test_split_file_that_is_not_text(tiny) -> None:
+    (tiny.root / "ImageSets" / "train.txt").write_bytes(b"\xff\xfe0\x00")
+    with pytest.raises(DataError, match="train.txt: cannot be read as a list of frames"):
+        KittiFolder(tiny.root, "train").frame_ids()
 
 
 def test_missing_split_file_says_where_it_comes_from(tiny) -> None:

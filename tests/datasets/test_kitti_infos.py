@@ -100,6 +100,15 @@ def test_empty_label_and_empty_point_files(tiny) -> None:
     assert len(without_labels["name"]) == 0 and without_labels["bbox"].shape == (0, 4)
 
 
+def test_training_split_without_frames_changes_nothing(filled) -> None:
+    before = files_below(filled.root)
+    filled.split(train=[])
+    with pytest.raises(DataError, match="train.txt: lists no frames"):
+        create_kitti_infos(filled.root, show_progress=False)
+    (filled.root / "ImageSets" / "train.txt").write_bytes(before["ImageSets/train.txt"])
+    assert files_below(filled.root) == before
+
+
 def test_test_split_has_no_labels(filled) -> None:
     os.rename(filled.root / "training" / "label_2", filled.root / "labels_away")
     os.symlink(filled.root / "training", filled.root / "testing")
@@ -151,6 +160,15 @@ def test_make_split_shares_the_frames(tiny) -> None:
     train, val, both = (KittiFolder(tiny.root, name).frame_ids() for name in ("train", "val", "trainval"))
     assert sorted(train + val) == both == [f"{number:06d}" for number in range(10)]
     with pytest.raises(DataError, match="exists already"):
+        make_split(tiny.root, 0.5)
+
+
+def test_make_split_beside_a_file_of_that_name(tiny) -> None:
+    for number in range(2):
+        tiny.frame(f"{number:06d}", [])
+    (tiny.root / "ImageSets").rmdir()
+    (tiny.root / "ImageSets").write_text("000000")
+    with pytest.raises(DataError, match="ImageSets: this folder cannot be made"):
         make_split(tiny.root, 0.5)
 
 

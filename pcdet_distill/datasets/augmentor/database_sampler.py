@@ -26,6 +26,7 @@ from .world import WHERE
 ObjectInfo = dict[str, Any]
 HOW_TO_MAKE = "make it with 'python tools/create_data.py kitti CFG'"
 CACHE_BYTES = 256 * 2**20
+ENTRY_KEYS = {"name", "path", "box3d_lidar", "num_points_in_gt", "difficulty"}
 
 
 class SampleCursor:
@@ -100,10 +101,10 @@ class DataBaseSampler:
         merged: dict[str, list[ObjectInfo]] = {name: [] for name in class_names}
         for path in [paths] if isinstance(paths, str) else paths:
             infos = load_plain_pickle(root / path, HOW_TO_MAKE)
-            if not isinstance(infos, dict):
+            if not isinstance(infos, dict) or not all(isinstance(entries, list) for entries in infos.values()):
                 raise DataError(f"{root / path}: expected a dict with a list of objects per class; {HOW_TO_MAKE}")
             for name in class_names:
-                merged[name].extend(infos.get(name, []))
+                merged[name].extend(_checked(infos.get(name, []), name, root, path))
         return merged
 
     def new_cursors(self) -> dict[str, SampleCursor]:
@@ -154,6 +155,17 @@ class DataBaseSampler:
         points[:, :3] += np.asarray(info["box3d_lidar"][:3]).astype(np.float32)
         points[:, 2] -= drop_m
         return points
+
+
+def _checked(entries: list[ObjectInfo], name: str, root: Path, path: str) -> list[ObjectInfo]:
+    """The objects of a class as they are, when each is complete and the points of the first are there."""
+    if not all(isinstance(entry, dict) and entry.keys() >= ENTRY_KEYS for entry in entries):
+        raise DataError(f"{root / path}: an object of class {name} lacks one of {', '.join(sorted(ENTRY_KEYS))}; "
+                        f"{HOW_TO_MAKE}")
+    if entries and not (root / entries[0]["path"]).is_file():
+        raise DataError(f"{root / entries[0]['path']}: this point file, which {path} lists, does not exist; "
+                        f"{HOW_TO_MAKE}")
+    return entries
 
 
 def heights_over_plane(boxes: np.ndarray, plane: np.ndarray, calib: Calibration) -> np.ndarray:

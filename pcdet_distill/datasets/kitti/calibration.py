@@ -41,7 +41,11 @@ class Calibration:
     def from_file(cls, path: Path) -> Calibration:
         """Read a KITTI calib file."""
         rows = _read_rows(path)
-        return cls(*(_matrix(rows, name, shape, path) for name, shape in SHAPES.items()))
+        matrices = {name: _matrix(rows, name, shape, path) for name, shape in SHAPES.items()}
+        for name, matrix in matrices.items():
+            if np.linalg.matrix_rank(matrix[:, :3]) < 3:
+                raise DataError(f"{path}: the line '{name}:' cannot be inverted; expected the matrix of a real camera")
+        return cls(*matrices.values())
 
     @classmethod
     def from_info(cls, calib: Mapping[str, Any]) -> Calibration:

@@ -31,7 +31,10 @@ class KittiFolder:
                 f"{path}: this split file does not exist; KITTI has no official one: the usual train/val split is "
                 "distributed with OpenPCDet, mmdetection3d and every other toolbox (ImageSets/*.txt), or "
                 "'python tools/create_data.py kitti CFG --make_split 0.5' draws one")
-        return path.read_text().split()
+        try:
+            return path.read_text(encoding="utf-8-sig").split()  # editors on Windows put a mark before the first frame
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: cannot be read as a list of frames: {error}") from None
 
     def points(self, frame_id: str) -> np.ndarray:
         """(N, 4) float32 x, y, z, intensity of the whole turn."""
@@ -81,6 +84,8 @@ def read_png_shape(path: Path) -> np.ndarray:
     if len(header) < 24 or header[:8] != PNG_SIGNATURE or header[12:16] != b"IHDR":
         raise DataError(f"{path}: this is not a PNG image, or it is truncated")
     width, height = struct.unpack(">II", header[16:24])
+    if width == 0 or height == 0:
+        raise DataError(f"{path}: its header tells of an image of {width} x {height} pixels; expected a picture")
     return np.array([height, width], dtype=np.int32)
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 HOW_TO_MAKE = "make it with 'python tools/create_data.py kitti CFG'"
 ITEMS = ("points",)
+INFO_KEYS = {
+    "point_cloud": ("lidar_idx",), "image": ("image_shape",), "calib": ("P2", "R0_rect", "Tr_velo_to_cam"),
+    "annos": ("name", "truncated", "occluded", "alpha", "bbox", "dimensions", "location", "rotation_y")}
 
 
 class KittiDataset(DatasetTemplate):
@@ -57,10 +60,13 @@ class KittiDataset(DatasetTemplate):
         paths = required(required(self.dataset_cfg, "INFO_PATH", "DATA_CONFIG"), self.mode, "DATA_CONFIG.INFO_PATH")
         for path in [paths] if isinstance(paths, str) else paths:
             loaded = load_plain_pickle(self.root_path / path, HOW_TO_MAKE)
-            complete = isinstance(loaded, list) and all(
-                isinstance(info, dict) and {"point_cloud", "image", "calib"} <= info.keys() for info in loaded)
-            if not complete:
+            if not isinstance(loaded, list):
                 raise DataError(f"{self.root_path / path}: expected a list of KITTI infos; {HOW_TO_MAKE}")
+            for number, info in enumerate(loaded):
+                missing = _missing_of_info(info)
+                if missing:
+                    raise DataError(f"{self.root_path / path}: entry {number} is no KITTI info, it lacks {missing}; "
+                                    f"{HOW_TO_MAKE}")
             infos.extend(loaded)
         if not infos:
             raise DataError(f"{self.root_path}: the info files {paths} hold no frames")
@@ -136,6 +142,20 @@ class KittiDataset(DatasetTemplate):
             return "The split has no labels: nothing is evaluated", {}
         result = self.kitti_result(det_annos, class_names)
         return str(result), result.ap_dict
+
+
+def _missing_of_info(info: Any) -> str:
+    """What of a KITTI info is missing or misshapen, of all that is read later; empty when it is whole."""
+    for block, entries in INFO_KEYS.items():
+        held = info.get(block) if isinstance(info, dict) else None
+        if held is None and block == "annos":  # a split without labels
+            continue
+        for key in entries:
+            if not isinstance(held, dict) or key not in held:
+                return f"{block}.{key}"
+    annos = info.get("annos") or {}
+    lengths = {np.shape(annos[key])[:1] for key in INFO_KEYS["annos"] if annos}
+    return "" if len(lengths) <= 1 else f"arrays of one length under annos (found lengths {sorted(lengths)})"
 
 
 def _labelled_boxes(annos: Mapping[str, Any], calib: Calibration) -> tuple[np.ndarray, np.ndarray]:

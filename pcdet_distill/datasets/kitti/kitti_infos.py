@@ -64,6 +64,8 @@ def _process_split(root: Path, split: str, database: Path | None, workers: int,
                    show_progress: bool) -> tuple[list[Info], dict[str, list[Info]]]:
     """The infos of a split; with a database folder also its objects by class."""
     frame_ids = KittiFolder(root, split).frame_ids()
+    if split == "train" and not frame_ids:
+        raise DataError(f"{split_file(root, split)}: lists no frames; expected one number a line, such as 000008")
     task = partial(_process_frame, root, split, database)
     infos: list[Info] = []
     objects: dict[str, list[Info]] = {}
@@ -151,7 +153,7 @@ def _write_objects(database: Path, frame_id: str, points: np.ndarray, annos: Inf
         cut = points[inside > 0]
         cut[:, :3] -= boxes[index, :3].astype(np.float32)
         file_name = f"{frame_id}_{name}_{index}.bin"
-        cut.tofile(database / file_name)
+        (database / file_name).write_bytes(cut.tobytes())  # tofile would not say that a disk is full
         entries.append({
             "name": name, "path": f"{DATABASE}/{file_name}", "image_idx": frame_id, "gt_idx": index,
             "box3d_lidar": boxes[index], "num_points_in_gt": len(cut), "difficulty": annos["difficulty"][index],

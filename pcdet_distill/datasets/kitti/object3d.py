@@ -47,10 +47,13 @@ class Object3d:
             numbers = [float(field) for field in fields[1:]]
         except ValueError as error:
             raise DataError(f"{where}: all fields after the class must be numbers: {error}") from None
-        if not np.isfinite(numbers).all():
-            raise DataError(f"{where}: a label holds NaN or infinity")
+        if not (np.abs(numbers) < np.finfo(np.float32).max).all():
+            raise DataError(f"{where}: a label holds NaN, infinity or a number beyond float32")
         truncation, occlusion, alpha = numbers[:3]
         height, width, length = numbers[7:10]
+        if min(height, width, length) < 0 and fields[0] != "DontCare":
+            raise DataError(f"{where}: height, width and length are {height}, {width}, {length}; expected no "
+                            "negative size")
         box2d, location = np.array(numbers[3:7], dtype=np.float32), np.array(numbers[10:13], dtype=np.float32)
         score = numbers[14] if len(numbers) == 15 else -1.0
         return cls(fields[0], truncation, occlusion, alpha, box2d, height, width, length, location, numbers[13], score)

@@ -51,6 +51,9 @@ def _write(path: Path, frame_ids: list[str]) -> None:
     unfinished = path.with_suffix(".unfinished")
     try:
         path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path.parent}: this folder cannot be made: {error}") from None
+    try:
         unfinished.write_text("".join(f"{frame_id}\n" for frame_id in frame_ids))
         os.replace(unfinished, path)
     except OSError as error:
