@@ -75,10 +75,10 @@ def build_teacher(cfg: Mapping[str, Any], dataset: Any, checkpoint: str | Path |
     file = Path(weights) if checkpoint else _checkpoint_file(weights, cfg)
     state = load_checkpoint(file)["model_state"]
     spec = DataSpec.from_config(teacher_cfg["DATA_CONFIG"], teacher_cfg["CLASS_NAMES"])
-    _refuse_other_data(cfg["DATA_CONFIG"], dataset, teacher_cfg["DATA_CONFIG"], spec)
+    _refuse_other_data(cfg, dataset, teacher_cfg, spec)
     with errors_name_file(teacher_cfg):  # type: ignore[arg-type]
         model = build_network(teacher_cfg["MODEL"], len(teacher_cfg["CLASS_NAMES"]), spec)
-    load_model_state(model, state, strict=True, where=str(file))
+    load_model_state(model, state, strict=True, where=f"{file}, as the teacher of {teacher_cfg.get('CONFIG_FILE')}")
     return Teacher(model, str(block.get("MODE", "eval")))
 
 
@@ -103,12 +103,13 @@ def _checkpoint_file(name: str | Path, cfg: Mapping[str, Any]) -> Path:
 
 def _refuse_other_data(student_cfg: Mapping[str, Any], student: Any, teacher_cfg: Mapping[str, Any],
                        teacher: DataSpec) -> None:
-    """Teacher and student share one batch: refuse a teacher that was trained on other voxels, range or features."""
+    """Teacher and student share one batch and its labels: refuse a teacher that was trained on others."""
     compared: dict[str, list[Any]] = {
+        "classes": [list(config["CLASS_NAMES"]) for config in (student_cfg, teacher_cfg)],
         "voxel size": [_numbers(spec.voxel_size) for spec in (student, teacher)],
         "range": [_numbers(spec.point_cloud_range) for spec in (student, teacher)],
         "point features": [list(spec.point_feature_encoder.used_feature_list) for spec in (student, teacher)],
-        "points per voxel": [_points_per_voxel(data_cfg) for data_cfg in (student_cfg, teacher_cfg)],
+        "points per voxel": [_points_per_voxel(config["DATA_CONFIG"]) for config in (student_cfg, teacher_cfg)],
     }
     differences = [f"{name} {theirs} (the student has {own})" for name, (own, theirs) in compared.items()
                    if own != theirs]

@@ -5,6 +5,7 @@ import argparse
 import datetime
 import logging
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .evaluate import Evaluator, evaluate_checkpoints, test_loader
 from .logging import MetricWriter, check_writable, config_text, create_logger, make_folder, open_log_file, write_config
 from .progress import Progress
 from .randomness import FIXED_SEED, draw_seed, seed_everything
+from .run_lock import folder_to_itself
 from .threads import CHOSEN_BY_USER, allowed_cores, tune_threads
 from .trainer import Trainer, TrainOptions
 
@@ -42,18 +44,24 @@ def run_training(args: argparse.Namespace) -> None:
         device = choose_device(args.device, world.local_rank)
         trainer = _build(args, cfg, folder, device, world, logger)
         loader = test_loader(args, cfg, world, logger)    # a missing test split is found now, not after training
-        writer = _open(args, cfg, folder, trainer, logger) if world.is_main else None
-        world.wait()
-        progress = Progress(logger, writer, epochs=trainer.options.epochs, per_epoch=trainer.batches.per_epoch,
-                            interval=args.logger_iter_interval, bar_only=args.use_tqdm_to_record,
-                            gpu_stat=not args.wo_gpu_stat and device.type == "cuda")
-        logger.info(f"start training {cfg.EXP_GROUP_PATH}/{cfg.TAG}({args.extra_tag})")
-        trainer.run(progress)
-        if writer is not None:
-            writer.close()
-        logger.info(f"end of training; checkpoints are in {trainer.options.ckpt_dir}")
-        evaluator = Evaluator(trainer.model, loader, logger, world, device, args.save_to_file)
-        _evaluate(args, cfg, folder, trainer.options, evaluator)
+        with folder_to_itself(folder) if world.is_main else nullcontext():
+            _train(args, cfg, folder, trainer, logger)
+            evaluator = Evaluator(trainer.model, loader, logger, world, device, args.save_to_file)
+            _evaluate(args, cfg, folder, trainer.options, evaluator)
+
+
+def _train(args: argparse.Namespace, cfg: Any, folder: Path, trainer: Trainer, logger: logging.Logger) -> None:
+    """The training itself, with its log and metrics."""
+    writer = _open(args, cfg, folder, trainer, logger) if trainer.world.is_main else None
+    trainer.world.wait()
+    progress = Progress(logger, writer, epochs=trainer.options.epochs, per_epoch=trainer.batches.per_epoch,
+                        interval=args.logger_iter_interval, bar_only=args.use_tqdm_to_record,
+                        gpu_stat=not args.wo_gpu_stat and trainer.device.type == "cuda")
+    logger.info(f"start training {cfg.EXP_GROUP_PATH}/{cfg.TAG}({args.extra_tag})")
+    trainer.run(progress)
+    if writer is not None:
+        writer.close()
+    logger.info(f"end of training; checkpoints are in {trainer.options.ckpt_dir}")
 
 
 def _build(args: argparse.Namespace, cfg: Any, folder: Path, device: torch.device, world: World,

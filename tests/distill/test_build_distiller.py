@@ -123,7 +123,7 @@ def refusal(setup, error, **changes):
 def test_checkpoint_of_another_model(setup, tmp_path):
     save_checkpoint({"model_state": setup[1].state_dict()}, tmp_path / "student.pth")
     message = refusal(setup, CheckpointError, teacher_ckpt=tmp_path / "student.pth")
-    assert "student.pth" in message and "vfe.pfn_layers.0.linear.weight" in message
+    assert "student.pth, as the teacher of " in message and "vfe.pfn_layers.0.linear.weight" in message
 
 
 def test_missing_checkpoint(setup, tmp_path):
@@ -159,6 +159,14 @@ def test_teacher_with_other_voxels(setup):
     message = refusal(setup, ConfigError)
     assert "voxel size [0.2, 0.2, 4.0] (the student has [0.4, 0.4, 4.0])" in message
     assert "points per voxel 20 (the student has 32)" in message
+
+
+def test_teacher_of_other_classes(setup):
+    """Also in another order: scores of one class would be compared with those of another."""
+    file = Path(setup[0].DISTILL.TEACHER.CFG_FILE)
+    file.write_text(file.read_text().replace("['Car', 'Pedestrian', 'Cyclist']", "['Car', 'Cyclist', 'Pedestrian']"))
+    message = refusal(setup, ConfigError)
+    assert "classes ['Car', 'Cyclist', 'Pedestrian'] (the student has ['Car', 'Pedestrian', 'Cyclist'])" in message
 
 
 def test_teacher_described_in_the_same_file(setup, repo):

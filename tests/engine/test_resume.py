@@ -19,7 +19,7 @@ from pcdet_distill.checkpoint import load_checkpoint
 from pcdet_distill.engine import checkpoint_files
 from pcdet_distill.engine.state import position
 from pcdet_distill.engine.trainer import Trainer
-from pcdet_distill.errors import CheckpointError
+from pcdet_distill.errors import CheckpointError, ConfigError
 
 SCRIPT = Path(toy_engine.__file__)
 COMMON = ["--workers", "0", "--fix_random_seed", "--logger_iter_interval", "1"]
@@ -109,7 +109,7 @@ def test_another_seed_gives_another_result(tmp_path: Path) -> None:
 
 
 def test_kill_minus_nine(tmp_path: Path) -> None:
-    """A real SIGKILL in mid-epoch, with loader workers, then the same command again."""
+    """A real SIGKILL in mid-epoch, with loader workers, then the same command again; not beside the first one."""
     whole = final(train(tmp_path / "whole", "--ckpt_save_time_interval", "0"))
     command = [sys.executable, str(SCRIPT), "train", "--cfg_file", str(toy_engine.write_config(tmp_path / "parts")),
                "--fix_random_seed", "--workers", "1", "--ckpt_save_time_interval", "0"]
@@ -120,6 +120,8 @@ def test_kill_minus_nine(tmp_path: Path) -> None:
     while not (folder / "ckpt" / "latest_model.pth").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.5)
+    with pytest.raises(ConfigError, match="another training is running in it"):
+        train(tmp_path / "parts", "--epochs", "1")
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (folder / "ckpt" / "checkpoint_epoch_3.pth").exists()
