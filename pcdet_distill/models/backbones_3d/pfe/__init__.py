@@ -3,4 +3,8 @@ from __future__ import annotations
 
 from torch import nn
 
-PFES: dict[str, type[nn.Module]] = {}
+from .voxel_set_abstraction import VoxelSetAbstraction
+
+PFES: dict[str, type[nn.Module]] = {
+    "VoxelSetAbstraction": VoxelSetAbstraction,
+}

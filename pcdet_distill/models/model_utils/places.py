@@ -1,0 +1,34 @@
+"""Places inside RoIs and inside voxels, and rows of a batch stacked frame by frame."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...ops.boxes import rotate_points_along_z
+
+
+def roi_grid_points(rois: Tensor, grid_size: int) -> Tensor:
+    """Centres (N, grid_size ** 3, 3) of the cells that divide rois (N, 7), in the scene; z runs fastest, then y."""
+    steps = torch.arange(grid_size, device=rois.device, dtype=rois.dtype)
+    fraction = (torch.cartesian_prod(steps, steps, steps) + 0.5) / grid_size
+    size = rois[:, None, 3:6]
+    return rotate_points_along_z(fraction * size - size / 2, rois[:, 6]) + rois[:, None, :3]
+
+
+def voxel_centres(coords: Tensor, stride: int, voxel_size: Sequence[float], origin_m: Sequence[float]) -> Tensor:
+    """Centres (N, 3) in metres of voxels (N, 3) given as z, y, x, ``stride`` times as large as the smallest ones."""
+    size = torch.tensor([float(edge) * stride for edge in voxel_size], device=coords.device)
+    origin = torch.tensor([float(value) for value in origin_m[:3]], device=coords.device)
+    return (coords.flip(1).float() + 0.5) * size + origin
+
+
+def stack_frames(frame: Tensor, batch_size: int, *columns: Tensor) -> tuple[Tensor, ...]:
+    """How many rows each frame has (B,), and the columns (N, ...) with their rows ordered by ``frame`` (N,)."""
+    frame = frame.long()
+    counts = torch.bincount(frame, minlength=batch_size)
+    if bool((frame[1:] < frame[:-1]).any()):
+        order = torch.argsort(frame, stable=True)
+        columns = tuple(column[order] for column in columns)
+    return counts, *columns

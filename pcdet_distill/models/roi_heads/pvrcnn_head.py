@@ -1,0 +1,54 @@
+"""PVRCNNHead: a grid in every RoI gathers the features of the keypoints around its cells (PV-RCNN, CVPR 2020)."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import ConfigError
+from ..model_utils.places import roi_grid_points, stack_frames
+from ..model_utils.pointnet2_modules import StackSAModuleMSG
+from ..model_utils.settings import required
+from .roi_head_template import WHERE, RoIHeadTemplate, init_fc
+
+
+class PVRCNNHead(RoIHeadTemplate):
+    """RoI grid pooling on ``point_features``, then fully connected layers."""
+
+    def __init__(self, input_channels: int, model_cfg: Mapping[str, Any], num_class: int = 1, **kwargs: Any) -> None:
+        super().__init__(num_class=num_class, model_cfg=model_cfg)
+        pooling, where = required(model_cfg, "ROI_GRID_POOL", WHERE), f"{WHERE}.ROI_GRID_POOL"
+        if pooling.get("NAME", "StackSAModuleMSG") != "StackSAModuleMSG":
+            raise ConfigError(f"{where}.NAME is '{pooling['NAME']}', expected StackSAModuleMSG")
+        self.grid_size = required(pooling, "GRID_SIZE", where)
+        self.roi_grid_pool_layer = StackSAModuleMSG(
+            radii=required(pooling, "POOL_RADIUS", where), nsamples=required(pooling, "NSAMPLE", where),
+            mlps=[[input_channels, *widths] for widths in required(pooling, "MLPS", where)],
+            pool_method=pooling.get("POOL_METHOD", "max_pool"))
+        shared = list(required(model_cfg, "SHARED_FC", WHERE))
+        pooled_width = self.roi_grid_pool_layer.num_output_features * self.grid_size**3
+        self.shared_fc_layer = self.make_shared_fc(pooled_width, shared)
+        self.cls_layers = self.make_fc_layers(shared[-1], num_class, required(model_cfg, "CLS_FC", WHERE))
+        self.reg_layers = self.make_fc_layers(shared[-1], self.box_coder.code_size * num_class,
+                                              required(model_cfg, "REG_FC", WHERE))
+        init_fc(self)
+        init_fc(self.reg_layers, output_std=0.001)
+
+    def refine(self, batch_dict: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Reads ``rois``, ``point_coords`` (K, 4), ``point_features`` (K, C), ``point_cls_scores`` (K,)."""
+        pooled = self.roi_grid_pool(batch_dict).transpose(1, 2)
+        shared = self.shared_fc_layer(pooled.flatten(1).unsqueeze(-1))
+        return self.cls_layers(shared).squeeze(-1), self.reg_layers(shared).squeeze(-1)
+
+    def roi_grid_pool(self, batch_dict: Mapping[str, Any]) -> Tensor:
+        """Features (B * R, cells, C) of the cells of all RoIs; background keypoints count less."""
+        rois, coords = batch_dict["rois"], batch_dict["point_coords"]
+        features = batch_dict["point_features"] * batch_dict["point_cls_scores"].reshape(-1, 1)
+        counts, coords, features = stack_frames(coords[:, 0], len(rois), coords, features)
+        cells = roi_grid_points(rois.flatten(0, 1), self.grid_size)
+        cell_counts = torch.full_like(counts, rois.shape[1] * cells.shape[1])
+        _, pooled = self.roi_grid_pool_layer(coords[:, 1:4].contiguous(), counts, cells.reshape(-1, 3), cell_counts,
+                                             features)
+        return pooled.reshape(*cells.shape[:2], -1)
