@@ -23,6 +23,7 @@ from ...ops.point_sampling import (
     three_interpolate,
     three_nn,
 )
+from ...ops.segments import segment_max
 from .weighted_batch_norm import WeightedBatchNorm1d, normalise_weighted
 
 
@@ -117,7 +118,7 @@ def aggregate(mlp: SharedMLP, xyz: Tensor, features: Tensor | None, centres: Ten
     if zero_empty:
         responses = responses * ~neighbours.is_empty[neighbours.centre].unsqueeze(1)
     responses = mlp.finish(responses, neighbours.weight)
-    return torch.segment_reduce(responses, "max", lengths=neighbours.rows_per_centre, axis=0)
+    return segment_max(responses, neighbours.rows_per_centre)
 
 
 def _first_layer(mlp: SharedMLP, xyz: Tensor, features: Tensor | None, centres: Tensor, neighbours: Neighbours,

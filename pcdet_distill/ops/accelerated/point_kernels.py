@@ -163,3 +163,21 @@ def add_rows(rows, source, target):
         out, row = target[rows[r]], source[r]
         for c in range(row.shape[0]):
             out[c] += row[c]
+
+
+@numba.njit(cache=True)
+def segment_argmax(rows, ends):
+    """Where (M, C) int64 the first of the largest values of each run of rows (R, C) stands; runs end at ends (M,)."""
+    at = np.empty((ends.shape[0], rows.shape[1]), np.int64)
+    start = 0
+    for m in range(ends.shape[0]):
+        best, where = rows[start].copy(), at[m]
+        where[:] = start
+        for r in range(start + 1, ends[m]):
+            row = rows[r]
+            for c in range(row.shape[0]):
+                if row[c] > best[c]:
+                    best[c] = row[c]
+                    where[c] = r
+        start = ends[m]
+    return at

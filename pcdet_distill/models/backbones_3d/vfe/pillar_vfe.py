@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ....ops.segments import segment_max
 from ...model_utils.settings import required
 from ...model_utils.weighted_batch_norm import WeightedBatchNorm1d, normalise_weighted
 from ...taps import TapInfo
@@ -49,7 +50,7 @@ class PillarRows(NamedTuple):
         """Largest of each channel in each pillar: (R, C) -> (M, C)."""
         if len(features) == 0:
             return features
-        return torch.segment_reduce(features, "max", lengths=self.rows_per_pillar, axis=0)
+        return segment_max(features, self.rows_per_pillar)
 
 
 class PFNLayer(nn.Module):
