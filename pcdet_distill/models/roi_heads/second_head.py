@@ -58,7 +58,7 @@ class SECONDHead(RoIHeadTemplate):
         for frame_features, places in zip(features, self.grid_places(rois, features.shape[2], features.shape[3])):
             count, size = len(places), self.grid_size
             sampled = F.grid_sample(frame_features[None], places.reshape(1, count * size, size, 2).to(features.dtype),
-                                    align_corners=False)
+                                    align_corners=True)
             pooled.append(sampled[0].reshape(-1, count, size, size).transpose(0, 1))
         return torch.cat(pooled)
 
@@ -66,18 +66,18 @@ class SECONDHead(RoIHeadTemplate):
         """Where a map (H, W) is sampled for rois (B, R, 7): (B, R, grid, grid, 2) as x, y in [-1, 1].
 
         Checkpoints were trained with a grid that is turned before it is stretched along the axes of the map, not along
-        those of the RoI, and that spreads the RoI over one cell less than the map has.
+        those of the RoI.
         """
-        unit = (2 * torch.arange(self.grid_size, device=rois.device, dtype=rois.dtype) + 1) / self.grid_size - 1
+        unit = torch.linspace(-1, 1, self.grid_size, device=rois.device, dtype=rois.dtype)
         ahead, aside = unit.view(1, -1), unit.view(-1, 1)
         cos, sin = (turn(rois[..., 6])[..., None, None] for turn in (torch.cos, torch.sin))
         turned = (ahead * cos - aside * sin, ahead * sin + aside * cos)
         places = []
         for axis, cells in enumerate((width, height)):
             centre = (rois[..., axis] - self.origin_m[axis]) / self.cell_m[axis]
-            extent = rois[..., 3 + axis] / self.cell_m[axis]
-            middle = (2 * centre - cells + 1) / (cells - 1)
-            places.append(turned[axis] * (extent / (cells - 1))[..., None, None] + middle[..., None, None])
+            half = rois[..., 3 + axis] / self.cell_m[axis] / 2
+            cell = centre[..., None, None] + turned[axis] * half[..., None, None]
+            places.append(2 * cell / (cells - 1) - 1)
         return torch.stack(places, dim=-1)
 
     def get_loss(self) -> tuple[Tensor, dict[str, Tensor]]:

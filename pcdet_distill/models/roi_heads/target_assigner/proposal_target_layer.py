@@ -73,7 +73,7 @@ class ProposalTargetLayer(nn.Module):
                 "gt_of_rois": assigned[chosen], "gt_iou_of_rois": overlap[chosen]}
 
     def match(self, rois: Tensor, labels: Tensor, gt_boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Highest 3D IoU (R,) of each proposal with a box, and that box (R, 7 + C + 1); without one, the first box.
+        """Highest 3D IoU (R,) of each proposal with a box, and that box (R, 7 + C + 1); without any, the first box.
 
         With SAMPLE_ROI_BY_EACH_CLASS only boxes of the proposal's class count.
         """
@@ -82,9 +82,9 @@ class ProposalTargetLayer(nn.Module):
             return rois.new_zeros(len(rois)), gt_boxes.new_zeros(len(rois), gt_boxes.shape[1])
         overlap = boxes_iou3d(rois[:, :7], boxes[:, :7]).nan_to_num(0.0)
         if self.roi_sampler_cfg.get("SAMPLE_ROI_BY_EACH_CLASS", False):
-            overlap = overlap * (labels[:, None] == boxes[:, -1].long())
+            overlap = overlap.masked_fill(labels[:, None] != boxes[:, -1].long(), -1.0)
         best, index = overlap.max(dim=1)
-        return best, boxes[torch.where(best > 0, index, 0)]
+        return best.clamp_min(0), boxes[index]
 
     def subsample_rois(self, overlap: Tensor) -> Tensor:
         """Rows (S,) to train on, foreground first, of proposals with these highest IoUs (K,), K > 0."""
