@@ -4,12 +4,14 @@ from __future__ import annotations
 from torch import nn
 
 from .anchor_head_single import AnchorHeadSingle
+from .center_head import CenterHead
 from .point_head_box import PointHeadBox
 from .point_head_simple import PointHeadSimple
 from .point_intra_part_head import PointIntraPartOffsetHead
 
 DENSE_HEADS: dict[str, type[nn.Module]] = {
     "AnchorHeadSingle": AnchorHeadSingle,
+    "CenterHead": CenterHead,
 }
 POINT_HEADS: dict[str, type[nn.Module]] = {
     "PointHeadBox": PointHeadBox,

@@ -37,18 +37,51 @@ def post_process(batch_dict: Mapping[str, Any], settings: Mapping[str, Any], num
     recall: dict[str, int] = {}
     for frame in range(int(batch_dict["batch_size"])):
         rows = _rows_of_frame(batch_dict, frame)
-        boxes, predictions = batch_dict["batch_box_preds"][rows], batch_dict["batch_cls_preds"][rows]
-        assert predictions.shape[1] in (1, num_class), f"{predictions.shape[1]} class columns for {num_class} classes"
-        prediction = select_boxes(boxes, predictions, settings, normalized=batch_dict["cls_preds_normalized"],
-                                  labels=_given_labels(batch_dict, rows),
-                                  companions={name: values[rows] for name, values in (companions or {}).items()})
+        prediction = _boxes_of_frame(batch_dict, frame, rows, settings, num_class, companions or {})
         pred_dicts.append(prediction)
         if "gt_boxes" in batch_dict:
             rois = batch_dict["rois"][rows] if "rois" in batch_dict else None
-            candidates = prediction["pred_boxes"] if rois is None else boxes
+            candidates = prediction["pred_boxes"] if rois is None else batch_dict["batch_box_preds"][rows]
             counts = count_recalled(candidates, rois, batch_dict["gt_boxes"][frame], thresholds)
             recall = {name: recall.get(name, 0) + count for name, count in counts.items()}
     return pred_dicts, recall
+
+
+def _boxes_of_frame(batch_dict: Mapping[str, Any], frame: int, rows: Any, settings: Mapping[str, Any], num_class: int,
+                    companions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Final boxes of one frame: those the head has made itself, or else what is selected from its predictions."""
+    if "final_box_dicts" in batch_dict:
+        return batch_dict["final_box_dicts"][frame]
+    boxes, normalized = batch_dict["batch_box_preds"][rows], batch_dict["cls_preds_normalized"]
+    if "multihead_label_mapping" in batch_dict:
+        predictions = [of_head[rows] for of_head in batch_dict["batch_cls_preds"]]
+        return select_boxes_of_heads(boxes, predictions, batch_dict["multihead_label_mapping"], settings, normalized)
+    predictions = batch_dict["batch_cls_preds"][rows]
+    assert predictions.shape[1] in (1, num_class), f"{predictions.shape[1]} class columns for {num_class} classes"
+    return select_boxes(boxes, predictions, settings, normalized=normalized, labels=_given_labels(batch_dict, rows),
+                        companions={name: values[rows] for name, values in companions.items()})
+
+
+def select_boxes_of_heads(boxes: Tensor, predictions: Sequence[Tensor], label_mapping: Sequence[Tensor],
+                          settings: Mapping[str, Any], normalized: bool) -> dict[str, Tensor]:
+    """``select_boxes`` when several heads predict different classes, each for its own boxes.
+
+    Args:
+        boxes: (A, 7 + C), those of the heads one after the other.
+        predictions: per head (A of the head, classes of the head) logits, or scores when ``normalized``.
+        label_mapping: per head the labels (from 1) of its classes.
+        settings: the POST_PROCESSING block. Without MULTI_CLASSES_NMS the boxes of all heads suppress each other.
+    """
+    if required(settings, "NMS_CONFIG", WHERE).get("MULTI_CLASSES_NMS"):
+        parts = []
+        for own_boxes, own, labels in zip(boxes.split([len(own) for own in predictions]), predictions, label_mapping):
+            part = select_boxes(own_boxes, own, settings, normalized, labels=None)
+            parts.append({**part, "pred_labels": labels[part["pred_labels"] - 1]})
+        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    best = [own.max(dim=-1) for own in predictions]
+    chosen = torch.cat([labels[found.indices] for labels, found in zip(label_mapping, best)])
+    raw = torch.cat([found.values for found in best]).unsqueeze(1)
+    return select_boxes(boxes, raw, settings, normalized, labels=chosen)
 
 
 def select_boxes(boxes: Tensor, predictions: Tensor, settings: Mapping[str, Any], normalized: bool,

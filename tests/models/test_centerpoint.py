@@ -1,0 +1,124 @@
+"""CenterPoint on pillars: training, final boxes, recall, odd frames, taps."""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from small_center import center_config
+from small_model import make_batch, random_scene, small_model
+
+from pcdet_distill.errors import ConfigError
+from pcdet_distill.models.detectors.post_processing import post_process
+
+NOTHING = (np.zeros((0, 4), np.float32), np.zeros((0, 8), np.float32))
+ONE_POINT = (np.array([[5.1, 1.2, -1.0, 0.5]], np.float32), np.zeros((0, 8), np.float32))
+ODD_BATCHES = {
+    "no pillar at all": [NOTHING],
+    "one pillar": [ONE_POINT],
+    "last frame empty": [random_scene(0), NOTHING],
+    "no ground truth": [(random_scene(5)[0], NOTHING[1])],
+    "boxes without points": [(NOTHING[0], random_scene(2)[1])],
+}
+
+
+@pytest.mark.parametrize("scenes", ODD_BATCHES.values(), ids=ODD_BATCHES.keys())
+def test_odd_frames(scenes: list) -> None:
+    model = small_model(center_config())
+    ret, tb_dict, _ = model.train()(make_batch(scenes))
+    ret["loss"].backward()
+    assert all(math.isfinite(value) for value in tb_dict.values())
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+    predictions, recall = model.eval()(make_batch(scenes))
+    assert len(predictions) == len(scenes) and recall["gt"] == sum(len(boxes) for _, boxes in scenes)
+    assert all(torch.isfinite(value).all() for frame in predictions for value in frame.values())
+
+
+def test_names_in_the_log() -> None:
+    model = small_model(center_config([["Car"], ["Pedestrian", "Cyclist"]])).train()
+    ret, tb_dict, _ = model(make_batch([random_scene(0)]))
+    assert list(tb_dict) == ["loss_rpn", "hm_loss_head_0", "loc_loss_head_0", "hm_loss_head_1", "loc_loss_head_1",
+                             "rpn_loss"]
+    assert tb_dict["loss_rpn"] == ret["loss"].detach()
+
+
+def test_boxes_of_the_head_are_final_and_counted() -> None:
+    box = torch.tensor([[3.0, 0, 0, 4, 2, 1, 0]])
+    final = {"pred_boxes": box, "pred_scores": torch.tensor([0.2]), "pred_labels": torch.tensor([2])}
+    batch = {"batch_size": 1, "final_box_dicts": [final],
+             "gt_boxes": torch.tensor([[[3.0, 0, 0, 4, 2, 1, 0, 1], [30, 0, 0, 4, 2, 1, 0, 1]]])}
+    found, recall = post_process(batch, {"RECALL_THRESH_LIST": [0.3]}, num_class=3)
+    assert found == [final]
+    assert recall == {"gt": 2, "roi_0.3": 0, "rcnn_0.3": 1}
+
+
+def test_a_frame_does_not_depend_on_the_others_in_eval() -> None:
+    model = small_model(center_config()).eval()
+    with torch.no_grad():
+        alone, _ = model(make_batch([random_scene(1)]))
+        together, _ = model(make_batch([random_scene(0), random_scene(1), NOTHING]))
+    assert len(alone[0]["pred_boxes"]) > 0
+    torch.testing.assert_close(together[1]["pred_boxes"], alone[0]["pred_boxes"], rtol=1e-4, atol=1e-4)
+
+
+def test_taps_tell_the_truth() -> None:
+    model, batch = small_model(center_config()).eval(), make_batch([random_scene(0)])
+    taps = model.taps()
+    assert {"dense_head.shared_conv", "dense_head.heads_list.0.hm", "dense_head.heads_list.0.rot"} <= set(taps)
+    with torch.no_grad(), model.capture(list(taps)) as features:
+        model(batch)
+    for path, info in taps.items():
+        assert features[path].shape[1] == info.channels, path
+        if info.kind == "bev":
+            assert features[path].shape[2:] == (32 // info.stride, 32 // info.stride), path
+
+
+@pytest.mark.parametrize("block", ["VFE", "MAP_TO_BEV", "BACKBONE_2D", "DENSE_HEAD"])
+def test_missing_blocks_are_named(block: str) -> None:
+    config = center_config()
+    del config[block]
+    with pytest.raises(ConfigError, match=f"MODEL.{block} is missing"):
+        small_model(config)
+
+
+def test_a_few_steps_decrease_the_loss() -> None:
+    model, batch = small_model(center_config()).train(), make_batch([random_scene(0), random_scene(1)])
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = model(dict(batch))[0]["loss"]
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.slow
+def test_overfits_one_scene() -> None:
+    """Trained on one frame long enough, the detector finds every box of it, with its class and heading."""
+    config = center_config([["Car"], ["Pedestrian", "Cyclist"]])
+    config.BN_MOMENTUM = 0.1
+    config.DENSE_HEAD.SHARED_CONV_CHANNEL = 16
+    model = small_model(config).train()
+    points, boxes = random_scene(11)
+    boxes[:, 1], boxes[:, 0] = [-5, 0, 5], [4, 8, 12]  # apart from each other
+    random = np.random.RandomState(0)
+    on_boxes = [row[:3] + random.uniform(-0.5, 0.5, (60, 3)) * row[3:6] for row in boxes]
+    points = np.concatenate([points[:300], np.pad(np.concatenate(on_boxes), ((0, 0), (0, 1)))]).astype(np.float32)
+    batch = make_batch([(points, boxes)])
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for step in range(400):
+        if step == 300:
+            optimizer.param_groups[0]["lr"] = 5e-4
+        optimizer.zero_grad()
+        model(dict(batch))[0]["loss"].backward()
+        optimizer.step()
+    (found,), recall = model.eval()(dict(batch))
+    assert recall["rcnn_0.7"] == len(boxes)
+    for row in torch.from_numpy(boxes):
+        nearest = (found["pred_boxes"][:, :2] - row[:2]).norm(dim=1).argmin()
+        assert found["pred_labels"][nearest] == row[7] and found["pred_scores"][nearest] > 0.5
+        assert torch.cos(found["pred_boxes"][nearest, 6] - row[6]) > 0.95
