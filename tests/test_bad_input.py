@@ -30,6 +30,7 @@ SERVER = Path(__file__).with_name("bad_input_server.py")
 STUDENT = "cfgs/synthetic/pointpillar_student.yaml"
 TRAIN = ["train", "--cfg_file", STUDENT, "--epochs", "1", "--batch_size", "2", "--workers", "0", "--fix_random_seed"]
 CREATE = ["create_data", "kitti", "cfgs/synthetic/dataset.yaml", "--workers", "1"]
+RUN = "output/synthetic/pointpillar_student/default"
 TEMPORARY = ("*.part", "*.partial", "*.tmp", ".*staging*", "*.lock")
 
 
@@ -218,6 +219,13 @@ def test_typo_behind_set(commands: Commands, project: Path) -> None:
     check_one_sentence(answer, "OPTIMIZATION.LRR", "OPTIMIZATION.LR")
 
 
+@pytest.mark.parametrize(("key", "value"), [("LR", "-1.0"), ("NUM_EPOCHS", "0"), ("BATCH_SIZE_PER_GPU", "0")])
+def test_numbers_that_cannot_be_meant(commands: Commands, project: Path, key: str, value: str) -> None:
+    arguments = ["train", "--cfg_file", STUDENT, "--workers", "0", "--set", f"OPTIMIZATION.{key}", value]
+    check_one_sentence(commands.run(project, arguments), "pointpillar_student.yaml", f"OPTIMIZATION.{key}", value)
+    assert not (project / "output").exists()
+
+
 @pytest.fixture
 def teacher_weights(project: Path) -> Path:
     """A checkpoint of another model than the student."""
@@ -288,7 +296,8 @@ def test_wrong_teacher(commands: Commands, project: Path, teacher_weights: Path)
     assert not (project / "output").exists()
 
 
-@pytest.mark.parametrize("blocked", ["output", "output/synthetic/pointpillar_student"])
+@pytest.mark.parametrize("blocked", ["output", "output/synthetic/pointpillar_student", f"{RUN}/ckpt",
+                                     f"{RUN}/tensorboard", f"{RUN}/eval/eval_with_train"])
 def test_output_folder_cannot_be_written(commands: Commands, project: Path, blocked: str) -> None:
     (project / blocked).parent.mkdir(parents=True, exist_ok=True)
     (project / blocked).write_text("a file where a folder should be")

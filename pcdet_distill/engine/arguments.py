@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..config import load_config
+from ..config import errors_name_file, load_config
 from ..errors import ConfigError
 from .distributed import World
+from .optimization import setting
 from .threads import allowed_cores
 
 
@@ -137,7 +138,8 @@ def read_config(args: argparse.Namespace) -> Any:
 def batch_size_per_process(args: argparse.Namespace, cfg: Any, world: World) -> int:
     """``--batch_size`` counts all processes together, the config's value each one."""
     if args.batch_size is None:
-        return cfg.OPTIMIZATION.BATCH_SIZE_PER_GPU
+        with errors_name_file(cfg):
+            return int(setting(cfg.OPTIMIZATION, "BATCH_SIZE_PER_GPU"))
     if args.batch_size % world.size:
         raise ConfigError(f"--batch_size {args.batch_size}: expected a multiple of the {world.size} processes")
     return args.batch_size // world.size

@@ -72,7 +72,13 @@ def test_loader(args: argparse.Namespace, cfg: Any, world: World, logger: loggin
 
 def _evaluated(record: Path) -> list[int]:
     """The epochs listed in ``eval_list_<split>.txt``."""
-    return [int(float(line)) for line in record.read_text().split()] if record.is_file() else []
+    if not record.is_file():
+        return []
+    try:
+        return [int(float(line)) for line in record.read_text().split()]
+    except ValueError as error:
+        raise ConfigError(f"{record}: expected the number of an epoch on each line ({error}); delete the file to "
+                          "evaluate all checkpoints again") from None
 
 
 def evaluate_checkpoints(evaluator: Evaluator, ckpt_dir: Path, folder: Path, split: str, *, start_epoch: int,

@@ -151,14 +151,16 @@ class MetricWriter:
         """Lines after iteration ``first_it`` are dropped: an earlier run came further and is repeated from there."""
         from tensorboardX import SummaryWriter  # 0.3 s that `import pcdet_distill` need not pay
         self.path = jsonl_path
-        self._drop_after(first_it)
-        self.tensorboard = SummaryWriter(str(tensorboard_dir), purge_step=first_it if first_it else None)
+        with writing(jsonl_path):
+            self._drop_after(first_it)
+        with writing(tensorboard_dir):
+            self.tensorboard = SummaryWriter(str(tensorboard_dir), purge_step=first_it if first_it else None)
 
     def _drop_after(self, first_it: int) -> None:
         """Keep the lines up to iteration ``first_it``."""
         if not self.path.exists():
             return
-        lines = [line for line in self.path.read_text().splitlines() if _iteration(line) <= first_it]
+        lines = [line for line in self.path.read_text(errors="replace").splitlines() if _iteration(line) <= first_it]
         self.path.write_text("".join(line + "\n" for line in lines))
 
     def write(self, kind: str, it: int, values: Mapping[str, Any], curves: Mapping[str, float] | None = None) -> None:

@@ -22,14 +22,24 @@ FINAL_DIVISOR = 1e4                              # one-cycle ends at LR / DIV_FA
 SECOND_MOMENT = 0.99
 COSINE_FLOOR = 1e-3                              # adam_cosineanneal ends at LR * 1e-3
 COSINE_WARMUP_START = 1 / 3                      # ... and starts at a third of LR
+LEAST = {"LR": 0, "WEIGHT_DECAY": 0, "MOMENTUM": 0, "PCT_START": 0, "DIV_FACTOR": 1, "LR_DECAY": 0, "LR_CLIP": 0,
+         "WARMUP_EPOCH": 0, "NUM_EPOCHS": 1, "BATCH_SIZE_PER_GPU": 1}
+WHOLE = ("NUM_EPOCHS", "BATCH_SIZE_PER_GPU")
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 def setting(config: Mapping[str, Any], key: str) -> Any:
-    """``config[key]``, or one sentence about the key that is missing."""
+    """``config[key]``, or one sentence about the key that is missing or the number that cannot be meant."""
     if key not in config:
         raise ConfigError(f"OPTIMIZATION.{key}: missing, and OPTIMIZER '{config.get('OPTIMIZER')}' needs it")
-    return config[key]
+    value = config[key]
+    if key in LEAST and not (isinstance(value, (int, float)) and LEAST[key] <= value < math.inf):
+        raise ConfigError(f"OPTIMIZATION.{key}: {value!r} is not a number of {LEAST[key]} or more")
+    if key in WHOLE and value != int(value):
+        raise ConfigError(f"OPTIMIZATION.{key}: {value!r} is not a whole number")
+    if key == "MOMS" and not (isinstance(value, (list, tuple)) and len(value) == 2):
+        raise ConfigError(f"OPTIMIZATION.MOMS: {value!r} is not the highest and lowest momentum, as in [0.95, 0.85]")
+    return value
 
 
 def parameter_groups(model: nn.Module) -> list[list[nn.Parameter]]:
@@ -145,6 +155,9 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, A
 
     OpenPCDet stores a weight decay of 0 because it decays by hand: its options must not be believed.
     """
+    if not isinstance(state, Mapping) or "state" not in state:
+        raise CheckpointError(f"{where}: the optimizer_state is no state of an optimizer; expected 'state' and "
+                              "'param_groups'")
     own = optimizer.state_dict()["param_groups"]
     saved = state.get("param_groups", [])
     if [len(group["params"]) for group in own] != [len(group["params"]) for group in saved]:

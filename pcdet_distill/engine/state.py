@@ -37,7 +37,11 @@ def pack(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, *, it:
 
 def position(checkpoint: dict[str, Any], per_epoch: int, where: str, logger: logging.Logger) -> int:
     """The iteration to go on with. In another batch size or data set an epoch begun is begun again."""
-    epoch, it = int(checkpoint.get("epoch") or 0), int(checkpoint.get("it") or 0)
+    try:
+        epoch, it = int(checkpoint.get("epoch") or 0), int(checkpoint.get("it") or 0)
+    except (TypeError, ValueError):
+        raise CheckpointError(f"{where}: expected whole numbers as 'epoch' and 'it', found "
+                              f"{checkpoint.get('epoch')!r} and {checkpoint.get('it')!r}") from None
     stored = checkpoint.get("iterations_per_epoch") or per_epoch
     done = it - epoch * stored
     if done == 0 or (stored == per_epoch and 0 < done <= per_epoch):

@@ -23,6 +23,7 @@ from .device import choose_device, prepare_for_device
 from .distributed import World, join_world, share_batch_norm
 from .evaluate import Evaluator, evaluate_checkpoints, test_loader
 from .logging import MetricWriter, check_writable, config_text, create_logger, make_folder, open_log_file, write_config
+from .optimization import setting
 from .progress import Progress
 from .randomness import FIXED_SEED, draw_seed, seed_everything
 from .run_lock import folder_to_itself
@@ -31,6 +32,7 @@ from .trainer import Trainer, TrainOptions
 
 __all__ = ["add_train_arguments", "run_training"]
 
+EVALUATIONS = "eval/eval_with_train"
 Resume = tuple[Path, dict[str, Any]] | None
 
 
@@ -40,7 +42,8 @@ def run_training(args: argparse.Namespace) -> None:
     with join_world(args.launcher, args.device, args.tcp_port, args.local_rank, args.max_waiting_mins) as world:
         logger = create_logger(world.is_main)
         folder = output_folder(cfg, args.extra_tag)
-        check_writable(folder)
+        for place in (folder, folder / "ckpt", folder / "tensorboard", folder / EVALUATIONS):
+            check_writable(place)
         device = choose_device(args.device, world.local_rank)
         trainer = _build(args, cfg, folder, device, world, logger)
         loader = test_loader(args, cfg, world, logger)    # a missing test split is found now, not after training
@@ -119,9 +122,17 @@ def _options(args: argparse.Namespace, cfg: Any, folder: Path, device: torch.dev
     if use_amp and device.type != "cuda":
         logger.warning("mixed precision is for CUDA; on this CPU training runs in float32")
     return TrainOptions(
-        epochs=args.epochs or cfg.OPTIMIZATION.NUM_EPOCHS, ckpt_dir=folder / "ckpt",
+        epochs=_epochs(args, cfg), ckpt_dir=folder / "ckpt",
         save_interval=args.ckpt_save_interval, save_seconds=args.ckpt_save_time_interval, keep=args.max_ckpt_save_num,
         log_interval=args.logger_iter_interval, use_amp=use_amp and device.type == "cuda")
+
+
+def _epochs(args: argparse.Namespace, cfg: Any) -> int:
+    """How many epochs to train, in all."""
+    if args.epochs is not None:
+        return args.epochs
+    with errors_name_file(cfg):
+        return int(setting(cfg.OPTIMIZATION, "NUM_EPOCHS"))
 
 
 def _seed(args: argparse.Namespace, resume: Resume, world: World, logger: logging.Logger) -> int:
@@ -184,7 +195,7 @@ def _evaluate(args: argparse.Namespace, cfg: Any, folder: Path, options: TrainOp
     """The checkpoints of the last epochs. The last one was written just now, so there is nothing to wait for."""
     start_epoch = max(options.epochs - args.num_epochs_to_eval, args.start_epoch)
     split = cfg.DATA_CONFIG.DATA_SPLIT["test"]
-    eval_folder = folder / "eval" / "eval_with_train"
+    eval_folder = folder / EVALUATIONS
     if evaluator.world.is_main:
         make_folder(eval_folder)
     evaluator.world.wait()

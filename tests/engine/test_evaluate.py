@@ -115,6 +115,14 @@ def test_eval_all_takes_each_once_and_does_not_wait(trained: Path, tmp_path: Pat
     assert time.monotonic() - start < 15
 
 
+def test_list_of_evaluated_epochs_that_is_something_else(trained: Path, tmp_path: Path) -> None:
+    record = trained / "eval" / "eval_all_default" / "default" / "eval_list_val.txt"
+    record.parent.mkdir(parents=True)
+    record.write_text("2\nthree\n")
+    with pytest.raises(ConfigError, match="eval_list_val.txt: expected the number of an epoch on each line"):
+        run_test(tmp_path, "--eval_all", "--max_waiting_mins", "0")
+
+
 def test_eval_all_on_an_empty_folder_ends(tmp_path: Path) -> None:
     toy_engine.write_config(tmp_path)
     (tmp_path / "none").mkdir()

@@ -121,3 +121,8 @@ def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     writer.path = tmp_path / "metrics.jsonl"
     with pytest.raises(ConfigError, match=r"metrics\.jsonl: cannot be written"):
         writer.write("train", 1, {})
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl: cannot be written"):
+        MetricWriter(tmp_path / "metrics.jsonl", tmp_path / "tb")
+    (tmp_path / "file").write_text("where a folder should be")
+    with pytest.raises(ConfigError, match="file: cannot be written"):
+        MetricWriter(tmp_path / "new.jsonl", tmp_path / "file")

@@ -125,12 +125,29 @@ def test_optimizer_state_of_another_model_is_refused() -> None:
         load_optimizer_state(larger, state, "file.pth")
 
 
+@pytest.mark.parametrize("state", ["junk", {}])
+def test_what_is_no_optimizer_state_is_refused(state: object) -> None:
+    with pytest.raises(CheckpointError, match=r"file\.pth: the optimizer_state is no state of an optimizer"):
+        load_optimizer_state(build_optimizer(nn.Linear(2, 3), CONFIG), state, "file.pth")
+
+
 def test_wrong_name_and_missing_key_are_sentences() -> None:
     with pytest.raises(ConfigError, match="OPTIMIZATION.OPTIMIZER.*did you mean 'adam_onecycle'"):
         build_optimizer(nn.Linear(1, 1), config(OPTIMIZER="adam_oncycle"))
     without = {key: value for key, value in CONFIG.items() if key != "MOMS"}
     with pytest.raises(ConfigError, match="OPTIMIZATION.MOMS: missing"):
         build_schedule(without, 10, 10)
+
+
+@pytest.mark.parametrize(("key", "value", "words"), [
+    ("LR", -1.0, "-1.0 is not a number of 0 or more"), ("LR", "fast", "'fast' is not a number"),
+    ("LR", float("nan"), "nan is not a number"), ("WEIGHT_DECAY", -0.1, "not a number of 0 or more"),
+    ("DIV_FACTOR", 0, "0 is not a number of 1 or more"), ("MOMS", 0.9, "as in \\[0.95, 0.85\\]")])
+def test_numbers_that_cannot_be_meant_are_sentences(key: str, value: object, words: str) -> None:
+    wrong = config(**{key: value})
+    with pytest.raises(ConfigError, match=f"OPTIMIZATION.{key}: .*{words}"):
+        build_optimizer(nn.Linear(1, 1), wrong)
+        build_schedule(wrong, 10, 10)
 
 
 @given(st.integers(1, 50), st.integers(1, 20), st.sampled_from(["adam_onecycle", "adam_cosineanneal", "adam", "sgd"]),

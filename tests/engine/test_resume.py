@@ -188,6 +188,11 @@ def test_position_in_an_epoch_of_another_length() -> None:
     assert position({"epoch": 2, "it": 20}, 10, "f", quiet) == 20       # OpenPCDet's, at the end of an epoch
 
 
+def test_position_that_is_no_number() -> None:
+    with pytest.raises(CheckpointError, match="f: expected whole numbers as 'epoch' and 'it', found 'two' and 20"):
+        position({"epoch": "two", "it": 20}, 10, "f", logging.getLogger("quiet"))
+
+
 def test_weights_alone_cannot_be_resumed(tmp_path: Path) -> None:
     torch.save({"model_state": toy_engine.ToyDetector().state_dict()}, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match="--pretrained_model"):
