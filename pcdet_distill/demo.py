@@ -14,9 +14,10 @@ from .checkpoint import load_checkpoint, load_model_state
 from .config import load_config
 from .datasets.dataset import DatasetTemplate, Item
 from .datasets.point_files import read_points
+from .engine.build import build_detector
 from .engine.device import choose_device, prepare_for_device
-from .errors import CheckpointError, ConfigError, DataError
-from .models import build_network, load_data_to_device
+from .errors import ConfigError, DataError
+from .models import load_data_to_device
 from .visualize import BevPanel, draw_bev
 
 
@@ -95,11 +96,8 @@ def run_demo(args: argparse.Namespace) -> list[Path]:
 
 def load_detector(cfg: Any, dataset: DatasetTemplate, ckpt: str | Path, device: torch.device) -> nn.Module:
     """The detector of a config with the weights of a checkpoint, which must fit completely, ready to detect."""
-    model = build_network(cfg.MODEL, num_class=len(cfg.CLASS_NAMES), dataset=dataset)
-    state = load_checkpoint(ckpt)
-    if "model_state" not in state:
-        raise CheckpointError(f"{ckpt}: holds no 'model_state'; expected a detector's checkpoint")
-    load_model_state(model, state["model_state"], strict=True, where=str(ckpt))
+    model = build_detector(cfg, dataset)
+    load_model_state(model, load_checkpoint(ckpt)["model_state"], strict=True, where=str(ckpt))
     return prepare_for_device(model, device).eval()
 
 

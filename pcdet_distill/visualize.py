@@ -69,8 +69,11 @@ def draw_bev(
         if title:
             figure.suptitle(title, color=TEXT, fontsize=12)
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=dpi, facecolor=BACKGROUND)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, dpi=dpi, facecolor=BACKGROUND)
+        except OSError as error:
+            raise UserError(f"{path}: this picture cannot be written ({error.strerror or error})") from None
     finally:
         plt.close(figure)
     return path

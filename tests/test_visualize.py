@@ -65,6 +65,14 @@ def test_panels_in_two_rows_and_without_points(tmp_path):
     assert tall[1] < 1.2 * tall[0]
 
 
+def test_picture_that_cannot_be_written_is_one_sentence(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "pictures").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match=r"a\.png: this picture cannot be written"):
+        draw_bev(np.zeros((0, 4)), [BevPanel("one", CAR, ["Car"])], tmp_path / "pictures" / "a.png",
+                 point_cloud_range=RANGE, class_names=CLASSES)
+
+
 def test_missing_matplotlib_is_one_sentence(tmp_path, monkeypatch):
     original = builtins.__import__
 
