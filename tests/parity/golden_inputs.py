@@ -45,24 +45,41 @@ def _camera_to_lidar(boxes: np.ndarray, rectification: np.ndarray, velodyne_to_c
 def make_batch(scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec, max_points: int,
                max_voxels: int) -> dict[str, np.ndarray | int]:
     """Range mask on x and y, voxels in the points' order, and collation."""
+    frames = _mask(scenes, spec)
+    voxels = [voxelize(points, spec.point_cloud_range, spec.voxel_size, max_points, max_voxels) for points, _ in frames]
+    return {
+        **_collate(frames),
+        "voxels": np.concatenate([rows for rows, _, _ in voxels]),
+        "voxel_coords": _with_frame([rows for _, rows, _ in voxels]),
+        "voxel_num_points": np.concatenate([rows for _, _, rows in voxels]),
+    }
+
+
+def make_point_batch(scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec,
+                     num_points: int) -> dict[str, np.ndarray | int]:
+    """Range mask on x and y, points repeated and cut to the first ``num_points``, and collation."""
+    frames = [(np.tile(points, (-(-num_points // len(points)), 1))[:num_points], boxes)
+              for points, boxes in _mask(scenes, spec)]
+    return _collate(frames)
+
+
+def _mask(scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Points in the range and boxes of the classes."""
     limits = spec.point_cloud_range
     frames = []
     for points, boxes in scenes:
         x, y = points[:, 0], points[:, 1]
         inside = (x >= limits[0]) & (x <= limits[3]) & (y >= limits[1]) & (y <= limits[4])
         frames.append((points[inside], boxes[boxes[:, 7] <= len(spec.class_names)]))
-    voxels = [voxelize(points, limits, spec.voxel_size, max_points, max_voxels) for points, _ in frames]
+    return frames
+
+
+def _collate(frames: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray | int]:
+    """Points with their frame in front, and boxes filled up with zeros."""
     boxes = np.zeros((len(frames), max(len(rows) for _, rows in frames), 8), np.float32)
     for frame, (_, rows) in enumerate(frames):
         boxes[frame, :len(rows)] = rows
-    return {
-        "points": _with_frame([points for points, _ in frames]),
-        "voxels": np.concatenate([rows for rows, _, _ in voxels]),
-        "voxel_coords": _with_frame([rows for _, rows, _ in voxels]),
-        "voxel_num_points": np.concatenate([rows for _, _, rows in voxels]),
-        "gt_boxes": boxes,
-        "batch_size": len(frames),
-    }
+    return {"points": _with_frame([points for points, _ in frames]), "gt_boxes": boxes, "batch_size": len(frames)}
 
 
 def _with_frame(frames: list[np.ndarray]) -> np.ndarray:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_inputs import load_scenes, make_batch
+from golden_inputs import load_scenes, make_batch, make_point_batch
+from roi_goldens import check_roi_targets, use_recorded_draw
 from torch import Tensor
 from weight_recipe import fill_state_dict, sha256_of
 
@@ -39,8 +40,12 @@ class Golden:
             pytest.skip(f"detector {self.cfg.MODEL.NAME} is not in DETECTORS yet")
         self.spec = DataSpec.from_config(self.cfg.DATA_CONFIG, self.cfg.CLASS_NAMES)
         scenes = load_scenes(file.parents[1], variant_of(file, config))
-        step = next(step for step in self.cfg.DATA_CONFIG.DATA_PROCESSOR if "MAX_NUMBER_OF_VOXELS" in step)
-        self.raw = make_batch(scenes, self.spec, step.MAX_POINTS_PER_VOXEL, step.MAX_NUMBER_OF_VOXELS["test"])
+        steps = {step.NAME: step for step in self.cfg.DATA_CONFIG.DATA_PROCESSOR}
+        if "sample_points" in steps:
+            self.raw = make_point_batch(scenes, self.spec, steps["sample_points"].NUM_POINTS["test"])
+        else:
+            step = steps["transform_points_to_voxels"]
+            self.raw = make_batch(scenes, self.spec, step.MAX_POINTS_PER_VOXEL, step.MAX_NUMBER_OF_VOXELS["test"])
 
     def batch(self) -> dict:
         """A fresh batch of tensors."""
@@ -110,10 +115,14 @@ class Recorder:
 
 
 @pytest.mark.golden("forward/*.json")
-def test_voxels_equal(golden_file: Path) -> None:
+def test_inputs_equal(golden_file: Path) -> None:
     golden = load_golden(golden_file)
-    np.testing.assert_array_equal(golden.raw["voxel_coords"], golden.arrays["full/voxel_coords"])
-    np.testing.assert_array_equal(golden.raw["voxel_num_points"], golden.arrays["full/voxel_num_points"])
+    for name in ("voxel_coords", "voxel_num_points"):
+        assert (name in golden.raw) == (f"full/{name}" in golden.arrays)
+        np.testing.assert_array_equal(golden.raw.get(name, 0), golden.arrays.get(f"full/{name}", 0))
+    if "points" in golden.meta:
+        points = np.ascontiguousarray(golden.raw["points"], np.float32)
+        assert hashlib.sha256(points.tobytes()).hexdigest() == golden.meta["points"]["sha256_float32"]
     np.testing.assert_allclose(golden.raw["gt_boxes"], golden.arrays["full/gt_boxes"], atol=2e-5)
 
 
@@ -127,8 +136,7 @@ def test_eval_forward(golden_file: Path) -> None:
         predictions, recall = model(batch)
     recorded = dict(recorder.tensors)
     recorded.update({f"eval/final.{key}": batch[key] for key in ("batch_cls_preds", "batch_box_preds")})
-    recorded.update({f"eval/dense_head.forward_ret_dict.{key}": value
-                     for key, value in model.dense_head.forward_ret_dict.items()})
+    recorded.update(head_tensors(model, "eval/{slot}.forward_ret_dict.{key}"))
     names = [name for name in golden.meta if name.startswith("eval/") and f"sample/{name}" in golden.arrays]
     assert names
     check_cells(golden, recorder, "eval")
@@ -139,6 +147,13 @@ def test_eval_forward(golden_file: Path) -> None:
     for frame, prediction in enumerate(predictions):
         recorded_frame = {key: torch.from_numpy(golden.arrays[f"full/eval/{key}_{frame}"]) for key in prediction}
         compare_detections(prediction, recorded_frame, settings.SCORE_THRESH)
+
+
+def head_tensors(model: Detector3DTemplate, name: str) -> dict[str, Tensor]:
+    """What the heads keep for their losses, under ``name`` with its slot and key."""
+    heads = {slot: getattr(model, slot) for slot in ("dense_head", "point_head", "roi_head")}
+    return {name.format(slot=slot, key=key): value for slot, head in heads.items() if head is not None
+            for key, value in head.forward_ret_dict.items()}
 
 
 def check_cells(golden: Golden, recorder: Recorder, mode: str) -> None:
@@ -177,13 +192,19 @@ def test_train_step(golden_file: Path) -> None:
     batch = golden.batch()
     if "full/train/gt_boxes" in golden.arrays:
         batch["gt_boxes"] = torch.from_numpy(golden.arrays["full/train/gt_boxes"])
+    use_recorded_draw(golden.meta, golden.arrays, model.roi_head, model)
     torch.manual_seed(123)
     ret, tb_dict, _ = model(batch)
     check_cells(golden, recorder, "train")
+    recorder.tensors.update(head_tensors(model, "train/{slot}.{key}"))
+    if model.roi_head is not None:
+        check_roi_targets(golden.arrays, model.roi_head)
     for name in golden.meta:
-        if name.startswith("train/") and f"sample/{name}" in golden.arrays and "anchors" not in name:
+        if name.startswith("train/") and f"sample/{name}" in golden.arrays and "anchors" not in name \
+                and "gt_of_rois" not in name:
             golden.check_tensor(name, recorder.tensors[name])
-    check_targets(golden, model)
+    if model.dense_head is not None:
+        check_targets(golden, model)
     check_losses(golden, ret["loss"], tb_dict)
     check_running_statistics(golden, model)
     ret["loss"].backward()
@@ -210,7 +231,7 @@ def check_losses(golden: Golden, loss: Tensor, tb_dict: dict[str, float]) -> Non
     assert loss.item() == pytest.approx(golden.meta["train/loss"], rel=1e-5)
     assert set(tb_dict) == set(golden.meta["train/tb_dict"])
     for name, value in golden.meta["train/tb_dict"].items():
-        assert tb_dict[name] == pytest.approx(value, rel=1e-5), name
+        assert float(tb_dict[name]) == pytest.approx(value, rel=1e-5), name
 
 
 def check_running_statistics(golden: Golden, model: Detector3DTemplate) -> None:

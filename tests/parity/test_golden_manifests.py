@@ -35,4 +35,4 @@ def test_state_dict(golden_file: Path) -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == manifest["num_parameters"]
     assert [type(module).__name__ for module in model.module_list] == manifest["module_list"]
     assert [name for name, _ in model.named_slots()] == manifest["top_level"]
-    assert spec.grid_size.tolist() == manifest["grid_size"]
+    assert (None if spec.grid_size is None else spec.grid_size.tolist()) == manifest["grid_size"]

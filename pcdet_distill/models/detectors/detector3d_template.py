@@ -18,7 +18,6 @@ from . import post_processing
 from .slots import SLOTS, ModelInfo
 
 HEADS = ("dense_head", "point_head", "roi_head")
-LOSS_NAMES = {"dense_head": "loss_rpn", "point_head": "loss_point", "roi_head": "loss_rcnn"}
 
 
 class Detector3DTemplate(nn.Module):
@@ -88,15 +87,13 @@ class Detector3DTemplate(nn.Module):
 
     def get_training_loss(self) -> tuple[Tensor, dict[str, Any], dict[str, Any]]:
         """Sum of the heads' losses after a forward in training mode, and each part for the log."""
-        losses: list[Tensor] = []
-        tb_dict: dict[str, Any] = {}
-        for slot in HEADS:
-            head = getattr(self, slot)
-            if head is not None:
-                loss, parts = head.get_loss()
-                losses.append(loss)
-                tb_dict.update({LOSS_NAMES[slot]: loss.detach(), **parts})
-        return sum(losses[1:], losses[0]), tb_dict, {}
+        heads = [head for head in (getattr(self, slot) for slot in HEADS) if head is not None]
+        losses, parts = zip(*(head.get_loss() for head in heads))
+        total = sum(losses[1:], losses[0])
+        tb_dict: dict[str, Any] = {"loss_rpn": total.detach()} if len(heads) == 1 else {}
+        for entries in parts:
+            tb_dict.update(entries)
+        return total, tb_dict, {}
 
     @torch.no_grad()
     def post_processing(self, batch_dict: dict[str, Any]) -> tuple[list[dict[str, Tensor]], dict[str, int]]:
