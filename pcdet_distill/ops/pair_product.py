@@ -1,18 +1,19 @@
 """The arithmetic of sparse convolution: multiply rows pair by pair, add up by output row. Differentiable.
 
-For every kernel offset the rows of its pairs are gathered and multiplied by the offset's matrix; then every output row
-adds up its products, in the order of the rulebook. A row is added up by one thread, so the result does not depend on
-the number of threads (as far as the matrix products do not) and is the same in every run.
+Kernel offset by kernel offset, the rows of its pairs are gathered, multiplied by the offset's matrix, and added to the
+output rows. At one offset every output row occurs once at most, and one offset follows the other: nothing races, and
+the result is the same in every run.
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .rulebook import RowSums, Rulebook
+from .accelerated import rulebook_kernels
+from .rulebook import Rulebook
 
 
 def pair_product(features: Tensor, weight: Tensor, rulebook: Rulebook, inverse: bool = False) -> Tensor:
@@ -27,84 +28,104 @@ def pair_product(features: Tensor, weight: Tensor, rulebook: Rulebook, inverse: 
     Returns:
         (num_out, C_out), or (num_in, C_out) when ``inverse``.
     """
-    with torch.autocast(features.device.type, enabled=False):
-        return _PairProduct.apply(features.to(weight.dtype), weight, rulebook, inverse)
+    return _PairProduct.apply(features.to(weight.dtype), weight, rulebook, inverse)
 
 
-def _ends(rulebook: Rulebook, inverse: bool) -> tuple[Tensor, RowSums]:
-    """Rows that are read, and how the rows that are written add up."""
+def offset_pairs(rulebook: Rulebook, inverse: bool) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Number, rows read (P_k,) and rows written (P_k,) of every offset that has pairs."""
+    starts, ends = rulebook.in_rows.split(rulebook.counts), rulebook.out_rows.split(rulebook.counts)
     if inverse:
-        return rulebook.out_rows, rulebook.into_inputs
-    return rulebook.in_rows, rulebook.into_outputs
+        starts, ends = ends, starts
+    return ((number, read, written) for number, (read, written) in enumerate(zip(starts, ends)) if len(read))
 
 
-def add_products(features: Tensor, matrices: Tensor, rulebook: Rulebook, inverse: bool) -> Tensor:
-    """Sum of ``features[row] @ matrices[offset]`` over the pairs of every output row.
+def add_to_rows(output: Tensor, rows: Tensor, values: Tensor) -> None:
+    """``output[rows] += values``: output (N, C), rows (P,), values (P, C)."""
+    if output.device.type == "cpu":
+        rulebook_kernels.add_to_rows(output.numpy(), rows.numpy(), values.numpy())
+    else:
+        output.index_add_(0, rows, values)
+
+
+class Workspace:
+    """Memory for the rows of one offset, used for all of them: fresh memory for each would cost as much as the sums."""
+
+    def __init__(self, like: Tensor, rows: int, channels: int) -> None:
+        self.rows = like.new_empty(rows, channels)
+
+    def gather(self, values: Tensor, rows: Tensor) -> Tensor:
+        """``values[rows]``, valid until the next call."""
+        return torch.index_select(values, 0, rows, out=self.rows[:len(rows)])
+
+    def multiply(self, left: Tensor, right: Tensor) -> Tensor:
+        """``left @ right``, valid until the next call."""
+        return torch.mm(left, right, out=self.rows[:len(left)])
+
+
+def convolve_rows(features: Tensor, matrices: Tensor, rulebook: Rulebook, inverse: bool) -> Tensor:
+    """Sum of ``features[start] @ matrices[offset]`` over the pairs that end in a row: features (N, C) -> (M, C').
 
     Args:
-        features: (rows, C).
+        features: (N, C).
         matrices: (K, C, C').
         rulebook: the pairs.
         inverse: as in ``pair_product``.
     """
-    rows, sums = _ends(rulebook, inverse)
-    products = features.new_empty(len(rows), matrices.shape[2])
-    start = 0
-    for matrix, count in zip(matrices, rulebook.counts):
-        if count:
-            gathered = torch.index_select(features, 0, rows[start:start + count])
-            torch.mm(gathered, matrix, out=products[start:start + count])
-        start += count
-    output = add_rows(products, sums)
-    if rulebook.identity is not None:
-        output.addmm_(features, matrices[rulebook.identity])
+    channels = matrices.shape[2]
+    if rulebook.identity is None:
+        output = features.new_zeros(rulebook.num_in if inverse else rulebook.num_out, channels)
+    else:
+        output = torch.mm(features, matrices[rulebook.identity])
+    most = max(rulebook.counts)
+    gathered, products = Workspace(features, most, features.shape[1]), Workspace(features, most, channels)
+    for number, start, end in offset_pairs(rulebook, inverse):
+        add_to_rows(output, end, products.multiply(gathered.gather(features, start), matrices[number]))
     return output
 
 
-def add_rows(values: Tensor, sums: RowSums) -> Tensor:
-    """Add up the rows of ``values`` (P, C) that ``sums`` lists for each of its R rows: (R, C)."""
-    num_rows = len(sums.starts) - 1
-    if len(values) == 0 or num_rows == 0:
-        return values.new_zeros(num_rows, values.shape[1])
-    return F.embedding_bag(sums.entries, values, sums.starts, mode="sum", include_last_offset=True)
+def gradients(grad: Tensor, features: Tensor, matrices: Tensor, rulebook: Rulebook,
+              inverse: bool) -> tuple[Tensor, Tensor]:
+    """Gradients of ``convolve_rows`` with respect to its features (N, C) and to its matrices, transposed: (K, C', C).
 
-
-def weight_gradient(features: Tensor, grad: Tensor, rulebook: Rulebook, inverse: bool) -> Tensor:
-    """Sum of ``grad[end] x features[start]`` over the pairs of every offset: (C_out, K, C_in)."""
-    starts, ends = rulebook.in_rows, rulebook.out_rows
-    if inverse:
-        starts, ends = ends, starts
-    result = features.new_zeros(len(rulebook.counts), grad.shape[1], features.shape[1])
-    start = 0
-    for number, count in enumerate(rulebook.counts):
-        if count:
-            pairs = slice(start, start + count)
-            gathered = torch.index_select(features, 0, starts[pairs])
-            torch.mm(torch.index_select(grad, 0, ends[pairs]).t(), gathered, out=result[number])
-        start += count
-    if rulebook.identity is not None:
-        torch.mm(grad.t(), features, out=result[rulebook.identity])
-    return result.transpose(0, 1).contiguous()
+    Args:
+        grad: (M, C').
+        features: (N, C).
+        matrices: (K, C, C').
+        rulebook: the pairs.
+        inverse: as in ``pair_product``.
+    """
+    transposed = matrices.transpose(1, 2)
+    of_matrices = torch.zeros_like(transposed, memory_format=torch.contiguous_format)
+    if rulebook.identity is None:
+        of_features = torch.zeros_like(features)
+    else:
+        of_features = torch.mm(grad, transposed[rulebook.identity])
+        torch.mm(grad.t(), features, out=of_matrices[rulebook.identity])
+    most = max(rulebook.counts)
+    gathered, products, upstream = (Workspace(grad, most, width.shape[1]) for width in (features, features, grad))
+    for number, start, end in offset_pairs(rulebook, inverse):
+        wanted = upstream.gather(grad, end)
+        torch.mm(wanted.t(), gathered.gather(features, start), out=of_matrices[number])
+        add_to_rows(of_features, start, products.multiply(wanted, transposed[number]))
+    return of_features, of_matrices
 
 
 class _PairProduct(torch.autograd.Function):
-    """``pair_product`` with its gradients."""
+    """``pair_product`` with its gradients. Always computes in the precision of the weight."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, rulebook: Rulebook, inverse: bool) -> Tensor:
+        features = features.contiguous()
         ctx.save_for_backward(features, weight)
         ctx.rulebook, ctx.inverse = rulebook, inverse
-        return add_products(features, weight.permute(1, 2, 0), rulebook, inverse)
+        with torch.autocast(features.device.type, enabled=False):
+            return convolve_rows(features, weight.permute(1, 2, 0), rulebook, inverse)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         features, weight = ctx.saved_tensors
-        grad = grad.contiguous()
-        of_features = of_weight = None
+        matrices = weight.permute(1, 2, 0)
         with torch.autocast(grad.device.type, enabled=False):
-            if ctx.needs_input_grad[0]:
-                of_features = add_products(grad, weight.transpose(0, 1), ctx.rulebook, not ctx.inverse)
-            if ctx.needs_input_grad[1]:
-                of_weight = weight_gradient(features, grad, ctx.rulebook, ctx.inverse)
-        return of_features, of_weight, None, None
+            of_features, of_matrices = gradients(grad.contiguous(), features, matrices, ctx.rulebook, ctx.inverse)
+        return of_features, of_matrices.transpose(0, 1).contiguous(), None, None

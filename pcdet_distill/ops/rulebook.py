@@ -11,10 +11,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from .accelerated import rulebook_kernels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +38,10 @@ class Kernel:
         """All offsets, the last axis fastest."""
         return list(itertools.product(*map(range, self.size)))
 
+    def from_middle(self, offset: Sequence[int]) -> list[int]:
+        """How many cells ``offset`` lies from the middle of the kernel."""
+        return [(at - size // 2) * step for at, size, step in zip(offset, self.size, self.dilation)]
+
     def output_shape(self, shape: Sequence[int]) -> list[int]:
         """Cells of the output's grid along every axis."""
         axes = zip(shape, self.size, self.stride, self.padding, self.dilation)
@@ -43,24 +50,8 @@ class Kernel:
 
 
 @dataclasses.dataclass(frozen=True)
-class RowSums:
-    """For every row, which entries of a list are added up: ``entries[starts[row]:starts[row + 1]]``, in that order."""
-
-    entries: Tensor
-    starts: Tensor
-
-    @classmethod
-    def of(cls, rows: Tensor, num_rows: int) -> RowSums:
-        """Entry i of the list belongs to row ``rows[i]``."""
-        entries = torch.sort(rows, stable=True).indices
-        starts = torch.zeros(num_rows + 1, dtype=torch.int64, device=rows.device)
-        torch.cumsum(torch.bincount(rows, minlength=num_rows), dim=0, out=starts[1:])
-        return cls(entries, starts)
-
-
-@dataclasses.dataclass(frozen=True)
 class Rulebook:
-    """Pairs of rows of a convolution with K kernel offsets.
+    """Pairs of rows of a convolution with K kernel offsets. At one offset no row occurs twice on either side.
 
     Attributes:
         in_rows: (P,) int64, grouped by offset.
@@ -78,21 +69,6 @@ class Rulebook:
     num_out: int
     identity: int | None = None
 
-    @cached_property
-    def into_outputs(self) -> RowSums:
-        """Which pairs end in each output row."""
-        return row_sums(self.out_rows, self.num_out)
-
-    @cached_property
-    def into_inputs(self) -> RowSums:
-        """Which pairs start from each input row."""
-        return row_sums(self.in_rows, self.num_in)
-
-
-def row_sums(rows: Tensor, num_rows: int) -> RowSums:
-    """``RowSums.of``, compiled on a CPU."""
-    return RowSums.of(rows, num_rows)
-
 
 def submanifold_rulebook(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> Rulebook:
     """The rulebook of a convolution whose output cells are its input cells.
@@ -102,6 +78,13 @@ def submanifold_rulebook(indices: Tensor, shape: Sequence[int], kernel: Kernel) 
         shape: the grid.
         kernel: odd sizes; stride and padding do not matter.
     """
+    if indices.device.type == "cpu":
+        return _submanifold_compiled(indices, shape, kernel)
+    return submanifold_rulebook_plain(indices, shape, kernel)
+
+
+def submanifold_rulebook_plain(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> Rulebook:
+    """``submanifold_rulebook`` by sorting and searching."""
     keys = cell_keys(indices, shape)
     ordered, order = torch.sort(keys)
     last = max(len(keys) - 1, 0)
@@ -112,8 +95,7 @@ def submanifold_rulebook(indices: Tensor, shape: Sequence[int], kernel: Kernel) 
             starts.append(order[:0])
             ends.append(order[:0])
             continue
-        shift = [(at - size // 2) * step for at, size, step in zip(offset, kernel.size, kernel.dilation)]
-        neighbours = indices[:, 1:].long() + torch.tensor(shift, device=indices.device)
+        neighbours = indices[:, 1:].long() + torch.tensor(kernel.from_middle(offset), device=indices.device)
         inside = (neighbours >= 0).all(dim=1) & (neighbours < torch.tensor(shape, device=indices.device)).all(dim=1)
         wanted = cell_keys(torch.cat([indices[:, :1].long(), neighbours], dim=1), shape)
         at = torch.searchsorted(ordered, wanted).clamp_(max=last)
@@ -126,6 +108,13 @@ def submanifold_rulebook(indices: Tensor, shape: Sequence[int], kernel: Kernel) 
 
 def strided_rulebook(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> tuple[Rulebook, Tensor]:
     """The rulebook of a convolution that reaches every cell it can, and those cells (M, 1 + axes) int32."""
+    if indices.device.type == "cpu":
+        return _strided_compiled(indices, shape, kernel)
+    return strided_rulebook_plain(indices, shape, kernel)
+
+
+def strided_rulebook_plain(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> tuple[Rulebook, Tensor]:
+    """``strided_rulebook`` by sorting and searching."""
     out_shape = kernel.output_shape(shape)
     starts, keys = [], []
     for offset in kernel.offsets():
@@ -177,3 +166,46 @@ def cells_of_keys(keys: Tensor, shape: Sequence[int]) -> Tensor:
         columns.append(keys % cells)
         keys = torch.div(keys, cells, rounding_mode="floor")
     return torch.stack([keys, *reversed(columns)], dim=1).int()
+
+
+def _submanifold_compiled(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> Rulebook:
+    """``submanifold_rulebook`` by hashing."""
+    identity = kernel.volume // 2
+    shifts = np.array([_three(kernel.from_middle(offset), 0) for offset in kernel.offsets()[:identity]], np.int64)
+    in_rows, out_rows, counts = rulebook_kernels.submanifold_pairs(
+        _four_columns(indices), np.array(_three(shape, 1), np.int64), shifts.reshape(-1, 3))
+    all_counts = (*counts[:identity].tolist(), 0, *counts[identity:].tolist())
+    return Rulebook(torch.from_numpy(in_rows), torch.from_numpy(out_rows), all_counts, len(indices), len(indices),
+                    identity)
+
+
+def _strided_compiled(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> tuple[Rulebook, Tensor]:
+    """``strided_rulebook`` by hashing."""
+    out_shape = kernel.output_shape(shape)
+    axes = zip(shape, kernel.size, kernel.stride, kernel.padding, kernel.dilation, out_shape)
+    reach = [_reach(*axis) for axis in axes]
+    in_rows, out_rows, counts, cells = rulebook_kernels.strided_pairs(
+        _four_columns(indices), *_three(reach, np.zeros((1, 1), np.int32)), np.array(_three(out_shape, 1), np.int64))
+    out_cells = torch.from_numpy(cells if len(shape) == 3 else np.delete(cells, 1, axis=1))
+    rulebook = Rulebook(torch.from_numpy(in_rows), torch.from_numpy(out_rows), tuple(counts.tolist()), len(indices),
+                        len(cells))
+    return rulebook, out_cells
+
+
+def _reach(extent: int, size: int, stride: int, padding: int, dilation: int, out_extent: int) -> np.ndarray:
+    """(size, extent) int32: the output coordinate that an input coordinate feeds at each offset, or -1."""
+    scaled = np.arange(extent) + padding - dilation * np.arange(size)[:, None]
+    reached = scaled // stride
+    exists = (scaled % stride == 0) & (reached >= 0) & (reached < out_extent)
+    return np.where(exists, reached, -1).astype(np.int32)
+
+
+def _three(per_axis: Sequence[Any], in_plane: Any) -> list[Any]:
+    """Values along z, y, x; those of a 2D grid get ``in_plane`` for z."""
+    return [in_plane] * (3 - len(per_axis)) + list(per_axis)
+
+
+def _four_columns(indices: Tensor) -> np.ndarray:
+    """(N, 4) int32 frame, z, y, x; z is 0 in 2D."""
+    cells = indices.numpy()
+    return np.ascontiguousarray(cells if cells.shape[1] == 4 else np.insert(cells, 1, 0, axis=1), dtype=np.int32)
