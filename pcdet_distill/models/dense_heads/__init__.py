@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from .anchor_head_multi import AnchorHeadMulti
 from .anchor_head_single import AnchorHeadSingle
 from .center_head import CenterHead
 from .point_head_box import PointHeadBox
@@ -10,6 +11,7 @@ from .point_head_simple import PointHeadSimple
 from .point_intra_part_head import PointIntraPartOffsetHead
 
 DENSE_HEADS: dict[str, type[nn.Module]] = {
+    "AnchorHeadMulti": AnchorHeadMulti,
     "AnchorHeadSingle": AnchorHeadSingle,
     "CenterHead": CenterHead,
 }

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import ConfigError
 from ..model_utils.settings import required
 from ..taps import TapInfo
 from .anchor_head_template import WHERE, AnchorHeadTemplate
@@ -48,7 +47,7 @@ class AnchorHeadSingle(AnchorHeadTemplate):
         (B, A, 7 + C), ``cls_preds_normalized`` False.
         """
         features = batch_dict["spatial_features_2d"]
-        self._check_map_size(features.shape[-1], features.shape[-2])
+        self.check_map_size(features.shape[-1], features.shape[-2])
         layers = {"cls_preds": self.conv_cls, "box_preds": self.conv_box, "dir_cls_preds": self.conv_dir_cls}
         # With features that are channels_last in memory the permuted predictions are contiguous as they are.
         predictions = {key: layer(features).permute(0, 2, 3, 1) for key, layer in layers.items() if layer is not None}
@@ -59,9 +58,3 @@ class AnchorHeadSingle(AnchorHeadTemplate):
             logits, boxes = self.generate_predicted_boxes(int(batch_dict["batch_size"]), **predictions)
             batch_dict.update(batch_cls_preds=logits, batch_box_preds=boxes, cls_preds_normalized=False)
         return batch_dict
-
-    def _check_map_size(self, width: int, height: int) -> None:
-        if [width, height] != self.feature_map_size:
-            nx, ny = self.feature_map_size
-            raise ConfigError(f"{WHERE}.ANCHOR_GENERATOR_CONFIG: feature_map_stride puts anchors on {nx} x {ny} cells, "
-                              f"but the feature map has {width} x {height}; make the stride that of MODEL.BACKBONE_2D")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ...lookup import lookup
 from ...ops.boxes import limit_period
 from ..model_utils.box_coders import ANCHOR_BOX_CODERS
@@ -43,7 +44,7 @@ class AnchorHeadTemplate(nn.Module):
                                         match_height=settings.get("MATCH_HEIGHT", False))
         self._build_anchors(grid_size, point_cloud_range)
         self._build_losses(required(model_cfg, "LOSS_CONFIG", WHERE))
-        self.forward_ret_dict: dict[str, Tensor] = {}
+        self.forward_ret_dict: dict[str, Any] = {}
 
     @property
     def anchors(self) -> list[Tensor]:
@@ -76,6 +77,13 @@ class AnchorHeadTemplate(nn.Module):
         self.reg_loss_func = regression(code_weights=self.loss_weights["code_weights"])
         self.dir_loss_func = WeightedCrossEntropyLoss()
 
+    def check_map_size(self, width: int, height: int) -> None:
+        """The anchors must stand on the cells of the feature map."""
+        if [width, height] != self.feature_map_size:
+            nx, ny = self.feature_map_size
+            raise ConfigError(f"{WHERE}.ANCHOR_GENERATOR_CONFIG: feature_map_stride puts anchors on {nx} x {ny} cells, "
+                              f"but the feature map has {width} x {height}; make the stride that of MODEL.BACKBONE_2D")
+
     def assign_targets(self, gt_boxes: Tensor) -> dict[str, Tensor]:
         """Targets for gt_boxes (B, G, 7 + C + 1)."""
         return self.target_assigner.assign_targets(self.anchors, gt_boxes)
@@ -106,7 +114,7 @@ class AnchorHeadTemplate(nn.Module):
         weights = (1 / (labels > 0).sum(dim=1).clamp_min(1))[frame]
         targets = self.forward_ret_dict["box_reg_targets"][frame, anchor]
         codes = self._of_positives("box_preds", frame, anchor, self.box_coder.code_size)
-        loss = self.reg_loss_func(*self.add_sin_difference(codes, targets), weights=weights)
+        loss = self.reg_loss_func(*self.heading_terms(codes, targets), weights=weights)
         losses = {"rpn_loss_loc": loss.sum() / len(labels) * self.loss_weights["loc_weight"]}
         if "dir_cls_preds" in self.forward_ret_dict:
             logits = self._of_positives("dir_cls_preds", frame, anchor, self.model_cfg["NUM_DIR_BINS"])
@@ -119,6 +127,10 @@ class AnchorHeadTemplate(nn.Module):
         """Rows (K, width) of a prediction."""
         prediction = self.forward_ret_dict[key]
         return at_least_float32(prediction.reshape(len(prediction), -1, width)[frame, anchor])
+
+    def heading_terms(self, codes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes and targets (K, code_size) in the form whose difference is the loss."""
+        return self.add_sin_difference(codes, targets)
 
     @staticmethod
     def add_sin_difference(codes: Tensor, targets: Tensor, dim: int = 6) -> tuple[Tensor, Tensor]:
@@ -138,18 +150,22 @@ class AnchorHeadTemplate(nn.Module):
     def generate_predicted_boxes(self, batch_size: int, cls_preds: Tensor, box_preds: Tensor,
                                  dir_cls_preds: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, A, num_class) and boxes (B, A, 7 + C) of predictions (B, ny, nx, anchors * ...)."""
+        logits = at_least_float32(cls_preds).reshape(batch_size, len(self.flat_anchors), -1)
+        return logits, self.decode_boxes(batch_size, box_preds, dir_cls_preds)
+
+    def decode_boxes(self, batch_size: int, box_preds: Tensor, dir_cls_preds: Tensor | None = None) -> Tensor:
+        """Boxes (B, A, 7 + C) of codes, and direction logits, in the order of ``flat_anchors``."""
         anchors = self.flat_anchors
-        logits = at_least_float32(cls_preds).reshape(batch_size, len(anchors), -1)
         codes = at_least_float32(box_preds).reshape(batch_size, len(anchors), -1)
         boxes = self.box_coder.decode_torch(codes, anchors)
         if dir_cls_preds is None:
-            return logits, boxes
+            return boxes
         period = 2 * pi / self.model_cfg["NUM_DIR_BINS"]
         offset = self.model_cfg["DIR_OFFSET"]
         direction = dir_cls_preds.reshape(batch_size, len(anchors), -1).argmax(dim=-1)
         heading = limit_period(boxes[..., 6] - offset, self.model_cfg["DIR_LIMIT_OFFSET"], period)
         boxes[..., 6] = heading + offset + period * direction.to(boxes.dtype)
-        return logits, boxes
+        return boxes
 
 
 def at_least_float32(prediction: Tensor) -> Tensor:
