@@ -88,6 +88,41 @@ def test_pointpillar_learns_from_pointpillar(setup, mode, preset, caplog):
     assert len(predictions) == 2
 
 
+def without_frames(batch, *frames):
+    """``batch`` with no pillar in some of its frames."""
+    kept = ~torch.isin(batch["voxel_coords"][:, 0], torch.tensor(frames, dtype=torch.float32))
+    return {key: value[kept] if key.startswith("voxel") else value for key, value in batch.items()}
+
+
+@pytest.mark.parametrize("adapter", ["trained", "frozen", "none"])
+@pytest.mark.parametrize("empty", [(), (0,), (1,), (0, 1)])
+def test_every_parameter_gets_a_gradient_in_every_step(setup, adapter, empty):
+    """What parallel training counts on: a process whose frames are empty must not leave the others waiting."""
+    cfg, student, spec, checkpoint = setup
+    scores = {**PILLARS, "STUDENT": "dense_head.conv_cls", "TEACHER": "dense_head.conv_cls", "NODES": "bev"}
+    for term in (PILLARS, scores):
+        options = {key: value for key, value in term.items() if adapter != "none" or key != "EMBED_DIM"}
+        cfg.DISTILL.TERMS = {"TERM": {**options, "TEACHER_ADAPTER": adapter}}
+        model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).train()
+        model.zero_grad(set_to_none=True)
+        model(without_frames(pillar_batch(spec, per_frame=30), *empty))[0]["loss"].backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+        assert all(p.grad is None for p in model.teacher.model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_mixed_precision_step(setup, dtype):
+    """The features are in half precision, the comparison is not."""
+    cfg, student, spec, checkpoint = setup
+    model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).train()
+    expected = model(pillar_batch(spec))[1]["distill_local_graph"]
+    with torch.autocast("cpu", dtype=dtype):
+        ret, tb, _ = model(pillar_batch(spec))
+    ret["loss"].backward()
+    torch.testing.assert_close(tb["distill_local_graph"], expected, rtol=0.01, atol=0)
+    assert ret["loss"].dtype == torch.float32 and all(p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_bev_term_between_pointpillars(setup):
     cfg, student, spec, checkpoint = setup
     path = "backbone_2d@spatial_features_2d"

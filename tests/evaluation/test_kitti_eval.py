@@ -184,6 +184,33 @@ def test_orientation_similarity() -> None:
         assert precision_at_0(result, "bbox") == 1
 
 
+def test_an_overlap_of_exactly_the_threshold_is_too_small() -> None:
+    """Half of a pedestrian is found, and half of a false one stands in a DontCare region: 0.5 is needed, and more."""
+    walker = car(name="Pedestrian", bbox=(100, 100, 150, 200))
+    other = shifted(walker, 10)
+    half = {**other, "bbox": (other["bbox"][0], 100, other["bbox"][0] + 25, 200)}
+    for scores, curve in (((0.9, 0.5), [1, 0, 0]), ((0.3, 0.9), [0.5, 0, 0])):
+        found = [{**walker, "score": scores[0]}, {**half, "score": scores[1]}]
+        result = kitti_eval([frame(walker, other)], [detected(*found)], ["Pedestrian"])
+        np.testing.assert_allclose(result.precision["bbox"][0, 1, 0, :3], curve)
+    region = {**half, "name": "DontCare", "location": (-1000, -1000, -1000), "dimensions": (-1, -1, -1)}
+    invention = {**other, "score": 0.95}
+    assert precision_at_0(kitti_eval([frame(walker, region)], [detected(walker, invention)], ["Pedestrian"])) == 0.5
+
+
+def test_of_equally_good_detections_the_first_is_taken() -> None:
+    backwards = car(alpha=CAR["alpha"] + math.pi)
+    for found, similarity in (((CAR, backwards), 0.5), ((backwards, CAR), 0)):   # half, as the second one is false
+        result = kitti_eval([frame(CAR)], [detected(*found)], ["Car"])
+        assert precision_at_0(result, "aos") == pytest.approx(similarity, abs=1e-6)
+
+
+def test_a_detection_of_just_the_height_counts() -> None:
+    tall = car(bbox=(100, 100, 200, 141))
+    result = kitti_eval([frame(tall)], [detected(car(bbox=(100, 101, 200, 141)))], ["Car"])
+    assert precision_at_0(result, "bbox", difficulty=0) == 1
+
+
 def test_without_observation_angle_there_is_no_orientation() -> None:
     result = kitti_eval([frame(CAR), frame(CAR)], [detected(), detected(car(alpha=-10))], ["Car"])
     assert "aos" not in result.precision and "aos" not in str(result)

@@ -30,6 +30,12 @@ def test_the_three_margins() -> None:
     assert inside((1.999, 0.999, 0.999)) == (True, True, True)
 
 
+def test_the_margin_of_the_device_is_a_hundredth_of_a_millimetre() -> None:
+    at_zero = np.array([[0.0, 0, 0, 2, 2, 2, 0]], np.float32)      # where float32 resolves it
+    assert inside((1 + 5e-6, 0, 0), at_zero)[0] and inside((0, -1 - 5e-6, 0), at_zero)[0]
+    assert not inside((1 + 3e-5, 0, 0), at_zero)[0] and not inside((0, -1 - 3e-5, 0), at_zero)[0]
+
+
 def test_height_is_inclusive() -> None:
     assert inside((0, 0, 1)) == (True, True, True)
     assert inside((0, 0, -1)) == (True, True, True)
