@@ -204,7 +204,12 @@ def group_points(features: Tensor, rows: Tensor) -> Tensor:
 
 
 def take_rows(features: Tensor, rows: Tensor) -> Tensor:
-    """``features[rows]``: (N, C) and (...) int64 to (..., C). The gradient adds up in a fixed order on the CPU."""
+    """``features[rows]``: (N, C) and (...) int64 to (..., C). The gradient adds up in a fixed order on the CPU.
+
+    Queries answer row 0 where nothing is near; where there is not even a row 0 it counts as zeros.
+    """
+    if len(features) == 0:
+        return features.new_zeros(*rows.shape, features.shape[1])
     return _TakeRows.apply(features, rows.reshape(-1)).view(*rows.shape, features.shape[1])
 
 
