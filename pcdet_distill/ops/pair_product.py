@@ -6,7 +6,6 @@ the result is the same in every run.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -31,20 +30,19 @@ def pair_product(features: Tensor, weight: Tensor, rulebook: Rulebook, inverse: 
     return _PairProduct.apply(features.to(weight.dtype), weight, rulebook, inverse)
 
 
-def offset_pairs(rulebook: Rulebook, inverse: bool) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Number, rows read (P_k,) and rows written (P_k,) of every offset that has pairs."""
-    starts, ends = rulebook.in_rows.split(rulebook.counts), rulebook.out_rows.split(rulebook.counts)
-    if inverse:
-        starts, ends = ends, starts
-    return ((number, read, written) for number, (read, written) in enumerate(zip(starts, ends)) if len(read))
+class RowSum:
+    """An output (N, C) to whose rows others are added. On a CPU by a compiled kernel."""
 
+    def __init__(self, output: Tensor) -> None:
+        self.output = output
+        self.array = output.numpy() if output.device.type == "cpu" else None
 
-def add_to_rows(output: Tensor, rows: Tensor, values: Tensor) -> None:
-    """``output[rows] += values``: output (N, C), rows (P,), values (P, C)."""
-    if output.device.type == "cpu":
-        rulebook_kernels.add_to_rows(output.numpy(), rows.numpy(), values.numpy())
-    else:
-        output.index_add_(0, rows, values)
+    def add(self, rows: Tensor, values: Tensor) -> None:
+        """``output[rows] += values``: rows (P,), values (P, C)."""
+        if self.array is None:
+            self.output.index_add_(0, rows, values)
+        else:
+            rulebook_kernels.add_to_rows(self.array, rows.numpy(), values.numpy())
 
 
 class Workspace:
@@ -78,8 +76,9 @@ def convolve_rows(features: Tensor, matrices: Tensor, rulebook: Rulebook, invers
         output = torch.mm(features, matrices[rulebook.identity])
     most = max(rulebook.counts)
     gathered, products = Workspace(features, most, features.shape[1]), Workspace(features, most, channels)
-    for number, start, end in offset_pairs(rulebook, inverse):
-        add_to_rows(output, end, products.multiply(gathered.gather(features, start), matrices[number]))
+    by_offset, total = matrices.unbind(), RowSum(output)
+    for number, start, end in rulebook.reversed_pairs if inverse else rulebook.pairs:
+        total.add(end, products.multiply(gathered.gather(features, start), by_offset[number]))
     return output
 
 
@@ -103,10 +102,11 @@ def gradients(grad: Tensor, features: Tensor, matrices: Tensor, rulebook: Rulebo
         torch.mm(grad.t(), features, out=of_matrices[rulebook.identity])
     most = max(rulebook.counts)
     gathered, products, upstream = (Workspace(grad, most, width.shape[1]) for width in (features, features, grad))
-    for number, start, end in offset_pairs(rulebook, inverse):
+    by_offset, results, total = transposed.unbind(), of_matrices.unbind(), RowSum(of_features)
+    for number, start, end in rulebook.reversed_pairs if inverse else rulebook.pairs:
         wanted = upstream.gather(grad, end)
-        torch.mm(wanted.t(), gathered.gather(features, start), out=of_matrices[number])
-        add_to_rows(of_features, start, products.multiply(wanted, transposed[number]))
+        torch.mm(wanted.t(), gathered.gather(features, start), out=results[number])
+        total.add(start, products.multiply(wanted, by_offset[number]))
     return of_features, of_matrices
 
 

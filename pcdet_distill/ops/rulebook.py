@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,6 +50,14 @@ class Kernel:
                 for cells, size, stride, padding, dilation in axes]
 
 
+class OffsetPairs(NamedTuple):
+    """The pairs of one kernel offset: its number, the rows that are read (P_k,) and the rows that are added to."""
+
+    number: int
+    start: Tensor
+    end: Tensor
+
+
 @dataclasses.dataclass(frozen=True)
 class Rulebook:
     """Pairs of rows of a convolution with K kernel offsets. At one offset no row occurs twice on either side.
@@ -68,6 +77,18 @@ class Rulebook:
     num_in: int
     num_out: int
     identity: int | None = None
+
+    @cached_property
+    def pairs(self) -> list[OffsetPairs]:
+        """The pairs of every offset that has some."""
+        split = zip(self.in_rows.split(self.counts), self.out_rows.split(self.counts))
+        return [OffsetPairs(number, in_rows, out_rows) for number, (in_rows, out_rows) in enumerate(split)
+                if len(in_rows)]
+
+    @cached_property
+    def reversed_pairs(self) -> list[OffsetPairs]:
+        """``pairs``, walked from output rows to input rows."""
+        return [OffsetPairs(number, out_rows, in_rows) for number, in_rows, out_rows in self.pairs]
 
 
 def submanifold_rulebook(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> Rulebook:

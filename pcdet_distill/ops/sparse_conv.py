@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .accelerated import spconv_adapter
 from .pair_product import pair_product
 from .rulebook import Kernel, Rulebook, strided_rulebook, submanifold_rulebook
 from .sparse_tensor import SparseConvTensor
@@ -100,6 +101,16 @@ class SparseConvolution(SparseModule):
         return (f"{self.in_channels}, {self.out_channels}, kernel_size={kernel.size}, stride={kernel.stride}, "
                 f"padding={kernel.padding}, indice_key={self.indice_key}")
 
+    def forward(self, tensor: SparseConvTensor) -> SparseConvTensor:
+        """(N, C_in) -> (M, C_out)."""
+        if spconv_adapter.usable(tensor):
+            return spconv_adapter.convolve(self, tensor)
+        return self.run(tensor)
+
+    def run(self, tensor: SparseConvTensor) -> SparseConvTensor:
+        """``forward`` without spconv."""
+        raise AssertionError(f"{type(self).__name__} is no complete convolution")
+
     def convolve(self, features: Tensor, rulebook: Rulebook, inverse: bool = False) -> Tensor:
         """Rows of features by the rulebook's pairs, plus the bias."""
         weight = self.weight.reshape(self.out_channels, -1, self.in_channels)
@@ -122,7 +133,7 @@ class SubMConvolution(SparseConvolution):
             raise ConfigError(f"{type(self).__name__}: kernel_size is {list(self.kernel.size)}, but a submanifold "
                               "convolution needs a middle cell: odd sizes")
 
-    def forward(self, tensor: SparseConvTensor) -> SparseConvTensor:
+    def run(self, tensor: SparseConvTensor) -> SparseConvTensor:
         """(N, C_in) -> (N, C_out) at the same cells."""
         record = tensor.find_indice_pair(self.indice_key)
         if record is None:
@@ -140,7 +151,7 @@ class SubMConvolution(SparseConvolution):
 class StridedConvolution(SparseConvolution):
     """Every output cell that an active input cell reaches becomes active."""
 
-    def forward(self, tensor: SparseConvTensor) -> SparseConvTensor:
+    def run(self, tensor: SparseConvTensor) -> SparseConvTensor:
         """(N, C_in) -> (M, C_out) on the grid of the output."""
         out_shape = self.kernel.output_shape(tensor.spatial_shape)
         if min(out_shape) < 1:
@@ -160,7 +171,7 @@ class InverseConvolution(SparseConvolution):
                  bias: bool = True, **unused: Any) -> None:
         super().__init__(in_channels, out_channels, kernel_size, bias=bias, indice_key=indice_key)
 
-    def forward(self, tensor: SparseConvTensor) -> SparseConvTensor:
+    def run(self, tensor: SparseConvTensor) -> SparseConvTensor:
         """(M, C_in) -> (N, C_out) at the cells that the convolution of the same ``indice_key`` started from."""
         record = tensor.find_indice_pair(self.indice_key)
         if record is None or record.kernel.size != self.kernel.size or len(record.out_indices) != len(tensor.features):
