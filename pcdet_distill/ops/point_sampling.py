@@ -209,7 +209,7 @@ def take_rows(features: Tensor, rows: Tensor) -> Tensor:
     Queries answer row 0 where nothing is near; where there is not even a row 0 it counts as zeros.
     """
     if len(features) == 0:
-        return features.new_zeros(*rows.shape, features.shape[1])
+        return features.new_zeros(*rows.shape, features.shape[1]) + features.sum()  # keeps the graph
     return _TakeRows.apply(features, rows.reshape(-1)).view(*rows.shape, features.shape[1])
 
 

@@ -136,7 +136,7 @@ def _pool_maximum(features: Tensor, cell: Tensor, point: Tensor, cells: int) -> 
         winner = first.new_full((cells, channels), len(cell)).scatter_reduce(0, place, first, "amin")
     filled = winner < len(cell)
     if len(cell) == 0:
-        return features.sum() * 0 + features.new_zeros(cells, channels)
+        return features.new_zeros(cells, channels) + features[:0].sum()  # keeps the graph
     source = point[winner.clamp_max(len(cell) - 1)]
     return torch.where(filled, features.gather(0, source), 0)
 
