@@ -14,7 +14,7 @@ from ..datasets.spec import DataSpec
 from ..errors import ConfigError
 from ..lookup import nearest
 from ..models import build_network
-from ..models.taps import capture, parse_tap
+from ..models.taps import capture
 
 MODES = ("eval", "train")
 
@@ -23,7 +23,7 @@ class Teacher:
     """A frozen detector. A plain class: assigned to a module it is no submodule, so nothing trains, saves or wraps it.
 
     Args:
-        model: a detector with ``run_modules(batch_dict, until)``; its slots are its children, in running order.
+        model: a detector with ``run_modules(batch_dict)``.
         mode: ``eval``, or ``train``: batch normalisation uses the statistics of the batch, as the published
             distillation code runs its teacher. The running statistics stay untouched in both.
     """
@@ -42,11 +42,8 @@ class Teacher:
     @torch.no_grad()
     def observe(self, batch_dict: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
         """The features at ``paths`` for this batch; runs no further than the last of them, on a copy of the dict."""
-        slots = [name for name, _ in self.model.named_children()]
-        tapped = {parse_tap(path).slot for path in paths}
-        last = max((slot for slot in tapped if slot in slots), key=slots.index, default=None)
-        with capture(self.model, paths) as features:
-            self.model.run_modules(dict(batch_dict), until=last)  # type: ignore[operator]
+        with capture(self.model, paths, stop_when_complete=True) as features:
+            self.model.run_modules(dict(batch_dict))  # type: ignore[operator]
         return features
 
     @torch.no_grad()

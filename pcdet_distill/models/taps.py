@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -51,11 +51,6 @@ class TapPath(NamedTuple):
     module: str
     keys: tuple[str, ...]
 
-    @property
-    def slot(self) -> str:
-        """The top-level module that holds the tap."""
-        return self.module.split(".", 1)[0]
-
 
 def parse_tap(path: str) -> TapPath:
     """Take a tap string apart; a malformed one is a ConfigError."""
@@ -82,19 +77,25 @@ def collect_taps(slots: Iterable[tuple[str, nn.Module]]) -> dict[str, TapInfo]:
 
 
 @contextmanager
-def capture(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+def capture(model: nn.Module, paths: Sequence[str], *, stop_when_complete: bool = False) -> Iterator[dict[str, Any]]:
     """Record features while ``model`` runs inside the ``with`` block: ``{path: feature}``.
 
     The dict fills as the modules run, and is checked when the block ends without an exception: then every path has been
     recorded exactly once and still holds what the module put out.
+
+    Args:
+        model: any module.
+        paths: taps.
+        stop_when_complete: leave the ``with`` block as soon as every path has been recorded; whatever ``model`` would
+            have computed after that is not.
     """
     modules = dict(model.named_modules())
     taps = {path: parse_tap(path) for path in paths}
     for path, tap in taps.items():
         if tap.module not in modules or not tap.module:
             raise ConfigError(f"tap '{path}': no module '{tap.module}'{_module_hint(tap.module, modules)}")
-    recorder = _Recorder()
-    with ExitStack() as hooks:
+    recorder = _Recorder(stop_after=len(taps) if stop_when_complete else None)
+    with ExitStack() as hooks, suppress(_Complete):
         for path, tap in taps.items():
             handle = modules[tap.module].register_forward_hook(partial(recorder.record, path, tap))
             hooks.callback(handle.remove)
@@ -102,10 +103,15 @@ def capture(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
     recorder.check(taps)
 
 
+class _Complete(Exception):
+    """Everything has been recorded: the way out of the running model."""
+
+
 class _Recorder:
     """What the hooks of one ``capture`` write to."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop_after: int | None) -> None:
+        self.stop_after = stop_after
         self.features: dict[str, Any] = {}
         self.runs: dict[str, int] = {}
         self.versions: dict[str, list[tuple[Tensor, int]]] = {}
@@ -118,6 +124,8 @@ class _Recorder:
         self.features[path] = dict(value) if isinstance(value, Mapping) else value
         # Tensors made under inference_mode carry no version: there an in-place change goes unnoticed.
         self.versions[path] = [(tensor, tensor._version) for tensor in _tensors(value) if not tensor.is_inference()]
+        if len(self.features) == self.stop_after:
+            raise _Complete
 
     def check(self, taps: Mapping[str, TapPath]) -> None:
         """Refuse what was not recorded faithfully."""

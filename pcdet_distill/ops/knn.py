@@ -7,6 +7,7 @@ features far from zero still give the right neighbours.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isqrt
 
 import torch
 from torch import Tensor
@@ -66,5 +67,25 @@ def _knn_one_frame(queries: Tensor, points: Tensor, k: int) -> Tensor:
     queries = torch.cat([(queries - centre) * -2, torch.ones_like(queries[:, :1])], dim=1)
     rows = max(1, CHUNK_FLOATS // count)
     with torch.autocast(queries.device.type, enabled=False):
-        return torch.cat([(chunk @ points).topk(k, dim=1, largest=False, sorted=False)[1]
-                          for chunk in queries.split(rows)])
+        return torch.cat([_smallest(chunk @ points, k) for chunk in queries.split(rows)])
+
+
+def _smallest(distances: Tensor, k: int) -> Tensor:
+    """Columns (M, k) of the k smallest entries in each row of ``distances`` (M, N).
+
+    On a CPU in two steps, about twice as fast as one selection from all: the k smallest entries stand in the k groups
+    of columns that have the smallest minima, so it is enough to look into these.
+    """
+    columns = distances.shape[1]
+    members = isqrt(columns // k)  # of a group; this number leaves the least to select from
+    if distances.device.type != "cpu" or members < 2:
+        return distances.topk(k, dim=1, largest=False, sorted=False)[1]
+    groups = columns // members
+    grouped = groups * members  # column c belongs to group c % groups; the few columns beyond are looked at as well
+    minima = distances[:, :grouped].view(-1, members, groups).amin(dim=1)
+    best = minima.topk(k, dim=1, largest=False, sorted=False)[1]
+    candidates = (best[:, None] + torch.arange(0, grouped, groups)[:, None]).flatten(1)
+    beyond = torch.arange(grouped, columns).expand(len(candidates), -1)
+    candidates = torch.cat([candidates, beyond], dim=1)
+    found = distances.gather(1, candidates).topk(k, dim=1, largest=False, sorted=False)[1]
+    return candidates.gather(1, found)

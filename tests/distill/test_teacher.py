@@ -23,8 +23,11 @@ def test_observe_works_on_a_copy_and_stops_after_the_last_tap():
     features = teacher.observe(batch, ["vfe@pillar_features"])
     assert features["vfe@pillar_features"].shape == (80, 6) and teacher.model.backbone_2d.ran == 0
     assert set(batch) == keys and all(torch.equal(torch.as_tensor(batch[key]), before[key]) for key in keys)
+    ran = []
+    teacher.model.backbone_2d.register_forward_hook(lambda *_: ran.append(True))
     features = teacher.observe(batch, ["backbone_2d.norm", "vfe@pillar_features"])
     assert features["backbone_2d.norm"].shape == (2, 6, 8, 8) and teacher.model.backbone_2d.ran == 1
+    assert not ran      # not even to the end of the module that holds the last tap
     assert not any(feature.requires_grad for feature in features.values())
 
 

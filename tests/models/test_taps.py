@@ -137,6 +137,18 @@ def test_hooks_are_removed_after_success_and_after_an_exception():
     assert hooks_left(model) == 0
 
 
+def test_the_model_is_left_as_soon_as_everything_is_recorded():
+    model, went_on = Toy(), []
+    watch = model.net[1].register_forward_hook(lambda *_: went_on.append(True))
+    with capture(model, ["net.0", "vfe@y"], stop_when_complete=True) as features:
+        model(batch())
+        raise AssertionError("the block must have been left")
+    watch.remove()
+    assert set(features) == {"net.0", "vfe@y"} and not went_on and hooks_left(model) == 0
+    with pytest.raises(ConfigError, match="did not run"), capture(Toy(skip=True), ["net.0"], stop_when_complete=True):
+        model(batch())
+
+
 def test_capture_does_not_change_the_outcome():
     plain = Toy()(batch())
     model = Toy()
@@ -147,7 +159,6 @@ def test_capture_does_not_change_the_outcome():
 
 def test_parse():
     assert parse_tap("backbone_3d.a.b@c.d") == ("backbone_3d.a.b", ("c", "d"))
-    assert parse_tap("backbone_3d.a.b@c.d").slot == "backbone_3d"
 
 
 def test_collect_taps_prefixes_the_slot():
