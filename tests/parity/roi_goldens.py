@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from pcdet_distill.models.roi_heads.roi_head_template import RoIHeadTemplate
 from pcdet_distill.models.roi_heads.target_assigner.proposal_target_layer import ProposalTargetLayer
+from pcdet_distill.ops.rulebook import Kernel, cell_keys
+from pcdet_distill.ops.sparse_tensor import SparseConvTensor
 
 DRAWN = ("rois", "roi_scores", "roi_labels")
 
@@ -45,7 +47,8 @@ def use_recorded_draw(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
 def check_roi_targets(arrays: Mapping[str, np.ndarray], head: RoIHeadTemplate) -> None:
     """IoUs, labels and boxes that the recorded RoIs are given."""
     found = head.forward_ret_dict
-    recorded = {key.rpartition(".")[2]: value for key, value in arrays.items() if key.startswith("full/train/roi_head.")}
+    prefix = "full/train/roi_head."
+    recorded = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
     np.testing.assert_array_equal(found["reg_valid_mask"], recorded["reg_valid_mask"])
     for key in ("gt_iou_of_rois", "rcnn_cls_labels", "gt_of_rois_src"):
         np.testing.assert_allclose(found[key], recorded[key], atol=1e-4, err_msg=key)
@@ -54,3 +57,45 @@ def check_roi_targets(arrays: Mapping[str, np.ndarray], head: RoIHeadTemplate) -
     np.testing.assert_allclose(seen[..., others], expected[..., others], atol=1e-3)
     turn = (seen[..., 6] - expected[..., 6] + pi / 2) % pi - pi / 2      # a quarter turn may round to either side
     np.testing.assert_allclose(turn, 0, atol=1e-3)
+
+
+def use_reference_rows(pfe: nn.Module, backbone: nn.Module) -> None:
+    """Show keypoints the rows of the strided levels as they lay in the recorded passes.
+
+    A ball query takes the first points it meets, so what PV-RCNN's keypoints see depends on the order of the rows. The
+    reference goes through the kernel's offsets and, for each, through the input's rows; output cells line up as they
+    are first met. The frames are mixed then, but the recorded passes counted the rows as if frame followed on frame:
+    the first rows are shown as frame 0, whichever they belong to.
+    """
+    def show(module: nn.Module, inputs: tuple[dict[str, Any]]) -> None:
+        levels = dict(inputs[0]["multi_scale_3d_features"])
+        cells = levels["x_conv1"].indices
+        for number in (2, 3, 4):
+            tensor = levels[f"x_conv{number}"]
+            place = first_met(cells, tensor.spatial_shape, getattr(backbone, f"conv{number}")[0][0].kernel)
+            row_of_cell = {cell: row for row, cell in enumerate(flat_cells(tensor.indices, tensor.spatial_shape))}
+            order = torch.tensor([row_of_cell[cell] for cell in place])
+            cells = tensor.indices[order]
+            shown = torch.cat([cells[:, :1].sort(dim=0).values, cells[:, 1:]], dim=1)
+            levels[f"x_conv{number}"] = SparseConvTensor(tensor.features[order], shown, tensor.spatial_shape,
+                                                         tensor.batch_size)
+        inputs[0]["multi_scale_3d_features"] = levels
+
+    pfe.register_forward_pre_hook(show)
+
+
+def flat_cells(indices: Tensor, shape: list[int]) -> list[int]:
+    """One number for each cell (N, 4) of a grid."""
+    return cell_keys(indices, shape).tolist()
+
+
+def first_met(indices: Tensor, out_shape: list[int], kernel: Kernel) -> list[int]:
+    """Output cells of a strided convolution, in the order in which the reference meets them."""
+    met: dict[int, None] = {}
+    stride, padding, shape = (torch.tensor(values) for values in (kernel.stride, kernel.padding, out_shape))
+    for offset in torch.cartesian_prod(*map(torch.arange, kernel.size)):
+        reached = indices[:, 1:] + padding - offset
+        cell = torch.div(reached, stride, rounding_mode="floor")
+        valid = (reached % stride == 0).all(dim=1) & (cell >= 0).all(dim=1) & (cell < shape).all(dim=1)
+        met.update(dict.fromkeys(flat_cells(torch.cat([indices[:, :1], cell], dim=1)[valid].int(), out_shape)))
+    return list(met)
