@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .config_schema import Block, Free, ListOf, Node
+from .config_values import KNOWN_NAMES, wrong_kind
 from .errors import ConfigError
 from .lookup import nearest
 
@@ -87,4 +88,15 @@ def _block_problems(value: Mapping[str, Any], node: Block, path: str) -> Iterato
         if below is None:
             yield place, f"unknown key {place}{nearest(str(key), node.keys)}"
         else:
+            yield from _value_problems(str(key), inner, place)
             yield from _problems(inner, below, place)
+
+
+def _value_problems(key: str, value: Any, place: str) -> Iterator[tuple[str, str]]:
+    kind = wrong_kind(key, value)
+    if kind:
+        yield place, f"{place}: {kind}"
+    elif isinstance(value, str):
+        slip_of = closest_name(value, KNOWN_NAMES.get(key, ()))
+        if slip_of and slip_of != value:
+            yield place, f"{place}: unknown name '{value}'; did you mean '{slip_of}'?"

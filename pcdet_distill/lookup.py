@@ -1,9 +1,9 @@
-"""The one way a NAME in a yaml file becomes a class, and the one way a wrong name is answered."""
+"""The one way a NAME in a yaml file becomes a class, and the one way a wrong or missing name is answered."""
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .errors import ConfigError
 
@@ -25,3 +25,12 @@ def lookup(table: Mapping[str, Entry], name: str, where: str) -> Entry:
     if name in table:
         return table[name]
     raise ConfigError(f"{where}: unknown name '{name}'{nearest(name, table)}")
+
+
+def required(block: Any, key: str, where: str) -> Any:
+    """``block[key]``, or a ConfigError naming ``where.key`` and the nearest key there is; null counts as missing."""
+    if not isinstance(block, Mapping):
+        raise ConfigError(f"{where}: expected a block of keys with {key}, got {block!r}")
+    if block.get(key) is None:
+        raise ConfigError(f"{where}.{key} is missing{nearest(key, [name for name in block if name != key])}")
+    return block[key]

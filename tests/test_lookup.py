@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from pcdet_distill.errors import CheckpointError, ConfigError, DataError, UserError, exit_on_user_error
-from pcdet_distill.lookup import lookup, nearest
+from pcdet_distill.lookup import lookup, nearest, required
 
 TABLE = {"MeanVFE": 1, "PillarVFE": 2}
 
@@ -25,6 +25,21 @@ def test_an_unknown_name_is_answered_with_the_nearest(name, answer):
     with pytest.raises(ConfigError) as caught:
         lookup(TABLE, name, "MODEL.VFE.NAME")
     assert str(caught.value) == answer
+
+
+@pytest.mark.parametrize(
+    ("block", "answer"),
+    [
+        ({"WIDHT": 3}, "MODEL.VFE.WIDTH is missing; did you mean 'WIDHT'?"),
+        ({"WIDTH": None}, "MODEL.VFE.WIDTH is missing; known: none"),
+        (None, "MODEL.VFE: expected a block of keys with WIDTH, got None"),
+    ],
+)
+def test_a_key_that_must_be_there(block, answer):
+    with pytest.raises(ConfigError) as caught:
+        required(block, "WIDTH", "MODEL.VFE")
+    assert str(caught.value) == answer
+    assert required({"WIDTH": 0}, "WIDTH", "MODEL.VFE") == 0
 
 
 def test_an_empty_table_says_so():

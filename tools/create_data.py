@@ -12,9 +12,9 @@ from pcdet_distill.config import load_config, resolve_data_path
 from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
 from pcdet_distill.datasets.kitti.road_planes import create_road_planes
 from pcdet_distill.datasets.kitti.splits import make_split
-from pcdet_distill.datasets.required import required
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
 from pcdet_distill.errors import exit_on_user_error
+from pcdet_distill.lookup import required
 
 
 def parse_arguments() -> argparse.Namespace:

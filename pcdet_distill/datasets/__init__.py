@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..lookup import lookup
+from ..lookup import lookup, required
 from .dataset import DatasetTemplate
 from .kitti.kitti_dataset import KittiDataset
 from .loader import EpochSampler, FrameLoader, draw_seed, make_loader
-from .required import required
 from .spec import DataSpec
 
 __all__ = ["DATASETS", "DataSpec", "DatasetTemplate", "KittiDataset", "build_dataloader", "build_dataset"]

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from ..errors import ConfigError, DataError
+from ..lookup import required
 from .augmentor import DataAugmentor
 from .collate import collate_items
 from .processor import DataProcessor
-from .required import required
 from .spec import DataSpec
 
 MAX_DRAWS = 1000  # frames tried for one training item before giving up
@@ -57,7 +57,7 @@ class DatasetTemplate(torch.utils.data.Dataset):
         self.voxel_size, self.grid_size = self.spec.voxel_size, self.spec.grid_size
         self.depth_downsample_factor = None
         self.data_augmentor = None
-        if training and "DATA_AUGMENTOR" in dataset_cfg:
+        if training and dataset_cfg.get("DATA_AUGMENTOR"):
             self.data_augmentor = DataAugmentor(self.root_path, dataset_cfg["DATA_AUGMENTOR"], class_names, self.logger)
         self.data_processor = DataProcessor(dataset_cfg["DATA_PROCESSOR"], self.point_cloud_range, training,
                                             self.point_feature_encoder.num_point_features)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+from ..lookup import required
 from ..ops.voxels import grid_size_of
 from .processor.point_feature_encoder import PointFeatureEncoder
-from .required import required
 
 VOXEL_STEPS = ("transform_points_to_voxels", "transform_points_to_voxels_placeholder", "calculate_grid_size")
 

@@ -12,7 +12,8 @@ import pytest
 
 PACKAGE = "pcdet_distill"
 # Usable by every part, and using none: errors, look-ups, yaml, .pth files.
-LEAVES = {"errors", "lookup", "config", "config_schema", "config_check", "config_override", "checkpoint", "__init__"}
+LEAVES = {"errors", "lookup", "config", "config_schema", "config_check", "config_override", "config_values",
+          "checkpoint", "__init__"}
 # What each part may import, besides itself and the leaves.
 MAY_IMPORT = {
     "ops": set(),

@@ -50,6 +50,12 @@ def test_test_item_is_the_frame_as_it_is(kitti_root: Path, data_config) -> None:
     assert (pixels >= 0).all() and (pixels < [1242, 375]).all() and (depth_m > 0).all()
 
 
+def test_no_augmentor_is_no_augmentation(kitti_root: Path, data_config) -> None:
+    data_config.DATA_AUGMENTOR = None
+    item = make(data_config, kitti_root)[0]
+    np.testing.assert_array_equal(item["lidar_aug_matrix"], np.eye(4))
+
+
 def test_fov_filter_can_be_switched_off(kitti_root: Path, data_config) -> None:
     data_config.FOV_POINTS_ONLY = False
     stored = np.fromfile(kitti_root / "training/velodyne/000006.bin", dtype=np.float32).reshape(-1, 4)

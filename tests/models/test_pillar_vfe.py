@@ -112,6 +112,11 @@ def test_missing_widths_are_named() -> None:
         PillarVFE(model_cfg={"NUM_FILTER": [64]}, num_point_features=4, voxel_size=VOXEL_SIZE, point_cloud_range=RANGE)
 
 
+def test_points_without_voxels_are_refused() -> None:
+    with pytest.raises(ConfigError, match="MODEL.VFE: pillars need transform_points_to_voxels"):
+        PillarVFE(model_cfg={"NUM_FILTERS": [64]}, num_point_features=4, voxel_size=None, point_cloud_range=RANGE)
+
+
 def test_other_batch_norms_get_the_expanded_rows() -> None:
     rows, weight = torch.randn(4, 3), torch.tensor([1, 3, 1, 2])
     weighted, plain = WeightedBatchNorm1d(3), nn.BatchNorm1d(3)

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ...lookup import lookup
+from ...lookup import lookup, required
 from ...ops.boxes import limit_period
-from ..required import required
 from .database_sampler import DataBaseSampler
 from .world import WHERE, RandomWorldFlip, RandomWorldRotation, RandomWorldScaling, RandomWorldTranslation
 

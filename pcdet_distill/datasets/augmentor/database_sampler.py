@@ -14,12 +14,11 @@ import numpy as np
 import torch
 
 from ...errors import ConfigError, DataError
-from ...lookup import lookup
+from ...lookup import lookup, required
 from ...ops.boxes import boxes_overlap_bev, enlarge_box3d
 from ...ops.points import points_in_boxes_mask
 from ..kitti.calibration import Calibration
 from ..point_files import read_points
-from ..required import required
 from ..safe_pickle import load_plain_pickle
 from .world import WHERE
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConfigError
+from ...lookup import required
 from ...ops.boxes import rotate_points_along_z
-from ..required import required
 
 WHERE = "DATA_CONFIG.DATA_AUGMENTOR.AUG_CONFIG_LIST"
 LEAST_SCALE_SPAN = 1e-3  # a narrower WORLD_SCALE_RANGE means no scaling, and draws no number

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from ...errors import ConfigError, DataError
-from ...lookup import nearest
+from ...lookup import nearest, required
 from ..dataset import DatasetTemplate, Item
-from ..required import required
 from ..safe_pickle import load_plain_pickle
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ...lookup import lookup
+from ...lookup import lookup, required
 from ...ops.boxes import mask_boxes_outside_range
 from ...ops.voxels import grid_size_of, voxelize
-from ..required import required
 
 WHERE = "DATA_CONFIG.DATA_PROCESSOR"
 NEAR_LIMIT_M = 40.0  # sample_points keeps every point beyond it: there are few

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConfigError
-from ...lookup import lookup, nearest
-from ..required import required
+from ...lookup import lookup, nearest, required
 
 WHERE = "DATA_CONFIG.POINT_FEATURE_ENCODING"
 

@@ -1,18 +1,12 @@
-"""Reading a MODEL block: a setting that is not there is answered with where it should stand, not with a traceback."""
+"""Reading a MODEL block: a setting that does not fit is answered with where it stands, not with a traceback."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ...errors import ConfigError
-from ...lookup import nearest
+from ...lookup import required
 
-
-def required(block: Mapping[str, Any], key: str, where: str) -> Any:
-    """``block[key]``, or a ConfigError naming ``where.key`` and the nearest key that is there."""
-    if key in block:
-        return block[key]
-    raise ConfigError(f"{where}.{key} is missing{nearest(key, block)}")
+__all__ = ["required", "same_length"]
 
 
 def same_length(lists: Mapping[str, Sequence], where: str) -> int:

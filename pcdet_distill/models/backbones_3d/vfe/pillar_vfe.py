@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ....errors import ConfigError
 from ....ops.segments import segment_max
 from ...model_utils.settings import required
 from ...model_utils.weighted_batch_norm import WeightedBatchNorm1d, normalise_weighted
@@ -80,7 +81,7 @@ class PFNLayer(nn.Module):
 class PillarVFE(nn.Module):
     """Pillar features from points, offsets to the pillar's mean and offsets to its centre."""
 
-    def __init__(self, model_cfg: Mapping[str, Any], num_point_features: int, voxel_size: Sequence[float],
+    def __init__(self, model_cfg: Mapping[str, Any], num_point_features: int, voxel_size: Sequence[float] | None,
                  point_cloud_range: Sequence[float], **kwargs: Any) -> None:
         super().__init__()
         self.model_cfg = model_cfg
@@ -93,6 +94,8 @@ class PillarVFE(nn.Module):
         self.pfn_layers = nn.ModuleList(
             PFNLayer(wide_in, wide_out, use_norm, last_layer=number == len(widths) - 1)
             for number, (wide_in, wide_out) in enumerate(zip([inputs, *widths[:-1]], widths)))
+        if voxel_size is None:
+            raise ConfigError("MODEL.VFE: pillars need transform_points_to_voxels in DATA_CONFIG.DATA_PROCESSOR")
         size = torch.tensor([float(edge) for edge in voxel_size])
         first_centre = size / 2 + torch.tensor([float(limit) for limit in point_cloud_range[:3]])
         self.voxel_size: Tensor
