@@ -3,8 +3,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from .base_bev_backbone import BaseBEVBackbone
+from .base_bev_backbone import BaseBEVBackbone, BaseBEVBackboneV1
 
 BACKBONES_2D: dict[str, type[nn.Module]] = {
     "BaseBEVBackbone": BaseBEVBackbone,
+    "BaseBEVBackboneV1": BaseBEVBackboneV1,
 }

@@ -63,6 +63,56 @@ class BaseBEVBackbone(nn.Module):
         return batch_dict
 
 
+class BaseBEVBackboneV1(nn.Module):
+    """PillarNet's neck: the deeper of two levels is refined and brought up, both are joined and refined.
+
+    Checkpoints count ``blocks.1`` at the deeper level and ``blocks.0`` behind the joint.
+    """
+
+    def __init__(self, model_cfg: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__()
+        self.model_cfg = model_cfg
+        layer_nums, _, widths = _three_lists(model_cfg, "LAYER_NUMS", "LAYER_STRIDES", "NUM_FILTERS")
+        upsample_strides, upsample_widths = (list(required(model_cfg, key, WHERE))
+                                             for key in ("UPSAMPLE_STRIDES", "NUM_UPSAMPLE_FILTERS"))
+        if not len(widths) == len(upsample_strides) == len(upsample_widths) == 2:
+            raise ConfigError(f"{WHERE}: BaseBEVBackboneV1 has 2 levels, but NUM_FILTERS is {widths}, UPSAMPLE_STRIDES "
+                              f"{upsample_strides}, NUM_UPSAMPLE_FILTERS {upsample_widths}")
+        if sum(upsample_widths) != widths[0]:
+            raise ConfigError(f"{WHERE}.NUM_FILTERS[0] is {widths[0]}, expected the sum of NUM_UPSAMPLE_FILTERS, "
+                              f"{sum(upsample_widths)}")
+        self.level_widths = {"x_conv4": widths[0], "x_conv5": widths[1]}
+        self.blocks = nn.ModuleList(map(_block, widths, widths, (1, 1), layer_nums))
+        self.deblocks = nn.ModuleList(_deblock(wide_in, wide_out, stride, use_conv_for_no_stride=False)
+                                      for wide_in, wide_out, stride in zip(widths, upsample_widths, upsample_strides))
+        self.num_bev_features = widths[0]
+
+    def taps(self) -> list[TapInfo]:
+        """What can be captured, relative to this slot; strides relative to x_conv4."""
+        return [TapInfo("blocks.0", _width(self.blocks[0]), 1, "bev"),
+                TapInfo("blocks.1", _width(self.blocks[1]), 2, "bev"),
+                *(TapInfo(f"deblocks.{number}", _width(self.deblocks[number]), 1, "bev") for number in (0, 1)),
+                TapInfo("@spatial_features_2d", self.num_bev_features, 1, "bev")]
+
+    def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
+        """Reads x_conv4 (B, C, H, W) and x_conv5 (B, C, H/2, W/2) of ``multi_scale_2d_features``.
+
+        Writes ``spatial_features_2d`` (B, C_out, H, W).
+        """
+        levels = batch_dict["multi_scale_2d_features"]
+        for name, width in self.level_widths.items():
+            if levels[name].shape[1] != width:
+                raise ConfigError(f"{WHERE}.NUM_FILTERS expects {width} channels in {name}, but MODEL.BACKBONE_3D puts "
+                                  f"out {levels[name].shape[1]}")
+        upper = self.deblocks[0](levels["x_conv4"])
+        deeper = self.deblocks[1](self.blocks[1](levels["x_conv5"]))
+        if upper.shape[2:] != deeper.shape[2:]:
+            raise ConfigError(f"{WHERE}.UPSAMPLE_STRIDES: the two levels meet as {list(upper.shape[2:])} and "
+                              f"{list(deeper.shape[2:])} cells; expected the same, as with a grid of a multiple of 16")
+        batch_dict["spatial_features_2d"] = self.blocks[0](torch.cat([upper, deeper], dim=1))
+        return batch_dict
+
+
 def _three_lists(model_cfg: Mapping[str, Any], *keys: str) -> list[list]:
     """The lists that describe the blocks, equally long."""
     lists = {key: list(required(model_cfg, key, WHERE)) for key in keys}

@@ -9,12 +9,14 @@ from ...lookup import lookup
 from ..model_utils.settings import required
 from .centerpoint import CenterPoint
 from .detector3d_template import Detector3DTemplate
+from .pillarnet import PillarNet
 from .point_rcnn import PointRCNN
 from .pointpillar import PointPillar
 from .second_net import SECONDNet
 
 DETECTORS: dict[str, type[Detector3DTemplate]] = {
     "CenterPoint": CenterPoint,
+    "PillarNet": PillarNet,
     "PointPillar": PointPillar,
     "PointRCNN": PointRCNN,
     "SECONDNet": SECONDNet,
