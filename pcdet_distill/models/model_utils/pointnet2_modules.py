@@ -68,6 +68,11 @@ class SharedMLP(nn.Sequential):
         return rows
 
 
+def full_precision(like: Tensor) -> torch.autocast:
+    """No mixed precision here: metres in half precision are centimetres wrong, and so are sums over many rows."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 class Neighbours(NamedTuple):
     """Who belongs to which centre, as rows ordered by centre.
 
@@ -114,11 +119,13 @@ def aggregate(mlp: SharedMLP, xyz: Tensor, features: Tensor | None, centres: Ten
     """
     if len(centres) == 0 or len(xyz) == 0:
         return _respond_to_zeros(mlp, len(centres), xyz)
-    responses = _first_layer(mlp, xyz, features, centres, neighbours, use_xyz)
-    if zero_empty:
-        responses = responses * ~neighbours.is_empty[neighbours.centre].unsqueeze(1)
-    responses = mlp.finish(responses, neighbours.weight)
-    return segment_max(responses, neighbours.rows_per_centre)
+    with full_precision(xyz):
+        xyz, centres, features = (None if part is None else part.to(mlp[0].weight.dtype)
+                                  for part in (xyz, centres, features))
+        responses = _first_layer(mlp, xyz, features, centres, neighbours, use_xyz)
+        if zero_empty:
+            responses = responses * ~neighbours.is_empty[neighbours.centre].unsqueeze(1)
+        return segment_max(mlp.finish(responses, neighbours.weight), neighbours.rows_per_centre)
 
 
 def _first_layer(mlp: SharedMLP, xyz: Tensor, features: Tensor | None, centres: Tensor, neighbours: Neighbours,
@@ -234,7 +241,9 @@ class PointnetFPModule(nn.Module):
                 known_features: Tensor) -> Tensor:
         """To ``unknown`` (B, n, 3) with features (B, n, C1) from ``known`` (B, m, 3) with (B, m, C2): (B, n, C')."""
         distance, rows = three_nn(unknown, known)
-        carried = three_interpolate(known_features, rows, interpolation_weights(distance))
-        if unknown_features is not None:
-            carried = torch.cat([carried, unknown_features], dim=2)
-        return self.mlp(carried.flatten(0, 1)).view(*unknown.shape[:2], -1)
+        with full_precision(known):
+            dtype = self.mlp[0].weight.dtype
+            carried = three_interpolate(known_features.to(dtype), rows, interpolation_weights(distance).to(dtype))
+            if unknown_features is not None:
+                carried = torch.cat([carried, unknown_features.to(dtype)], dim=2)
+            return self.mlp(carried.flatten(0, 1)).view(*unknown.shape[:2], -1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...ops.boxes import rotate_points_along_z
 from ...ops.roi_pooling import roipoint_pool3d
-from ..model_utils.pointnet2_modules import PointnetSAModule, SharedMLP
+from ..model_utils.pointnet2_modules import PointnetSAModule, SharedMLP, full_precision
 from ..model_utils.settings import required, same_length
 from .roi_head_template import WHERE, RoIHeadTemplate, init_fc
 
@@ -46,8 +46,10 @@ class PointRCNNHead(RoIHeadTemplate):
         pooled = self.roipool3d(batch_dict).flatten(0, 1)
         rois, sampled = pooled.shape[:2]
         rows = pooled.flatten(0, 1)
-        lifted = self.xyz_up_layer(rows[:, :SPATIAL_CHANNELS])
-        features = self.merge_down_layer(torch.cat([lifted, rows[:, SPATIAL_CHANNELS:]], dim=1)).view(rois, sampled, -1)
+        with full_precision(rows):
+            lifted = self.xyz_up_layer(rows[:, :SPATIAL_CHANNELS])
+            merged = self.merge_down_layer(torch.cat([lifted, rows[:, SPATIAL_CHANNELS:]], dim=1))
+        features = merged.view(rois, sampled, -1)
         xyz = pooled[..., :3]
         for module in self.SA_modules:
             xyz, features = module(xyz, features)
@@ -62,7 +64,7 @@ class PointRCNNHead(RoIHeadTemplate):
         scores = batch_dict["point_cls_scores"].view(frames, -1, 1)
         depth = xyz.norm(dim=2, keepdim=True) / self.pooling["DEPTH_NORMALIZER"] - 0.5
         features = batch_dict["point_features"].view(frames, xyz.shape[1], -1)
-        pooled, empty = roipoint_pool3d(xyz, torch.cat([scores, depth, features], dim=2), rois,
+        pooled, empty = roipoint_pool3d(xyz, torch.cat([scores.float(), depth, features.float()], dim=2), rois,
                                         self.pooling["NUM_SAMPLED_POINTS"], self.pooling["POOL_EXTRA_WIDTH"])
         offset = (pooled[..., :3] - rois[..., None, :3]).flatten(0, 1)
         local = rotate_points_along_z(offset, -rois[..., 6].flatten()).view(*pooled.shape[:3], 3)
