@@ -18,14 +18,14 @@ VOXEL_SIZE = [0.5, 0.5, 4]
 MAX_POINTS = 8
 
 
-def data_config() -> EasyDict:
-    """DATA_CONFIG as far as a model looks at it: 32 x 32 pillars."""
+def data_config(voxel_size: list[float] = VOXEL_SIZE) -> EasyDict:
+    """DATA_CONFIG as far as a model looks at it: 32 x 32 pillars, unless the voxels are smaller."""
     features = ["x", "y", "z", "intensity"]
     return EasyDict(
         POINT_CLOUD_RANGE=RANGE,
         POINT_FEATURE_ENCODING={"encoding_type": "absolute_coordinates_encoding", "used_feature_list": features,
                                 "src_feature_list": features},
-        DATA_PROCESSOR=[{"NAME": "transform_points_to_voxels", "VOXEL_SIZE": VOXEL_SIZE,
+        DATA_PROCESSOR=[{"NAME": "transform_points_to_voxels", "VOXEL_SIZE": voxel_size,
                          "MAX_POINTS_PER_VOXEL": MAX_POINTS, "MAX_NUMBER_OF_VOXELS": {"train": 1000, "test": 1000}}])
 
 
@@ -89,13 +89,13 @@ def random_scene(seed: int, num_boxes: int = 3) -> tuple[np.ndarray, np.ndarray]
     return np.column_stack([xyz, random.uniform(0, 1, len(xyz))]).astype(np.float32), boxes
 
 
-def make_batch(scenes: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+def make_batch(scenes: list[tuple[np.ndarray, np.ndarray]], voxel_size: list[float] = VOXEL_SIZE) -> dict[str, Any]:
     """A collated batch of scenes, as tensors."""
     boxes = np.zeros((len(scenes), max([len(rows) for _, rows in scenes] + [1]), 8), np.float32)
     parts: dict[str, list[np.ndarray]] = {"voxels": [], "voxel_coords": [], "voxel_num_points": [], "points": []}
     for frame, (points, rows) in enumerate(scenes):
         boxes[frame, :len(rows)] = rows
-        voxels, coords, num_points = voxelize(points, RANGE, VOXEL_SIZE, MAX_POINTS, 1000)
+        voxels, coords, num_points = voxelize(points, RANGE, voxel_size, MAX_POINTS, 1000)
         parts["voxels"].append(voxels)
         parts["voxel_num_points"].append(num_points)
         parts["voxel_coords"].append(np.pad(coords, ((0, 0), (1, 0)), constant_values=frame))

@@ -2,46 +2,17 @@
 from __future__ import annotations
 
 import copy
-import math
 
 import numpy as np
 import pytest
 import torch
+from odd_batches import NOTHING
 from small_model import CLASS_NAMES, make_batch, model_config, random_scene, small_model, small_spec
 from torch import nn
 
 from pcdet_distill.errors import CheckpointError, ConfigError
 from pcdet_distill.models import build_network, load_data_to_device
 from pcdet_distill.models.backbones_2d import BACKBONES_2D, BaseBEVBackbone
-
-NOTHING = (np.zeros((0, 4), np.float32), np.zeros((0, 8), np.float32))
-ONE_POINT = (np.array([[5.1, 1.2, -1.0, 0.5]], np.float32), np.zeros((0, 8), np.float32))
-NO_BOXES = (random_scene(5)[0], np.zeros((0, 8), np.float32))
-ODD_BATCHES = {
-    "no pillar at all": [NOTHING],
-    "two frames, no pillar at all": [NOTHING, NOTHING],
-    "one pillar": [ONE_POINT],
-    "last frame empty": [random_scene(0), NOTHING],
-    "first frame empty": [NOTHING, random_scene(0)],
-    "no ground truth": [NO_BOXES, NO_BOXES],
-    "ground truth in one frame": [NO_BOXES, random_scene(1)],
-    "boxes without points": [(NOTHING[0], random_scene(2)[1])],
-}
-
-
-@pytest.mark.parametrize("scenes", ODD_BATCHES.values(), ids=ODD_BATCHES.keys())
-def test_odd_frames(scenes: list) -> None:
-    model = small_model()
-    ret, tb_dict, _ = model.train()(make_batch(scenes))
-    ret["loss"].backward()
-    assert math.isfinite(ret["loss"].item()) and all(math.isfinite(value) for value in tb_dict.values())
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
-    assert all(torch.isfinite(buffer).all() for buffer in model.buffers())
-    predictions, recall = model.eval()(make_batch(scenes))
-    assert len(predictions) == len(scenes)
-    assert all(torch.isfinite(value).all() for frame in predictions for value in frame.values())
-    assert recall["gt"] == sum(len(boxes) for _, boxes in scenes)
 
 
 def test_a_frame_does_not_depend_on_the_others_in_eval() -> None:
