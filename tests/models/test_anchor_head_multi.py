@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from easydict import EasyDict
+from small_center import make_voxel_batch, voxel_config, voxel_model
 from small_model import CLASS_NAMES, RANGE, head_config, make_batch, model_config, random_scene, small_model
 
 from pcdet_distill.errors import ConfigError
@@ -243,6 +244,25 @@ def test_in_a_detector(scenes: list) -> None:
     assert recall["gt"] == sum(len(boxes) for _, boxes in scenes) and len(predictions) == len(scenes)
     assert set(predictions[0]["pred_labels"].tolist()) == {1, 2, 3}
     assert all(torch.isfinite(frame["pred_boxes"]).all() for frame in predictions)
+
+
+@pytest.mark.parametrize("scenes", [[random_scene(0)], [NOTHING], [ONE_POINT], [random_scene(0), NOTHING]],
+                         ids=["one frame", "no point", "one point", "last frame empty"])
+def test_in_second(scenes: list) -> None:
+    config = voxel_config()
+    config.NAME = "SECONDNet"
+    config.DENSE_HEAD = multi_config(SHARED_CONV_NUM_FILTER=8)
+    for entry in config.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG:
+        entry.feature_map_stride = 8
+    config.POST_PROCESSING = model_config().POST_PROCESSING
+    config.POST_PROCESSING.NMS_CONFIG.MULTI_CLASSES_NMS = True
+    model = voxel_model(config).train()
+    ret, _, _ = model(make_voxel_batch(scenes))
+    ret["loss"].backward()
+    assert torch.isfinite(ret["loss"])
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    predictions, _ = model.eval()(make_voxel_batch(scenes))
+    assert len(predictions) == len(scenes)
 
 
 def test_a_few_steps_decrease_the_loss() -> None:
