@@ -1,0 +1,44 @@
+"""docs/distillation.md: its tables name every option there is, with its choices and the presets' values."""
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from pcdet_distill.distill import BLOCK_KEYS, TEACHER_KEYS
+from pcdet_distill.distill.losses.base import TERM_KEYS
+from pcdet_distill.distill.losses.graph import CHOICES, PRESETS, GraphOptions
+
+
+@pytest.fixture
+def guide(repo: Path) -> dict[str, list[str]]:
+    """The table rows of the page: what stands in the first column -> the other columns."""
+    rows = {}
+    for line in (repo / "docs" / "distillation.md").read_text().splitlines():
+        if line.startswith("| `"):
+            key, *columns = [column.strip() for column in line.strip("|").split("|")]
+            rows[key] = columns
+    return rows
+
+
+def quoted(text: str) -> set[str]:
+    return set(re.findall(r"`([^`]+)`", text))
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(GraphOptions)])
+def test_every_option_with_its_values(guide: dict[str, list[str]], field: str) -> None:
+    meaning, *values = guide[f"`{field.upper()}`"]
+    assert quoted(meaning) >= set(CHOICES.get(field, ()))
+    for preset, value in zip(("default", "official"), values, strict=True):
+        expected = getattr(PRESETS[preset], field)
+        found = value.strip("`").split(" ")[0]       # of "6000 per batch" the number
+        assert found == (f"{expected:g}" if type(expected) in (int, float) else str(expected).lower())
+
+
+def test_every_key_of_the_block_and_of_a_term(guide: dict[str, list[str]]) -> None:
+    named = set().union(*map(quoted, guide))
+    assert named >= {f"TEACHER.{key}" for key in TEACHER_KEYS} - {"TEACHER.MODEL"} | set(BLOCK_KEYS) - {"TEACHER"}
+    assert named >= set(TERM_KEYS)
+    assert "TEACHER.MODEL" in quoted(guide["`TEACHER.CFG_FILE`"][0])
