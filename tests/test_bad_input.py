@@ -214,6 +214,14 @@ def test_typo_in_the_yaml(commands: Commands, project: Path, old: str, new: str,
     assert not (project / "output").exists()
 
 
+def test_a_model_without_final_boxes_is_not_trained(commands: Commands, project: Path) -> None:
+    """They are asked for when the first frame is tested, a night later."""
+    (project / STUDENT).write_text("_BASE_CONFIG_: cfgs/synthetic/pointpillar_teacher.yaml\n"
+                                   "MODEL: {POST_PROCESSING: null}\n")
+    check_one_sentence(commands.run(project, TRAIN), "pointpillar_student.yaml", "MODEL.POST_PROCESSING is missing")
+    assert not (project / "output").exists()
+
+
 def test_typo_behind_set(commands: Commands, project: Path) -> None:
     answer = commands.run(project, [*TRAIN, "--set", "OPTIMIZATION.LRR", "0.1"])
     check_one_sentence(answer, "OPTIMIZATION.LRR", "OPTIMIZATION.LR")

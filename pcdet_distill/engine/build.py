@@ -10,7 +10,8 @@ from ..checkpoint import load_checkpoint, load_model_state
 from ..config import errors_name_file
 from ..datasets import build_dataloader
 from ..errors import ConfigError
-from ..models import build_network
+from ..lookup import required
+from ..models import Detector3DTemplate, build_network
 
 __all__ = ["build_dataloader", "build_detector", "build_trained_model", "load_part"]
 
@@ -18,7 +19,10 @@ __all__ = ["build_dataloader", "build_detector", "build_trained_model", "load_pa
 def build_detector(cfg: Any, dataset: Any) -> nn.Module:
     """The detector of ``cfg.MODEL``."""
     with errors_name_file(cfg):
-        return build_network(cfg.MODEL, len(cfg.CLASS_NAMES), dataset)
+        model = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), dataset)
+        if isinstance(model, Detector3DTemplate):    # else missed when the first frame is tested, after the training
+            required(cfg.MODEL, "POST_PROCESSING", "MODEL")
+        return model
 
 
 def build_trained_model(cfg: Any, dataset: Any, *, pretrained_model: str | None = None,

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from pcdet_distill import config_schema
+from pcdet_distill.engine import optimization
 from pcdet_distill.engine.optimization import (
     build_optimizer,
     build_schedule,
@@ -46,6 +48,12 @@ def test_step_decay_and_clip() -> None:
 def test_warmup_rises_along_a_cosine() -> None:
     rate = build_schedule(config(OPTIMIZER="sgd", LR_WARMUP=True, WARMUP_EPOCH=2), iterations_per_epoch=10, epochs=6)
     assert [rate(it)[0] for it in (0, 10, 20)] == pytest.approx([3e-4, (3e-4 + 3e-3) / 2, 3e-4])   # 20: decay step 2
+
+
+def test_the_keys_that_are_read_are_known_to_the_yaml() -> None:
+    """Else ``load_config`` would refuse what the schedules offer."""
+    read = {*CONFIG, "WARMUP_ITER", *optimization.LEAST, "GRAD_NORM_CLIP", "USE_AMP"}
+    assert read <= set(config_schema.OPTIMIZATION.keys)
 
 
 def test_cosine_annealing_goes_by_epochs() -> None:

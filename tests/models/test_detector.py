@@ -180,6 +180,13 @@ def test_a_slot_module_from_outside_drops_in(monkeypatch: pytest.MonkeyPatch) ->
     model(make_batch([random_scene(0)]))[0]["loss"].backward()
 
 
+def test_a_model_without_heads_has_nothing_to_train() -> None:
+    model = small_model()
+    model.dense_head = None
+    with pytest.raises(ConfigError, match="holds none of DENSE_HEAD, .*, so there is nothing to train"):
+        model.get_training_loss()
+
+
 def test_checkpoint_state_round_trip() -> None:
     one, other = small_model(seed=0), small_model(seed=1)
     report = other.load_checkpoint_state(one.checkpoint_state(), where="memory")

@@ -88,6 +88,8 @@ class Detector3DTemplate(nn.Module):
     def get_training_loss(self) -> tuple[Tensor, dict[str, Any], dict[str, Any]]:
         """Sum of the heads' losses after a forward in training mode, and each part for the log."""
         heads = [head for head in (getattr(self, slot) for slot in HEADS) if head is not None]
+        if not heads:
+            raise ConfigError(f"MODEL: holds none of {', '.join(map(str.upper, HEADS))}, so there is nothing to train")
         losses, parts = zip(*(head.get_loss() for head in heads))
         total = sum(losses[1:], losses[0])
         tb_dict: dict[str, Any] = {"loss_rpn": total.detach()} if len(heads) == 1 else {}
