@@ -24,7 +24,7 @@ spatial_features_2d        (B, channels, ny/s, nx/s)   BaseBEVBackbone     what 
 batch_cls_preds            (B, A, C)                   AnchorHeadSingle    logits; in eval, or for a second stage
 batch_box_preds            (B, A, 7)                   AnchorHeadSingle    decoded boxes; in eval, or for a second stage
 cls_preds_normalized       bool                        AnchorHeadSingle    False: the class predictions are logits
-multihead_label_mapping    list of (classes,)          AnchorHeadMulti     labels of each head; batch_cls_preds: a list too
+multihead_label_mapping    list of (classes,)          AnchorHeadMulti     labels of each head, whose logits are a list
 final_box_dicts            B dicts                     CenterHead          final boxes, scores and labels; in eval
 pillar_coords              (M, 3)                      PillarNet's VFE     frame, y, x of each dynamic pillar
 multi_scale_2d_features    x_conv1 to x_conv5          PillarBackBone8x    sparse up to x_conv3, then (B, C, ny/s, nx/s)
