@@ -1,0 +1,36 @@
+"""The shell scripts: OpenPCDet's names and argument order, checked with a stand-in for srun that prints its words."""
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SLURM = {"slurm_train.sh": (["part", "job", "2"], "train.py"), "slurm_test_mgpu.sh": (["part", "job", "2"], "test.py"),
+         "slurm_test_single.sh": (["part"], "test.py")}
+
+
+def run(script: Path, arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
+    """Run a script from an unrelated folder, with ``srun`` replaced by ``echo``."""
+    srun = folder / "srun"
+    srun.write_text("#!/bin/sh\necho \"$@\"\n")
+    srun.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    return subprocess.run(["bash", str(script), *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", SLURM)
+def test_slurm_scripts_pass_the_rest_on(name: str, repo: Path, tmp_path: Path) -> None:
+    places, tool = SLURM[name]
+    done = run(repo / "tools/scripts" / name, [*places, "--cfg_file", "x.yaml"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "-p part" in done.stdout and str(repo / "tools" / tool) in done.stdout
+    assert done.stdout.rstrip().endswith("--cfg_file x.yaml")
+    assert ("--launcher slurm" in done.stdout) == (len(places) == 3)
+
+
+@pytest.mark.parametrize("name", [*SLURM, "dist_train.sh", "dist_test.sh"])
+def test_scripts_without_arguments_say_how_they_are_used(name: str, repo: Path, tmp_path: Path) -> None:
+    done = run(repo / "tools/scripts" / name, [], tmp_path)
+    assert done.returncode != 0 and f"usage: {name}" in done.stderr
