@@ -17,7 +17,8 @@ def run(script: Path, arguments: list[str], folder: Path) -> subprocess.Complete
     srun.write_text("#!/bin/sh\necho \"$@\"\n")
     srun.chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-    return subprocess.run(["bash", str(script), *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    command = ["bash", str(script), *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("name", SLURM)
