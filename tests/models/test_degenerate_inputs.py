@@ -10,6 +10,7 @@ from small_center import center_config
 from small_model import make_batch, small_model
 from small_point_rcnn import point_batch, small_point_rcnn
 from small_second import second_batch, second_config, small_second
+from small_two_stage import TWO_STAGE_CONFIGS
 
 DETECTORS = {
     "PointPillar": (small_model, make_batch),
@@ -17,6 +18,8 @@ DETECTORS = {
     "SECONDNet": (small_second, second_batch),
     "SECONDNet, residual": (lambda: small_second(second_config("VoxelResBackBone8x")), second_batch),
     "PointRCNN": (small_point_rcnn, point_batch),
+    **{name: (lambda make_config=make_config: small_second(make_config()), second_batch)
+       for name, make_config in TWO_STAGE_CONFIGS.items()},
 }
 
 

@@ -9,17 +9,25 @@ from ...lookup import lookup
 from ..model_utils.settings import required
 from .centerpoint import CenterPoint
 from .detector3d_template import Detector3DTemplate
+from .part_a2 import PartA2Net
 from .pillarnet import PillarNet
 from .point_rcnn import PointRCNN
 from .pointpillar import PointPillar
+from .pv_rcnn import PVRCNN
 from .second_net import SECONDNet
+from .second_net_iou import SECONDNetIoU
+from .voxel_rcnn import VoxelRCNN
 
 DETECTORS: dict[str, type[Detector3DTemplate]] = {
     "CenterPoint": CenterPoint,
     "PillarNet": PillarNet,
+    "PVRCNN": PVRCNN,
+    "PartA2Net": PartA2Net,
     "PointPillar": PointPillar,
     "PointRCNN": PointRCNN,
     "SECONDNet": SECONDNet,
+    "SECONDNetIoU": SECONDNetIoU,
+    "VoxelRCNN": VoxelRCNN,
 }
 
 

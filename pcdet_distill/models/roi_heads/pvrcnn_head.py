@@ -51,4 +51,6 @@ class PVRCNNHead(RoIHeadTemplate):
         cell_counts = torch.full_like(counts, rois.shape[1] * cells.shape[1])
         _, pooled = self.roi_grid_pool_layer(coords[:, 1:4].contiguous(), counts, cells.reshape(-1, 3), cell_counts,
                                              features)
+        if len(features) == 0:
+            pooled = pooled + features.sum()  # zero: what makes keypoints stays in the graph when there are none
         return pooled.reshape(*cells.shape[:2], -1)
