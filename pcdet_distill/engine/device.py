@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ConfigError
 
@@ -38,8 +38,13 @@ def prepare_for_device(model: nn.Module, device: torch.device) -> nn.Module:
     """Move ``model`` to ``device``. On a CPU the 4-D weights become channels_last: convolutions run faster so."""
     model = model.to(device)
     if device.type == "cpu":
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Not model.to(memory_format=...): that asks for it of every 5-D weight, too, and sparse convolutions have such.
+        model._apply(_channels_last_if_4d)
     return model
+
+
+def _channels_last_if_4d(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
 def synchronize(device: torch.device) -> None:

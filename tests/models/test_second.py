@@ -9,6 +9,7 @@ from small_second import SMALL_VOXELS, WIDTHS, second_batch, second_config, seco
 
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
+from pcdet_distill.engine.device import prepare_for_device
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.measure import count_parameters
 from pcdet_distill.models import build_network
@@ -200,3 +201,11 @@ def test_missing_slot_is_named() -> None:
     del config["BACKBONE_3D"]
     with pytest.raises(ConfigError, match="MODEL.BACKBONE_3D is missing"):
         build_network(config, len(CLASS_NAMES), second_spec())
+
+
+def test_second_can_be_laid_out_for_a_cpu() -> None:
+    """channels_last is for the dense convolutions: weights of 3D convolutions have one axis more."""
+    model = prepare_for_device(small_second(), torch.device("cpu"))
+    assert model.backbone_2d.blocks[0][1].weight.is_contiguous(memory_format=torch.channels_last)
+    assert model.backbone_3d.conv1[0][0].weight.is_contiguous()
+    model.train()(second_batch([random_scene(0)]))[0]["loss"].backward()
