@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from easydict import EasyDict
-from small_center import make_voxel_batch, voxel_config, voxel_model
-from small_model import CLASS_NAMES, RANGE, head_config, make_batch, model_config, random_scene, small_model
+from small_model import CLASS_NAMES, RANGE, head_config, make_batch, random_scene, small_model
+from small_multi_head import multi_config, multi_model_config
 
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.dense_heads.anchor_head_multi import AnchorHeadMulti
@@ -17,17 +17,6 @@ from pcdet_distill.models.dense_heads.anchor_head_single import AnchorHeadSingle
 from pcdet_distill.models.detectors.post_processing import post_process
 
 CELLS, PER_CELL = 256, 6
-NOTHING = (np.zeros((0, 4), np.float32), np.zeros((0, 8), np.float32))
-ONE_POINT = (np.array([[5.1, 1.2, -1.0, 0.5]], np.float32), np.zeros((0, 8), np.float32))
-
-
-def multi_config(groups: list[list[str]] | None = None, **changes) -> EasyDict:
-    config = head_config()
-    groups = groups or [["Car"], ["Pedestrian"], ["Cyclist"]]
-    config.update(NAME="AnchorHeadMulti", USE_MULTIHEAD=True, SEPARATE_MULTIHEAD=True,
-                  RPN_HEAD_CFGS=[{"HEAD_CLS_NAME": group} for group in groups])
-    config.update(changes)
-    return config
 
 
 def arguments(config: EasyDict) -> dict:
@@ -225,50 +214,19 @@ def test_settings_that_do_not_fit() -> None:
         make_head(config)
 
 
-@pytest.mark.parametrize("scenes", [
-    [random_scene(0), random_scene(1)], [NOTHING], [ONE_POINT], [random_scene(0), NOTHING],
-], ids=["two frames", "no point", "one point", "last frame empty"])
-def test_in_a_detector(scenes: list) -> None:
-    config = model_config()
-    config.DENSE_HEAD = multi_config(SHARED_CONV_NUM_FILTER=8)
-    config.POST_PROCESSING.NMS_CONFIG.MULTI_CLASSES_NMS = True
-    model = small_model(config).train()
-    ret, tb_dict, _ = model(make_batch(scenes))
-    ret["loss"].backward()
-    assert {"rpn_loss_cls", "rpn_loss_loc", "rpn_loss_dir", "rpn_loss"} <= set(tb_dict)
-    assert all(math.isfinite(value) for value in tb_dict.values())
-    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+def test_in_a_detector() -> None:
+    """Losses in the log; final boxes of every class."""
+    model = small_model(multi_model_config()).train()
+    ret, tb_dict, _ = model(make_batch([random_scene(0), random_scene(1)]))
+    assert list(tb_dict) == ["loss_rpn", "rpn_loss_cls", "rpn_loss_loc", "rpn_loss_dir", "rpn_loss"]
     for head in model.dense_head.rpn_heads:
         head.conv_cls.bias.data.fill_(-1.0)
-    predictions, recall = model.eval()(make_batch(scenes))
-    assert recall["gt"] == sum(len(boxes) for _, boxes in scenes) and len(predictions) == len(scenes)
+    predictions, _ = model.eval()(make_batch([random_scene(0)]))
     assert set(predictions[0]["pred_labels"].tolist()) == {1, 2, 3}
-    assert all(torch.isfinite(frame["pred_boxes"]).all() for frame in predictions)
-
-
-@pytest.mark.parametrize("scenes", [[random_scene(0)], [NOTHING], [ONE_POINT], [random_scene(0), NOTHING]],
-                         ids=["one frame", "no point", "one point", "last frame empty"])
-def test_in_second(scenes: list) -> None:
-    config = voxel_config()
-    config.NAME = "SECONDNet"
-    config.DENSE_HEAD = multi_config(SHARED_CONV_NUM_FILTER=8)
-    for entry in config.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG:
-        entry.feature_map_stride = 8
-    config.POST_PROCESSING = model_config().POST_PROCESSING
-    config.POST_PROCESSING.NMS_CONFIG.MULTI_CLASSES_NMS = True
-    model = voxel_model(config).train()
-    ret, _, _ = model(make_voxel_batch(scenes))
-    ret["loss"].backward()
-    assert torch.isfinite(ret["loss"])
-    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
-    predictions, _ = model.eval()(make_voxel_batch(scenes))
-    assert len(predictions) == len(scenes)
 
 
 def test_a_few_steps_decrease_the_loss() -> None:
-    config = model_config()
-    config.DENSE_HEAD = multi_config(SHARED_CONV_NUM_FILTER=8)
-    model, batch = small_model(config).train(), make_batch([random_scene(0), random_scene(1)])
+    model, batch = small_model(multi_model_config()).train(), make_batch([random_scene(0), random_scene(1)])
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(12):

@@ -1,48 +1,16 @@
-"""CenterPoint on pillars: training, final boxes, recall, odd frames, taps."""
+"""CenterPoint on pillars and on voxels: training, final boxes, recall, taps."""
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
 import torch
-from small_center import center_config, make_voxel_batch, voxel_config, voxel_model
+from odd_batches import NOTHING
+from small_center import center_config, voxel_config
 from small_model import make_batch, random_scene, small_model
+from small_second import second_batch, small_second
 
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.detectors.post_processing import post_process
-
-NOTHING = (np.zeros((0, 4), np.float32), np.zeros((0, 8), np.float32))
-ONE_POINT = (np.array([[5.1, 1.2, -1.0, 0.5]], np.float32), np.zeros((0, 8), np.float32))
-ODD_BATCHES = {
-    "no pillar at all": [NOTHING],
-    "one pillar": [ONE_POINT],
-    "last frame empty": [random_scene(0), NOTHING],
-    "no ground truth": [(random_scene(5)[0], NOTHING[1])],
-    "boxes without points": [(NOTHING[0], random_scene(2)[1])],
-}
-
-
-@pytest.mark.parametrize("voxels", [False, True], ids=["pillars", "voxels"])
-@pytest.mark.parametrize("scenes", ODD_BATCHES.values(), ids=ODD_BATCHES.keys())
-def test_odd_frames(scenes: list, voxels: bool) -> None:
-    model, collate = (voxel_model(), make_voxel_batch) if voxels else (small_model(center_config()), make_batch)
-    ret, tb_dict, _ = model.train()(collate(scenes))
-    ret["loss"].backward()
-    assert all(math.isfinite(value) for value in tb_dict.values())
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
-    predictions, recall = model.eval()(collate(scenes))
-    assert len(predictions) == len(scenes) and recall["gt"] == sum(len(boxes) for _, boxes in scenes)
-    assert all(torch.isfinite(value).all() for frame in predictions for value in frame.values())
-
-
-def test_residual_voxel_backbone() -> None:
-    config = voxel_config()
-    config.BACKBONE_3D.NAME = "VoxelResBackBone8x"
-    model = voxel_model(config).train()
-    model(make_voxel_batch([random_scene(0)]))[0]["loss"].backward()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
 def test_names_in_the_log() -> None:
@@ -95,8 +63,8 @@ def test_missing_blocks_are_named(block: str) -> None:
 @pytest.mark.parametrize("voxels", [False, True], ids=["pillars", "voxels"])
 def test_a_few_steps_decrease_the_loss(voxels: bool) -> None:
     scenes = [random_scene(0), random_scene(1)]
-    model = voxel_model().train() if voxels else small_model(center_config()).train()
-    batch = make_voxel_batch(scenes) if voxels else make_batch(scenes)
+    model = small_second(voxel_config()).train() if voxels else small_model(center_config()).train()
+    batch = second_batch(scenes) if voxels else make_batch(scenes)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(12):

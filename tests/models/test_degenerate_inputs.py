@@ -6,16 +6,24 @@ import math
 import pytest
 import torch
 from odd_batches import ODD_BATCHES
-from small_center import center_config
+from small_center import center_config, voxel_config
 from small_model import make_batch, small_model
+from small_multi_head import multi_model_config, multi_second_config
+from small_pillarnet import pillarnet_config
 from small_point_rcnn import point_batch, small_point_rcnn
 from small_second import second_batch, second_config, small_second
 from small_two_stage import TWO_STAGE_CONFIGS
 
 DETECTORS = {
     "PointPillar": (small_model, make_batch),
+    "PointPillar, several heads": (lambda: small_model(multi_model_config()), make_batch),
     "CenterPoint": (lambda: small_model(center_config()), make_batch),
+    "CenterPoint, voxels": (lambda: small_second(voxel_config()), second_batch),
+    "PillarNet": (lambda: small_model(pillarnet_config()), make_batch),
+    "PillarNet, residual": (lambda: small_model(pillarnet_config("PillarRes18BackBone8x")), make_batch),
+    "PillarNet, centre head": (lambda: small_model(pillarnet_config(head="CenterHead")), make_batch),
     "SECONDNet": (small_second, second_batch),
+    "SECONDNet, several heads": (lambda: small_second(multi_second_config()), second_batch),
     "SECONDNet, residual": (lambda: small_second(second_config("VoxelResBackBone8x")), second_batch),
     "PointRCNN": (small_point_rcnn, point_batch),
     **{name: (lambda make_config=make_config: small_second(make_config()), second_batch)
