@@ -263,6 +263,8 @@ def test_proposals_are_padded_with_zeros() -> None:
 @pytest.mark.parametrize("change, message", [
     ({"CLASS_NAMES_EACH_HEAD": [["Car", "Pedestrian"]]}, "names 'Cyclist' 0 times, expected once"),
     ({"CLASS_NAMES_EACH_HEAD": [["Car", "Pedestrian", "Cyclist"], ["Car"]]}, "names 'Car' 2 times"),
+    ({"IOU_REG_LOSS": True}, "DENSE_HEAD.IOU_REG_LOSS is true, expected false"),
+    ({"POST_PROCESSING": {"USE_IOU_TO_RECTIFY_SCORE": True}}, "POST_PROCESSING.USE_IOU_TO_RECTIFY_SCORE is true"),
     ({"SHARED_CONV_CHANNEL": None}, "SHARED_CONV_CHANNEL is missing"),
 ])
 def test_settings_that_do_not_fit(change: dict, message: str) -> None:

@@ -70,6 +70,7 @@ class CenterHead(nn.Module):
         self.num_class = num_class
         self.class_names = list(class_names)
         self.predict_boxes_when_training = predict_boxes_when_training
+        _refuse_overlap_branches(model_cfg)
         self.head_labels = _head_labels(model_cfg, self.class_names)
         self.code_names = _code_names(required(model_cfg, "SEPARATE_HEAD_CFG", WHERE))
         settings = required(model_cfg, "TARGET_ASSIGNER_CONFIG", WHERE)
@@ -222,6 +223,15 @@ def boxes_as_rois(pred_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
         for frame, boxes in enumerate(pred_dicts):
             rois[key][frame, :len(boxes[name])] = boxes[name]
     return {**rois, "has_class_labels": True}
+
+
+def _refuse_overlap_branches(model_cfg: Mapping[str, Any]) -> None:
+    """Settings of branches that predict or train on overlaps, which this head does not have, are not passed over."""
+    post_processing = model_cfg.get("POST_PROCESSING") or {}
+    for where, block, key in ((WHERE, model_cfg, "IOU_REG_LOSS"),
+                              (f"{WHERE}.POST_PROCESSING", post_processing, "USE_IOU_TO_RECTIFY_SCORE")):
+        if block.get(key):
+            raise ConfigError(f"{where}.{key} is true, expected false or nothing: CenterHead predicts no overlaps")
 
 
 def _head_labels(model_cfg: Mapping[str, Any], class_names: list[str]) -> list[list[int]]:
