@@ -1,9 +1,9 @@
 """Claim: sparse convolution on a CPU is at least as fast as spconv's CPU build, and right with any number of threads.
 
-Run ``python benchmarks/sparse_conv.py --frames DIR`` with a folder of KITTI's .bin files (default: one simulated frame).
-Times SECOND's backbone in training mode, forward and backward, for each frame: ours with one and with two threads, with
-compiled and with plain rulebooks, and spconv where it can be imported (``pip install spconv``). spconv gets one thread:
-with more its CPU build adds up wrongly. Prints ratios of times taken in turns, and how far the results differ.
+Run ``python benchmarks/sparse_conv.py --frames DIR`` with a folder of KITTI's .bin files (default: one made-up scene).
+Times SECOND's backbone in training mode, forward and backward, for each frame: ours with one and with two threads, and
+spconv where it can be imported (``pip install spconv``). spconv gets one thread: with more its CPU build adds up
+wrongly. Prints ratios of times taken in turns, and how far the results differ. Two threads need two idle cores.
 """
 from __future__ import annotations
 
@@ -116,22 +116,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", help="folder of KITTI .bin files")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="ours runs with each of these")
     args = parser.parse_args()
     torch.manual_seed(0)
     backbone = VoxelBackBone8x(model_cfg={}, input_channels=4, grid_size=GRID).train()
     frames = [make_voxels(points) for points in load_frames(args.frames)]
-    runs = {"ours, 1 thread": (ours(backbone), 1), "ours, 2 threads": (ours(backbone), 2)}
+    runs = {f"ours, {threads} threads": (ours(backbone), threads) for threads in args.threads}
     twin = spconv_twin(backbone)
     if twin is None:
         print("spconv is not installed: no comparison with it")
     else:
-        runs["spconv, 1 thread"] = (twin, 1)
+        runs["spconv, 1 threads"] = (twin, 1)
     seconds, outputs = measure(runs, frames, args.repeats)
-    reference = "ours, 1 thread" if twin is None else "spconv, 1 thread"
+    reference = list(runs)[0 if twin is None else -1]
     base = sum(seconds[reference])
     scale = outputs[reference].abs().max()
-    print(f"SECOND's backbone, {len(frames)} frames, {statistics.fmean(len(coords) for _, coords in frames):.0f} voxels "
-          f"each; ratios and differences against {reference}")
+    voxels = statistics.fmean(len(coords) for _, coords in frames)
+    print(f"SECOND's backbone, {len(frames)} frames of {voxels:.0f} voxels; ratios and differences against {reference}")
     for name, (forward, backward) in seconds.items():
         difference = ((outputs[name] - outputs[reference]).abs().max() / scale).item()
         print(f"{name:17s} forward {forward * 1e3:6.1f} ms   backward {backward * 1e3:6.1f} ms   "
