@@ -5,7 +5,7 @@ in ``refine``; everything before and after is here.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import pi
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..model_utils.settings import required
 from .target_assigner.proposal_target_layer import ProposalTargetLayer
 
 WHERE = "MODEL.ROI_HEAD"
+FILLS: dict[str, Any] = {"xavier": nn.init.xavier_normal_, "kaiming": nn.init.kaiming_normal_}
 
 
 class RoIHeadTemplate(nn.Module):
@@ -197,7 +198,7 @@ def init_fc(layers: nn.Module, weight_init: str = "xavier", output_std: float | 
     Args:
         weight_init: ``xavier`` or ``kaiming`` (normal both).
     """
-    fill = {"xavier": nn.init.xavier_normal_, "kaiming": nn.init.kaiming_normal_}[weight_init]
+    fill: Callable[[Tensor], Tensor] = FILLS[weight_init]
     fully_connected = [module for module in layers.modules() if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear))]
     for module in fully_connected:
         fill(module.weight)

@@ -57,8 +57,8 @@ class SECONDHead(RoIHeadTemplate):
         pooled = []
         for frame_features, places in zip(features, self.grid_places(rois, features.shape[2], features.shape[3])):
             count, size = len(places), self.grid_size
-            sampled = F.grid_sample(frame_features[None], places.reshape(1, count * size, size, 2).to(features.dtype),
-                                    align_corners=True)
+            sampled = F.grid_sample(at_least_float32(frame_features)[None],
+                                    places.reshape(1, count * size, size, 2), align_corners=True)
             pooled.append(sampled[0].reshape(-1, count, size, size).transpose(0, 1))
         return torch.cat(pooled)
 

@@ -72,8 +72,8 @@ class NeighborVoxelSAModuleMSG(nn.Module):
             is_real = ~neighbours.is_empty[neighbours.centre].unsqueeze(1)
             seen = take_rows(features, neighbours.point) * is_real
             offset = (xyz[neighbours.point] - cells[neighbours.centre]) * is_real
-        convolution, norm = self.mlps_pos[number]
-        position = normalise_weighted(norm, convolution(offset), neighbours.weight)
+        layers: Any = self.mlps_pos[number]
+        position = normalise_weighted(layers[1], layers[0](offset), neighbours.weight)
         return torch.segment_reduce(torch.relu(seen + position), "max", lengths=neighbours.rows_per_centre, axis=0)
 
 
