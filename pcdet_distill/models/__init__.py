@@ -24,6 +24,13 @@ spatial_features_2d        (B, channels, ny/s, nx/s)   BaseBEVBackbone     what 
 batch_cls_preds            (B, A, C)                   AnchorHeadSingle    logits; in eval, or for a second stage
 batch_box_preds            (B, A, 7)                   AnchorHeadSingle    decoded boxes; in eval, or for a second stage
 cls_preds_normalized       bool                        AnchorHeadSingle    False: the class predictions are logits
+point_coords               (N, 4)                      PFE, BACKBONE_3D    frame, x, y, z of keypoints or points
+point_features             (N, channels)               PFE, BACKBONE_3D    feature of each of them
+point_cls_scores           (N,)                        point heads         how likely each is on an object
+rois                       (B, R, 7)                   RoI heads           proposals, padded with rows of zeros
+roi_scores                 (B, R)                      RoI heads           logit of each proposal
+roi_labels                 (B, R)                      RoI heads           label of each proposal, from 1
+has_class_labels           bool                        RoI heads           whether they are the final labels
 multihead_label_mapping    list of (classes,)          AnchorHeadMulti     labels of each head, whose logits are a list
 final_box_dicts            B dicts                     CenterHead          final boxes, scores and labels; in eval
 pillar_coords              (M, 3)                      PillarNet's VFE     frame, y, x of each dynamic pillar
@@ -31,7 +38,8 @@ multi_scale_2d_features    x_conv1 to x_conv5          PillarBackBone8x    spars
 multi_scale_2d_strides     x_conv1 to x_conv5          PillarBackBone8x    pillars in one of their cells: 1 to 16
 =========================  ==========================  ==================  =============================================
 
-A is ordered by y, x, class, size, rotation.
+A is ordered by y, x, class, size, rotation. In training a RoI head leaves in ``rois`` and ``roi_labels`` only the
+proposals that it has drawn; in eval it replaces ``batch_cls_preds`` and ``batch_box_preds`` by its own, (B, R, ...).
 """
 from __future__ import annotations
 
