@@ -204,9 +204,9 @@ def _strided_compiled(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> 
     """``strided_rulebook`` by hashing."""
     out_shape = kernel.output_shape(shape)
     axes = zip(shape, kernel.size, kernel.stride, kernel.padding, kernel.dilation, out_shape)
-    reach = [_reach(*axis) for axis in axes]
+    reach_z, reach_y, reach_x = _three([_reach(*axis) for axis in axes], np.zeros((1, 1), np.int32))
     in_rows, out_rows, counts, cells = rulebook_kernels.strided_pairs(
-        _four_columns(indices), *_three(reach, np.zeros((1, 1), np.int32)), np.array(_three(out_shape, 1), np.int64))
+        _four_columns(indices), reach_z, reach_y, reach_x, np.array(_three(out_shape, 1), np.int64))
     out_cells = torch.from_numpy(cells if len(shape) == 3 else np.delete(cells, 1, axis=1))
     rulebook = Rulebook(torch.from_numpy(in_rows), torch.from_numpy(out_rows), tuple(counts.tolist()), len(indices),
                         len(cells))

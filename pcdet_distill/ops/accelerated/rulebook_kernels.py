@@ -89,15 +89,43 @@ def submanifold_pairs(cells, shape, shifts):
 def _count_reached(cells, reach_z, reach_y, reach_x):
     """Pairs of every offset: (Kz * Ky * Kx,) int64."""
     counts = np.zeros(len(reach_z) * len(reach_y) * len(reach_x), np.int64)
-    number = 0
-    for at_z in range(len(reach_z)):
-        for at_y in range(len(reach_y)):
-            for at_x in range(len(reach_x)):
-                for row in range(len(cells)):
-                    counts[number] += (reach_z[at_z, cells[row, 1]] >= 0 and reach_y[at_y, cells[row, 2]] >= 0
-                                       and reach_x[at_x, cells[row, 3]] >= 0)
-                number += 1
+    for row in range(len(cells)):
+        for at_z in range(len(reach_z)):
+            if reach_z[at_z, cells[row, 1]] < 0:
+                continue
+            for at_y in range(len(reach_y)):
+                if reach_y[at_y, cells[row, 2]] < 0:
+                    continue
+                for at_x in range(len(reach_x)):
+                    number = (at_z * len(reach_y) + at_y) * len(reach_x) + at_x
+                    counts[number] += reach_x[at_x, cells[row, 3]] >= 0
     return counts
+
+
+@numba.njit(cache=True)
+def _reached_keys(cells, reach_z, reach_y, reach_x, out_shape, counts):
+    """Input row (P,) and key of the output cell (P,) of every pair, by offset and input row."""
+    in_rows, keys = np.empty(counts.sum(), np.int64), np.empty(counts.sum(), np.int64)
+    place = np.cumsum(counts) - counts
+    for row in range(len(cells)):
+        for at_z in range(len(reach_z)):
+            z = reach_z[at_z, cells[row, 1]]
+            if z < 0:
+                continue
+            for at_y in range(len(reach_y)):
+                y = reach_y[at_y, cells[row, 2]]
+                if y < 0:
+                    continue
+                for at_x in range(len(reach_x)):
+                    x = reach_x[at_x, cells[row, 3]]
+                    if x < 0:
+                        continue
+                    number = (at_z * len(reach_y) + at_y) * len(reach_x) + at_x
+                    in_rows[place[number]] = row
+                    keys[place[number]] = (
+                        (np.int64(cells[row, 0]) * out_shape[0] + z) * out_shape[1] + y) * out_shape[2] + x
+                    place[number] += 1
+    return in_rows, keys
 
 
 @numba.njit(cache=True)
@@ -114,29 +142,26 @@ def strided_pairs(cells, reach_z, reach_y, reach_x, out_shape):
         in_rows (P,), out_rows (P,) int64 by offset and input row; counts (K,) int64; output cells (M, 4) int32.
     """
     counts = _count_reached(cells, reach_z, reach_y, reach_x)
-    total = counts.sum()
-    in_rows, out_rows = np.empty(total, np.int64), np.empty(total, np.int64)
-    out_cells = np.empty((total, 4), np.int32)
-    keys, rows, down = _empty_table(total)
-    pair, num_out = 0, np.int32(0)
-    for at_z in range(len(reach_z)):
-        for at_y in range(len(reach_y)):
-            for at_x in range(len(reach_x)):
-                for row in range(len(cells)):
-                    z, y = reach_z[at_z, cells[row, 1]], reach_y[at_y, cells[row, 2]]
-                    x = reach_x[at_x, cells[row, 3]]
-                    if z < 0 or y < 0 or x < 0:
-                        continue
-                    key = ((np.int64(cells[row, 0]) * out_shape[0] + z) * out_shape[1] + y) * out_shape[2] + x
-                    slot = _slot_of(key, keys, down)
-                    if keys[slot] < 0:
-                        keys[slot], rows[slot] = key, num_out
-                        out_cells[num_out, 0], out_cells[num_out, 1] = cells[row, 0], z
-                        out_cells[num_out, 2], out_cells[num_out, 3] = y, x
-                        num_out += 1
-                    in_rows[pair], out_rows[pair] = row, rows[slot]
-                    pair += 1
-    return in_rows, out_rows, counts, out_cells[:num_out].copy()
+    in_rows, wanted = _reached_keys(cells, reach_z, reach_y, reach_x, out_shape, counts)
+    out_rows = np.empty(len(in_rows), np.int64)
+    key_of_row = np.empty(len(in_rows), np.int64)
+    keys, rows, down = _empty_table(len(in_rows))
+    num_out = np.int32(0)
+    for pair in range(len(in_rows)):
+        slot = _slot_of(wanted[pair], keys, down)
+        if keys[slot] < 0:
+            keys[slot], rows[slot] = wanted[pair], num_out
+            key_of_row[num_out] = wanted[pair]
+            num_out += 1
+        out_rows[pair] = rows[slot]
+    out_cells = np.empty((num_out, 4), np.int32)
+    for row in range(num_out):
+        key = key_of_row[row]
+        for axis in (2, 1, 0):
+            out_cells[row, axis + 1] = key % out_shape[axis]
+            key //= out_shape[axis]
+        out_cells[row, 0] = key
+    return in_rows, out_rows, counts, out_cells
 
 
 @numba.njit(cache=True)
