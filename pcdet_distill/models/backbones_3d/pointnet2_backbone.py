@@ -57,6 +57,7 @@ class PointNet2MSG(nn.Module):
             places.append(centres)
             features.append(found)
         carried = features[-1]
+        assert carried is not None
         for level in range(len(self.FP_modules) - 1, -1, -1):
             carried = self.FP_modules[level](places[level], places[level + 1], features[level], carried)
         batch_dict["point_features"] = carried.flatten(0, 1)

@@ -7,7 +7,7 @@ same numbers, statistics of the batch normalisation included, for a fraction of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -54,9 +54,16 @@ class SharedMLP(nn.Sequential):
             layers.append(nn.ReLU())
         super().__init__(*layers)
 
+    @property
+    def first(self) -> RowConv2d:
+        """The first convolution."""
+        layer = self[0]
+        assert isinstance(layer, RowConv2d)
+        return layer
+
     def forward(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
         """(R, C_in) -> (R, C_out); ``weight`` (R,) tells how many equal rows each stands for, None: one."""
-        return self.finish(self[0](rows), weight)
+        return self.finish(self.first(rows), weight)
 
     def finish(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
         """All layers but the first, on what the first put out."""
@@ -120,8 +127,8 @@ def aggregate(mlp: SharedMLP, xyz: Tensor, features: Tensor | None, centres: Ten
     if len(centres) == 0 or len(xyz) == 0:
         return _respond_to_zeros(mlp, len(centres), xyz)
     with full_precision(xyz):
-        xyz, centres, features = (None if part is None else part.to(mlp[0].weight.dtype)
-                                  for part in (xyz, centres, features))
+        dtype = mlp.first.weight.dtype
+        xyz, centres, features = xyz.to(dtype), centres.to(dtype), None if features is None else features.to(dtype)
         responses = _first_layer(mlp, xyz, features, centres, neighbours, use_xyz)
         if zero_empty:
             responses = responses * ~neighbours.is_empty[neighbours.centre].unsqueeze(1)
@@ -133,19 +140,19 @@ def _first_layer(mlp: SharedMLP, xyz: Tensor, features: Tensor | None, centres: 
     """What the first convolution makes of every row; the points pass it before they are repeated, if that is less."""
     offset = take_rows(xyz, neighbours.point) - take_rows(centres, neighbours.centre)
     if features is None:
-        return mlp[0](offset)
+        return mlp.first(offset)
     if len(neighbours.point) <= len(xyz):
         rows = take_rows(features, neighbours.point)
-        return mlp[0](torch.cat([offset, rows], dim=1) if use_xyz else rows)
-    matrix = mlp[0].matrix()
-    at_points = F.linear(features, matrix[:, 3:] if use_xyz else matrix, mlp[0].bias)
+        return mlp.first(torch.cat([offset, rows], dim=1) if use_xyz else rows)
+    matrix = mlp.first.matrix()
+    at_points = F.linear(features, matrix[:, 3:] if use_xyz else matrix, mlp.first.bias)
     responses = take_rows(at_points, neighbours.point)
     return responses + F.linear(offset, matrix[:, :3]) if use_xyz else responses
 
 
 def _respond_to_zeros(mlp: SharedMLP, count: int, like: Tensor) -> Tensor:
     """Where there is nothing to look at: the response (M, C_out) to zeros, which keeps the parameters in the graph."""
-    return mlp(like.new_zeros(count, mlp[0].in_channels))
+    return mlp(like.new_zeros(count, mlp.first.in_channels))
 
 
 def _check_pool_method(pool_method: str) -> None:
@@ -182,7 +189,7 @@ class PointnetSAModuleMSG(nn.Module):
             first = total * torch.arange(frames, device=xyz.device).unsqueeze(1)
             centres = take_rows(flat, furthest_point_sample(xyz, self.npoint) + first)
             groups = [self._ball(scale, xyz, centres) for scale in range(len(self.mlps))]
-        pooled = [aggregate(mlp, flat, flat_features, centres.view(-1, 3), group, self.use_xyz)
+        pooled = [aggregate(cast(SharedMLP, mlp), flat, flat_features, centres.view(-1, 3), group, self.use_xyz)
                   for mlp, group in zip(self.mlps, groups)]
         return centres, torch.cat(pooled, dim=1).view(frames, centres.shape[1], -1)
 
@@ -225,8 +232,8 @@ class StackSAModuleMSG(nn.Module):
         pooled = []
         for radius, slots, mlp in zip(self.radii, self.nsamples, self.mlps):
             found = stack_ball_query(radius, slots, xyz, xyz_batch_cnt, new_xyz, new_xyz_batch_cnt)
-            pooled.append(aggregate(mlp, xyz, features, new_xyz, Neighbours.from_query(*found), self.use_xyz,
-                                    zero_empty=True))
+            group = Neighbours.from_query(*found)
+            pooled.append(aggregate(cast(SharedMLP, mlp), xyz, features, new_xyz, group, self.use_xyz, zero_empty=True))
         return new_xyz, torch.cat(pooled, dim=1)
 
 
@@ -242,7 +249,7 @@ class PointnetFPModule(nn.Module):
         """To ``unknown`` (B, n, 3) with features (B, n, C1) from ``known`` (B, m, 3) with (B, m, C2): (B, n, C')."""
         distance, rows = three_nn(unknown, known)
         with full_precision(known):
-            dtype = self.mlp[0].weight.dtype
+            dtype = self.mlp.first.weight.dtype
             carried = three_interpolate(known_features.to(dtype), rows, interpolation_weights(distance).to(dtype))
             if unknown_features is not None:
                 carried = torch.cat([carried, unknown_features.to(dtype)], dim=2)

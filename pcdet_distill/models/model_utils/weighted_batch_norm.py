@@ -76,8 +76,8 @@ class _WeightedNormalise(torch.autograd.Function):
         factor = scale * gamma
         constant, slope = factor * plain / ctx.total, factor * scale.square() * along / ctx.total
         to_rows = torch.empty_like(rows)
-        vectors = [vector.to(dtype).numpy() for vector in (factor, constant, slope)]
-        norm_kernels.row_gradient(grad.numpy(), rows.numpy(), mean.to(dtype).numpy(), weight.numpy(), *vectors,
+        centre, factors, constants, slopes = (vector.to(dtype).numpy() for vector in (mean, factor, constant, slope))
+        norm_kernels.row_gradient(grad.numpy(), rows.numpy(), centre, weight.numpy(), factors, constants, slopes,
                                   to_rows.numpy())
         return to_rows, (along * scale).to(dtype), plain.to(dtype), None, None, None, None
 
