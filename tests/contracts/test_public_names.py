@@ -57,6 +57,24 @@ NAMES: dict[str, dict[str, list[str] | None]] = {
         "Teacher": None,
         "match_nodes": ["student", "teacher"],
     },
+    "pcdet_distill.ops.sparse_tensor": {"SparseConvTensor": ["features", "indices", "spatial_shape", "batch_size"]},
+    "pcdet_distill.ops.sparse_conv": {
+        **dict.fromkeys(["SubMConv2d", "SubMConv3d", "SparseConv2d", "SparseConv3d", "SparseInverseConv2d",
+                         "SparseInverseConv3d"], ["in_channels", "out_channels", "kernel_size"]),
+        "SparseSequential": None,
+    },
+    "pcdet_distill.ops.point_sampling": {
+        "furthest_point_sample": ["points", "num_samples"],
+        "ball_query": ["radius_m", "num_neighbors", "points", "centres"],
+        "three_nn": ["points", "known"],
+        "three_interpolate": ["features", "rows", "weights"],
+        "group_points": ["features", "rows"],
+    },
+    "pcdet_distill.ops.roi_pooling": {
+        "roipoint_pool3d": ["points", "features", "rois", "num_sampled"],
+        "roiaware_pool3d": ["rois", "points", "features", "out_size"],
+        "voxel_query": ["reach", "radius_m", "num_neighbors", "voxels", "voxel_coords"],
+    },
     "pcdet_distill.evaluation.kitti": {"kitti_eval": ["gt_annos", "det_annos", "classes"], "KittiResult": None},
 }
 
