@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from easydict import EasyDict
+from short_training import losses_of_a_few_steps
 from small_model import CLASS_NAMES, RANGE, head_config, make_batch, random_scene, small_model
 from small_multi_head import multi_config, multi_model_config
 
@@ -227,14 +228,7 @@ def test_in_a_detector() -> None:
 
 def test_a_few_steps_decrease_the_loss() -> None:
     model, batch = small_model(multi_model_config()).train(), make_batch([random_scene(0), random_scene(1)])
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(12):
-        optimizer.zero_grad()
-        loss = model(dict(batch))[0]["loss"]
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = losses_of_a_few_steps(model, batch)
     assert losses[-1] < 0.8 * losses[0]
 
 

@@ -1,10 +1,10 @@
 """CenterPoint on pillars and on voxels: training, final boxes, recall, taps."""
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from odd_batches import NOTHING
+from short_training import check_overfits_one_scene, losses_of_a_few_steps
 from small_center import center_config, voxel_config
 from small_model import make_batch, random_scene, small_model
 from small_second import second_batch, small_second
@@ -65,14 +65,7 @@ def test_a_few_steps_decrease_the_loss(voxels: bool) -> None:
     scenes = [random_scene(0), random_scene(1)]
     model = small_second(voxel_config()).train() if voxels else small_model(center_config()).train()
     batch = second_batch(scenes) if voxels else make_batch(scenes)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(12):
-        optimizer.zero_grad()
-        loss = model(dict(batch))[0]["loss"]
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = losses_of_a_few_steps(model, batch)
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -83,22 +76,4 @@ def test_overfits_one_scene() -> None:
     config.BN_MOMENTUM = 0.1
     config.DENSE_HEAD.SHARED_CONV_CHANNEL = 16
     model = small_model(config).train()
-    points, boxes = random_scene(11)
-    boxes[:, 1], boxes[:, 0] = [-5, 0, 5], [4, 8, 12]  # apart from each other
-    random = np.random.RandomState(0)
-    on_boxes = [row[:3] + random.uniform(-0.5, 0.5, (60, 3)) * row[3:6] for row in boxes]
-    points = np.concatenate([points[:300], np.pad(np.concatenate(on_boxes), ((0, 0), (0, 1)))]).astype(np.float32)
-    batch = make_batch([(points, boxes)])
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for step in range(400):
-        if step == 300:
-            optimizer.param_groups[0]["lr"] = 5e-4
-        optimizer.zero_grad()
-        model(dict(batch))[0]["loss"].backward()
-        optimizer.step()
-    (found,), recall = model.eval()(dict(batch))
-    assert recall["rcnn_0.7"] == len(boxes)
-    for row in torch.from_numpy(boxes):
-        nearest = (found["pred_boxes"][:, :2] - row[:2]).norm(dim=1).argmin()
-        assert found["pred_labels"][nearest] == row[7] and found["pred_scores"][nearest] > 0.5
-        assert torch.cos(found["pred_boxes"][nearest, 6] - row[6]) > 0.95
+    check_overfits_one_scene(model)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from odd_batches import NOTHING
+from short_training import losses_of_a_few_steps
 from small_model import make_batch, random_scene, small_model
 from small_pillarnet import WIDTHS, neck_config, pillarnet_config
 from torch import Tensor, nn
@@ -128,14 +129,7 @@ def test_taps_tell_the_truth(backbone: str) -> None:
 def test_a_few_steps_decrease_the_loss(backbone: str, head: str) -> None:
     model = small_model(pillarnet_config(backbone, head)).train()
     batch = make_batch([random_scene(0), random_scene(1)])
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(12):
-        optimizer.zero_grad()
-        loss = model(dict(batch))[0]["loss"]
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = losses_of_a_few_steps(model, batch)
     assert losses[-1] < 0.8 * losses[0]
 
 
