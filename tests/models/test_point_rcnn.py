@@ -148,7 +148,7 @@ def test_overfits_two_scenes() -> None:
     config.POST_PROCESSING.SCORE_THRESH = 0.3
     model = small_point_rcnn(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.005)
-    for _ in range(400):
+    for _ in range(600):
         optimizer.zero_grad()
         ret, _, _ = model.train()(point_batch(two_scenes()))
         ret["loss"].backward()
