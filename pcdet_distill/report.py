@@ -1,7 +1,7 @@
 """The comparison of a teacher, a plain student and a distilled one, as terminal text, markdown and JSON.
 
 AP is KITTI's at moderate difficulty over 40 recall positions (IoU 0.7 Car, 0.5 Pedestrian and Cyclist); mAP is the mean
-over the classes that were evaluated. The verdict says what distillation changed, whether it helped or not.
+over the classes that were evaluated. The verdict says what the teacher changed, whether it helped or not.
 """
 from __future__ import annotations
 
@@ -87,6 +87,16 @@ class Comparison:
             "AP: KITTI moderate, R40, IoU 0.7 / 0.5 / 0.5; mAP: mean over classes. "
             f"GFLOPs: 1e9 multiply-adds of one frame. Latency: median of one frame, NMS included, {self.device}."
         )
+
+
+def read_ap(path: Path, class_names: list[str]) -> dict[str, dict[str, float]]:
+    """Moderate AP over 40 recall positions, ``[metric][class]``, from the metrics.json of an evaluation."""
+    try:
+        metrics = json.loads(path.read_text())["ap"]
+        return {metric: {name: float(metrics[name]["strict"][metric]["R40"]["moderate"]) for name in class_names}
+                for metric in METRICS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not the metrics.json of a KITTI evaluation ({error!r})") from error
 
 
 def to_text(comparison: Comparison) -> str:

@@ -118,11 +118,10 @@ def _paths_only(terms: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _class_map(student: _Source, teacher: _Source) -> ClassMap | None:
-    """Which class is which; None when all are the same, or not told."""
+    """Which class is which; None when one of the two does not tell its classes."""
     if not student.class_names or not teacher.class_names:
         return None
-    classes = ClassMap(student.class_names, teacher.class_names)
-    return None if classes.is_identity else classes
+    return ClassMap(student.class_names, teacher.class_names)
 
 
 class _Example:

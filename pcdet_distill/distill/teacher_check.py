@@ -7,6 +7,7 @@ the second long before it ruins the first.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -93,6 +94,12 @@ class TeacherReport:
         parts = [f"finds {found} labelled boxes"] if found else []
         parts += [f"{fitting} of {len(self.layers)} batch norm layers fit the data"] if self.layers else []
         return f"teacher check on {self.frames} frames: {'; '.join(parts) or 'nothing to judge it by'}"
+
+    def log(self, logger: logging.Logger) -> None:
+        """What was found, and a warning for each thing that looks wrong."""
+        logger.info(str(self))
+        for warning in self.warnings:
+            logger.warning("teacher check: %s", warning)
 
     @property
     def warnings(self) -> list[str]:

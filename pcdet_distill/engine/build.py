@@ -62,10 +62,7 @@ def look_at_teacher(model: nn.Module, batches: TrainingBatches, device: torch.de
     from ..distill import check_teacher
 
     frames = _within(CHECK_SECONDS, batches.first_frames(CHECKED_FRAMES), device)
-    report = check_teacher(teacher, frames, batches.loader.dataset.class_names)  # type: ignore[attr-defined]
-    logger.info(str(report))
-    for warning in report.warnings:
-        logger.warning(f"teacher check: {warning}")
+    check_teacher(teacher, frames, batches.loader.dataset.class_names).log(logger)  # type: ignore[attr-defined]
 
 
 def _within(seconds: float, batches: list[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:

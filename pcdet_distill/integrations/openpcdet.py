@@ -205,10 +205,7 @@ def _first_frames(train_set: Any) -> dict[str, Any]:
 def _look_at(teacher: Teacher, batch_dict: dict[str, Any], train_set: Any, logger: logging.Logger) -> None:
     """Warn of a teacher that does not seem to be one for these data."""
     load_data_to_device(batch_dict, next(teacher.model.parameters()).device)
-    report = check_teacher(teacher, [batch_dict], list(train_set.class_names))
-    logger.info(str(report))
-    for warning in report.warnings:
-        logger.warning("teacher check: %s", warning)
+    check_teacher(teacher, [batch_dict], list(train_set.class_names)).log(logger)
 
 
 def _move_to_gpu(student: nn.Module, teacher: nn.Module | Teacher) -> None:

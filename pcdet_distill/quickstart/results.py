@@ -1,7 +1,6 @@
 """What the quickstart shows at its end: the comparison table and pictures, made from what the three trainings left."""
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,16 @@ from ..datasets import build_dataset
 from ..datasets.safe_pickle import load_plain_pickle
 from ..demo import load_detector
 from ..engine.device import choose_device
-from ..errors import DataError, UserError
+from ..errors import UserError
 from ..measure import count_gflops, count_parameters, measure_latencies
 from ..models import load_data_to_device
-from ..report import Comparison, ModelResult, insert_results, read_report, to_markdown, write_report
+from ..report import Comparison, ModelResult, insert_results, read_ap, read_report, to_markdown, write_report
 from ..visualize import BevPanel, draw_bev
 from .plan import DEFAULT_DETECTOR, MODELS, TITLES, Plan, data_path_option
 from .run import shorten
 
 PICTURES = 4
 SHOWN_SCORE = 0.3
-LATENCY_REPEATS = 20
 README_PICTURE = "docs/images/quickstart_bev.png"
 README_FIGURES = "docs/results/quickstart.json"
 
@@ -57,7 +55,7 @@ def compare(plan: Plan) -> Comparison:
     load_data_to_device(batch, device)
     models = {name: load_detector(load_config(plan.root / config), dataset, plan.root / plan.checkpoint(name), device)
               for name, config in plan.configs.items()}
-    latencies = measure_latencies(list(models.values()), [batch] * len(models), LATENCY_REPEATS)
+    latencies = measure_latencies(list(models.values()), [batch] * len(models))
     teacher, student, distilled = (
         ModelResult(TITLES[name], plan.configs[name], plan.epochs, count_parameters(model), count_gflops(model, batch),
                     latency, read_ap(plan.evaluation(name) / "metrics.json", dataset.class_names))
@@ -76,16 +74,6 @@ def validation_set(plan: Plan) -> Any:
 def describe_device(device: torch.device) -> str:
     """Where latency was measured."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread"
-
-
-def read_ap(path: Path, class_names: list[str]) -> dict[str, dict[str, float]]:
-    """Moderate AP over 40 recall positions, ``[metric][class]``, from the metrics.json of an evaluation."""
-    try:
-        metrics = json.loads(path.read_text())["ap"]
-        return {metric: {name: float(metrics[name]["strict"][metric]["R40"]["moderate"]) for name in class_names}
-                for metric in ("bev", "3d")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not the metrics.json of a KITTI evaluation ({error!r})") from error
 
 
 def draw(plan: Plan) -> list[Path]:

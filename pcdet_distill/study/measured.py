@@ -15,8 +15,6 @@ from ..models import load_data_to_device
 from .plan import Run, StudyPlan
 from .results import FINISHED, Outcome, Records, read_json, write_json
 
-LATENCY_REPEATS = 20
-
 
 def measure_rows(plan: StudyPlan, records: Records, outcomes: Mapping[str, Outcome], *,
                  latency: bool) -> dict[str, dict[str, float]]:
@@ -40,7 +38,7 @@ def measure_rows(plan: StudyPlan, records: Records, outcomes: Mapping[str, Outco
         known[row] = {**known.get(row, {}), "parameters": count_parameters(model), "gflops": count_gflops(model, batch)}
     if latency and loaded:
         models, batches = zip(*loaded.values())
-        for row, milliseconds in zip(loaded, measure_latencies(models, batches, LATENCY_REPEATS)):
+        for row, milliseconds in zip(loaded, measure_latencies(models, batches)):
             known[row]["latency_ms"] = milliseconds
     write_json(path, known)
     return known

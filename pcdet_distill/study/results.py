@@ -11,12 +11,12 @@ from typing import Any
 
 from ..engine.cost import Cost, read_cost
 from ..errors import ConfigError, DataError
+from ..report import read_ap
 from .claims import Claims, exclusive
 from .plan import Run, StudyPlan, differences
 from .spec import TEACHER, RowSpec
 
 FINISHED, FAILED, BLOCKED, RUNNING, WAITING, READY = "finished", "failed", "blocked", "running", "waiting", "ready"
-METRICS = ("bev", "3d")
 Ap = Mapping[str, Mapping[str, float]]                   # AP by metric and class
 
 
@@ -210,16 +210,6 @@ def finished(plan: StudyPlan, run: Run) -> Outcome:
     if not all(math.isfinite(value) for split in ap.values() for values in split.values() for value in values.values()):
         return Outcome(run, FAILED, "its evaluation gave numbers that are not finite", ap, cost)
     return Outcome(run, FINISHED, "", ap, cost)
-
-
-def read_ap(path: Path, class_names: list[str]) -> dict[str, dict[str, float]]:
-    """Moderate AP over 40 recall positions, ``[metric][class]``, from the metrics.json of an evaluation."""
-    try:
-        metrics = json.loads(path.read_text())["ap"]
-        return {metric: {name: float(metrics[name]["strict"][metric]["R40"]["moderate"]) for name in class_names}
-                for metric in METRICS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not the metrics.json of a KITTI evaluation ({error!r})") from error
 
 
 def read_final_cost(metrics: Path) -> Cost | None:

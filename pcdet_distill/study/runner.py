@@ -23,7 +23,8 @@ from typing import IO, Any
 
 from ..config import to_plain
 from ..errors import ConfigError, UserError
-from ..quickstart.run import die_with_parent, duration
+from ..processes import die_with_parent
+from ..quickstart.run import duration
 from .claims import Claims
 from .data import claim_name, data_commands
 from .plan import Run, StudyPlan

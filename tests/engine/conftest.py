@@ -1,14 +1,20 @@
 """The toys of toy_engine.py in place of what they stand for."""
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 import toy_engine
 
 
 @pytest.fixture
-def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The toy dataset and detector in place of the real ones, until the test ends."""
+def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The toy dataset and detector in place of the real ones, and one thread, until the test ends."""
     for module, name in toy_engine.REPLACED:
         monkeypatch.setattr(module, name, getattr(module, name))
     toy_engine.install()
+    threads = torch.get_num_threads()
     toy_engine.pin_threads(monkeypatch)
+    yield
+    torch.set_num_threads(threads)

@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,13 +19,8 @@ CHECKPOINT = "output/toys/toy/default/ckpt/checkpoint_epoch_{}.pth"
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def started(toys: None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The batches that toys were started with; a started toy has a head of ones."""
-    for module, name in toy_engine.REPLACED:
-        monkeypatch.setattr(module, name, getattr(module, name))
-    toy_engine.install()
-    threads = torch.get_num_threads()
-    toy_engine.pin_threads(monkeypatch)
     heard: list[Any] = []
 
     def initialise(model: Any, batches: list[Any], logger: Any) -> None:
@@ -36,8 +30,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
     monkeypatch.setattr(toy_engine.ToyDetector, "start", SimpleNamespace(frames=6), raising=False)
     monkeypatch.setattr(toy_engine.ToyDetector, "initialise", initialise, raising=False)
-    yield heard
-    torch.set_num_threads(threads)
+    return heard
 
 
 def train(folder: Path, *arguments: str) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,17 +28,7 @@ DATA_CONFIG:
     DATA_PROCESSOR: [{NAME: shuffle_points, SHUFFLE_ENABLED: {train: true, test: false}}]
 """
 
-
-@pytest.fixture(autouse=True)
-def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The toy dataset and detector in place of the real ones."""
-    for module, name in toy_engine.REPLACED:
-        monkeypatch.setattr(module, name, getattr(module, name))
-    toy_engine.install()
-    threads = torch.get_num_threads()
-    toy_engine.pin_threads(monkeypatch)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,16 +16,7 @@ from pcdet_distill.engine import cost
 from pcdet_distill.engine.cost import Cost, CostMeter, read_cost
 from pcdet_distill.errors import ConfigError
 
-
-@pytest.fixture(autouse=True)
-def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module, name in toy_engine.REPLACED:
-        monkeypatch.setattr(module, name, getattr(module, name))
-    toy_engine.install()
-    threads = torch.get_num_threads()
-    toy_engine.pin_threads(monkeypatch)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 def train(folder: Path, *arguments: str) -> Path:

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,7 @@ from pcdet_distill.engine.distributed import World
 from pcdet_distill.engine.threads import CHOSEN_BY_USER
 from pcdet_distill.errors import ConfigError
 
-
-@pytest.fixture(autouse=True)
-def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The toy dataset and detector in place of the real ones; the number of threads as before."""
-    for module, name in toy_engine.REPLACED:
-        monkeypatch.setattr(module, name, getattr(module, name))
-    toy_engine.install()
-    threads = torch.get_num_threads()
-    toy_engine.pin_threads(monkeypatch)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 def train(folder: Path, *arguments: str) -> Path:

@@ -11,7 +11,6 @@ SELECT makes m:
     rank         the same positions, weighing 1 - r / NUM_POSITIONS with r = 0 for the surest
     gaussian     exp(-d^2 / 2) around the labelled boxes, SIGMA of their length and width
 
-
 Departures: the paper's boxes are compared at the labelled objects and not weighed by conf; here they are compared at
 the pivotal positions, and weighed, as an anchor at an object of another class has no box to teach. Its published
 configuration multiplies the Gaussian by conf and weighs scores 10 and boxes 0.2.
