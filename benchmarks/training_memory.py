@@ -2,7 +2,7 @@
 
 Run ``python benchmarks/training_memory.py [--data DIR] [yaml ...]`` (default: every yaml of cfgs/kitti_models on four
 simulated frames). DIR is a KITTI folder that ``tools/create_data.py kitti CFG --make_planes`` has prepared. Each yaml
-gets a process of its own, which loads a batch as training does, augmentations included, and takes two training steps;
+gets a process of its own, which loads a batch as training does, augmentations included, and takes four training steps;
 what is printed is the largest resident memory of that process from its start, Python and PyTorch (0.4 GiB) with it.
 """
 from __future__ import annotations
@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,12 +22,13 @@ from pcdet_distill.datasets import build_dataset
 from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
 from pcdet_distill.datasets.kitti.road_planes import create_road_planes
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
+from pcdet_distill.engine.heap import keep_freed_memory
 from pcdet_distill.measure import count_parameters
 from pcdet_distill.models import build_network, load_data_to_device
 from pcdet_distill.models.detectors import DETECTORS
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = 2
+STEPS = 4
 
 
 def simulate(folder: Path) -> None:
@@ -36,8 +38,8 @@ def simulate(folder: Path) -> None:
     create_kitti_infos(folder, 1)
 
 
-def train(config: Path, data: Path, batch_size: int) -> tuple[int, float]:
-    """Parameters of the detector, and the peak of this process in GiB after training steps on one batch."""
+def training_step(config: Path, data: Path, batch_size: int) -> tuple[Callable[[], None], int]:
+    """A step of training on one batch, and how many parameters it trains."""
     cfg = load_config(config)
     cfg.DATA_CONFIG.DATA_PATH = str(data)
     dataset = build_dataset(cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=cfg.ROOT_DIR, training=True)
@@ -46,12 +48,22 @@ def train(config: Path, data: Path, batch_size: int) -> tuple[int, float]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     batch = dataset.collate_batch([dataset[index % len(dataset)] for index in range(batch_size)])
     load_data_to_device(batch, torch.device("cpu"))
-    for _ in range(STEPS):
+
+    def step() -> None:
         optimizer.zero_grad()
         model(dict(batch))[0]["loss"].backward()
         optimizer.step()
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return count_parameters(model), kilobytes / 2**20
+
+    return step, count_parameters(model)
+
+
+def train(config: Path, data: Path, batch_size: int) -> tuple[int, float]:
+    """Parameters of the detector, and the peak of this process in GiB after steps taken as tools/train.py does."""
+    keep_freed_memory(torch.device("cpu"))
+    step, parameters = training_step(config, data, batch_size)
+    for _ in range(STEPS):
+        step()
+    return parameters, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def measure(configs: list[Path], data: Path, batch_size: int) -> None:

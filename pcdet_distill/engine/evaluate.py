@@ -25,6 +25,7 @@ from .checkpoint_files import next_unevaluated, wait_for
 from .device import choose_device, prepare_for_device
 from .distributed import World, join_world
 from .eval_loop import EvalOutcome, evaluate_model
+from .heap import keep_freed_memory
 from .logging import (
     MetricWriter,
     check_writable,
@@ -212,6 +213,7 @@ def run_testing(args: argparse.Namespace) -> None:
         folder = _result_folder(args, cfg)
         check_writable(folder)
         device = choose_device(args.device, world.local_rank)
+        keep_freed_memory(device)
         loader = test_loader(args, cfg, world, logger)
         model = prepare_for_device(build_detector(cfg, loader.dataset), device)
         if not args.eval_all:

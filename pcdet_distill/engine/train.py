@@ -30,6 +30,7 @@ from .cost import CostMeter
 from .device import choose_device, prepare_for_device
 from .distributed import World, join_world, share_batch_norm
 from .evaluate import Evaluator, evaluate_checkpoints, test_loader
+from .heap import keep_freed_memory
 from .logging import (
     MetricWriter,
     check_writable,
@@ -62,6 +63,7 @@ def run_training(args: argparse.Namespace) -> None:
         for place in (folder, folder / "ckpt", folder / "tensorboard", folder / EVALUATIONS):
             check_writable(place)
         device = choose_device(args.device, world.local_rank)
+        keep_freed_memory(device)
         trainer = _build(args, cfg, folder, device, world, logger)
         loader = test_loader(args, cfg, world, logger)    # a missing test split is found now, not after training
         with folder_to_itself(folder) if world.is_main else nullcontext():
