@@ -44,15 +44,16 @@ def setup(repo, tmp_path):
     return cfg, *network(cfg), tmp_path / "teacher.pth"
 
 
-def pillar_batch(spec, per_frame=120, frames=2, seed=0):
-    """Random points inside random pillars, and a car."""
+def voxel_batch(spec, per_frame=120, frames=2, seed=0):
+    """Random points inside random voxels or pillars, and a car."""
     generator = torch.Generator().manual_seed(seed)
-    width, height, _ = spec.grid_size.tolist()
+    width, height, depth = spec.grid_size.tolist()
     cell, origin = torch.tensor(spec.voxel_size), torch.from_numpy(spec.point_cloud_range[:3])
     parts = []
     for frame in range(frames):
-        cells = torch.randperm(width * height, generator=generator)[:per_frame]
-        parts.append(torch.stack([torch.full_like(cells, frame), 0 * cells, cells // width, cells % width], dim=1))
+        cells = torch.randperm(width * height * depth, generator=generator)[:per_frame]
+        rows = cells // width
+        parts.append(torch.stack([torch.full_like(cells, frame), rows // height, rows % height, cells % width], dim=1))
     coords = torch.cat(parts).float()
     counts = torch.randint(1, 21, (len(coords),), generator=generator)
     inside = torch.rand(len(coords), 20, 3, generator=generator)
@@ -76,7 +77,7 @@ def test_pointpillar_learns_from_pointpillar(setup, mode, preset, caplog):
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(12):
-        ret, tb, _ = model(pillar_batch(spec))
+        ret, tb, _ = model(voxel_batch(spec))
         optimizer.zero_grad()
         ret["loss"].backward()
         optimizer.step()
@@ -84,7 +85,7 @@ def test_pointpillar_learns_from_pointpillar(setup, mode, preset, caplog):
     assert all(torch.isfinite(torch.tensor(losses))) and losses[-1] < 0.9 * losses[0]
     assert all(torch.equal(value, before[name]) for name, value in model.teacher.model.state_dict().items())
     assert set(model.checkpoint_state()["model_state"]) == set(network(cfg)[0].state_dict())
-    predictions, _ = model.eval()(pillar_batch(spec))
+    predictions, _ = model.eval()(voxel_batch(spec))
     assert len(predictions) == 2
 
 
@@ -105,7 +106,7 @@ def test_every_parameter_gets_a_gradient_in_every_step(setup, adapter, empty):
         cfg.DISTILL.TERMS = {"TERM": {**options, "TEACHER_ADAPTER": adapter}}
         model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).train()
         model.zero_grad(set_to_none=True)
-        model(without_frames(pillar_batch(spec, per_frame=30), *empty))[0]["loss"].backward()
+        model(without_frames(voxel_batch(spec, per_frame=30), *empty))[0]["loss"].backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
         assert all(p.grad is None for p in model.teacher.model.parameters())
 
@@ -115,9 +116,9 @@ def test_mixed_precision_step(setup, dtype):
     """The features are in half precision, the comparison is not."""
     cfg, student, spec, checkpoint = setup
     model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).train()
-    expected = model(pillar_batch(spec))[1]["distill_local_graph"]
+    expected = model(voxel_batch(spec))[1]["distill_local_graph"]
     with torch.autocast("cpu", dtype=dtype):
-        ret, tb, _ = model(pillar_batch(spec))
+        ret, tb, _ = model(voxel_batch(spec))
     ret["loss"].backward()
     torch.testing.assert_close(tb["distill_local_graph"], expected, rtol=0.01, atol=0)
     assert ret["loss"].dtype == torch.float32 and all(p.grad.isfinite().all() for p in model.parameters())
@@ -129,7 +130,7 @@ def test_bev_term_between_pointpillars(setup):
     cfg.DISTILL.TERMS = {"MAP": {"NAME": "GraphDistillLoss", "STUDENT": path, "TEACHER": path, "NODES": "bev",
                                  "NUM_NODES": 64, "NUM_NEIGHBORS": 8, "SCORE": "channel_max"}}
     model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).train()
-    ret, tb, _ = model(pillar_batch(spec))
+    ret, tb, _ = model(voxel_batch(spec))
     ret["loss"].backward()
     assert tb["distill_map"] > 0 and all(p.grad is not None for p in model.parameters())
 
@@ -224,7 +225,7 @@ def test_teacher_with_other_data_needs_a_batch_of_its_own(setup, change):
         save_checkpoint({"model_state": model.state_dict()}, checkpoint)
     model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).train()
     with pytest.raises(DataError, match="the batch has no 'teacher' entry"):
-        model(pillar_batch(spec))
+        model(voxel_batch(spec))
 
 
 def test_teacher_of_other_places(setup):

@@ -11,7 +11,7 @@ import pytest
 import test_recipes
 import torch
 from made_nodes import BEV, tap
-from test_build_distiller import pillar_batch
+from test_build_distiller import voxel_batch
 from test_distiller import distiller
 from toy_detectors import toy_batch
 
@@ -72,7 +72,7 @@ def peak_transfer(tmp_path, monkeypatch):
 def test_the_method_of_the_page_trains_a_step(peak_transfer, teacher_of):
     model, spec = test_recipes.small_distiller(peak_transfer / "peaks.yaml", teacher_of)
     before = model.student.backbone_2d.blocks[0][1].weight.clone()
-    ret, tb, _ = model(pillar_batch(spec))
+    ret, tb, _ = model(voxel_batch(spec))
     ret["loss"].backward()
     torch.optim.SGD(model.parameters(), lr=0.01).step()
     assert not torch.equal(before, model.student.backbone_2d.blocks[0][1].weight)

@@ -1,4 +1,4 @@
-"""Every recipe and every method's KITTI yaml builds around real PointPillars, on a small range, and trains a step."""
+"""Every recipe and every method's KITTI yaml builds around real detectors, on a small range, and trains a step."""
 from __future__ import annotations
 
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_build_distiller import SMALL, network, pillar_batch
+from test_build_distiller import SMALL, network, voxel_batch
 
 from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.config import load_config
@@ -17,7 +17,8 @@ REPO = Path(__file__).parents[2]
 RECIPES = sorted((REPO / "cfgs/synthetic/recipes").glob("*.yaml"))
 KITTI = [file for file in sorted((REPO / "cfgs/kitti_distill").glob("pointpillar_4x_*.yaml"))
          if "pointdistiller" not in file.stem and "cfgs/kitti_models/pointpillar.yaml" in file.read_text()]
-RANGE_LINE = re.compile(r"    POINT_CLOUD_RANGE: .*|(?<=    _BASE_CONFIG_: cfgs/synthetic/dataset.yaml)")
+DATA_FILES = r"(?<=cfgs/synthetic/dataset.yaml)|(?<=cfgs/synthetic/second_dataset.yaml)"
+RANGE_LINE = re.compile(rf"    POINT_CLOUD_RANGE: .*|{DATA_FILES}")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_recipe_trains_a_step(file, teacher_of):
     model, spec = small_distiller(file, teacher_of)
     before = {name: value.clone() for name, value in model.student.named_parameters()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    ret, tb, _ = model(pillar_batch(spec))
+    ret, tb, _ = model(voxel_batch(spec))
     ret["loss"].backward()
     assert ret["loss"].isfinite() and all(torch.as_tensor(value).isfinite().all() for value in tb.values())
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

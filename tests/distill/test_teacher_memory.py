@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import test_recipes
 import torch
-from test_build_distiller import SMALL, network, pillar_batch
+from test_build_distiller import SMALL, network, voxel_batch
 from test_distiller import BEV, GRAPH, DoubledLabels, distiller
 from toy_detectors import toy_batch
 
@@ -103,7 +103,7 @@ def test_real_detectors_learn_the_same(file, teacher_of):
         assert spec.epochs_per_draw == reuse and (model.teacher.memory is None) == (reuse == 1)
         runs = []
         model.teacher.model.backbone_2d.register_forward_hook(lambda *_, runs=runs: runs.append(1))
-        results.append([model(pillar_batch(spec))[0]["loss"].item() for _ in range(2)])
+        results.append([model(voxel_batch(spec))[0]["loss"].item() for _ in range(2)])
         assert len(runs) == 2 // reuse
     assert results[0] == results[1]
 
