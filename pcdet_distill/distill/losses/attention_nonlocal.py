@@ -13,10 +13,13 @@ Norms are those of the whole map.
 
 Departures: the relation f is softmax(x_i x_j / sqrt(C)) * HW, without weights of its own: the paper learns those of the
 teacher too, and what is learned on both sides can agree on saying nothing. Relations are taken between cells joined by
-maxima over POOL x POOL cells, as their number grows with the square. The masks are taken as given, as in the
-published code: no gradient flows through them. That code differs from the paper's text, which is followed here: it
-gives attention the larger weight and the masked features the smaller one (for two-stage detectors 4e-3 and 7e-5, each
-times 6), averages the two models' masks behind their softmax, and compares plain means behind learned layers.
+maxima over POOL x POOL cells, as their number grows with the square. Norms are averaged over the frames, where the
+published code takes one of the whole batch, and a term is one map, where it adds up all levels of a pyramid. The masks
+are taken as given, as in that code: no gradient flows through them. It differs from the paper's text, which is followed
+here: it gives attention the larger weight and the masked features the smaller one (4e-3 and 7e-5 for two-stage
+detectors, six times both for one-stage ones, with a temperature of 0.1), averages the two models' masks behind their
+softmax, leaves out the mask of channels for two-stage detectors, compares plain means behind learned layers, and takes
+plain products as relations, over their number, and adds the map itself to what they tell.
 """
 from __future__ import annotations
 

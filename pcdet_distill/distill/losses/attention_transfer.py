@@ -7,7 +7,8 @@ With Q_i = sum over channels of |f_ic|^POWER, the attention of a frame as one ve
 It needs no adapter.
 
 Departures: the paper writes the norm; its code, as this one, the square, which has a gradient at zero. That code
-averages over the nodes what is summed here, so its weight (1000 / 2) is for a loss smaller by their number.
+averages over the nodes what is summed here, so its weight is for a loss smaller by their number. It adds several layers
+up, where a term is one.
 """
 from __future__ import annotations
 

@@ -6,9 +6,11 @@ The student's node must find the teacher's node of the same place among those of
 
 Both embeddings are learned: to ignore their input would make all places look alike, which costs log M and not 0.
 
-Departures: the paper tells one right pair from 16384 wrong ones, drawn from a memory of whole images, by the sum of
-binary decisions (NCE) in both directions, in 128 channels with T = 0.07. Here the wrong ones are the other places of
-the batch, the decision is one among M, and the defaults are the options' below.
+Departures: the paper tells one right pair from 16384 wrong ones by the sum of binary decisions (NCE), once with the
+student's embedding and once with the teacher's; its code does so in 128 channels with T = 0.07. The wrong ones are
+whole images of other classes, from a memory that is a moving average of their embeddings and passes no gradient on.
+Here they are the other places of the batch, of any class, with gradients on both sides; the decision is one among M, in
+one direction, and the defaults are the options' below.
 """
 from __future__ import annotations
 

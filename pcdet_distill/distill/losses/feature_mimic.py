@@ -3,7 +3,8 @@
     L = 1/2 * mean over nodes and channels of (A s_i - t_i)^2,    A a 1x1 convolution that is learned
 
 Departures: the paper trains up to the tap by this loss alone and goes on without it; here it acts beside the detection
-loss. The mean stands for the paper's sum.
+loss. The mean stands for the paper's sum. A is linear, where the paper's regressor is a convolution that ends in the
+teacher's own non-linearity.
 """
 from __future__ import annotations
 

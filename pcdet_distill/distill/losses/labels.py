@@ -6,8 +6,9 @@
 The student's own target assigner then makes targets of them. It serves frames that nobody has labelled, and objects
 that were missed. There is no loss of its own: what changes is the detection loss.
 
-Departures: the paper adds every box above the threshold (MAX_OVERLAP: 1), which its published configuration sets to
-0.6: an object then has two boxes, and assigners take the one that fits an anchor better.
+Departures: the paper adds every box above the threshold (MAX_OVERLAP: 1), which its published configurations set to
+0.6, for some classes of some students to 0.5, and they do so without NMS: an object then has several boxes. An assigner
+of anchors takes the one that fits an anchor best, a centre head learns them all.
 """
 from __future__ import annotations
 

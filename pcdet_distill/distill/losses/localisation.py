@@ -12,8 +12,10 @@ A position belongs to a region by the bird's eye IoU of the teacher's box with a
 above VALUABLE_IOU m = VALUABLE_WEIGHT. Positions the teacher gives less than SCORE_THRESH are not looked at.
 
 Departures: bins became a Laplace distribution, and their softmax temperature of 10 its width. The paper's main region
-is that of the label assigner; its valuable one has anchors whose DIoU with an object lies above a quarter of the
-assigner's threshold.
+is that of the label assigner; its valuable one has anchors whose DIoU with an object lies between a quarter of the
+assigner's threshold and all of it. Its code weighs a position of the main region by the student's own score, and one of
+the valuable region by a quarter of its anchor's IoU; it sums over positions, averages over bins and multiplies by the
+square of the temperature. The paper distils class scores as well, which is left to another term.
 """
 from __future__ import annotations
 

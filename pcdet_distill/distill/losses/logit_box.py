@@ -10,6 +10,8 @@ A batch in which the teacher is sure of nothing teaches nothing: L = 0.
 
 Departures: the first paper softens both sides' softmax by a temperature; these scores are sigmoids, compared as they
 are. The second bounds the box loss by the teacher's own error; here the teacher's boxes count as much as it is sure.
+The code of the heading is compared as it is. The detection loss of anchor heads takes the sine of the difference and
+leaves open which of two codes, half a circle apart, a student writes: here it is the teacher's.
 """
 from __future__ import annotations
 

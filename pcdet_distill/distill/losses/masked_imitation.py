@@ -11,7 +11,8 @@ and BACKGROUND is added everywhere. Mean and spread of each of the teacher's cha
 training batches, where w tells, and then stay: a channel of large values does not count more than others.
 
 Departures: the paper's w is 1 at cells with an anchor that overlaps an object by more than half of what the best anchor
-does, its targets are not standardised, and it has 1/2 in front and a sum over channels.
+does, its targets are not standardised, and it has 1/2 in front and a sum over channels. Its code adapts by a 3x3
+convolution and a ReLU.
 """
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ Negative values the student need not reproduce exactly: both leave zero behind t
 negative values; then m = 0, and the student may put any negative value where the teacher has a zero.
 
 Departures: the paper computes m from the teacher's batch norm; here it is averaged over the first training batches,
-which serves any tap. A term is one layer, where the paper adds several up, and a mean, where it sums.
+which serves any tap. A term is one layer, where the paper adds several up, in its code each with half the weight of the
+next deeper one, and a mean, where it sums over a frame.
 """
 from __future__ import annotations
 
