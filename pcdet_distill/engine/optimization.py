@@ -19,11 +19,14 @@ from ..lookup import lookup
 Rate = tuple[float, float | None]                # learning rate, momentum (None: as the optimizer was built)
 Schedule = Callable[[int], Rate]
 FINAL_DIVISOR = 1e4                              # one-cycle ends at LR / DIV_FACTOR / 1e4
-SECOND_MOMENT = 0.99
+BETAS = (0.9, 0.99)                              # adam_onecycle and adam_cosineanneal without BETAS
+LOSS_SCALE = 2.0 ** 16                           # where --use_amp starts without LOSS_SCALE_FP16
 COSINE_FLOOR = 1e-3                              # adam_cosineanneal ends at LR * 1e-3
 COSINE_WARMUP_START = 1 / 3                      # ... and starts at a third of LR
 LEAST = {"LR": 0, "WEIGHT_DECAY": 0, "MOMENTUM": 0, "PCT_START": 0, "DIV_FACTOR": 1, "LR_DECAY": 0, "LR_CLIP": 0,
-         "WARMUP_EPOCH": 0, "NUM_EPOCHS": 1, "BATCH_SIZE_PER_GPU": 1}
+         "WARMUP_EPOCH": 0, "NUM_EPOCHS": 1, "BATCH_SIZE_PER_GPU": 1, "LOSS_SCALE_FP16": 1}
+PAIRS = {"MOMS": "the highest and lowest momentum, as in [0.95, 0.85]",
+         "BETAS": "Adam's two rates of decay, as in [0.9, 0.99]"}
 WHOLE = ("NUM_EPOCHS", "BATCH_SIZE_PER_GPU")
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
@@ -37,9 +40,15 @@ def setting(config: Mapping[str, Any], key: str) -> Any:
         raise ConfigError(f"OPTIMIZATION.{key}: {value!r} is not a number of {LEAST[key]} or more")
     if key in WHOLE and value != int(value):
         raise ConfigError(f"OPTIMIZATION.{key}: {value!r} is not a whole number")
-    if key == "MOMS" and not (isinstance(value, (list, tuple)) and len(value) == 2):
-        raise ConfigError(f"OPTIMIZATION.MOMS: {value!r} is not the highest and lowest momentum, as in [0.95, 0.85]")
+    if key in PAIRS and not _are_two_rates(value):
+        raise ConfigError(f"OPTIMIZATION.{key}: {value!r} is not {PAIRS[key]}")
     return value
+
+
+def _are_two_rates(value: Any) -> bool:
+    """Two numbers from 0 to below 1, which is what Adam takes."""
+    return (isinstance(value, (list, tuple)) and len(value) == 2
+            and all(isinstance(rate, (int, float)) and 0 <= rate < 1 for rate in value))
 
 
 def parameter_groups(model: nn.Module) -> list[list[nn.Parameter]]:
@@ -52,9 +61,10 @@ def parameter_groups(model: nn.Module) -> list[list[nn.Parameter]]:
 
 
 def _adam_decoupled(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Adam after ``p *= 1 - lr * weight_decay``."""
+    """Adam after ``p *= 1 - lr * weight_decay``. The schedule's momentum takes the place of the first beta."""
     groups = [{"params": group} for group in parameter_groups(model)]
-    return torch.optim.AdamW(groups, lr=setting(config, "LR"), betas=(0.9, SECOND_MOMENT),
+    betas = setting(config, "BETAS") if config.get("BETAS") is not None else BETAS
+    return torch.optim.AdamW(groups, lr=setting(config, "LR"), betas=tuple(betas),
                              weight_decay=setting(config, "WEIGHT_DECAY"))
 
 
@@ -139,6 +149,11 @@ def build_schedule(config: Mapping[str, Any], iterations_per_epoch: int, epochs:
     """Learning rate and momentum by iteration, for the optimizer that ``config`` names."""
     build = lookup(SCHEDULES, setting(config, "OPTIMIZER"), "OPTIMIZATION.OPTIMIZER")
     return build(config, max(iterations_per_epoch, 1), max(epochs, 1))
+
+
+def loss_scale(config: Mapping[str, Any]) -> float:
+    """By how much mixed precision multiplies its first losses; from then on the scale follows the gradients."""
+    return LOSS_SCALE if config.get("LOSS_SCALE_FP16") is None else float(setting(config, "LOSS_SCALE_FP16"))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: Rate) -> None:

@@ -17,7 +17,7 @@ from .batches import TrainingBatches
 from .checkpoint_files import LATEST, epoch_path, prune
 from .cost import Cost
 from .distributed import World, wrap_model
-from .optimization import build_optimizer, build_schedule, set_rate
+from .optimization import build_optimizer, build_schedule, loss_scale, set_rate
 from .progress import Progress, check_finite
 from .state import pack, position, unpack
 
@@ -35,11 +35,11 @@ class TrainOptions:
     use_amp: bool = False
 
 
-def _grad_scaler(enabled: bool) -> Any:
-    """Loss scaling for float16; switched off it passes everything through."""
+def _grad_scaler(enabled: bool, scale: float) -> Any:
+    """Loss scaling for float16, ``scale`` at first; switched off it passes everything through."""
     if hasattr(torch.amp, "GradScaler"):   # since PyTorch 2.3
-        return torch.amp.GradScaler("cuda", enabled=enabled)
-    return torch.cuda.amp.GradScaler(enabled=enabled)
+        return torch.amp.GradScaler("cuda", enabled=enabled, init_scale=scale)
+    return torch.cuda.amp.GradScaler(enabled=enabled, init_scale=scale)
 
 
 class Trainer:
@@ -52,7 +52,7 @@ class Trainer:
         self.parallel_model = wrap_model(model, world, device)
         self.optimizer = build_optimizer(model, optimization)
         self.schedule = build_schedule(optimization, batches.per_epoch, options.epochs)
-        self.scaler = _grad_scaler(options.use_amp)
+        self.scaler = _grad_scaler(options.use_amp, loss_scale(optimization))
         self.max_norm = optimization.get("GRAD_NORM_CLIP") or 0
         self.it = 0                                    # finished iterations since the first epoch
         self.start_cost = Cost()                       # of what came before them: the student's first weights

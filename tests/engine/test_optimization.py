@@ -15,6 +15,7 @@ from pcdet_distill.engine.optimization import (
     build_optimizer,
     build_schedule,
     load_optimizer_state,
+    loss_scale,
     parameter_groups,
     set_rate,
 )
@@ -52,7 +53,7 @@ def test_warmup_rises_along_a_cosine() -> None:
 
 def test_the_keys_that_are_read_are_known_to_the_yaml() -> None:
     """Else ``load_config`` would refuse what the schedules offer."""
-    read = {*CONFIG, "WARMUP_ITER", *optimization.LEAST, "GRAD_NORM_CLIP", "USE_AMP"}
+    read = {*CONFIG, "WARMUP_ITER", *optimization.LEAST, *optimization.PAIRS, "GRAD_NORM_CLIP", "USE_AMP"}
     assert read <= set(config_schema.OPTIMIZATION.keys)
 
 
@@ -85,6 +86,19 @@ def test_one_adam_step_by_hand() -> None:
     optimizer.step()                                      # first step: m/sqrt(v) is the sign of the gradient
     assert model.weight.item() == pytest.approx(2.0 * (1 - 0.05) - 0.1, abs=1e-6)
     assert optimizer.param_groups[0]["betas"] == (0.85, 0.99)
+
+
+@pytest.mark.parametrize("name", ["adam_onecycle", "adam_cosineanneal"])
+def test_the_second_of_betas_is_used_and_the_first_follows_the_momentum(name: str) -> None:
+    optimizer = build_optimizer(nn.Linear(1, 1), config(OPTIMIZER=name, BETAS=[0.8, 0.999]))
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.8, 0.999)}
+    set_rate(optimizer, (0.1, 0.85))
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.85, 0.999)}
+
+
+def test_the_loss_scale_is_openpcdets_unless_given() -> None:
+    assert loss_scale(CONFIG) == 65536.0
+    assert loss_scale(config(LOSS_SCALE_FP16=32)) == 32.0
 
 
 def test_plain_adam_has_its_decay_in_the_gradient() -> None:
@@ -150,12 +164,15 @@ def test_wrong_name_and_missing_key_are_sentences() -> None:
 @pytest.mark.parametrize(("key", "value", "words"), [
     ("LR", -1.0, "-1.0 is not a number of 0 or more"), ("LR", "fast", "'fast' is not a number"),
     ("LR", float("nan"), "nan is not a number"), ("WEIGHT_DECAY", -0.1, "not a number of 0 or more"),
-    ("DIV_FACTOR", 0, "0 is not a number of 1 or more"), ("MOMS", 0.9, "as in \\[0.95, 0.85\\]")])
+    ("DIV_FACTOR", 0, "0 is not a number of 1 or more"), ("MOMS", 0.9, "as in \\[0.95, 0.85\\]"),
+    ("MOMS", [0.95, 1.0], "highest and lowest momentum"), ("BETAS", [0.9], "as in \\[0.9, 0.99\\]"),
+    ("LOSS_SCALE_FP16", 0, "0 is not a number of 1 or more")])
 def test_numbers_that_cannot_be_meant_are_sentences(key: str, value: object, words: str) -> None:
     wrong = config(**{key: value})
     with pytest.raises(ConfigError, match=f"OPTIMIZATION.{key}: .*{words}"):
         build_optimizer(nn.Linear(1, 1), wrong)
         build_schedule(wrong, 10, 10)
+        loss_scale(wrong)
 
 
 @given(st.integers(1, 50), st.integers(1, 20), st.sampled_from(["adam_onecycle", "adam_cosineanneal", "adam", "sgd"]),

@@ -13,6 +13,7 @@ import toy_engine
 from easydict import EasyDict
 
 from pcdet_distill.checkpoint import load_checkpoint
+from pcdet_distill.engine import trainer
 from pcdet_distill.engine.arguments import batch_size_per_process, data_workers
 from pcdet_distill.engine.distributed import World
 from pcdet_distill.engine.threads import CHOSEN_BY_USER
@@ -101,6 +102,20 @@ def test_amp_on_a_cpu_is_said_and_left_out(tmp_path: Path, capsys: Any) -> None:
     assert "mixed precision is for CUDA" in capsys.readouterr().out
     state = load_checkpoint(folder / "ckpt" / "checkpoint_epoch_1.pth")
     assert all(value.dtype == torch.float32 for value in state["model_state"].values() if value.is_floating_point())
+
+
+def test_loss_scaling_starts_where_the_yaml_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scales = []
+    build = trainer._grad_scaler
+
+    def noting(enabled: bool, scale: float) -> Any:
+        scales.append(scale)
+        return build(enabled, scale)
+
+    monkeypatch.setattr(trainer, "_grad_scaler", noting)
+    train(tmp_path / "a", "--epochs", "1")
+    train(tmp_path / "b", "--epochs", "1", "--set", "OPTIMIZATION.LOSS_SCALE_FP16", "32")
+    assert scales == [65536.0, 32.0]
 
 
 def test_gradient_clipping_is_applied(tmp_path: Path) -> None:
