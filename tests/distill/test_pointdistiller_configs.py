@@ -21,7 +21,7 @@ RANGES = {"pointpillar": [0, -8, -3, 15.36, 7.36, 1], "second": [0, -8, -3, 16, 
 VOXELS = {"pointpillar": [0.16, 0.16, 4], "second": [0.05, 0.05, 0.1]}
 # term -> queries, neighbours, width: what the published code runs with, whatever its config files say
 PUBLISHED = {
-    "pointpillar_4x": {"LOCAL_GRAPH": (6000, 128, 32)}, "pointpillar_16x": {"LOCAL_GRAPH": (6000, 128, 32)},
+    "pointpillar_4x": {"LOCAL_GRAPH": (6000, 128, 32)}, "pointpillar_16x": {"LOCAL_GRAPH": (6000, 128, 16)},
     "second_4x": {"LOCAL_GRAPH_0": (256, 128, 32), "LOCAL_GRAPH_1": (256, 128, 32)},
     "second_16x": {"LOCAL_GRAPH_0": (256, 128, 32), "LOCAL_GRAPH_1": (256, 128, 32)},
     "pointrcnn_8x": {"LOCAL_GRAPH": (6000, 128, 45)}, "pointrcnn_16x": {"LOCAL_GRAPH": (6000, 128, 32)},
