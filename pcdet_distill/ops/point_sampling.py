@@ -22,6 +22,7 @@ MAX_THREADS = 1024  # of a block in the reference: decides which of equally far 
 FAR_M2 = 1e10
 PAIRS_PER_CHUNK = 1 << 22
 SMALLEST_DISTANCE_M = 1e-8
+Counts = Sequence[int] | Tensor  # rows of each item of a stack
 
 
 def furthest_point_sample(points: Tensor, num_samples: int) -> Tensor:
@@ -43,7 +44,7 @@ def stack_furthest_point_sample(points: Tensor, counts: Sequence[int] | Tensor,
 
     ``num_samples`` is one number for all items or one for each. An item without points gives no row.
     """
-    starts = _starts(counts)
+    starts = stack_starts(counts)
     wanted = [num_samples] * (len(starts) - 1) if isinstance(num_samples, int) else list(map(int, num_samples))
     chosen = [start + _furthest(points[start:stop].detach(), samples, MAX_THREADS)
               for start, stop, samples in zip(starts, starts[1:], wanted) if stop > start]
@@ -110,14 +111,14 @@ def stack_ball_query(radius_m: float, num_neighbors: int, points: Tensor, point_
         rows (M, num_neighbors) int64 of the whole stack, filled up with the first hit, all 0 for an empty ball; and how
         many of them were found (M,) int64.
     """
-    point_starts, centre_starts = _starts(point_counts), _starts(centre_counts)
+    point_starts, centre_starts = stack_starts(point_counts), stack_starts(centre_counts)
     points, centres = points.detach()[:, :3].float(), centres.detach()[:, :3].float()
     limit = np.float32(radius_m) * np.float32(radius_m)
     if points.device.type != "cpu":
         return ball_query_plain(float(limit), num_neighbors, points, point_starts, centres, centre_starts)
     rows = np.zeros((len(centres), num_neighbors), np.int64)
     found = np.zeros(len(centres), np.int64)
-    point_kernels.ball_neighbours(_coordinate_rows(points), np.array(point_starts), centres.contiguous().numpy(),
+    point_kernels.ball_neighbours(coordinate_rows(points), np.array(point_starts), centres.contiguous().numpy(),
                                   np.array(centre_starts), limit, rows, found)
     return fill_with_first(torch.from_numpy(rows), torch.from_numpy(found))
 
@@ -147,14 +148,14 @@ def three_nn(points: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     frames, total = known.shape[:2]
     flat = points.detach().reshape(-1, 3).float()
     flat_known = known.detach().reshape(-1, 3).float()
-    starts, known_starts = _starts([points.shape[1]] * frames), _starts([total] * frames)
+    starts, known_starts = stack_starts([points.shape[1]] * frames), stack_starts([total] * frames)
     if points.device.type != "cpu":
         squared, rows = three_nn_plain(flat, starts, flat_known, known_starts)
     else:
         first = np.repeat(np.array(known_starts[:-1], np.int64), points.shape[1])
         found = np.repeat(first[:, None], 3, axis=1)
         distances = np.full((len(flat), 3), np.inf, np.float32)
-        point_kernels.three_nearest(flat.contiguous().numpy(), np.array(starts), _coordinate_rows(flat_known),
+        point_kernels.three_nearest(flat.contiguous().numpy(), np.array(starts), coordinate_rows(flat_known),
                                     np.array(known_starts), found, distances)
         squared, rows = torch.from_numpy(distances), torch.from_numpy(found)
     shape = (frames, points.shape[1], 3)
@@ -260,13 +261,13 @@ def _squared_distance(points: Tensor, others: Tensor) -> Tensor:
     return square[..., 0] + square[..., 1] + square[..., 2]
 
 
-def _starts(counts: Sequence[int] | Tensor) -> list[int]:
+def stack_starts(counts: Sequence[int] | Tensor) -> list[int]:
     """Where each item of a stack begins, and where the last one ends: (B + 1,)."""
     numbers = counts.tolist() if isinstance(counts, Tensor) else counts
     return [0, *np.cumsum([int(number) for number in numbers]).tolist()]
 
 
-def _coordinate_rows(points: Tensor) -> np.ndarray:
+def coordinate_rows(points: Tensor) -> np.ndarray:
     """(N, 3) as three contiguous rows (3, N)."""
     return np.ascontiguousarray(points.numpy().T)
 
