@@ -10,7 +10,7 @@ from small_model import make_batch, random_scene, small_model
 from small_pillarnet import pillarnet_config
 from small_point_rcnn import point_batch, small_point_rcnn
 from small_second import second_batch, small_second
-from small_two_stage import part_a2_config, pv_rcnn_config, voxel_rcnn_config
+from small_two_stage import part_a2_config, pv_rcnn_config, pv_rcnn_plusplus_config, voxel_rcnn_config
 
 from pcdet_distill.distill import distill
 
@@ -22,6 +22,7 @@ DETECTORS = {
     "PillarNet": lambda: (small_second(pillarnet_config()), second_batch(SCENES)),
     "PointRCNN": lambda: (small_point_rcnn(), point_batch(SCENES)),
     "PVRCNN": lambda: (small_second(pv_rcnn_config()), second_batch(SCENES)),
+    "PVRCNNPlusPlus": lambda: (small_second(pv_rcnn_plusplus_config()), second_batch(SCENES)),
     "VoxelRCNN": lambda: (small_second(voxel_rcnn_config()), second_batch(SCENES)),
     "PartA2": lambda: (small_second(part_a2_config()), second_batch(SCENES)),
 }

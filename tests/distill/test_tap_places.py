@@ -20,7 +20,7 @@ HEAP = np.array([19.1, -7.3, -0.9])
 REACH_M = 1.4       # the largest cells, that also smear what is upsampled from them
 STORED = ["x", "y", "z", "intensity"]
 DETECTORS = ["pointpillar", "second", "second_multihead", "centerpoint_pillar", "centerpoint_voxel", "pillarnet",
-             "pv_rcnn", "PartA2"]
+             "pv_rcnn", "pv_rcnn_plusplus_reproduced_by_community", "PartA2"]
 
 
 def batch_of(config, clouds):

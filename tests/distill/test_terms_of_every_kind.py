@@ -6,7 +6,7 @@ import torch
 from small_model import random_scene
 from small_point_rcnn import point_batch, point_spec, small_point_rcnn
 from small_second import second_batch, second_spec, small_second
-from small_two_stage import part_a2_config, pv_rcnn_config, voxel_rcnn_config
+from small_two_stage import part_a2_config, pv_rcnn_config, pv_rcnn_plusplus_config, voxel_rcnn_config
 
 from pcdet_distill.distill import Distiller, DistillHead, TapSource, Teacher
 
@@ -33,9 +33,15 @@ PAIRS = {
     "bev, other stride": ("bev", second(), "backbone_2d.blocks.0", second(), "backbone_2d.blocks.1", ON_VOXELS),
     "keypoints": ("point", second(pv_rcnn_config), "pfe@point_features", second(pv_rcnn_config), "pfe@point_features",
                   ON_VOXELS),
+    "keypoints near proposals": ("point", second(pv_rcnn_plusplus_config), "pfe@point_features",
+                                 second(pv_rcnn_plusplus_config), "pfe@point_features", ON_VOXELS),
+    "keypoints of other detectors": ("point", second(pv_rcnn_config), "pfe@point_features",
+                                     second(pv_rcnn_plusplus_config), "pfe@point_features", ON_VOXELS),
     "points": ("point", points, "point_head.cls_layers", points, "point_head.cls_layers", ON_POINTS),
     "roi": ("roi", second(pv_rcnn_config), ROI, second(pv_rcnn_config), ROI, ON_VOXELS),
     "roi, other head": ("roi", second(pv_rcnn_config), ROI, second(voxel_rcnn_config), ROI, ON_VOXELS),
+    "roi, vector pooling": ("roi", second(pv_rcnn_plusplus_config), ROI, second(pv_rcnn_plusplus_config), ROI,
+                            ON_VOXELS),
     "roi, occupied cells": ("roi", second(part_a2_config), ROI, second(part_a2_config), ROI, ON_VOXELS),
     "roi of points": ("roi", points, ROI, points, ROI, ON_POINTS),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from easydict import EasyDict
+from small_center import center_head_config
 from small_point_rcnn import point_head_config, roi_head_config
 from small_second import WIDTHS, second_config
 
@@ -64,6 +65,35 @@ def pv_rcnn_config() -> EasyDict:
     return config
 
 
+def vector_pool_config(reach_m: float, kind: str = "local_interpolation", **changes: Any) -> dict[str, Any]:
+    """A block of vector pooling in two cubes."""
+    group = {"NUM_LOCAL_VOXEL": [2, 2, 2], "NEIGHBOR_NSAMPLE": -1, "POST_MLPS": [4, 4]}
+    return {"NAME": "VectorPoolAggregationModuleMSG", "NUM_GROUPS": 2, "LOCAL_AGGREGATION_TYPE": kind,
+            "NUM_CHANNELS_OF_LOCAL_AGGREGATION": 3, "MSG_POST_MLPS": [8],
+            "GROUP_CFG_0": {**group, "MAX_NEIGHBOR_DISTANCE": reach_m},
+            "GROUP_CFG_1": {**group, "NUM_LOCAL_VOXEL": [3, 3, 1], "MAX_NEIGHBOR_DISTANCE": 2 * reach_m}, **changes}
+
+
+def pv_rcnn_plusplus_config() -> EasyDict:
+    """MODEL of a PVRCNNPlusPlus."""
+    config = pv_rcnn_config()
+    config.NAME = "PVRCNNPlusPlus"
+    config.DENSE_HEAD = center_head_config(stride=8)
+    config.DENSE_HEAD.POST_PROCESSING.update(SCORE_THRESH=0.01)
+    config.DENSE_HEAD.POST_PROCESSING.NMS_CONFIG.update(NMS_THRESH=0.7, NMS_POST_MAXSIZE=24)
+    near = {"FILTER_NEIGHBOR_WITH_ROI": True, "RADIUS_OF_NEIGHBOR_WITH_ROI": 4.0}
+    levels = {LEVELS[number]: vector_pool_config(1.2, INPUT_CHANNELS=WIDTHS[number], DOWNSAMPLE_FACTOR=2**number,
+                                                 NUM_REDUCED_CHANNELS=4, **near) for number in (2, 3)}
+    config.PFE = EasyDict(NAME="VoxelSetAbstraction", POINT_SOURCE="raw_points", NUM_KEYPOINTS=48,
+                          NUM_OUTPUT_FEATURES=12, SAMPLE_METHOD="SPC",
+                          SPC_SAMPLING={"NUM_SECTORS": 6, "SAMPLE_RADIUS_WITH_ROI": 1.6},
+                          FEATURES_SOURCE=["bev", "x_conv3", "x_conv4", "raw_points"],
+                          SA_LAYER={"raw_points": vector_pool_config(0.4, NUM_REDUCED_CHANNELS=1, **near), **levels})
+    config.ROI_HEAD.ROI_GRID_POOL = EasyDict(
+        vector_pool_config(0.8, "voxel_random_choice", GRID_SIZE=2, NUM_REDUCED_CHANNELS=6))
+    return config
+
+
 def part_a2_config() -> EasyDict:
     """MODEL of a PartA2Net."""
     config = second_config("UNetV2")
@@ -93,6 +123,7 @@ def part_a2_free_config() -> EasyDict:
 TWO_STAGE_CONFIGS = {
     "SECONDNetIoU": second_iou_config,
     "PVRCNN": pv_rcnn_config,
+    "PVRCNNPlusPlus": pv_rcnn_plusplus_config,
     "VoxelRCNN": voxel_rcnn_config,
     "PartA2Net": part_a2_config,
     "PartA2, anchor-free": part_a2_free_config,

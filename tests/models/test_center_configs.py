@@ -1,4 +1,4 @@
-"""The yaml files of CenterPoint, PillarNet and multi-head SECOND: each builds, trains a step and evaluates."""
+"""Yaml files of CenterPoint, PV-RCNN++, PillarNet and multi-head SECOND: each builds, trains a step and evaluates."""
 from __future__ import annotations
 
 import math
@@ -17,6 +17,7 @@ from pcdet_distill.ops.voxels import voxelize
 RANGES = {"kitti_models/centerpoint_pillar": [0, -3.2, -3, 6.4, 3.2, 1],
           "kitti_models/centerpoint_voxel": [0, -3.2, -3, 6.4, 3.2, 1],
           "kitti_models/pillarnet": [0, -3.2, -3, 6.4, 3.2, 1],
+          "kitti_models/pv_rcnn_plusplus_reproduced_by_community": [0, -3.2, -3, 6.4, 3.2, 1],
           "kitti_models/second_multihead": [0, -3.2, -3, 6.4, 3.2, 1],
           "synthetic/centerpoint_pillar": [0, -3.2, -3, 6.4, 3.2, 1]}
 

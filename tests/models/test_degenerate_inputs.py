@@ -15,6 +15,7 @@ from small_point_rcnn import point_batch, point_rcnn_iou_config, small_point_rcn
 from small_second import second_batch, second_config, small_second
 from small_two_stage import TWO_STAGE_CONFIGS
 
+from pcdet_distill.models.dense_heads import center_head
 from pcdet_distill.models.roi_heads import roi_head_template
 
 DETECTORS = {
@@ -47,8 +48,9 @@ def test_odd_frames(detector: str, scenes: list) -> None:
 @pytest.mark.parametrize("detector", TWO_STAGES)
 def test_no_proposal(detector: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first stage offers the second one nothing but padding, so no RoI is positive and no box comes out."""
-    monkeypatch.setattr(roi_head_template, "class_agnostic_nms",
-                        lambda scores, boxes, config: (torch.zeros(0, dtype=torch.long), scores[:0]))
+    for proposing in (roi_head_template, center_head):
+        monkeypatch.setattr(proposing, "class_agnostic_nms",
+                            lambda scores, boxes, config: (torch.zeros(0, dtype=torch.long), scores[:0]))
     predictions = check_trains_and_evaluates(detector, [random_scene(0), random_scene(1)])
     assert all(len(frame["pred_boxes"]) == 0 for frame in predictions)
 

@@ -6,7 +6,7 @@ import torch
 from small_model import random_scene
 from small_point_rcnn import point_batch, small_point_rcnn
 from small_second import second_batch, small_second
-from small_two_stage import part_a2_config, pv_rcnn_config, voxel_rcnn_config
+from small_two_stage import part_a2_config, pv_rcnn_config, pv_rcnn_plusplus_config, voxel_rcnn_config
 
 from pcdet_distill.models.model_utils.places import framed_places
 from pcdet_distill.models.roi_heads.pointrcnn_head import scene_places
@@ -15,6 +15,7 @@ from pcdet_distill.ops.boxes import rotate_points_along_z
 TAP = "roi_head@roi_point_features"
 SCENES = [random_scene(0), random_scene(1)]
 MODELS = {"PVRCNN": lambda: (small_second(pv_rcnn_config()), second_batch(SCENES)),
+          "PVRCNNPlusPlus": lambda: (small_second(pv_rcnn_plusplus_config()), second_batch(SCENES)),
           "VoxelRCNN": lambda: (small_second(voxel_rcnn_config()), second_batch(SCENES)),
           "PartA2": lambda: (small_second(part_a2_config()), second_batch(SCENES)),
           "PointRCNN": lambda: (small_point_rcnn(), point_batch(SCENES))}

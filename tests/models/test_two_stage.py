@@ -101,7 +101,7 @@ def test_keypoints_from_voxel_centres() -> None:
 
 
 @pytest.mark.parametrize(("key", "value", "message"), [
-    ("SAMPLE_METHOD", "SPC", "SAMPLE_METHOD is 'SPC', expected FPS"),
+    ("SAMPLE_METHOD", "FFPS", "SAMPLE_METHOD is 'FFPS', expected FPS or SPC"),
     ("POINT_SOURCE", "points", "POINT_SOURCE is 'points', expected raw_points or voxel_centers"),
     ("FEATURES_SOURCE", ["bev", "x_conv5"], "unknown source 'x_conv5'; did you mean"),
     ("FEATURES_SOURCE", ["raw_point"], "unknown source 'raw_point'; did you mean 'raw_points'")])

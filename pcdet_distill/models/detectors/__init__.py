@@ -14,6 +14,7 @@ from .pillarnet import PillarNet
 from .point_rcnn import PointRCNN
 from .pointpillar import PointPillar
 from .pv_rcnn import PVRCNN
+from .pv_rcnn_plusplus import PVRCNNPlusPlus
 from .second_net import SECONDNet
 from .second_net_iou import SECONDNetIoU
 from .voxel_rcnn import VoxelRCNN
@@ -22,6 +23,7 @@ DETECTORS: dict[str, type[Detector3DTemplate]] = {
     "CenterPoint": CenterPoint,
     "PillarNet": PillarNet,
     "PVRCNN": PVRCNN,
+    "PVRCNNPlusPlus": PVRCNNPlusPlus,
     "PartA2Net": PartA2Net,
     "PointPillar": PointPillar,
     "PointRCNN": PointRCNN,

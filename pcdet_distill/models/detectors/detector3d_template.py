@@ -32,6 +32,7 @@ class Detector3DTemplate(nn.Module):
     """
 
     required_slots: tuple[str, ...] = ()
+    running_order: tuple[str, ...] = tuple(SLOTS)
 
     def __init__(self, model_cfg: Mapping[str, Any], num_class: int, dataset: Any) -> None:
         super().__init__()
@@ -47,6 +48,9 @@ class Detector3DTemplate(nn.Module):
         for name, slot in SLOTS.items():
             block = model_cfg.get(slot.block)
             self.add_module(name, slot.build(block, info) if block else None)
+        check = getattr(self.pfe, "check_proposals", None)
+        if check is not None:
+            check(self.running_order.index("dense_head") < self.running_order.index("pfe"))
         if model_cfg.get("BN_MOMENTUM") is not None:
             set_batch_norm_momentum(self, model_cfg["BN_MOMENTUM"])
 
@@ -57,12 +61,16 @@ class Detector3DTemplate(nn.Module):
 
     @property
     def module_list(self) -> list[nn.Module]:
-        """The slots that are filled, in running order."""
+        """The slots that are filled, in the order in which they are built."""
         return [module for _, module in self.named_slots()]
 
     def named_slots(self) -> Iterator[tuple[str, nn.Module]]:
-        """Name and module of the slots that are filled, in running order."""
+        """Name and module of the slots that are filled, in the order in which they are built."""
         return ((name, getattr(self, name)) for name in SLOTS if getattr(self, name) is not None)
+
+    def run_slot(self, name: str, batch_dict: dict[str, Any]) -> dict[str, Any]:
+        """Run one slot; returns the filled dict."""
+        return getattr(self, name)(batch_dict)
 
     def update_global_step(self) -> None:
         """One training step is done."""
@@ -70,11 +78,11 @@ class Detector3DTemplate(nn.Module):
 
     def run_modules(self, batch_dict: dict[str, Any], until: str | None = None) -> dict[str, Any]:
         """Run the slots in order, to the end or up to and including the slot ``until``; returns the filled dict."""
-        slots = list(self.named_slots())
-        if until is not None and until not in dict(slots):
-            raise ConfigError(f"{type(self).__name__} has no slot '{until}'{nearest(until, dict(slots))}")
-        for name, module in slots:
-            batch_dict = module(batch_dict)
+        slots = [name for name in self.running_order if getattr(self, name) is not None]
+        if until is not None and until not in slots:
+            raise ConfigError(f"{type(self).__name__} has no slot '{until}'{nearest(until, slots)}")
+        for name in slots:
+            batch_dict = self.run_slot(name, batch_dict)
             if name == until:
                 break
         return batch_dict
@@ -82,9 +90,9 @@ class Detector3DTemplate(nn.Module):
     def run_for_taps(self, batch_dict: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
         """``run_modules`` without the slots that no feature at ``paths`` depends on."""
         tapped = {re.split("[.@]", path)[0] for path in paths}
-        for name, module in self.named_slots():
-            if tapped & READERS.get(name, tapped):
-                batch_dict = module(batch_dict)
+        for name in self.running_order:
+            if getattr(self, name) is not None and tapped & READERS.get(name, tapped):
+                batch_dict = self.run_slot(name, batch_dict)
         return batch_dict
 
     def forward(self, batch_dict: dict[str, Any]) -> tuple:

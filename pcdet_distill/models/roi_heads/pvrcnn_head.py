@@ -1,4 +1,7 @@
-"""PVRCNNHead: a grid in every RoI gathers the features of the keypoints around its cells (PV-RCNN, CVPR 2020)."""
+"""PVRCNNHead: a grid in every RoI gathers the features of the keypoints around its cells (PV-RCNN, CVPR 2020).
+
+By set abstraction, or by vector pooling (PV-RCNN++, IJCV 2023).
+"""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -7,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError
+from ..model_utils.local_aggregation import build_local_aggregation
 from ..model_utils.places import framed_places, roi_grid_points, stack_frames
-from ..model_utils.pointnet2_modules import StackSAModuleMSG
 from ..model_utils.settings import required
 from ..taps import TapInfo
 from .roi_head_template import WHERE, RoIHeadTemplate
@@ -21,18 +23,14 @@ class PVRCNNHead(RoIHeadTemplate):
     def __init__(self, input_channels: int, model_cfg: Mapping[str, Any], num_class: int = 1, **kwargs: Any) -> None:
         super().__init__(num_class=num_class, model_cfg=model_cfg)
         pooling, where = required(model_cfg, "ROI_GRID_POOL", WHERE), f"{WHERE}.ROI_GRID_POOL"
-        if pooling.get("NAME", "StackSAModuleMSG") != "StackSAModuleMSG":
-            raise ConfigError(f"{where}.NAME is '{pooling['NAME']}', expected StackSAModuleMSG")
         self.grid_size = required(pooling, "GRID_SIZE", where)
-        self.roi_grid_pool_layer = StackSAModuleMSG(
-            radii=required(pooling, "POOL_RADIUS", where), nsamples=required(pooling, "NSAMPLE", where),
-            mlps=[[input_channels, *widths] for widths in required(pooling, "MLPS", where)],
-            pool_method=pooling.get("POOL_METHOD", "max_pool"))
-        self.make_predictors(self.roi_grid_pool_layer.num_output_features * self.grid_size**3)
+        self.roi_grid_pool_layer = build_local_aggregation(pooling, input_channels, where)
+        self.pooled_channels: int = self.roi_grid_pool_layer.num_output_features  # type: ignore[assignment]
+        self.make_predictors(self.pooled_channels * self.grid_size**3)
 
     def taps(self) -> list[TapInfo]:
         """What can be captured, relative to this slot."""
-        return [TapInfo("@roi_point_features", self.roi_grid_pool_layer.num_output_features, None, "roi")]
+        return [TapInfo("@roi_point_features", self.pooled_channels, None, "roi")]
 
     def refine(self, batch_dict: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Reads ``rois``, ``point_coords`` (K, 4), ``point_features`` (K, C), ``point_cls_scores`` (K,).

@@ -73,7 +73,14 @@ class RoIHeadTemplate(nn.Module):
         return batch_dict
 
     def prepare_rois(self, batch_dict: dict[str, Any]) -> dict[str, Tensor]:
-        """Proposals into ``batch_dict``; in training only the sampled ones, whose targets are returned."""
+        """Proposals into ``batch_dict``; in training only the sampled ones, whose targets are returned.
+
+        A detector that needs proposals before this head runs calls this itself, and leaves what it returned in
+        ``roi_targets_dict``.
+        """
+        targets = batch_dict.pop("roi_targets_dict", None)
+        if targets is not None:
+            return targets
         settings = required(self.model_cfg, "NMS_CONFIG", WHERE)
         mode = "TRAIN" if self.training else "TEST"
         self.proposal_layer(batch_dict, required(settings, mode, f"{WHERE}.NMS_CONFIG"))

@@ -1,8 +1,11 @@
-"""VoxelSetAbstraction: a scene summed up in keypoints, which gather features of all levels (PV-RCNN, CVPR 2020)."""
+"""VoxelSetAbstraction: a scene summed up in keypoints, which gather features of all levels (PV-RCNN, CVPR 2020).
+
+PV-RCNN++ (IJCV 2023) samples the keypoints near proposals, and lets them see only points and voxels near proposals.
+"""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +13,9 @@ from torch import Tensor, nn
 from ....errors import ConfigError
 from ....lookup import nearest
 from ....ops.point_sampling import furthest_point_sample, take_rows
+from ....ops.proposal_sampling import near_boxes, sector_furthest_point_sample
+from ...model_utils.local_aggregation import build_local_aggregation
 from ...model_utils.places import stack_frames, voxel_centres
-from ...model_utils.pointnet2_modules import StackSAModuleMSG
 from ...model_utils.settings import required
 from ...model_utils.weighted_batch_norm import WeightedBatchNorm1d
 from ...taps import TapInfo
@@ -20,8 +24,17 @@ WHERE = "MODEL.PFE"
 LEVELS = ("x_conv1", "x_conv2", "x_conv3", "x_conv4")
 
 
+class SpcSettings(NamedTuple):
+    """How keypoints are sampled around proposals: in how many sectors, and how far from a proposal."""
+
+    num_sectors: int
+    margin_m: float
+
+
 class VoxelSetAbstraction(nn.Module):
-    """Keypoints by furthest point sampling; features from the bird's eye view, the points and the sparse levels."""
+    """Keypoints by furthest point sampling, of the whole scene (FPS) or of what lies near proposals, sector by sector
+    (SPC); features from the bird's eye view, the points and the sparse levels.
+    """
 
     def __init__(self, model_cfg: Mapping[str, Any], voxel_size: Sequence[float], point_cloud_range: Sequence[float],
                  num_bev_features: int | None = None, num_rawpoint_features: int | None = None, **kwargs: Any) -> None:
@@ -29,7 +42,7 @@ class VoxelSetAbstraction(nn.Module):
         self.model_cfg = model_cfg
         self.voxel_size, self.point_cloud_range = voxel_size, point_cloud_range
         self.num_keypoints = required(model_cfg, "NUM_KEYPOINTS", WHERE)
-        _expect(model_cfg, "SAMPLE_METHOD", ("FPS",))
+        _expect(model_cfg, "SAMPLE_METHOD", ("FPS", "SPC"))
         _expect(model_cfg, "POINT_SOURCE", ("raw_points", "voxel_centers"))
         sources = list(required(model_cfg, "FEATURES_SOURCE", WHERE))
         for name in sources:
@@ -39,11 +52,14 @@ class VoxelSetAbstraction(nn.Module):
         self.use_bev = "bev" in sources
         self.SA_layer_names = [name for name in sources if name not in ("bev", "raw_points")]
         blocks = required(model_cfg, "SA_LAYER", WHERE)
+        self.spc = _spc_settings(model_cfg) if model_cfg["SAMPLE_METHOD"] == "SPC" else None
+        self.roi_margins_m = {name: _roi_margin(blocks, name) for name in sources if name != "bev"}
         self.SA_layers = nn.ModuleList(_level_layer(blocks, name) for name in self.SA_layer_names)
         self.SA_rawpoints = None
         if "raw_points" in sources:
             assert num_rawpoint_features is not None
-            self.SA_rawpoints = _set_abstraction(blocks, "raw_points", num_rawpoint_features - 3)
+            self.SA_rawpoints = build_local_aggregation(blocks["raw_points"], num_rawpoint_features - 3,
+                                                        f"{WHERE}.SA_LAYER.raw_points")
         width = sum(layer.num_output_features for layer in [*self.SA_layers, self.SA_rawpoints] if layer is not None)
         self.num_point_features_before_fusion = width + (num_bev_features or 0) * self.use_bev
         self.num_point_features = required(model_cfg, "NUM_OUTPUT_FEATURES", WHERE)
@@ -56,50 +72,86 @@ class VoxelSetAbstraction(nn.Module):
         return [TapInfo("@point_features", self.num_point_features, None, "point"),
                 TapInfo("@point_features_before_fusion", self.num_point_features_before_fusion, None, "point")]
 
+    def check_proposals(self, are_made_before: bool) -> None:
+        """Refuse settings that ask for proposals where the detector makes them later."""
+        asking = [f"SA_LAYER.{name}.FILTER_NEIGHBOR_WITH_ROI is true, expected false"
+                  for name, margin_m in self.roi_margins_m.items() if margin_m is not None]
+        if self.spc is not None:
+            asking.insert(0, "SAMPLE_METHOD is 'SPC', expected FPS")
+        if asking and not are_made_before:
+            raise ConfigError(f"{WHERE}.{asking[0]}: this detector makes its proposals after the keypoints; "
+                              "PVRCNNPlusPlus makes them before")
+
     def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
-        """Reads ``points``, ``multi_scale_3d_features``, ``multi_scale_3d_strides``, ``spatial_features``.
+        """Reads ``points``, ``multi_scale_3d_features``, ``multi_scale_3d_strides``, ``spatial_features``; ``rois``
+        (B, R, 7 + C) where keypoints or what they see lie near proposals.
 
         Writes ``point_coords`` (K, 4) frame, x, y, z of the keypoints; ``point_features_before_fusion`` (K, C) and
-        ``point_features`` (K, C_out). A frame without points has no keypoints, every other one NUM_KEYPOINTS.
+        ``point_features`` (K, C_out). A frame without points has no keypoints, every other one NUM_KEYPOINTS; with SPC
+        at most about as many, at least one.
         """
         batch_size = int(batch_dict["batch_size"])
         keypoints = self.sample_keypoints(batch_dict, batch_size)
-        counts, centres = torch.bincount(keypoints[:, 0].long(), minlength=batch_size), keypoints[:, 1:4]
         features = []
         if self.use_bev:
             features.append(self.interpolate_bev(keypoints, batch_dict["spatial_features"],
                                                  batch_dict["spatial_features_stride"]))
         if self.SA_rawpoints is not None:
-            raw_counts, points = stack_frames(batch_dict["points"][:, 0], batch_size, batch_dict["points"])
-            features.append(self.SA_rawpoints(points[:, 1:4], raw_counts, centres, counts, points[:, 4:])[1])
+            points = batch_dict["points"]
+            features.append(self.gather("raw_points", self.SA_rawpoints, points[:, 0], points[:, 1:4], points[:, 4:],
+                                        keypoints, batch_dict))
         for name, layer in zip(self.SA_layer_names, self.SA_layers):
             tensor, stride = batch_dict["multi_scale_3d_features"][name], batch_dict["multi_scale_3d_strides"][name]
-            voxel_counts, coords, voxels = stack_frames(tensor.indices[:, 0], batch_size, tensor.indices[:, 1:],
-                                                        tensor.features)
-            xyz = voxel_centres(coords, stride, self.voxel_size, self.point_cloud_range)
-            features.append(layer(xyz, voxel_counts, centres, counts, voxels)[1])
+            xyz = voxel_centres(tensor.indices[:, 1:], stride, self.voxel_size, self.point_cloud_range)
+            features.append(self.gather(name, layer, tensor.indices[:, 0], xyz, tensor.features, keypoints, batch_dict))
         both = torch.cat(features, dim=1)
         batch_dict.update(point_coords=keypoints, point_features_before_fusion=both,
                           point_features=self.vsa_point_feature_fusion(both))
         return batch_dict
 
+    def gather(self, name: str, layer: nn.Module, frame: Tensor, xyz: Tensor, features: Tensor, keypoints: Tensor,
+               batch_dict: Mapping[str, Any]) -> Tensor:
+        """What ``layer`` makes (K, C') of a source around the keypoints (K, 4): its rows' frame (N,), places (N, 3),
+        features (N, C).
+        """
+        batch_size, margin_m = int(batch_dict["batch_size"]), self.roi_margins_m[name]
+        counts, xyz, features = stack_frames(frame, batch_size, xyz, features)
+        if margin_m is not None:
+            near = [near_boxes(own, rois, margin_m) for own, rois in zip(xyz.split(counts.tolist()),
+                                                                         batch_dict["rois"])]
+            counts = torch.stack([mask.sum() for mask in near])
+            xyz, features = xyz[torch.cat(near)], features[torch.cat(near)]
+        centre_counts = torch.bincount(keypoints[:, 0].long(), minlength=batch_size)
+        return layer(xyz, counts, keypoints[:, 1:4], centre_counts, features)[1]
+
     @torch.no_grad()
     def sample_keypoints(self, batch_dict: Mapping[str, Any], batch_size: int) -> Tensor:
-        """Keypoints (K, 4) as frame, x, y, z. A frame with fewer points than keypoints repeats them."""
+        """Keypoints (K, 4) as frame, x, y, z."""
         if self.model_cfg["POINT_SOURCE"] == "raw_points":
             points = batch_dict["points"][:, :4]
         else:
             coords = batch_dict["voxel_coords"]
             centres = voxel_centres(coords[:, 1:], 1, self.voxel_size, self.point_cloud_range)
             points = torch.cat([coords[:, :1].to(centres.dtype), centres], dim=1)
-        chosen = []
+        chosen = [points[:0]]
         for frame in range(batch_size):
             own = points[points[:, 0] == frame]
             if len(own):
-                rows = furthest_point_sample(own[None, :, 1:4], min(self.num_keypoints, len(own)))[0]
-                repeats = -(-self.num_keypoints // len(rows))
-                chosen.append(own[rows.repeat(repeats)[:self.num_keypoints]])
-        return torch.cat(chosen) if chosen else points[:0]
+                chosen.append(self._of_scene(own) if self.spc is None else
+                              self._near_proposals(own, batch_dict["rois"][frame], self.spc))
+        return torch.cat(chosen)
+
+    def _of_scene(self, points: Tensor) -> Tensor:
+        """NUM_KEYPOINTS rows of the points (N, 4) of a frame, N > 0; with fewer points they repeat."""
+        rows = furthest_point_sample(points[None, :, 1:4], min(self.num_keypoints, len(points)))[0]
+        repeats = -(-self.num_keypoints // len(rows))
+        return points[rows.repeat(repeats)[:self.num_keypoints]]
+
+    def _near_proposals(self, points: Tensor, rois: Tensor, settings: SpcSettings) -> Tensor:
+        """Rows of the points (N, 4) of a frame, N > 0, near its rois (R, 7 + C); the first one where none is near."""
+        near = points[near_boxes(points[:, 1:4], rois, settings.margin_m)]
+        near = near if len(near) else points[:1]
+        return near[sector_furthest_point_sample(near[:, 1:4], self.num_keypoints, settings.num_sectors)]
 
     def interpolate_bev(self, keypoints: Tensor, features: Tensor, stride: int) -> Tensor:
         """Features (K, C) of a map (B, C, H, W) at keypoints (K, 4), bilinear; beyond the last cell's centre 0."""
@@ -126,19 +178,25 @@ def _expect(model_cfg: Mapping[str, Any], key: str, possible: tuple[str, ...]) -
         raise ConfigError(f"{WHERE}.{key} is '{value}', expected {' or '.join(possible)}")
 
 
-def _level_layer(blocks: Mapping[str, Any], name: str) -> StackSAModuleMSG:
-    """The layer of a sparse level; its features are as wide as the first MLP says, or INPUT_CHANNELS."""
-    block = required(blocks, name, f"{WHERE}.SA_LAYER")
-    widths = required(block, "MLPS", f"{WHERE}.SA_LAYER.{name}")
-    return _set_abstraction(blocks, name, block.get("INPUT_CHANNELS") or widths[0][0])
+def _spc_settings(model_cfg: Mapping[str, Any]) -> SpcSettings:
+    settings, where = required(model_cfg, "SPC_SAMPLING", WHERE), f"{WHERE}.SPC_SAMPLING"
+    sectors = required(settings, "NUM_SECTORS", where)
+    if sectors < 1:
+        raise ConfigError(f"{where}.NUM_SECTORS is {sectors}, expected a number above 0")
+    return SpcSettings(sectors, required(settings, "SAMPLE_RADIUS_WITH_ROI", where))
 
 
-def _set_abstraction(blocks: Mapping[str, Any], name: str, input_channels: int) -> StackSAModuleMSG:
+def _roi_margin(blocks: Mapping[str, Any], name: str) -> float | None:
+    """How far from a proposal a source may lie to be seen; None: anywhere."""
+    block, where = required(blocks, name, f"{WHERE}.SA_LAYER"), f"{WHERE}.SA_LAYER.{name}"
+    if not block.get("FILTER_NEIGHBOR_WITH_ROI"):
+        return None
+    return required(block, "RADIUS_OF_NEIGHBOR_WITH_ROI", where)
+
+
+def _level_layer(blocks: Mapping[str, Any], name: str) -> nn.Module:
+    """The layer of a sparse level; its features are as wide as INPUT_CHANNELS, or else as the first MLP says."""
     where = f"{WHERE}.SA_LAYER.{name}"
     block = required(blocks, name, f"{WHERE}.SA_LAYER")
-    kind = block.get("NAME", "StackSAModuleMSG")
-    if kind != "StackSAModuleMSG":
-        raise ConfigError(f"{where}.NAME is '{kind}', expected StackSAModuleMSG")
-    return StackSAModuleMSG(radii=required(block, "POOL_RADIUS", where), nsamples=required(block, "NSAMPLE", where),
-                            mlps=[[input_channels, *widths] for widths in required(block, "MLPS", where)],
-                            pool_method=block.get("POOL_METHOD", "max_pool"))
+    channels = block.get("INPUT_CHANNELS") or required(block, "MLPS", where)[0][0]
+    return build_local_aggregation(block, channels, where)
