@@ -32,6 +32,7 @@ rois                       (B, R, 7)                   RoI heads           propo
 roi_scores                 (B, R)                      RoI heads           logit of each proposal
 roi_labels                 (B, R)                      RoI heads           label of each proposal, from 1
 has_class_labels           bool                        RoI heads           whether they are the final labels
+roi_targets_dict           dict                        PVRCNNPlusPlus      targets of ``rois`` till the RoI head runs
 roi_point_features         (N, channels)               RoI heads           of the points or cells in the RoIs
 roi_point_coords           (N, 4)                      RoI heads           their frame, x, y, z; frame -1 is padding
 multihead_label_mapping    list of (classes,)          AnchorHeadMulti     labels of each head, whose logits are a list

@@ -297,6 +297,13 @@ def test_another_topology(change, words):
     assert words in refusal(small_model(model_config(8)), changed_student(change))
 
 
+def test_grouped_convolutions_cannot_be_followed():
+    teacher = small_second(TWO_STAGE_CONFIGS["PVRCNNPlusPlus"]())
+    student = small_second(narrow(TWO_STAGE_CONFIGS["PVRCNNPlusPlus"]()))
+    told = refusal(teacher, student, second_batch(SCENES))
+    assert "SA_layers.0.layer_0.separate_local_aggregation_layer" in told and "use INIT_STUDENT: NONE" in told
+
+
 @pytest.mark.parametrize("attribute, value, words", [
     ("class_names", ["Car"], "the teacher has the classes ['Car'], the student ['Car', 'Pedestrian', 'Cyclist']"),
     ("voxel_size", [0.4, 0.4, 4], "the voxel size [0.4, 0.4, 4.0], the student [0.5, 0.5, 4.0]"),

@@ -156,6 +156,15 @@ def test_settings_matter(kind: str) -> None:
     assert changed(module(kind), module(kind, shape=SHAPE[::-1])) and not changed(module(kind), module(kind))
 
 
+def test_mixed_precision_keeps_metres() -> None:
+    """Places far from the origin are not rounded to centimetres."""
+    made, (xyz, counts, centres, centre_counts, features) = build_local_aggregation(config(), 6, "BLOCK").eval(), sets()
+    expected = made(xyz + 60, counts, centres + 60, centre_counts, features.bfloat16().float())[1]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = made(xyz + 60, counts, centres + 60, centre_counts, features.bfloat16())[1]
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
 def config(**changes: Any) -> EasyDict:
     return EasyDict(vector_pool_config(0.6, **{"NUM_REDUCED_CHANNELS": 3, **changes}))
 
