@@ -38,7 +38,7 @@ def furthest_point_sample(points: Tensor, num_samples: int) -> Tensor:
         if len(points) else points.new_zeros((0, num_samples), dtype=torch.int64)
 
 
-def stack_furthest_point_sample(points: Tensor, counts: Sequence[int] | Tensor,
+def stack_furthest_point_sample(points: Tensor, counts: Counts,
                                 num_samples: int | Sequence[int]) -> Tensor:
     """Rows (sum of samples,) int64 of the furthest points of each item of a stack (N, 3+) with ``counts`` (B,).
 
@@ -103,8 +103,8 @@ def ball_query(radius_m: float, num_neighbors: int, points: Tensor, centres: Ten
     return torch.where(found.unsqueeze(-1) > 0, rows - first, 0), found
 
 
-def stack_ball_query(radius_m: float, num_neighbors: int, points: Tensor, point_counts: Sequence[int] | Tensor,
-                     centres: Tensor, centre_counts: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
+def stack_ball_query(radius_m: float, num_neighbors: int, points: Tensor, point_counts: Counts,
+                     centres: Tensor, centre_counts: Counts) -> tuple[Tensor, Tensor]:
     """``ball_query`` for stacks of points (N, 3) and centres (M, 3).
 
     Returns:
@@ -261,7 +261,7 @@ def _squared_distance(points: Tensor, others: Tensor) -> Tensor:
     return square[..., 0] + square[..., 1] + square[..., 2]
 
 
-def stack_starts(counts: Sequence[int] | Tensor) -> list[int]:
+def stack_starts(counts: Counts) -> list[int]:
     """Where each item of a stack begins, and where the last one ends: (B + 1,)."""
     numbers = counts.tolist() if isinstance(counts, Tensor) else counts
     return [0, *np.cumsum([int(number) for number in numbers]).tolist()]

@@ -18,20 +18,16 @@ def build_local_aggregation(block: Mapping[str, Any], input_channels: int, where
     It is called with points (N, 3) and centres (M, 3), the counts of each behind them, and features (N, C).
     """
     make = lookup(LOCAL_AGGREGATION_MODULES, block.get("NAME", "StackSAModuleMSG"), f"{where}.NAME")
-    return make(block, input_channels, where)
+    return make(input_channels, block, where)
 
 
-def _stack_set_abstraction(block: Mapping[str, Any], input_channels: int, where: str) -> StackSAModuleMSG:
+def _stack_set_abstraction(input_channels: int, block: Mapping[str, Any], where: str) -> StackSAModuleMSG:
     return StackSAModuleMSG(radii=required(block, "POOL_RADIUS", where), nsamples=required(block, "NSAMPLE", where),
                             mlps=[[input_channels, *widths] for widths in required(block, "MLPS", where)],
                             pool_method=block.get("POOL_METHOD", "max_pool"))
 
 
-def _vector_pool(block: Mapping[str, Any], input_channels: int, where: str) -> VectorPoolAggregationModuleMSG:
-    return VectorPoolAggregationModuleMSG(input_channels, block, where)
-
-
-LOCAL_AGGREGATION_MODULES: dict[str, Callable[[Mapping[str, Any], int, str], nn.Module]] = {
+LOCAL_AGGREGATION_MODULES: dict[str, Callable[[int, Mapping[str, Any], str], nn.Module]] = {
     "StackSAModuleMSG": _stack_set_abstraction,
-    "VectorPoolAggregationModuleMSG": _vector_pool,
+    "VectorPoolAggregationModuleMSG": VectorPoolAggregationModuleMSG,
 }

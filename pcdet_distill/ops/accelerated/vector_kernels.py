@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-CHUNK = 128
+from .point_kernels import CHUNK
 
 
 @numba.njit(cache=True)
@@ -137,25 +137,16 @@ def first_in_cells(points, point_starts, centres, centre_starts, reach, sizes, s
         sizes, shape: (3,) float32 edges of a cell and (3,) int64 cells along x, y, z.
         rows: (M, cells) int64, written to where a cell is filled; z runs fastest, then y.
     """
-    cells = shape[0] * shape[1] * shape[2]
-    limit = min(limit, cells)
+    members = np.empty(points.shape[1], np.int64)
     for item in range(point_starts.shape[0] - 1):
-        first, end = point_starts[item], point_starts[item + 1]
         for m in range(centre_starts[item], centre_starts[item + 1]):
             px, py, pz = centres[m, 0], centres[m, 1], centres[m, 2]
+            count = _cube_members(points, point_starts[item], point_starts[item + 1], px, py, pz, reach, members)
             filled = 0
-            for start in range(first, end, CHUNK):
-                stop = min(start + CHUNK, end)
-                if _count_in_cube(points[:, start:stop], px, py, pz, reach) == 0:
-                    continue
-                for k in range(start, stop):
-                    dx, dy, dz = points[0, k] - px, points[1, k] - py, points[2, k] - pz
-                    if abs(dx) <= reach and abs(dy) <= reach and abs(dz) <= reach:
-                        cell = _cell_along(dx, reach, sizes[0], shape[0])
-                        cell = cell * shape[1] + _cell_along(dy, reach, sizes[1], shape[1])
-                        cell = cell * shape[2] + _cell_along(dz, reach, sizes[2], shape[2])
-                        if rows[m, cell] < 0 and filled < limit:
-                            rows[m, cell] = k
-                            filled += 1
-                if filled == limit:
-                    break
+            for k in members[:count]:
+                cell = _cell_along(points[0, k] - px, reach, sizes[0], shape[0])
+                cell = cell * shape[1] + _cell_along(points[1, k] - py, reach, sizes[1], shape[1])
+                cell = cell * shape[2] + _cell_along(points[2, k] - pz, reach, sizes[2], shape[2])
+                if rows[m, cell] < 0 and filled < limit:
+                    rows[m, cell] = k
+                    filled += 1
