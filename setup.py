@@ -1,11 +1,14 @@
 """Install pcdet_distill: pure Python, nothing is compiled."""
+
 import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'__version__ = "([^"]+)"', (ROOT / "pcdet_distill" / "__init__.py").read_text()).group(1)
+VERSION = re.search(
+    r'__version__ = "([^"]+)"', (ROOT / "pcdet_distill" / "__init__.py").read_text()
+).group(1)
 
 setup(
     name="pcdet_distill",

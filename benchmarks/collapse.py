@@ -11,6 +11,7 @@ less than the published way.
 
     python benchmarks/collapse.py [--steps 600]
 """
+
 from __future__ import annotations
 
 import argparse
@@ -57,9 +58,14 @@ class World:
     def readable(self) -> float:
         """R2 of the teacher's features, fitted linearly to the learner's."""
         (fit_inputs, fit_teacher), (inputs, teacher) = self.sample(), self.sample()
-        with_one = [torch.cat([self.learner(part), torch.ones(NODES, 1)], dim=1) for part in (fit_inputs, inputs)]
+        with_one = [
+            torch.cat([self.learner(part), torch.ones(NODES, 1)], dim=1)
+            for part in (fit_inputs, inputs)
+        ]
         found = with_one[1] @ torch.linalg.lstsq(with_one[0], fit_teacher).solution
-        return 1 - float((found - teacher).square().sum() / (teacher - teacher.mean(0)).square().sum())
+        return 1 - float(
+            (found - teacher).square().sum() / (teacher - teacher.mean(0)).square().sum()
+        )
 
 
 def nodes_of(kind: str, features: Tensor) -> NodeFeatures:
@@ -77,7 +83,9 @@ def nodes_of(kind: str, features: Tensor) -> NodeFeatures:
     return voxel_nodes(features, {"voxel_coords": coords, "voxel_num_points": counts}, grid)
 
 
-def train(student: str, options: GraphOptions, steps: int, kind: str = "voxel") -> tuple[list[float], World, dict]:
+def train(
+    student: str, options: GraphOptions, steps: int, kind: str = "voxel"
+) -> tuple[list[float], World, dict]:
     """Loss at some steps, the world and the loss' logs afterwards."""
     world = World()
     loss_module = GraphDistillLoss(STUDENT_CHANNELS, TEACHER_CHANNELS, options)
@@ -86,7 +94,9 @@ def train(student: str, options: GraphOptions, steps: int, kind: str = "voxel") 
     losses = []
     for step in range(steps + 1):
         inputs, teacher = world.sample()
-        loss = loss_module(nodes_of(kind, world.students[student](inputs, teacher)), nodes_of(kind, teacher), {})
+        loss = loss_module(
+            nodes_of(kind, world.students[student](inputs, teacher)), nodes_of(kind, teacher), {}
+        )
         if step in (0, steps // 6, steps // 2, steps):
             losses.append(loss.item())
         optimizer.zero_grad()
@@ -106,14 +116,24 @@ def main() -> None:
         for preset in ("official", "default"):
             options = preset_options(preset, TapInfo("s", STUDENT_CHANNELS, 1, kind), preset)
             losses, _, logs = train("noise", dataclasses.replace(options, **SMALL), steps, kind)
-            print(f"{kind:<7} {preset:<9} {'  '.join(f'{loss:.4f}' for loss in losses)}   "
-                  f"{logs['dead_teacher']:.0%}, {logs['dead_student']:.0%}", flush=True)
+            print(
+                f"{kind:<7} {preset:<9} {'  '.join(f'{loss:.4f}' for loss in losses)}   "
+                f"{logs['dead_teacher']:.0%}, {logs['dead_student']:.0%}",
+                flush=True,
+            )
     print(f"\nteacher adapter  student     {shown}")
     for adapter, options in ADAPTERS.items():
         for student in ("noise", "projection", "learner"):
             losses, world, _ = train(student, options, steps)
-            note = f"   R2 {World().readable():.3f} -> {world.readable():.3f}" if student == "learner" else ""
-            print(f"{adapter:<16} {student:<11} {'  '.join(f'{loss:.4f}' for loss in losses)}{note}", flush=True)
+            note = (
+                f"   R2 {World().readable():.3f} -> {world.readable():.3f}"
+                if student == "learner"
+                else ""
+            )
+            print(
+                f"{adapter:<16} {student:<11} {'  '.join(f'{loss:.4f}' for loss in losses)}{note}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

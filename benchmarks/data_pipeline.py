@@ -4,6 +4,7 @@
 
 Prints milliseconds and the ratio of both ways, measured in turns in one run.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -69,22 +70,39 @@ def simulated_points(count: int = 18000) -> np.ndarray:
     """(N, 4) points that thin out with the distance, as a turning LiDAR's do."""
     random = np.random.RandomState(0)
     distance_m, angle_rad = 4 + 60 * random.beta(1, 4, count), random.uniform(-0.7, 0.7, count)
-    xyz = [distance_m * np.cos(angle_rad), distance_m * np.sin(angle_rad), random.normal(-1.5, 0.5, count)]
+    xyz = [
+        distance_m * np.cos(angle_rad),
+        distance_m * np.sin(angle_rad),
+        random.normal(-1.5, 0.5, count),
+    ]
     return np.column_stack([*xyz, random.uniform(0, 1, count)]).astype(np.float32)
 
 
 def report(title: str, slow: str, fast: str, times: dict[str, float]) -> None:
     """One line of the table."""
     ratio = times[slow] / times[fast]
-    print(f"{title:22s} {slow} {times[slow]:8.2f} ms   {fast} {times[fast]:8.2f} ms   {ratio:6.1f} times faster")
+    print(
+        f"{title:22s} {slow} {times[slow]:8.2f} ms   {fast} {times[fast]:8.2f} ms   {ratio:6.1f} times faster"
+    )
 
 
 def compare_voxelizers(points: np.ndarray) -> None:
     """Both voxelizers on the same points, after checking that they agree."""
     for title, (limits, size, max_points, max_voxels) in GRIDS.items():
         lower, edges = np.array(limits[:3], np.float32), np.array(size, np.float32)
-        dense = partial(dense_grid_voxels, points, lower, edges, grid_size_of(limits, size), max_points, max_voxels)
-        ways = {"dense": dense, "hash": partial(voxelize, points, limits, size, max_points, max_voxels)}
+        dense = partial(
+            dense_grid_voxels,
+            points,
+            lower,
+            edges,
+            grid_size_of(limits, size),
+            max_points,
+            max_voxels,
+        )
+        ways = {
+            "dense": dense,
+            "hash": partial(voxelize, points, limits, size, max_points, max_voxels),
+        }
         for one, other in zip(ways["dense"](), ways["hash"]()):
             np.testing.assert_array_equal(one, other)
         report(title, "dense", "hash", milliseconds(ways, 10))
@@ -98,14 +116,18 @@ def compare_object_reading() -> None:
         for name in names:
             np.zeros((100, 4), dtype=np.float32).tofile(root / name)
         kept = ObjectPoints(root, 4)
-        ways = {"files": lambda: [read_points(root / name) for name in names],
-                "memory": lambda: [kept.read(name).copy() for name in names]}
+        ways = {
+            "files": lambda: [read_points(root / name) for name in names],
+            "memory": lambda: [kept.read(name).copy() for name in names],
+        }
         report(f"{OBJECTS_PER_ITEM} sampled objects", "files", "memory", milliseconds(ways, 30))
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--points", type=Path, help="a KITTI .bin file; default: simulated points")
     args = parser.parse_args()
     points = simulated_points() if args.points is None else read_points(args.points)

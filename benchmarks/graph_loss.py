@@ -14,6 +14,7 @@ own; they take turns, and the best of each counts.
 ``--step`` what distillation adds to a training step of PointPillars' 4x student on those frames of KITTI, the teacher's
 own forward pass left out.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -48,24 +49,32 @@ def made_up_nodes(nodes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Student (N, C_s) and teacher (N, C_t) features and point counts (N,), as after a PFN: rectified, correlated."""
     generator = torch.Generator().manual_seed(SEED)
     latent = torch.randn(nodes, 10, generator=generator)
-    sides = [torch.relu(latent @ torch.randn(10, width, generator=generator))
-             for width in (STUDENT_CHANNELS, TEACHER_CHANNELS)]
+    sides = [
+        torch.relu(latent @ torch.randn(10, width, generator=generator))
+        for width in (STUDENT_CHANNELS, TEACHER_CHANNELS)
+    ]
     # About two thirds of KITTI's pillars hold one point, some two per cent are full.
     counts = torch.empty(nodes).exponential_(0.25, generator=generator).ceil().clamp_(1, 32)
     counts[torch.rand(nodes, generator=generator) < 0.02] = 32
     return sides[0].requires_grad_(), sides[1], counts
 
 
-def published(module: GraphDistillLoss, student: Tensor, teacher: Tensor, counts: Tensor, queries: Tensor) -> Tensor:
+def published(
+    module: GraphDistillLoss, student: Tensor, teacher: Tensor, counts: Tensor, queries: Tensor
+) -> Tensor:
     """The loss with every edge written out, layers and all."""
     options = module.options
     centres = teacher[queries]
-    distances = centres.square().sum(1, keepdim=True) - 2 * centres @ teacher.t() + teacher.square().sum(1)
+    distances = (
+        centres.square().sum(1, keepdim=True) - 2 * centres @ teacher.t() + teacher.square().sum(1)
+    )
     neighbours = distances.topk(int(options.num_neighbors), dim=1, largest=False, sorted=False)[1]
     embedded = []
     for features, adapter in ((teacher, module.teacher_adapter), (student, module.student_adapter)):
         near = features[neighbours]
-        edges = torch.cat([near, features[queries][:, None].expand_as(near)], dim=2).permute(2, 0, 1)[None]
+        edges = torch.cat([near, features[queries][:, None].expand_as(near)], dim=2).permute(
+            2, 0, 1
+        )[None]
         edges = functional.conv2d(edges, adapter.weight[:, :, None, None])
         edges = functional.batch_norm(edges, None, None, adapter.gamma, adapter.beta, training=True)
         embedded.append(functional.relu(edges))
@@ -76,20 +85,34 @@ def published(module: GraphDistillLoss, student: Tensor, teacher: Tensor, counts
     return 2 * (weights[None, None, :, None] * squares).mean()
 
 
-def measure(way: str, weighted: bool, arguments: argparse.Namespace, nodes: int) -> dict[str, float]:
+def measure(
+    way: str, weighted: bool, arguments: argparse.Namespace, nodes: int
+) -> dict[str, float]:
     """Forward and backward once, in this process."""
     torch.set_num_threads(1)
     student, teacher, counts = (part.detach().to(arguments.device) for part in made_up_nodes(nodes))
     student.requires_grad_()
     torch.manual_seed(SEED)
-    module = GraphDistillLoss(STUDENT_CHANNELS, TEACHER_CHANNELS, GraphOptions(
-        num_nodes=float(arguments.queries), num_neighbors=arguments.neighbours, embed_dim=WIDTH,
-        weighting="softmax_raw" if weighted else "none", temperature=0.01,
-        distance="published" if weighted else "frobenius", teacher_adapter="trained", mix_frames=True))
+    module = GraphDistillLoss(
+        STUDENT_CHANNELS,
+        TEACHER_CHANNELS,
+        GraphOptions(
+            num_nodes=float(arguments.queries),
+            num_neighbors=arguments.neighbours,
+            embed_dim=WIDTH,
+            weighting="softmax_raw" if weighted else "none",
+            temperature=0.01,
+            distance="published" if weighted else "frobenius",
+            teacher_adapter="trained",
+            mix_frames=True,
+        ),
+    )
     module.to(arguments.device)
     frame, places = torch.zeros(nodes, dtype=torch.long), torch.zeros(nodes, 3)
-    sides = [NodeFeatures(features, frame.to(counts.device), places.to(counts.device), counts)
-             for features in (student, teacher)]
+    sides = [
+        NodeFeatures(features, frame.to(counts.device), places.to(counts.device), counts)
+        for features in (student, teacher)
+    ]
     warm = dict(small_sides(sides))
     queries = module.choose_queries(sides[1])
     run(way, module, warm["student"], warm["teacher"], queries.new_tensor(range(100)))
@@ -100,8 +123,13 @@ def measure(way: str, weighted: bool, arguments: argparse.Namespace, nodes: int)
     synchronise(arguments.device)
     taken = time.perf_counter() - wall, time.process_time() - cpu
     gradient = 0.0 if student.grad is None else float(student.grad.norm())
-    return {"wall_s": taken[0], "cpu_s": taken[0] if arguments.device == "cuda" else taken[1],
-            "peak_mb": peak_mb(arguments.device) - before_mb, "loss": loss, "gradient": gradient}
+    return {
+        "wall_s": taken[0],
+        "cpu_s": taken[0] if arguments.device == "cuda" else taken[1],
+        "peak_mb": peak_mb(arguments.device) - before_mb,
+        "loss": loss,
+        "gradient": gradient,
+    }
 
 
 def synchronise(device: str) -> None:
@@ -113,12 +141,25 @@ def synchronise(device: str) -> None:
 def small_sides(sides: list[NodeFeatures]) -> list[tuple[str, NodeFeatures]]:
     """A few nodes, to warm up with."""
     rows = torch.arange(200)
-    small = [NodeFeatures(side.features.detach()[rows].requires_grad_(name == "student"), side.batch_index[rows],
-                          side.coords[rows], side.saliency[rows]) for name, side in zip(("student", "teacher"), sides)]
+    small = [
+        NodeFeatures(
+            side.features.detach()[rows].requires_grad_(name == "student"),
+            side.batch_index[rows],
+            side.coords[rows],
+            side.saliency[rows],
+        )
+        for name, side in zip(("student", "teacher"), sides)
+    ]
     return [("student", small[0]), ("teacher", small[1])]
 
 
-def run(way: str, module: GraphDistillLoss, student: NodeFeatures, teacher: NodeFeatures, queries: Tensor) -> float:
+def run(
+    way: str,
+    module: GraphDistillLoss,
+    student: NodeFeatures,
+    teacher: NodeFeatures,
+    queries: Tensor,
+) -> float:
     """Forward and backward."""
     if way == "floor":
         features = teacher.features.detach()
@@ -138,21 +179,39 @@ def peak_mb(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def in_own_process(way: str, weighted: bool, arguments: argparse.Namespace, nodes: int) -> dict[str, float]:
+def in_own_process(
+    way: str, weighted: bool, arguments: argparse.Namespace, nodes: int
+) -> dict[str, float]:
     """``measure`` in a fresh process."""
-    command = [sys.executable, __file__, "--one", way, "--nodes", str(nodes), "--queries", str(arguments.queries),
-               "--neighbours", str(arguments.neighbours), "--device", arguments.device,
-               *(["--weighted"] if weighted else [])]
+    command = [
+        sys.executable,
+        __file__,
+        "--one",
+        way,
+        "--nodes",
+        str(nodes),
+        "--queries",
+        str(arguments.queries),
+        "--neighbours",
+        str(arguments.neighbours),
+        "--device",
+        arguments.device,
+        *(["--weighted"] if weighted else []),
+    ]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def compare(arguments: argparse.Namespace) -> None:
     """Print the table."""
     clock = "wall" if arguments.device == "cuda" else "cpu"
-    print(f"M {arguments.queries}, K {arguments.neighbours}, C {TEACHER_CHANNELS} -> {STUDENT_CHANNELS}, "
-          f"D {WIDTH}, float32, {arguments.device}, forward + backward, best of {arguments.repeats}")
-    print(f"{'N':>6} {'weighting':>9} {'way':>9} {'wall s':>7} {clock + ' s':>7} {'peak MB':>8} {'time x':>7} "
-          f"{'memory x':>8}")
+    print(
+        f"M {arguments.queries}, K {arguments.neighbours}, C {TEACHER_CHANNELS} -> {STUDENT_CHANNELS}, "
+        f"D {WIDTH}, float32, {arguments.device}, forward + backward, best of {arguments.repeats}"
+    )
+    print(
+        f"{'N':>6} {'weighting':>9} {'way':>9} {'wall s':>7} {clock + ' s':>7} {'peak MB':>8} {'time x':>7} "
+        f"{'memory x':>8}"
+    )
     for nodes in arguments.nodes:
         for weighted in (True, False):
             best: dict[str, dict[str, float]] = {}
@@ -160,11 +219,20 @@ def compare(arguments: argparse.Namespace) -> None:
                 found = in_own_process(way, weighted, arguments, nodes)
                 best[way] = min(best.get(way, found), found, key=lambda result: result["cpu_s"])
             for way, found in best.items():
-                ratios = [best["published"][key] / max(found[key], 1e-9) for key in ("cpu_s", "peak_mb")]
-                print(f"{nodes:>6} {'softmax' if weighted else 'none':>9} {way:>9} {found['wall_s']:>7.3f} "
-                      f"{found['cpu_s']:>7.3f} {found['peak_mb']:>8.0f} {ratios[0]:>7.1f} {ratios[1]:>8.1f}")
-            apart = [abs(best["ours"][key] / best["published"][key] - 1) for key in ("loss", "gradient")]
-            print(f"{'':>16} relative difference: loss {apart[0]:.1e}, norm of the gradient {apart[1]:.1e}", flush=True)
+                ratios = [
+                    best["published"][key] / max(found[key], 1e-9) for key in ("cpu_s", "peak_mb")
+                ]
+                print(
+                    f"{nodes:>6} {'softmax' if weighted else 'none':>9} {way:>9} {found['wall_s']:>7.3f} "
+                    f"{found['cpu_s']:>7.3f} {found['peak_mb']:>8.0f} {ratios[0]:>7.1f} {ratios[1]:>8.1f}"
+                )
+            apart = [
+                abs(best["ours"][key] / best["published"][key] - 1) for key in ("loss", "gradient")
+            ]
+            print(
+                f"{'':>16} relative difference: loss {apart[0]:.1e}, norm of the gradient {apart[1]:.1e}",
+                flush=True,
+            )
 
 
 def quickstart(repeats: int) -> None:
@@ -173,17 +241,28 @@ def quickstart(repeats: int) -> None:
     generator = torch.Generator().manual_seed(SEED)
     frame = torch.arange(2).repeat_interleave(4000)
     counts = torch.randint(1, 21, (8000,), generator=generator).float()
-    sides = [NodeFeatures(torch.randn(8000, width, generator=generator).relu().requires_grad_(width == 16), frame,
-                          torch.zeros(8000, 3), counts) for width in (16, 32)]
+    sides = [
+        NodeFeatures(
+            torch.randn(8000, width, generator=generator).relu().requires_grad_(width == 16),
+            frame,
+            torch.zeros(8000, 3),
+            counts,
+        )
+        for width in (16, 32)
+    ]
     for nodes, neighbours, width in ((256, 16, 16), (512, 16, 16), (512, 32, 16), (1500, 32, 32)):
-        module = GraphDistillLoss(16, 32, GraphOptions(num_nodes=nodes, num_neighbors=neighbours, embed_dim=width))
+        module = GraphDistillLoss(
+            16, 32, GraphOptions(num_nodes=nodes, num_neighbors=neighbours, embed_dim=width)
+        )
         times = []
         for _ in range(repeats + 1):
             start = time.process_time()
             module(*sides, {}).backward()
             times.append(time.process_time() - start)
-        print(f"NUM_NODES {nodes:>5} NUM_NEIGHBORS {neighbours:>3} EMBED_DIM {width:>3}: "
-              f"{1000 * min(times[1:]):6.1f} ms per step of two frames")
+        print(
+            f"NUM_NODES {nodes:>5} NUM_NEIGHBORS {neighbours:>3} EMBED_DIM {width:>3}: "
+            f"{1000 * min(times[1:]):6.1f} ms per step of two frames"
+        )
 
 
 def step_share(files: list[str], repeats: int) -> None:
@@ -201,13 +280,18 @@ def step_share(files: list[str], repeats: int) -> None:
                 loss = model.student(own_batch)[0]["loss"]
             loss.backward()
             seconds["student"].append(time.process_time() - start)
-            features = {path: feature.detach().requires_grad_() for path, feature in features.items()}
+            features = {
+                path: feature.detach().requires_grad_() for path, feature in features.items()
+            }
             start = time.process_time()
             model.head(features, seen, own_batch)[0].backward()
             seconds["terms"].append(time.process_time() - start)
         student, terms = (min(taken[1:]) for taken in seconds.values())
-        print(f"{name}: {len(files)} frames, the student's step {student:.2f} s, its terms {terms:.3f} s: "
-              f"{100 * terms / student:.1f} %", flush=True)
+        print(
+            f"{name}: {len(files)} frames, the student's step {student:.2f} s, its terms {terms:.3f} s: "
+            f"{100 * terms / student:.1f} %",
+            flush=True,
+        )
 
 
 def kitti_step(name: str, files: list[str]) -> tuple[Distiller, dict]:
@@ -216,18 +300,27 @@ def kitti_step(name: str, files: list[str]) -> tuple[Distiller, dict]:
     spec = DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
     torch.manual_seed(SEED)
     student = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), spec)
-    teacher = build_network(load_config(CONFIGS / "kitti_models/pointpillar.yaml").MODEL, len(cfg.CLASS_NAMES), spec)
-    head = DistillHead.from_config(cfg.DISTILL.TERMS, TapSource.of("student", student, spec),
-                                   TapSource.of("teacher", teacher, spec))
+    teacher = build_network(
+        load_config(CONFIGS / "kitti_models/pointpillar.yaml").MODEL, len(cfg.CLASS_NAMES), spec
+    )
+    head = DistillHead.from_config(
+        cfg.DISTILL.TERMS,
+        TapSource.of("student", student, spec),
+        TapSource.of("teacher", teacher, spec),
+    )
     parts: dict[str, list[np.ndarray]] = {"voxels": [], "voxel_coords": [], "voxel_num_points": []}
     for number, file in enumerate(files):
         points = np.fromfile(file, np.float32).reshape(-1, 4)
-        voxels, coords, counts = voxelize(points, spec.point_cloud_range, spec.voxel_size, 32, 16000)
+        voxels, coords, counts = voxelize(
+            points, spec.point_cloud_range, spec.voxel_size, 32, 16000
+        )
         parts["voxels"].append(voxels)
         parts["voxel_coords"].append(np.pad(coords, ((0, 0), (1, 0)), constant_values=number))
         parts["voxel_num_points"].append(counts)
     batch = {key: torch.from_numpy(np.concatenate(rows)).float() for key, rows in parts.items()}
-    boxes = torch.tensor([[20.0, 3, -1, 3.9, 1.6, 1.56, 0.3, 1], [12, -4, -0.7, 0.8, 0.6, 1.73, 1, 2]])
+    boxes = torch.tensor(
+        [[20.0, 3, -1, 3.9, 1.6, 1.56, 0.3, 1], [12, -4, -0.7, 0.8, 0.6, 1.73, 1, 2]]
+    )
     batch.update(gt_boxes=boxes.repeat(len(files), 1, 1), batch_size=len(files))
     return Distiller(student, Teacher(teacher, cfg.DISTILL.TEACHER.MODE), head).train(), batch
 

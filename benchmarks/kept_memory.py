@@ -5,6 +5,7 @@ configuration, a batch of two simulated frames). Each yaml trains in two process
 ways and one that calls ``keep_freed_memory`` as tools/train.py does; printed are the processor seconds of a step, those
 that the system took for itself, and the largest resident memory.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -38,7 +39,16 @@ def train(config: Path, data: Path, steps: int) -> dict[str, float]:
 
 def in_a_process(config: Path, data: Path, steps: int, *options: str) -> dict[str, float]:
     """What ``train`` says in a process of its own."""
-    command = [sys.executable, __file__, str(config), "--data", str(data), "--steps", str(steps), *options]
+    command = [
+        sys.executable,
+        __file__,
+        str(config),
+        "--data",
+        str(data),
+        "--steps",
+        str(steps),
+        *options,
+    ]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -55,13 +65,21 @@ def main() -> None:
             keep_freed_memory(torch.device("cpu"))
         print(json.dumps(train(args.configs[0], args.data, args.steps)))
         return
-    print("| yaml | a step | of it the system | memory | kept: a step | of it the system | memory | time |")
+    print(
+        "| yaml | a step | of it the system | memory | kept: a step | of it the system | memory | time |"
+    )
     print("|---|" + "---:|" * 7)
     with tempfile.TemporaryDirectory() as folder:
         simulate(Path(folder))
         for config in args.configs:
-            ways = [in_a_process(config, Path(folder), args.steps, *options) for options in ([], ["--keep"])]
-            cells = [f"{way['seconds']:.1f} s | {way['system']:.1f} s | {way['gibibytes']:.1f} GiB" for way in ways]
+            ways = [
+                in_a_process(config, Path(folder), args.steps, *options)
+                for options in ([], ["--keep"])
+            ]
+            cells = [
+                f"{way['seconds']:.1f} s | {way['system']:.1f} s | {way['gibibytes']:.1f} GiB"
+                for way in ways
+            ]
             ratio = ways[1]["seconds"] / ways[0]["seconds"]
             print(f"| {config.stem} | {' | '.join(cells)} | {ratio:.2f} |", flush=True)
 

@@ -5,6 +5,7 @@ is made in which the frame stands 20 times under other names, for training and f
 KITTI's AP needs more than 40 objects to reach 100); tools/train.py trains on it without augmentation, one frame a step,
 and evaluates. Prints the AP of Car. KITTI's frames stay where they are: the folder holds links.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -38,23 +39,52 @@ def copy_frame(kitti: Path, frame: str, folder: Path) -> None:
 
 def train(config: str, epochs: int, folder: Path, overrides: list[str]) -> dict[str, float]:
     """Train and evaluate; moderate AP of Car over 40 recall positions, by metric."""
-    command = [sys.executable, str(ROOT / "tools" / "train.py"), "--cfg_file", config, "--extra_tag", folder.name]
-    command += ["--epochs", str(epochs), "--batch_size", "1", "--workers", "1", "--fix_random_seed", "--set"]
-    command += ["DATA_CONFIG.DATA_PATH", str(folder), "DATA_CONFIG.DATA_AUGMENTOR.DISABLE_AUG_LIST", AUGMENTATIONS]
+    command = [
+        sys.executable,
+        str(ROOT / "tools" / "train.py"),
+        "--cfg_file",
+        config,
+        "--extra_tag",
+        folder.name,
+    ]
+    command += [
+        "--epochs",
+        str(epochs),
+        "--batch_size",
+        "1",
+        "--workers",
+        "1",
+        "--fix_random_seed",
+        "--set",
+    ]
+    command += [
+        "DATA_CONFIG.DATA_PATH",
+        str(folder),
+        "DATA_CONFIG.DATA_AUGMENTOR.DISABLE_AUG_LIST",
+        AUGMENTATIONS,
+    ]
     subprocess.run([*command, "MODEL.BN_MOMENTUM", "0.1", *overrides], check=True)
     stem = Path(config).stem
-    results = ROOT / "output" / Path(config).parent.name / stem / folder.name / "eval" / "eval_with_train"
-    ap = json.loads((results / f"epoch_{epochs}" / "val" / "metrics.json").read_text())["ap"]["Car"]["strict"]
+    results = (
+        ROOT / "output" / Path(config).parent.name / stem / folder.name / "eval" / "eval_with_train"
+    )
+    ap = json.loads((results / f"epoch_{epochs}" / "val" / "metrics.json").read_text())["ap"][
+        "Car"
+    ]["strict"]
     return {metric: ap[metric]["R40"]["moderate"] for metric in ("bev", "3d")}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kitti", type=Path, required=True, help="a KITTI folder with the frame in training/")
+    parser.add_argument(
+        "--kitti", type=Path, required=True, help="a KITTI folder with the frame in training/"
+    )
     parser.add_argument("--frame", default="000008")
     parser.add_argument("--cfg_file", default="cfgs/kitti_models/second.yaml")
     parser.add_argument("--epochs", type=int, default=10, help="passes over the 20 copies")
-    parser.add_argument("--set", dest="overrides", nargs=argparse.REMAINDER, default=[], help="as tools/train.py")
+    parser.add_argument(
+        "--set", dest="overrides", nargs=argparse.REMAINDER, default=[], help="as tools/train.py"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="overfit_") as folder:
         copy_frame(args.kitti, args.frame, Path(folder))

@@ -4,6 +4,7 @@ Run ``python benchmarks/pointpillar_cpu.py``. Times forward plus backward in tra
 encoder on 7000 pillars of 32 slots, most of them empty as on KITTI, against the same layers over every slot; and batch
 norm of a 2 x 64 x 248 x 216 map against torch's, with the error of the variance of both against float64.
 """
+
 from __future__ import annotations
 
 import time
@@ -33,8 +34,15 @@ def make_pillars() -> dict[str, Tensor]:
     """Pillars with 1 to 32 points, 3.4 on average."""
     counts = torch.empty(PILLARS).geometric_(0.3).clamp_max(SLOTS)
     voxels = torch.rand(PILLARS, SLOTS, 4) * (torch.arange(SLOTS) < counts[:, None]).unsqueeze(2)
-    coords = torch.stack([torch.zeros(PILLARS), torch.zeros(PILLARS), torch.randint(0, 496, (PILLARS,)).float(),
-                          torch.randint(0, 432, (PILLARS,)).float()], dim=1)
+    coords = torch.stack(
+        [
+            torch.zeros(PILLARS),
+            torch.zeros(PILLARS),
+            torch.randint(0, 496, (PILLARS,)).float(),
+            torch.randint(0, 432, (PILLARS,)).float(),
+        ],
+        dim=1,
+    )
     return {"voxels": voxels, "voxel_num_points": counts, "voxel_coords": coords}
 
 
@@ -55,13 +63,24 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     batch = make_pillars()
-    vfe = PillarVFE(model_cfg={"NUM_FILTERS": [CHANNELS]}, num_point_features=4, voxel_size=VOXEL_SIZE,
-                    point_cloud_range=RANGE)
+    vfe = PillarVFE(
+        model_cfg={"NUM_FILTERS": [CHANNELS]},
+        num_point_features=4,
+        voxel_size=VOXEL_SIZE,
+        point_cloud_range=RANGE,
+    )
     layers = nn.Sequential(nn.Linear(10, CHANNELS, bias=False), nn.BatchNorm1d(CHANNELS, eps=1e-3))
-    plain, ours = seconds(lambda: every_slot(layers, batch)), seconds(lambda: vfe(dict(batch))["pillar_features"])
-    print(f"pillar encoder  every slot {plain * 1e3:6.1f} ms   rows {ours * 1e3:6.1f} ms   {plain / ours:.1f} x")
+    plain, ours = (
+        seconds(lambda: every_slot(layers, batch)),
+        seconds(lambda: vfe(dict(batch))["pillar_features"]),
+    )
+    print(
+        f"pillar encoder  every slot {plain * 1e3:6.1f} ms   rows {ours * 1e3:6.1f} ms   {plain / ours:.1f} x"
+    )
 
-    features = (torch.relu(torch.randn(2, CHANNELS, 248, 216)) * 3 + 1).contiguous(memory_format=torch.channels_last)
+    features = (torch.relu(torch.randn(2, CHANNELS, 248, 216)) * 3 + 1).contiguous(
+        memory_format=torch.channels_last
+    )
     exact = features.double().var((0, 2, 3))
     features.requires_grad_()
     found = {}
@@ -70,8 +89,10 @@ def main() -> None:
         taken = seconds(lambda norm=norm: norm(features).square())
         found[norm_class] = (taken, ((norm.running_var - exact) / exact).abs().max().item())
     (plain, plain_error), (ours, our_error) = found.values()
-    print(f"batch norm      torch      {plain * 1e3:6.1f} ms   ours {ours * 1e3:6.1f} ms   {plain / ours:.1f} x   "
-          f"error of the variance {plain_error:.0e}, ours {our_error:.0e}")
+    print(
+        f"batch norm      torch      {plain * 1e3:6.1f} ms   ours {ours * 1e3:6.1f} ms   {plain / ours:.1f} x   "
+        f"error of the variance {plain_error:.0e}, ours {our_error:.0e}"
+    )
 
 
 if __name__ == "__main__":

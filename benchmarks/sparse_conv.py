@@ -5,6 +5,7 @@ Times SECOND's backbone in training mode, forward and backward, for each frame: 
 spconv where it can be imported (``pip install spconv``). spconv gets one thread: with more its CPU build adds up
 wrongly. Prints ratios of times taken in turns, and how far the results differ. Two threads need two idle cores.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -30,13 +31,25 @@ SHAPE = [GRID[2] + 1, GRID[1], GRID[0]]
 def load_frames(folder: str | None) -> list[np.ndarray]:
     """Points (N, 4) of every frame."""
     if folder is not None:
-        return [np.fromfile(file, np.float32).reshape(-1, 4) for file in sorted(Path(folder).glob("*.bin"))]
+        return [
+            np.fromfile(file, np.float32).reshape(-1, 4)
+            for file in sorted(Path(folder).glob("*.bin"))
+        ]
     random = np.random.RandomState(0)
     # The ground, seen in rings, and walls along the street: about as many voxels as a real frame has.
     distance, angle = np.repeat(np.geomspace(4, 60, 40), 350), random.uniform(-0.7, 0.7, 40 * 350)
-    ground = np.stack([distance * np.cos(angle), distance * np.sin(angle), random.normal(-1.7, 0.05, 14000)], axis=1)
-    walls = np.stack([random.uniform(5, 60, 6000), random.choice([-9, 9], 6000) + random.normal(0, 0.1, 6000),
-                      random.uniform(-1.7, 0.9, 6000)], axis=1)
+    ground = np.stack(
+        [distance * np.cos(angle), distance * np.sin(angle), random.normal(-1.7, 0.05, 14000)],
+        axis=1,
+    )
+    walls = np.stack(
+        [
+            random.uniform(5, 60, 6000),
+            random.choice([-9, 9], 6000) + random.normal(0, 0.1, 6000),
+            random.uniform(-1.7, 0.9, 6000),
+        ],
+        axis=1,
+    )
     xyz = np.concatenate([ground, walls])
     return [np.column_stack([xyz, random.uniform(0, 1, len(xyz))]).astype(np.float32)]
 
@@ -50,9 +63,11 @@ def make_voxels(points: np.ndarray) -> tuple[Tensor, Tensor]:
 
 def ours(backbone: VoxelBackBone8x) -> Callable[[Tensor, Tensor], Tensor]:
     """Voxels to dense output."""
+
     def run(features: Tensor, coords: Tensor) -> Tensor:
         batch = backbone({"voxel_features": features, "voxel_coords": coords, "batch_size": 1})
         return rows_by_place(batch["encoded_spconv_tensor"])
+
     return run
 
 
@@ -67,23 +82,33 @@ def spconv_twin(backbone: VoxelBackBone8x) -> Callable[[Tensor, Tensor], Tensor]
         import spconv.pytorch as spconv
     except ImportError:
         return None
-    spconv.ops.get_current_stream = lambda: 0    # its CPU backward asks for a CUDA stream
+    spconv.ops.get_current_stream = lambda: 0  # its CPU backward asks for a CUDA stream
     layers: list[nn.Module] = []
     for leaf in backbone.modules():
         if isinstance(leaf, SparseConvolution):
             name = "SubMConv3d" if isinstance(leaf, SubMConv3d) else "SparseConv3d"
-            twin = getattr(spconv, name)(leaf.in_channels, leaf.out_channels, leaf.kernel.size, leaf.kernel.stride,
-                                         leaf.kernel.padding, bias=False, indice_key=leaf.indice_key)
+            twin = getattr(spconv, name)(
+                leaf.in_channels,
+                leaf.out_channels,
+                leaf.kernel.size,
+                leaf.kernel.stride,
+                leaf.kernel.padding,
+                bias=False,
+                indice_key=leaf.indice_key,
+            )
             twin.weight = leaf.weight
             layers.append(twin)
         elif isinstance(leaf, (nn.BatchNorm1d, nn.ReLU)):
             layers.append(leaf)
     network = spconv.SparseSequential(*layers)
-    return lambda features, coords: rows_by_place(network(spconv.SparseConvTensor(features, coords, SHAPE, 1)))
+    return lambda features, coords: rows_by_place(
+        network(spconv.SparseConvTensor(features, coords, SHAPE, 1))
+    )
 
 
-def time_pass(run: Callable[[Tensor, Tensor], Tensor], voxels: tuple[Tensor, Tensor],
-              threads: int) -> tuple[float, float, Tensor]:
+def time_pass(
+    run: Callable[[Tensor, Tensor], Tensor], voxels: tuple[Tensor, Tensor], threads: int
+) -> tuple[float, float, Tensor]:
     """Seconds forward, seconds backward, and the output."""
     torch.set_num_threads(threads)
     features, coords = voxels
@@ -94,8 +119,11 @@ def time_pass(run: Callable[[Tensor, Tensor], Tensor], voxels: tuple[Tensor, Ten
     return middle - start, time.perf_counter() - middle, output.detach()
 
 
-def measure(runs: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]], frames: list[tuple[Tensor, Tensor]],
-            repeats: int) -> tuple[dict[str, tuple[float, float]], dict[str, Tensor]]:
+def measure(
+    runs: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]],
+    frames: list[tuple[Tensor, Tensor]],
+    repeats: int,
+) -> tuple[dict[str, tuple[float, float]], dict[str, Tensor]]:
     """Seconds (forward, backward) a frame of every run: medians of ``repeats`` turns, averaged over the frames."""
     outputs: dict[str, Tensor] = {}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
@@ -109,14 +137,20 @@ def measure(runs: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]], fra
         for name, taken in times.items():
             forwards, backwards = zip(*taken)
             seconds[name].append((statistics.median(forwards), statistics.median(backwards)))
-    return {name: tuple(map(statistics.fmean, zip(*taken))) for name, taken in seconds.items()}, outputs
+    return {
+        name: tuple(map(statistics.fmean, zip(*taken))) for name, taken in seconds.items()
+    }, outputs
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", help="folder of KITTI .bin files")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="ours runs with each of these")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 2], help="ours runs with each of these"
+    )
     args = parser.parse_args()
     torch.manual_seed(0)
     backbone = VoxelBackBone8x(model_cfg={}, input_channels=4, grid_size=GRID).train()
@@ -132,11 +166,15 @@ def main() -> None:
     base = sum(seconds[reference])
     scale = outputs[reference].abs().max()
     voxels = statistics.fmean(len(coords) for _, coords in frames)
-    print(f"SECOND's backbone, {len(frames)} frames of {voxels:.0f} voxels; ratios and differences against {reference}")
+    print(
+        f"SECOND's backbone, {len(frames)} frames of {voxels:.0f} voxels; ratios and differences against {reference}"
+    )
     for name, (forward, backward) in seconds.items():
         difference = ((outputs[name] - outputs[reference]).abs().max() / scale).item()
-        print(f"{name:17s} forward {forward * 1e3:6.1f} ms   backward {backward * 1e3:6.1f} ms   "
-              f"{base / (forward + backward):.2f} x   difference {difference:.0e}")
+        print(
+            f"{name:17s} forward {forward * 1e3:6.1f} ms   backward {backward * 1e3:6.1f} ms   "
+            f"{base / (forward + backward):.2f} x   difference {difference:.0e}"
+        )
 
 
 if __name__ == "__main__":

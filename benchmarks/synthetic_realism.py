@@ -7,6 +7,7 @@ ratio, and whether the simulated mean lies among the real frames. ``--real`` is 
 or any folder of .bin files; whole turns are cut to camera 2's view as the simulated frames are. Without it, only the
 simulated column is printed.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -33,9 +34,13 @@ def statistics(points: np.ndarray) -> dict[str, float]:
     inside = points[(x >= 0) & (x < 69.12) & (np.abs(y) < 39.68) & (z >= -3) & (z < 1)]
     cells = np.floor((inside[:, :2] + [0.0, 39.68]) / PILLAR_M).astype(np.int64)
     _, counts = np.unique(cells[:, 0] * 1000 + cells[:, 1], return_counts=True)
-    row: dict[str, float] = {"points": len(points), "pillars": len(counts),
-                             "points per pillar": counts.mean(), "pillars with one point": (counts == 1).mean(),
-                             f"pillars with {MAX_POINTS}+ points": (counts >= MAX_POINTS).mean()}
+    row: dict[str, float] = {
+        "points": len(points),
+        "pillars": len(counts),
+        "points per pillar": counts.mean(),
+        "pillars with one point": (counts == 1).mean(),
+        f"pillars with {MAX_POINTS}+ points": (counts >= MAX_POINTS).mean(),
+    }
     for low, high, number in zip(RANGES_M, RANGES_M[1:], np.histogram(distance, RANGES_M)[0]):
         row[f"points at {low}-{high} m" if high < 200 else f"points at {low}+ m"] = int(number)
     for bottom, top, number in zip(HEIGHTS_M, HEIGHTS_M[1:], np.histogram(z, HEIGHTS_M)[0]):
@@ -56,15 +61,20 @@ def real_clouds(folder: Path) -> list[np.ndarray]:
     inner = folder / "training" / "velodyne"
     files = sorted((inner if inner.is_dir() else folder).glob("*.bin"))
     if not files:
-        raise DataError(f"{folder}: no .bin files there or in training/velodyne, expected real KITTI frames")
+        raise DataError(
+            f"{folder}: no .bin files there or in training/velodyne, expected real KITTI frames"
+        )
     clouds = [np.fromfile(file, dtype=np.float32).reshape(-1, 4) for file in files]
-    return [cloud if (cloud[:, 0] > 0).all() else cloud[Camera.standard().sees(cloud[:, :3])] for cloud in clouds]
+    return [
+        cloud if (cloud[:, 0] > 0).all() else cloud[Camera.standard().sees(cloud[:, :3])]
+        for cloud in clouds
+    ]
 
 
 def simulated_clouds(frames: int, seed: int) -> tuple[list[np.ndarray], float]:
     """Clouds of ``frames`` simulated frames, and the processor time of one in ms, label and picture included."""
     camera, clouds = Camera.standard(), []
-    simulate_frame(seed, 0)         # compiles
+    simulate_frame(seed, 0)  # compiles
     start = time.process_time()
     for frame in range(frames):
         scene, sweep = simulate_frame(seed, frame)
@@ -75,9 +85,14 @@ def simulated_clouds(frames: int, seed: int) -> tuple[list[np.ndarray], float]:
 
 def table(real: list[np.ndarray], simulated: list[np.ndarray]) -> str:
     """A markdown table of all statistics."""
-    sim_rows, real_rows = [statistics(cloud) for cloud in simulated], [statistics(cloud) for cloud in real]
-    lines = ["| statistic | real: mean (min .. max) | simulated: mean (5 % .. 95 %) | ratio | mean among the real |",
-             "|---|---|---|---|---|"]
+    sim_rows, real_rows = (
+        [statistics(cloud) for cloud in simulated],
+        [statistics(cloud) for cloud in real],
+    )
+    lines = [
+        "| statistic | real: mean (min .. max) | simulated: mean (5 % .. 95 %) | ratio | mean among the real |",
+        "|---|---|---|---|---|",
+    ]
     for name in sim_rows[0]:
         sim = np.array([row[name] for row in sim_rows], dtype=float)
         low, high = np.percentile(sim, [5, 95])
@@ -87,8 +102,10 @@ def table(real: list[np.ndarray], simulated: list[np.ndarray]) -> str:
             continue
         true = np.array([row[name] for row in real_rows], dtype=float)
         within = "yes" if true.min() <= sim.mean() <= true.max() else "no"
-        lines.append(f"| {name} | {_number(true.mean())} ({_number(true.min())} .. {_number(true.max())}) | {cell} "
-                     f"| {sim.mean() / true.mean():.2f} | {within} |")
+        lines.append(
+            f"| {name} | {_number(true.mean())} ({_number(true.min())} .. {_number(true.max())}) | {cell} "
+            f"| {sim.mean() / true.mean():.2f} | {within} |"
+        )
     return "\n".join(lines)
 
 
@@ -99,7 +116,9 @@ def _number(value: float) -> str:
 @exit_on_user_error
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--real", type=Path, default=None, help="folder with real KITTI frames")
     parser.add_argument("--frames", type=int, default=200, help="simulated frames")
     parser.add_argument("--seed", type=int, default=0)
@@ -107,8 +126,10 @@ def main() -> None:
     real = real_clouds(args.real) if args.real else []
     simulated, cost_ms = simulated_clouds(max(args.frames, 1), args.seed)
     print(table(real, simulated))
-    print(f"\n{len(real)} real frames, {len(simulated)} simulated ones (seed {args.seed}); "
-          f"{cost_ms:.1f} ms of one core per simulated frame, label and picture included")
+    print(
+        f"\n{len(real)} real frames, {len(simulated)} simulated ones (seed {args.seed}); "
+        f"{cost_ms:.1f} ms of one core per simulated frame, label and picture included"
+    )
 
 
 if __name__ == "__main__":

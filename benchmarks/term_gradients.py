@@ -5,6 +5,7 @@ frames and an untrained student (or one of ``--pretrained_model``), and never at
 
     python benchmarks/term_gradients.py --teacher_ckpt TEACHER.pth [--recipes at fitnets ...] [--batches 8]
 """
+
 from __future__ import annotations
 
 import argparse
@@ -27,13 +28,19 @@ RECIPES = Path(__file__).parents[1] / "cfgs/synthetic/recipes"
 def gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
     """One vector."""
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return torch.cat([torch.zeros_like(parameter).flatten() if part is None else part.flatten()
-                      for part, parameter in zip(found, parameters)])
+    return torch.cat(
+        [
+            torch.zeros_like(parameter).flatten() if part is None else part.flatten()
+            for part, parameter in zip(found, parameters)
+        ]
+    )
 
 
 def fresh(batch: dict[str, Any]) -> dict[str, Any]:
     """A batch that a model may write to."""
-    copied = {key: value.copy() if hasattr(value, "copy") else value for key, value in batch.items()}
+    copied = {
+        key: value.copy() if hasattr(value, "copy") else value for key, value in batch.items()
+    }
     load_data_to_device(copied, "cpu")
     return copied
 
@@ -51,18 +58,30 @@ def pulls(model: nn.Module, batches: Sequence[dict[str, Any]]) -> Tensor:
 
 def main() -> None:
     """Print a line for each recipe."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--teacher_ckpt", required=True)
     parser.add_argument("--pretrained_model", help="a checkpoint of the student")
-    parser.add_argument("--recipes", nargs="+", default=[file.stem for file in sorted(RECIPES.glob("*.yaml"))])
+    parser.add_argument(
+        "--recipes", nargs="+", default=[file.stem for file in sorted(RECIPES.glob("*.yaml"))]
+    )
     parser.add_argument("--batches", type=int, default=8)
     args = parser.parse_args()
     batches: list[dict[str, Any]] = []
     for name in args.recipes:
         cfg = load_config(RECIPES / f"{name}.yaml")
         if not batches:
-            dataset, loader, _ = build_dataloader(cfg.DATA_CONFIG, cfg.CLASS_NAMES, 2, dist=False, workers=0, seed=1,
-                                                  root_dir=cfg.ROOT_DIR, training=True)
+            dataset, loader, _ = build_dataloader(
+                cfg.DATA_CONFIG,
+                cfg.CLASS_NAMES,
+                2,
+                dist=False,
+                workers=0,
+                seed=1,
+                root_dir=cfg.ROOT_DIR,
+                training=True,
+            )
             batches = [batch for batch, _ in zip(loader, range(args.batches))]
         torch.manual_seed(0)
         student = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), dataset)
@@ -72,8 +91,10 @@ def main() -> None:
         model = build_distiller(cfg, student, dataset, teacher_ckpt=args.teacher_ckpt).train()
         found = pulls(model, batches)
         share = (found[:, 1] / found[:, 0]).median()
-        print(f"{name:30s} detection {found[:, 0].median():8.3f}  terms {found[:, 1].median():8.3f}  share {share:.3f}",
-              flush=True)
+        print(
+            f"{name:30s} detection {found[:, 0].median():8.3f}  terms {found[:, 1].median():8.3f}  share {share:.3f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ simulated frames). DIR is a KITTI folder that ``tools/create_data.py kitti CFG -
 gets a process of its own, which loads a batch as training does, augmentations included, and takes four training steps;
 what is printed is the largest resident memory of that process from its start, Python and PyTorch (0.4 GiB) with it.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -70,22 +71,38 @@ def measure(configs: list[Path], data: Path, batch_size: int) -> None:
     """One line of a table for each yaml, from a process of its own."""
     print(f"| yaml | parameters | peak memory, batch {batch_size} |\n|---|---:|---:|", flush=True)
     for config in configs:
-        command = [sys.executable, __file__, str(config), "--data", str(data), "--batch_size", str(batch_size)]
+        command = [
+            sys.executable,
+            __file__,
+            str(config),
+            "--data",
+            str(data),
+            "--batch_size",
+            str(batch_size),
+        ]
         subprocess.run([*command, "--in_this_process"], check=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    everything = [path for path in sorted((ROOT / "cfgs" / "kitti_models").glob("*.yaml"))
-                  if load_config(path).MODEL.NAME in DETECTORS]
+    everything = [
+        path
+        for path in sorted((ROOT / "cfgs" / "kitti_models").glob("*.yaml"))
+        if load_config(path).MODEL.NAME in DETECTORS
+    ]
     parser.add_argument("configs", nargs="*", type=Path, default=everything)
-    parser.add_argument("--data", type=Path, help="a prepared KITTI folder (default: simulated frames)")
+    parser.add_argument(
+        "--data", type=Path, help="a prepared KITTI folder (default: simulated frames)"
+    )
     parser.add_argument("--batch_size", type=int, default=2)
     parser.add_argument("--in_this_process", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.in_this_process:
         parameters, gibibytes = train(args.configs[0], args.data, args.batch_size)
-        print(f"| {args.configs[0].stem} | {parameters / 1e6:.2f} M | {gibibytes:.1f} GiB |", flush=True)
+        print(
+            f"| {args.configs[0].stem} | {parameters / 1e6:.2f} M | {gibibytes:.1f} GiB |",
+            flush=True,
+        )
     elif args.data is not None:
         measure(args.configs, args.data.resolve(), args.batch_size)
     else:

@@ -4,6 +4,7 @@ A file is ``{epoch, it, model_state, optimizer_state, version}`` (and what else 
 own files load too: its older serialization, numpy learning rates in the optimizer state, and the weight layout of
 spconv 1.x. Weights may also come as .safetensors, where the package of that name is installed.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -46,11 +47,15 @@ class LoadReport:
             ("not in the model", self.unexpected),
             ("of another shape", self.mismatched),
         )
-        return "; ".join(f"{len(names)} {kind}: {_shorten(names)}" for kind, names in kinds if names)
+        return "; ".join(
+            f"{len(names)} {kind}: {_shorten(names)}" for kind, names in kinds if names
+        )
 
     def __str__(self) -> str:
         total = len(self.loaded) + len(self.missing) + len(self.mismatched)
-        return f"loaded {len(self.loaded)} of {total} tensors" + (f"; {self.problems}" if self.problems else "")
+        return f"loaded {len(self.loaded)} of {total} tensors" + (
+            f"; {self.problems}" if self.problems else ""
+        )
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
@@ -77,11 +82,21 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; nothing in it is executed. A bare state dict becomes ``{"model_state": ...}``."""
     path = Path(path)
     content = _read(path)
-    if isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values()):
+    if (
+        isinstance(content, Mapping)
+        and content
+        and all(isinstance(value, Tensor) for value in content.values())
+    ):
         content = {"model_state": content}
     if not isinstance(content, Mapping) or not _is_state_dict(content.get("model_state")):
-        held = f"keys {_shorten(map(str, content))}" if isinstance(content, Mapping) else type(content).__name__
-        raise CheckpointError(f"{path}: not a detector checkpoint: expected the key model_state, found {held}")
+        held = (
+            f"keys {_shorten(map(str, content))}"
+            if isinstance(content, Mapping)
+            else type(content).__name__
+        )
+        raise CheckpointError(
+            f"{path}: not a detector checkpoint: expected the key model_state, found {held}"
+        )
     return dict(content)
 
 
@@ -97,7 +112,9 @@ def optimizer_state(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str
     return content.get("optimizer_state") if isinstance(content, Mapping) else None
 
 
-def load_model_state(model: nn.Module, state: Mapping[str, Tensor], *, strict: bool, where: str) -> LoadReport:
+def load_model_state(
+    model: nn.Module, state: Mapping[str, Tensor], *, strict: bool, where: str
+) -> LoadReport:
     """Copy ``state`` into ``model``.
 
     Args:
@@ -122,7 +139,9 @@ def load_model_state(model: nn.Module, state: Mapping[str, Tensor], *, strict: b
     report.missing = [key for key in own if key not in offered and key not in OPTIONAL_KEYS]
     report.loaded = list(fitting)
     if (strict and report.problems) or not fitting:
-        raise CheckpointError(f"{where}: does not fit the model: {report.problems or 'it holds no tensors'}")
+        raise CheckpointError(
+            f"{where}: does not fit the model: {report.problems or 'it holds no tensors'}"
+        )
     model.load_state_dict(fitting, strict=False)
     return report
 
@@ -139,7 +158,9 @@ def _removed_on_failure(file: Path) -> Iterator[None]:
 
 def _read(path: Path) -> Any:
     if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder, expected a .pth file{_nearest_checkpoint(path / path.name)}")
+        raise CheckpointError(
+            f"{path}: is a folder, expected a .pth file{_nearest_checkpoint(path / path.name)}"
+        )
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint{_nearest_checkpoint(path)}")
     if not os.access(path, os.R_OK):
@@ -158,12 +179,16 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
-        raise CheckpointError(f"{path}: to read it the package safetensors is needed: pip install safetensors "
-                              "(or pip install '.[safetensors]')") from error
+        raise CheckpointError(
+            f"{path}: to read it the package safetensors is needed: pip install safetensors "
+            "(or pip install '.[safetensors]')"
+        ) from error
     try:
         return load_file(path)
     except Exception as error:  # noqa: BLE001 (its own exception class is not public in every version)
-        raise CheckpointError(f"{path}: not a .safetensors file, or one that was cut off or damaged") from error
+        raise CheckpointError(
+            f"{path}: not a .safetensors file, or one that was cut off or damaged"
+        ) from error
 
 
 def _why_unreadable(error: Exception) -> str:
@@ -222,7 +247,11 @@ def _without_module_prefix(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 def _to_our_layout(value: Tensor, own: Tensor, key: str, model: nn.Module) -> Tensor:
     """A sparse convolution's weight as (out, kz, ky, kx, in); spconv 1.x stored (kz, ky, kx, in, out)."""
-    if value.shape == own.shape or value.dim() != own.dim() or not _is_sparse_weight(key, own, model):
+    if (
+        value.shape == own.shape
+        or value.dim() != own.dim()
+        or not _is_sparse_weight(key, own, model)
+    ):
         return value
     swapped = value.transpose(-1, -2)
     output_first = value.permute(-1, *range(value.dim() - 1))
@@ -237,7 +266,9 @@ def _is_sparse_weight(key: str, own: Tensor, model: nn.Module) -> bool:
 
 
 def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(tensor, Tensor) for tensor in value.values())
+    return isinstance(value, Mapping) and all(
+        isinstance(tensor, Tensor) for tensor in value.values()
+    )
 
 
 def _shorten(names: Any) -> str:

@@ -4,6 +4,7 @@ The rules are OpenPCDet's: ``_BASE_CONFIG_`` (at any level) is loaded first, the
 it, mappings key by key, everything else, lists included, as a whole; then come the ``--set`` pairs. Two things are
 added: base files are found from any working directory, and every key is checked against ``config_schema``.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -112,7 +113,9 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
 )
 
 
@@ -130,7 +133,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
         reason = getattr(error, "problem", None) or "invalid character"
         raise ConfigError(f"{file}: not valid yaml{line}: {reason}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{file}: expected a mapping of keys, found {'nothing' if content is None else 'other yaml'}")
+        raise ConfigError(
+            f"{file}: expected a mapping of keys, found {'nothing' if content is None else 'other yaml'}"
+        )
     return content
 
 
@@ -142,7 +147,12 @@ def _config_file(path: str | Path) -> Path:
 
 
 def _merge(
-    target: dict[str, Any], new: dict[str, Any], file: Path, path: str, origins: dict[str, str], chain: tuple[Path, ...]
+    target: dict[str, Any],
+    new: dict[str, Any],
+    file: Path,
+    path: str,
+    origins: dict[str, str],
+    chain: tuple[Path, ...],
 ) -> None:
     """Merge ``new`` (read from ``file``) into ``target``, its base first; ``origins`` learns which file set what."""
     if BASE_KEY in new:
@@ -211,5 +221,7 @@ def _place(file: Path) -> tuple[Path, str]:
 
 def _nearest_yaml(missing: Path) -> str:
     folder = next((parent for parent in missing.parents if parent.is_dir()), None)
-    files = [file.name for file in folder.glob("*.y*ml")] if folder and folder == missing.parent else []
+    files = (
+        [file.name for file in folder.glob("*.y*ml")] if folder and folder == missing.parent else []
+    )
     return nearest(missing.name, files) if files else ""

@@ -1,4 +1,5 @@
 """Walk a config beside the schema and name what does not belong: file, key path, nearest valid key."""
+
 from __future__ import annotations
 
 import difflib

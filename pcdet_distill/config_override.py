@@ -4,6 +4,7 @@ A value must have the type of the one it replaces (an int may stand for a float)
 block, a comma list, in brackets or not, replaces a list. A path that does not exist yet is fine when the schema knows
 it; items of a list are numbered from 0.
 """
+
 from __future__ import annotations
 
 import ast
@@ -20,7 +21,9 @@ _YAML_WORDS = {"true": True, "false": False, "null": None}
 _MISSING = object()
 
 
-def apply_overrides(config: dict[str, Any], overrides: Sequence[str], root: Block, origins: dict[str, str]) -> None:
+def apply_overrides(
+    config: dict[str, Any], overrides: Sequence[str], root: Block, origins: dict[str, str]
+) -> None:
     """Write the pairs ``[path, value, path, value, ...]`` into ``config``; ``origins`` learns what came from --set."""
     if len(overrides) % 2:
         raise ConfigError(f"{ORIGIN} takes pairs of KEY VALUE, but {overrides[-1]} has no value")
@@ -50,7 +53,9 @@ def _step(place: Any, node: Node, key: str, path: str) -> tuple[Node, Any]:
             raise ConfigError(f"{ORIGIN} {path}: '{key}' is not an item of a list of {len(place)}")
         return (node.item if isinstance(node, ListOf) else FREE), place[int(key)]
     if not isinstance(place, dict):
-        raise ConfigError(f"{ORIGIN} {path}: there is no key '{key}', what stands there is {place!r}")
+        raise ConfigError(
+            f"{ORIGIN} {path}: there is no key '{key}', what stands there is {place!r}"
+        )
     if isinstance(node, ListOf):
         node = node.or_block or FREE
     known = FREE if is_open(node, place) else node.find(key) if isinstance(node, Block) else FREE
@@ -96,7 +101,7 @@ def _as_list(value: Any, old: list, path: str) -> list:
         items = list(value) if isinstance(value, tuple) else [value]
     sample = old[0] if old and not isinstance(old[0], (list, dict)) else None
     if type(sample) is int and any(type(_literal(item)) is float for item in items):
-        sample = 0.0    # a range written in whole metres may be replaced by one that is not
+        sample = 0.0  # a range written in whole metres may be replaced by one that is not
     return [coerce(item, sample, path) for item in items]
 
 
@@ -104,7 +109,9 @@ def _merge_block(value: Any, old: dict, path: str) -> dict:
     if not isinstance(value, dict):
         pairs = [pair.split(":", 1) for pair in str(value).split(",")]
         if any(len(pair) != 2 for pair in pairs):
-            raise ConfigError(f"{ORIGIN} {path} {value}: expected a block, written as key1:value1,key2:value2")
+            raise ConfigError(
+                f"{ORIGIN} {path} {value}: expected a block, written as key1:value1,key2:value2"
+            )
         value = {key.strip(): item for key, item in pairs}
     unknown = [key for key in value if key not in old]
     if unknown:

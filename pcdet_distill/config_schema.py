@@ -10,6 +10,7 @@ else's module, and only that module knows its keys: the block is not checked, an
 model is built, by ``lookup``; only a NAME one slip away from a known one is refused at once. And the terms of
 DISTILL.TERMS are read by the losses themselves, which reject keys they do not know.
 """
+
 from __future__ import annotations
 
 import fnmatch
@@ -105,8 +106,12 @@ DATA_CONFIG = Block(
         " CAMERA_CONFIG",
         DATA_SPLIT=BY_PHASE,
         INFO_PATH=BY_PHASE,
-        DATA_AUGMENTOR=ListOf(AUGMENTOR, or_block=block("DISABLE_AUG_LIST", AUG_CONFIG_LIST=ListOf(AUGMENTOR))),
-        POINT_FEATURE_ENCODING=block("encoding_type used_feature_list src_feature_list filter_sweeps max_sweeps"),
+        DATA_AUGMENTOR=ListOf(
+            AUGMENTOR, or_block=block("DISABLE_AUG_LIST", AUG_CONFIG_LIST=ListOf(AUGMENTOR))
+        ),
+        POINT_FEATURE_ENCODING=block(
+            "encoding_type used_feature_list src_feature_list filter_sweeps max_sweeps"
+        ),
         DATA_PROCESSOR=ListOf(PROCESSOR),
     ),
     names=("KittiDataset",),
@@ -129,7 +134,8 @@ BACKBONE_3D = slot(
 )
 
 MAP_TO_BEV = slot(
-    "HeightCompression PointPillarScatter PointPillarScatter3d Conv2DCollapse", "NUM_BEV_FEATURES INPUT_SHAPE ARGS"
+    "HeightCompression PointPillarScatter PointPillarScatter3d Conv2DCollapse",
+    "NUM_BEV_FEATURES INPUT_SHAPE ARGS",
 )
 
 BACKBONE_2D = slot(
@@ -173,7 +179,9 @@ DENSE_HEAD = slot(
         )
     ),
     RPN_HEAD_CFGS=ListOf(
-        block("HEAD_CLS_NAME LAYER_NUMS LAYER_STRIDES NUM_FILTERS UPSAMPLE_STRIDES NUM_UPSAMPLE_FILTERS")
+        block(
+            "HEAD_CLS_NAME LAYER_NUMS LAYER_STRIDES NUM_FILTERS UPSAMPLE_STRIDES NUM_UPSAMPLE_FILTERS"
+        )
     ),
     SEPARATE_REG_CONFIG=block("NUM_MIDDLE_CONV NUM_MIDDLE_FILTER REG_LIST"),
     SEPARATE_HEAD_CFG=block("HEAD_ORDER", HEAD_DICT=Block({"*": block("out_channels num_conv")})),
@@ -196,7 +204,8 @@ POINT_HEAD = slot(
     "CLS_FC REG_FC PART_FC CLASS_AGNOSTIC USE_POINT_FEATURES_BEFORE_FUSION",
     TARGET_CONFIG=block("GT_EXTRA_WIDTH BOX_CODER", BOX_CODER_CONFIG=block(BOX_CODER_KEYS)),
     LOSS_CONFIG=block(
-        "LOSS_REG", LOSS_WEIGHTS=block("point_cls_weight point_box_weight point_part_weight code_weights")
+        "LOSS_REG",
+        LOSS_WEIGHTS=block("point_cls_weight point_box_weight point_part_weight code_weights"),
     ),
 )
 
@@ -253,8 +262,7 @@ DISTILL = block(
 
 EXPERIMENT = block(
     # The second line is what load_config adds, so that a resolved config that was written out can be loaded again.
-    "CLASS_NAMES TEACHER_CKPT"
-    " ROOT_DIR TAG EXP_GROUP_PATH CONFIG_FILE LOCAL_RANK",
+    "CLASS_NAMES TEACHER_CKPT ROOT_DIR TAG EXP_GROUP_PATH CONFIG_FILE LOCAL_RANK",
     DATA_CONFIG=DATA_CONFIG,
     MODEL=MODEL,
     OPTIMIZATION=OPTIMIZATION,

@@ -1,4 +1,5 @@
 """tools/demo.py: detect objects in point files, print the boxes and draw them from above."""
+
 from __future__ import annotations
 
 import argparse
@@ -24,7 +25,9 @@ from .visualize import BevPanel, draw_bev
 class PointFiles(DatasetTemplate):
     """Point files without labels, as items of a dataset."""
 
-    def __init__(self, dataset_cfg: Mapping[str, Any], class_names: Sequence[str], path: Path, extension: str) -> None:
+    def __init__(
+        self, dataset_cfg: Mapping[str, Any], class_names: Sequence[str], path: Path, extension: str
+    ) -> None:
         super().__init__(dataset_cfg, class_names, training=False, root_path=path)
         self.files = find_point_files(path, extension)
 
@@ -53,7 +56,9 @@ def find_point_files(path: Path, extension: str) -> list[Path]:
         raise DataError(f"--data_path {path}: no such file or folder")
     files = sorted(path.glob(f"*{extension}"))
     if not files:
-        raise DataError(f"--data_path {path}: holds no '*{extension}' file; --ext names another extension")
+        raise DataError(
+            f"--data_path {path}: holds no '*{extension}' file; --ext names another extension"
+        )
     return files
 
 
@@ -64,7 +69,9 @@ def read_npy_points(path: Path, num_features: int) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: not a readable .npy array ({error})") from error
     if points.ndim != 2 or points.shape[1] != num_features or points.dtype.kind not in "fiu":
-        raise DataError(f"{path}: expected numbers of shape (N, {num_features}), found {points.dtype} {points.shape}")
+        raise DataError(
+            f"{path}: expected numbers of shape (N, {num_features}), found {points.dtype} {points.shape}"
+        )
     points = points.astype(np.float32)
     if not np.isfinite(points).all():
         raise DataError(f"{path}: points hold NaN or infinity; expected finite numbers")
@@ -76,10 +83,16 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
     parser.add_argument("--cfg_file", required=True, help="yaml of the detector")
     parser.add_argument("--data_path", required=True, help="a point file, or a folder of them")
     parser.add_argument("--ckpt", required=True, help="checkpoint of the detector")
-    parser.add_argument("--ext", default=".bin", choices=[".bin", ".npy"], help="which files of a folder are points")
+    parser.add_argument(
+        "--ext", default=".bin", choices=[".bin", ".npy"], help="which files of a folder are points"
+    )
     parser.add_argument("--out", default="demo", help="folder of the pictures")
-    parser.add_argument("--score", type=float, default=0.3, help="lowest score that is printed and drawn")
-    parser.add_argument("--device", default=None, help="cpu, cuda or cuda:N (default: cuda when there is one)")
+    parser.add_argument(
+        "--score", type=float, default=0.3, help="lowest score that is printed and drawn"
+    )
+    parser.add_argument(
+        "--device", default=None, help="cpu, cuda or cuda:N (default: cuda when there is one)"
+    )
     return parser
 
 
@@ -87,22 +100,35 @@ def run_demo(args: argparse.Namespace) -> list[Path]:
     """Detect in every file; prints the boxes and returns the pictures."""
     cfg = load_config(args.cfg_file)
     if "DATA_CONFIG" not in cfg or "MODEL" not in cfg:
-        raise ConfigError(f"{args.cfg_file}: expected the yaml of a detector, with DATA_CONFIG and MODEL")
+        raise ConfigError(
+            f"{args.cfg_file}: expected the yaml of a detector, with DATA_CONFIG and MODEL"
+        )
     dataset = PointFiles(cfg.DATA_CONFIG, cfg.CLASS_NAMES, Path(args.data_path), args.ext)
     device = choose_device(args.device)
     model = load_detector(cfg, dataset, args.ckpt, device)
-    return [show_frame(dataset, index, model, device, args.score, Path(args.out)) for index in range(len(dataset))]
+    return [
+        show_frame(dataset, index, model, device, args.score, Path(args.out))
+        for index in range(len(dataset))
+    ]
 
 
-def load_detector(cfg: Any, dataset: DatasetTemplate, ckpt: str | Path, device: torch.device) -> nn.Module:
+def load_detector(
+    cfg: Any, dataset: DatasetTemplate, ckpt: str | Path, device: torch.device
+) -> nn.Module:
     """The detector of a config with the weights of a checkpoint, which must fit completely, ready to detect."""
     model = build_detector(cfg, dataset)
     load_model_state(model, load_checkpoint(ckpt)["model_state"], strict=True, where=str(ckpt))
     return prepare_for_device(model, device).eval()
 
 
-def show_frame(dataset: PointFiles, index: int, model: nn.Module, device: torch.device, lowest_score: float,
-               folder: Path) -> Path:
+def show_frame(
+    dataset: PointFiles,
+    index: int,
+    model: nn.Module,
+    device: torch.device,
+    lowest_score: float,
+    folder: Path,
+) -> Path:
     """Detect in one file, print its boxes, draw its picture."""
     item = dataset[index]
     points = item["points"]
@@ -110,22 +136,37 @@ def show_frame(dataset: PointFiles, index: int, model: nn.Module, device: torch.
     print(f"{dataset.files[index]}: {len(boxes)} objects")
     for box, name, score in zip(boxes, names, scores):
         x, y, z, length, width, height, heading_rad = box
-        print(f"  {name:<12} {score:.2f}  at x {x:6.2f} y {y:6.2f} z {z:5.2f} m  size {length:.2f} {width:.2f} "
-              f"{height:.2f} m  heading {np.degrees(heading_rad) % 360:5.1f} deg")
-    path = draw_bev(points, [BevPanel(item["frame_id"], boxes, names, scores)], folder / f"{item['frame_id']}.png",
-                    point_cloud_range=dataset.point_cloud_range, class_names=dataset.class_names, panel_size_inch=8.0)
+        print(
+            f"  {name:<12} {score:.2f}  at x {x:6.2f} y {y:6.2f} z {z:5.2f} m  size {length:.2f} {width:.2f} "
+            f"{height:.2f} m  heading {np.degrees(heading_rad) % 360:5.1f} deg"
+        )
+    path = draw_bev(
+        points,
+        [BevPanel(item["frame_id"], boxes, names, scores)],
+        folder / f"{item['frame_id']}.png",
+        point_cloud_range=dataset.point_cloud_range,
+        class_names=dataset.class_names,
+        panel_size_inch=8.0,
+    )
     print(f"  picture: {path}")
     return path
 
 
-def detect(dataset: DatasetTemplate, item: Item, model: nn.Module, device: torch.device,
-           lowest_score: float) -> tuple[np.ndarray, list[str], np.ndarray]:
+def detect(
+    dataset: DatasetTemplate,
+    item: Item,
+    model: nn.Module,
+    device: torch.device,
+    lowest_score: float,
+) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Boxes ``(N, 7)``, class names and scores ``(N,)`` of one item, best first."""
     batch = dataset.collate_batch([item])
     load_data_to_device(batch, device)
     with torch.no_grad():
         found = model(batch)[0][0]
-    boxes, scores, labels = (found[key].cpu().numpy() for key in ("pred_boxes", "pred_scores", "pred_labels"))
+    boxes, scores, labels = (
+        found[key].cpu().numpy() for key in ("pred_boxes", "pred_scores", "pred_labels")
+    )
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] >= lowest_score]
     return boxes[order], [dataset.class_names[label - 1] for label in labels[order]], scores[order]

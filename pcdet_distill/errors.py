@@ -2,6 +2,7 @@
 
 The tools print the sentence and exit with code 2 (see ``exit_on_user_error``); a library user catches ``UserError``.
 """
+
 from __future__ import annotations
 
 import functools

@@ -1,4 +1,5 @@
 """The one way a NAME in a yaml file becomes a class, and the one way a wrong or missing name is answered."""
+
 from __future__ import annotations
 
 import difflib
@@ -32,5 +33,7 @@ def required(block: Any, key: str, where: str) -> Any:
     if not isinstance(block, Mapping):
         raise ConfigError(f"{where}: expected a block of keys with {key}, got {block!r}")
     if block.get(key) is None:
-        raise ConfigError(f"{where}.{key} is missing{nearest(key, [name for name in block if name != key])}")
+        raise ConfigError(
+            f"{where}.{key} is missing{nearest(key, [name for name in block if name != key])}"
+        )
     return block[key]

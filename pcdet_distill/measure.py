@@ -8,6 +8,7 @@ it skips empty slots. What depends on the scene is counted as it is in the frame
 channels times its output channels for every pair of an input and an output cell that its kernel joins, a layer of a
 point network for every point of a ball; the slots in which a smaller ball would repeat a point cost nothing.
 """
+
 from __future__ import annotations
 
 import statistics
@@ -78,7 +79,9 @@ def count_gflops(model: nn.Module, batch_dict: Mapping[str, Any]) -> float:
             total += count_multiply_adds(layer, inputs[0], output)
 
     counted = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED, SparseConvolution)
-    handles = [layer.register_forward_hook(add) for layer in model.modules() if isinstance(layer, counted)]
+    handles = [
+        layer.register_forward_hook(add) for layer in model.modules() if isinstance(layer, counted)
+    ]
     try:
         with evaluating(model):
             model(dict(batch_dict))

@@ -1,4 +1,5 @@
 """Processes that must not outlive the one that started them."""
+
 from __future__ import annotations
 
 import ctypes

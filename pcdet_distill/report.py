@@ -3,6 +3,7 @@
 AP is KITTI's at moderate difficulty over 40 recall positions (IoU 0.7 Car, 0.5 Pedestrian and Cyclist); mAP is the mean
 over the classes that were evaluated. The verdict says what the teacher changed, whether it helped or not.
 """
+
 from __future__ import annotations
 
 import json
@@ -69,9 +70,13 @@ class Comparison:
         if self.smoke:
             return "This was a smoke run: so few frames and epochs that its AP means nothing."
         gain = self.gain()
-        outcome = "helped" if round(gain, 1) > 0 else "hurt" if round(gain, 1) < 0 else "changed nothing"
+        outcome = (
+            "helped" if round(gain, 1) > 0 else "hurt" if round(gain, 1) < 0 else "changed nothing"
+        )
         gap = self.teacher.map("3d") - self.student.map("3d")
-        share = f", {100 * gain / gap:.0f} % of the way to the teacher" if gain > 0 and gap > 0 else ""
+        share = (
+            f", {100 * gain / gap:.0f} % of the way to the teacher" if gain > 0 and gap > 0 else ""
+        )
         return (
             f"The teacher {outcome}: 3D mAP {self.student.map('3d'):.1f} -> {self.distilled.map('3d'):.1f} "
             f"({gain:+.1f}{share}), BEV mAP {self.gain('bev'):+.1f}. "
@@ -93,20 +98,34 @@ def read_ap(path: Path, class_names: list[str]) -> dict[str, dict[str, float]]:
     """Moderate AP over 40 recall positions, ``[metric][class]``, from the metrics.json of an evaluation."""
     try:
         metrics = json.loads(path.read_text())["ap"]
-        return {metric: {name: float(metrics[name]["strict"][metric]["R40"]["moderate"]) for name in class_names}
-                for metric in METRICS}
+        return {
+            metric: {
+                name: float(metrics[name]["strict"][metric]["R40"]["moderate"])
+                for name in class_names
+            }
+            for metric in METRICS
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not the metrics.json of a KITTI evaluation ({error!r})") from error
+        raise DataError(
+            f"{path}: not the metrics.json of a KITTI evaluation ({error!r})"
+        ) from error
 
 
 def to_text(comparison: Comparison) -> str:
     """The table for a terminal, with the setting below and the verdict last."""
     header = ["", "params", "GFLOPs", "latency"]
-    header += [f"{metric} {name[:3]}" for metric in METRICS for name in [*comparison.class_names, "mAP"]]
+    header += [
+        f"{metric} {name[:3]}" for metric in METRICS for name in [*comparison.class_names, "mAP"]
+    ]
     rows = [[row.name, *table_cells(row, comparison.class_names)] for row in comparison.rows]
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
-    lines = ["  ".join(cell.rjust(width) if index else cell.ljust(width) for index, (cell, width) in
-                       enumerate(zip(line, widths))).rstrip() for line in [header, *rows]]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(line, widths))
+        ).rstrip()
+        for line in [header, *rows]
+    ]
     lines.insert(1, "-" * max(map(len, lines)))
     below = [comparison.setting(), *comparison.notes, "", comparison.verdict()]
     return "\n".join([*lines, "", *(textwrap.fill(text, width=110) for text in below)]) + "\n"
@@ -119,14 +138,25 @@ def to_markdown(comparison: Comparison, link_prefix: str = "", figures: str | No
     """
     groups = ["| model | parameters | GFLOPs | latency |"]
     for title in METRICS.values():
-        groups.append("".join(f" {title} {name} |" for name in [*comparison.class_names, "**mAP**"]))
+        groups.append(
+            "".join(f" {title} {name} |" for name in [*comparison.class_names, "**mAP**"])
+        )
     header = "".join(groups)
     ruler = "|---|" + "---:|" * (header.count("|") - 2)
     body = []
     for row in comparison.rows:
         cells = " | ".join(table_cells(row, comparison.class_names))
         body.append(f"| [{row.name}]({link_prefix}{row.config}) | {cells} |")
-    parts = [header, ruler, *body, "", comparison.verdict(), "", comparison.setting(), *comparison.notes]
+    parts = [
+        header,
+        ruler,
+        *body,
+        "",
+        comparison.verdict(),
+        "",
+        comparison.setting(),
+        *comparison.notes,
+    ]
     link = "" if figures is None else f"; [every figure]({figures})"
     return "\n".join([*parts, f"Reproduce: `{comparison.command}`{link}"]) + "\n"
 
@@ -150,7 +180,11 @@ def to_plain(comparison: Comparison) -> dict[str, Any]:
     plain = asdict(comparison)
     for name in ("teacher", "student", "distilled"):
         plain[name]["map"] = {metric: getattr(comparison, name).map(metric) for metric in METRICS}
-    return {**plain, "gain": {metric: comparison.gain(metric) for metric in METRICS}, "verdict": comparison.verdict()}
+    return {
+        **plain,
+        "gain": {metric: comparison.gain(metric) for metric in METRICS},
+        "verdict": comparison.verdict(),
+    }
 
 
 def write_report(comparison: Comparison, folder: Path) -> list[Path]:
@@ -171,7 +205,10 @@ def read_report(path: Path) -> Comparison:
     try:
         plain = json.loads(path.read_text())
         models = {name: plain.pop(name) for name in ("teacher", "student", "distilled")}
-        rows = [ModelResult(**{key: value for key, value in row.items() if key != "map"}) for row in models.values()]
+        rows = [
+            ModelResult(**{key: value for key, value in row.items() if key != "map"})
+            for row in models.values()
+        ]
         known = {key: value for key, value in plain.items() if key not in ("gain", "verdict")}
         return Comparison(teacher=rows[0], student=rows[1], distilled=rows[2], **known)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -182,7 +219,9 @@ def insert_results(readme: Path, markdown: str) -> None:
     """Replace what stands between the two result markers of a markdown file, which must hold both once."""
     text = readme.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise DataError(f"{readme}: expected the lines '{BEGIN}' and '{END}' once each, in this order")
+        raise DataError(
+            f"{readme}: expected the lines '{BEGIN}' and '{END}' once each, in this order"
+        )
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     readme.write_text(f"{before}{BEGIN}\n{markdown}{END}{after}")

@@ -3,6 +3,7 @@
 One request a line on stdin, ``{"cwd": folder, "arguments": ["train", "--cfg_file", ...]}``; one answer a line on
 stdout, ``{"code": exit code, "out": stdout, "err": stderr}``.
 """
+
 from __future__ import annotations
 
 import json

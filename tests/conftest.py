@@ -1,4 +1,5 @@
 """Options and fixtures shared by the whole suite."""
+
 from __future__ import annotations
 
 import logging
@@ -13,8 +14,14 @@ REPO = Path(__file__).resolve().parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--golden", default=str(REPO / "tests" / "golden"), help="folder of golden files for tests/parity")
-    parser.addoption("--device", default="cpu", help="device of the tests that take the `device` fixture")
+    parser.addoption(
+        "--golden",
+        default=str(REPO / "tests" / "golden"),
+        help="folder of golden files for tests/parity",
+    )
+    parser.addoption(
+        "--device", default="cpu", help="device of the tests that take the `device` fixture"
+    )
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 

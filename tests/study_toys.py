@@ -1,4 +1,5 @@
 """A study whose trainings are a few lines of Python, for the tests of pcdet_distill/study."""
+
 from __future__ import annotations
 
 import json
@@ -25,7 +26,7 @@ OPTIMIZATION: {OPTIMIZER: adam_onecycle, LR: 0.003, NUM_EPOCHS: 2, BATCH_SIZE_PE
 DISTILL = "DISTILL: {TEACHER: {CFG_FILE: cfgs/toys/plain.yaml}, TERMS: {}}\n"
 
 # argv: name, epochs, metrics.json to write, metrics.jsonl to write
-TOY = '''
+TOY = """
 import json, os, sys, time
 from pathlib import Path
 name, epochs, result, cost = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
@@ -50,7 +51,7 @@ result.write_text(json.dumps({"ap": {"Car": {"strict": values}, "Cyclist": {"str
 cost.parent.mkdir(parents=True, exist_ok=True)
 cost.write_text(json.dumps({"kind": "cost", "it": 5, "wall_s": 2.0 * epochs * own.get("cost", 1.0),
                             "cpu_s": epochs * own.get("cost", 1.0), "first_it": 0}) + "\\n")
-'''
+"""
 
 
 class ToyPlan(StudyPlan):
@@ -58,20 +59,42 @@ class ToyPlan(StudyPlan):
 
     def commands(self, run: Run) -> list[tuple[list[str], Path]]:
         """One toy a split."""
-        results = [run.metrics(split, number == 0) for number, split in enumerate(self.spec.evaluate)]
-        return [(["toy.py", run.name, str(run.epochs), str(result), str(run.folder / "metrics.jsonl")], result)
-                for result in results]
+        results = [
+            run.metrics(split, number == 0) for number, split in enumerate(self.spec.evaluate)
+        ]
+        return [
+            (
+                [
+                    "toy.py",
+                    run.name,
+                    str(run.epochs),
+                    str(result),
+                    str(run.folder / "metrics.jsonl"),
+                ],
+                result,
+            )
+            for result in results
+        ]
 
 
 def study(**changes: Any) -> dict[str, Any]:
     """A study of a plain row and a recipe, with two seeds."""
     content = {
-        "TEACHER": {"CONFIG": "cfgs/toys/plain.yaml", "EPOCHS": 10}, "SEEDS": [0, 1], "EPOCHS": 2, "BASELINE": "plain",
-        "ROWS": {"plain": {"CONFIG": "cfgs/toys/plain.yaml"}, "recipe": {"CONFIG": "cfgs/toys/recipe.yaml"}}}
+        "TEACHER": {"CONFIG": "cfgs/toys/plain.yaml", "EPOCHS": 10},
+        "SEEDS": [0, 1],
+        "EPOCHS": 2,
+        "BASELINE": "plain",
+        "ROWS": {
+            "plain": {"CONFIG": "cfgs/toys/plain.yaml"},
+            "recipe": {"CONFIG": "cfgs/toys/recipe.yaml"},
+        },
+    }
     return {**content, **changes}
 
 
-def make_root(root: Path, content: dict[str, Any] | None = None, name: str = "toys.yaml", **toy: Any) -> Path:
+def make_root(
+    root: Path, content: dict[str, Any] | None = None, name: str = "toys.yaml", **toy: Any
+) -> Path:
     """A checkout with the yaml of a study, two configurations and the toy; ``toy`` says how the toys behave."""
     (root / "cfgs" / "toys").mkdir(parents=True, exist_ok=True)
     (root / "cfgs" / "toys" / "plain.yaml").write_text(MODEL)
@@ -83,7 +106,9 @@ def make_root(root: Path, content: dict[str, Any] | None = None, name: str = "to
     return path
 
 
-def make_plan(root: Path, content: dict[str, Any] | None = None, name: str = "toys.yaml", **toy: Any) -> ToyPlan:
+def make_plan(
+    root: Path, content: dict[str, Any] | None = None, name: str = "toys.yaml", **toy: Any
+) -> ToyPlan:
     """The plan of that study."""
     return ToyPlan(read_study(make_root(root, content, name, **toy)), root, Options())
 

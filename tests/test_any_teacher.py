@@ -1,5 +1,6 @@
 """Students of teachers with another architecture, resolution, range and class order, trained by tools/train.py on
 simulated frames: they learn, they resume to the bit, and two processes do it together."""
+
 from __future__ import annotations
 
 import argparse
@@ -29,16 +30,38 @@ from pcdet_distill.models import build_network, load_data_to_device
 
 STUDENT_RANGE, TEACHER_RANGE = [0, -6.4, -3, 25.6, 6.4, 1], [0, -9.6, -3, 32, 9.6, 1]
 MAP = "backbone_2d@spatial_features_2d"
-GRAPH = {"NAME": "GraphDistillLoss", "STUDENT": MAP, "TEACHER": MAP, "NUM_NODES": 64, "NUM_NEIGHBORS": 8,
-         "WEIGHT": {"START": 2.0, "END": 0.5, "SCHEDULE": "linear"}}
-COMMON = ["--batch_size", "2", "--workers", "0", "--fix_random_seed", "--logger_iter_interval", "1", "--epochs", "2"]
+GRAPH = {
+    "NAME": "GraphDistillLoss",
+    "STUDENT": MAP,
+    "TEACHER": MAP,
+    "NUM_NODES": 64,
+    "NUM_NEIGHBORS": 8,
+    "WEIGHT": {"START": 2.0, "END": 0.5, "SCHEDULE": "linear"},
+}
+COMMON = [
+    "--batch_size",
+    "2",
+    "--workers",
+    "0",
+    "--fix_random_seed",
+    "--logger_iter_interval",
+    "1",
+    "--epochs",
+    "2",
+]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six simulated frames, four of them for training."""
-    folder = create_synthetic_kitti(tmp_path_factory.mktemp("frames") / "synthetic_kitti", 6, seed=3, val_frames=2,
-                                    workers=1, progress=False)
+    folder = create_synthetic_kitti(
+        tmp_path_factory.mktemp("frames") / "synthetic_kitti",
+        6,
+        seed=3,
+        val_frames=2,
+        workers=1,
+        progress=False,
+    )
     create_kitti_infos(folder, show_progress=False)
     return folder
 
@@ -64,26 +87,47 @@ class Experiment:
 
     def write_student(self, source: str, **terms: Any) -> Path:
         """The student's yaml, with the teacher beside it."""
-        return self.write("student", source, STUDENT_RANGE, DISTILL={
-            "TEACHER": {"CFG_FILE": "teacher.yaml"}, "TERMS": terms})
+        return self.write(
+            "student",
+            source,
+            STUDENT_RANGE,
+            DISTILL={"TEACHER": {"CFG_FILE": "teacher.yaml"}, "TERMS": terms},
+        )
 
     def write_teacher(self, source: str, classes: list[str], limits: list[float]) -> None:
         """The teacher's yaml and weights; its anchors and heads are those of ``classes``."""
         model = load_config(self.repo / "cfgs" / "synthetic" / source).MODEL
         anchors = model.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG
         model.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG = [
-            entry for name in classes for entry in anchors if entry.class_name == name]
-        config = load_config(self.write("teacher", source, limits, MODEL=model, CLASS_NAMES=classes))
+            entry for name in classes for entry in anchors if entry.class_name == name
+        ]
+        config = load_config(
+            self.write("teacher", source, limits, MODEL=model, CLASS_NAMES=classes)
+        )
         torch.manual_seed(0)
-        network = build_network(config.MODEL, len(classes), DataSpec.from_config(config.DATA_CONFIG, classes))
-        torch.nn.init.constant_(network.dense_head.conv_cls.bias, 0.0)      # so that it predicts some boxes
+        network = build_network(
+            config.MODEL, len(classes), DataSpec.from_config(config.DATA_CONFIG, classes)
+        )
+        torch.nn.init.constant_(
+            network.dense_head.conv_cls.bias, 0.0
+        )  # so that it predicts some boxes
         save_checkpoint({"model_state": network.state_dict()}, self.folder / "teacher.pth")
 
     def train(self, *arguments: str) -> Path:
         """``tools/train.py`` in this process; gives the output folder."""
         parser = add_train_arguments(argparse.ArgumentParser())
-        run_training(parser.parse_args(["--cfg_file", str(self.folder / "cfgs/toys/student.yaml"), "--teacher_ckpt",
-                                        str(self.folder / "teacher.pth"), *COMMON, *arguments]))
+        run_training(
+            parser.parse_args(
+                [
+                    "--cfg_file",
+                    str(self.folder / "cfgs/toys/student.yaml"),
+                    "--teacher_ckpt",
+                    str(self.folder / "teacher.pth"),
+                    *COMMON,
+                    *arguments,
+                ]
+            )
+        )
         return self.output
 
     @property
@@ -108,13 +152,18 @@ def second_teaches_pillars(experiment: Experiment) -> None:
     """Sparse voxels of a wider range and other classes teach pillars: features, predictions and labels."""
     experiment.write_teacher("second_teacher.yaml", ["Cyclist", "Car"], TEACHER_RANGE)
     experiment.write_student(
-        "pointpillar_student.yaml", MAP=GRAPH, SCORES={"NAME": "LogitBoxLoss", "STUDENT": "dense_head",
-                                                       "TEACHER": "dense_head"}, LABELS={"NAME": "TeacherLabels"})
+        "pointpillar_student.yaml",
+        MAP=GRAPH,
+        SCORES={"NAME": "LogitBoxLoss", "STUDENT": "dense_head", "TEACHER": "dense_head"},
+        LABELS={"NAME": "TeacherLabels"},
+    )
 
 
 def pillars_teach_centres(experiment: Experiment) -> None:
     """PointPillars teaches a CenterPoint."""
-    experiment.write_teacher("pointpillar_teacher.yaml", ["Car", "Pedestrian", "Cyclist"], TEACHER_RANGE)
+    experiment.write_teacher(
+        "pointpillar_teacher.yaml", ["Car", "Pedestrian", "Cyclist"], TEACHER_RANGE
+    )
     experiment.write_student("centerpoint_pillar.yaml", MAP=GRAPH)
 
 
@@ -123,11 +172,16 @@ def test_training_from_beginning_to_end(experiment: Experiment, prepare: Any, ca
     prepare(experiment)
     experiment.train()
     said = capsys.readouterr().out
-    assert "the points are processed for it too" in said and "range [0.0, -9.6, -3.0, 32.0, 9.6, 1.0]" in said
+    assert (
+        "the points are processed for it too" in said
+        and "range [0.0, -9.6, -3.0, 32.0, 9.6, 1.0]" in said
+    )
     assert ("it does not know Pedestrian" in said) == (prepare is second_teaches_pillars)
     state = experiment.final()
     student = load_config(experiment.folder / "cfgs/toys/student.yaml")
-    plain = build_network(student.MODEL, 3, DataSpec.from_config(student.DATA_CONFIG, student.CLASS_NAMES))
+    plain = build_network(
+        student.MODEL, 3, DataSpec.from_config(student.DATA_CONFIG, student.CLASS_NAMES)
+    )
     assert set(state["model_state"]) == set(plain.state_dict())
     assert len(experiment.losses()) == 4 and min(experiment.losses()) > 0
 
@@ -147,7 +201,9 @@ def same(first: Any, second: Any) -> bool:
     return first == second
 
 
-def test_resumed_equals_uninterrupted(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumed_equals_uninterrupted(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Adapters, optimizer, the teacher's view of the points and a weight that follows the progress."""
     pillars_teach_centres(experiment)
     experiment.train()
@@ -178,11 +234,30 @@ def test_resumed_equals_uninterrupted(experiment: Experiment, monkeypatch: pytes
 def test_two_processes(experiment: Experiment) -> None:
     """The batch within the batch goes through parallel training, whose processes stay alike."""
     pillars_teach_centres(experiment)
-    command = [sys.executable, "-m", "pcdet_distill.engine.launch", "2", str(experiment.repo / "tools" / "train.py"),
-               "--launcher", "pytorch", "--cfg_file", "cfgs/toys/student.yaml", "--teacher_ckpt", "teacher.pth",
-               *COMMON, "--epochs", "1"]
-    done = subprocess.run(command, cwd=experiment.folder, env={**os.environ, "OMP_NUM_THREADS": "1"},
-                          capture_output=True, text=True, timeout=300)
+    command = [
+        sys.executable,
+        "-m",
+        "pcdet_distill.engine.launch",
+        "2",
+        str(experiment.repo / "tools" / "train.py"),
+        "--launcher",
+        "pytorch",
+        "--cfg_file",
+        "cfgs/toys/student.yaml",
+        "--teacher_ckpt",
+        "teacher.pth",
+        *COMMON,
+        "--epochs",
+        "1",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=experiment.folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert len(experiment.losses()) == 2
     assert list(experiment.output.rglob("checkpoint_epoch_1.pth"))
@@ -190,16 +265,24 @@ def test_two_processes(experiment: Experiment) -> None:
 
 def test_sharing_the_batch_changes_nothing(experiment: Experiment) -> None:
     """A teacher of equal data gives the same loss whether its points are processed once more or not."""
-    experiment.write_teacher("pointpillar_teacher.yaml", ["Car", "Pedestrian", "Cyclist"], STUDENT_RANGE)
+    experiment.write_teacher(
+        "pointpillar_teacher.yaml", ["Car", "Pedestrian", "Cyclist"], STUDENT_RANGE
+    )
     config = load_config(experiment.write_student("pointpillar_student.yaml", MAP=GRAPH))
-    dataset, loader, _ = build_dataloader(config.DATA_CONFIG, config.CLASS_NAMES, 2, workers=0, seed=1)
+    dataset, loader, _ = build_dataloader(
+        config.DATA_CONFIG, config.CLASS_NAMES, 2, workers=0, seed=1
+    )
     torch.manual_seed(1)
     network = build_network(config.MODEL, 3, dataset)
     torch.manual_seed(1)
-    model = build_distiller(config, network, dataset, teacher_ckpt=experiment.folder / "teacher.pth").train()
+    model = build_distiller(
+        config, network, dataset, teacher_ckpt=experiment.folder / "teacher.pth"
+    ).train()
     assert not dataset.views and not model.teacher.own_view
     plain = next(iter(loader))
-    dataset.add_view("teacher", PointView(config.DATA_CONFIG, ["x", "y", "z", "intensity"], training=True))
+    dataset.add_view(
+        "teacher", PointView(config.DATA_CONFIG, ["x", "y", "z", "intensity"], training=True)
+    )
     doubled = next(iter(loader))
     assert "teacher" not in plain and "teacher" in doubled
     losses = []
@@ -215,28 +298,42 @@ def test_only_training_pays(experiment: Experiment) -> None:
     second_teaches_pillars(experiment)
     config = load_config(experiment.folder / "cfgs/toys/student.yaml")
     for training in (True, False):
-        dataset, loader, _ = build_dataloader(config.DATA_CONFIG, config.CLASS_NAMES, 2, workers=0, seed=1,
-                                              training=training)
+        dataset, loader, _ = build_dataloader(
+            config.DATA_CONFIG, config.CLASS_NAMES, 2, workers=0, seed=1, training=training
+        )
         if training:
             network = build_network(config.MODEL, 3, dataset)
-            build_distiller(config, network, dataset, teacher_ckpt=experiment.folder / "teacher.pth")
+            build_distiller(
+                config, network, dataset, teacher_ckpt=experiment.folder / "teacher.pth"
+            )
         assert ("teacher" in next(iter(loader))) == training
 
 
 def test_a_teacher_that_only_gives_its_weights_costs_nothing(experiment: Experiment) -> None:
     """The start of a student is made from the student's own points."""
-    experiment.write_teacher("pointpillar_teacher.yaml", ["Car", "Pedestrian", "Cyclist"], STUDENT_RANGE)
+    experiment.write_teacher(
+        "pointpillar_teacher.yaml", ["Car", "Pedestrian", "Cyclist"], STUDENT_RANGE
+    )
     experiment.write_student("pointpillar_student.yaml")
     folder = experiment.folder / "cfgs" / "toys"
-    student, teacher = (yaml.safe_load((folder / name).read_text()) for name in ("student.yaml", "teacher.yaml"))
+    student, teacher = (
+        yaml.safe_load((folder / name).read_text()) for name in ("student.yaml", "teacher.yaml")
+    )
     student["DISTILL"]["INIT_STUDENT"] = {"MODE": "SLICE", "FRAMES": 2}
     teacher["DATA_CONFIG"]["DATA_PROCESSOR"][2]["MAX_NUMBER_OF_VOXELS"]["train"] = 5000
     for name, config in (("student.yaml", student), ("teacher.yaml", teacher)):
         (folder / name).write_text(yaml.safe_dump(config))
     config = load_config(folder / "student.yaml")
     dataset, _, _ = build_dataloader(config.DATA_CONFIG, config.CLASS_NAMES, 2, workers=0, seed=1)
-    model = build_distiller(config, build_network(config.MODEL, 3, dataset), dataset,
-                            teacher_ckpt=experiment.folder / "teacher.pth").train()
+    model = build_distiller(
+        config,
+        build_network(config.MODEL, 3, dataset),
+        dataset,
+        teacher_ckpt=experiment.folder / "teacher.pth",
+    ).train()
     assert not dataset.views and not model.teacher.own_view
     experiment.train("--epochs", "1")
-    assert not experiment.losses() and (experiment.output / "ckpt" / "checkpoint_epoch_1.pth").is_file()
+    assert (
+        not experiment.losses()
+        and (experiment.output / "ckpt" / "checkpoint_epoch_1.pth").is_file()
+    )

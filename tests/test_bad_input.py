@@ -4,6 +4,7 @@ and nothing half-written left behind.
 Each case is a process of its own with its own folder. They are forked from one process that has imported everything
 (``bad_input_server.py``), so that a case costs its own work and not PyTorch's start; one case is started plainly.
 """
+
 from __future__ import annotations
 
 import json
@@ -28,7 +29,18 @@ from pcdet_distill.models import build_network
 
 SERVER = Path(__file__).with_name("bad_input_server.py")
 STUDENT = "cfgs/synthetic/pointpillar_student.yaml"
-TRAIN = ["train", "--cfg_file", STUDENT, "--epochs", "1", "--batch_size", "2", "--workers", "0", "--fix_random_seed"]
+TRAIN = [
+    "train",
+    "--cfg_file",
+    STUDENT,
+    "--epochs",
+    "1",
+    "--batch_size",
+    "2",
+    "--workers",
+    "0",
+    "--fix_random_seed",
+]
 CREATE = ["create_data", "kitti", "cfgs/synthetic/dataset.yaml", "--workers", "1"]
 RUN = "output/synthetic/pointpillar_student/default"
 TEMPORARY = ("*.part", "*.partial", "*.tmp", ".*staging*", "*.lock")
@@ -48,8 +60,13 @@ class Commands:
 
     def __init__(self) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self.server = subprocess.Popen([sys.executable, str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                       text=True, env=environment)
+        self.server = subprocess.Popen(
+            [sys.executable, str(SERVER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
 
     def run(self, folder: Path, arguments: list[str]) -> Answer:
         """``tools/<arguments[0]>.py arguments[1:]`` with ``folder`` as working directory."""
@@ -76,8 +93,9 @@ def good_project(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> Path:
     """A folder with configs and six simulated frames, all in order."""
     folder = tmp_path_factory.mktemp("good")
     shutil.copytree(repo / "cfgs" / "synthetic", folder / "cfgs" / "synthetic")
-    data = create_synthetic_kitti(folder / "data" / "synthetic_kitti", 6, seed=3, val_frames=2, workers=1,
-                                  progress=False)
+    data = create_synthetic_kitti(
+        folder / "data" / "synthetic_kitti", 6, seed=3, val_frames=2, workers=1, progress=False
+    )
     create_kitti_infos(data, show_progress=False)
     return folder
 
@@ -110,10 +128,11 @@ def check_one_sentence(answer: Answer, *names: str) -> None:
     for name in names:
         assert name in errors[0], f"'{name}' is not in: {errors[0]}"
     assert "Traceback" not in answer.err + answer.out
-    assert answer.err.rstrip().splitlines()[-1] == errors[0]      # nothing after the sentence
+    assert answer.err.rstrip().splitlines()[-1] == errors[0]  # nothing after the sentence
 
 
 # --- the data, when it is prepared -----------------------------------------------------------------------------------
+
 
 def no_calib(project: Path) -> str:
     training(project, "calib", 1, "txt").unlink()
@@ -155,9 +174,21 @@ def no_split(project: Path) -> str:
     return "ImageSets/train.txt"
 
 
-@pytest.mark.parametrize("spoil", [no_calib, calib_without_a_line, truncated_points, nan_points, short_label_line,
-                                   unknown_class, no_split])
-def test_bad_data_when_infos_are_made(commands: Commands, project: Path, spoil: Callable[[Path], str]) -> None:
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        no_calib,
+        calib_without_a_line,
+        truncated_points,
+        nan_points,
+        short_label_line,
+        unknown_class,
+        no_split,
+    ],
+)
+def test_bad_data_when_infos_are_made(
+    commands: Commands, project: Path, spoil: Callable[[Path], str]
+) -> None:
     """The infos that were there stay as they were."""
     name = spoil(project)
     before = {path: (project / path).read_bytes() for path in files(project)}
@@ -166,6 +197,7 @@ def test_bad_data_when_infos_are_made(commands: Commands, project: Path, spoil: 
 
 
 # --- the data, when it is used ---------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("tool", [TRAIN, CREATE])
 def test_missing_dataset(commands: Commands, project: Path, tool: list[str]) -> None:
@@ -182,8 +214,9 @@ def test_missing_infos(commands: Commands, project: Path) -> None:
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 @pytest.mark.parametrize("spoil", [truncated_points, nan_points])
-def test_unreadable_frame_in_training(commands: Commands, project: Path, spoil: Callable[[Path], str],
-                                      workers: str) -> None:
+def test_unreadable_frame_in_training(
+    commands: Commands, project: Path, spoil: Callable[[Path], str], workers: str
+) -> None:
     """Also from within a loader process the sentence names the file; checkpoints on disk are whole ones."""
     name = spoil(project)
     check_one_sentence(commands.run(project, [*TRAIN, "--workers", workers]), name)
@@ -201,14 +234,24 @@ def test_bad_frames_can_be_skipped(commands: Commands, project: Path) -> None:
 
 # --- config, checkpoints, output -------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("old", "new", "names"), [
-    ("LAYER_NUMS", "LAYER_NUMBS", ["MODEL.BACKBONE_2D", "LAYER_NUMBS", "LAYER_NUMS"]),
-    ("NAME: PillarVFE", "NAME: PilarVFE", ["VFE", "PilarVFE", "PillarVFE"]),
-    ("OPTIMIZER: adam_onecycle", "OPTIMIZER: adam_oncycle", ["OPTIMIZATION.OPTIMIZER", "adam_onecycle"]),
-    ("class_name: Car", "class_name: Carr", ["Carr"]),
-    ("CLASS_NAMES: ['Car', ", "CLASS_NAMES: ['Carr', ", ["Carr"]),
-])
-def test_typo_in_the_yaml(commands: Commands, project: Path, old: str, new: str, names: list[str]) -> None:
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ("LAYER_NUMS", "LAYER_NUMBS", ["MODEL.BACKBONE_2D", "LAYER_NUMBS", "LAYER_NUMS"]),
+        ("NAME: PillarVFE", "NAME: PilarVFE", ["VFE", "PilarVFE", "PillarVFE"]),
+        (
+            "OPTIMIZER: adam_onecycle",
+            "OPTIMIZER: adam_oncycle",
+            ["OPTIMIZATION.OPTIMIZER", "adam_onecycle"],
+        ),
+        ("class_name: Car", "class_name: Carr", ["Carr"]),
+        ("CLASS_NAMES: ['Car', ", "CLASS_NAMES: ['Carr', ", ["Carr"]),
+    ],
+)
+def test_typo_in_the_yaml(
+    commands: Commands, project: Path, old: str, new: str, names: list[str]
+) -> None:
     edit(project / "cfgs" / "synthetic" / "pointpillar_teacher.yaml", old, new)
     check_one_sentence(commands.run(project, TRAIN), ".yaml", *names)
     assert not (project / "output").exists()
@@ -216,9 +259,12 @@ def test_typo_in_the_yaml(commands: Commands, project: Path, old: str, new: str,
 
 def test_a_model_without_final_boxes_is_not_trained(commands: Commands, project: Path) -> None:
     """They are asked for when the first frame is tested, a night later."""
-    (project / STUDENT).write_text("_BASE_CONFIG_: cfgs/synthetic/pointpillar_teacher.yaml\n"
-                                   "MODEL: {POST_PROCESSING: null}\n")
-    check_one_sentence(commands.run(project, TRAIN), "pointpillar_student.yaml", "MODEL.POST_PROCESSING is missing")
+    (project / STUDENT).write_text(
+        "_BASE_CONFIG_: cfgs/synthetic/pointpillar_teacher.yaml\nMODEL: {POST_PROCESSING: null}\n"
+    )
+    check_one_sentence(
+        commands.run(project, TRAIN), "pointpillar_student.yaml", "MODEL.POST_PROCESSING is missing"
+    )
     assert not (project / "output").exists()
 
 
@@ -227,10 +273,25 @@ def test_typo_behind_set(commands: Commands, project: Path) -> None:
     check_one_sentence(answer, "OPTIMIZATION.LRR", "OPTIMIZATION.LR")
 
 
-@pytest.mark.parametrize(("key", "value"), [("LR", "-1.0"), ("NUM_EPOCHS", "0"), ("BATCH_SIZE_PER_GPU", "0")])
-def test_numbers_that_cannot_be_meant(commands: Commands, project: Path, key: str, value: str) -> None:
-    arguments = ["train", "--cfg_file", STUDENT, "--workers", "0", "--set", f"OPTIMIZATION.{key}", value]
-    check_one_sentence(commands.run(project, arguments), "pointpillar_student.yaml", f"OPTIMIZATION.{key}", value)
+@pytest.mark.parametrize(
+    ("key", "value"), [("LR", "-1.0"), ("NUM_EPOCHS", "0"), ("BATCH_SIZE_PER_GPU", "0")]
+)
+def test_numbers_that_cannot_be_meant(
+    commands: Commands, project: Path, key: str, value: str
+) -> None:
+    arguments = [
+        "train",
+        "--cfg_file",
+        STUDENT,
+        "--workers",
+        "0",
+        "--set",
+        f"OPTIMIZATION.{key}",
+        value,
+    ]
+    check_one_sentence(
+        commands.run(project, arguments), "pointpillar_student.yaml", f"OPTIMIZATION.{key}", value
+    )
     assert not (project / "output").exists()
 
 
@@ -264,31 +325,43 @@ def text_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("tool", [["test", "--cfg_file", STUDENT], TRAIN])
-def test_checkpoint_of_another_model(commands: Commands, project: Path, teacher_weights: Path, tool: list[str]) -> None:
+def test_checkpoint_of_another_model(
+    commands: Commands, project: Path, teacher_weights: Path, tool: list[str]
+) -> None:
     answer = commands.run(project, [*tool, "--ckpt", str(teacher_weights)])
     check_one_sentence(answer, "teacher.pth", "vfe.pfn_layers.0.linear.weight")
     assert not (project / "output").exists()
 
 
 @pytest.mark.parametrize("write", [code_instead_of_tensors, plain_pickle_of_code, text_file])
-def test_checkpoint_without_tensors(commands: Commands, project: Path, write: Callable[[Path], None]) -> None:
+def test_checkpoint_without_tensors(
+    commands: Commands, project: Path, write: Callable[[Path], None]
+) -> None:
     write(project / "wrong.pth")
-    check_one_sentence(commands.run(project, ["test", "--cfg_file", STUDENT, "--ckpt", "wrong.pth"]), "wrong.pth")
+    check_one_sentence(
+        commands.run(project, ["test", "--cfg_file", STUDENT, "--ckpt", "wrong.pth"]), "wrong.pth"
+    )
     assert not (project / "ran_code").exists() and not (project / "output").exists()
 
 
-def test_truncated_checkpoint_names_itself(commands: Commands, project: Path, teacher_weights: Path) -> None:
+def test_truncated_checkpoint_names_itself(
+    commands: Commands, project: Path, teacher_weights: Path
+) -> None:
     teacher_weights.write_bytes(teacher_weights.read_bytes()[:5000])
     answer = commands.run(project, [*TRAIN, "--pretrained_model", "teacher.pth"])
     check_one_sentence(answer, "teacher.pth")
 
 
-def test_missing_checkpoint_names_the_nearest(commands: Commands, project: Path, teacher_weights: Path) -> None:
+def test_missing_checkpoint_names_the_nearest(
+    commands: Commands, project: Path, teacher_weights: Path
+) -> None:
     answer = commands.run(project, ["test", "--cfg_file", STUDENT, "--ckpt", "teachr.pth"])
     check_one_sentence(answer, "teachr.pth", "teacher.pth")
 
 
-def test_teacher_without_distillation(commands: Commands, project: Path, teacher_weights: Path) -> None:
+def test_teacher_without_distillation(
+    commands: Commands, project: Path, teacher_weights: Path
+) -> None:
     answer = commands.run(project, [*TRAIN, "--teacher_ckpt", "teacher.pth"])
     check_one_sentence(answer, "--teacher_ckpt", "DISTILL")
 
@@ -308,25 +381,68 @@ DISTILLED = "cfgs/synthetic/recipes/graph_scores.yaml"
 TEACHER = "cfgs/synthetic/pointpillar_teacher.yaml"
 
 
-@pytest.mark.parametrize(("changes", "names"), [
-    ({DISTILLED: (f"CFG_FILE: {TEACHER}", "CFG_FILE: null")}, ["DISTILL.TEACHER.CFG_FILE is missing", "teacher.pth"]),
-    ({TEACHER: ("CLASS_NAMES: ['Car', 'Pedestrian', 'Cyclist']", "CLASS_NAMES: ['Truck', 'Bus', 'Tram']"),
-      STUDENT: ("MODEL:", "CLASS_NAMES: ['Car', 'Pedestrian', 'Cyclist']\nMODEL:")},
-     ["DISTILL.TEACHER", "the teacher's classes are Truck, Bus, Tram", "Car, Pedestrian, Cyclist"]),
-    ({TEACHER: ("dataset.yaml\n", "dataset.yaml\n    POINT_CLOUD_RANGE: [60, -12.8, -3, 104.8, 12.8, 1]\n"),
-      STUDENT: ("MODEL:", "DATA_CONFIG: {POINT_CLOUD_RANGE: [0, -12.8, -3, 44.8, 12.8, 1]}\nMODEL:")},
-     ["POINT_CLOUD_RANGE [60.0", "does not overlap the student's [0.0"]),
-    ({DISTILLED: ("TEACHER: dense_head.conv_cls", "TEACHER: dense_head.conv_clss")},
-     ["TERMS.GRAPH.TEACHER", "'dense_head.conv_clss'", "did you mean 'dense_head.conv_cls'",
-      "teacher's taps: backbone_2d.blocks.0"]),
-    ({DISTILLED: ("NODES: bev", "NODES: sparse")}, ["gives bev features, NODES asks for sparse"]),
-])
-def test_teacher_that_does_not_fit(commands: Commands, project: Path, teacher_weights: Path,
-                                   changes: dict[str, tuple[str, str]], names: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        (
+            {DISTILLED: (f"CFG_FILE: {TEACHER}", "CFG_FILE: null")},
+            ["DISTILL.TEACHER.CFG_FILE is missing", "teacher.pth"],
+        ),
+        (
+            {
+                TEACHER: (
+                    "CLASS_NAMES: ['Car', 'Pedestrian', 'Cyclist']",
+                    "CLASS_NAMES: ['Truck', 'Bus', 'Tram']",
+                ),
+                STUDENT: ("MODEL:", "CLASS_NAMES: ['Car', 'Pedestrian', 'Cyclist']\nMODEL:"),
+            },
+            [
+                "DISTILL.TEACHER",
+                "the teacher's classes are Truck, Bus, Tram",
+                "Car, Pedestrian, Cyclist",
+            ],
+        ),
+        (
+            {
+                TEACHER: (
+                    "dataset.yaml\n",
+                    "dataset.yaml\n    POINT_CLOUD_RANGE: [60, -12.8, -3, 104.8, 12.8, 1]\n",
+                ),
+                STUDENT: (
+                    "MODEL:",
+                    "DATA_CONFIG: {POINT_CLOUD_RANGE: [0, -12.8, -3, 44.8, 12.8, 1]}\nMODEL:",
+                ),
+            },
+            ["POINT_CLOUD_RANGE [60.0", "does not overlap the student's [0.0"],
+        ),
+        (
+            {DISTILLED: ("TEACHER: dense_head.conv_cls", "TEACHER: dense_head.conv_clss")},
+            [
+                "TERMS.GRAPH.TEACHER",
+                "'dense_head.conv_clss'",
+                "did you mean 'dense_head.conv_cls'",
+                "teacher's taps: backbone_2d.blocks.0",
+            ],
+        ),
+        (
+            {DISTILLED: ("NODES: bev", "NODES: sparse")},
+            ["gives bev features, NODES asks for sparse"],
+        ),
+    ],
+)
+def test_teacher_that_does_not_fit(
+    commands: Commands,
+    project: Path,
+    teacher_weights: Path,
+    changes: dict[str, tuple[str, str]],
+    names: list[str],
+) -> None:
     for file, (old, new) in changes.items():
         edit(project / file, old, new)
     arguments = [DISTILLED if word == STUDENT else word for word in TRAIN]
-    check_one_sentence(commands.run(project, [*arguments, "--teacher_ckpt", "teacher.pth"]), DISTILLED, *names)
+    check_one_sentence(
+        commands.run(project, [*arguments, "--teacher_ckpt", "teacher.pth"]), DISTILLED, *names
+    )
     assert not (project / "output").exists()
 
 
@@ -336,8 +452,16 @@ def test_teacher_without_weights(commands: Commands, project: Path) -> None:
     assert not (project / "output").exists()
 
 
-@pytest.mark.parametrize("blocked", ["output", "output/synthetic/pointpillar_student", f"{RUN}/ckpt",
-                                     f"{RUN}/tensorboard", f"{RUN}/eval/eval_with_train"])
+@pytest.mark.parametrize(
+    "blocked",
+    [
+        "output",
+        "output/synthetic/pointpillar_student",
+        f"{RUN}/ckpt",
+        f"{RUN}/tensorboard",
+        f"{RUN}/eval/eval_with_train",
+    ],
+)
 def test_output_folder_cannot_be_written(commands: Commands, project: Path, blocked: str) -> None:
     (project / blocked).parent.mkdir(parents=True, exist_ok=True)
     (project / blocked).write_text("a file where a folder should be")
@@ -348,7 +472,9 @@ def test_output_folder_cannot_be_written(commands: Commands, project: Path, bloc
 
 def test_no_config(commands: Commands, project: Path) -> None:
     check_one_sentence(commands.run(project, ["train"]), "--cfg_file")
-    answer = commands.run(project, ["test", "--cfg_file", STUDENT.replace("student", "studnt"), "--ckpt", "x.pth"])
+    answer = commands.run(
+        project, ["test", "--cfg_file", STUDENT.replace("student", "studnt"), "--ckpt", "x.pth"]
+    )
     check_one_sentence(answer, "pointpillar_studnt.yaml", "pointpillar_student.yaml")
 
 

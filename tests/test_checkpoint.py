@@ -1,4 +1,5 @@
 """Checkpoints: atomic writing, safe reading, strict and partial loading, OpenPCDet's older formats."""
+
 from __future__ import annotations
 
 import os
@@ -12,7 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from pcdet_distill.checkpoint import load_checkpoint, load_model_state, optimizer_state, save_checkpoint
+from pcdet_distill.checkpoint import (
+    load_checkpoint,
+    load_model_state,
+    optimizer_state,
+    save_checkpoint,
+)
 from pcdet_distill.errors import CheckpointError
 
 
@@ -61,7 +67,9 @@ def state() -> dict[str, torch.Tensor]:
 
 
 def same(first: dict, second: dict) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[key], second[key]) for key in first
+    )
 
 
 # --- saving ---------------------------------------------------------------------------------------------------------
@@ -69,7 +77,9 @@ def same(first: dict, second: dict) -> bool:
 
 def test_round_trip_keeps_openpcdets_keys(tmp_path, state):
     path = tmp_path / "ckpt" / "checkpoint_epoch_3.pth"
-    save_checkpoint({"epoch": 3, "it": 30, "model_state": OrderedDict(state), "optimizer_state": None}, path)
+    save_checkpoint(
+        {"epoch": 3, "it": 30, "model_state": OrderedDict(state), "optimizer_state": None}, path
+    )
     loaded = load_checkpoint(path)
     assert set(loaded) == {"epoch", "it", "model_state", "optimizer_state", "version"}
     assert (loaded["epoch"], loaded["it"], loaded["optimizer_state"]) == (3, 30, None)
@@ -80,7 +90,9 @@ def test_a_strict_reader_loads_what_a_one_cycle_optimizer_saves(tmp_path, model)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     optimizer.param_groups[0]["lr"] = np.float64(0.25)
     path = tmp_path / "a.pth"
-    save_checkpoint({"model_state": model.state_dict(), "optimizer_state": optimizer.state_dict()}, path)
+    save_checkpoint(
+        {"model_state": model.state_dict(), "optimizer_state": optimizer.state_dict()}, path
+    )
     content = torch.load(path, weights_only=True)
     rate = content["optimizer_state"]["param_groups"][0]["lr"]
     assert rate == 0.25 and type(rate) is float
@@ -97,7 +109,9 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path, state):
 
 def test_an_unwritable_folder_is_one_sentence(tmp_path, state):
     (tmp_path / "taken").write_text("a file where a folder should be")
-    with pytest.raises(CheckpointError, match=r"taken/a\.pth: the checkpoint cannot be written \(.+\)$"):
+    with pytest.raises(
+        CheckpointError, match=r"taken/a\.pth: the checkpoint cannot be written \(.+\)$"
+    ):
         save_checkpoint({"model_state": state}, tmp_path / "taken" / "a.pth")
     assert [file.name for file in tmp_path.iterdir()] == ["taken"]
 
@@ -131,7 +145,12 @@ def test_a_bare_state_dict_is_wrapped(tmp_path, state):
 def test_openpcdets_serialization_and_numpy_numbers_load(tmp_path, state):
     path = tmp_path / "a.pth"
     groups = [{"lr": np.float64(0.5), "steps": np.int64(7), "betas": np.array([0.9, 0.99])}]
-    content = {"epoch": 1, "it": 2, "model_state": state, "optimizer_state": {"param_groups": groups}}
+    content = {
+        "epoch": 1,
+        "it": 2,
+        "model_state": state,
+        "optimizer_state": {"param_groups": groups},
+    }
     torch.save(content, path, _use_new_zipfile_serialization=False)
     group = load_checkpoint(path)["optimizer_state"]["param_groups"][0]
     assert group["lr"] == 0.5 and group["steps"] == 7 and group["betas"].tolist() == [0.9, 0.99]
@@ -139,7 +158,9 @@ def test_openpcdets_serialization_and_numpy_numbers_load(tmp_path, state):
 
 def test_numpy_numbers_of_the_other_numpy_generation_load(tmp_path, state):
     path = tmp_path / "a.pth"
-    torch.save({"model_state": state, "lr": np.float64(0.5)}, path, _use_new_zipfile_serialization=False)
+    torch.save(
+        {"model_state": state, "lr": np.float64(0.5)}, path, _use_new_zipfile_serialization=False
+    )
     written, other = (b"numpy._core.multiarray", b"numpy.core.multiarray")
     if written not in path.read_bytes():
         written, other = other, written
@@ -163,7 +184,9 @@ def test_code_is_refused_and_not_run(tmp_path, state, form):
 
 
 def test_code_is_named(tmp_path, state):
-    torch.save({"model_state": state, "epoch": Malicious(tmp_path / "witness")}, tmp_path / "evil.pth")
+    torch.save(
+        {"model_state": state, "epoch": Malicious(tmp_path / "witness")}, tmp_path / "evil.pth"
+    )
     with pytest.raises(CheckpointError, match=r"holds code \(posix\.system\)"):
         load_checkpoint(tmp_path / "evil.pth")
 
@@ -175,12 +198,16 @@ def test_a_truncated_file_is_one_sentence(tmp_path, state, share, zipped):
     torch.save({"model_state": state}, path, _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(CheckpointError, match=r"cut\.pth: .*(cut off|instead of tensors)") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"cut\.pth: .*(cut off|instead of tensors)"
+    ) as caught:
         load_checkpoint(path)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"CLASS_NAMES: [Car]\n", b"\x00" * 100, b"PK\x03\x04 no zip"])
+@pytest.mark.parametrize(
+    "content", [b"", b"CLASS_NAMES: [Car]\n", b"\x00" * 100, b"PK\x03\x04 no zip"]
+)
 def test_another_kind_of_file_is_one_sentence(tmp_path, content):
     (tmp_path / "note.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"note\.pth: ") as caught:
@@ -191,7 +218,9 @@ def test_another_kind_of_file_is_one_sentence(tmp_path, content):
 def test_a_missing_file_names_the_nearest(tmp_path, state):
     torch.save(state, tmp_path / "checkpoint_epoch_80.pth")
     torch.save(state, tmp_path / "latest_model.pth")
-    with pytest.raises(CheckpointError, match=r"epoch_81\.pth: no such .*did you mean 'checkpoint_epoch_80\.pth'"):
+    with pytest.raises(
+        CheckpointError, match=r"epoch_81\.pth: no such .*did you mean 'checkpoint_epoch_80\.pth'"
+    ):
         load_checkpoint(tmp_path / "checkpoint_epoch_81.pth")
     with pytest.raises(CheckpointError, match="the folder .*nowhere does not exist"):
         load_checkpoint(tmp_path / "nowhere" / "a.pth")
@@ -200,7 +229,8 @@ def test_a_missing_file_names_the_nearest(tmp_path, state):
 
 
 @pytest.mark.parametrize(
-    ("content", "found"), [({"state_dict": {}, "meta": 1}, "keys state_dict, meta"), ([1, 2], "list"), ({}, "keys $")]
+    ("content", "found"),
+    [({"state_dict": {}, "meta": 1}, "keys state_dict, meta"), ([1, 2], "list"), ({}, "keys $")],
 )
 def test_a_checkpoint_of_something_else_says_what_was_found(tmp_path, content, found):
     torch.save(content, tmp_path / "a.pth")
@@ -223,11 +253,16 @@ def test_optimizer_state_may_stand_beside(tmp_path, state):
 def test_strict_loading_copies_everything(model, state):
     report = load_model_state(model, state, strict=True, where="a.pth")
     assert same(model.state_dict(), state)
-    assert sorted(report.loaded) == sorted(state) and str(report) == f"loaded {len(state)} of {len(state)} tensors"
+    assert (
+        sorted(report.loaded) == sorted(state)
+        and str(report) == f"loaded {len(state)} of {len(state)} tensors"
+    )
 
 
 def test_prefixes_of_data_parallel_training_are_dropped(model, state):
-    load_model_state(model, {f"module.{key}": value for key, value in state.items()}, strict=True, where="a.pth")
+    load_model_state(
+        model, {f"module.{key}": value for key, value in state.items()}, strict=True, where="a.pth"
+    )
     assert same(model.state_dict(), state)
 
 
@@ -252,7 +287,9 @@ def test_strict_loading_lists_what_does_not_fit_and_changes_nothing(model, state
 
 def test_long_lists_are_cut_at_ten(model):
     state = {f"other.{index}": torch.zeros(1) for index in range(25)}
-    with pytest.raises(CheckpointError, match=r"25 not in the model: other\.0, .*other\.9, and 15 more"):
+    with pytest.raises(
+        CheckpointError, match=r"25 not in the model: other\.0, .*other\.9, and 15 more"
+    ):
         load_model_state(model, state, strict=True, where="a.pth")
 
 
@@ -261,7 +298,10 @@ def test_partial_loading_takes_what_fits(model, state):
     report = load_model_state(model, state, strict=False, where="a.pth")
     assert "dense.weight" not in report.loaded and "dense.bias" in report.loaded
     assert torch.equal(model.dense.bias, state["dense.bias"])
-    assert str(report) == "loaded 8 of 9 tensors; 1 of another shape: dense.weight (8, 5, 3, 3), model (8, 4, 3, 3)"
+    assert (
+        str(report)
+        == "loaded 8 of 9 tensors; 1 of another shape: dense.weight (8, 5, 3, 3), model (8, 4, 3, 3)"
+    )
 
 
 def test_partial_loading_of_nothing_is_an_error(model):
@@ -290,16 +330,22 @@ def test_spconv_weights_with_swapped_channels_are_turned(state):
 def test_dense_weights_are_never_turned(model, state):
     model.dense = nn.Conv2d(3, 5, 3)
     state["dense.weight"], state["dense.bias"] = torch.zeros(3, 3, 3, 5), torch.zeros(5)
-    with pytest.raises(CheckpointError, match=r"dense\.weight \(3, 3, 3, 5\), model \(5, 3, 3, 3\)"):
+    with pytest.raises(
+        CheckpointError, match=r"dense\.weight \(3, 3, 3, 5\), model \(5, 3, 3, 3\)"
+    ):
         load_model_state(model, state, strict=True, where="a.pth")
 
 
 def test_safetensors_hold_a_state_dict(tmp_path, model, state):
     save_file = pytest.importorskip("safetensors.torch").save_file
-    save_file({f"module.{name}": value for name, value in state.items()}, tmp_path / "weights.safetensors")
+    save_file(
+        {f"module.{name}": value for name, value in state.items()}, tmp_path / "weights.safetensors"
+    )
     content = load_checkpoint(tmp_path / "weights.safetensors")
     assert list(content) == ["model_state"]
-    report = load_model_state(model, content["model_state"], strict=True, where="weights.safetensors")
+    report = load_model_state(
+        model, content["model_state"], strict=True, where="weights.safetensors"
+    )
     assert len(report.loaded) == len(state)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
@@ -307,7 +353,10 @@ def test_safetensors_hold_a_state_dict(tmp_path, model, state):
 def test_damaged_safetensors(tmp_path):
     pytest.importorskip("safetensors")
     (tmp_path / "weights.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
-    with pytest.raises(CheckpointError, match="weights.safetensors: not a .safetensors file, or one that was cut off"):
+    with pytest.raises(
+        CheckpointError,
+        match="weights.safetensors: not a .safetensors file, or one that was cut off",
+    ):
         load_checkpoint(tmp_path / "weights.safetensors")
     with pytest.raises(CheckpointError, match="did you mean 'weights.safetensors'"):
         load_checkpoint(tmp_path / "weight.safetensors")
@@ -317,5 +366,7 @@ def test_safetensors_without_their_package(tmp_path, monkeypatch):
     (tmp_path / "weights.safetensors").touch()
     for name in ("safetensors", "safetensors.torch"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(CheckpointError, match="weights.safetensors: .* needed: pip install safetensors"):
+    with pytest.raises(
+        CheckpointError, match="weights.safetensors: .* needed: pip install safetensors"
+    ):
         load_checkpoint(tmp_path / "weights.safetensors")

@@ -1,4 +1,5 @@
 """Yaml in, EasyDict out: OpenPCDet's merging and --set rules, and what every mistake is answered with."""
+
 from __future__ import annotations
 
 import shutil
@@ -8,12 +9,20 @@ import pytest
 import yaml
 from easydict import EasyDict
 
-from pcdet_distill.config import errors_name_file, find_file, load_config, resolve_data_path, to_plain
+from pcdet_distill.config import (
+    errors_name_file,
+    find_file,
+    load_config,
+    resolve_data_path,
+    to_plain,
+)
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.lookup import lookup
 
 CFGS = Path(__file__).parents[1] / "cfgs"
-ALL_CONFIGS = sorted(set(CFGS.rglob("*.yaml")) - set((CFGS / "study").rglob("*.yaml")))     # studies are lists of runs
+ALL_CONFIGS = sorted(
+    set(CFGS.rglob("*.yaml")) - set((CFGS / "study").rglob("*.yaml"))
+)  # studies are lists of runs
 
 
 @pytest.fixture
@@ -53,33 +62,50 @@ def test_base_first_then_the_file_dicts_merged_lists_replaced(cfgs):
     cfg = load_config(cfgs / "kitti_models" / "pointpillar.yaml")
     base = load_config(cfgs / "dataset_configs" / "kitti_dataset.yaml")
     assert cfg.DATA_CONFIG.DATA_PATH == base.DATA_PATH == "../data/kitti"
-    assert cfg.DATA_CONFIG.POINT_CLOUD_RANGE == [0, -39.68, -3, 69.12, 39.68, 1] != base.POINT_CLOUD_RANGE
-    assert [step.NAME for step in cfg.DATA_CONFIG.DATA_PROCESSOR] == [step.NAME for step in base.DATA_PROCESSOR]
+    assert (
+        cfg.DATA_CONFIG.POINT_CLOUD_RANGE
+        == [0, -39.68, -3, 69.12, 39.68, 1]
+        != base.POINT_CLOUD_RANGE
+    )
+    assert [step.NAME for step in cfg.DATA_CONFIG.DATA_PROCESSOR] == [
+        step.NAME for step in base.DATA_PROCESSOR
+    ]
     assert cfg.DATA_CONFIG.DATA_PROCESSOR[2].VOXEL_SIZE == [0.16, 0.16, 4]
 
 
 def test_a_base_of_a_base(cfgs):
     cfg = load_config(cfgs / "kitti_distill" / "pointpillar_16x_pointdistiller.yaml")
     assert cfg.MODEL.VFE.NUM_FILTERS == [16] and cfg.MODEL.VFE.NAME == "PillarVFE"
-    assert cfg.DISTILL.TERMS.LOCAL_GRAPH.NAME == "GraphDistillLoss" and cfg.OPTIMIZATION.NUM_EPOCHS == 80
+    assert (
+        cfg.DISTILL.TERMS.LOCAL_GRAPH.NAME == "GraphDistillLoss"
+        and cfg.OPTIMIZATION.NUM_EPOCHS == 80
+    )
 
 
 def test_the_students_differ_from_the_teacher_in_widths_only(cfgs):
     teacher = to_plain(load_config(cfgs / "kitti_models" / "pointpillar.yaml"))
     for name, factor in (("pointpillar_4x", 2), ("pointpillar_16x", 4)):
         student = to_plain(load_config(cfgs / "kitti_distill" / f"{name}.yaml"))
-        for place in ("VFE.NUM_FILTERS", "BACKBONE_2D.NUM_FILTERS", "BACKBONE_2D.NUM_UPSAMPLE_FILTERS"):
+        for place in (
+            "VFE.NUM_FILTERS",
+            "BACKBONE_2D.NUM_FILTERS",
+            "BACKBONE_2D.NUM_UPSAMPLE_FILTERS",
+        ):
             block, key = place.split(".")
             narrow, wide = student["MODEL"][block].pop(key), teacher["MODEL"][block][key]
             assert [width * factor for width in narrow] == wide
         assert student["MODEL"]["MAP_TO_BEV"].pop("NUM_BEV_FEATURES") * factor == 64
         assert student["MODEL"]["BACKBONE_2D"].items() <= teacher["MODEL"]["BACKBONE_2D"].items()
-        assert all(student[key] == teacher[key] for key in ("CLASS_NAMES", "DATA_CONFIG", "OPTIMIZATION"))
+        assert all(
+            student[key] == teacher[key] for key in ("CLASS_NAMES", "DATA_CONFIG", "OPTIMIZATION")
+        )
 
 
 @pytest.mark.parametrize("elsewhere", ["tmp", "tools", "cfgs"])
 def test_bases_are_found_from_any_working_directory(cfgs, repo, tmp_path, monkeypatch, elsewhere):
-    monkeypatch.chdir({"tmp": tmp_path, "tools": repo / "tools", "cfgs": cfgs / "kitti_models"}[elsewhere])
+    monkeypatch.chdir(
+        {"tmp": tmp_path, "tools": repo / "tools", "cfgs": cfgs / "kitti_models"}[elsewhere]
+    )
     assert load_config(cfgs / "kitti_models" / "second.yaml").DATA_CONFIG.DATASET == "KittiDataset"
 
 
@@ -95,7 +121,9 @@ def test_a_checkout_laid_out_as_openpcdets(cfgs, tmp_path, monkeypatch):
     base.write_text(base.read_text().replace("FOV_POINTS_ONLY: True", "FOV_POINTS_ONLY: False"))
     cfg = load_config("pcdet/tools/cfgs/kitti_models/second.yaml")
     assert tmp_path / "pcdet" == cfg.ROOT_DIR and cfg.EXP_GROUP_PATH == "kitti_models"
-    assert cfg.DATA_CONFIG.FOV_POINTS_ONLY is False, "the base beside the file comes before this checkout's"
+    assert cfg.DATA_CONFIG.FOV_POINTS_ONLY is False, (
+        "the base beside the file comes before this checkout's"
+    )
 
 
 def test_a_file_outside_any_cfgs_folder(tmp_path, monkeypatch):
@@ -116,10 +144,14 @@ def test_exponents_without_a_dot_are_numbers(tmp_path):
 
 
 def test_a_resolved_config_can_be_written_and_loaded_again(cfgs, tmp_path):
-    first = to_plain(load_config(cfgs / "kitti_models" / "pv_rcnn.yaml", ["OPTIMIZATION.LR", "0.5"]))
+    first = to_plain(
+        load_config(cfgs / "kitti_models" / "pv_rcnn.yaml", ["OPTIMIZATION.LR", "0.5"])
+    )
     second = to_plain(load_config(write(tmp_path, yaml.safe_dump(first))))
     added = {"ROOT_DIR", "TAG", "EXP_GROUP_PATH", "CONFIG_FILE"}
-    assert {key: first[key] for key in first.keys() - added} == {key: second[key] for key in second.keys() - added}
+    assert {key: first[key] for key in first.keys() - added} == {
+        key: second[key] for key in second.keys() - added
+    }
 
 
 def test_sparsekds_aliases(tmp_path):
@@ -127,7 +159,9 @@ def test_sparsekds_aliases(tmp_path):
     cfg = load_config(derived(tmp_path, text))
     assert cfg.DISTILL.TEACHER.MODEL.VFE.NUM_FILTERS == [64] and cfg.DISTILL.TEACHER.CKPT == "t.pth"
     assert "MODEL_TEACHER" not in cfg and "TEACHER_CKPT" not in cfg
-    cfg = load_config(derived(tmp_path, "TEACHER_CKPT: t.pth\nDISTILL: {TEACHER: {CKPT: mine.pth}}"))
+    cfg = load_config(
+        derived(tmp_path, "TEACHER_CKPT: t.pth\nDISTILL: {TEACHER: {CKPT: mine.pth}}")
+    )
     assert cfg.DISTILL.TEACHER.CKPT == "mine.pth"
 
 
@@ -156,14 +190,26 @@ def test_no_distill_block_appears_by_itself(cfgs):
             "DATA_CONFIG: {DATA_PROCESSOR: [{NAME: shuffle_points, SHUFFLE_ENABLE: {train: True}}]}",
             "unknown key DATA_CONFIG.DATA_PROCESSOR[0].SHUFFLE_ENABLE; did you mean 'SHUFFLE_ENABLED'?",
         ),
-        ("DATA_CONFIG: {DATA_SPLIT: {trian: x}}", "unknown key DATA_CONFIG.DATA_SPLIT.trian; did you mean 'train'?"),
+        (
+            "DATA_CONFIG: {DATA_SPLIT: {trian: x}}",
+            "unknown key DATA_CONFIG.DATA_SPLIT.trian; did you mean 'train'?",
+        ),
         (
             "MODEL: {DENSE_HEAD: {ANCHOR_GENERATOR_CONFIG: [{class: Car}]}}",
             "unknown key MODEL.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG[0].class; did you mean 'class_name'?",
         ),
-        ("MODEL: {VFE: {NAME: PilarVFE}}", "MODEL.VFE.NAME: unknown name 'PilarVFE'; did you mean 'PillarVFE'?"),
-        ("MODEL: {NAME: PointPillars}", "MODEL.NAME: unknown name 'PointPillars'; did you mean 'PointPillar'?"),
-        ("MODEL: {NAME: pointpillar}", "MODEL.NAME: unknown name 'pointpillar'; did you mean 'PointPillar'?"),
+        (
+            "MODEL: {VFE: {NAME: PilarVFE}}",
+            "MODEL.VFE.NAME: unknown name 'PilarVFE'; did you mean 'PillarVFE'?",
+        ),
+        (
+            "MODEL: {NAME: PointPillars}",
+            "MODEL.NAME: unknown name 'PointPillars'; did you mean 'PointPillar'?",
+        ),
+        (
+            "MODEL: {NAME: pointpillar}",
+            "MODEL.NAME: unknown name 'pointpillar'; did you mean 'PointPillar'?",
+        ),
         (
             "DATA_CONFIG: {DATASET: KitiDataset}",
             "DATA_CONFIG.DATASET: unknown name 'KitiDataset'; did you mean 'KittiDataset'?",
@@ -172,21 +218,33 @@ def test_no_distill_block_appears_by_itself(cfgs):
             "DATA_CONFIG: {DATA_PROCESSOR: [{NAME: shufle_points}]}",
             "DATA_CONFIG.DATA_PROCESSOR[0].NAME: unknown name 'shufle_points'; did you mean 'shuffle_points'?",
         ),
-        ("MODEL: {BACKBONE_2D: {LAYER_NUMS: 3}}", "MODEL.BACKBONE_2D.LAYER_NUMS: expected a list of numbers, got 3"),
+        (
+            "MODEL: {BACKBONE_2D: {LAYER_NUMS: 3}}",
+            "MODEL.BACKBONE_2D.LAYER_NUMS: expected a list of numbers, got 3",
+        ),
         (
             "MODEL: {BACKBONE_2D: {NUM_FILTERS: [a, 1, 2]}}",
             "MODEL.BACKBONE_2D.NUM_FILTERS: expected a list of numbers, got ['a', 1, 2]",
         ),
-        ("MODEL: {VFE: {NUM_FILTERS: []}}", "MODEL.VFE.NUM_FILTERS: expected at least one entry, got an empty list"),
+        (
+            "MODEL: {VFE: {NUM_FILTERS: []}}",
+            "MODEL.VFE.NUM_FILTERS: expected at least one entry, got an empty list",
+        ),
         ("CLASS_NAMES: Car", "CLASS_NAMES: expected a list of texts, got 'Car'"),
-        ("OPTIMIZATION: {GRAD_NORM_CLIP: much}", "OPTIMIZATION.GRAD_NORM_CLIP: expected a number, got 'much'"),
+        (
+            "OPTIMIZATION: {GRAD_NORM_CLIP: much}",
+            "OPTIMIZATION.GRAD_NORM_CLIP: expected a number, got 'much'",
+        ),
         ("DATA_CONFIG: {DATA_PATH: 5}", "DATA_CONFIG.DATA_PATH: expected text, got 5"),
         (
             "MODEL: {POST_PROCESSING: {NMS_CONFIG: {NMS_TYPE: nms_gp}}}",
             "MODEL.POST_PROCESSING.NMS_CONFIG.NMS_TYPE: unknown name 'nms_gp'; did you mean 'nms_gpu'?",
         ),
         ("MODEL: {BACKBONE_2D: [3, 5]}", "MODEL.BACKBONE_2D: expected a block of keys, got [3, 5]"),
-        ("DATA_CONFIG: {DATA_PROCESSOR: 3}", "DATA_CONFIG.DATA_PROCESSOR: expected a list of blocks, got 3"),
+        (
+            "DATA_CONFIG: {DATA_PROCESSOR: 3}",
+            "DATA_CONFIG.DATA_PROCESSOR: expected a list of blocks, got 3",
+        ),
     ],
 )
 def test_a_typo_names_file_key_path_and_the_nearest(tmp_path, text, answer):
@@ -200,7 +258,9 @@ def test_a_typo_in_the_base_names_the_base(tmp_path, cfgs):
     text = (cfgs / "dataset_configs" / "kitti_dataset.yaml").read_text()
     base = write(tmp_path, text.replace("FOV_POINTS_ONLY", "FOV_POINT_ONLY"), "base.yaml")
     path = derived(tmp_path, f"DATA_CONFIG: {{_BASE_CONFIG_: {base}}}")
-    with pytest.raises(ConfigError, match=f"^{base}: unknown key DATA_CONFIG.FOV_POINT_ONLY; .*'FOV_POINTS_ONLY'"):
+    with pytest.raises(
+        ConfigError, match=f"^{base}: unknown key DATA_CONFIG.FOV_POINT_ONLY; .*'FOV_POINTS_ONLY'"
+    ):
         load_config(path)
     with pytest.raises(ConfigError, match=f"^{base}: unknown key FOV_POINT_ONLY"):
         load_config(base)
@@ -212,11 +272,15 @@ def test_several_typos_are_counted(tmp_path):
 
 
 def test_modules_of_others_keep_their_own_keys(tmp_path):
-    cfg = load_config(derived(tmp_path, "MODEL: {VFE: {NAME: MyOwnEncoder, DEPTH: 3, INNER: {WIDTH: 4}}}"))
+    cfg = load_config(
+        derived(tmp_path, "MODEL: {VFE: {NAME: MyOwnEncoder, DEPTH: 3, INNER: {WIDTH: 4}}}")
+    )
     assert cfg.MODEL.VFE.INNER.WIDTH == 4
     cfg = load_config(derived(tmp_path, "MODEL: {VFE: {NAME: MyPillarVFE, DEPTH: 3}}"))
     assert cfg.MODEL.VFE.DEPTH == 3, "a known name with a prefix is no slip"
-    cfg = load_config(derived(tmp_path, "DATA_CONFIG: {DATASET: WaymoDataset, PROCESSED_DATA_TAG: x}"))
+    cfg = load_config(
+        derived(tmp_path, "DATA_CONFIG: {DATASET: WaymoDataset, PROCESSED_DATA_TAG: x}")
+    )
     assert cfg.DATA_CONFIG.PROCESSED_DATA_TAG == "x"
 
 
@@ -224,7 +288,10 @@ def test_an_unknown_name_found_while_building_names_the_file(cfgs):
     cfg = load_config(cfgs / "kitti_models" / "pointpillar.yaml")
     with pytest.raises(ConfigError) as caught, errors_name_file(cfg):
         lookup({"MeanVFE": 1}, "MyVFE", "MODEL.VFE.NAME")
-    assert str(caught.value) == f"{cfg.CONFIG_FILE}: MODEL.VFE.NAME: unknown name 'MyVFE'; did you mean 'MeanVFE'?"
+    assert (
+        str(caught.value)
+        == f"{cfg.CONFIG_FILE}: MODEL.VFE.NAME: unknown name 'MyVFE'; did you mean 'MeanVFE'?"
+    )
 
 
 @pytest.mark.parametrize("missing", ["CLASS_NAMES", "DATA_CONFIG", "MODEL"])
@@ -236,12 +303,17 @@ def test_a_missing_part_is_named(cfgs, tmp_path, missing):
 
 
 def test_missing_files_name_the_nearest(cfgs, tmp_path):
-    with pytest.raises(ConfigError, match=r"pointpilar\.yaml: no such file .*did you mean 'pointpillar\.yaml'"):
+    with pytest.raises(
+        ConfigError, match=r"pointpilar\.yaml: no such file .*did you mean 'pointpillar\.yaml'"
+    ):
         load_config(cfgs / "kitti_models" / "pointpilar.yaml")
     with pytest.raises(ConfigError, match="is a folder, expected a yaml file"):
         load_config(tmp_path)
     path = write(tmp_path, "DATA_CONFIG: {_BASE_CONFIG_: cfgs/nowhere.yaml}")
-    with pytest.raises(ConfigError, match=r"mine\.yaml: DATA_CONFIG\._BASE_CONFIG_: cfgs/nowhere\.yaml: no such file"):
+    with pytest.raises(
+        ConfigError,
+        match=r"mine\.yaml: DATA_CONFIG\._BASE_CONFIG_: cfgs/nowhere\.yaml: no such file",
+    ):
         load_config(path)
 
 
@@ -291,7 +363,11 @@ def test_a_base_of_itself_ends(tmp_path):
         ("CLASS_NAMES", "[Car, Pedestrian]", ["Car", "Pedestrian"]),
         ("CLASS_NAMES", "[Car]", ["Car"]),
         ("OPTIMIZATION.MOMS", "1,0.5", [1.0, 0.5]),
-        ("DATA_CONFIG.POINT_CLOUD_RANGE", "0,-6.4,-3,12.8,6.4,1", [0.0, -6.4, -3.0, 12.8, 6.4, 1.0]),
+        (
+            "DATA_CONFIG.POINT_CLOUD_RANGE",
+            "0,-6.4,-3,12.8,6.4,1",
+            [0.0, -6.4, -3.0, 12.8, 6.4, 1.0],
+        ),
         ("DATA_CONFIG.DATA_SPLIT", "train:trainval,test:val", {"train": "trainval", "test": "val"}),
         ("DATA_CONFIG.DATA_SPLIT", "train:trainval", {"train": "trainval", "test": "val"}),
         ("DATA_CONFIG.DATA_PATH", "/data/kitti", "/data/kitti"),
@@ -321,17 +397,35 @@ def test_set_takes_values_that_are_no_text(cfgs):
 @pytest.mark.parametrize(
     ("overrides", "answer"),
     [
-        (["OPTIMIZATION.LRR", "1"], "--set OPTIMIZATION.LRR: unknown key 'LRR'; did you mean 'LR'?"),
+        (
+            ["OPTIMIZATION.LRR", "1"],
+            "--set OPTIMIZATION.LRR: unknown key 'LRR'; did you mean 'LR'?",
+        ),
         (
             ["MODEL.BACKBONE_2.LAYER_NUMS", "1"],
             "--set MODEL.BACKBONE_2.LAYER_NUMS: unknown key 'BACKBONE_2'; did you mean 'BACKBONE_2D'?",
         ),
         (["OPTIMIZATION.LR"], "--set takes pairs of KEY VALUE, but OPTIMIZATION.LR has no value"),
-        (["OPTIMIZATION.LR", "fast"], "--set OPTIMIZATION.LR fast: expected float as in 0.003, got str"),
-        (["OPTIMIZATION.NUM_EPOCHS", "1.5"], "--set OPTIMIZATION.NUM_EPOCHS 1.5: expected int as in 80, got float"),
-        (["OPTIMIZATION.LR_WARMUP", "1"], "--set OPTIMIZATION.LR_WARMUP 1: expected bool as in False, got int"),
-        (["OPTIMIZATION.NUM_EPOCHS", "True"], "--set OPTIMIZATION.NUM_EPOCHS True: expected int as in 80, got bool"),
-        (["MODEL.VFE.NUM_FILTERS", "a,b"], "--set MODEL.VFE.NUM_FILTERS a: expected int as in 64, got str"),
+        (
+            ["OPTIMIZATION.LR", "fast"],
+            "--set OPTIMIZATION.LR fast: expected float as in 0.003, got str",
+        ),
+        (
+            ["OPTIMIZATION.NUM_EPOCHS", "1.5"],
+            "--set OPTIMIZATION.NUM_EPOCHS 1.5: expected int as in 80, got float",
+        ),
+        (
+            ["OPTIMIZATION.LR_WARMUP", "1"],
+            "--set OPTIMIZATION.LR_WARMUP 1: expected bool as in False, got int",
+        ),
+        (
+            ["OPTIMIZATION.NUM_EPOCHS", "True"],
+            "--set OPTIMIZATION.NUM_EPOCHS True: expected int as in 80, got bool",
+        ),
+        (
+            ["MODEL.VFE.NUM_FILTERS", "a,b"],
+            "--set MODEL.VFE.NUM_FILTERS a: expected int as in 64, got str",
+        ),
         (
             ["DATA_CONFIG.DATA_SPLIT", "tran:x"],
             "--set DATA_CONFIG.DATA_SPLIT: unknown key 'tran'; did you mean 'train'?",
@@ -340,12 +434,18 @@ def test_set_takes_values_that_are_no_text(cfgs):
             ["DATA_CONFIG.DATA_SPLIT", "x"],
             "--set DATA_CONFIG.DATA_SPLIT x: expected a block, written as key1:value1,key2:value2",
         ),
-        (["OPTIMIZATION.LR.X", "1"], "--set OPTIMIZATION.LR.X: there is no key 'X', what stands there is 0.003"),
+        (
+            ["OPTIMIZATION.LR.X", "1"],
+            "--set OPTIMIZATION.LR.X: there is no key 'X', what stands there is 0.003",
+        ),
         (
             ["DATA_CONFIG.DATA_PROCESSOR.9.NAME", "x"],
             "--set DATA_CONFIG.DATA_PROCESSOR.9.NAME: '9' is not an item of a list of 3",
         ),
-        (["MODEL.VFE.NAME", "PilarVFE"], "--set: MODEL.VFE.NAME: unknown name 'PilarVFE'; did you mean 'PillarVFE'?"),
+        (
+            ["MODEL.VFE.NAME", "PilarVFE"],
+            "--set: MODEL.VFE.NAME: unknown name 'PilarVFE'; did you mean 'PillarVFE'?",
+        ),
     ],
 )
 def test_set_refuses(cfgs, overrides, answer):
@@ -374,7 +474,9 @@ def test_find_file_order(tmp_path, monkeypatch):
     monkeypatch.chdir(write(tmp_path, "", "cwd/x.yaml").parent)
     near = write(tmp_path, "", "a/b/near.yaml")
     assert find_file("x.yaml", near=near) == tmp_path / "cwd" / "x.yaml"
-    expected = [write(tmp_path, "", f"{place}/x.yaml") for place in ("tools", ".", "a/tools", "a", "a/b")]
+    expected = [
+        write(tmp_path, "", f"{place}/x.yaml") for place in ("tools", ".", "a/tools", "a", "a/b")
+    ]
     found = []
     for path in reversed(expected):
         found.append(find_file("x.yaml", near=near))

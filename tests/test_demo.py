@@ -1,4 +1,5 @@
 """The demo: point files in, boxes and pictures out, and a sentence for what cannot be read."""
+
 from __future__ import annotations
 
 import argparse
@@ -24,18 +25,30 @@ def arguments(tmp_path: Path, repo: Path):
     cfg = load_config(repo / CONFIG)
     torch.manual_seed(0)
     model = build_network(cfg.MODEL, 3, DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
-    torch.nn.init.constant_(model.dense_head.conv_cls.bias, 0.0)      # scores about one half: there is much to find
+    torch.nn.init.constant_(
+        model.dense_head.conv_cls.bias, 0.0
+    )  # scores about one half: there is much to find
     save_checkpoint({"model_state": model.state_dict()}, tmp_path / "model.pth")
     scans = tmp_path / "scans"
     scans.mkdir()
-    points = np.random.RandomState(0).uniform([0, -10, -2, 0], [40, 10, 1, 1], (800, 4)).astype(np.float32)
+    points = (
+        np.random.RandomState(0)
+        .uniform([0, -10, -2, 0], [40, 10, 1, 1], (800, 4))
+        .astype(np.float32)
+    )
     points.tofile(scans / "b.bin")
     points[:400].tofile(scans / "a.bin")
     np.save(scans / "c.npy", points)
 
     def parse(**changes: str) -> argparse.Namespace:
-        flags = {"cfg_file": str(repo / CONFIG), "data_path": str(scans), "ckpt": str(tmp_path / "model.pth"),
-                 "out": str(tmp_path / "out"), "device": "cpu", **changes}
+        flags = {
+            "cfg_file": str(repo / CONFIG),
+            "data_path": str(scans),
+            "ckpt": str(tmp_path / "model.pth"),
+            "out": str(tmp_path / "out"),
+            "device": "cpu",
+            **changes,
+        }
         words = [word for name, value in flags.items() for word in (f"--{name}", value)]
         return demo.add_demo_arguments(argparse.ArgumentParser()).parse_args(words)
 
@@ -70,18 +83,26 @@ def test_boxes_under_the_lowest_score_are_left_out(arguments, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("change", "error", "words"),
-    [({"data_path": "nowhere"}, DataError, "nowhere: no such file or folder"),
-     ({"data_path": "EMPTY"}, DataError, r"holds no '\*.bin' file"),
-     ({"data_path": "TORN"}, DataError, "torn.bin"),
-     ({"data_path": "WIDE"}, DataError, r"expected numbers of shape \(N, 4\)"),
-     ({"ckpt": "nowhere.pth"}, CheckpointError, "nowhere.pth"),
-     ({"cfg_file": "DATASET"}, ConfigError, "expected the yaml of a detector")],
+    [
+        ({"data_path": "nowhere"}, DataError, "nowhere: no such file or folder"),
+        ({"data_path": "EMPTY"}, DataError, r"holds no '\*.bin' file"),
+        ({"data_path": "TORN"}, DataError, "torn.bin"),
+        ({"data_path": "WIDE"}, DataError, r"expected numbers of shape \(N, 4\)"),
+        ({"ckpt": "nowhere.pth"}, CheckpointError, "nowhere.pth"),
+        ({"cfg_file": "DATASET"}, ConfigError, "expected the yaml of a detector"),
+    ],
 )
 def test_what_cannot_be_used_is_named(arguments, tmp_path, repo, change, error, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "torn.bin").write_bytes(b"12345")
     np.save(tmp_path / "wide.npy", np.zeros((3, 5)))
-    places = {"EMPTY": tmp_path / "empty", "TORN": tmp_path / "torn.bin", "WIDE": tmp_path / "wide.npy",
-              "DATASET": repo / "cfgs" / "synthetic" / "dataset.yaml"}
+    places = {
+        "EMPTY": tmp_path / "empty",
+        "TORN": tmp_path / "torn.bin",
+        "WIDE": tmp_path / "wide.npy",
+        "DATASET": repo / "cfgs" / "synthetic" / "dataset.yaml",
+    }
     with pytest.raises(error, match=words):
-        demo.run_demo(arguments(**{flag: str(places.get(value, value)) for flag, value in change.items()}))
+        demo.run_demo(
+            arguments(**{flag: str(places.get(value, value)) for flag, value in change.items()})
+        )

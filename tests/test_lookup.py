@@ -1,9 +1,16 @@
 """One way to turn a NAME into a class, one way to answer a wrong one."""
+
 from __future__ import annotations
 
 import pytest
 
-from pcdet_distill.errors import CheckpointError, ConfigError, DataError, UserError, exit_on_user_error
+from pcdet_distill.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    UserError,
+    exit_on_user_error,
+)
 from pcdet_distill.lookup import lookup, nearest, required
 
 TABLE = {"MeanVFE": 1, "PillarVFE": 2}

@@ -1,4 +1,5 @@
 """Parameters, multiply-adds and latency against layers counted by hand and against torch's own counter."""
+
 from __future__ import annotations
 
 import time
@@ -49,7 +50,10 @@ class Sleeps(nn.Module):
 
 
 def test_parameters_by_hand():
-    assert count_parameters(nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))) == 3 * 5 * 9 + 5 + 2 * 5
+    assert (
+        count_parameters(nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)))
+        == 3 * 5 * 9 + 5 + 2 * 5
+    )
 
 
 def test_a_shared_parameter_counts_once():
@@ -76,7 +80,12 @@ def test_multiply_adds_by_hand(layer, shape, expected):
 
 
 def test_multiply_adds_are_half_of_torchs_own_flops():
-    layers = [nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.ConvTranspose2d(8, 4, 4, stride=4), nn.Linear(24, 5)]
+    layers = [
+        nn.Conv2d(3, 8, 3, stride=2),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8, 4, 4, stride=4),
+        nn.Linear(24, 5),
+    ]
     model = Runs(*layers)
     batch = {"x": torch.randn(2, 3, 17, 13), "batch_size": 2}
     with FlopCounterMode(display=False) as counter:
@@ -91,28 +100,43 @@ def multiply_adds(model: nn.Module, x: object) -> int:
 
 def cells(*places: tuple[int, ...], channels: int, shape: list[int]) -> SparseConvTensor:
     """Active cells of one frame."""
-    indices = torch.tensor([(0, *place) for place in places], dtype=torch.int32).view(len(places), -1)
+    indices = torch.tensor([(0, *place) for place in places], dtype=torch.int32).view(
+        len(places), -1
+    )
     return SparseConvTensor(torch.randn(len(places), channels), indices, shape, 1)
 
 
-@pytest.mark.parametrize(("places", "pairs"), [
-    ([(1, 1, 1)], 1),                               # itself
-    ([(1, 1, 1), (1, 1, 2)], 2 + 2),                # and each the other
-    ([(0, 0, 0), (0, 0, 1), (3, 3, 3)], 3 + 2),     # the third stands alone
-    ([(0, 0, 0), (0, 0, 2)], 2),                    # out of the kernel's reach
-])
+@pytest.mark.parametrize(
+    ("places", "pairs"),
+    [
+        ([(1, 1, 1)], 1),  # itself
+        ([(1, 1, 1), (1, 1, 2)], 2 + 2),  # and each the other
+        ([(0, 0, 0), (0, 0, 1), (3, 3, 3)], 3 + 2),  # the third stands alone
+        ([(0, 0, 0), (0, 0, 2)], 2),  # out of the kernel's reach
+    ],
+)
 def test_submanifold_convolution_by_hand(places, pairs):
-    assert multiply_adds(SubMConv3d(4, 6, 3), cells(*places, channels=4, shape=[4, 4, 4])) == pairs * 4 * 6
+    assert (
+        multiply_adds(SubMConv3d(4, 6, 3), cells(*places, channels=4, shape=[4, 4, 4]))
+        == pairs * 4 * 6
+    )
 
 
 def test_submanifold_convolution_in_two_dimensions_by_hand():
-    assert multiply_adds(SubMConv2d(4, 6, 3), cells((0, 0), (1, 1), channels=4, shape=[4, 4])) == 4 * 4 * 6
+    assert (
+        multiply_adds(SubMConv2d(4, 6, 3), cells((0, 0), (1, 1), channels=4, shape=[4, 4]))
+        == 4 * 4 * 6
+    )
 
 
-@pytest.mark.parametrize(("place", "pairs"), [((0, 0, 0), 1), ((1, 0, 0), 2), ((1, 1, 0), 4), ((1, 1, 1), 8)])
+@pytest.mark.parametrize(
+    ("place", "pairs"), [((0, 0, 0), 1), ((1, 0, 0), 2), ((1, 1, 0), 4), ((1, 1, 1), 8)]
+)
 def test_strided_and_inverse_convolution_by_hand(place, pairs):
     down = SparseConv3d(4, 6, 3, stride=2, padding=1, indice_key="down")
-    there_and_back = SparseSequential(down, SubMConv3d(6, 6, 1), SparseInverseConv3d(6, 5, 3, indice_key="down"))
+    there_and_back = SparseSequential(
+        down, SubMConv3d(6, 6, 1), SparseInverseConv3d(6, 5, 3, indice_key="down")
+    )
     cell = cells(place, channels=4, shape=[4, 4, 4])
     assert multiply_adds(down, cell) == pairs * 4 * 6
     assert multiply_adds(there_and_back, cell) == pairs * 4 * 6 + pairs * 6 * 6 + pairs * 6 * 5
@@ -140,7 +164,9 @@ class OnPoints(nn.Module):
 def test_set_abstraction_counts_every_point_of_a_ball(far, rows):
     points = torch.tensor([[[0.0, 0, 0], [0.1, 0, 0], [far, 0, 0]]])
     module = PointnetSAModuleMSG(2, [0.5], [8], [[2, 5, 7]])
-    assert multiply_adds(OnPoints(module), (points, torch.randn(1, 3, 2))) == rows * ((3 + 2) * 5 + 5 * 7)
+    assert multiply_adds(OnPoints(module), (points, torch.randn(1, 3, 2))) == rows * (
+        (3 + 2) * 5 + 5 * 7
+    )
 
 
 def test_feature_propagation_by_hand():
@@ -151,7 +177,9 @@ def test_feature_propagation_by_hand():
 
 def test_a_layer_used_twice_counts_twice():
     layer = nn.Linear(6, 6)
-    assert count_gflops(Runs(layer, layer), {"x": torch.zeros(2, 6)}) == pytest.approx(2 * 2 * 36 / 1e9)
+    assert count_gflops(Runs(layer, layer), {"x": torch.zeros(2, 6)}) == pytest.approx(
+        2 * 2 * 36 / 1e9
+    )
 
 
 def test_neither_model_nor_batch_is_changed():
@@ -186,7 +214,12 @@ def one_frame(num_pillars: int) -> dict:
     coords = np.stack([0 * index, 0 * index, index // 400, index % 400], axis=1)
     voxels = np.zeros((num_pillars, 32, 4), dtype=np.float32)
     voxels[:, 0] = [10.0, 0.0, -1.0, 0.5]
-    batch = {"batch_size": 1, "voxels": voxels, "voxel_coords": coords, "voxel_num_points": np.ones(num_pillars)}
+    batch = {
+        "batch_size": 1,
+        "voxels": voxels,
+        "voxel_coords": coords,
+        "voxel_num_points": np.ones(num_pillars),
+    }
     load_data_to_device(batch, "cpu")
     return batch
 
@@ -195,7 +228,9 @@ def dense_gflops(c: int) -> float:
     """Everything after the pillar encoder, by hand, for a first block of ``c`` channels on a map of 248 x 216."""
     large, middle, small = 248 * 216, 124 * 108, 62 * 54
     blocks = large * 9 * 4 * c * c
-    blocks += middle * 9 * (c * 2 * c + 5 * 2 * c * 2 * c) + small * 9 * (2 * c * 4 * c + 5 * 4 * c * 4 * c)
+    blocks += middle * 9 * (c * 2 * c + 5 * 2 * c * 2 * c) + small * 9 * (
+        2 * c * 4 * c + 5 * 4 * c * 4 * c
+    )
     upsampling = large * 2 * c * (c + 2 * c + 4 * c)
     heads = large * 6 * c * (18 + 42 + 12)
     return (blocks + upsampling + heads) / 1e9
@@ -208,7 +243,9 @@ def dense_gflops(c: int) -> float:
 def test_kitti_pointpillars_counts_as_published(repo, config, published):
     cfg = load_config(repo / config)
     width = cfg.MODEL.VFE.NUM_FILTERS[0]
-    model = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
+    model = build_network(
+        cfg.MODEL, len(cfg.CLASS_NAMES), DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
+    )
     encoder = count_gflops(model, one_frame(6000)) - dense_gflops(width)
     assert 6000 * 10 * width <= round(encoder * 1e9) <= 6000 * 32 * 10 * width
     assert dense_gflops(width) == pytest.approx(published, rel=0.01)

@@ -1,4 +1,5 @@
 """Nothing outlives the process that started it: workers of a killed launcher, loader workers of a killed training."""
+
 from __future__ import annotations
 
 import os
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that its parent ended")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="Linux tells a process that its parent ended"
+)
 
 WORKER = """
 import os, sys, time
@@ -57,10 +60,14 @@ def is_running(pid: int) -> bool:
 
 def kill_and_watch(command: list[str], folder: Path, workers: int, how: signal.Signals) -> None:
     """Start ``command``, kill it when its workers have written who they are, and wait until they are gone."""
-    parent = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+    )
     try:
         files = [folder / f"pid{number}" for number in range(workers)]
-        wait_for(lambda: all(file.exists() and file.read_text() for file in files), "the workers run")
+        wait_for(
+            lambda: all(file.exists() and file.read_text() for file in files), "the workers run"
+        )
         pids = [int(file.read_text()) for file in files]
         assert all(map(is_running, pids)) and parent.pid not in pids
         parent.send_signal(how)

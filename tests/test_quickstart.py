@@ -1,4 +1,5 @@
 """The quickstart's steps: what they run, what they skip, how they fail; with stub tools that only write files."""
+
 from __future__ import annotations
 
 import re
@@ -36,7 +37,9 @@ pathlib.Path(sys.argv[1]).write_text("x")
 def root(tmp_path: Path) -> Path:
     """A checkout whose only tool writes the file it is told to."""
     (tmp_path / "write.py").write_text(WRITE)
-    (tmp_path / "fail.py").write_text("import sys; print('error: no such thing', file=sys.stderr); sys.exit(2)")
+    (tmp_path / "fail.py").write_text(
+        "import sys; print('error: no such thing', file=sys.stderr); sys.exit(2)"
+    )
     return tmp_path
 
 
@@ -44,7 +47,9 @@ def step(root: Path, *results: str, together: bool = False) -> Step:
     """Writes ``results``; ``together``: each waits until the others have started."""
     others = results[1:] + results[:1] if together else [""] * len(results)
     commands = [["write.py", result, other] for result, other in zip(results, others)]
-    return Step("write " + " and ".join(results), commands, [root / result for result in results], results)
+    return Step(
+        "write " + " and ".join(results), commands, [root / result for result in results], results
+    )
 
 
 def test_a_complete_step_is_skipped_and_the_rest_is_run(root, capfd):
@@ -86,8 +91,10 @@ def test_a_command_that_writes_nothing_is_noticed(root):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent death signal")
 def test_a_killed_quickstart_takes_its_training_with_it(root):
-    (root / "sleeper.py").write_text("import os, pathlib, time\n"
-                                     "pathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(60)\n")
+    (root / "sleeper.py").write_text(
+        "import os, pathlib, time\n"
+        "pathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(60)\n"
+    )
     script = textwrap.dedent(f"""
         from pathlib import Path
         from pcdet_distill.quickstart.plan import Step
@@ -128,13 +135,16 @@ def words_after(command: list[str], flag: str) -> str:
 def test_both_students_get_the_same_epochs_seed_and_data(detector):
     plan = Plan.full(Path("/x"), detector)
     commands = [command for step in make_steps(plan) for command in step.commands]
-    plain, distilled = ([c for c in commands if c[0] == "tools/train.py" and plan.configs[name] in c]
-                        for name in ("student", "distilled"))
+    plain, distilled = (
+        [c for c in commands if c[0] == "tools/train.py" and plan.configs[name] in c]
+        for name in ("student", "distilled")
+    )
     assert len(plain) == len(distilled) == 1
     extra = ["--teacher_ckpt", words_after(distilled[0], "--teacher_ckpt")]
     position = distilled[0].index(extra[0])
-    assert [word for index, word in enumerate(distilled[0]) if index not in (position, position + 1)] == [
-        word.replace(plan.configs["student"], plan.configs["distilled"]) for word in plain[0]]
+    assert [
+        word for index, word in enumerate(distilled[0]) if index not in (position, position + 1)
+    ] == [word.replace(plan.configs["student"], plan.configs["distilled"]) for word in plain[0]]
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
@@ -143,12 +153,17 @@ def test_the_distilled_student_gets_the_teacher_that_was_trained(detector):
     teacher, _, distilled = make_steps(plan)[2:]
     folder = Path(words_after(distilled.commands[0], "--teacher_ckpt")).parents[1]
     assert teacher.results[0].is_relative_to(plan.root / folder)
-    assert folder.parts[-2:] == (Path(plan.configs["teacher"]).stem, words_after(teacher.commands[0], "--extra_tag"))
+    assert folder.parts[-2:] == (
+        Path(plan.configs["teacher"]).stem,
+        words_after(teacher.commands[0], "--extra_tag"),
+    )
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_the_smoke_run_touches_nothing_of_the_full_one(detector):
-    full, smoke = (make_steps(make_plan(Path("/x"), detector)) for make_plan in (Plan.full, Plan.small))
+    full, smoke = (
+        make_steps(make_plan(Path("/x"), detector)) for make_plan in (Plan.full, Plan.small)
+    )
     assert len(full) == len(smoke)
     written = [{path for step in steps for path in step.results} for steps in (full, smoke)]
     assert not written[0] & written[1]
@@ -163,18 +178,24 @@ def test_detectors_share_the_frames_and_nothing_else(make_plan):
     trained = [path for own in steps for step in own[2:] for path in step.results]
     assert len(set(trained)) == 3 * len(DETECTORS)
     plans = [make_plan(Path("/x"), detector) for detector in DETECTORS]
-    assert len({plan.output for plan in plans}) == len({plan.tag for plan in plans}) == len(DETECTORS)
+    assert (
+        len({plan.output for plan in plans}) == len({plan.tag for plan in plans}) == len(DETECTORS)
+    )
     assert [f"--detector {plan.detector}" in plan.command for plan in plans] == [False, True, True]
 
 
 @pytest.mark.parametrize("options", [["--detector", "secnd"], ["--fast", "--detector", "Second"]])
 def test_an_unknown_detector_is_refused_with_the_nearest(tmp_path, options):
-    with pytest.raises(UserError, match="--detector: unknown name '(secnd|Second)'; did you mean 'second'"):
+    with pytest.raises(
+        UserError, match="--detector: unknown name '(secnd|Second)'; did you mean 'second'"
+    ):
         main(tmp_path, options)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("options", "why"), [(["--fast"], "smoke"), (["--detector", "second"], "pointpillar only")])
+@pytest.mark.parametrize(
+    ("options", "why"), [(["--fast"], "smoke"), (["--detector", "second"], "pointpillar only")]
+)
 def test_what_cannot_be_published_is_refused_before_the_first_step(tmp_path, options, why):
     with pytest.raises(UserError, match=why):
         main(tmp_path, ["--publish", *options])
@@ -193,7 +214,12 @@ def test_the_teacher_comes_first_and_all_three_are_trained(side_by_side):
 
 def test_full_run_is_what_the_readme_says():
     plan = Plan.full(Path("/x"))
-    assert (plan.detector, plan.train_frames, plan.val_frames, plan.epochs) == ("pointpillar", 400, 100, 10)
+    assert (plan.detector, plan.train_frames, plan.val_frames, plan.epochs) == (
+        "pointpillar",
+        400,
+        100,
+        10,
+    )
 
 
 def widths(block: dict, path: str) -> list[int]:
@@ -203,14 +229,42 @@ def widths(block: dict, path: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", str(block))]
 
 
-@pytest.mark.parametrize(("detector", "halved"), [
-    ("pointpillar", ["VFE.NUM_FILTERS", "MAP_TO_BEV.NUM_BEV_FEATURES", "BACKBONE_2D.NUM_FILTERS",
-                     "BACKBONE_2D.NUM_UPSAMPLE_FILTERS"]),
-    ("second", ["BACKBONE_3D.NUM_FILTERS", "MAP_TO_BEV.NUM_BEV_FEATURES", "BACKBONE_2D.NUM_FILTERS",
-                "BACKBONE_2D.NUM_UPSAMPLE_FILTERS"]),
-    ("pointrcnn", ["BACKBONE_3D.SA_CONFIG.MLPS", "BACKBONE_3D.FP_MLPS", "POINT_HEAD.CLS_FC", "POINT_HEAD.REG_FC",
-                   "ROI_HEAD.XYZ_UP_LAYER", "ROI_HEAD.CLS_FC", "ROI_HEAD.REG_FC", "ROI_HEAD.SA_CONFIG.MLPS"]),
-])
+@pytest.mark.parametrize(
+    ("detector", "halved"),
+    [
+        (
+            "pointpillar",
+            [
+                "VFE.NUM_FILTERS",
+                "MAP_TO_BEV.NUM_BEV_FEATURES",
+                "BACKBONE_2D.NUM_FILTERS",
+                "BACKBONE_2D.NUM_UPSAMPLE_FILTERS",
+            ],
+        ),
+        (
+            "second",
+            [
+                "BACKBONE_3D.NUM_FILTERS",
+                "MAP_TO_BEV.NUM_BEV_FEATURES",
+                "BACKBONE_2D.NUM_FILTERS",
+                "BACKBONE_2D.NUM_UPSAMPLE_FILTERS",
+            ],
+        ),
+        (
+            "pointrcnn",
+            [
+                "BACKBONE_3D.SA_CONFIG.MLPS",
+                "BACKBONE_3D.FP_MLPS",
+                "POINT_HEAD.CLS_FC",
+                "POINT_HEAD.REG_FC",
+                "ROI_HEAD.XYZ_UP_LAYER",
+                "ROI_HEAD.CLS_FC",
+                "ROI_HEAD.REG_FC",
+                "ROI_HEAD.SA_CONFIG.MLPS",
+            ],
+        ),
+    ],
+)
 def test_the_student_differs_from_the_teacher_in_widths_only(repo, detector, halved):
     plan = Plan.full(repo, detector)
     teacher, student, distilled = (load_config(repo / plan.configs[name]) for name in MODELS)
@@ -226,13 +280,24 @@ def test_the_student_differs_from_the_teacher_in_widths_only(repo, detector, hal
     assert student.MODEL == teacher.MODEL
 
 
-@pytest.mark.parametrize("line", ["", "Car AP_R40@0.70, 0.70, 0.70:", "bev  AP:0.4, 0.5, 0.6", "aos  AP:0.4, 0.5, 0.6",
-                                  "09:00:47  Cyclist AP@0.50, 0.50, 0.50:", "09:00:16  recall_rcnn_0.3: 0.342657"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "Car AP_R40@0.70, 0.70, 0.70:",
+        "bev  AP:0.4, 0.5, 0.6",
+        "aos  AP:0.4, 0.5, 0.6",
+        "09:00:47  Cyclist AP@0.50, 0.50, 0.50:",
+        "09:00:16  recall_rcnn_0.3: 0.342657",
+    ],
+)
 def test_the_long_result_text_is_left_to_the_log(line):
     assert not is_worth_showing(line)
 
 
-@pytest.mark.parametrize("line", ["AP R40, strict overlaps", "mAP        0.17", "error: no such AP", "epoch 1/2  it 9"])
+@pytest.mark.parametrize(
+    "line", ["AP R40, strict overlaps", "mAP        0.17", "error: no such AP", "epoch 1/2  it 9"]
+)
 def test_other_lines_are_shown(line):
     assert is_worth_showing(line)
 

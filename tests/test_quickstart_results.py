@@ -1,4 +1,5 @@
 """The end of the quickstart, from what three trainings leave: table, pictures, README; on two simulated frames."""
+
 from __future__ import annotations
 
 import json
@@ -51,8 +52,14 @@ def write_evaluation(folder: Path, ap: float, frame_ids: list[str]) -> None:
     moderate = {metric: {"R40": {"moderate": ap}} for metric in ("bev", "3d")}
     metrics = {"ap": {name: {"strict": moderate} for name in ("Car", "Pedestrian", "Cyclist")}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    car = {"name": np.array(["Car"]), "score": np.array([0.9]), "boxes_lidar": np.array([[10, 0, -1, 4, 2, 1.5, 0.0]])}
-    (folder / "result.pkl").write_bytes(pickle.dumps([{**car, "frame_id": frame_id} for frame_id in frame_ids]))
+    car = {
+        "name": np.array(["Car"]),
+        "score": np.array([0.9]),
+        "boxes_lidar": np.array([[10, 0, -1, 4, 2, 1.5, 0.0]]),
+    }
+    (folder / "result.pkl").write_bytes(
+        pickle.dumps([{**car, "frame_id": frame_id} for frame_id in frame_ids])
+    )
 
 
 def test_the_table_is_measured_once_and_read_afterwards(trained, monkeypatch):
@@ -62,8 +69,15 @@ def test_the_table_is_measured_once_and_read_afterwards(trained, monkeypatch):
     teacher, student, distilled = comparison.rows
     assert 3.5 < teacher.parameters / student.parameters < 4.5
     assert (student.parameters, student.gflops) == (distilled.parameters, distilled.gflops)
-    assert teacher.gflops > 3 * student.gflops > 0 and min(row.latency_ms for row in comparison.rows) > 0
-    assert {path.name for path in trained.output.iterdir()} >= {"report.txt", "report.md", "report.json"}
+    assert (
+        teacher.gflops > 3 * student.gflops > 0
+        and min(row.latency_ms for row in comparison.rows) > 0
+    )
+    assert {path.name for path in trained.output.iterdir()} >= {
+        "report.txt",
+        "report.md",
+        "report.json",
+    }
 
     monkeypatch.setattr(results, "compare", lambda plan: pytest.fail("measured again"))
     assert results.report(trained) == comparison

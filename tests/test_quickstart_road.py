@@ -1,4 +1,5 @@
 """The whole smoke run in a checkout of its own, killed on the way and started again; and what the README points at."""
+
 from __future__ import annotations
 
 import json
@@ -25,9 +26,17 @@ def checkout(tmp_path: Path, repo: Path) -> Path:
 
 def start(checkout: Path, log: Path, detector: str) -> subprocess.Popen:
     """The quickstart as its script calls it, from a folder that is not the checkout."""
-    command = [sys.executable, str(checkout / "tools" / "quickstart.py"), "--fast", "--device", "cpu"]
+    command = [
+        sys.executable,
+        str(checkout / "tools" / "quickstart.py"),
+        "--fast",
+        "--device",
+        "cpu",
+    ]
     command += ["--detector", detector]
-    return subprocess.Popen(command, cwd=checkout.parent, stdout=log.open("w"), stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command, cwd=checkout.parent, stdout=log.open("w"), stderr=subprocess.STDOUT
+    )
 
 
 @pytest.mark.slow
@@ -50,7 +59,11 @@ def test_killed_and_started_again_it_ends_with_the_table(checkout, tmp_path, det
     assert re.search(r"resumed from .*checkpoint_epoch_1\.pth", said) or "epoch 1/2" not in said
     report = json.loads((plan.output / "report.json").read_text())
     assert report["smoke"] and report["val_frames"] == 16
-    assert report["student"]["parameters"] == report["distilled"]["parameters"] < report["teacher"]["parameters"]
+    assert (
+        report["student"]["parameters"]
+        == report["distilled"]["parameters"]
+        < report["teacher"]["parameters"]
+    )
 
     assert start(checkout, log, detector).wait(timeout=60) == 0
     assert log.read_text().count("complete already") == 5

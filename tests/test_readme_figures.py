@@ -1,4 +1,5 @@
 """The README's figures of the study are those of the metrics it links to."""
+
 from __future__ import annotations
 
 import json
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 FOLDER = "docs/study/small_pair/metrics/"
-ROW = re.compile(r"^\| \[.+?\]\((?P<config>[\w/.]+)\) \| (?P<epochs>\d+) \| (?P<cpu>\d+) \| "
-                 r"(?P<ap>[\d.]+)(?: ± (?P<sd>[\d.]+))? \((?P<links>.+?)\) \| (?P<gap>-?\d+) % \|$")
+ROW = re.compile(
+    r"^\| \[.+?\]\((?P<config>[\w/.]+)\) \| (?P<epochs>\d+) \| (?P<cpu>\d+) \| "
+    r"(?P<ap>[\d.]+)(?: ± (?P<sd>[\d.]+))? \((?P<links>.+?)\) \| (?P<gap>-?\d+) % \|$"
+)
 CLASSES = ("Car", "Pedestrian", "Cyclist")
 
 
@@ -21,7 +24,9 @@ def rows(repo: Path) -> list[dict[str, str]]:
 
 
 def records(repo: Path, row: dict[str, str]) -> list[dict[str, Any]]:
-    return [json.loads((repo / path).read_text()) for path in re.findall(r"\]\(([^)]+)", row["links"])]
+    return [
+        json.loads((repo / path).read_text()) for path in re.findall(r"\]\(([^)]+)", row["links"])
+    ]
 
 
 def map_3d(record: dict[str, Any]) -> float:
@@ -45,9 +50,14 @@ def test_figures_are_those_of_the_metrics(repo):
         assert (row["sd"] is None) == (len(runs) == 1)
         if len(runs) > 1:
             assert float(row["sd"]) == pytest.approx(statistics.stdev(scores), abs=0.051)
-        assert all(row["config"] in run["commands"][0] and f"--epochs {row['epochs']} " in run["commands"][0]
-                   for run in runs)
+        assert all(
+            row["config"] in run["commands"][0]
+            and f"--epochs {row['epochs']} " in run["commands"][0]
+            for run in runs
+        )
     plain = next(mean for links, mean in means.items() if "plain-seed0" in links)
     teacher = next(mean for links, mean in means.items() if "teacher.json" in links)
     for row in rows(repo):
-        assert int(row["gap"]) == pytest.approx(100 * (means[row["links"]] - plain) / (teacher - plain), abs=0.51)
+        assert int(row["gap"]) == pytest.approx(
+            100 * (means[row["links"]] - plain) / (teacher - plain), abs=0.51
+        )

@@ -1,4 +1,5 @@
 """The comparison table: means, verdicts of either sign, three formats, and the README's generated section."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -32,7 +33,9 @@ def result(name: str, offset: float) -> ModelResult:
 
 def comparison(distilled: float, **changes) -> Comparison:
     rows = (result("teacher", 10.0), result("student", 0.0), result("distilled", distilled))
-    return dataclasses.replace(Comparison(*rows, 400, 100, "cpu, 1 thread", "bash quickstart.sh"), **changes)
+    return dataclasses.replace(
+        Comparison(*rows, 400, 100, "cpu, 1 thread", "bash quickstart.sh"), **changes
+    )
 
 
 def test_map_is_the_mean_of_the_classes():
@@ -42,9 +45,11 @@ def test_map_is_the_mean_of_the_classes():
 
 @pytest.mark.parametrize(
     ("distilled", "words"),
-    [(4.0, "helped: 3D mAP 45.0 -> 49.0 (+4.0, 40 % of the way to the teacher), BEV mAP +4.0"),
-     (-2.5, "hurt: 3D mAP 45.0 -> 42.5 (-2.5), BEV mAP -2.5"),
-     (0.0, "changed nothing: 3D mAP 45.0 -> 45.0 (+0.0)")],
+    [
+        (4.0, "helped: 3D mAP 45.0 -> 49.0 (+4.0, 40 % of the way to the teacher), BEV mAP +4.0"),
+        (-2.5, "hurt: 3D mAP 45.0 -> 42.5 (-2.5), BEV mAP -2.5"),
+        (0.0, "changed nothing: 3D mAP 45.0 -> 45.0 (+0.0)"),
+    ],
 )
 def test_the_verdict_reports_win_or_not(distilled, words):
     assert words in comparison(distilled).verdict()
@@ -67,7 +72,19 @@ def test_text_columns_line_up_and_hold_every_figure():
     header, _, *rows = to_text(comparison(4.0)).split("\n\n")[0].splitlines()
     assert len({len(line) for line in [header, *rows]}) == 1
     assert re.split(r"\s{2,}", rows[2]) == [
-        "distilled", "165 k", "0.81", "12 ms", "84.0", "44.0", "64.0", "64.0", "64.0", "34.0", "49.0", "49.0"]
+        "distilled",
+        "165 k",
+        "0.81",
+        "12 ms",
+        "84.0",
+        "44.0",
+        "64.0",
+        "64.0",
+        "64.0",
+        "34.0",
+        "49.0",
+        "49.0",
+    ]
     assert "3d mAP" in header and "bev Car" in header
 
 

@@ -1,4 +1,5 @@
 """A study of real detectors on a handful of simulated frames: refused before any training, or run to its table."""
+
 from __future__ import annotations
 
 import json
@@ -25,9 +26,21 @@ BOTH = ["kitti_infos_train.pkl", "kitti_infos_unlabelled.pkl"]
 
 
 def write_study(folder: Path, data: Path, rows: dict, **changes) -> Path:
-    content = {"DATA": {"PATH": str(data), "SEED": 2, "TRAIN_FRAMES": 4, "VAL_FRAMES": 2, "HOLDOUT_FRAMES": 2},
-               "EVALUATE": ["val", "holdout"], "TEACHER": {"CONFIG": TEACHER, "EPOCHS": 1}, "EPOCHS": 1,
-               "BASELINE": "plain", "ROWS": rows, **changes}
+    content = {
+        "DATA": {
+            "PATH": str(data),
+            "SEED": 2,
+            "TRAIN_FRAMES": 4,
+            "VAL_FRAMES": 2,
+            "HOLDOUT_FRAMES": 2,
+        },
+        "EVALUATE": ["val", "holdout"],
+        "TEACHER": {"CONFIG": TEACHER, "EPOCHS": 1},
+        "EPOCHS": 1,
+        "BASELINE": "plain",
+        "ROWS": rows,
+        **changes,
+    }
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
@@ -35,8 +48,15 @@ def write_study(folder: Path, data: Path, rows: dict, **changes) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    root = create_synthetic_kitti(tmp_path_factory.mktemp("sim") / "kitti", 6, 2, val_frames=2, holdout_frames=2,
-                                  unlabelled_frames=1, progress=False)
+    root = create_synthetic_kitti(
+        tmp_path_factory.mktemp("sim") / "kitti",
+        6,
+        2,
+        val_frames=2,
+        holdout_frames=2,
+        unlabelled_frames=1,
+        progress=False,
+    )
     create_kitti_infos(root, show_progress=False)
     return root
 
@@ -45,19 +65,30 @@ def test_what_cannot_be_trained_is_named_before_any_training(repo, tmp_path, dat
     rows = {
         "plain": {"CONFIG": STUDENT},
         "fits": {"CONFIG": DISTILLED},
-        "no_tap": {"CONFIG": DISTILLED, "SET": {"DISTILL.TERMS.GRAPH.STUDENT": "dense_head.conv_clss"}},
+        "no_tap": {
+            "CONFIG": DISTILLED,
+            "SET": {"DISTILL.TERMS.GRAPH.STUDENT": "dense_head.conv_clss"},
+        },
         "other_teacher": {"CONFIG": DISTILLED, "SET": {"DISTILL.TEACHER.CFG_FILE": STUDENT}},
         "other_depth": {"CONFIG": INIT, "SET": {"MODEL.BACKBONE_2D.LAYER_NUMS": [1, 1, 1]}},
         "no_labels": {"CONFIG": STUDENT, "SET": {"DATA_CONFIG.INFO_PATH.train": BOTH}},
-        "their_labels": {"CONFIG": "cfgs/synthetic/recipes/labels.yaml",
-                         "SET": {"DATA_CONFIG.INFO_PATH.train": BOTH}}}
+        "their_labels": {
+            "CONFIG": "cfgs/synthetic/recipes/labels.yaml",
+            "SET": {"DATA_CONFIG.INFO_PATH.train": BOTH},
+        },
+    }
     plan = StudyPlan.read(write_study(tmp_path, data, rows), repo, Options("cpu"))
     with pytest.raises(ConfigError) as refused:
         check_runs(plan, plan.runs(), lambda _: None)
     text = str(refused.value)
     assert "nothing was trained" in text and "ROWS.plain" not in text and "ROWS.fits" not in text
-    assert "ROWS.no_tap" in text and "the student has no tap 'dense_head.conv_clss'; did you mean" in text
-    assert "ROWS.other_teacher" in text and "ROWS.other_depth" in text and len(text.splitlines()) == 5
+    assert (
+        "ROWS.no_tap" in text
+        and "the student has no tap 'dense_head.conv_clss'; did you mean" in text
+    )
+    assert (
+        "ROWS.other_teacher" in text and "ROWS.other_depth" in text and len(text.splitlines()) == 5
+    )
     assert "ROWS.no_labels" in text and "it has no labels, so it cannot be trained on" in text
     assert not logging.root.manager.disable
     assert not (repo / plan.runs()[0].folder).exists()
@@ -72,25 +103,47 @@ def test_from_nothing_to_the_published_table(repo, tmp_path):
         "init": {"CONFIG": INIT},
         "fade": {"CONFIG": DISTILLED},
         "equal": {"LIKE": "plain", "SEEDS": [0], "EQUAL_COMPUTE_OF": ["init", "teacher"]},
-        "nan": {"LIKE": "plain", "SEEDS": [0], "SET": {"OPTIMIZATION.LR": 1e30, "OPTIMIZATION.GRAD_NORM_CLIP": 0}}}
+        "nan": {
+            "LIKE": "plain",
+            "SEEDS": [0],
+            "SET": {"OPTIMIZATION.LR": 1e30, "OPTIMIZATION.GRAD_NORM_CLIP": 0},
+        },
+    }
     study = write_study(tmp_path / "cfgs", Path("data/tiny"), rows)
     command = [sys.executable, str(tmp_path / "tools" / "study.py"), str(study), "--device", "cpu"]
-    first = subprocess.run([*command, "--jobs", "2"], cwd=tmp_path, capture_output=True, text=True, timeout=560)
-    assert first.returncode == 2 and "failed: nan-seed0" in first.stderr, first.stdout + first.stderr
-    again = subprocess.run([*command, "--publish", "docs/study"], cwd=tmp_path, capture_output=True, text=True,
-                           timeout=120)
+    first = subprocess.run(
+        [*command, "--jobs", "2"], cwd=tmp_path, capture_output=True, text=True, timeout=560
+    )
+    assert first.returncode == 2 and "failed: nan-seed0" in first.stderr, (
+        first.stdout + first.stderr
+    )
+    again = subprocess.run(
+        [*command, "--publish", "docs/study"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert again.returncode == 0, again.stderr
     assert "FAILED nan, seed 0: training: the loss became" in again.stdout
     table = json.loads((tmp_path / "docs/study/tiny/table_holdout.json").read_text())
     rows = {row["name"]: row for row in table["rows"]}
-    assert {name: row["seeds"] for name, row in rows.items()} == {"teacher": 1, "plain": 2, "init": 1, "fade": 1,
-                                                                  "equal": 1, "nan": 0}
+    assert {name: row["seeds"] for name, row in rows.items()} == {
+        "teacher": 1,
+        "plain": 2,
+        "init": 1,
+        "fade": 1,
+        "equal": 1,
+        "nan": 0,
+    }
     assert list(rows)[0] == "teacher" and list(rows)[-1] == "nan"
     assert rows["plain"]["measured"]["parameters"] < rows["teacher"]["measured"]["parameters"]
     assert rows["plain"]["measured"]["latency_ms"] > 0 and rows["init"]["train_s"]["mean"] > 0
     assert rows["equal"]["epochs"] >= 1 and rows["equal"]["note"]
     record = json.loads((tmp_path / "docs/study/tiny/metrics/init-seed0.json").read_text())
-    assert record["metrics"]["holdout"]["samples"] == 2 and "--teacher_ckpt" in record["commands"][0]
+    assert (
+        record["metrics"]["holdout"]["samples"] == 2 and "--teacher_ckpt" in record["commands"][0]
+    )
     infos = (tmp_path / "data/tiny/ImageSets/holdout.txt").read_text().split()
     database = [path.name[:6] for path in (tmp_path / "data/tiny/gt_database").iterdir()]
     assert infos == ["000006", "000007"] and set(database) <= {f"{frame:06d}" for frame in range(4)}

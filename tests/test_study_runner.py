@@ -1,4 +1,5 @@
 """Running a study of toys: what is missing, once, by any number of processes; failures are noted, kills harmless."""
+
 from __future__ import annotations
 
 import inspect
@@ -40,7 +41,13 @@ def test_everything_runs_once_and_in_order(tmp_path):
     plan = study_toys.make_plan(tmp_path)
     statuses, said = run(plan)
     assert set(statuses.values()) == {"finished"} and len(statuses) == 5
-    assert study_toys.order(tmp_path) == ["teacher", "plain-seed0", "recipe-seed0", "plain-seed1", "recipe-seed1"]
+    assert study_toys.order(tmp_path) == [
+        "teacher",
+        "plain-seed0",
+        "recipe-seed0",
+        "plain-seed1",
+        "recipe-seed1",
+    ]
     assert any(line.startswith("plain-seed1: $ python toy.py") for line in said)
     again, said = run(study_toys.make_plan(tmp_path))
     assert again == statuses and said == [] and len(study_toys.order(tmp_path)) == 5
@@ -64,9 +71,14 @@ def test_only_some_rows_with_what_they_need(tmp_path):
 
 
 def test_jobs_run_side_by_side(tmp_path):
-    plan = study_toys.make_plan(tmp_path, study_toys.study(ROWS={"plain": {"CONFIG": "cfgs/toys/plain.yaml"}},
-                                                           TEACHER=None), together=2)
-    outcomes = Runner(plan, jobs=2, say=lambda _: None).run()      # each waits until the other has started
+    plan = study_toys.make_plan(
+        tmp_path,
+        study_toys.study(ROWS={"plain": {"CONFIG": "cfgs/toys/plain.yaml"}}, TEACHER=None),
+        together=2,
+    )
+    outcomes = Runner(
+        plan, jobs=2, say=lambda _: None
+    ).run()  # each waits until the other has started
     assert [outcome.status for outcome in outcomes.values()] == ["finished", "finished"]
 
 
@@ -74,25 +86,33 @@ def test_a_failure_is_noted_and_stops_nothing_but_what_needs_it(tmp_path):
     says = "epoch 1\nerror: training: the loss became nan before iteration 4"
     plan = study_toys.make_plan(tmp_path, teacher={"says": says})
     statuses, said = run(plan)
-    assert statuses == {"teacher": "failed", "plain-seed0": "finished", "plain-seed1": "finished",
-                        "recipe-seed0": "blocked", "recipe-seed1": "blocked"}
+    assert statuses == {
+        "teacher": "failed",
+        "plain-seed0": "finished",
+        "plain-seed1": "finished",
+        "recipe-seed0": "blocked",
+        "recipe-seed1": "blocked",
+    }
     outcomes = survey(plan, Records(plan))
     assert outcomes["teacher"].reason == "training: the loss became nan before iteration 4"
     assert outcomes["recipe-seed0"].reason == f"teacher failed: {outcomes['teacher'].reason}"
     assert summary(outcomes) == "2 finished, 1 failed, 2 blocked"
     before = study_toys.order(tmp_path)
     run(plan)
-    assert study_toys.order(tmp_path) == before             # not tried again of itself
+    assert study_toys.order(tmp_path) == before  # not tried again of itself
     (tmp_path / "toy.json").write_text("{}")
     Records(plan).forget_failure(plan.run("teacher"))
     assert set(run(plan)[0].values()) == {"finished"}
 
 
-@pytest.mark.parametrize(("toy", "reason"), [
-    ({"says": "Traceback\nKeyError: 'x'", "code": 1}, "toy.py ended with 1: KeyError: 'x'"),
-    ({"silent": True}, "toy.py ended without writing its result: it said nothing"),
-    ({"ap": float("nan")}, "its evaluation gave numbers that are not finite"),
-])
+@pytest.mark.parametrize(
+    ("toy", "reason"),
+    [
+        ({"says": "Traceback\nKeyError: 'x'", "code": 1}, "toy.py ended with 1: KeyError: 'x'"),
+        ({"silent": True}, "toy.py ended without writing its result: it said nothing"),
+        ({"ap": float("nan")}, "its evaluation gave numbers that are not finite"),
+    ],
+)
 def test_reasons_of_other_failures(tmp_path, toy, reason):
     plan = study_toys.make_plan(tmp_path, **{"plain-seed0": toy})
     statuses, _ = run(plan)
@@ -103,12 +123,21 @@ def test_reasons_of_other_failures(tmp_path, toy, reason):
 def test_a_signal_is_a_reason(tmp_path):
     log = tmp_path / "log"
     log.write_text("$ python toy.py\n")
-    assert runner.failure_reason(log, -9, "tools/train.py") == "tools/train.py was killed by SIGKILL"
+    assert (
+        runner.failure_reason(log, -9, "tools/train.py") == "tools/train.py was killed by SIGKILL"
+    )
 
 
 def test_a_training_that_another_holds_is_no_failure(tmp_path):
-    plan = study_toys.make_plan(tmp_path, study_toys.study(SEEDS=[0]), **{
-        "plain-seed0": {"says": "error: output folder 'x': another training is running in it; wait"}})
+    plan = study_toys.make_plan(
+        tmp_path,
+        study_toys.study(SEEDS=[0]),
+        **{
+            "plain-seed0": {
+                "says": "error: output folder 'x': another training is running in it; wait"
+            }
+        },
+    )
     said: list[str] = []
 
     def say(text):
@@ -117,7 +146,9 @@ def test_a_training_that_another_holds_is_no_failure(tmp_path):
             (tmp_path / "toy.json").write_text("{}")
 
     outcomes = Runner(plan, say=say).run()
-    assert outcomes["plain-seed0"].status == "finished" and any("another training" in line for line in said)
+    assert outcomes["plain-seed0"].status == "finished" and any(
+        "another training" in line for line in said
+    )
 
 
 def test_what_tools_train_says_of_a_folder_that_is_taken():
@@ -135,7 +166,9 @@ def test_unlabelled_frames_may_be_added(tmp_path):
     grown = study_toys.make_plan(tmp_path, {**content, "DATA": {**data, "UNLABELLED_FRAMES": 5}})
     Records(grown).own_the_folder()
     Records(plan).begin(plan.run("more", 0))
-    with pytest.raises(ConfigError, match=r"more-seed0 was trained .*data.unlabelled_frames \(0 -> 5\)"):
+    with pytest.raises(
+        ConfigError, match=r"more-seed0 was trained .*data.unlabelled_frames \(0 -> 5\)"
+    ):
         Records(grown).own_the_folder()
     other = study_toys.make_plan(tmp_path, {**content, "DATA": {**data, "VAL_FRAMES": 3}})
     with pytest.raises(ConfigError, match=r"data.frames.val \(2 -> 3\)"):
@@ -143,11 +176,15 @@ def test_unlabelled_frames_may_be_added(tmp_path):
 
 
 def test_data_that_two_studies_share_is_made_once(tmp_path, monkeypatch):
-    content = study_toys.study(DATA={"PATH": "data/x", "TRAIN_FRAMES": 4, "VAL_FRAMES": 2}, SEEDS=[0])
+    content = study_toys.study(
+        DATA={"PATH": "data/x", "TRAIN_FRAMES": 4, "VAL_FRAMES": 2}, SEEDS=[0]
+    )
     first = Records(study_toys.make_plan(tmp_path, content))
     plan = study_toys.make_plan(tmp_path, content, "second.yaml")
     assert plan.spec.name == "second" and first.shared_claims.take(claim_name(plan))
-    monkeypatch.setattr(runner, "data_commands", lambda plan: [["never.py"]] if first.shared_claims.alive() else [])
+    monkeypatch.setattr(
+        runner, "data_commands", lambda plan: [["never.py"]] if first.shared_claims.alive() else []
+    )
     said = []
 
     def say(text):
@@ -156,7 +193,9 @@ def test_data_that_two_studies_share_is_made_once(tmp_path, monkeypatch):
             first.shared_claims.release(claim_name(plan))
 
     Runner(plan, say=say).run()
-    assert said[0] == "waiting for another process to make the data" and not any("never.py" in text for text in said)
+    assert said[0] == "waiting for another process to make the data" and not any(
+        "never.py" in text for text in said
+    )
 
 
 def test_the_check_comes_before_any_training(tmp_path):
@@ -199,14 +238,25 @@ def test_killed_and_started_again_while_a_second_process_helps(tmp_path):
     second = start(tmp_path)
     assert set(run(plan)[0].values()) == {"finished"}
     assert second.wait(timeout=60) == 0
-    assert sorted(study_toys.order(tmp_path)) == ["plain-seed0", "plain-seed1", "recipe-seed0", "recipe-seed1",
-                                                  "teacher", "teacher"]
+    assert sorted(study_toys.order(tmp_path)) == [
+        "plain-seed0",
+        "plain-seed1",
+        "recipe-seed0",
+        "recipe-seed1",
+        "teacher",
+        "teacher",
+    ]
 
 
 def test_two_studies_in_one_folder_refuse_each_other(tmp_path):
     run(study_toys.make_plan(tmp_path, {**study_toys.study(), "NAME": "same"}))
-    other = study_toys.make_plan(tmp_path, {**study_toys.study(), "NAME": "same"}, name="other.yaml")
-    with pytest.raises(ConfigError, match=r"belongs to another study \(file \(cfgs/toys.yaml -> cfgs/other.yaml\)\)"):
+    other = study_toys.make_plan(
+        tmp_path, {**study_toys.study(), "NAME": "same"}, name="other.yaml"
+    )
+    with pytest.raises(
+        ConfigError,
+        match=r"belongs to another study \(file \(cfgs/toys.yaml -> cfgs/other.yaml\)\)",
+    ):
         run(other)
 
 
@@ -215,7 +265,9 @@ def test_another_version_of_a_study_at_work_is_refused(tmp_path):
     Records(plan).own_the_folder()
     (plan.folder / "claims").mkdir()
     (plan.folder / "claims" / "worker-x-1.json").write_text(json.dumps({**DEAD, "study": "0123"}))
-    with pytest.raises(ConfigError, match="process 1 on elsewhere works there on another version of this study"):
+    with pytest.raises(
+        ConfigError, match="process 1 on elsewhere works there on another version of this study"
+    ):
         run(plan)
 
 
@@ -224,10 +276,12 @@ def test_a_changed_row_with_trained_runs_is_refused(tmp_path):
     content = study_toys.study()
     content["ROWS"]["plain"]["SET"] = {"OPTIMIZATION.LR": 0.5}
     content["ROWS"]["new"] = {"CONFIG": "cfgs/toys/plain.yaml"}
-    with pytest.raises(ConfigError, match=r"plain-seed0 was trained .*\(config.OPTIMIZATION.LR \(0.003 -> 0.5\)\)"):
+    with pytest.raises(
+        ConfigError, match=r"plain-seed0 was trained .*\(config.OPTIMIZATION.LR \(0.003 -> 0.5\)\)"
+    ):
         run(study_toys.make_plan(tmp_path, content))
     del content["ROWS"]["plain"]["SET"]
-    statuses, _ = run(study_toys.make_plan(tmp_path, content))     # a row may be added
+    statuses, _ = run(study_toys.make_plan(tmp_path, content))  # a row may be added
     assert statuses["new-seed1"] == "finished"
 
 
@@ -240,11 +294,11 @@ def test_claims_are_exclusive_and_die_with_their_owner(tmp_path, monkeypatch):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     path.write_text(json.dumps({"host": claims.socket.gethostname(), "pid": gone.pid}))
-    assert one.alive() == {} and one.take("a")                     # its process is gone
+    assert one.alive() == {} and one.take("a")  # its process is gone
     path.write_text(json.dumps(DEAD))
-    assert not two.take("a")                                       # another machine's, touched just now
+    assert not two.take("a")  # another machine's, touched just now
     os.utime(path, (time.time() - 400, time.time() - 400))
-    assert two.take("a")                                           # not touched for long
+    assert two.take("a")  # not touched for long
 
 
 def test_held_claims_are_touched_and_given_back(tmp_path, monkeypatch):
@@ -265,15 +319,24 @@ def test_epochs_of_equal_compute(tmp_path):
     content = study_toys.study()
     content["ROWS"]["equal"] = {"LIKE": "plain", "EQUAL_COMPUTE_OF": "recipe"}
     content["ROWS"]["with_teacher"] = {"LIKE": "plain", "EQUAL_COMPUTE_OF": ["recipe", "teacher"]}
-    plan = study_toys.make_plan(tmp_path, content, **{
-        "plain-seed0": {"cost": 2.0}, "plain-seed1": {"cost": 4.0},       # 3 s an epoch
-        "recipe-seed0": {"cost": 10.0}, "recipe-seed1": {"cost": 12.0},   # 20 and 24 s: 22 s
-        "teacher": {"cost": 5.0}})                                        # 50 s
+    plan = study_toys.make_plan(
+        tmp_path,
+        content,
+        **{
+            "plain-seed0": {"cost": 2.0},
+            "plain-seed1": {"cost": 4.0},  # 3 s an epoch
+            "recipe-seed0": {"cost": 10.0},
+            "recipe-seed1": {"cost": 12.0},  # 20 and 24 s: 22 s
+            "teacher": {"cost": 5.0},
+        },
+    )  # 50 s
     statuses, _ = run(plan)
     assert set(statuses.values()) == {"finished"}
     choices = Records(plan).equal_epochs()
     assert choices["equal"] == {"epochs": 8, "target_s": 22.0, "epoch_s": 3.0, "unit": "cpu"}
-    assert choices["with_teacher"]["epochs"] == 24 and plan.run("equal", 0).epochs == 8      # 7.3, rounded up
+    assert (
+        choices["with_teacher"]["epochs"] == 24 and plan.run("equal", 0).epochs == 8
+    )  # 7.3, rounded up
     again = study_toys.make_plan(tmp_path, content)
     assert survey(again, Records(again))["equal-seed0"].run.epochs == 8
 
@@ -282,10 +345,14 @@ def test_equal_compute_goes_without_the_runs_that_failed(tmp_path):
     content = study_toys.study()
     content["ROWS"]["equal"] = {"LIKE": "plain", "EQUAL_COMPUTE_OF": "recipe"}
     broken = {"says": "error: nan"}
-    plan = study_toys.make_plan(tmp_path / "one", content, **{"recipe-seed1": broken, "recipe-seed0": {"cost": 4.0}})
+    plan = study_toys.make_plan(
+        tmp_path / "one", content, **{"recipe-seed1": broken, "recipe-seed0": {"cost": 4.0}}
+    )
     statuses, _ = run(plan)
     assert statuses["equal-seed0"] == "finished" and plan.run("equal", 0).epochs == 8
-    plan = study_toys.make_plan(tmp_path / "none", content, **{"recipe-seed1": broken, "recipe-seed0": broken})
+    plan = study_toys.make_plan(
+        tmp_path / "none", content, **{"recipe-seed1": broken, "recipe-seed0": broken}
+    )
     statuses, _ = run(plan)
     assert statuses["equal-seed0"] == "blocked"
     assert "no run of recipe finished" in survey(plan, Records(plan))["equal-seed0"].reason

@@ -1,4 +1,5 @@
 """A study's yaml, and the commands it becomes."""
+
 from __future__ import annotations
 
 import re
@@ -18,38 +19,72 @@ def rows(**changes):
 
 
 def test_a_row_takes_over_what_it_is_like(tmp_path):
-    base = {**PLAIN, "SET": {"OPTIMIZATION.LR": 0.1, "MODEL.NAME": "SECONDNet"}, "EPOCHS": 7, "TITLE": "the base"}
-    content = study_toys.study(SET={"OPTIMIZATION.LR": 0.5, "OPTIMIZATION.NUM_EPOCHS": 3}, ROWS={
-        "plain": base, "other": {"LIKE": "plain", "SET": {"OPTIMIZATION.LR": 0.2}, "SEEDS": [4]}})
+    base = {
+        **PLAIN,
+        "SET": {"OPTIMIZATION.LR": 0.1, "MODEL.NAME": "SECONDNet"},
+        "EPOCHS": 7,
+        "TITLE": "the base",
+    }
+    content = study_toys.study(
+        SET={"OPTIMIZATION.LR": 0.5, "OPTIMIZATION.NUM_EPOCHS": 3},
+        ROWS={
+            "plain": base,
+            "other": {"LIKE": "plain", "SET": {"OPTIMIZATION.LR": 0.2}, "SEEDS": [4]},
+        },
+    )
     row = read_study(study_toys.make_root(tmp_path, content)).rows["other"]
-    assert row.config == "cfgs/toys/plain.yaml" and row.epochs == 7 and row.seeds == (4,) and row.title == "other"
-    assert row.settings == {"OPTIMIZATION.LR": 0.2, "MODEL.NAME": "SECONDNet", "OPTIMIZATION.NUM_EPOCHS": 3}
+    assert (
+        row.config == "cfgs/toys/plain.yaml"
+        and row.epochs == 7
+        and row.seeds == (4,)
+        and row.title == "other"
+    )
+    assert row.settings == {
+        "OPTIMIZATION.LR": 0.2,
+        "MODEL.NAME": "SECONDNet",
+        "OPTIMIZATION.NUM_EPOCHS": 3,
+    }
     assert read_study(tmp_path / "cfgs/toys.yaml").teacher.settings["OPTIMIZATION.LR"] == 0.5
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ({"ROWS": {}}, "ROWS: expected at least one row"),
-    (study_toys.study(SEDS=[1]), "SEDS: unknown key; did you mean 'SEEDS'"),
-    (rows(recipe={"EPOCHS": 1}), "ROWS.recipe.CONFIG: missing"),
-    (rows(recipe={**PLAIN, "EPOCHS": 0}), "ROWS.recipe.EPOCHS: 0 is not a whole number of 1 or more"),
-    (rows(recipe={**PLAIN, "SEEDS": [1, 1]}), "ROWS.recipe.SEEDS: expected different"),
-    (rows(recipe={"LIKE": "plane"}), "ROWS.recipe.LIKE: there is no row 'plane'; did you mean 'plain'"),
-    (rows(a={"LIKE": "b"}, b={"LIKE": "a"}), "is like itself"),
-    (rows(recipe={**PLAIN, "TEACHER": "tall"}), "ROWS.recipe.TEACHER: there is no row 'tall'"),
-    (rows(a={**PLAIN, "TEACHER": "b"}, b={**PLAIN, "TEACHER": "a"}), "waits for itself"),
-    (rows(a={"LIKE": "plain", "EQUAL_COMPUTE_OF": "a"}), "waits for itself"),
-    (rows(a={**PLAIN, "EQUAL_COMPUTE_OF": "plain"}), "ROWS.a.LIKE: missing"),
-    (rows(a={"LIKE": "plain", "EQUAL_COMPUTE_OF": "plain", "EPOCHS": 3}), "exclude each other"),
-    (rows(teacher=PLAIN), "'teacher' cannot be a name"),
-    ({**rows(), "NAME": "a/b"}, "NAME: 'a/b' cannot be a name"),
-    ({**rows(), "EVALUATE": ["vall"]}, "EVALUATE: unknown split 'vall'; did you mean 'val'"),
-    ({**rows(), "DATA": {"TRAIN_FRAMES": 4, "VAL_FRAMES": 2}}, "DATA.PATH: missing"),
-    ({**rows(), "DATA": {"PATH": "data/x", "TRAIN_FRAMES": 4}}, "DATA.VAL_FRAMES: 0, and the study needs"),
-    ({**rows(), "TEACHER": {"CONFIG": "x.yaml"}}, "expected EPOCHS to train it, or the CKPT"),
-    ({**rows(), "TEACHER": {"EPOCHS": 2}}, "TEACHER.CONFIG: missing"),
-    ({**rows(), "BASELINE": "plane"}, "BASELINE: there is no row 'plane'"),
-    (rows(recipe={**PLAIN, "SET": {"OPTIMIZATION": {"LR": 1}}}), "ROWS.recipe.SET: expected key paths"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"ROWS": {}}, "ROWS: expected at least one row"),
+        (study_toys.study(SEDS=[1]), "SEDS: unknown key; did you mean 'SEEDS'"),
+        (rows(recipe={"EPOCHS": 1}), "ROWS.recipe.CONFIG: missing"),
+        (
+            rows(recipe={**PLAIN, "EPOCHS": 0}),
+            "ROWS.recipe.EPOCHS: 0 is not a whole number of 1 or more",
+        ),
+        (rows(recipe={**PLAIN, "SEEDS": [1, 1]}), "ROWS.recipe.SEEDS: expected different"),
+        (
+            rows(recipe={"LIKE": "plane"}),
+            "ROWS.recipe.LIKE: there is no row 'plane'; did you mean 'plain'",
+        ),
+        (rows(a={"LIKE": "b"}, b={"LIKE": "a"}), "is like itself"),
+        (rows(recipe={**PLAIN, "TEACHER": "tall"}), "ROWS.recipe.TEACHER: there is no row 'tall'"),
+        (rows(a={**PLAIN, "TEACHER": "b"}, b={**PLAIN, "TEACHER": "a"}), "waits for itself"),
+        (rows(a={"LIKE": "plain", "EQUAL_COMPUTE_OF": "a"}), "waits for itself"),
+        (rows(a={**PLAIN, "EQUAL_COMPUTE_OF": "plain"}), "ROWS.a.LIKE: missing"),
+        (rows(a={"LIKE": "plain", "EQUAL_COMPUTE_OF": "plain", "EPOCHS": 3}), "exclude each other"),
+        (rows(teacher=PLAIN), "'teacher' cannot be a name"),
+        ({**rows(), "NAME": "a/b"}, "NAME: 'a/b' cannot be a name"),
+        ({**rows(), "EVALUATE": ["vall"]}, "EVALUATE: unknown split 'vall'; did you mean 'val'"),
+        ({**rows(), "DATA": {"TRAIN_FRAMES": 4, "VAL_FRAMES": 2}}, "DATA.PATH: missing"),
+        (
+            {**rows(), "DATA": {"PATH": "data/x", "TRAIN_FRAMES": 4}},
+            "DATA.VAL_FRAMES: 0, and the study needs",
+        ),
+        ({**rows(), "TEACHER": {"CONFIG": "x.yaml"}}, "expected EPOCHS to train it, or the CKPT"),
+        ({**rows(), "TEACHER": {"EPOCHS": 2}}, "TEACHER.CONFIG: missing"),
+        ({**rows(), "BASELINE": "plane"}, "BASELINE: there is no row 'plane'"),
+        (
+            rows(recipe={**PLAIN, "SET": {"OPTIMIZATION": {"LR": 1}}}),
+            "ROWS.recipe.SET: expected key paths",
+        ),
+    ],
+)
 def test_mistakes_are_named(tmp_path, content, message):
     with pytest.raises(ConfigError, match=re.escape(message)) as error:
         read_study(study_toys.make_root(tmp_path, content))
@@ -57,7 +92,9 @@ def test_mistakes_are_named(tmp_path, content, message):
 
 
 def test_a_configuration_that_cannot_be_is_named_with_its_row(tmp_path):
-    with pytest.raises(ConfigError, match=r"toys.yaml: ROWS.recipe: --set OPTIMIZATION.LRR: unknown key"):
+    with pytest.raises(
+        ConfigError, match=r"toys.yaml: ROWS.recipe: --set OPTIMIZATION.LRR: unknown key"
+    ):
         study_toys.make_plan(tmp_path, rows(recipe={**PLAIN, "SET": {"OPTIMIZATION.LRR": 1}}))
     with pytest.raises(ConfigError, match=r"ROWS.recipe distils, and the study has no TEACHER"):
         study_toys.make_plan(tmp_path, {**study_toys.study(), "TEACHER": None})
@@ -70,19 +107,49 @@ def test_seeds_come_in_turns_after_the_teacher(tmp_path):
 
 def test_the_commands_of_a_run(tmp_path):
     content = {**study_toys.study(), "EVALUATE": ["val", "holdout"], "DATA": {"PATH": "data/here"}}
-    content["ROWS"]["recipe"]["SET"] = {"OPTIMIZATION.LR": 0.01, "DATA_CONFIG.INFO_PATH.train": ["a.pkl", "b.pkl"]}
-    plan = StudyPlan(read_study(study_toys.make_root(tmp_path, content)), tmp_path, Options("cuda:1", 3))
+    content["ROWS"]["recipe"]["SET"] = {
+        "OPTIMIZATION.LR": 0.01,
+        "DATA_CONFIG.INFO_PATH.train": ["a.pkl", "b.pkl"],
+    }
+    plan = StudyPlan(
+        read_study(study_toys.make_root(tmp_path, content)), tmp_path, Options("cuda:1", 3)
+    )
     run = plan.run("recipe", 1)
     (train, first), (test, second) = plan.commands(run)
     teacher = f"output/toys/plain/teacher-{plan.teacher_id()}/ckpt/checkpoint_epoch_10.pth"
     common = ["OPTIMIZATION.LR", "0.01", "DATA_CONFIG.INFO_PATH.train", "a.pkl,b.pkl"]
     assert train == [
-        "tools/train.py", "--cfg_file", "cfgs/toys/recipe.yaml", "--extra_tag", "toys-recipe-seed1", "--epochs", "2",
-        "--seed", "1", "--workers", "3", "--max_ckpt_save_num", "2", "--teacher_ckpt", teacher, "--device", "cuda:1",
-        "--set", *common, "DATA_CONFIG.DATA_SPLIT.test", "val", "DATA_CONFIG.INFO_PATH.test", "kitti_infos_val.pkl",
-        "DATA_CONFIG.DATA_PATH", "data/here"]
+        "tools/train.py",
+        "--cfg_file",
+        "cfgs/toys/recipe.yaml",
+        "--extra_tag",
+        "toys-recipe-seed1",
+        "--epochs",
+        "2",
+        "--seed",
+        "1",
+        "--workers",
+        "3",
+        "--max_ckpt_save_num",
+        "2",
+        "--teacher_ckpt",
+        teacher,
+        "--device",
+        "cuda:1",
+        "--set",
+        *common,
+        "DATA_CONFIG.DATA_SPLIT.test",
+        "val",
+        "DATA_CONFIG.INFO_PATH.test",
+        "kitti_infos_val.pkl",
+        "DATA_CONFIG.DATA_PATH",
+        "data/here",
+    ]
     folder = "output/toys/recipe/toys-recipe-seed1"
-    assert test[:2] == ["tools/test.py", "--cfg_file"] and f"{folder}/ckpt/checkpoint_epoch_2.pth" in test
+    assert (
+        test[:2] == ["tools/test.py", "--cfg_file"]
+        and f"{folder}/ckpt/checkpoint_epoch_2.pth" in test
+    )
     assert "kitti_infos_holdout.pkl" in test
     assert str(first) == f"{folder}/eval/eval_with_train/epoch_2/val/metrics.json"
     assert str(second) == f"{folder}/eval/epoch_2/holdout/study/metrics.json"
@@ -104,18 +171,33 @@ def test_a_row_may_learn_from_another_row(tmp_path):
     content["ROWS"]["two_stage"] = two_stage
     plan = study_toys.make_plan(tmp_path, content)
     run = plan.run("two_stage", 1)
-    assert run.needs == ("recipe-seed1",) and run.teacher_ckpt == str(plan.run("recipe", 1).checkpoint)
+    assert run.needs == ("recipe-seed1",) and run.teacher_ckpt == str(
+        plan.run("recipe", 1).checkpoint
+    )
 
 
 def test_a_trained_teacher_is_taken(tmp_path):
-    content = {**study_toys.study(), "TEACHER": {"CONFIG": "cfgs/toys/plain.yaml", "CKPT": "teacher.pth"}}
+    content = {
+        **study_toys.study(),
+        "TEACHER": {"CONFIG": "cfgs/toys/plain.yaml", "CKPT": "teacher.pth"},
+    }
     plan = study_toys.make_plan(tmp_path, content)
     assert [run.row.name for run in plan.runs()].count("teacher") == 0
     assert plan.run("recipe", 0).teacher_ckpt == "teacher.pth" and plan.run("recipe", 0).needs == ()
 
 
-@pytest.mark.parametrize("name", ["small_pair", "long_schedule", "strong_teacher", "very_small", "few_labels",
-                                  "full_width", "full_width_second"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "small_pair",
+        "long_schedule",
+        "strong_teacher",
+        "very_small",
+        "few_labels",
+        "full_width",
+        "full_width_second",
+    ],
+)
 def test_the_projects_own_studies_can_be_planned(repo, name):
     plan = StudyPlan.read(repo / "cfgs" / "study" / f"{name}.yaml", repo)
     assert "tools/train.py" in plan.train_command(plan.runs()[0])
@@ -124,9 +206,13 @@ def test_the_projects_own_studies_can_be_planned(repo, name):
 
 
 def test_the_small_studies_share_data_and_teacher(repo):
-    plans = [StudyPlan.read(repo / "cfgs" / "study" / f"{name}.yaml", repo)
-             for name in ("small_pair", "long_schedule", "very_small")]
+    plans = [
+        StudyPlan.read(repo / "cfgs" / "study" / f"{name}.yaml", repo)
+        for name in ("small_pair", "long_schedule", "very_small")
+    ]
     assert len({plan.teacher_id() for plan in plans}) == 1
     assert all(plan.spec.data == plans[0].spec.data for plan in plans)
     stages = plans[2].run("two_stage", 0)
-    assert "very_small-half_init_slice-seed0" in stages.teacher_ckpt and stages.needs == ("half_init_slice-seed0",)
+    assert "very_small-half_init_slice-seed0" in stages.teacher_ckpt and stages.needs == (
+        "half_init_slice-seed0",
+    )

@@ -1,4 +1,5 @@
 """Pictures from above: where a box comes to lie, in which colour, and what is said when matplotlib is missing."""
+
 from __future__ import annotations
 
 import builtins
@@ -60,7 +61,9 @@ def test_panels_in_two_rows_and_without_points(tmp_path):
     panels = [BevPanel(str(number), CAR, ["Car"]) for number in range(3)]
     common = {"point_cloud_range": RANGE, "class_names": CLASSES}
     wide = image.imread(draw_bev(np.zeros((0, 4)), panels, tmp_path / "wide.png", **common)).shape
-    tall = image.imread(draw_bev(np.zeros((0, 4)), panels, tmp_path / "tall.png", columns=2, **common)).shape
+    tall = image.imread(
+        draw_bev(np.zeros((0, 4)), panels, tmp_path / "tall.png", columns=2, **common)
+    ).shape
     assert wide[1] > 2 * wide[0]
     assert tall[1] < 1.2 * tall[0]
 
@@ -69,8 +72,13 @@ def test_picture_that_cannot_be_written_is_one_sentence(tmp_path):
     pytest.importorskip("matplotlib")
     (tmp_path / "pictures").write_text("a file where a folder should be")
     with pytest.raises(UserError, match=r"a\.png: this picture cannot be written"):
-        draw_bev(np.zeros((0, 4)), [BevPanel("one", CAR, ["Car"])], tmp_path / "pictures" / "a.png",
-                 point_cloud_range=RANGE, class_names=CLASSES)
+        draw_bev(
+            np.zeros((0, 4)),
+            [BevPanel("one", CAR, ["Car"])],
+            tmp_path / "pictures" / "a.png",
+            point_cloud_range=RANGE,
+            class_names=CLASSES,
+        )
 
 
 def test_missing_matplotlib_is_one_sentence(tmp_path, monkeypatch):
@@ -83,4 +91,6 @@ def test_missing_matplotlib_is_one_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
     with pytest.raises(UserError, match=r"pip install 'pcdet_distill\[viz\]'"):
-        draw_bev(np.zeros((0, 4)), [], tmp_path / "a.png", point_cloud_range=RANGE, class_names=CLASSES)
+        draw_bev(
+            np.zeros((0, 4)), [], tmp_path / "a.png", point_cloud_range=RANGE, class_names=CLASSES
+        )

@@ -1,8 +1,9 @@
 """Make data: simulated KITTI frames, or the infos and the ground-truth database of a KITTI folder.
 
-    python tools/create_data.py synthetic --out DIR --frames 500 --seed 0
-    python tools/create_data.py kitti cfgs/dataset_configs/kitti_dataset.yaml
+python tools/create_data.py synthetic --out DIR --frames 500 --seed 0
+python tools/create_data.py kitti cfgs/dataset_configs/kitti_dataset.yaml
 """
+
 from __future__ import annotations
 
 import argparse
@@ -19,23 +20,52 @@ from pcdet_distill.lookup import required
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     synthetic = commands.add_parser("synthetic", help="simulate a KITTI folder")
     synthetic.add_argument("--out", required=True, help="folder to write")
-    synthetic.add_argument("--frames", type=int, required=True, help="number of frames to train and validate on")
+    synthetic.add_argument(
+        "--frames", type=int, required=True, help="number of frames to train and validate on"
+    )
     synthetic.add_argument("--seed", type=int, default=0)
-    synthetic.add_argument("--val_frames", type=int, default=None, help="how many of them are for validation")
-    synthetic.add_argument("--holdout_frames", type=int, default=0,
-                           help="as many more for a labelled split 'holdout', to evaluate what was chosen on val")
-    synthetic.add_argument("--unlabelled_frames", type=int, default=0, help="as many more for a split without labels")
-    kitti = commands.add_parser("kitti", help="make infos and ground-truth database of a KITTI folder")
-    kitti.add_argument("cfg", help="yaml of the dataset or of an experiment; its DATA_PATH is the folder")
-    kitti.add_argument("--make_split", type=float, metavar="FRACTION",
-                       help="first draw ImageSets/*.txt, this share of the frames for training; overwrites nothing")
-    kitti.add_argument("--make_planes", action="store_true",
-                       help="first estimate training/planes from the points, for USE_ROAD_PLANE without KITTI's planes")
-    kitti.add_argument("--set", dest="set_cfgs", nargs=argparse.REMAINDER, default=[], help="override keys of the yaml")
+    synthetic.add_argument(
+        "--val_frames", type=int, default=None, help="how many of them are for validation"
+    )
+    synthetic.add_argument(
+        "--holdout_frames",
+        type=int,
+        default=0,
+        help="as many more for a labelled split 'holdout', to evaluate what was chosen on val",
+    )
+    synthetic.add_argument(
+        "--unlabelled_frames", type=int, default=0, help="as many more for a split without labels"
+    )
+    kitti = commands.add_parser(
+        "kitti", help="make infos and ground-truth database of a KITTI folder"
+    )
+    kitti.add_argument(
+        "cfg", help="yaml of the dataset or of an experiment; its DATA_PATH is the folder"
+    )
+    kitti.add_argument(
+        "--make_split",
+        type=float,
+        metavar="FRACTION",
+        help="first draw ImageSets/*.txt, this share of the frames for training; overwrites nothing",
+    )
+    kitti.add_argument(
+        "--make_planes",
+        action="store_true",
+        help="first estimate training/planes from the points, for USE_ROAD_PLANE without KITTI's planes",
+    )
+    kitti.add_argument(
+        "--set",
+        dest="set_cfgs",
+        nargs=argparse.REMAINDER,
+        default=[],
+        help="override keys of the yaml",
+    )
     for command in (synthetic, kitti):
         command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     return parser.parse_args()
@@ -66,9 +96,15 @@ def main() -> None:
     if args.command == "kitti":
         prepare_kitti(args)
     else:
-        create_synthetic_kitti(args.out, args.frames, args.seed, val_frames=args.val_frames,
-                               holdout_frames=args.holdout_frames, unlabelled_frames=args.unlabelled_frames,
-                               workers=args.workers)
+        create_synthetic_kitti(
+            args.out,
+            args.frames,
+            args.seed,
+            val_frames=args.val_frames,
+            holdout_frames=args.holdout_frames,
+            unlabelled_frames=args.unlabelled_frames,
+            workers=args.workers,
+        )
 
 
 if __name__ == "__main__":

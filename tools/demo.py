@@ -1,4 +1,5 @@
 """Detect objects in your own point files: ``python tools/demo.py --cfg_file CFG --ckpt CKPT --data_path scan.bin``"""
+
 from __future__ import annotations
 
 import argparse

@@ -1,4 +1,5 @@
 """Simulate, train a teacher, a student, and that student from its teacher; compare them: see docs/quickstart.md."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,5 @@
 """Compare students and recipes on the same data, with several seeds: ``python tools/study.py cfgs/study/NAME.yaml``"""
+
 from __future__ import annotations
 
 from pathlib import Path

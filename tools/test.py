@@ -1,4 +1,5 @@
 """Evaluate a detector: ``python tools/test.py --cfg_file cfgs/...yaml --ckpt checkpoint_epoch_80.pth``"""
+
 from __future__ import annotations
 
 import argparse

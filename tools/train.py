@@ -1,4 +1,5 @@
 """Train a detector, plain or distilled, and evaluate it: ``python tools/train.py --cfg_file cfgs/...yaml``"""
+
 from __future__ import annotations
 
 import argparse

@@ -1,4 +1,5 @@
 """Items to a batch: what is joined, what is padded, what stays a list."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -35,7 +36,9 @@ def _collate_one(key: str, values: list[Any]) -> Any:
     if key in JOINED:
         return np.concatenate(values)
     if key in JOINED_WITH_BATCH_INDEX:
-        return np.concatenate([_with_batch_index(value, number) for number, value in enumerate(values)])
+        return np.concatenate(
+            [_with_batch_index(value, number) for number, value in enumerate(values)]
+        )
     if isinstance(values[0], ViewItem):
         return collate_items(values)
     if key == "gt_boxes":
@@ -55,5 +58,5 @@ def _padded_boxes(boxes: list[np.ndarray]) -> np.ndarray:
     longest = max(1, max(len(item_boxes) for item_boxes in boxes))
     padded = np.zeros((len(boxes), longest, boxes[0].shape[-1]), dtype=np.float32)
     for row, item_boxes in zip(padded, boxes):
-        row[:len(item_boxes)] = item_boxes
+        row[: len(item_boxes)] = item_boxes
     return padded

@@ -3,6 +3,7 @@
 An item's randomness comes from its own generator, made from (seed, epoch, index). So an item is the same whichever
 process makes it, and another one in the next epoch.
 """
+
 from __future__ import annotations
 
 import logging
@@ -42,9 +43,17 @@ class DatasetTemplate(torch.utils.data.Dataset):
         skip_bad_frames: log an unreadable frame and take another one instead of stopping.
     """
 
-    def __init__(self, dataset_cfg: Mapping[str, Any], class_names: Sequence[str], training: bool = True,
-                 root_path: Path | None = None, logger: logging.Logger | None = None, *, seed: int = 0,
-                 skip_bad_frames: bool = False) -> None:
+    def __init__(
+        self,
+        dataset_cfg: Mapping[str, Any],
+        class_names: Sequence[str],
+        training: bool = True,
+        root_path: Path | None = None,
+        logger: logging.Logger | None = None,
+        *,
+        seed: int = 0,
+        skip_bad_frames: bool = False,
+    ) -> None:
         super().__init__()
         self.dataset_cfg = dataset_cfg
         self.training = training
@@ -59,14 +68,22 @@ class DatasetTemplate(torch.utils.data.Dataset):
         self.depth_downsample_factor = None
         self.data_augmentor = None
         if training and dataset_cfg.get("DATA_AUGMENTOR"):
-            self.data_augmentor = DataAugmentor(self.root_path, dataset_cfg["DATA_AUGMENTOR"], class_names, self.logger)
-        self.data_processor = DataProcessor(dataset_cfg["DATA_PROCESSOR"], self.point_cloud_range, training,
-                                            self.point_feature_encoder.num_point_features)
+            self.data_augmentor = DataAugmentor(
+                self.root_path, dataset_cfg["DATA_AUGMENTOR"], class_names, self.logger
+            )
+        self.data_processor = DataProcessor(
+            dataset_cfg["DATA_PROCESSOR"],
+            self.point_cloud_range,
+            training,
+            self.point_feature_encoder.num_point_features,
+        )
         self.views: dict[str, PointView] = {}
         self.takes_unlabelled = False
         self.repeats = 1
         self.epochs_per_draw = 1
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # worker processes look at the same number
+        self._epoch = torch.zeros(
+            1, dtype=torch.int64
+        ).share_memory_()  # worker processes look at the same number
         self._disabled: frozenset[str] = frozenset()
         self._disabled_from_epoch = 0
         self._warned: set[str] = set()
@@ -104,8 +121,10 @@ class DatasetTemplate(torch.utils.data.Dataset):
     def repeat_draws(self, epochs: int) -> None:
         """Show the same augmented frames for ``epochs`` epochs in a row; to be called before the loader starts."""
         if self.repeats > 1:
-            raise ConfigError("--merge_all_iters_to_one_epoch makes one epoch of all, so no frame can come as it was "
-                              "in another one; leave it or DISTILL.TEACHER.REUSE out")
+            raise ConfigError(
+                "--merge_all_iters_to_one_epoch makes one epoch of all, so no frame can come as it was "
+                "in another one; leave it or DISTILL.TEACHER.REUSE out"
+            )
         self.epochs_per_draw = epochs
 
     def merge_all_iters_to_one_epoch(self, epochs: int) -> None:
@@ -138,8 +157,10 @@ class DatasetTemplate(torch.utils.data.Dataset):
             if item is not None:
                 return item
             frame = int(random.randint(self.num_frames))
-        raise DataError(f"{self.root_path}: {MAX_DRAWS} frames drawn in a row were unreadable or held no "
-                        f"{' / '.join(self.class_names)} inside the range")
+        raise DataError(
+            f"{self.root_path}: {MAX_DRAWS} frames drawn in a row were unreadable or held no "
+            f"{' / '.join(self.class_names)} inside the range"
+        )
 
     def _try_frame(self, frame: int, random: np.random.RandomState) -> Item | None:
         """The item, or None when another frame is to be taken."""
@@ -167,7 +188,9 @@ class DatasetTemplate(torch.utils.data.Dataset):
                 data_dict = self.data_augmentor.forward(data_dict, random, skip)
         if "gt_boxes" in data_dict:
             self._add_labels(data_dict)
-        data_dict.update({name: view.make(data_dict["points"], random) for name, view in self.views.items()})
+        data_dict.update(
+            {name: view.make(data_dict["points"], random) for name, view in self.views.items()}
+        )
         data_dict = self.point_feature_encoder.forward(data_dict)
         data_dict = self.data_processor.forward(data_dict, random)
         for key in ("gt_names", "road_plane"):
@@ -179,14 +202,21 @@ class DatasetTemplate(torch.utils.data.Dataset):
     def _add_no_labels(self, data_dict: Item) -> None:
         """The labels of an unlabelled frame: none."""
         if not self.takes_unlabelled:
-            raise DataError("it has no labels, so it cannot be trained on; a distillation with a TeacherLabels term "
-                            "can be")
+            raise DataError(
+                "it has no labels, so it cannot be trained on; a distillation with a TeacherLabels term "
+                "can be"
+            )
         data_dict.update(gt_boxes=np.zeros((0, 7), np.float32), gt_names=np.zeros(0, dtype=str))
 
     def _add_labels(self, data_dict: Item) -> None:
         """Keep the boxes of the experiment's classes; ``gt_boxes`` becomes (M, 8) float32 with the label last."""
-        labels = np.array([self.class_names.index(name) + 1 if name in self.class_names else 0
-                           for name in data_dict["gt_names"]], dtype=np.float32)
+        labels = np.array(
+            [
+                self.class_names.index(name) + 1 if name in self.class_names else 0
+                for name in data_dict["gt_names"]
+            ],
+            dtype=np.float32,
+        )
         boxes = np.concatenate([data_dict["gt_boxes"], labels[:, None]], axis=1).astype(np.float32)
         data_dict["gt_boxes"] = boxes[labels > 0]
 
@@ -195,11 +225,18 @@ class DatasetTemplate(torch.utils.data.Dataset):
         """The batch_dict of these items."""
         return collate_items(batch_list)
 
-    def generate_prediction_dicts(self, batch_dict: Item, pred_dicts: Sequence[Mapping[str, torch.Tensor]],
-                                  class_names: Sequence[str], output_path: Path | None = None) -> list[Item]:
+    def generate_prediction_dicts(
+        self,
+        batch_dict: Item,
+        pred_dicts: Sequence[Mapping[str, torch.Tensor]],
+        class_names: Sequence[str],
+        output_path: Path | None = None,
+    ) -> list[Item]:
         """Detections in the dataset's own format, one dict a frame."""
         raise ConfigError(f"{type(self).__name__} has no detection format")
 
-    def evaluation(self, det_annos: Sequence[Item], class_names: Sequence[str], **kwargs: Any) -> tuple[str, Item]:
+    def evaluation(
+        self, det_annos: Sequence[Item], class_names: Sequence[str], **kwargs: Any
+    ) -> tuple[str, Item]:
         """The text and the numbers of the dataset's own evaluation."""
         raise ConfigError(f"{type(self).__name__} has no evaluation")

@@ -1,4 +1,5 @@
 """The loader: reproducible order for any number of workers and processes, and errors that stay one sentence."""
+
 from __future__ import annotations
 
 import os
@@ -25,7 +26,9 @@ class EpochSampler(torch.utils.data.Sampler):
         shuffle: draw a new order each epoch.
     """
 
-    def __init__(self, num_items: int, *, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, num_items: int, *, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.num_items, self.seed, self.shuffle = num_items, seed, shuffle
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
@@ -42,7 +45,7 @@ class EpochSampler(torch.utils.data.Sampler):
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_items)
         filled = np.resize(order, len(self) * self.world_size)
-        return iter(filled[self.rank::self.world_size].tolist())
+        return iter(filled[self.rank :: self.world_size].tolist())
 
 
 class FrameLoader(torch.utils.data.DataLoader):
@@ -60,20 +63,30 @@ def _with_plain_errors(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, 
         raise DataError(str(error).rsplit("DataError: ", 1)[-1].strip()) from None
 
 
-def make_loader(dataset: DatasetTemplate, batch_size: int, *, workers: int, seed: int, shuffle: bool,
-                dist: bool) -> tuple[FrameLoader, EpochSampler]:
+def make_loader(
+    dataset: DatasetTemplate, batch_size: int, *, workers: int, seed: int, shuffle: bool, dist: bool
+) -> tuple[FrameLoader, EpochSampler]:
     """Loader and sampler of a dataset; ``batch_size`` is that of one process.
 
     No more workers are started than there are cores: the batches are the same, and they would only wait for each other.
     """
     spread = dist and distributed.is_available() and distributed.is_initialized()
     rank, world_size = (distributed.get_rank(), distributed.get_world_size()) if spread else (0, 1)
-    sampler = EpochSampler(len(dataset), seed=seed, shuffle=shuffle, rank=rank, world_size=world_size)
+    sampler = EpochSampler(
+        len(dataset), seed=seed, shuffle=shuffle, rank=rank, world_size=world_size
+    )
     workers = min(workers, available_cores())
     loader = FrameLoader(
-        dataset, batch_size=batch_size, sampler=sampler, num_workers=workers, collate_fn=dataset.collate_batch,
-        pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0, worker_init_fn=_prepare_worker,
-        generator=torch.Generator().manual_seed(seed))
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=dataset.collate_batch,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        worker_init_fn=_prepare_worker,
+        generator=torch.Generator().manual_seed(seed),
+    )
     return loader, sampler
 
 

@@ -3,6 +3,7 @@
 OpenPCDet writes its infos as pickles of lists, dicts, strings, numbers and numpy arrays. Only the few constructors
 those need are admitted, under their names of all numpy versions; anything else is refused by name.
 """
+
 from __future__ import annotations
 
 import pickle
@@ -59,7 +60,11 @@ def load_plain_pickle(path: Path, how_to_make: str) -> Any:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     except pickle.UnpicklingError as error:
-        raise DataError(f"{path}: refused, or no info file: those hold numpy arrays and plain containers only "
-                        f"({error})") from None
+        raise DataError(
+            f"{path}: refused, or no info file: those hold numpy arrays and plain containers only "
+            f"({error})"
+        ) from None
     except Exception as error:  # a damaged pickle can raise almost anything
-        raise DataError(f"{path}: damaged, or no info file ({type(error).__name__}: {error}); {how_to_make}") from None
+        raise DataError(
+            f"{path}: damaged, or no info file ({type(error).__name__}: {error}); {how_to_make}"
+        ) from None

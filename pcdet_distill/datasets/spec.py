@@ -2,6 +2,7 @@
 
 A dataset exposes the same attributes, so ``build_network`` takes either.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,11 @@ from ..lookup import required
 from ..ops.voxels import grid_size_of
 from .processor.point_feature_encoder import PointFeatureEncoder
 
-VOXEL_STEPS = ("transform_points_to_voxels", "transform_points_to_voxels_placeholder", "calculate_grid_size")
+VOXEL_STEPS = (
+    "transform_points_to_voxels",
+    "transform_points_to_voxels_placeholder",
+    "calculate_grid_size",
+)
 
 
 @dataclass
@@ -41,11 +46,17 @@ class DataSpec:
     @classmethod
     def from_config(cls, dataset_cfg: Mapping[str, Any], class_names: Sequence[str]) -> DataSpec:
         """The spec that a DATA_CONFIG block describes."""
-        limits = np.array(required(dataset_cfg, "POINT_CLOUD_RANGE", "DATA_CONFIG"), dtype=np.float32)
+        limits = np.array(
+            required(dataset_cfg, "POINT_CLOUD_RANGE", "DATA_CONFIG"), dtype=np.float32
+        )
         if limits.shape != (6,) or not (limits[3:] > limits[:3]).all():
-            raise ConfigError(f"DATA_CONFIG.POINT_CLOUD_RANGE: {limits.tolist()} is not x, y, z minimum, then maximum")
+            raise ConfigError(
+                f"DATA_CONFIG.POINT_CLOUD_RANGE: {limits.tolist()} is not x, y, z minimum, then maximum"
+            )
         voxel_size = _voxel_size(dataset_cfg)
-        encoder = PointFeatureEncoder(required(dataset_cfg, "POINT_FEATURE_ENCODING", "DATA_CONFIG"))
+        encoder = PointFeatureEncoder(
+            required(dataset_cfg, "POINT_FEATURE_ENCODING", "DATA_CONFIG")
+        )
         grid = None if voxel_size is None else grid_size_of(limits, voxel_size)
         return cls(list(class_names), limits, voxel_size, grid, encoder)
 
@@ -56,6 +67,8 @@ def _voxel_size(dataset_cfg: Mapping[str, Any]) -> list[float] | None:
         if step["NAME"] in VOXEL_STEPS:
             size = required(step, "VOXEL_SIZE", f"DATA_CONFIG.DATA_PROCESSOR.{step['NAME']}")
             if len(size) != 3 or min(size) <= 0:
-                raise ConfigError(f"DATA_CONFIG.DATA_PROCESSOR.{step['NAME']}.VOXEL_SIZE: {size} is not three lengths")
+                raise ConfigError(
+                    f"DATA_CONFIG.DATA_PROCESSOR.{step['NAME']}.VOXEL_SIZE: {size} is not three lengths"
+                )
             return list(size)
     return None

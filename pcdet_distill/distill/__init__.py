@@ -3,6 +3,7 @@
 ``build_distiller`` reads the DISTILL block of a config, ``distill`` takes any two detectors; ``Distiller``,
 ``Teacher``, ``DistillHead`` and the losses are their parts.
 """
+
 from __future__ import annotations
 
 import logging
@@ -26,17 +27,42 @@ from .student_init import InitOptions, StudentStart
 from .teacher import Teacher, build_teacher
 from .teacher_check import TeacherReport, check_teacher
 
-__all__ = ["DISTILL_LOSSES", "ClassMap", "DistillHead", "DistillLoss", "DistillTerm", "Distiller", "GraphDistillLoss",
-           "GraphOptions", "NodeFeatures", "NodeGrid", "Predictions", "TapSource", "Teacher", "TeacherReport",
-           "VoxelSpace", "WeightSchedule", "build_distiller", "build_teacher", "check_teacher", "distill",
-           "match_nodes"]
+__all__ = [
+    "DISTILL_LOSSES",
+    "ClassMap",
+    "DistillHead",
+    "DistillLoss",
+    "DistillTerm",
+    "Distiller",
+    "GraphDistillLoss",
+    "GraphOptions",
+    "NodeFeatures",
+    "NodeGrid",
+    "Predictions",
+    "TapSource",
+    "Teacher",
+    "TeacherReport",
+    "VoxelSpace",
+    "WeightSchedule",
+    "build_distiller",
+    "build_teacher",
+    "check_teacher",
+    "distill",
+    "match_nodes",
+]
 
 BLOCK_KEYS = ("INIT_STUDENT", "TEACHER", "TERMS")
 TEACHER_KEYS = ("CFG_FILE", "CKPT", "MODE", "MODEL", "REUSE")
 
 
-def build_distiller(cfg: Mapping[str, Any], student: nn.Module, dataset: Any, *,
-                    teacher_ckpt: str | Path | None = None, logger: logging.Logger | None = None) -> Distiller:
+def build_distiller(
+    cfg: Mapping[str, Any],
+    student: nn.Module,
+    dataset: Any,
+    *,
+    teacher_ckpt: str | Path | None = None,
+    logger: logging.Logger | None = None,
+) -> Distiller:
     """The distiller of a config with a DISTILL block.
 
     Args:
@@ -50,26 +76,41 @@ def build_distiller(cfg: Mapping[str, Any], student: nn.Module, dataset: Any, *,
     check_block(block)
     start, terms = _student_start(block), block.get("TERMS") or {}
     if not terms and start is None:
-        raise ConfigError("DISTILL.TERMS: expected at least one term, as TERMS: {LOCAL_GRAPH: {NAME: ...}}")
+        raise ConfigError(
+            "DISTILL.TERMS: expected at least one term, as TERMS: {LOCAL_GRAPH: {NAME: ...}}"
+        )
     teacher = build_teacher(cfg, dataset, teacher_ckpt, logger, looked_at=bool(terms))
-    head = DistillHead.from_config(terms, TapSource.of("student", student, dataset),
-                                   TapSource.of("teacher", teacher.model, teacher.model.dataset))
+    head = DistillHead.from_config(
+        terms,
+        TapSource.of("student", student, dataset),
+        TapSource.of("teacher", teacher.model, teacher.model.dataset),
+    )
     if teacher.memory is not None:
         _refuse_what_is_not_kept(head)
-    if any(term.loss.labels_frames for _, term in head.named_terms()) and hasattr(dataset, "take_unlabelled"):
+    if any(term.loss.labels_frames for _, term in head.named_terms()) and hasattr(
+        dataset, "take_unlabelled"
+    ):
         dataset.take_unlabelled()
     if logger is not None:
         for name, term in head.named_terms():
             if term.student is not None:
-                logger.info("distill %s: student %s learns from teacher %s, weight %s", name, term.student,
-                            term.teacher, term.schedule)
+                logger.info(
+                    "distill %s: student %s learns from teacher %s, weight %s",
+                    name,
+                    term.student,
+                    term.teacher,
+                    term.schedule,
+                )
     return Distiller(student, teacher, head, start)
 
 
 def check_block(block: Mapping[str, Any]) -> None:
     """Refuse unknown keys."""
     teacher = block.get("TEACHER") or {}
-    for where, keys, known in (("DISTILL", block, BLOCK_KEYS), ("DISTILL.TEACHER", teacher, TEACHER_KEYS)):
+    for where, keys, known in (
+        ("DISTILL", block, BLOCK_KEYS),
+        ("DISTILL.TEACHER", teacher, TEACHER_KEYS),
+    ):
         for key in keys:
             if key not in known:
                 raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, known)}")
@@ -79,8 +120,10 @@ def _refuse_what_is_not_kept(head: DistillHead) -> None:
     """A teacher's memory holds features; what is read with the help of its own batch as well is not in it."""
     for name, term in head.named_terms():
         if term.teacher is not None and term.teacher.needs_batch:
-            raise ConfigError(f"DISTILL.TEACHER.REUSE: term {name} compares {term.teacher}, whose places only a run of "
-                              "the teacher tells; it works with bev taps and with heads of anchors or centres")
+            raise ConfigError(
+                f"DISTILL.TEACHER.REUSE: term {name} compares {term.teacher}, whose places only a run of "
+                "the teacher tells; it works with bev taps and with heads of anchors or centres"
+            )
 
 
 def _student_start(block: Mapping[str, Any]) -> Start | None:

@@ -4,6 +4,7 @@ A detector is an ``nn.Module`` whose ``forward(batch_dict)`` returns ``({"loss":
 and ``(pred_dicts, recall_dict)`` in eval. Detectors of this package say by ``taps()`` what of them can be compared; of
 any other the terms say it, or one batch run through it does.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -28,8 +29,12 @@ from .student_init.layers import in_eval
 from .teacher import Teacher
 
 TAP_KEYS = ("PATH", "KIND", "CHANNELS", "STRIDE")
-KEYS_OF_TAPS = ("STUDENT", "TEACHER", "SCORE_TAP")    # of a term
-PLACED_BY = {"voxel_coords": "voxel", "point_coords": "point", "roi_point_coords": "roi"}    # rows of features
+KEYS_OF_TAPS = ("STUDENT", "TEACHER", "SCORE_TAP")  # of a term
+PLACED_BY = {
+    "voxel_coords": "voxel",
+    "point_coords": "point",
+    "roi_point_coords": "roi",
+}  # rows of features
 HAS_NO_STRIDE = ("point", "roi")
 Batch = Mapping[str, Any]
 
@@ -43,22 +48,35 @@ class VoxelSpace:
         class_names: in the order of their labels, which begin at 1; needed where the two detectors differ in them.
     """
 
-    def __init__(self, voxel_size: Sequence[float], point_cloud_range: Sequence[float],
-                 class_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        voxel_size: Sequence[float],
+        point_cloud_range: Sequence[float],
+        class_names: Sequence[str] = (),
+    ) -> None:
         limits = np.array(point_cloud_range, dtype=np.float32)
         if len(voxel_size) != 3 or min(voxel_size) <= 0:
             raise ConfigError(f"VoxelSpace: voxel_size {list(voxel_size)} is not three lengths")
         if limits.shape != (6,) or not (limits[3:] > limits[:3]).all():
-            raise ConfigError(f"VoxelSpace: point_cloud_range {list(point_cloud_range)} is not x, y, z minimum, then "
-                              "maximum")
+            raise ConfigError(
+                f"VoxelSpace: point_cloud_range {list(point_cloud_range)} is not x, y, z minimum, then "
+                "maximum"
+            )
         self.voxel_size, self.point_cloud_range = list(voxel_size), limits
         self.grid_size = grid_size_of(limits, voxel_size)
         self.class_names = list(class_names)
 
 
-def distill(student: nn.Module, teacher: nn.Module | Teacher, terms: Mapping[str, Mapping[str, Any]], *,
-            student_data: Any = None, teacher_data: Any = None,
-            example_batch: Batch | Callable[[], Batch] | None = None, teacher_mode: str = "eval") -> Distiller:
+def distill(
+    student: nn.Module,
+    teacher: nn.Module | Teacher,
+    terms: Mapping[str, Mapping[str, Any]],
+    *,
+    student_data: Any = None,
+    teacher_data: Any = None,
+    example_batch: Batch | Callable[[], Batch] | None = None,
+    teacher_mode: str = "eval",
+) -> Distiller:
     """The module to train in place of ``student``; ``.student`` gives it back afterwards.
 
     Args:
@@ -84,10 +102,21 @@ def distill(student: nn.Module, teacher: nn.Module | Teacher, terms: Mapping[str
     example = _Example(example_batch)
     found = []
     for source, keys in zip(sources, (("STUDENT",), ("TEACHER", "SCORE_TAP"))):
-        entries = [(f"DISTILL.TERMS.{name}.{key}", term[key]) for name, term in terms.items() for key in keys
-                   if _names_a_tap(term, key)]
-        found.append(TapSource(source.who, source.taps(entries, example), source.grid, source.model,
-                               tuple(source.class_names)))
+        entries = [
+            (f"DISTILL.TERMS.{name}.{key}", term[key])
+            for name, term in terms.items()
+            for key in keys
+            if _names_a_tap(term, key)
+        ]
+        found.append(
+            TapSource(
+                source.who,
+                source.taps(entries, example),
+                source.grid,
+                source.model,
+                tuple(source.class_names),
+            )
+        )
     return Distiller(student, teacher, DistillHead.from_config(_paths_only(terms), *found))
 
 
@@ -108,11 +137,14 @@ def _names_a_tap(term: Any, key: str) -> bool:
 
 def _paths_only(terms: Mapping[str, Any]) -> dict[str, Any]:
     """The terms with every tap's block replaced by its path."""
+
     def plain(term: Any) -> Any:
         if not isinstance(term, Mapping):
             return term
-        return {key: value["PATH"] if key in KEYS_OF_TAPS and isinstance(value, Mapping) else value
-                for key, value in term.items()}
+        return {
+            key: value["PATH"] if key in KEYS_OF_TAPS and isinstance(value, Mapping) else value
+            for key, value in term.items()
+        }
 
     return {name: plain(term) for name, term in terms.items()}
 
@@ -158,7 +190,9 @@ class _Source:
     @property
     def class_names(self) -> list[str]:
         """Of its data, else its own; empty when neither says."""
-        names = _first(getattr(self.data, "class_names", None), getattr(self.model, "class_names", None))
+        names = _first(
+            getattr(self.data, "class_names", None), getattr(self.model, "class_names", None)
+        )
         return list(names or ())
 
     def taps(self, entries: Iterable[tuple[str, Any]], example: _Example) -> dict[str, TapInfo]:
@@ -182,7 +216,9 @@ class _Source:
             known.update(self._look(open_ends, example))
         return known
 
-    def _look(self, open_ends: Mapping[str, tuple[str, dict[str, Any]]], example: _Example) -> dict[str, TapInfo]:
+    def _look(
+        self, open_ends: Mapping[str, tuple[str, dict[str, Any]]], example: _Example
+    ) -> dict[str, TapInfo]:
         """Run the example batch and see; what a block says comes first."""
         device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
         batch_dict = example.on(device)
@@ -201,9 +237,13 @@ def _tap_block(entry: Any, where: str) -> dict[str, Any]:
         if key not in TAP_KEYS:
             raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, TAP_KEYS)}")
     if not isinstance(block.get("PATH"), str):
-        raise ConfigError(f"{where}: expected a tap path such as 'backbone_2d', or a block with PATH, found {entry!r}")
+        raise ConfigError(
+            f"{where}: expected a tap path such as 'backbone_2d', or a block with PATH, found {entry!r}"
+        )
     if block.get("KIND", "bev") not in TAP_KINDS:
-        raise ConfigError(f"{where}.KIND: unknown value '{block['KIND']}'{nearest(block['KIND'], TAP_KINDS)}")
+        raise ConfigError(
+            f"{where}.KIND: unknown value '{block['KIND']}'{nearest(block['KIND'], TAP_KINDS)}"
+        )
     for key in ("CHANNELS", "STRIDE"):
         value = block.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -230,28 +270,39 @@ def _told(path: str, block: Mapping[str, Any]) -> TapInfo | None:
 
 def _cannot_tell(who: str, path: str, entry: tuple[str, dict[str, Any]]) -> str:
     """What to say of a tap that nothing describes."""
-    return (f"{entry[0]}: the {who} does not say what '{path}' gives; write "
-            f"{{PATH: {path}, KIND: bev, CHANNELS: 64, STRIDE: 2}} with its own values, or give an example_batch")
+    return (
+        f"{entry[0]}: the {who} does not say what '{path}' gives; write "
+        f"{{PATH: {path}, KIND: bev, CHANNELS: 64, STRIDE: 2}} with its own values, or give an example_batch"
+    )
 
 
 @torch.no_grad()
-def _observe_once(model: nn.Module, paths: Sequence[str], batch_dict: dict[str, Any]) -> dict[str, Any]:
+def _observe_once(
+    model: nn.Module, paths: Sequence[str], batch_dict: dict[str, Any]
+) -> dict[str, Any]:
     """The features at ``paths``; the model is left as it was."""
     with in_eval(model), capture(model, paths, stop_when_complete=True) as features:
         getattr(model, "run_modules", model)(batch_dict)
     return features
 
 
-def _describe(feature: Any, batch_dict: Batch, grid: NodeGrid | None, where: str,
-              block: Mapping[str, Any]) -> dict[str, Any]:
+def _describe(
+    feature: Any, batch_dict: Batch, grid: NodeGrid | None, where: str, block: Mapping[str, Any]
+) -> dict[str, Any]:
     """Kind, channels and stride of a feature that was seen."""
     kind = block.get("KIND") or _kind_of(feature, batch_dict, where)
     if kind == "sparse":
-        return {"kind": kind, "channels": feature.features.shape[1],
-                "stride": block.get("STRIDE") or _stride(grid, feature.spatial_shape, where)}
+        return {
+            "kind": kind,
+            "channels": feature.features.shape[1],
+            "stride": block.get("STRIDE") or _stride(grid, feature.spatial_shape, where),
+        }
     if kind == "bev":
-        return {"kind": kind, "channels": feature.shape[1],
-                "stride": block.get("STRIDE") or _stride(grid, feature.shape, where)}
+        return {
+            "kind": kind,
+            "channels": feature.shape[1],
+            "stride": block.get("STRIDE") or _stride(grid, feature.shape, where),
+        }
     return {"kind": kind, "channels": feature.shape[-1], "stride": 1 if kind == "voxel" else None}
 
 
@@ -265,20 +316,30 @@ def _kind_of(feature: Any, batch_dict: Batch, where: str) -> str:
         for key, kind in PLACED_BY.items():
             if key in batch_dict and len(batch_dict[key]) == len(feature):
                 return kind
-    seen = f"a tensor {tuple(feature.shape)}" if isinstance(feature, Tensor) else f"a {type(feature).__name__}"
-    raise ConfigError(f"{where}: {seen} is neither a map (B, C, H, W), nor a sparse tensor, nor a row (N, C) for each "
-                      f"of {' or '.join(PLACED_BY)}; tap something else, or say its KIND")
+    seen = (
+        f"a tensor {tuple(feature.shape)}"
+        if isinstance(feature, Tensor)
+        else f"a {type(feature).__name__}"
+    )
+    raise ConfigError(
+        f"{where}: {seen} is neither a map (B, C, H, W), nor a sparse tensor, nor a row (N, C) for each "
+        f"of {' or '.join(PLACED_BY)}; tap something else, or say its KIND"
+    )
 
 
 def _stride(grid: NodeGrid | None, shape: Sequence[int], where: str) -> int:
     """How many voxels a cell of a map (..., H, W) covers along x and y."""
     if grid is None:
-        raise ConfigError(f"{where}: without the voxels of its data the stride of a map is not known; "
-                          "give STRIDE, and student_data or teacher_data")
+        raise ConfigError(
+            f"{where}: without the voxels of its data the stride of a map is not known; "
+            "give STRIDE, and student_data or teacher_data"
+        )
     width, height = int(shape[-1]), int(shape[-2])
     stride = max(1, round(grid.size[0] / width))
     coarse = grid.coarsen(stride).size
     if coarse[:2] != (width, height):
-        raise ConfigError(f"{where}: a map of {width} x {height} cells does not divide the {grid.size[0]} x "
-                          f"{grid.size[1]} voxels evenly; give its STRIDE")
+        raise ConfigError(
+            f"{where}: a map of {width} x {height} cells does not divide the {grid.size[0]} x "
+            f"{grid.size[1]} voxels evenly; give its STRIDE"
+        )
     return stride

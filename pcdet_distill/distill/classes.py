@@ -1,4 +1,5 @@
 """Which class of the teacher is which of the student: by name, never by number."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -22,8 +23,10 @@ class ClassMap:
     def __init__(self, student: Sequence[str], teacher: Sequence[str]) -> None:
         self.student, self.teacher = list(student), list(teacher)
         if not set(self.student) & set(self.teacher):
-            raise ConfigError(f"DISTILL.TEACHER: the teacher's classes are {', '.join(self.teacher)}; expected one "
-                              f"or more of the student's {', '.join(self.student)}")
+            raise ConfigError(
+                f"DISTILL.TEACHER: the teacher's classes are {', '.join(self.teacher)}; expected one "
+                f"or more of the student's {', '.join(self.student)}"
+            )
         self.missing = [name for name in self.student if name not in self.teacher]
         self.surplus = [name for name in self.teacher if name not in self.student]
 
@@ -34,7 +37,10 @@ class ClassMap:
 
     def student_labels(self, labels: Tensor) -> Tensor:
         """The student's labels of the teacher's ``labels`` (N,) from 1; 0 where the student has no such class."""
-        numbers = [0, *(self.student.index(name) + 1 if name in self.student else 0 for name in self.teacher)]
+        numbers = [
+            0,
+            *(self.student.index(name) + 1 if name in self.student else 0 for name in self.teacher),
+        ]
         return torch.tensor(numbers, dtype=labels.dtype, device=labels.device)[labels.long()]
 
     def relabel(self, boxes: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -42,4 +48,6 @@ class ClassMap:
         for, the labels being the student's."""
         labels = self.student_labels(boxes["pred_labels"])
         known = labels > 0
-        return {key: (labels if key == "pred_labels" else value)[known] for key, value in boxes.items()}
+        return {
+            key: (labels if key == "pred_labels" else value)[known] for key, value in boxes.items()
+        }

@@ -2,6 +2,7 @@
 
 It owns what is learned for distillation alone (the adapters inside the losses) and is thrown away afterwards.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -39,16 +40,25 @@ class DistillTerm(nn.Module):
         progress: how far the training has come, from 0 to 1.
     """
 
-    def __init__(self, student: Side | None, teacher: Side | None, loss: DistillLoss,
-                 weight: float | WeightSchedule = 1.0) -> None:
+    def __init__(
+        self,
+        student: Side | None,
+        teacher: Side | None,
+        loss: DistillLoss,
+        weight: float | WeightSchedule = 1.0,
+    ) -> None:
         super().__init__()
         self.student, self.teacher = student, teacher
         self.loss = loss
-        self.schedule = weight if isinstance(weight, WeightSchedule) else WeightSchedule(weight, weight)
+        self.schedule = (
+            weight if isinstance(weight, WeightSchedule) else WeightSchedule(weight, weight)
+        )
         self.progress = 0.0
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str) -> DistillTerm:
+    def from_config(
+        cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str
+    ) -> DistillTerm:
         """Build from ``DISTILL.TERMS.<name>``; ``where`` is that key path."""
         _require(cfg, ("NAME",), where)
         loss_class = find_loss(cfg["NAME"], f"{where}.NAME")
@@ -56,7 +66,9 @@ class DistillTerm(nn.Module):
         if loss_class.sees == "labels":
             for key in TERM_KEYS:
                 if key in cfg and key != "NAME":
-                    raise ConfigError(f"{where}.{key}: {cfg['NAME']} changes the labels alone; remove it")
+                    raise ConfigError(
+                        f"{where}.{key}: {cfg['NAME']} changes the labels alone; remove it"
+                    )
             return cls(None, None, loss_class.from_config(options, None, None, where))
         _require(cfg, ("STUDENT", "TEACHER"), where)
         side = lookup(SIDES, loss_class.sees, f"{where}.NAME: 'sees' of {loss_class.__name__}")
@@ -78,10 +90,17 @@ class DistillTerm(nn.Module):
         """Before the student's forward pass: the loss may replace entries of ``batch_dict``, such as the labels."""
         self.loss.prepare(batch_dict, teacher)
 
-    def forward(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch_dict: Mapping[str, Any],
-                teacher_batch_dict: Mapping[str, Any]) -> Tensor:
+    def forward(
+        self,
+        student: Mapping[str, Any],
+        teacher: Mapping[str, Any],
+        batch_dict: Mapping[str, Any],
+        teacher_batch_dict: Mapping[str, Any],
+    ) -> Tensor:
         """The weighted loss between captured features, by tap path."""
-        assert self.student is not None and self.teacher is not None, "a term without sides has no loss of its own"
+        assert self.student is not None and self.teacher is not None, (
+            "a term without sides has no loss of its own"
+        )
         if not self.listens:
             self.loss.logs.clear()
             return self.loss.nothing()
@@ -98,15 +117,25 @@ class DistillHead(nn.Module):
         self.terms = nn.ModuleDict(terms)
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource) -> DistillHead:
+    def from_config(
+        cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource
+    ) -> DistillHead:
         """Build from the DISTILL.TERMS block."""
         if not isinstance(cfg, Mapping):
-            raise ConfigError("DISTILL.TERMS: expected named terms, as TERMS: {LOCAL_GRAPH: {NAME: ...}}")
+            raise ConfigError(
+                "DISTILL.TERMS: expected named terms, as TERMS: {LOCAL_GRAPH: {NAME: ...}}"
+            )
         for name, term in cfg.items():
             if not isinstance(term, Mapping) or "." in name or hasattr(nn.ModuleDict, name):
-                raise ConfigError(f"DISTILL.TERMS.{name}: expected a name in capitals and a block of keys under it")
-        return cls({name: DistillTerm.from_config(term, student, teacher, f"DISTILL.TERMS.{name}")
-                    for name, term in cfg.items()})
+                raise ConfigError(
+                    f"DISTILL.TERMS.{name}: expected a name in capitals and a block of keys under it"
+                )
+        return cls(
+            {
+                name: DistillTerm.from_config(term, student, teacher, f"DISTILL.TERMS.{name}")
+                for name, term in cfg.items()
+            }
+        )
 
     def named_terms(self) -> list[tuple[str, DistillTerm]]:
         """The terms with their names."""
@@ -115,14 +144,22 @@ class DistillHead(nn.Module):
     @property
     def student_paths(self) -> list[str]:
         """The student's taps that are needed now."""
-        return _distinct(path for _, term in self.named_terms() if term.student and term.listens
-                         for path in term.student.paths)
+        return _distinct(
+            path
+            for _, term in self.named_terms()
+            if term.student and term.listens
+            for path in term.student.paths
+        )
 
     @property
     def teacher_paths(self) -> list[str]:
         """The teacher's taps that are needed now."""
-        return _distinct(path for _, term in self.named_terms() if term.teacher and term.listens
-                         for path in term.teacher.paths)
+        return _distinct(
+            path
+            for _, term in self.named_terms()
+            if term.teacher and term.listens
+            for path in term.teacher.paths
+        )
 
     def set_progress(self, fraction: float) -> None:
         """How far the training has come, from 0 to 1."""
@@ -134,8 +171,13 @@ class DistillHead(nn.Module):
         for _, term in self.named_terms():
             term.prepare(batch_dict, teacher)
 
-    def forward(self, student_taps: Mapping[str, Any], teacher_taps: Mapping[str, Any], batch_dict: Mapping[str, Any],
-                teacher_batch_dict: Mapping[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
+    def forward(
+        self,
+        student_taps: Mapping[str, Any],
+        teacher_taps: Mapping[str, Any],
+        batch_dict: Mapping[str, Any],
+        teacher_batch_dict: Mapping[str, Any] | None = None,
+    ) -> tuple[Tensor, dict[str, Any]]:
         """The weighted sum of all terms, and what to log: ``distill_loss`` and ``distill_<term>``.
 
         Args:
@@ -152,8 +194,12 @@ class DistillHead(nn.Module):
                 logs[f"distill_{name.lower()}"] = losses[-1].detach()
                 if term.schedule.changes:
                     logs[f"distill_{name.lower()}_weight"] = term.weight
-            logs.update({f"distill_{name.lower()}_{key}": value for key, value in term.loss.logs.items()})
-        total = sum(losses, start=torch.zeros(()))  # a sum takes zeros of another device, as resting terms give them
+            logs.update(
+                {f"distill_{name.lower()}_{key}": value for key, value in term.loss.logs.items()}
+            )
+        total = sum(
+            losses, start=torch.zeros(())
+        )  # a sum takes zeros of another device, as resting terms give them
         return total, {"distill_loss": total.detach(), **logs}
 
 

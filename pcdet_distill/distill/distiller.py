@@ -2,6 +2,7 @@
 
 It speaks the detector's contract, so the training loop, DDP, mixed precision and evaluation hold no special case.
 """
+
 from __future__ import annotations
 
 import logging
@@ -30,7 +31,9 @@ class Distiller(nn.Module):
         start: makes the student's first weights from the teacher's; None leaves them as they are.
     """
 
-    def __init__(self, student: nn.Module, teacher: Teacher, head: DistillHead, start: Start | None = None) -> None:
+    def __init__(
+        self, student: nn.Module, teacher: Teacher, head: DistillHead, start: Start | None = None
+    ) -> None:
         super().__init__()
         self.student = student
         self.teacher = teacher
@@ -81,11 +84,20 @@ class Distiller(nn.Module):
     def load_checkpoint_state(self, state: Mapping[str, Any], where: str) -> Any:
         """Go on where ``checkpoint_state`` was taken; everything must fit."""
         if "distill_state" not in state:
-            raise CheckpointError(f"{where}: no 'distill_state' in it, so this distillation cannot be resumed from it; "
-                                  "to start from a plain detector give it as --pretrained_model")
+            raise CheckpointError(
+                f"{where}: no 'distill_state' in it, so this distillation cannot be resumed from it; "
+                "to start from a plain detector give it as --pretrained_model"
+            )
         own = getattr(self.student, "load_checkpoint_state", None)
-        report = (load_model_state(self.student, state["model_state"], strict=True, where=where) if own is None
-                  else own(state, where))
-        if state["distill_state"] or self.head.state_dict():     # losses without adapters have no tensors to load
-            load_model_state(self.head, state["distill_state"], strict=True, where=f"{where} (distill_state)")
+        report = (
+            load_model_state(self.student, state["model_state"], strict=True, where=where)
+            if own is None
+            else own(state, where)
+        )
+        if (
+            state["distill_state"] or self.head.state_dict()
+        ):  # losses without adapters have no tensors to load
+            load_model_state(
+                self.head, state["distill_state"], strict=True, where=f"{where} (distill_state)"
+            )
         return report

@@ -4,6 +4,7 @@ A pillar, a voxel, a cell of a map or a point becomes a row with a feature, a fr
 student rows are brought together by place (``match_nodes``), never by row number: row order is an accident of voxelizer
 and device.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -17,8 +18,10 @@ from ..errors import DataError
 from ..ops.knn import knn
 
 PLACE_MARGIN_M = 1e-4
-POINT_REACH_M = 0.1  # points of two samples of one cloud: the same point, or one of the same spot of a surface
-ROI_REACH_M = 0.3    # cells of two proposals for one car: about half of a cell
+POINT_REACH_M = (
+    0.1  # points of two samples of one cloud: the same point, or one of the same spot of a surface
+)
+ROI_REACH_M = 0.3  # cells of two proposals for one car: about half of a cell
 KEY_FACTOR = 0x5851F42D4C957F2D  # an odd multiplier that spreads the bits of a key
 
 
@@ -34,12 +37,16 @@ class NodeGrid:
         """The grid of a map with ``stride`` on the ground, whose cells divide the height into ``layers``."""
         height_m = self.cell_size_m[2] * self.size[2]
         cell = (self.cell_size_m[0] * stride, self.cell_size_m[1] * stride, height_m / layers)
-        return NodeGrid(cell, self.origin_m, (-(-self.size[0] // stride), -(-self.size[1] // stride), layers))
+        return NodeGrid(
+            cell, self.origin_m, (-(-self.size[0] // stride), -(-self.size[1] // stride), layers)
+        )
 
     def cells_at(self, coords: Tensor) -> Tensor:
         """Cells (N, 3) z, y, x that hold the places ``coords`` (N, 3) in metres; some may lie outside."""
-        size, origin = (torch.tensor(triple, dtype=torch.float64, device=coords.device)
-                        for triple in (self.cell_size_m, self.origin_m))
+        size, origin = (
+            torch.tensor(triple, dtype=torch.float64, device=coords.device)
+            for triple in (self.cell_size_m, self.origin_m)
+        )
         return torch.floor((coords.double() - origin) / size).long().flip(1)
 
     def contains(self, cells: Tensor) -> Tensor:
@@ -49,8 +56,10 @@ class NodeGrid:
 
     def centres(self, cells: Tensor) -> Tensor:
         """Metres (N, 3) x, y, z of the centres of ``cells`` (N, 3) z, y, x."""
-        size, origin = (torch.tensor(triple, dtype=torch.float32, device=cells.device)
-                        for triple in (self.cell_size_m, self.origin_m))
+        size, origin = (
+            torch.tensor(triple, dtype=torch.float32, device=cells.device)
+            for triple in (self.cell_size_m, self.origin_m)
+        )
         return (cells.flip(1) + 0.5) * size + origin
 
 
@@ -89,10 +98,15 @@ class NodeFeatures:
 
     def select(self, rows: Tensor) -> NodeFeatures:
         """The nodes in ``rows`` (M,), in that order."""
-        return dataclasses.replace(self, features=self.features[rows], batch_index=self.batch_index[rows],
-                                   coords=self.coords[rows], saliency=self.saliency[rows],
-                                   cells=None if self.cells is None else self.cells[rows],
-                                   objectness=None if self.objectness is None else self.objectness[rows])
+        return dataclasses.replace(
+            self,
+            features=self.features[rows],
+            batch_index=self.batch_index[rows],
+            coords=self.coords[rows],
+            saliency=self.saliency[rows],
+            cells=None if self.cells is None else self.cells[rows],
+            objectness=None if self.objectness is None else self.objectness[rows],
+        )
 
 
 def grid_of(spec: Any) -> NodeGrid | None:
@@ -111,7 +125,9 @@ def voxel_nodes(feature: Tensor, batch_dict: Mapping[str, Any], grid: NodeGrid) 
     """
     coords = batch_dict["voxel_coords"].long()
     if len(coords) != len(feature):
-        raise DataError(f"a voxel tap delivered {len(feature)} rows, but voxel_coords has {len(coords)}")
+        raise DataError(
+            f"a voxel tap delivered {len(feature)} rows, but voxel_coords has {len(coords)}"
+        )
     cells = coords[:, 1:]
     nodes = NodeFeatures(feature, coords[:, 0], grid.centres(cells), coords[:, 0], cells, grid)
     counts = batch_dict.get("voxel_num_points")
@@ -127,7 +143,9 @@ def bev_nodes(feature: Tensor, batch_dict: Mapping[str, Any], grid: NodeGrid) ->
     axes = [torch.arange(extent, device=feature.device) for extent in (frames, 1, height, width)]
     place = torch.cartesian_prod(*axes)
     cells = place[:, 1:]
-    return NodeFeatures(features, place[:, 0], grid.centres(cells), features.detach().amax(dim=1), cells, grid)
+    return NodeFeatures(
+        features, place[:, 0], grid.centres(cells), features.detach().amax(dim=1), cells, grid
+    )
 
 
 def sparse_nodes(tensor: Any, batch_dict: Mapping[str, Any], grid: NodeGrid) -> NodeFeatures:
@@ -144,25 +162,41 @@ def sparse_nodes(tensor: Any, batch_dict: Mapping[str, Any], grid: NodeGrid) -> 
     own = grid.coarsen(1, layers=shape[0]) if shape[0] < grid.size[2] else grid
     own = dataclasses.replace(own, size=(shape[2], shape[1], shape[0]))
     cells = indices[:, 1:]
-    nodes = NodeFeatures(tensor.features, indices[:, 0], own.centres(cells), indices[:, 0], cells, own)
+    nodes = NodeFeatures(
+        tensor.features, indices[:, 0], own.centres(cells), indices[:, 0], cells, own
+    )
     return dataclasses.replace(nodes, saliency=_points_in_cells(nodes, batch_dict["points"]))
 
 
-def point_nodes(feature: Tensor, batch_dict: Mapping[str, Any], grid: NodeGrid | None) -> NodeFeatures:
+def point_nodes(
+    feature: Tensor, batch_dict: Mapping[str, Any], grid: NodeGrid | None
+) -> NodeFeatures:
     """Point features (N, C), row i standing at ``point_coords[i]`` (b, x, y, z) in metres."""
     coords = batch_dict["point_coords"]
     if len(coords) != len(feature):
-        raise DataError(f"a point tap delivered {len(feature)} rows, but point_coords has {len(coords)}")
+        raise DataError(
+            f"a point tap delivered {len(feature)} rows, but point_coords has {len(coords)}"
+        )
     return NodeFeatures(feature, coords[:, 0].long(), coords[:, 1:4], feature.detach().amax(dim=1))
 
 
-def roi_nodes(feature: Tensor, batch_dict: Mapping[str, Any], grid: NodeGrid | None) -> NodeFeatures:
+def roi_nodes(
+    feature: Tensor, batch_dict: Mapping[str, Any], grid: NodeGrid | None
+) -> NodeFeatures:
     """Features (N, C) inside proposals, row i at ``roi_point_coords[i]`` (b, x, y, z) in metres; b -1 is padding."""
     coords = batch_dict["roi_point_coords"]
     if len(coords) != len(feature):
-        raise DataError(f"a roi tap delivered {len(feature)} rows, but roi_point_coords has {len(coords)}")
-    nodes = NodeFeatures(feature, coords[:, 0].long(), coords[:, 1:4], feature.detach().amax(dim=1),
-                         reach_m=ROI_REACH_M, may_miss=True)
+        raise DataError(
+            f"a roi tap delivered {len(feature)} rows, but roi_point_coords has {len(coords)}"
+        )
+    nodes = NodeFeatures(
+        feature,
+        coords[:, 0].long(),
+        coords[:, 1:4],
+        feature.detach().amax(dim=1),
+        reach_m=ROI_REACH_M,
+        may_miss=True,
+    )
     return nodes.select(torch.nonzero(nodes.batch_index >= 0).flatten())
 
 
@@ -185,7 +219,11 @@ def with_objectness(nodes: NodeFeatures, class_scores: Iterable[NodeFeatures]) -
     """
     best = nodes.features.new_zeros(len(nodes), dtype=torch.float32)
     for scores in class_scores:
-        rows, found = _matching_rows(nodes, scores) if len(nodes) and len(scores) else (nodes.batch_index[:0],) * 2
+        rows, found = (
+            _matching_rows(nodes, scores)
+            if len(nodes) and len(scores)
+            else (nodes.batch_index[:0],) * 2
+        )
         likely = scores.features.detach().float().amax(dim=1).sigmoid()
         best[rows] = torch.maximum(best[rows], likely[found])
     return dataclasses.replace(nodes, objectness=best)
@@ -210,9 +248,13 @@ def match_nodes(student: NodeFeatures, teacher: NodeFeatures) -> tuple[NodeFeatu
     if len(student) and len(teacher):
         student_rows, teacher_rows = _matching_rows(student, teacher)
         if len(student_rows) == 0 and not (student.may_miss or teacher.may_miss):
-            raise DataError("distillation: no node of the student stands where one of the teacher stands; "
-                            "do their ranges overlap?")
-        if len(student_rows) == len(student) == len(teacher) and torch.equal(student_rows, teacher_rows):
+            raise DataError(
+                "distillation: no node of the student stands where one of the teacher stands; "
+                "do their ranges overlap?"
+            )
+        if len(student_rows) == len(student) == len(teacher) and torch.equal(
+            student_rows, teacher_rows
+        ):
             return student, teacher
     else:
         student_rows = teacher_rows = student.batch_index.new_zeros(0)
@@ -231,7 +273,9 @@ def _matching_rows(student: NodeFeatures, teacher: NodeFeatures) -> tuple[Tensor
 
 def _same_place(student: NodeFeatures, teacher: NodeFeatures) -> Tensor:
     """Whether row i (N,) of both is one place."""
-    return (student.batch_index == teacher.batch_index) & (student.coords == teacher.coords).all(dim=1)
+    return (student.batch_index == teacher.batch_index) & (student.coords == teacher.coords).all(
+        dim=1
+    )
 
 
 def _cell_keys(nodes: NodeFeatures) -> Tensor:
@@ -262,14 +306,20 @@ def _match_keys(student_keys: Tensor, teacher_keys: Tensor) -> tuple[Tensor, Ten
 
 def _match_metres(student: NodeFeatures, teacher: NodeFeatures) -> tuple[Tensor, Tensor]:
     """Rows of each student node with a teacher node near enough, and of that teacher node."""
-    reach_m = torch.tensor([_reach_m(student), _reach_m(teacher)], device=student.coords.device).amax(dim=0)
+    reach_m = torch.tensor(
+        [_reach_m(student), _reach_m(teacher)], device=student.coords.device
+    ).amax(dim=0)
     reach_m += PLACE_MARGIN_M
     partner = _probable_partners(student, teacher)
     low, high = teacher.coords.amin(dim=0) - reach_m, teacher.coords.amax(dim=0) + reach_m
-    beyond = ((student.coords < low) | (student.coords > high)).any(dim=1)   # ranges may differ: no search there
+    beyond = ((student.coords < low) | (student.coords > high)).any(
+        dim=1
+    )  # ranges may differ: no search there
     left = torch.nonzero((partner < 0) & ~beyond).flatten()
     left = left[torch.isin(student.batch_index[left], teacher.batch_index)]
-    partner[left] = knn(student.coords[left], teacher.coords, 1, student.batch_index[left], teacher.batch_index)[:, 0]
+    partner[left] = knn(
+        student.coords[left], teacher.coords, 1, student.batch_index[left], teacher.batch_index
+    )[:, 0]
     found = torch.nonzero(partner >= 0).flatten()
     apart = (student.coords[found] - teacher.coords[partner[found]]).abs()
     found = found[(apart <= reach_m).all(dim=1)]
@@ -289,7 +339,10 @@ def _probable_partners(student: NodeFeatures, teacher: NodeFeatures) -> Tensor:
     else:
         cells = teacher.grid.cells_at(student.coords)
         inside = teacher.grid.contains(cells)
-        student_keys, teacher_keys = cell_keys(teacher.grid, student.batch_index, cells), _cell_keys(teacher)
+        student_keys, teacher_keys = (
+            cell_keys(teacher.grid, student.batch_index, cells),
+            _cell_keys(teacher),
+        )
     rows, found = _match_keys(student_keys, teacher_keys)
     partner = torch.full_like(student.batch_index, -1)
     partner[rows] = found
@@ -298,7 +351,9 @@ def _probable_partners(student: NodeFeatures, teacher: NodeFeatures) -> Tensor:
 
 def _point_keys(nodes: NodeFeatures) -> Tensor:
     """One integer (N,) per frame and place, different for different ones but for chance."""
-    bits = (nodes.coords.float() + 0.0).contiguous().view(torch.int32).long()  # + 0.0: there are two zeros
+    bits = (
+        (nodes.coords.float() + 0.0).contiguous().view(torch.int32).long()
+    )  # + 0.0: there are two zeros
     key = nodes.batch_index
     for axis in range(3):
         key = (key * KEY_FACTOR) ^ bits[:, axis]

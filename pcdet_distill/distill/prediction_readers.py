@@ -1,4 +1,5 @@
 """Readers: where the predictions of each kind of head are tapped, and how they become rows of ``Predictions``."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -29,11 +30,17 @@ def prediction_reader(source: TapSource, slot: str, where: str) -> PredictionRea
     heads = {name: type(getattr(source.model, name, None)).__name__ for name in HEAD_SLOTS}
     heads = {name: kind for name, kind in heads.items() if kind != "NoneType"}
     if slot not in heads:
-        raise ConfigError(f"{where}: the {source.who} has no head '{slot}'{nearest(str(slot), heads)}")
+        raise ConfigError(
+            f"{where}: the {source.who} has no head '{slot}'{nearest(str(slot), heads)}"
+        )
     if heads[slot] not in PREDICTION_READERS:
-        raise ConfigError(f"{where}: predictions of {heads[slot]} cannot be read; those of "
-                          f"{', '.join(PREDICTION_READERS)} can")
-    return PREDICTION_READERS[heads[slot]](slot, getattr(source.model, slot), list(source.class_names))
+        raise ConfigError(
+            f"{where}: predictions of {heads[slot]} cannot be read; those of "
+            f"{', '.join(PREDICTION_READERS)} can"
+        )
+    return PREDICTION_READERS[heads[slot]](
+        slot, getattr(source.model, slot), list(source.class_names)
+    )
 
 
 class _Reader:
@@ -67,7 +74,9 @@ class _AnchorForm:
         self.head = head
         self.name = f"anchors, {head.box_coder.code_size} codes"
 
-    def decode(self, codes: Tensor, references: Tensor, logits: Tensor, directions: Tensor | None) -> Tensor:
+    def decode(
+        self, codes: Tensor, references: Tensor, logits: Tensor, directions: Tensor | None
+    ) -> Tensor:
         """Boxes (N, 7 + C) at anchors (N, 7 + C)."""
         boxes = self.head.box_coder.decode_torch(codes, references)
         if directions is None:
@@ -88,12 +97,17 @@ class AnchorReader(_Reader):
 
     def __init__(self, path: str, head: Any, class_names: list[str]) -> None:
         super().__init__(path, head, class_names)
-        layers = ["conv_cls", "conv_box", *(["conv_dir_cls"] if head.conv_dir_cls is not None else [])]
+        layers = [
+            "conv_cls",
+            "conv_box",
+            *(["conv_dir_cls"] if head.conv_dir_cls is not None else []),
+        ]
         self.paths = tuple(f"{path}.{layer}" for layer in layers)
         self.form = _AnchorForm(head)
 
-    def read(self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
-             ) -> Predictions:
+    def read(
+        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
+    ) -> Predictions:
         """Rows by frame, then in the order of the head's ``flat_anchors``."""
         anchors = flat_anchors(self.head).to(features[self.paths[0]].device)
         maps = [features[path].permute(0, 2, 3, 1) for path in self.paths]
@@ -112,26 +126,41 @@ class MultiAnchorReader(_Reader):
         self.paths = tuple(f"{path}.rpn_heads.{number}" for number in range(len(head.rpn_heads)))
         self.form = _AnchorForm(head)
 
-    def read(self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
-             ) -> Predictions:
+    def read(
+        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
+    ) -> Predictions:
         """Rows by frame, then in the order of the head's ``flat_anchors``."""
         found = [features[path] for path in self.paths]
-        logits = [self._all_classes(own["cls_preds"], head) for own, head in zip(found, self.head.rpn_heads)]
-        others = [torch.cat([own[key] for own in found], dim=1) for key in ("box_preds", "dir_cls_preds")
-                  if key in found[0]]
-        return _anchor_rows([torch.cat(logits, dim=1), *others], self.head.flat_anchors, rows, self.form)
+        logits = [
+            self._all_classes(own["cls_preds"], head)
+            for own, head in zip(found, self.head.rpn_heads)
+        ]
+        others = [
+            torch.cat([own[key] for own in found], dim=1)
+            for key in ("box_preds", "dir_cls_preds")
+            if key in found[0]
+        ]
+        return _anchor_rows(
+            [torch.cat(logits, dim=1), *others], self.head.flat_anchors, rows, self.form
+        )
 
     def _all_classes(self, logits: Tensor, head: Any) -> Tensor:
         """(B, A, classes of the head) to (B, A, all classes)."""
         if not self.head.separate_multihead:
             return logits
-        spread = torch.full((*logits.shape[:2], self.channels), ABSENT_LOGIT, dtype=at_least_float32(logits).dtype,
-                            device=logits.device)
+        spread = torch.full(
+            (*logits.shape[:2], self.channels),
+            ABSENT_LOGIT,
+            dtype=at_least_float32(logits).dtype,
+            device=logits.device,
+        )
         return spread.index_copy(2, head.head_label_indices - 1, at_least_float32(logits))
 
     def _find_sites(self) -> Sites:
-        cells = [marks.reshape(-1, *marks.shape[-2:]).flatten(1).transpose(0, 1).flatten()
-                 for marks in (mark.squeeze(-1) for mark in _class_marks(self.head))]
+        cells = [
+            marks.reshape(-1, *marks.shape[-2:]).flatten(1).transpose(0, 1).flatten()
+            for marks in (mark.squeeze(-1) for mark in _class_marks(self.head))
+        ]
         return _anchor_sites(self.head, torch.cat(cells))
 
 
@@ -142,15 +171,21 @@ class _CentreForm:
         self.cell_size_m, self.origin_m = head.cell_size, head.origin
         self.name = f"centres in cells of {head.cell_size} m from {head.origin}"
 
-    def decode(self, codes: Tensor, references: Tensor, logits: Tensor, directions: Tensor | None) -> Tensor:
+    def decode(
+        self, codes: Tensor, references: Tensor, logits: Tensor, directions: Tensor | None
+    ) -> Tensor:
         """Boxes (N, 7 + C) of the cells whose corners, in cells, are (N, 2)."""
-        centre = (references + codes[:, :2]) * codes.new_tensor(self.cell_size_m) + codes.new_tensor(self.origin_m)
+        centre = (references + codes[:, :2]) * codes.new_tensor(
+            self.cell_size_m
+        ) + codes.new_tensor(self.origin_m)
         heading = torch.atan2(codes[:, 7:8], codes[:, 6:7])
         return torch.cat([centre, codes[:, 2:3], codes[:, 3:6].exp(), heading, codes[:, 8:]], dim=1)
 
     def encode(self, boxes: Tensor, references: Tensor, logits: Tensor) -> Tensor:
         """Codes in the cells."""
-        cells = (boxes[:, :2] - boxes.new_tensor(self.origin_m)) / boxes.new_tensor(self.cell_size_m)
+        cells = (boxes[:, :2] - boxes.new_tensor(self.origin_m)) / boxes.new_tensor(
+            self.cell_size_m
+        )
         return encode_centers(boxes, cells - references)
 
 
@@ -162,8 +197,9 @@ class CentreReader(_Reader):
         self.paths = tuple(f"{path}.heads_list.{number}" for number in range(len(head.heads_list)))
         self.form = _CentreForm(head)
 
-    def read(self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
-             ) -> Predictions:
+    def read(
+        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
+    ) -> Predictions:
         """Rows by frame, head, y, x."""
         found = [features[path] for path in self.paths]
         logits, codes = [], []
@@ -175,21 +211,35 @@ class CentreReader(_Reader):
             code = torch.cat([at_least_float32(own[name]) for name in self.head.code_names], dim=1)
             codes.append(code.flatten(2).transpose(1, 2))
         corners = self._corners(logits[0].device)
-        coords = nn.functional.pad((corners + 0.5) * corners.new_tensor(self.head.cell_size)
-                                   + corners.new_tensor(self.head.origin), (0, 1))
-        return _rows([torch.cat(logits, dim=1), torch.cat(codes, dim=1)], coords, corners, rows, self.form)
+        coords = nn.functional.pad(
+            (corners + 0.5) * corners.new_tensor(self.head.cell_size)
+            + corners.new_tensor(self.head.origin),
+            (0, 1),
+        )
+        return _rows(
+            [torch.cat(logits, dim=1), torch.cat(codes, dim=1)], coords, corners, rows, self.form
+        )
 
     def _corners(self, device: torch.device) -> Tensor:
         """(heads * H * W, 2) x, y of every row's cell, in cells."""
         width, height = self.head.feature_map_size
-        y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+        y, x = torch.meshgrid(
+            torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+        )
         return torch.stack([x, y], dim=-1).flatten(0, 1).float().repeat(len(self.paths), 1)
 
     def _find_sites(self) -> Sites:
         corners = self._corners(torch.device("cpu"))
-        places = (corners + 0.5) * corners.new_tensor(self.head.cell_size) + corners.new_tensor(self.head.origin)
-        keys = [tuple(sorted(self.class_names[label - 1] for label in labels)) for labels in self.head.head_labels]
-        return Sites(places, torch.arange(len(keys)).repeat_interleave(len(corners) // len(keys)), keys)
+        places = (corners + 0.5) * corners.new_tensor(self.head.cell_size) + corners.new_tensor(
+            self.head.origin
+        )
+        keys = [
+            tuple(sorted(self.class_names[label - 1] for label in labels))
+            for labels in self.head.head_labels
+        ]
+        return Sites(
+            places, torch.arange(len(keys)).repeat_interleave(len(corners) // len(keys)), keys
+        )
 
 
 class _PointForm:
@@ -199,7 +249,9 @@ class _PointForm:
         self.coder = head.box_coder
         self.name = f"points, {self.coder.code_size} codes, mean sizes {self.coder.mean_size}"
 
-    def decode(self, codes: Tensor, references: Tensor, logits: Tensor, directions: Tensor | None) -> Tensor:
+    def decode(
+        self, codes: Tensor, references: Tensor, logits: Tensor, directions: Tensor | None
+    ) -> Tensor:
         """Boxes (N, 7 + C) that points (N, 3) propose."""
         return self.coder.decode_torch(codes, references, logits.argmax(dim=1) + 1)
 
@@ -216,23 +268,32 @@ class PointReader(_Reader):
         self.paths = (f"{path}.cls_layers", f"{path}.box_layers")
         self.form = _PointForm(head)
 
-    def read(self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
-             ) -> Predictions:
+    def read(
+        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
+    ) -> Predictions:
         """Rows as in ``point_coords``."""
         logits, codes = (at_least_float32(features[path]) for path in self.paths)
         place = batch_dict["point_coords"]
-        return Predictions(logits, codes, place[:, 0].long(), place[:, 1:4], place[:, 1:4], self.form)
+        return Predictions(
+            logits, codes, place[:, 0].long(), place[:, 1:4], place[:, 1:4], self.form
+        )
 
 
 def flat_anchors(head: Any) -> Tensor:
     """All anchors (A, 7 + C) in the order of the predictions; OpenPCDet's heads keep them by class."""
     own = getattr(head, "flat_anchors", None)
-    return torch.cat(head.anchors, dim=-3).reshape(-1, head.anchors[0].shape[-1]) if own is None else own
+    return (
+        torch.cat(head.anchors, dim=-3).reshape(-1, head.anchors[0].shape[-1])
+        if own is None
+        else own
+    )
 
 
 def _class_marks(head: Any) -> list[Tensor]:
     """Of every anchor set (1, ny, nx, sizes, rotations, 1) the number of its class."""
-    return [torch.full((*anchors.shape[:-1], 1), number) for number, anchors in enumerate(head.anchors)]
+    return [
+        torch.full((*anchors.shape[:-1], 1), number) for number, anchors in enumerate(head.anchors)
+    ]
 
 
 def _anchor_sites(head: Any, classes: Tensor) -> Sites:
@@ -240,25 +301,44 @@ def _anchor_sites(head: Any, classes: Tensor) -> Sites:
     anchors = flat_anchors(head).detach().cpu()
     names = [entry["class_name"] for entry in head.model_cfg["ANCHOR_GENERATOR_CONFIG"]]
     heights = anchors[:, 2:7].double().mul(1000).round().long()
-    kinds, index = torch.unique(torch.cat([classes[:, None], heights], dim=1), dim=0, return_inverse=True)
-    keys = [(names[number], *(value / 1000 for value in numbers)) for number, *numbers in kinds.tolist()]
+    kinds, index = torch.unique(
+        torch.cat([classes[:, None], heights], dim=1), dim=0, return_inverse=True
+    )
+    keys = [
+        (names[number], *(value / 1000 for value in numbers)) for number, *numbers in kinds.tolist()
+    ]
     return Sites(anchors[:, :2], index, keys)
 
 
-def _anchor_rows(parts: list[Tensor], anchors: Tensor, rows: Tensor | None, form: Any) -> Predictions:
+def _anchor_rows(
+    parts: list[Tensor], anchors: Tensor, rows: Tensor | None, form: Any
+) -> Predictions:
     """From logits, codes and perhaps directions, each (B, A, ...)."""
     return _rows(parts, anchors[:, :3], anchors, rows, form)
 
 
-def _rows(parts: list[Tensor], coords: Tensor, references: Tensor, rows: Tensor | None, form: Any) -> Predictions:
+def _rows(
+    parts: list[Tensor], coords: Tensor, references: Tensor, rows: Tensor | None, form: Any
+) -> Predictions:
     """From logits, codes and perhaps directions, each (B, A, ...), of sites at ``coords`` (A, 3)."""
     if rows is not None:
-        parts, coords, references = [part[:, rows] for part in parts], coords[rows], references[rows]
+        parts, coords, references = (
+            [part[:, rows] for part in parts],
+            coords[rows],
+            references[rows],
+        )
     frames = len(parts[0])
     index = torch.arange(frames, device=coords.device).repeat_interleave(len(coords))
     logits, codes, *directions = (at_least_float32(part).flatten(0, 1) for part in parts)
-    return Predictions(logits, codes, index, coords.repeat(frames, 1), references.repeat(frames, 1), form,
-                       directions[0] if directions else None)
+    return Predictions(
+        logits,
+        codes,
+        index,
+        coords.repeat(frames, 1),
+        references.repeat(frames, 1),
+        form,
+        directions[0] if directions else None,
+    )
 
 
 PREDICTION_READERS: dict[str, Callable[[str, Any, list[str]], PredictionReader]] = {

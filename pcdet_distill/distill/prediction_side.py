@@ -4,6 +4,7 @@ Rows meet by frame, place and kind: anchors of the same class, size and heading,
 grids of different cells a student's site takes the nearest of the teacher's within half of the larger cell. Columns
 meet by the names of their classes, in the student's order; what only one side predicts is left out.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -33,8 +34,13 @@ class PredictionSide(Side):
         silent: columns of classes that the other side does not predict.
     """
 
-    def __init__(self, reader: PredictionReader, rows: Tensor | None = None, columns: list[int] | None = None,
-                 silent: list[int] | None = None) -> None:
+    def __init__(
+        self,
+        reader: PredictionReader,
+        rows: Tensor | None = None,
+        columns: list[int] | None = None,
+        silent: list[int] | None = None,
+    ) -> None:
         self.info = self.reader = reader
         self.paths = reader.paths
         self.rows, self.columns, self.silent = rows, columns, silent or []
@@ -45,11 +51,14 @@ class PredictionSide(Side):
         return self.reader.sites() is None
 
     @classmethod
-    def pair(cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str
-             ) -> tuple[PredictionSide, PredictionSide]:
+    def pair(
+        cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str
+    ) -> tuple[PredictionSide, PredictionSide]:
         """STUDENT and TEACHER name the slots of their heads."""
         if cfg.get("NODES") is not None:
-            raise ConfigError(f"{where}.NODES: {cfg['NAME']} compares predictions, not nodes; leave it out")
+            raise ConfigError(
+                f"{where}.NODES: {cfg['NAME']} compares predictions, not nodes; leave it out"
+            )
         own = prediction_reader(student, cfg["STUDENT"], f"{where}.STUDENT")
         theirs = prediction_reader(teacher, cfg["TEACHER"], f"{where}.TEACHER")
         columns = _columns_of(own.class_names, theirs.class_names, where)
@@ -57,7 +66,9 @@ class PredictionSide(Side):
         silent = [number for number, column in enumerate(columns or []) if column < 0]
         return cls(own, own_rows, silent=silent), cls(theirs, their_rows, columns)
 
-    def read(self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], *, detached: bool) -> Predictions:
+    def read(
+        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], *, detached: bool
+    ) -> Predictions:
         """The predictions of a batch."""
         if detached:
             features = {path: _detached(features[path]) for path in self.paths}
@@ -66,7 +77,7 @@ class PredictionSide(Side):
         found = self.reader.read(features, batch_dict, self.rows)
         if self.columns is None:
             return found
-        with_absent = torch.nn.functional.pad(found.logits, (0, 1), value=ABSENT_LOGIT)     # column -1
+        with_absent = torch.nn.functional.pad(found.logits, (0, 1), value=ABSENT_LOGIT)  # column -1
         return dataclasses.replace(found, logits=with_absent[:, self.columns])
 
     def match(self, student: Predictions, teacher: Predictions) -> tuple[Predictions, Predictions]:
@@ -76,9 +87,13 @@ class PredictionSide(Side):
         if self.silent:
             absent = torch.zeros_like(student.logits, dtype=torch.bool)
             absent[:, self.silent] = True
-            student = dataclasses.replace(student, logits=student.logits.masked_fill(absent, ABSENT_LOGIT))
+            student = dataclasses.replace(
+                student, logits=student.logits.masked_fill(absent, ABSENT_LOGIT)
+            )
         silent = student.logits.detach() == ABSENT_LOGIT
-        return student, dataclasses.replace(teacher, logits=teacher.logits.masked_fill(silent, ABSENT_LOGIT))
+        return student, dataclasses.replace(
+            teacher, logits=teacher.logits.masked_fill(silent, ABSENT_LOGIT)
+        )
 
     def __str__(self) -> str:
         return f"{self.reader.path} ({', '.join(self.reader.class_names)})"
@@ -100,8 +115,10 @@ def _columns_of(student: list[str], teacher: list[str], where: str) -> list[int]
     if student == teacher:
         return None
     if not set(student) & set(teacher):
-        raise ConfigError(f"{where}: the student predicts {', '.join(student)}, the teacher {', '.join(teacher)}: "
-                          "no class in common")
+        raise ConfigError(
+            f"{where}: the student predicts {', '.join(student)}, the teacher {', '.join(teacher)}: "
+            "no class in common"
+        )
     return [teacher.index(name) if name in teacher else -1 for name in student]
 
 
@@ -119,19 +136,27 @@ def _shared_kinds(sites: Sites, shared: set[str]) -> list[tuple]:
     return keys
 
 
-def _match_sites(student: PredictionReader, teacher: PredictionReader, where: str
-                 ) -> tuple[Tensor | None, Tensor | None]:
+def _match_sites(
+    student: PredictionReader, teacher: PredictionReader, where: str
+) -> tuple[Tensor | None, Tensor | None]:
     """The sites (M,) of both that stand at one place and are of one kind; None, None when all do, in one order."""
     own, theirs = student.sites(), teacher.sites()
     if (own is None) != (theirs is None):
-        raise ConfigError(f"{where}: {student.path} of the student predicts {_what(own)}, {teacher.path} of the "
-                          f"teacher {_what(theirs)}; their predictions cannot be compared")
+        raise ConfigError(
+            f"{where}: {student.path} of the student predicts {_what(own)}, {teacher.path} of the "
+            f"teacher {_what(theirs)}; their predictions cannot be compared"
+        )
     if own is None or theirs is None:
         return None, None
     shared = _names(own) & _names(theirs)
     own_keys, their_keys = _shared_kinds(own, shared), _shared_kinds(theirs, shared)
-    if own_keys == their_keys and all(own_keys) and torch.equal(own.kinds, theirs.kinds) and own.places_m.shape == \
-            theirs.places_m.shape and torch.allclose(own.places_m, theirs.places_m, rtol=0, atol=PLACE_MARGIN_M):
+    if (
+        own_keys == their_keys
+        and all(own_keys)
+        and torch.equal(own.kinds, theirs.kinds)
+        and own.places_m.shape == theirs.places_m.shape
+        and torch.allclose(own.places_m, theirs.places_m, rtol=0, atol=PLACE_MARGIN_M)
+    ):
         return None, None
     pairs = []
     for number, key in enumerate(own_keys):
@@ -142,8 +167,10 @@ def _match_sites(student: PredictionReader, teacher: PredictionReader, where: st
             pairs.append(torch.stack([own_rows[first], their_rows[second]]))
     matched = torch.cat(pairs, dim=1) if pairs else torch.empty(2, 0, dtype=torch.long)
     if matched.shape[1] == 0:
-        raise ConfigError(f"{where}: no prediction of {student.path} has its like in the teacher's {teacher.path}: "
-                          f"{own.kind_keys[0]} against {theirs.kind_keys[0]}")
+        raise ConfigError(
+            f"{where}: no prediction of {student.path} has its like in the teacher's {teacher.path}: "
+            f"{own.kind_keys[0]} against {theirs.kind_keys[0]}"
+        )
     order = matched[0].argsort()
     return matched[0][order], matched[1][order]
 
@@ -162,7 +189,9 @@ def _nearest_on_grid(own: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
         reach = max(_spacing(lines), _spacing(torch.unique(wanted))) / 2 + PLACE_MARGIN_M
         after = torch.searchsorted(lines, wanted).clamp(max=len(lines) - 1)
         before = (after - 1).clamp_min(0)
-        chosen = torch.where((lines[after] - wanted).abs() < (wanted - lines[before]).abs(), after, before)
+        chosen = torch.where(
+            (lines[after] - wanted).abs() < (wanted - lines[before]).abs(), after, before
+        )
         within &= (lines[chosen] - wanted).abs() <= reach
         places.append((chosen, index, len(lines)))
     (x, their_x, width), (y, their_y, height) = places
@@ -184,8 +213,15 @@ def _spacing(lines: Tensor) -> float:
 
 def _match_points(student: Predictions, teacher: Predictions) -> tuple[Predictions, Predictions]:
     """Predictions for points of one cloud, brought together by place."""
-    own, theirs = (NodeFeatures(torch.arange(len(side), device=side.coords.device)[:, None], side.batch_index,
-                                side.coords, side.coords.new_zeros(len(side))) for side in (student, teacher))
+    own, theirs = (
+        NodeFeatures(
+            torch.arange(len(side), device=side.coords.device)[:, None],
+            side.batch_index,
+            side.coords,
+            side.coords.new_zeros(len(side)),
+        )
+        for side in (student, teacher)
+    )
     if torch.equal(own.batch_index, theirs.batch_index) and torch.equal(own.coords, theirs.coords):
         return student, teacher
     own, theirs = match_nodes(own, theirs)

@@ -4,6 +4,7 @@ A head predicts at sites: anchors, cells of a heatmap, points. A row is one site
 of a box, and all that turns the codes into the box. ``prediction_readers.py`` knows the heads and makes the rows,
 ``prediction_side.py`` brings the rows of a student and its teacher together.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -13,7 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-ABSENT_LOGIT = -30.0  # of a class that a head does not predict at a site: a score of zero, and finite in every formula
+ABSENT_LOGIT = (
+    -30.0
+)  # of a class that a head does not predict at a site: a score of zero, and finite in every formula
 
 
 class BoxForm(Protocol):
@@ -25,7 +28,9 @@ class BoxForm(Protocol):
 
     name: str
 
-    def decode(self, codes: Tensor, references: Tensor, logits: Tensor, directions: Tensor | None) -> Tensor:
+    def decode(
+        self, codes: Tensor, references: Tensor, logits: Tensor, directions: Tensor | None
+    ) -> Tensor:
         """Boxes (N, 7 + C) of codes (N, code_size) at references (N, R)."""
 
     def encode(self, boxes: Tensor, references: Tensor, logits: Tensor) -> Tensor:
@@ -60,8 +65,15 @@ class Predictions:
     def select(self, rows: Tensor) -> Predictions:
         """The rows (M,), in that order."""
         directions = None if self.directions is None else self.directions[rows]
-        return Predictions(self.logits[rows], self.codes[rows], self.batch_index[rows], self.coords[rows],
-                           self.references[rows], self.form, directions)
+        return Predictions(
+            self.logits[rows],
+            self.codes[rows],
+            self.batch_index[rows],
+            self.coords[rows],
+            self.references[rows],
+            self.form,
+            directions,
+        )
 
     def boxes(self) -> Tensor:
         """(N, 7 + C) decoded. Costs memory and time for every row: ``select`` first."""
@@ -114,6 +126,7 @@ class PredictionReader(Protocol):
     def sites(self) -> Sites | None:
         """The sites of every frame; None when they differ from frame to frame (points)."""
 
-    def read(self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
-             ) -> Predictions:
+    def read(
+        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
+    ) -> Predictions:
         """All predictions of a batch, or those of the sites ``rows`` (M,) of every frame."""

@@ -7,6 +7,7 @@ the training is done (1.0 where nothing is said). A weight is a function of prog
 on exactly. While a weight is 0 its term is not computed, and when no term is left the teacher does not run: a weight
 that has faded costs nothing more.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -46,17 +47,28 @@ class WeightSchedule:
             return cls._constant(value, where)
         for key in ("START", "END"):
             if key not in value:
-                raise ConfigError(f"{where}.{key} is missing; SCHEDULE: {shape} goes from START to END")
+                raise ConfigError(
+                    f"{where}.{key} is missing; SCHEDULE: {shape} goes from START to END"
+                )
         until = _number(value.get("UNTIL", 1.0), f"{where}.UNTIL")
         if not 0 < until <= 1:
-            raise ConfigError(f"{where}.UNTIL: expected a share of the training above 0 and up to 1, found {until:g}")
-        return cls(_number(value["START"], f"{where}.START"), _number(value["END"], f"{where}.END"), shape, until)
+            raise ConfigError(
+                f"{where}.UNTIL: expected a share of the training above 0 and up to 1, found {until:g}"
+            )
+        return cls(
+            _number(value["START"], f"{where}.START"),
+            _number(value["END"], f"{where}.END"),
+            shape,
+            until,
+        )
 
     @classmethod
     def _constant(cls, value: Mapping[str, Any], where: str) -> WeightSchedule:
         for key in ("END", "UNTIL"):
             if key in value:
-                raise ConfigError(f"{where}.{key}: has no effect with SCHEDULE: constant; remove it")
+                raise ConfigError(
+                    f"{where}.{key}: has no effect with SCHEDULE: constant; remove it"
+                )
         if "START" not in value:
             raise ConfigError(f"{where}.START is missing")
         start = _number(value["START"], f"{where}.START")

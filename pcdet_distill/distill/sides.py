@@ -3,6 +3,7 @@
 A loss says by its ``sees`` what it compares; ``SIDES`` in ``distill_head.py`` has the class that delivers it. ``nodes``
 are here: one tap, whose rows stand at places.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -12,7 +13,15 @@ from typing import Any
 from ..errors import ConfigError
 from ..lookup import lookup, nearest
 from ..models.taps import TapInfo
-from .nodes import GRIDLESS_KINDS, NODE_CONVERTERS, NodeFeatures, NodeGrid, grid_of, match_nodes, with_objectness
+from .nodes import (
+    GRIDLESS_KINDS,
+    NODE_CONVERTERS,
+    NodeFeatures,
+    NodeGrid,
+    grid_of,
+    match_nodes,
+    with_objectness,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +51,16 @@ class TapSource:
         """The tap ``path``, which must give nodes of ``kind`` (any when None)."""
         if path not in self.taps:
             hint = nearest(str(path), self.taps)
-            others = "" if "known:" in hint else f" ({self.who}'s taps: {', '.join(sorted(self.taps))})"
+            others = (
+                "" if "known:" in hint else f" ({self.who}'s taps: {', '.join(sorted(self.taps))})"
+            )
             raise ConfigError(f"{where}: the {self.who} has no tap '{path}'{hint}{others}")
         info = self.taps[path]
         if kind is not None and info.kind != kind:
-            raise ConfigError(f"{where}: tap '{path}' gives {info.kind} features, NODES asks for {kind}; "
-                              f"{kind} taps of the {self.who}: {self.taps_of(kind) or 'none'}")
+            raise ConfigError(
+                f"{where}: tap '{path}' gives {info.kind} features, NODES asks for {kind}; "
+                f"{kind} taps of the {self.who}: {self.taps_of(kind) or 'none'}"
+            )
         return info
 
     def taps_of(self, kind: str) -> str:
@@ -58,10 +71,14 @@ class TapSource:
         """The tap ``path``, or where it is None those that give the class scores of the first stage."""
         if path is not None:
             return [self.find(path, None, where)]
-        scores = [tap for name, tap in self.taps.items() if name.rpartition(".")[2] in CLASS_SCORE_LAYERS]
+        scores = [
+            tap for name, tap in self.taps.items() if name.rpartition(".")[2] in CLASS_SCORE_LAYERS
+        ]
         of_cells = [tap for tap in scores if tap.kind == "bev"]
         if not scores:
-            raise ConfigError(f"{where}: the {self.who} has no tap of class scores known by its name; name it")
+            raise ConfigError(
+                f"{where}: the {self.who} has no tap of class scores known by its name; name it"
+            )
         return of_cells or scores
 
     def node_grid(self, info: TapInfo, where: str) -> NodeGrid | None:
@@ -69,13 +86,19 @@ class TapSource:
         if info.kind in GRIDLESS_KINDS:
             return None
         if self.grid is None:
-            raise ConfigError(f"{where}: the {self.who}'s data has no voxels, so {info.kind} features have no place")
+            raise ConfigError(
+                f"{where}: the {self.who}'s data has no voxels, so {info.kind} features have no place"
+            )
         if info.kind == "sparse":
             return self.grid.coarsen(info.stride or 1, layers=self.grid.size[2])
         return self.grid.coarsen(info.stride or 1) if info.kind == "bev" else self.grid
 
 
-CLASS_SCORE_LAYERS = ("conv_cls", "hm", "cls_layers")  # of dense heads with anchors, with centres, of point heads
+CLASS_SCORE_LAYERS = (
+    "conv_cls",
+    "hm",
+    "cls_layers",
+)  # of dense heads with anchors, with centres, of point heads
 
 
 class Side:
@@ -95,11 +118,15 @@ class Side:
         return True
 
     @classmethod
-    def pair(cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str) -> tuple[Side, Side]:
+    def pair(
+        cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str
+    ) -> tuple[Side, Side]:
         """Both sides of the term ``cfg``, checked to be comparable; ``where`` is its key path."""
         raise TypeError(f"{cls.__name__} does not say how its sides are found")
 
-    def read(self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], *, detached: bool) -> Any:
+    def read(
+        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], *, detached: bool
+    ) -> Any:
         """What the loss sees of the captured ``features`` (by tap path), with or without a way back for gradients."""
         raise TypeError(f"{type(self).__name__} does not say what a loss sees")
 
@@ -120,8 +147,12 @@ class NodeSide(Side):
         class_scores: taps, with their grids, whose largest score becomes the nodes' objectness.
     """
 
-    def __init__(self, info: TapInfo, grid: NodeGrid | None,
-                 class_scores: Sequence[tuple[TapInfo, NodeGrid | None]] = ()) -> None:
+    def __init__(
+        self,
+        info: TapInfo,
+        grid: NodeGrid | None,
+        class_scores: Sequence[tuple[TapInfo, NodeGrid | None]] = (),
+    ) -> None:
         self.info, self.grid, self.class_scores = info, grid, class_scores
         self.paths = (info.path, *(tap.path for tap, _ in class_scores))
 
@@ -131,7 +162,9 @@ class NodeSide(Side):
         return any(tap.kind != "bev" for tap in (self.info, *(tap for tap, _ in self.class_scores)))
 
     @classmethod
-    def pair(cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str) -> tuple[Side, Side]:
+    def pair(
+        cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str
+    ) -> tuple[Side, Side]:
         """STUDENT and TEACHER name one tap each, of one kind; NODES may say of which.
 
         With SCORE: objectness the teacher's class scores are needed as well: SCORE_TAP, or those of its first stage.
@@ -142,26 +175,45 @@ class NodeSide(Side):
         own = student.find(cfg["STUDENT"], kind, f"{where}.STUDENT")
         other = teacher.find(cfg["TEACHER"], kind, f"{where}.TEACHER")
         if own.kind != other.kind:
-            raise ConfigError(f"{where}: tap '{own.path}' of the student gives {own.kind} features, tap '{other.path}' "
-                              f"of the teacher {other.kind} ones; {_comparable(student, teacher)}")
+            raise ConfigError(
+                f"{where}: tap '{own.path}' of the student gives {own.kind} features, tap '{other.path}' "
+                f"of the teacher {other.kind} ones; {_comparable(student, teacher)}"
+            )
         lookup(NODE_CONVERTERS, own.kind, f"{where}.STUDENT: nodes of kind")
         scores: list[TapInfo] = []
         if cfg.get("SCORE") == "objectness":
             scores = teacher.class_score_taps(cfg.get("SCORE_TAP"), f"{where}.SCORE_TAP")
         elif cfg.get("SCORE_TAP") is not None:
-            raise ConfigError(f"{where}.SCORE_TAP: has no effect without SCORE: objectness; remove it")
-        return (cls(own, student.node_grid(own, where)),
-                cls(other, teacher.node_grid(other, where), [(tap, teacher.node_grid(tap, where)) for tap in scores]))
+            raise ConfigError(
+                f"{where}.SCORE_TAP: has no effect without SCORE: objectness; remove it"
+            )
+        return (
+            cls(own, student.node_grid(own, where)),
+            cls(
+                other,
+                teacher.node_grid(other, where),
+                [(tap, teacher.node_grid(tap, where)) for tap in scores],
+            ),
+        )
 
-    def read(self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], *, detached: bool) -> NodeFeatures:
+    def read(
+        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], *, detached: bool
+    ) -> NodeFeatures:
         """The tap's feature as nodes."""
         nodes = NODE_CONVERTERS[self.info.kind](features[self.info.path], batch_dict, self.grid)
         if self.class_scores:
-            nodes = with_objectness(nodes, (NODE_CONVERTERS[tap.kind](features[tap.path], batch_dict, grid)
-                                            for tap, grid in self.class_scores))
+            nodes = with_objectness(
+                nodes,
+                (
+                    NODE_CONVERTERS[tap.kind](features[tap.path], batch_dict, grid)
+                    for tap, grid in self.class_scores
+                ),
+            )
         return nodes.detach() if detached else nodes
 
-    def match(self, student: NodeFeatures, teacher: NodeFeatures) -> tuple[NodeFeatures, NodeFeatures]:
+    def match(
+        self, student: NodeFeatures, teacher: NodeFeatures
+    ) -> tuple[NodeFeatures, NodeFeatures]:
         """By place."""
         return match_nodes(student, teacher)
 
@@ -171,8 +223,11 @@ class NodeSide(Side):
 
 def _comparable(student: TapSource, teacher: TapSource) -> str:
     """Which taps could be compared, for messages."""
-    pairs = [f"{kind}: {student.taps_of(kind)} with {teacher.taps_of(kind)}" for kind in NODE_CONVERTERS
-             if student.taps_of(kind) and teacher.taps_of(kind)]
+    pairs = [
+        f"{kind}: {student.taps_of(kind)} with {teacher.taps_of(kind)}"
+        for kind in NODE_CONVERTERS
+        if student.taps_of(kind) and teacher.taps_of(kind)
+    ]
     if not pairs:
         return "no features of the two can be compared, only labels (NAME: TeacherLabels)"
     return f"what can be compared, student with teacher: {'; '.join(pairs)}"

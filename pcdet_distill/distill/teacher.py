@@ -1,4 +1,5 @@
 """Teacher: a trained detector that is looked at and never changes."""
+
 from __future__ import annotations
 
 import logging
@@ -45,8 +46,14 @@ class Teacher:
         memory: keeps what it says of batches that come again; None where none does.
     """
 
-    def __init__(self, model: nn.Module, mode: str = "eval", classes: ClassMap | None = None,
-                 own_view: bool = False, memory: TeacherMemory | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        mode: str = "eval",
+        classes: ClassMap | None = None,
+        own_view: bool = False,
+        memory: TeacherMemory | None = None,
+    ) -> None:
         if mode not in MODES:
             raise ConfigError(f"DISTILL.TEACHER.MODE: unknown value '{mode}'{nearest(mode, MODES)}")
         self.model = model.eval().requires_grad_(False)
@@ -64,13 +71,20 @@ class Teacher:
         shared = {key: value for key, value in batch_dict.items() if key != VIEW}
         if VIEW not in batch_dict:
             if self.own_view:
-                raise DataError(f"the teacher processes points in another way than the student, but the batch has no "
-                                f"'{VIEW}' entry; let the dataset make it: dataset.add_view('{VIEW}', PointView(...))")
+                raise DataError(
+                    f"the teacher processes points in another way than the student, but the batch has no "
+                    f"'{VIEW}' entry; let the dataset make it: dataset.add_view('{VIEW}', PointView(...))"
+                )
             return shared
-        return {**{key: value for key, value in shared.items() if key not in PROCESSED}, **batch_dict[VIEW]}
+        return {
+            **{key: value for key, value in shared.items() if key not in PROCESSED},
+            **batch_dict[VIEW],
+        }
 
     @torch.no_grad()
-    def look(self, batch_dict: Mapping[str, Any], paths: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def look(
+        self, batch_dict: Mapping[str, Any], paths: Sequence[str]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The features at ``paths`` for this batch, and the teacher's own batch after it ran as far as the last."""
         own = self.own_batch(batch_dict)
         if not paths:
@@ -85,13 +99,17 @@ class Teacher:
                 getattr(self.model, "run_modules", self.model)(own)
         return features
 
-    def _remembered(self, batch_dict: Mapping[str, Any], asked: Sequence[str], answer: Callable[[], Any]) -> Any:
+    def _remembered(
+        self, batch_dict: Mapping[str, Any], asked: Sequence[str], answer: Callable[[], Any]
+    ) -> Any:
         """``answer()``, or what it was when this batch came before."""
         if self.memory is None:
             return answer()
         seen = batch_dict.get(VIEW, batch_dict)
         keys = ("points",) if "points" in seen else sorted(PROCESSED)
-        return self.memory.recall([seen[key] for key in keys if isinstance(seen.get(key), Tensor)], asked, answer)
+        return self.memory.recall(
+            [seen[key] for key in keys if isinstance(seen.get(key), Tensor)], asked, answer
+        )
 
     def observe(self, batch_dict: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
         """The features at ``paths`` for this batch; runs no further than the last of them, on a copy of the dict."""
@@ -103,8 +121,9 @@ class Teacher:
         return self.predict_and_look(batch_dict, ())[0]
 
     @torch.no_grad()
-    def predict_and_look(self, batch_dict: Mapping[str, Any], paths: Sequence[str]
-                         ) -> tuple[list[dict[str, Tensor]], dict[str, Any], dict[str, Any]]:
+    def predict_and_look(
+        self, batch_dict: Mapping[str, Any], paths: Sequence[str]
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Any], dict[str, Any]]:
         """In one run: ``predict``, and both parts of ``look``."""
         own = self.own_batch(batch_dict)
 
@@ -152,8 +171,14 @@ class TeacherPass:
         return self._seen or self.teacher.look(batch_dict, self.paths)
 
 
-def build_teacher(cfg: Mapping[str, Any], dataset: Any, checkpoint: str | Path | None = None,
-                  logger: logging.Logger | None = None, *, looked_at: bool = True) -> Teacher:
+def build_teacher(
+    cfg: Mapping[str, Any],
+    dataset: Any,
+    checkpoint: str | Path | None = None,
+    logger: logging.Logger | None = None,
+    *,
+    looked_at: bool = True,
+) -> Teacher:
     """The teacher of a config's DISTILL.TEACHER block, with its weights.
 
     Args:
@@ -171,12 +196,22 @@ def build_teacher(cfg: Mapping[str, Any], dataset: Any, checkpoint: str | Path |
     with errors_name_file(teacher_cfg):  # type: ignore[arg-type]
         model = build_network(teacher_cfg["MODEL"], len(spec.class_names), spec)
         own_view = looked_at and _add_view(cfg["DATA_CONFIG"], dataset, teacher_cfg["DATA_CONFIG"])
-    load_model_state(model, load_checkpoint(file)["model_state"], strict=True,
-                     where=f"{file}, as the teacher of {teacher_cfg.get('CONFIG_FILE')}")
+    load_model_state(
+        model,
+        load_checkpoint(file)["model_state"],
+        strict=True,
+        where=f"{file}, as the teacher of {teacher_cfg.get('CONFIG_FILE')}",
+    )
     if logger is not None:
         _log_differences(logger, spec, classes, own_view)
     block = cfg["DISTILL"].get("TEACHER") or {}
-    return Teacher(model, str(block.get("MODE") or "eval"), classes, own_view, _memory(block, dataset, looked_at))
+    return Teacher(
+        model,
+        str(block.get("MODE") or "eval"),
+        classes,
+        own_view,
+        _memory(block, dataset, looked_at),
+    )
 
 
 def _memory(block: Mapping[str, Any], dataset: Any, looked_at: bool) -> TeacherMemory | None:
@@ -189,12 +224,16 @@ def _memory(block: Mapping[str, Any], dataset: Any, looked_at: bool) -> TeacherM
     if not looked_at:
         raise ConfigError(f"{where}: has no effect without DISTILL.TERMS; remove it")
     if not hasattr(dataset, "repeat_draws"):
-        raise ConfigError(f"{where}: {type(dataset).__name__} cannot repeat its augmented frames; remove it")
+        raise ConfigError(
+            f"{where}: {type(dataset).__name__} cannot repeat its augmented frames; remove it"
+        )
     dataset.repeat_draws(shows)
     return TeacherMemory(shows)
 
 
-def find_teacher(cfg: Mapping[str, Any], checkpoint: str | Path | None = None) -> tuple[Mapping[str, Any], Path]:
+def find_teacher(
+    cfg: Mapping[str, Any], checkpoint: str | Path | None = None
+) -> tuple[Mapping[str, Any], Path]:
     """The config that the teacher of a DISTILL.TEACHER block was trained with, and the file with its weights.
 
     Args:
@@ -206,22 +245,30 @@ def find_teacher(cfg: Mapping[str, Any], checkpoint: str | Path | None = None) -
     return _teacher_config(cfg, block, file), file
 
 
-def _teacher_config(cfg: Mapping[str, Any], block: Mapping[str, Any], checkpoint: Path) -> Mapping[str, Any]:
+def _teacher_config(
+    cfg: Mapping[str, Any], block: Mapping[str, Any], checkpoint: Path
+) -> Mapping[str, Any]:
     """The config the teacher was trained with: CFG_FILE's, or this one with the teacher's MODEL block in it."""
     if block.get("CFG_FILE"):
         return load_config(_found(block["CFG_FILE"], cfg, "DISTILL.TEACHER.CFG_FILE"))
     if block.get("MODEL"):
         return {**cfg, "MODEL": block["MODEL"]}
-    raise ConfigError(f"DISTILL.TEACHER.CFG_FILE is missing: the yaml file the teacher {checkpoint} was trained with")
+    raise ConfigError(
+        f"DISTILL.TEACHER.CFG_FILE is missing: the yaml file the teacher {checkpoint} was trained with"
+    )
 
 
-def _checkpoint_file(cfg: Mapping[str, Any], block: Mapping[str, Any], given: str | Path | None) -> Path:
+def _checkpoint_file(
+    cfg: Mapping[str, Any], block: Mapping[str, Any], given: str | Path | None
+) -> Path:
     """``given``, or CKPT: relative to the working directory, else found as other files named in a config are."""
     if given:
         return Path(given)
     name = block.get("CKPT")
     if not name:
-        raise ConfigError("DISTILL.TEACHER.CKPT: the teacher has no checkpoint; name one there or by --teacher_ckpt")
+        raise ConfigError(
+            "DISTILL.TEACHER.CKPT: the teacher has no checkpoint; name one there or by --teacher_ckpt"
+        )
     return Path(name) if Path(name).is_file() else _found(name, cfg, "DISTILL.TEACHER.CKPT")
 
 
@@ -237,8 +284,10 @@ def _refuse_other_places(student: Any, teacher: Any) -> None:
     """Features meet by place: refuse ranges that share none."""
     own, theirs = (np.asarray(data.point_cloud_range) for data in (student, teacher))
     if not (np.maximum(own[:3], theirs[:3]) < np.minimum(own[3:], theirs[3:])).all():
-        raise ConfigError(f"DISTILL.TEACHER: the teacher's POINT_CLOUD_RANGE {_numbers(theirs)} does not overlap the "
-                          f"student's {_numbers(own)}, so nothing can be compared")
+        raise ConfigError(
+            f"DISTILL.TEACHER: the teacher's POINT_CLOUD_RANGE {_numbers(theirs)} does not overlap the "
+            f"student's {_numbers(own)}, so nothing can be compared"
+        )
 
 
 def _add_view(student_cfg: Mapping[str, Any], dataset: Any, teacher_cfg: Mapping[str, Any]) -> bool:
@@ -256,17 +305,30 @@ def _add_view(student_cfg: Mapping[str, Any], dataset: Any, teacher_cfg: Mapping
     return True
 
 
-def _log_differences(logger: logging.Logger, spec: DataSpec, classes: ClassMap, own_view: bool) -> None:
+def _log_differences(
+    logger: logging.Logger, spec: DataSpec, classes: ClassMap, own_view: bool
+) -> None:
     """One line for each thing in which the teacher is not like the student."""
     if own_view:
-        voxels = "no voxels" if spec.voxel_size is None else f"voxels of {_numbers(spec.voxel_size)} m"
-        logger.info("teacher: the points are processed for it too (%s, range %s, features %s)", voxels,
-                    _numbers(spec.point_cloud_range), ", ".join(spec.point_feature_encoder.used_feature_list))
+        voxels = (
+            "no voxels" if spec.voxel_size is None else f"voxels of {_numbers(spec.voxel_size)} m"
+        )
+        logger.info(
+            "teacher: the points are processed for it too (%s, range %s, features %s)",
+            voxels,
+            _numbers(spec.point_cloud_range),
+            ", ".join(spec.point_feature_encoder.used_feature_list),
+        )
     if classes.missing:
-        logger.info("teacher: it does not know %s, so what compares classes leaves them out",
-                    ", ".join(classes.missing))
+        logger.info(
+            "teacher: it does not know %s, so what compares classes leaves them out",
+            ", ".join(classes.missing),
+        )
     if classes.surplus:
-        logger.info("teacher: the student has no %s, so the teacher's are left out", ", ".join(classes.surplus))
+        logger.info(
+            "teacher: the student has no %s, so the teacher's are left out",
+            ", ".join(classes.surplus),
+        )
 
 
 def _numbers(values: Any) -> list[float]:

@@ -4,6 +4,7 @@ Two things show it: whether the teacher finds the labelled objects and calls the
 normalisation layers meet features like those they were trained on. Another intensity scale or a shifted origin shows in
 the second long before it ruins the first.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -19,12 +20,12 @@ from torch import Tensor, nn
 from ..ops.boxes import boxes_iou3d
 from .teacher import Teacher
 
-FOUND_IOU = 0.3            # 3D overlap from which a labelled box counts as found
-ENOUGH_BOXES = 5           # labels of a class, to judge how it is found
-MOST_OUTSIDE = 0.05        # share of the labels that may lie where the teacher does not look
-LEAST_RECALL = 1 / 3       # trained detectors find nine in ten of the labels they were trained on
-MOST_OFFSET = 2.0          # running deviations; a layer that fits stays below 0.5
-MOST_SPREAD = 8.0          # factor between variances; a layer that fits stays below 2
+FOUND_IOU = 0.3  # 3D overlap from which a labelled box counts as found
+ENOUGH_BOXES = 5  # labels of a class, to judge how it is found
+MOST_OUTSIDE = 0.05  # share of the labels that may lie where the teacher does not look
+LEAST_RECALL = 1 / 3  # trained detectors find nine in ten of the labels they were trained on
+MOST_OFFSET = 2.0  # running deviations; a layer that fits stays below 0.5
+MOST_SPREAD = 8.0  # factor between variances; a layer that fits stays below 2
 
 
 @dataclasses.dataclass
@@ -89,11 +90,19 @@ class TeacherReport:
     layers: list[LayerFit]
 
     def __str__(self) -> str:
-        found = ", ".join(f"{name} {entry.share:.0%} of {entry.boxes}" for name, entry in self.recall.items())
+        found = ", ".join(
+            f"{name} {entry.share:.0%} of {entry.boxes}" for name, entry in self.recall.items()
+        )
         fitting = sum(layer.fits for layer in self.layers)
         parts = [f"finds {found} labelled boxes"] if found else []
-        parts += [f"{fitting} of {len(self.layers)} batch norm layers fit the data"] if self.layers else []
-        return f"teacher check on {self.frames} frames: {'; '.join(parts) or 'nothing to judge it by'}"
+        parts += (
+            [f"{fitting} of {len(self.layers)} batch norm layers fit the data"]
+            if self.layers
+            else []
+        )
+        return (
+            f"teacher check on {self.frames} frames: {'; '.join(parts) or 'nothing to judge it by'}"
+        )
 
     def log(self, logger: logging.Logger) -> None:
         """What was found, and a warning for each thing that looks wrong."""
@@ -105,24 +114,31 @@ class TeacherReport:
     def warnings(self) -> list[str]:
         """One sentence for each thing that looks wrong."""
         low = {name: entry for name, entry in self.recall.items() if entry.is_low}
-        return [*(_recall_warning(name, entry) for name, entry in low.items()), *self._range_warning(),
-                *self._statistics_warning()]
+        return [
+            *(_recall_warning(name, entry) for name, entry in low.items()),
+            *self._range_warning(),
+            *self._statistics_warning(),
+        ]
 
     def _range_warning(self) -> Iterator[str]:
         """Labels where the teacher does not look."""
         boxes = self.outside + sum(entry.boxes for entry in self.recall.values())
         if self.outside > MOST_OUTSIDE * boxes:
-            yield (f"{self.outside} of {boxes} labelled boxes are outside the teacher's POINT_CLOUD_RANGE, where it "
-                   "teaches nothing")
+            yield (
+                f"{self.outside} of {boxes} labelled boxes are outside the teacher's POINT_CLOUD_RANGE, where it "
+                "teaches nothing"
+            )
 
     def _statistics_warning(self) -> Iterator[str]:
         """The first layer that does not fit; those behind it follow from it."""
         wrong = [layer for layer in self.layers if not layer.fits]
         if wrong:
             first, more = wrong[0], f" (and {len(wrong) - 1} more layers)" if len(wrong) > 1 else ""
-            yield (f"the teacher's batch norm '{first.name}'{more} meets features unlike those it was trained on, with "
-                   f"means {first.offset:.1f} deviations off and {first.spread:.2g} times the variance: is it trained, "
-                   "on data like these and with the same intensity scale?")
+            yield (
+                f"the teacher's batch norm '{first.name}'{more} meets features unlike those it was trained on, with "
+                f"means {first.offset:.1f} deviations off and {first.spread:.2g} times the variance: is it trained, "
+                "on data like these and with the same intensity scale?"
+            )
 
 
 def _recall_warning(name: str, entry: ClassRecall) -> str:
@@ -130,12 +146,16 @@ def _recall_warning(name: str, entry: ClassRecall) -> str:
     sentence = f"the teacher finds only {entry.found} of {entry.boxes} labelled {name} boxes ({entry.share:.0%})"
     other = max(entry.taken_for, key=lambda taken: entry.taken_for[taken], default=None)
     if other is not None and entry.taken_for[other] > entry.boxes / 3:
-        return (f"{sentence} and takes {entry.taken_for[other]} of them for {other}: are its CLASS_NAMES in the order "
-                "of its training?")
+        return (
+            f"{sentence} and takes {entry.taken_for[other]} of them for {other}: are its CLASS_NAMES in the order "
+            "of its training?"
+        )
     return f"{sentence}: is it trained, and on data like these?"
 
 
-def check_teacher(teacher: Teacher, batches: Iterable[Mapping[str, Any]], class_names: Sequence[str]) -> TeacherReport:
+def check_teacher(
+    teacher: Teacher, batches: Iterable[Mapping[str, Any]], class_names: Sequence[str]
+) -> TeacherReport:
     """Look at what the teacher makes of some labelled batches.
 
     Args:
@@ -157,7 +177,12 @@ def check_teacher(teacher: Teacher, batches: Iterable[Mapping[str, Any]], class_
                 outside += int((~inside).sum())
                 _count(recall, class_names, boxes[inside], found)
     seen = any(entry.boxes for entry in recall.values())
-    return TeacherReport(frames, recall if seen else {}, outside, [entry.fit(name) for name, entry in moments.items()])
+    return TeacherReport(
+        frames,
+        recall if seen else {},
+        outside,
+        [entry.fit(name) for name, entry in moments.items()],
+    )
 
 
 def _in_range(boxes: Tensor, limits: Any) -> Tensor:
@@ -168,8 +193,12 @@ def _in_range(boxes: Tensor, limits: Any) -> Tensor:
     return ((boxes[:, :2] >= low) & (boxes[:, :2] <= high)).all(dim=1)
 
 
-def _count(recall: dict[str, ClassRecall], class_names: Sequence[str], boxes: Tensor,
-           found: Mapping[str, Tensor]) -> None:
+def _count(
+    recall: dict[str, ClassRecall],
+    class_names: Sequence[str],
+    boxes: Tensor,
+    found: Mapping[str, Tensor],
+) -> None:
     """Add one frame: labelled ``boxes`` (G, 8 or more) against the teacher's detections."""
     overlaps = boxes_iou3d(boxes[:, :7].float(), found["pred_boxes"][:, :7].float()) > FOUND_IOU
     for box, overlapping in zip(boxes, overlaps):
@@ -217,12 +246,18 @@ def _moments(model: nn.Module) -> Iterator[dict[str, _Moments]]:
     seen: dict[str, _Moments] = {}
     hooks = []
     for name, module in model.named_modules():
-        if not isinstance(module, nn.modules.batchnorm._BatchNorm) or module.training or module.running_mean is None:
+        if (
+            not isinstance(module, nn.modules.batchnorm._BatchNorm)
+            or module.training
+            or module.running_mean is None
+        ):
             continue
 
         def watch(norm: nn.Module, inputs: tuple, output: Tensor, name: str = name) -> None:
             if len(inputs[0]):
-                seen.setdefault(name, _Moments(norm)).add(inputs[0], inputs[1] if len(inputs) > 1 else None)
+                seen.setdefault(name, _Moments(norm)).add(
+                    inputs[0], inputs[1] if len(inputs) > 1 else None
+                )
 
         hooks.append(module.register_forward_hook(watch))
     try:

@@ -4,6 +4,7 @@ An answer is found by the points it was given for, bit by bit: a batch that diff
 what the student learns is what it would learn without a memory. Answers lie in files that go when they have served,
 or with the process.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -28,7 +29,9 @@ class TeacherMemory:
         self._left: dict[str, int] = {}
         self._folder: tempfile.TemporaryDirectory | None = None
 
-    def recall(self, points: Sequence[Tensor], asked: Sequence[str], answer: Callable[[], Any]) -> Any:
+    def recall(
+        self, points: Sequence[Tensor], asked: Sequence[str], answer: Callable[[], Any]
+    ) -> Any:
         """What ``answer()`` gives, tensors in dicts and lists; it is not called again for the same ``points``.
 
         Args:

@@ -2,6 +2,7 @@
 
 Order and augmentation depend on (seed, epoch, index) alone (see datasets), so leaving batches out changes no other.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -16,10 +17,17 @@ from .randomness import randomness_kept
 
 def with_batches(loader: DataLoader, batches: Sequence[list[int]]) -> DataLoader:
     """A loader like ``loader`` that gives exactly ``batches`` (lists of sample numbers)."""
-    return DataLoader(loader.dataset, batch_sampler=batches, num_workers=loader.num_workers,
-                      collate_fn=loader.collate_fn, pin_memory=loader.pin_memory, timeout=loader.timeout,
-                      worker_init_fn=loader.worker_init_fn, multiprocessing_context=loader.multiprocessing_context,
-                      generator=loader.generator)
+    return DataLoader(
+        loader.dataset,
+        batch_sampler=batches,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=loader.generator,
+    )
 
 
 def sample_numbers(loader: DataLoader) -> list[list[int]]:
@@ -78,7 +86,9 @@ class TrainingBatches:
         self.merged = epochs_merged > 1
         self.per_epoch = len(loader) // max(epochs_merged, 1)
         if self.per_epoch == 0:
-            raise DataError(f"the training split gives {len(loader)} batches; expected one or more for each epoch")
+            raise DataError(
+                f"the training split gives {len(loader)} batches; expected one or more for each epoch"
+            )
         self._running: Iterator[Any] | None = None
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
@@ -109,7 +119,10 @@ class TrainingBatches:
     def _set_epoch(self, epoch: int) -> None:
         """Tell sampler and dataset which permutation and augmentation to use; a dataset may repeat its draws."""
         dataset = self.loader.dataset
-        for part, number in ((self.sampler, epoch // getattr(dataset, "epochs_per_draw", 1)), (dataset, epoch)):
+        for part, number in (
+            (self.sampler, epoch // getattr(dataset, "epochs_per_draw", 1)),
+            (dataset, epoch),
+        ):
             if hasattr(part, "set_epoch"):
                 part.set_epoch(number)
 

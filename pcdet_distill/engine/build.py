@@ -1,4 +1,5 @@
 """From a config to what is trained or tested. The one place of the engine that knows of distillation."""
+
 from __future__ import annotations
 
 import logging
@@ -20,32 +21,56 @@ from ..models import Detector3DTemplate, build_network, load_data_to_device
 from .batches import TrainingBatches
 from .distributed import World
 
-__all__ = ["build_dataloader", "build_detector", "build_trained_model", "load_part", "look_at_teacher", "start_student",
-           "teacher_experiment"]
+__all__ = [
+    "build_dataloader",
+    "build_detector",
+    "build_trained_model",
+    "load_part",
+    "look_at_teacher",
+    "start_student",
+    "teacher_experiment",
+]
 
-CHECKED_FRAMES, CHECK_SECONDS = 8, 2.0    # before a distillation, for a look at its teacher: no more of either
-OF_THE_MODEL = ("POINT_CLOUD_RANGE", "POINT_FEATURE_ENCODING", "DATA_PROCESSOR")    # the rest of DATA_CONFIG: the data
+CHECKED_FRAMES, CHECK_SECONDS = (
+    8,
+    2.0,
+)  # before a distillation, for a look at its teacher: no more of either
+OF_THE_MODEL = (
+    "POINT_CLOUD_RANGE",
+    "POINT_FEATURE_ENCODING",
+    "DATA_PROCESSOR",
+)  # the rest of DATA_CONFIG: the data
 
 
 def build_detector(cfg: Any, dataset: Any) -> nn.Module:
     """The detector of ``cfg.MODEL``."""
     with errors_name_file(cfg):
         model = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), dataset)
-        if isinstance(model, Detector3DTemplate):    # else missed when the first frame is tested, after the training
+        if isinstance(
+            model, Detector3DTemplate
+        ):  # else missed when the first frame is tested, after the training
             required(cfg.MODEL, "POST_PROCESSING", "MODEL")
         return model
 
 
-def build_trained_model(cfg: Any, dataset: Any, *, pretrained_model: str | None = None,
-                        teacher_ckpt: str | None = None, logger: logging.Logger) -> nn.Module:
+def build_trained_model(
+    cfg: Any,
+    dataset: Any,
+    *,
+    pretrained_model: str | None = None,
+    teacher_ckpt: str | None = None,
+    logger: logging.Logger,
+) -> nn.Module:
     """What the train loop trains: the detector, or the distiller around it when ``cfg`` has a DISTILL block."""
     detector = build_detector(cfg, dataset)
     if pretrained_model is not None:
         load_part(detector, pretrained_model, logger)
     if not cfg.get("DISTILL"):
         if teacher_ckpt is not None:
-            raise ConfigError(f"--teacher_ckpt: {cfg.CONFIG_FILE} has no DISTILL block, so there is no teacher; "
-                              "expected a yaml such as those in cfgs/kitti_distill")
+            raise ConfigError(
+                f"--teacher_ckpt: {cfg.CONFIG_FILE} has no DISTILL block, so there is no teacher; "
+                "expected a yaml such as those in cfgs/kitti_distill"
+            )
         return detector
     from ..distill import build_distiller
 
@@ -53,8 +78,13 @@ def build_trained_model(cfg: Any, dataset: Any, *, pretrained_model: str | None 
         return build_distiller(cfg, detector, dataset, teacher_ckpt=teacher_ckpt, logger=logger)
 
 
-def look_at_teacher(model: nn.Module, batches: TrainingBatches, device: torch.device, world: World,
-                    logger: logging.Logger) -> None:
+def look_at_teacher(
+    model: nn.Module,
+    batches: TrainingBatches,
+    device: torch.device,
+    world: World,
+    logger: logging.Logger,
+) -> None:
     """Warn, on rank 0, of a teacher that does not seem to be one for these data, before the student learns from it."""
     teacher = getattr(model, "teacher", None)
     if teacher is None or not world.is_main:
@@ -65,7 +95,9 @@ def look_at_teacher(model: nn.Module, batches: TrainingBatches, device: torch.de
     check_teacher(teacher, frames, batches.loader.dataset.class_names).log(logger)  # type: ignore[attr-defined]
 
 
-def _within(seconds: float, batches: list[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
+def _within(
+    seconds: float, batches: list[dict[str, Any]], device: torch.device
+) -> Iterator[dict[str, Any]]:
     """The batches on ``device``, until those before have taken ``seconds``."""
     start = time.perf_counter()
     for number, batch in enumerate(batches):
@@ -77,18 +109,25 @@ def _within(seconds: float, batches: list[dict[str, Any]], device: torch.device)
 def teacher_experiment(cfg: Any, checkpoint: str | None) -> tuple[Any, Path]:
     """What evaluates the teacher of ``cfg``: its model with its own processing of the same data; and its checkpoint."""
     if not cfg.get("DISTILL"):
-        raise ConfigError(f"--teacher: {cfg.CONFIG_FILE} has no DISTILL block, so there is no teacher; "
-                          "expected a yaml such as those in cfgs/kitti_distill")
+        raise ConfigError(
+            f"--teacher: {cfg.CONFIG_FILE} has no DISTILL block, so there is no teacher; "
+            "expected a yaml such as those in cfgs/kitti_distill"
+        )
     from ..distill.teacher import find_teacher
 
     with errors_name_file(cfg):
         teacher, file = find_teacher(cfg, checkpoint)
-    data = {**cfg.DATA_CONFIG, **{key: required(teacher["DATA_CONFIG"], key, "DATA_CONFIG") for key in OF_THE_MODEL}}
+    data = {
+        **cfg.DATA_CONFIG,
+        **{key: required(teacher["DATA_CONFIG"], key, "DATA_CONFIG") for key in OF_THE_MODEL},
+    }
     own = {key: teacher[key] for key in ("MODEL", "CLASS_NAMES", "CONFIG_FILE")}
     return EasyDict({**cfg, **own, "DATA_CONFIG": data}), file
 
 
-def start_student(model: nn.Module, batches: TrainingBatches, world: World, logger: logging.Logger) -> None:
+def start_student(
+    model: nn.Module, batches: TrainingBatches, world: World, logger: logging.Logger
+) -> None:
     """DISTILL.INIT_STUDENT: rank 0 gives the student its first weights; wrapping the model hands them to the others."""
     start = getattr(model, "start", None)
     if start is not None and world.is_main:
@@ -98,4 +137,6 @@ def start_student(model: nn.Module, batches: TrainingBatches, world: World, logg
 def load_part(model: nn.Module, path: str, logger: logging.Logger) -> None:
     """--pretrained_model: take the tensors of ``path`` that fit, say which did not."""
     where = f"--pretrained_model {path}"
-    logger.info(f"{where}: {load_model_state(model, load_checkpoint(path)['model_state'], strict=False, where=where)}")
+    logger.info(
+        f"{where}: {load_model_state(model, load_checkpoint(path)['model_state'], strict=False, where=where)}"
+    )

@@ -3,6 +3,7 @@
 Names are OpenPCDet's: ``checkpoint_epoch_N.pth`` after N epochs and ``latest_model.pth`` from within an epoch;
 ``<name>_optim.pth`` may hold the optimizer of ``<name>.pth``.
 """
+
 from __future__ import annotations
 
 import logging
@@ -27,7 +28,9 @@ def epoch_path(folder: Path, epoch: int) -> Path:
 
 def epoch_files(folder: Path) -> dict[int, Path]:
     """The epoch checkpoints in ``folder``, by number of epochs, ascending."""
-    found = ((EPOCH_NAME.search(path.name), path) for path in folder.glob("*checkpoint_epoch_*.pth"))
+    found = (
+        (EPOCH_NAME.search(path.name), path) for path in folder.glob("*checkpoint_epoch_*.pth")
+    )
     return dict(sorted((int(match.group(1)), path) for match, path in found if match))
 
 
@@ -89,12 +92,16 @@ def find_newest(folder: Path, logger: logging.Logger) -> tuple[Path, dict[str, A
     if found:
         return max(found, key=lambda each: _progress(each[1]))
     if candidates.broken:
-        raise CheckpointError(f"{folder}: none of the checkpoints there can be read ({', '.join(candidates.broken)}); "
-                              "delete them to train from the beginning, or choose another --extra_tag")
+        raise CheckpointError(
+            f"{folder}: none of the checkpoints there can be read ({', '.join(candidates.broken)}); "
+            "delete them to train from the beginning, or choose another --extra_tag"
+        )
     return None
 
 
-def wait_for(find: Callable[[], Any], minutes: float, announce: Callable[[str], None], what: str) -> Any:
+def wait_for(
+    find: Callable[[], Any], minutes: float, announce: Callable[[str], None], what: str
+) -> Any:
     """What ``find`` returns as soon as it is not None; None when ``minutes`` have passed (0: one look)."""
     deadline = time.monotonic() + minutes * 60
     while True:
@@ -106,7 +113,9 @@ def wait_for(find: Callable[[], Any], minutes: float, announce: Callable[[str], 
         time.sleep(min(POLL_SECONDS, remaining))
 
 
-def next_unevaluated(folder: Path, done: Iterable[int], start_epoch: int) -> tuple[int, Path] | None:
+def next_unevaluated(
+    folder: Path, done: Iterable[int], start_epoch: int
+) -> tuple[int, Path] | None:
     """The earliest epoch checkpoint from ``start_epoch`` on that is not in ``done``."""
     done = set(done)
     for epoch, path in epoch_files(folder).items():

@@ -4,6 +4,7 @@ The making of a student's first weights (INIT_STUDENT) counts. A line is written
 training goes on from the line of its iteration: work that an interruption threw away, and the time in between, do not
 count.
 """
+
 from __future__ import annotations
 
 import json
@@ -20,7 +21,7 @@ class Cost:
     """Seconds from the first iteration that was counted (0, unless a training began elsewhere) up to now."""
 
     wall_s: float = 0.0
-    cpu_s: float = 0.0               # of this process and its data workers
+    cpu_s: float = 0.0  # of this process and its data workers
     first_it: int = 0
 
 
@@ -38,8 +39,11 @@ class CostMeter:
 
     def read(self) -> Cost:
         """The cost up to now."""
-        return Cost(self.before.wall_s + time.perf_counter() - self._wall,
-                    self.before.cpu_s + cpu_seconds() - self._cpu, self.before.first_it)
+        return Cost(
+            self.before.wall_s + time.perf_counter() - self._wall,
+            self.before.cpu_s + cpu_seconds() - self._cpu,
+            self.before.first_it,
+        )
 
     def values(self) -> dict[str, float]:
         """The cost up to now as a line of metrics.jsonl has it."""
@@ -70,7 +74,9 @@ def _cost_line(line: str) -> dict[str, Any] | None:
 def cpu_seconds() -> float:
     """Processor seconds of this process, of the children it has waited for, and (on Linux) of those at work."""
     own = os.times()
-    running = sum(_seconds_of(child.pid) for child in multiprocessing.active_children() if child.pid)
+    running = sum(
+        _seconds_of(child.pid) for child in multiprocessing.active_children() if child.pid
+    )
     return own.user + own.system + own.children_user + own.children_system + running
 
 

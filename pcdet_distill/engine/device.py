@@ -1,4 +1,5 @@
 """Where a model runs, and how it is laid out there."""
+
 from __future__ import annotations
 
 import torch

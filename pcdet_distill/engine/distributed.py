@@ -3,6 +3,7 @@
 Launchers are OpenPCDet's: ``none``, ``pytorch`` (torchrun's environment variables) and ``slurm`` (SLURM's).
 Processes speak nccl on CUDA and gloo on a CPU.
 """
+
 from __future__ import annotations
 
 import datetime
@@ -20,8 +21,14 @@ from torch import nn
 from ..errors import ConfigError
 from ..processes import die_with_parent
 
-PATIENCE = datetime.timedelta(minutes=60)   # rank 0 may score an evaluation while the others wait for it
-PEER_GONE = ("onnection closed by peer", "onnection reset by peer", "roken pipe")   # gloo's and nccl's words
+PATIENCE = datetime.timedelta(
+    minutes=60
+)  # rank 0 may score an evaluation while the others wait for it
+PEER_GONE = (
+    "onnection closed by peer",
+    "onnection reset by peer",
+    "roken pipe",
+)  # gloo's and nccl's words
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,9 @@ def _whole_number(name: str, launcher: str) -> int:
     if value is None or not value.isdigit():
         starter = "tools/scripts/dist_train.sh or torchrun" if launcher == "pytorch" else "srun"
         found = "is not set" if value is None else f"is '{value}', not a number"
-        raise ConfigError(f"--launcher {launcher}: the environment variable {name} {found}; start with {starter}")
+        raise ConfigError(
+            f"--launcher {launcher}: the environment variable {name} {found}; start with {starter}"
+        )
     return int(value)
 
 
@@ -76,7 +85,9 @@ def _pytorch_world(local_rank: int) -> World:
     return World(
         rank=_whole_number("RANK", "pytorch"),
         size=size,
-        local_rank=_whole_number("LOCAL_RANK", "pytorch") if "LOCAL_RANK" in os.environ else local_rank,
+        local_rank=_whole_number("LOCAL_RANK", "pytorch")
+        if "LOCAL_RANK" in os.environ
+        else local_rank,
         local_size=int(os.environ.get("LOCAL_WORLD_SIZE", size)),
     )
 
@@ -84,10 +95,14 @@ def _pytorch_world(local_rank: int) -> World:
 def _first_host(node_list: str) -> str:
     """The first host name of SLURM's compressed list, by SLURM's own tool."""
     try:
-        answer = subprocess.run(["scontrol", "show", "hostname", node_list], capture_output=True, text=True, check=True)
+        answer = subprocess.run(
+            ["scontrol", "show", "hostname", node_list], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ConfigError(f"--launcher slurm: 'scontrol show hostname {node_list}' failed ({error}); set MASTER_ADDR "
-                          "to the first node's name") from None
+        raise ConfigError(
+            f"--launcher slurm: 'scontrol show hostname {node_list}' failed ({error}); set MASTER_ADDR "
+            "to the first node's name"
+        ) from None
     return answer.stdout.split()[0]
 
 
@@ -96,7 +111,9 @@ def _slurm_world() -> World:
     if "MASTER_ADDR" not in os.environ:
         node_list = os.environ.get("SLURM_NODELIST", "")
         if not node_list:
-            raise ConfigError("--launcher slurm: the environment variable SLURM_NODELIST is not set; start with srun")
+            raise ConfigError(
+                "--launcher slurm: the environment variable SLURM_NODELIST is not set; start with srun"
+            )
         os.environ["MASTER_ADDR"] = _first_host(node_list)
     size = _whole_number("SLURM_NTASKS", "slurm")
     local_size = os.environ.get("SLURM_NTASKS_PER_NODE", "")
@@ -113,18 +130,29 @@ def _connect(world: World, backend: str, tcp_port: int, waiting_mins: float) -> 
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", str(tcp_port))
     try:
-        dist.init_process_group(backend, rank=world.rank, world_size=world.size,
-                                timeout=PATIENCE + datetime.timedelta(minutes=waiting_mins))
+        dist.init_process_group(
+            backend,
+            rank=world.rank,
+            world_size=world.size,
+            timeout=PATIENCE + datetime.timedelta(minutes=waiting_mins),
+        )
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"process {world.rank} of {world.size} could not join the others at {where} by {backend} "
-                          f"({reason}); is another run using the port? choose one with --tcp_port") from None
+        raise ConfigError(
+            f"process {world.rank} of {world.size} could not join the others at {where} by {backend} "
+            f"({reason}); is another run using the port? choose one with --tcp_port"
+        ) from None
 
 
 @contextmanager
-def join_world(launcher: str, device_name: str | None, tcp_port: int, local_rank: int = 0,
-               waiting_mins: float = 0) -> Iterator[World]:
+def join_world(
+    launcher: str,
+    device_name: str | None,
+    tcp_port: int,
+    local_rank: int = 0,
+    waiting_mins: float = 0,
+) -> Iterator[World]:
     """Join the processes started by ``launcher`` and leave them at the end; with ``none`` nothing is opened.
 
     ``device_name`` (--device) decides between nccl and gloo; ``waiting_mins`` prolongs how long one waits for another.
@@ -133,17 +161,19 @@ def join_world(launcher: str, device_name: str | None, tcp_port: int, local_rank
         yield World()
         return
     if launcher == "pytorch":
-        die_with_parent()     # the launcher; SLURM looks after its processes itself
+        die_with_parent()  # the launcher; SLURM looks after its processes itself
     world = _pytorch_world(local_rank) if launcher == "pytorch" else _slurm_world()
     on_cuda = torch.cuda.is_available() and not (device_name or "").startswith("cpu")
     _connect(world, "nccl" if on_cuda else "gloo", tcp_port, waiting_mins)
     try:
         yield world
-        world.wait()      # leave together: a process that is still talking must find the others
+        world.wait()  # leave together: a process that is still talking must find the others
     except RuntimeError as error:
         if not any(sign in str(error) for sign in PEER_GONE):
             raise
-        raise ConfigError(f"process {world.rank} of {world.size} stopped, because another one ended") from None
+        raise ConfigError(
+            f"process {world.rank} of {world.size} stopped, because another one ended"
+        ) from None
     finally:
         dist.destroy_process_group()
 
@@ -152,14 +182,20 @@ def wrap_model(model: nn.Module, world: World, device: torch.device) -> nn.Modul
     """``model`` whose gradients are averaged over all processes; itself when there is one process."""
     if world.size == 1:
         return model
-    return nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=[device.index] if device.type == "cuda" else None
+    )
 
 
 def share_batch_norm(model: nn.Module, world: World, device: torch.device) -> nn.Module:
     """``model`` with batch statistics over all processes (--sync_bn)."""
     if device.type != "cuda":
-        raise ConfigError("--sync_bn: PyTorch synchronises BatchNorm on CUDA only; leave the flag out on a CPU")
+        raise ConfigError(
+            "--sync_bn: PyTorch synchronises BatchNorm on CUDA only; leave the flag out on a CPU"
+        )
     if world.size == 1:
-        raise ConfigError("--sync_bn: there is one process and nothing to synchronise; leave the flag out or set "
-                          "--launcher")
+        raise ConfigError(
+            "--sync_bn: there is one process and nothing to synchronise; leave the flag out or set "
+            "--launcher"
+        )
     return nn.SyncBatchNorm.convert_sync_batchnorm(model)

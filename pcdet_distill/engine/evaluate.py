@@ -1,4 +1,5 @@
 """tools/test.py: evaluate one checkpoint, or every checkpoint of a folder as it appears."""
+
 from __future__ import annotations
 
 import argparse
@@ -18,7 +19,13 @@ from ..checkpoint import load_checkpoint
 from ..config import errors_name_file
 from ..errors import CheckpointError, ConfigError
 from ..models import load_data_to_device
-from .arguments import add_test_arguments, batch_size_per_process, data_workers, output_folder, read_config
+from .arguments import (
+    add_test_arguments,
+    batch_size_per_process,
+    data_workers,
+    output_folder,
+    read_config,
+)
 from .batches import first_batch
 from .build import build_dataloader, build_detector, teacher_experiment
 from .checkpoint_files import next_unevaluated, wait_for
@@ -38,7 +45,14 @@ from .logging import (
 )
 from .threads import allowed_cores, tune_threads
 
-__all__ = ["EvalOutcome", "add_test_arguments", "evaluate_checkpoints", "evaluate_model", "run_testing", "test_loader"]
+__all__ = [
+    "EvalOutcome",
+    "add_test_arguments",
+    "evaluate_checkpoints",
+    "evaluate_model",
+    "run_testing",
+    "test_loader",
+]
 
 
 @dataclass(frozen=True)
@@ -55,19 +69,37 @@ class Evaluator:
 
     def evaluate(self, epoch_id: str | int, result_dir: Path) -> EvalOutcome:
         """The model as it is now."""
-        return evaluate_model(self.model, self.loader, device=self.device, logger=self.logger, epoch_id=epoch_id,
-                              result_dir=result_dir, save_to_file=self.save_to_file, infer_time=self.infer_time,
-                              world=self.world)
+        return evaluate_model(
+            self.model,
+            self.loader,
+            device=self.device,
+            logger=self.logger,
+            epoch_id=epoch_id,
+            result_dir=result_dir,
+            save_to_file=self.save_to_file,
+            infer_time=self.infer_time,
+            world=self.world,
+        )
 
 
-def test_loader(args: argparse.Namespace, cfg: Any, world: World, logger: logging.Logger) -> DataLoader:
+def test_loader(
+    args: argparse.Namespace, cfg: Any, world: World, logger: logging.Logger
+) -> DataLoader:
     """The frames of DATA_SPLIT.test, in order. Processes share batches out themselves, so none is padded."""
     batch_size = batch_size_per_process(args, cfg, world)
     with errors_name_file(cfg):
         _, loader, _ = build_dataloader(
-            cfg.DATA_CONFIG, cfg.CLASS_NAMES, batch_size, dist=False, root_dir=cfg.ROOT_DIR,
-            workers=data_workers(args, world), seed=0, training=False, skip_bad_frames=args.skip_bad_frames,
-            logger=logger)
+            cfg.DATA_CONFIG,
+            cfg.CLASS_NAMES,
+            batch_size,
+            dist=False,
+            root_dir=cfg.ROOT_DIR,
+            workers=data_workers(args, world),
+            seed=0,
+            training=False,
+            skip_bad_frames=args.skip_bad_frames,
+            logger=logger,
+        )
     return loader
 
 
@@ -78,12 +110,22 @@ def _evaluated(record: Path) -> list[int]:
     try:
         return [int(float(line)) for line in record.read_text().split()]
     except ValueError as error:
-        raise ConfigError(f"{record}: expected the number of an epoch on each line ({error}); delete the file to "
-                          "evaluate all checkpoints again") from None
+        raise ConfigError(
+            f"{record}: expected the number of an epoch on each line ({error}); delete the file to "
+            "evaluate all checkpoints again"
+        ) from None
 
 
-def evaluate_checkpoints(evaluator: Evaluator, ckpt_dir: Path, folder: Path, split: str, *, start_epoch: int,
-                         waiting_mins: float, last_epoch: int | None = None) -> dict[int, EvalOutcome]:
+def evaluate_checkpoints(
+    evaluator: Evaluator,
+    ckpt_dir: Path,
+    folder: Path,
+    split: str,
+    *,
+    start_epoch: int,
+    waiting_mins: float,
+    last_epoch: int | None = None,
+) -> dict[int, EvalOutcome]:
     """Evaluate the epoch checkpoints of ``ckpt_dir`` not yet in the list of ``folder``, earliest first.
 
     Waits for more until ``waiting_mins`` have passed without one, or until ``last_epoch`` is done.
@@ -94,8 +136,10 @@ def evaluate_checkpoints(evaluator: Evaluator, ckpt_dir: Path, folder: Path, spl
         done = _evaluated(record)
         minutes = 0 if last_epoch in done else waiting_mins
         look = partial(next_unevaluated, ckpt_dir, done, start_epoch)
-        found = world.share(world.is_main and wait_for(look, minutes, evaluator.logger.info,
-                                                       f"a checkpoint in {ckpt_dir}"))
+        found = world.share(
+            world.is_main
+            and wait_for(look, minutes, evaluator.logger.info, f"a checkpoint in {ckpt_dir}")
+        )
         if not found:
             return outcomes
         epoch, path = found
@@ -129,7 +173,9 @@ def _result_folder(args: argparse.Namespace, cfg: Any) -> Path:
         return base / "teacher" / cfg.DATA_CONFIG.DATA_SPLIT["test"] / args.eval_tag
     if args.eval_all:
         return base / "eval_all_default" / args.eval_tag
-    return base / f"epoch_{_epoch_id(args.ckpt)}" / cfg.DATA_CONFIG.DATA_SPLIT["test"] / args.eval_tag
+    return (
+        base / f"epoch_{_epoch_id(args.ckpt)}" / cfg.DATA_CONFIG.DATA_SPLIT["test"] / args.eval_tag
+    )
 
 
 def _load(model: nn.Module, args: argparse.Namespace) -> None:
@@ -144,7 +190,9 @@ def _load(model: nn.Module, args: argparse.Namespace) -> None:
     model.load_checkpoint_state(checkpoint, where)  # type: ignore[operator]
 
 
-def _tune(model: nn.Module, loader: DataLoader, device: torch.device, world: World, logger: logging.Logger) -> None:
+def _tune(
+    model: nn.Module, loader: DataLoader, device: torch.device, world: World, logger: logging.Logger
+) -> None:
     """Choose the number of CPU threads for inference."""
     if device.type != "cpu" or len(loader) == 0:
         return
@@ -154,22 +202,36 @@ def _tune(model: nn.Module, loader: DataLoader, device: torch.device, world: Wor
         with torch.no_grad():
             model(batch)
 
-    tune_threads(model.eval(), run, lambda: first_batch(loader), logger, max(1, allowed_cores() // world.local_size))
+    tune_threads(
+        model.eval(),
+        run,
+        lambda: first_batch(loader),
+        logger,
+        max(1, allowed_cores() // world.local_size),
+    )
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
     """Refuse what cannot be meant."""
     if args.teacher_ckpt is not None and not args.teacher:
-        raise ConfigError("--teacher_ckpt: a teacher is evaluated with --teacher only; to test a detector give --ckpt")
+        raise ConfigError(
+            "--teacher_ckpt: a teacher is evaluated with --teacher only; to test a detector give --ckpt"
+        )
     if args.teacher:
         if args.eval_all or args.ckpt is not None or args.pretrained_model is not None:
-            raise ConfigError("--teacher: evaluates the teacher alone; leave --ckpt, --pretrained_model and --eval_all "
-                              "out")
+            raise ConfigError(
+                "--teacher: evaluates the teacher alone; leave --ckpt, --pretrained_model and --eval_all "
+                "out"
+            )
         return
     if args.ckpt is None and not args.eval_all:
-        raise CheckpointError("--ckpt: missing; expected a checkpoint to evaluate, or --eval_all for all of a run")
+        raise CheckpointError(
+            "--ckpt: missing; expected a checkpoint to evaluate, or --eval_all for all of a run"
+        )
     if args.eval_all and (args.ckpt is not None or args.pretrained_model is not None):
-        raise ConfigError("--eval_all: evaluates what is in --ckpt_dir; leave --ckpt and --pretrained_model out")
+        raise ConfigError(
+            "--eval_all: evaluates what is in --ckpt_dir; leave --ckpt and --pretrained_model out"
+        )
 
 
 def _evaluate_one(evaluator: Evaluator, args: argparse.Namespace, folder: Path) -> None:
@@ -183,16 +245,28 @@ def _evaluate_all(evaluator: Evaluator, args: argparse.Namespace, cfg: Any, fold
     ckpt_dir = Path(args.ckpt_dir) if args.ckpt_dir else output_folder(cfg, args.extra_tag) / "ckpt"
     _tune(evaluator.model, evaluator.loader, evaluator.device, evaluator.world, evaluator.logger)
     split = cfg.DATA_CONFIG.DATA_SPLIT["test"]
-    outcomes = evaluate_checkpoints(evaluator, ckpt_dir, folder, split, start_epoch=args.start_epoch,
-                                    waiting_mins=args.max_waiting_mins)
+    outcomes = evaluate_checkpoints(
+        evaluator,
+        ckpt_dir,
+        folder,
+        split,
+        start_epoch=args.start_epoch,
+        waiting_mins=args.max_waiting_mins,
+    )
     if not outcomes and not _evaluated(folder / f"eval_list_{split}.txt"):
-        raise CheckpointError(f"--eval_all: no checkpoint_epoch_N.pth with N >= {args.start_epoch} in '{ckpt_dir}' "
-                              f"after waiting {args.max_waiting_mins} minutes")
+        raise CheckpointError(
+            f"--eval_all: no checkpoint_epoch_N.pth with N >= {args.start_epoch} in '{ckpt_dir}' "
+            f"after waiting {args.max_waiting_mins} minutes"
+        )
     if not outcomes:
-        evaluator.logger.info(f"nothing new in {ckpt_dir}: all its checkpoints are listed in {folder}")
+        evaluator.logger.info(
+            f"nothing new in {ckpt_dir}: all its checkpoints are listed in {folder}"
+        )
 
 
-def _open(args: argparse.Namespace, cfg: Any, folder: Path, world: World, logger: logging.Logger) -> None:
+def _open(
+    args: argparse.Namespace, cfg: Any, folder: Path, world: World, logger: logging.Logger
+) -> None:
     """Create the result folder and its log, now that the input has proved good."""
     if world.is_main:
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -208,7 +282,9 @@ def run_testing(args: argparse.Namespace) -> None:
     cfg = read_config(args)
     if args.teacher:
         cfg, args.ckpt = teacher_experiment(cfg, args.teacher_ckpt)
-    with join_world(args.launcher, args.device, args.tcp_port, args.local_rank, args.max_waiting_mins) as world:
+    with join_world(
+        args.launcher, args.device, args.tcp_port, args.local_rank, args.max_waiting_mins
+    ) as world:
         logger = create_logger(world.is_main)
         folder = _result_folder(args, cfg)
         check_writable(folder)
@@ -218,7 +294,9 @@ def run_testing(args: argparse.Namespace) -> None:
         model = prepare_for_device(build_detector(cfg, loader.dataset), device)
         if not args.eval_all:
             _load(model, args)
-        evaluator = Evaluator(model, loader, logger, world, device, args.save_to_file, args.infer_time)
+        evaluator = Evaluator(
+            model, loader, logger, world, device, args.save_to_file, args.infer_time
+        )
         _open(args, cfg, folder, world, logger)
         if args.eval_all:
             _evaluate_all(evaluator, args, cfg, folder)

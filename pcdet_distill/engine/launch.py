@@ -2,6 +2,7 @@
 
 torchrun, less its banner: a tool has said in a sentence what is wrong, and its exit code is passed on.
 """
+
 from __future__ import annotations
 
 import logging
@@ -34,8 +35,19 @@ def main(arguments: list[str]) -> None:
         if name.startswith("torch.distributed"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        run(parse_args(["--nproc_per_node", count, "--master_addr", "127.0.0.1", "--master_port", str(free_port()),
-                        *command]))
+        run(
+            parse_args(
+                [
+                    "--nproc_per_node",
+                    count,
+                    "--master_addr",
+                    "127.0.0.1",
+                    "--master_port",
+                    str(free_port()),
+                    *command,
+                ]
+            )
+        )
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:

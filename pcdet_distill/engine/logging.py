@@ -3,6 +3,7 @@
 The log file is opened late (``open_log_file``): until the input has proved good nothing is written, and the lines
 said before are kept for it.
 """
+
 from __future__ import annotations
 
 import json
@@ -28,7 +29,12 @@ from ..config import to_plain
 from ..errors import ConfigError
 
 LOGGER_NAME = "pcdet_distill"
-NOT_CONFIG = ("ROOT_DIR", "TAG", "EXP_GROUP_PATH", "CONFIG_FILE")   # what load_config adds to the yaml's keys
+NOT_CONFIG = (
+    "ROOT_DIR",
+    "TAG",
+    "EXP_GROUP_PATH",
+    "CONFIG_FILE",
+)  # what load_config adds to the yaml's keys
 
 
 class _ScreenHandler(logging.Handler):
@@ -51,7 +57,9 @@ def create_logger(is_main: bool = True) -> logging.Logger:
     screen.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     logger.addHandler(screen)
     if is_main:
-        logger.addHandler(MemoryHandler(capacity=10**6, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
+        logger.addHandler(
+            MemoryHandler(capacity=10**6, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+        )
     return logger
 
 
@@ -70,9 +78,19 @@ def open_log_file(logger: logging.Logger, path: Path) -> None:
 
 def _git_hash() -> str:
     """The commit of this source tree; 'no git' for an installed package."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--exclude=*",
+    ]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "no git"
 
@@ -80,8 +98,15 @@ def _git_hash() -> str:
 def environment() -> dict[str, str]:
     """What ran: versions, commit, device, command."""
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {"pcdet_distill": __version__, "git": _git_hash(), "python": platform.python_version(),
-            "torch": torch.__version__, "numpy": np.__version__, "cuda device": cuda, "command": " ".join(sys.argv)}
+    return {
+        "pcdet_distill": __version__,
+        "git": _git_hash(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "cuda device": cuda,
+        "command": " ".join(sys.argv),
+    }
 
 
 def config_text(cfg: Mapping[str, Any]) -> str:
@@ -118,7 +143,9 @@ def make_folder(folder: Path) -> Path:
 
 def check_writable(folder: Path) -> None:
     """Raise ConfigError when ``folder`` could not be made or written. Creates nothing."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
+    existing = next(
+        path for path in (folder, *folder.parents) if path.exists() or path.is_symlink()
+    )
     if not existing.is_dir():
         raise _unwritable(folder, f"'{existing}' is not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
@@ -126,7 +153,9 @@ def check_writable(folder: Path) -> None:
 
 
 def _unwritable(folder: Path, reason: str) -> ConfigError:
-    return ConfigError(f"output folder '{folder}' cannot be written: {reason}; expected a folder you may write in")
+    return ConfigError(
+        f"output folder '{folder}' cannot be written: {reason}; expected a folder you may write in"
+    )
 
 
 def _number(value: Any) -> float | None:
@@ -150,23 +179,38 @@ class MetricWriter:
     def __init__(self, jsonl_path: Path, tensorboard_dir: Path, *, first_it: int = 0) -> None:
         """Lines after iteration ``first_it`` are dropped: an earlier run came further and is repeated from there."""
         from tensorboardX import SummaryWriter  # 0.3 s that `import pcdet_distill` need not pay
+
         self.path = jsonl_path
         with writing(jsonl_path):
             self._drop_after(first_it)
         with writing(tensorboard_dir):
-            self.tensorboard = SummaryWriter(str(tensorboard_dir), purge_step=first_it if first_it else None)
+            self.tensorboard = SummaryWriter(
+                str(tensorboard_dir), purge_step=first_it if first_it else None
+            )
 
     def _drop_after(self, first_it: int) -> None:
         """Keep the lines up to iteration ``first_it``."""
         if not self.path.exists():
             return
-        lines = [line for line in self.path.read_text(errors="replace").splitlines() if _iteration(line) <= first_it]
+        lines = [
+            line
+            for line in self.path.read_text(errors="replace").splitlines()
+            if _iteration(line) <= first_it
+        ]
         self.path.write_text("".join(line + "\n" for line in lines))
 
-    def write(self, kind: str, it: int, values: Mapping[str, Any], curves: Mapping[str, float] | None = None) -> None:
+    def write(
+        self,
+        kind: str,
+        it: int,
+        values: Mapping[str, Any],
+        curves: Mapping[str, float] | None = None,
+    ) -> None:
         """Add one line ``{"kind": kind, "it": it, **values}`` and the TensorBoard ``curves`` at step ``it``."""
-        finite = {key: value if not isinstance(value, float) or math.isfinite(value) else str(value)
-                  for key, value in values.items()}
+        finite = {
+            key: value if not isinstance(value, float) or math.isfinite(value) else str(value)
+            for key, value in values.items()
+        }
         with writing(self.path), self.path.open("a") as file:
             file.write(json.dumps({"kind": kind, "it": it, **finite}) + "\n")
         for tag, value in (curves or {}).items():

@@ -2,6 +2,7 @@
 
 Losses are summed on the device and read once per interval: reading them at every step would make CUDA wait.
 """
+
 from __future__ import annotations
 
 import logging
@@ -24,15 +25,27 @@ _END = object()
 def check_finite(loss: float, it: int) -> None:
     """Stop when the loss is no longer a number: nothing after it would be either."""
     if not math.isfinite(loss):
-        raise ConfigError(f"training: the loss became {loss} before iteration {it}; the checkpoints written so far are "
-                          "from before: lower OPTIMIZATION.LR or set OPTIMIZATION.GRAD_NORM_CLIP and start again")
+        raise ConfigError(
+            f"training: the loss became {loss} before iteration {it}; the checkpoints written so far are "
+            "from before: lower OPTIMIZATION.LR or set OPTIMIZATION.GRAD_NORM_CLIP and start again"
+        )
 
 
 class Progress:
     """Timing and averages over the iterations since the last line."""
 
-    def __init__(self, logger: logging.Logger, writer: MetricWriter | None, *, epochs: int, per_epoch: int,
-                 interval: int, bar_only: bool = False, gpu_stat: bool = True, cost: CostMeter | None = None) -> None:
+    def __init__(
+        self,
+        logger: logging.Logger,
+        writer: MetricWriter | None,
+        *,
+        epochs: int,
+        per_epoch: int,
+        interval: int,
+        bar_only: bool = False,
+        gpu_stat: bool = True,
+        cost: CostMeter | None = None,
+    ) -> None:
         self.logger, self.writer, self.cost = logger, writer, cost or CostMeter()
         self.epochs, self.per_epoch, self.interval = epochs, per_epoch, interval
         self.bar_only = bar_only
@@ -52,8 +65,14 @@ class Progress:
         """``batches``, timed and shown in a bar."""
         self._reset()
         if self.show_bar:
-            self._bar = tqdm(total=self.per_epoch, initial=first, desc=f"epoch {epoch + 1}/{self.epochs}", leave=False,
-                             dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else 30)
+            self._bar = tqdm(
+                total=self.per_epoch,
+                initial=first,
+                desc=f"epoch {epoch + 1}/{self.epochs}",
+                leave=False,
+                dynamic_ncols=True,
+                mininterval=0.5 if sys.stderr.isatty() else 30,
+            )
         iterator = iter(batches)
         try:
             while (batch := self._timed_next(iterator)) is not _END:
@@ -91,16 +110,22 @@ class Progress:
         epoch = (it - 1) // self.per_epoch + 1
         left = duration_text((self.epochs * self.per_epoch - it) * step_s)
         terms = "  ".join(f"{name} {value_text(means[name])}" for name in shown if name in means)
-        text = (f"epoch {epoch}/{self.epochs}  it {place}/{self.per_epoch}  {terms}  lr {rate_text(lr)}  "
-                f"data {data_ms:.0f} ms  step {step_ms:.0f} ms  eta {left}{self._gpu()}")
+        text = (
+            f"epoch {epoch}/{self.epochs}  it {place}/{self.per_epoch}  {terms}  lr {rate_text(lr)}  "
+            f"data {data_ms:.0f} ms  step {step_ms:.0f} ms  eta {left}{self._gpu()}"
+        )
         if self.bar_only and self._bar is not None:
             self._bar.set_postfix_str(f"{terms}  lr {rate_text(lr)}")
         else:
             self.logger.info(text)
         if self.writer is not None:
             curves = {f"train/{name}": value for name, value in means.items()}
-            self.writer.write("train", it, {"epoch": epoch, **means, "lr": lr, "data_ms": data_ms, "step_ms": step_ms},
-                              {**curves, "meta_data/learning_rate": lr})
+            self.writer.write(
+                "train",
+                it,
+                {"epoch": epoch, **means, "lr": lr, "data_ms": data_ms, "step_ms": step_ms},
+                {**curves, "meta_data/learning_rate": lr},
+            )
 
     def record_cost(self, it: int) -> None:
         """Note what the training up to iteration ``it`` took; before the checkpoint of that iteration is written."""

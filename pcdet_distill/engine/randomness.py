@@ -1,4 +1,5 @@
 """Every random generator a training step may draw from: seeded, kept, restored."""
+
 from __future__ import annotations
 
 import os
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-FIXED_SEED = 666   # OpenPCDet's --fix_random_seed
+FIXED_SEED = 666  # OpenPCDet's --fix_random_seed
 
 
 def draw_seed() -> int:
@@ -31,8 +32,13 @@ def random_state() -> dict[str, Any]:
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "python": [version, list(words), gauss],
-        "numpy": [name, torch.as_tensor(np.asarray(keys, dtype=np.int64)), int(position), int(has_gauss),
-                  float(cached)],
+        "numpy": [
+            name,
+            torch.as_tensor(np.asarray(keys, dtype=np.int64)),
+            int(position),
+            int(has_gauss),
+            float(cached),
+        ],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
     }

@@ -2,6 +2,7 @@
 
 The lock is the operating system's and belongs to a process: a kill releases it, and data workers do not inherit it.
 """
+
 from __future__ import annotations
 
 import os
@@ -15,7 +16,7 @@ from .logging import make_folder, writing
 
 try:
     import fcntl
-except ImportError:      # Windows: goes without
+except ImportError:  # Windows: goes without
     fcntl = None  # type: ignore[assignment]
 
 
@@ -28,12 +29,12 @@ def folder_to_itself(folder: Path) -> Iterator[None]:
             file = path.open("a")
         with file:
             _lock(file, folder)
-            if not _is_still(path, file):     # its last holder removed it after it was opened here
+            if not _is_still(path, file):  # its last holder removed it after it was opened here
                 continue
             try:
                 yield
             finally:
-                with suppress(OSError):       # Windows removes no file that is open
+                with suppress(OSError):  # Windows removes no file that is open
                     path.unlink()
             return
 
@@ -45,9 +46,11 @@ def _lock(file: IO[Any], folder: Path) -> None:
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
-        raise ConfigError(f"output folder '{folder}': another training is running in it; wait for its end or choose "
-                          "another --extra_tag") from None
-    except OSError:      # a file system without locks
+        raise ConfigError(
+            f"output folder '{folder}': another training is running in it; wait for its end or choose "
+            "another --extra_tag"
+        ) from None
+    except OSError:  # a file system without locks
         pass
 
 

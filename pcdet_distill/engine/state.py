@@ -3,6 +3,7 @@
 Beside OpenPCDet's keys (epoch, it, model_state, optimizer_state, version) ours are: seed, iterations_per_epoch,
 random_states (one for each process), scaler_state, threads, and what the model adds (a distiller: distill_state).
 """
+
 from __future__ import annotations
 
 import logging
@@ -18,8 +19,16 @@ from .optimization import load_optimizer_state
 from .randomness import random_state, restore_random_state, seed_everything
 
 
-def pack(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, *, it: int, per_epoch: int, seed: int,
-         world: World) -> dict[str, Any]:
+def pack(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: Any,
+    *,
+    it: int,
+    per_epoch: int,
+    seed: int,
+    world: World,
+) -> dict[str, Any]:
     """The checkpoint after ``it`` iterations. Every process must call it: each one's random state is asked for."""
     return {
         "epoch": it // per_epoch,
@@ -40,23 +49,37 @@ def position(checkpoint: dict[str, Any], per_epoch: int, where: str, logger: log
     try:
         epoch, it = int(checkpoint.get("epoch") or 0), int(checkpoint.get("it") or 0)
     except (TypeError, ValueError):
-        raise CheckpointError(f"{where}: expected whole numbers as 'epoch' and 'it', found "
-                              f"{checkpoint.get('epoch')!r} and {checkpoint.get('it')!r}") from None
+        raise CheckpointError(
+            f"{where}: expected whole numbers as 'epoch' and 'it', found "
+            f"{checkpoint.get('epoch')!r} and {checkpoint.get('it')!r}"
+        ) from None
     stored = checkpoint.get("iterations_per_epoch") or per_epoch
     done = it - epoch * stored
     if done == 0 or (stored == per_epoch and 0 < done <= per_epoch):
         return epoch * per_epoch + done
-    logger.warning(f"{where}: stopped at iteration {it} with {stored} iterations an epoch; now it has {per_epoch}, "
-                   f"so epoch {epoch + 1} starts from its beginning")
+    logger.warning(
+        f"{where}: stopped at iteration {it} with {stored} iterations an epoch; now it has {per_epoch}, "
+        f"so epoch {epoch + 1} starts from its beginning"
+    )
     return epoch * per_epoch
 
 
-def unpack(checkpoint: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Any, *, world: World,
-           where: str, logger: logging.Logger) -> None:
+def unpack(
+    checkpoint: dict[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: Any,
+    *,
+    world: World,
+    where: str,
+    logger: logging.Logger,
+) -> None:
     """Put a checkpoint's weights, optimizer and random states back."""
     if "epoch" not in checkpoint:
-        raise CheckpointError(f"{where}: holds weights but no training state, so training cannot be resumed from it; "
-                              "give it as --pretrained_model to start from its weights")
+        raise CheckpointError(
+            f"{where}: holds weights but no training state, so training cannot be resumed from it; "
+            "give it as --pretrained_model to start from its weights"
+        )
     model.load_checkpoint_state(checkpoint, where)  # type: ignore[operator]
     if checkpoint.get("optimizer_state"):
         load_optimizer_state(optimizer, checkpoint["optimizer_state"], where)

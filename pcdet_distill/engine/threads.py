@@ -4,6 +4,7 @@ Two threads on two busy cores can be ten times slower than one. A few real steps
 trace: weights, BatchNorm statistics, gradients, random generators and data order are as before. The number of threads
 can change the last bits of a sum, so the choice is stored in the checkpoint and kept when training resumes.
 """
+
 from __future__ import annotations
 
 import copy
@@ -22,13 +23,17 @@ from torch import nn
 from .randomness import randomness_kept
 
 CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-WORTH_IT = 0.95          # more threads must be this much faster: the cores they take are missing to data workers
+WORTH_IT = (
+    0.95  # more threads must be this much faster: the cores they take are missing to data workers
+)
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def allowed_cores() -> int:
     """Cores this process may use: affinity, and the quota of a container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    )
     try:
         quota, period = CPU_QUOTA.read_text().split()
         return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
@@ -56,7 +61,7 @@ def _seconds(step: Callable[[], Any], threads: int, repeats: int) -> float:
 def time_threads(step: Callable[[], Any], most: int, repeats: int = 2) -> dict[int, float]:
     """Seconds of ``step`` by number of threads; stops trying more when they have become clearly slower."""
     seconds: dict[int, float] = {}
-    _seconds(step, 1, 1)   # the first step pays for allocations and compilation
+    _seconds(step, 1, 1)  # the first step pays for allocations and compilation
     for threads in candidates(most):
         seconds[threads] = _seconds(step, threads, repeats)
         if seconds[threads] > 1.2 * min(seconds.values()):
@@ -92,8 +97,13 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 parameter.grad = gradient
 
 
-def tune_threads(model: nn.Module, run: Callable[[nn.Module, Any], Any], sample: Callable[[], Any],
-                 logger: logging.Logger, most: int) -> int:
+def tune_threads(
+    model: nn.Module,
+    run: Callable[[nn.Module, Any], Any],
+    sample: Callable[[], Any],
+    logger: logging.Logger,
+    most: int,
+) -> int:
     """Choose and set the number of threads for ``run(model, sample())``; the user's OMP_NUM_THREADS is respected."""
     chosen = next((name for name in CHOSEN_BY_USER if os.environ.get(name)), None)
     if chosen:
@@ -107,6 +117,8 @@ def tune_threads(model: nn.Module, run: Callable[[nn.Module, Any], Any], sample:
         seconds = time_threads(lambda: run(model, copy.deepcopy(batch)), most)
     best = best_of(seconds)
     torch.set_num_threads(best)
-    timings = ", ".join(f"{threads}: {duration * 1000:.0f} ms" for threads, duration in seconds.items())
+    timings = ", ".join(
+        f"{threads}: {duration * 1000:.0f} ms" for threads, duration in seconds.items()
+    )
     logger.info(f"CPU threads: {best} (a step with {timings})")
     return best

@@ -1,4 +1,5 @@
 """tools/train.py from beginning to end: config, data, model, resume, train, evaluate."""
+
 from __future__ import annotations
 
 import argparse
@@ -57,7 +58,9 @@ Resume = tuple[Path, dict[str, Any]] | None
 def run_training(args: argparse.Namespace) -> None:
     """Do what tools/train.py was asked for."""
     cfg = read_config(args)
-    with join_world(args.launcher, args.device, args.tcp_port, args.local_rank, args.max_waiting_mins) as world:
+    with join_world(
+        args.launcher, args.device, args.tcp_port, args.local_rank, args.max_waiting_mins
+    ) as world:
         logger = create_logger(world.is_main)
         folder = output_folder(cfg, args.extra_tag)
         for place in (folder, folder / "ckpt", folder / "tensorboard", folder / EVALUATIONS):
@@ -65,32 +68,55 @@ def run_training(args: argparse.Namespace) -> None:
         device = choose_device(args.device, world.local_rank)
         keep_freed_memory(device)
         trainer = _build(args, cfg, folder, device, world, logger)
-        loader = test_loader(args, cfg, world, logger)    # a missing test split is found now, not after training
+        loader = test_loader(
+            args, cfg, world, logger
+        )  # a missing test split is found now, not after training
         with folder_to_itself(folder) if world.is_main else nullcontext():
             _train(args, cfg, folder, trainer, logger)
             evaluator = Evaluator(trainer.model, loader, logger, world, device, args.save_to_file)
             _evaluate(args, cfg, folder, trainer.options, evaluator)
 
 
-def _train(args: argparse.Namespace, cfg: Any, folder: Path, trainer: Trainer, logger: logging.Logger) -> None:
+def _train(
+    args: argparse.Namespace, cfg: Any, folder: Path, trainer: Trainer, logger: logging.Logger
+) -> None:
     """The training itself, with its log and metrics."""
-    cost = CostMeter.resumed(folder / "metrics.jsonl", trainer.it) if trainer.it else CostMeter(trainer.start_cost)
+    cost = (
+        CostMeter.resumed(folder / "metrics.jsonl", trainer.it)
+        if trainer.it
+        else CostMeter(trainer.start_cost)
+    )
     writer = _open(args, cfg, folder, trainer, logger) if trainer.world.is_main else None
     trainer.world.wait()
-    progress = Progress(logger, writer, epochs=trainer.options.epochs, per_epoch=trainer.batches.per_epoch,
-                        interval=args.logger_iter_interval, bar_only=args.use_tqdm_to_record,
-                        gpu_stat=not args.wo_gpu_stat and trainer.device.type == "cuda", cost=cost)
+    progress = Progress(
+        logger,
+        writer,
+        epochs=trainer.options.epochs,
+        per_epoch=trainer.batches.per_epoch,
+        interval=args.logger_iter_interval,
+        bar_only=args.use_tqdm_to_record,
+        gpu_stat=not args.wo_gpu_stat and trainer.device.type == "cuda",
+        cost=cost,
+    )
     logger.info(f"start training {cfg.EXP_GROUP_PATH}/{cfg.TAG}({args.extra_tag})")
     trainer.run(progress)
     if writer is not None:
         writer.close()
     spent = cost.read()
-    logger.info(f"end of training after {duration_text(spent.wall_s)} ({spent.cpu_s:.0f} s of CPU); checkpoints are in "
-                f"{trainer.options.ckpt_dir}")
+    logger.info(
+        f"end of training after {duration_text(spent.wall_s)} ({spent.cpu_s:.0f} s of CPU); checkpoints are in "
+        f"{trainer.options.ckpt_dir}"
+    )
 
 
-def _build(args: argparse.Namespace, cfg: Any, folder: Path, device: torch.device, world: World,
-           logger: logging.Logger) -> Trainer:
+def _build(
+    args: argparse.Namespace,
+    cfg: Any,
+    folder: Path,
+    device: torch.device,
+    world: World,
+    logger: logging.Logger,
+) -> Trainer:
     """The trainer, where it left off. Writes nothing."""
     resume = _find_resume(args, folder, world, logger)
     options = _options(args, cfg, folder, device, logger)
@@ -98,8 +124,13 @@ def _build(args: argparse.Namespace, cfg: Any, folder: Path, device: torch.devic
     seed_everything(seed + world.rank)
     dataset, batches = _training_data(args, cfg, options.epochs, seed, world, logger)
     _apply_hook(args, cfg, dataset, options.epochs, logger)
-    model = build_trained_model(cfg, dataset, pretrained_model=args.pretrained_model, teacher_ckpt=args.teacher_ckpt,
-                                logger=logger)
+    model = build_trained_model(
+        cfg,
+        dataset,
+        pretrained_model=args.pretrained_model,
+        teacher_ckpt=args.teacher_ckpt,
+        logger=logger,
+    )
     if args.sync_bn:
         model = share_batch_norm(model, world, device)
     model = prepare_for_device(model, device).train()
@@ -110,30 +141,48 @@ def _build(args: argparse.Namespace, cfg: Any, folder: Path, device: torch.devic
         if resume is None and args.pretrained_model is None:
             start_student(model, batches, world, logger)
         start_cost = meter.read()
-        trainer = Trainer(model, batches, cfg.OPTIMIZATION, options, device=device, world=world, seed=seed)
+        trainer = Trainer(
+            model, batches, cfg.OPTIMIZATION, options, device=device, world=world, seed=seed
+        )
     trainer.start_cost = start_cost
     _choose_threads(trainer, resume, logger)
     if resume is not None:
         trainer.resume(resume[1], str(resume[0]), logger)
-        logger.info(f"resumed from {resume[0]}: {trainer.it} iterations of "
-                    f"{options.epochs * batches.per_epoch} are done")
+        logger.info(
+            f"resumed from {resume[0]}: {trainer.it} iterations of "
+            f"{options.epochs * batches.per_epoch} are done"
+        )
     return trainer
 
 
-def _training_data(args: argparse.Namespace, cfg: Any, epochs: int, seed: int, world: World,
-                   logger: logging.Logger) -> tuple[Any, TrainingBatches]:
+def _training_data(
+    args: argparse.Namespace, cfg: Any, epochs: int, seed: int, world: World, logger: logging.Logger
+) -> tuple[Any, TrainingBatches]:
     """The training split and its batches."""
     batch_size = batch_size_per_process(args, cfg, world)
     with errors_name_file(cfg):
         dataset, loader, sampler = build_dataloader(
-            cfg.DATA_CONFIG, cfg.CLASS_NAMES, batch_size, dist=world.size > 1, root_dir=cfg.ROOT_DIR,
-            workers=data_workers(args, world), seed=seed, training=True,
-            merge_all_iters_to_one_epoch=args.merge_all_iters_to_one_epoch, total_epochs=epochs,
-            skip_bad_frames=args.skip_bad_frames, logger=logger)
-    return dataset, TrainingBatches(loader, sampler, epochs if args.merge_all_iters_to_one_epoch else 1)
+            cfg.DATA_CONFIG,
+            cfg.CLASS_NAMES,
+            batch_size,
+            dist=world.size > 1,
+            root_dir=cfg.ROOT_DIR,
+            workers=data_workers(args, world),
+            seed=seed,
+            training=True,
+            merge_all_iters_to_one_epoch=args.merge_all_iters_to_one_epoch,
+            total_epochs=epochs,
+            skip_bad_frames=args.skip_bad_frames,
+            logger=logger,
+        )
+    return dataset, TrainingBatches(
+        loader, sampler, epochs if args.merge_all_iters_to_one_epoch else 1
+    )
 
 
-def _find_resume(args: argparse.Namespace, folder: Path, world: World, logger: logging.Logger) -> Resume:
+def _find_resume(
+    args: argparse.Namespace, folder: Path, world: World, logger: logging.Logger
+) -> Resume:
     """The checkpoint to go on from: --ckpt, else the one in ckpt/ that went furthest, else None."""
     if args.ckpt is not None:
         return Path(args.ckpt), load_with_optimizer(Path(args.ckpt))
@@ -144,16 +193,22 @@ def _find_resume(args: argparse.Namespace, folder: Path, world: World, logger: l
     return path, load_with_optimizer(path)
 
 
-def _options(args: argparse.Namespace, cfg: Any, folder: Path, device: torch.device,
-             logger: logging.Logger) -> TrainOptions:
+def _options(
+    args: argparse.Namespace, cfg: Any, folder: Path, device: torch.device, logger: logging.Logger
+) -> TrainOptions:
     """The command line and config as the loop wants them."""
     use_amp = args.use_amp or bool(cfg.OPTIMIZATION.get("USE_AMP", False))
     if use_amp and device.type != "cuda":
         logger.warning("mixed precision is for CUDA; on this CPU training runs in float32")
     return TrainOptions(
-        epochs=_epochs(args, cfg), ckpt_dir=folder / "ckpt",
-        save_interval=args.ckpt_save_interval, save_seconds=args.ckpt_save_time_interval, keep=args.max_ckpt_save_num,
-        log_interval=args.logger_iter_interval, use_amp=use_amp and device.type == "cuda")
+        epochs=_epochs(args, cfg),
+        ckpt_dir=folder / "ckpt",
+        save_interval=args.ckpt_save_interval,
+        save_seconds=args.ckpt_save_time_interval,
+        keep=args.max_ckpt_save_num,
+        log_interval=args.logger_iter_interval,
+        use_amp=use_amp and device.type == "cuda",
+    )
 
 
 def _epochs(args: argparse.Namespace, cfg: Any) -> int:
@@ -171,25 +226,33 @@ def _seed(args: argparse.Namespace, resume: Resume, world: World, logger: loggin
     if chosen is not None:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         if args.seed is not None and stored not in (None, chosen):
-            raise ConfigError(f"--seed {chosen}: the training to resume, {resume[0]}, has seed {stored}; give that one "
-                              "or choose another --extra_tag")
+            raise ConfigError(
+                f"--seed {chosen}: the training to resume, {resume[0]}, has seed {stored}; give that one "
+                "or choose another --extra_tag"
+            )
         return chosen
     seed = stored if stored is not None else world.share(draw_seed())
     logger.info(f"random seed: {seed}{'' if stored is None else ' (as before the interruption)'}")
     return seed
 
 
-def _apply_hook(args: argparse.Namespace, cfg: Any, dataset: Any, epochs: int, logger: logging.Logger) -> None:
+def _apply_hook(
+    args: argparse.Namespace, cfg: Any, dataset: Any, epochs: int, logger: logging.Logger
+) -> None:
     """HOOK.DisableAugmentationHook: the last NUM_LAST_EPOCHS epochs go without the augmentations it lists."""
     hook = (cfg.get("HOOK") or {}).get("DisableAugmentationHook")
     if not hook:
         return
     if args.merge_all_iters_to_one_epoch:
-        raise ConfigError("--merge_all_iters_to_one_epoch: HOOK.DisableAugmentationHook counts epochs, and merged "
-                          "there is only one; leave one of the two out")
+        raise ConfigError(
+            "--merge_all_iters_to_one_epoch: HOOK.DisableAugmentationHook counts epochs, and merged "
+            "there is only one; leave one of the two out"
+        )
     first = max(epochs - hook.NUM_LAST_EPOCHS, 0)
     dataset.disable_augmentations(hook.DISABLE_AUG_LIST, first)
-    logger.info(f"from epoch {first + 1} on without the augmentations {', '.join(hook.DISABLE_AUG_LIST)}")
+    logger.info(
+        f"from epoch {first + 1} on without the augmentations {', '.join(hook.DISABLE_AUG_LIST)}"
+    )
 
 
 def _choose_threads(trainer: Trainer, resume: Resume, logger: logging.Logger) -> None:
@@ -211,9 +274,13 @@ def _choose_threads(trainer: Trainer, resume: Resume, logger: logging.Logger) ->
     torch.set_num_threads(trainer.world.share(threads))
 
 
-def _open(args: argparse.Namespace, cfg: Any, folder: Path, trainer: Trainer, logger: logging.Logger) -> MetricWriter:
+def _open(
+    args: argparse.Namespace, cfg: Any, folder: Path, trainer: Trainer, logger: logging.Logger
+) -> MetricWriter:
     """Create the output folder with log, config and metrics, now that the input has proved good."""
-    for cut_off in make_folder(folder / "ckpt").glob(".*.partial"):   # a run was killed while it wrote this
+    for cut_off in make_folder(folder / "ckpt").glob(
+        ".*.partial"
+    ):  # a run was killed while it wrote this
         cut_off.unlink()
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     open_log_file(logger, folder / f"train_{stamp}.log")
@@ -224,7 +291,9 @@ def _open(args: argparse.Namespace, cfg: Any, folder: Path, trainer: Trainer, lo
     return MetricWriter(folder / "metrics.jsonl", folder / "tensorboard", first_it=trainer.it)
 
 
-def _evaluate(args: argparse.Namespace, cfg: Any, folder: Path, options: TrainOptions, evaluator: Evaluator) -> None:
+def _evaluate(
+    args: argparse.Namespace, cfg: Any, folder: Path, options: TrainOptions, evaluator: Evaluator
+) -> None:
     """The checkpoints of the last epochs. The last one was written just now, so there is nothing to wait for."""
     start_epoch = max(options.epochs - args.num_epochs_to_eval, args.start_epoch)
     split = cfg.DATA_CONFIG.DATA_SPLIT["test"]
@@ -232,7 +301,16 @@ def _evaluate(args: argparse.Namespace, cfg: Any, folder: Path, options: TrainOp
     if evaluator.world.is_main:
         make_folder(eval_folder)
     evaluator.world.wait()
-    outcomes = evaluate_checkpoints(evaluator, options.ckpt_dir, eval_folder, split, start_epoch=start_epoch,
-                                    waiting_mins=args.max_waiting_mins, last_epoch=options.epochs)
+    outcomes = evaluate_checkpoints(
+        evaluator,
+        options.ckpt_dir,
+        eval_folder,
+        split,
+        start_epoch=start_epoch,
+        waiting_mins=args.max_waiting_mins,
+        last_epoch=options.epochs,
+    )
     if not outcomes:
-        evaluator.logger.info(f"nothing new to evaluate from epoch {start_epoch} on; results are in {eval_folder}")
+        evaluator.logger.info(
+            f"nothing new to evaluate from epoch {start_epoch} on; results are in {eval_folder}"
+        )

@@ -1,4 +1,5 @@
 """The training loop. It trains whatever speaks the detector's contract, and never asks what that is."""
+
 from __future__ import annotations
 
 import logging
@@ -28,16 +29,16 @@ class TrainOptions:
 
     epochs: int
     ckpt_dir: Path
-    save_interval: int = 1            # epochs
-    save_seconds: float = 300.0       # between two latest_model.pth
-    keep: int = 30                    # epoch checkpoints
-    log_interval: int = 50            # iterations
+    save_interval: int = 1  # epochs
+    save_seconds: float = 300.0  # between two latest_model.pth
+    keep: int = 30  # epoch checkpoints
+    log_interval: int = 50  # iterations
     use_amp: bool = False
 
 
 def _grad_scaler(enabled: bool, scale: float) -> Any:
     """Loss scaling for float16, ``scale`` at first; switched off it passes everything through."""
-    if hasattr(torch.amp, "GradScaler"):   # since PyTorch 2.3
+    if hasattr(torch.amp, "GradScaler"):  # since PyTorch 2.3
         return torch.amp.GradScaler("cuda", enabled=enabled, init_scale=scale)
     return torch.cuda.amp.GradScaler(enabled=enabled, init_scale=scale)
 
@@ -45,8 +46,17 @@ def _grad_scaler(enabled: bool, scale: float) -> Any:
 class Trainer:
     """One training run: ``resume`` (perhaps), then ``run``."""
 
-    def __init__(self, model: nn.Module, batches: TrainingBatches, optimization: Mapping[str, Any],
-                 options: TrainOptions, *, device: torch.device, world: World, seed: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: TrainingBatches,
+        optimization: Mapping[str, Any],
+        options: TrainOptions,
+        *,
+        device: torch.device,
+        world: World,
+        seed: int,
+    ) -> None:
         self.model, self.batches, self.options = model, batches, options
         self.device, self.world, self.seed = device, world, seed
         self.parallel_model = wrap_model(model, world, device)
@@ -54,14 +64,22 @@ class Trainer:
         self.schedule = build_schedule(optimization, batches.per_epoch, options.epochs)
         self.scaler = _grad_scaler(options.use_amp, loss_scale(optimization))
         self.max_norm = optimization.get("GRAD_NORM_CLIP") or 0
-        self.it = 0                                    # finished iterations since the first epoch
-        self.start_cost = Cost()                       # of what came before them: the student's first weights
-        self._loss: Any = 0.0                          # of the last iteration
+        self.it = 0  # finished iterations since the first epoch
+        self.start_cost = Cost()  # of what came before them: the student's first weights
+        self._loss: Any = 0.0  # of the last iteration
         self._saved_at = time.monotonic()
 
     def resume(self, checkpoint: dict[str, Any], where: str, logger: logging.Logger) -> None:
         """Go on where ``checkpoint`` was written."""
-        unpack(checkpoint, self.model, self.optimizer, self.scaler, world=self.world, where=where, logger=logger)
+        unpack(
+            checkpoint,
+            self.model,
+            self.optimizer,
+            self.scaler,
+            world=self.world,
+            where=where,
+            logger=logger,
+        )
         self.it = position(checkpoint, self.batches.per_epoch, where, logger)
 
     def run(self, progress: Progress) -> None:
@@ -111,7 +129,11 @@ class Trainer:
 
     def _time_to_save(self) -> bool:
         """Whether latest_model.pth is due: by rank 0's clock, asked at log intervals when there are more ranks."""
-        if self.world.size > 1 and self.it % self.options.log_interval and self.options.save_seconds > 0:
+        if (
+            self.world.size > 1
+            and self.it % self.options.log_interval
+            and self.options.save_seconds > 0
+        ):
             return False
         return self.world.share(time.monotonic() - self._saved_at >= self.options.save_seconds)
 
@@ -119,8 +141,15 @@ class Trainer:
         """Write the state of now to ``path``, from rank 0."""
         check_finite(float(self._loss), self.it)
         progress.record_cost(self.it)
-        state = pack(self.model, self.optimizer, self.scaler, it=self.it, per_epoch=self.batches.per_epoch,
-                     seed=self.seed, world=self.world)
+        state = pack(
+            self.model,
+            self.optimizer,
+            self.scaler,
+            it=self.it,
+            per_epoch=self.batches.per_epoch,
+            seed=self.seed,
+            world=self.world,
+        )
         if self.world.is_main:
             save_checkpoint(state, path)
             prune(self.options.ckpt_dir, self.options.keep)

@@ -14,6 +14,7 @@ only a resumed distillation needs travels with it where PyTorch keeps versions o
 This file keeps to what OpenPCDet documents: detectors with named slots, ``forward(batch_dict)``, ``load_params_*``,
 datasets with ``collate_batch``. It is tested against a stand-in that has this interface and nothing else.
 """
+
 from __future__ import annotations
 
 import logging
@@ -28,23 +29,38 @@ from torch import Tensor, nn
 
 from ..checkpoint import load_checkpoint, load_model_state
 from ..datasets.view import processing_of
-from ..distill import DISTILL_LOSSES, ClassMap, Distiller, Teacher, check_block, check_teacher, distill
+from ..distill import (
+    DISTILL_LOSSES,
+    ClassMap,
+    Distiller,
+    Teacher,
+    check_block,
+    check_teacher,
+    distill,
+)
 from ..errors import CheckpointError, ConfigError
 from ..lookup import required
 from ..models import load_data_to_device
 
 __all__ = ["OpenPCDetDistiller", "build_openpcdet_teacher", "distill_openpcdet"]
 
-CARRIED = "distill_state"    # key in ``model_state._metadata``
+CARRIED = "distill_state"  # key in ``model_state._metadata``
 FRAMES_TO_SEE = 4
-READ_HEAD = "AnchorHeadSingle"    # of OpenPCDet's heads the one whose predictions can be read
+READ_HEAD = "AnchorHeadSingle"  # of OpenPCDet's heads the one whose predictions can be read
 LOG = logging.getLogger(__name__)
 
 
-def distill_openpcdet(student: nn.Module, cfg: Mapping[str, Any], train_set: Any,
-                      teacher_ckpt: str | Path | None = None, *, teacher: nn.Module | Teacher | None = None,
-                      example_batch: Mapping[str, Any] | None = None, total_steps: int | None = None,
-                      logger: logging.Logger | None = None) -> nn.Module:
+def distill_openpcdet(
+    student: nn.Module,
+    cfg: Mapping[str, Any],
+    train_set: Any,
+    teacher_ckpt: str | Path | None = None,
+    *,
+    teacher: nn.Module | Teacher | None = None,
+    example_batch: Mapping[str, Any] | None = None,
+    total_steps: int | None = None,
+    logger: logging.Logger | None = None,
+) -> nn.Module:
     """What OpenPCDet's train.py trains in place of ``student``: itself when ``cfg`` has no DISTILL block.
 
     Args:
@@ -66,21 +82,35 @@ def distill_openpcdet(student: nn.Module, cfg: Mapping[str, Any], train_set: Any
     if teacher is None:
         teacher = build_openpcdet_teacher(cfg, train_set, teacher_ckpt)
     elif teacher_ckpt is not None:
-        raise ConfigError("distill_openpcdet: both a teacher and teacher_ckpt were given; expected one of them")
+        raise ConfigError(
+            "distill_openpcdet: both a teacher and teacher_ckpt were given; expected one of them"
+        )
     else:
         _refuse_other_voxels(train_set, teacher)
-    _refuse_unread_heads(block["TERMS"], student, teacher.model if isinstance(teacher, Teacher) else teacher)
+    _refuse_unread_heads(
+        block["TERMS"], student, teacher.model if isinstance(teacher, Teacher) else teacher
+    )
     _move_to_gpu(student, teacher)
     example = dict(_first_frames(train_set) if example_batch is None else example_batch)
-    made = distill(student, teacher, block["TERMS"], student_data=train_set, example_batch=example,
-                   teacher_mode=_mode(block))
+    made = distill(
+        student,
+        teacher,
+        block["TERMS"],
+        student_data=train_set,
+        example_batch=example,
+        teacher_mode=_mode(block),
+    )
     for name, term in made.head.named_terms():
-        logger.info("distill %s: student %s learns from teacher %s", name, term.student, term.teacher)
+        logger.info(
+            "distill %s: student %s learns from teacher %s", name, term.student, term.teacher
+        )
     _look_at(made.teacher, example, train_set, logger)
     return OpenPCDetDistiller(made.student, made.teacher, made.head, total_steps=total_steps)
 
 
-def build_openpcdet_teacher(cfg: Mapping[str, Any], train_set: Any, checkpoint: str | Path | None = None) -> Teacher:
+def build_openpcdet_teacher(
+    cfg: Mapping[str, Any], train_set: Any, checkpoint: str | Path | None = None
+) -> Teacher:
     """The teacher of DISTILL.TEACHER, built by ``pcdet``, with its weights.
 
     Args:
@@ -93,12 +123,16 @@ def build_openpcdet_teacher(cfg: Mapping[str, Any], train_set: Any, checkpoint: 
     block = cfg["DISTILL"].get("TEACHER") or {}
     file = checkpoint or block.get("CKPT")
     if not file:
-        raise ConfigError("DISTILL.TEACHER.CKPT: the teacher has no checkpoint; name one there or as teacher_ckpt")
+        raise ConfigError(
+            "DISTILL.TEACHER.CKPT: the teacher has no checkpoint; name one there or as teacher_ckpt"
+        )
     state = load_checkpoint(file)["model_state"]
     teacher_cfg = _teacher_config(cfg, block)
     _refuse_other_processing(cfg, teacher_cfg)
     data = _SeenBy(train_set, teacher_cfg["CLASS_NAMES"])
-    model = build_network(model_cfg=teacher_cfg["MODEL"], num_class=len(data.class_names), dataset=data)
+    model = build_network(
+        model_cfg=teacher_cfg["MODEL"], num_class=len(data.class_names), dataset=data
+    )
     load_model_state(model, state, strict=True, where=f"{file}, as the teacher")
     return Teacher(model, _mode(cfg["DISTILL"]), ClassMap(cfg["CLASS_NAMES"], data.class_names))
 
@@ -111,7 +145,9 @@ class OpenPCDetDistiller(Distiller):
         total_steps: iterations of the whole training; None leaves the progress of the terms at the beginning.
     """
 
-    def __init__(self, student: nn.Module, teacher: Teacher, head: nn.Module, total_steps: int | None = None) -> None:
+    def __init__(
+        self, student: nn.Module, teacher: Teacher, head: nn.Module, total_steps: int | None = None
+    ) -> None:
         super().__init__(student, teacher, head)  # type: ignore[arg-type]
         self.total_steps = total_steps
 
@@ -137,30 +173,40 @@ class OpenPCDetDistiller(Distiller):
         state = self.student.state_dict(*args, **kwargs)
         if args or kwargs.get("destination") is not None or kwargs.get("prefix"):
             return state
-        return _carrying(state, {key: value.detach().cpu() for key, value in self.head.state_dict().items()})
+        return _carrying(
+            state, {key: value.detach().cpu() for key, value in self.head.state_dict().items()}
+        )
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
         """A student's state, and the distiller's where the state carries one."""
         carried = _carried_by(state_dict)
         if carried is not None:
             load_model_state(self.head, carried, strict=True, where=CARRIED)
         return self.student.load_state_dict(state_dict, strict=strict)
 
-    def load_params_with_optimizer(self, filename: str, to_cpu: bool = False, optimizer: Any = None,
-                                   logger: Any = None) -> Any:
+    def load_params_with_optimizer(
+        self, filename: str, to_cpu: bool = False, optimizer: Any = None, logger: Any = None
+    ) -> Any:
         """OpenPCDet's way to resume: its (it, epoch). Loads the head too; a plain training's file is refused."""
         carried = _carried_by(load_checkpoint(filename)["model_state"])
         if carried is None:
-            message = (f"{filename}: no {CARRIED} in it, so this distillation cannot be resumed from it; to start from "
-                       "a plain detector give it as --pretrained_model")
-            (logger or LOG).error(message)     # train.py tries the next file whatever the error was
+            message = (
+                f"{filename}: no {CARRIED} in it, so this distillation cannot be resumed from it; to start from "
+                "a plain detector give it as --pretrained_model"
+            )
+            (logger or LOG).error(message)  # train.py tries the next file whatever the error was
             raise CheckpointError(message)
         load_model_state(self.head, carried, strict=True, where=f"{filename} ({CARRIED})")
         return self.student.load_params_with_optimizer(  # type: ignore[operator]
-            filename, to_cpu=to_cpu, optimizer=optimizer, logger=logger)
+            filename, to_cpu=to_cpu, optimizer=optimizer, logger=logger
+        )
 
 
-def _carrying(state: Mapping[str, Tensor], carried: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+def _carrying(
+    state: Mapping[str, Tensor], carried: Mapping[str, Tensor]
+) -> OrderedDict[str, Tensor]:
     """``state`` as an OrderedDict that takes ``carried`` along into a file, and into the copy ``type(state)()`` that
     OpenPCDet fills when it trains in several processes. In the file it is an ordinary OrderedDict."""
     metadata = OrderedDict(getattr(state, "_metadata", None) or {})
@@ -199,10 +245,14 @@ class _SeenBy:
 def _first_frames(train_set: Any) -> dict[str, Any]:
     """A few training frames as one batch."""
     count = min(FRAMES_TO_SEE, len(train_set))
-    return train_set.collate_batch([train_set[number * len(train_set) // count] for number in range(count)])
+    return train_set.collate_batch(
+        [train_set[number * len(train_set) // count] for number in range(count)]
+    )
 
 
-def _look_at(teacher: Teacher, batch_dict: dict[str, Any], train_set: Any, logger: logging.Logger) -> None:
+def _look_at(
+    teacher: Teacher, batch_dict: dict[str, Any], train_set: Any, logger: logging.Logger
+) -> None:
     """Warn of a teacher that does not seem to be one for these data."""
     load_data_to_device(batch_dict, next(teacher.model.parameters()).device)
     check_teacher(teacher, [batch_dict], list(train_set.class_names)).log(logger)
@@ -220,12 +270,18 @@ def _check_block(block: Mapping[str, Any], total_steps: int | None) -> None:
     check_block(block)
     terms = required(block, "TERMS", "DISTILL")
     if (block.get("INIT_STUDENT") or "NONE") != "NONE":
-        raise ConfigError("DISTILL.INIT_STUDENT: not available around OpenPCDet's detectors; train with this package's "
-                          "tools/train.py, or give a student that was started there as --pretrained_model")
-    changing = [name for name, term in terms.items() if isinstance((term or {}).get("WEIGHT"), Mapping)]
+        raise ConfigError(
+            "DISTILL.INIT_STUDENT: not available around OpenPCDet's detectors; train with this package's "
+            "tools/train.py, or give a student that was started there as --pretrained_model"
+        )
+    changing = [
+        name for name, term in terms.items() if isinstance((term or {}).get("WEIGHT"), Mapping)
+    ]
     if changing and total_steps is None:
-        raise ConfigError(f"DISTILL.TERMS.{changing[0]}.WEIGHT: it changes with the progress of the training; give "
-                          "distill_openpcdet total_steps, the iterations of the whole training")
+        raise ConfigError(
+            f"DISTILL.TERMS.{changing[0]}.WEIGHT: it changes with the progress of the training; give "
+            "distill_openpcdet total_steps, the iterations of the whole training"
+        )
 
 
 def _refuse_unread_heads(terms: Mapping[str, Any], student: nn.Module, teacher: nn.Module) -> None:
@@ -237,8 +293,10 @@ def _refuse_unread_heads(terms: Mapping[str, Any], student: nn.Module, teacher: 
         for key, model in (("STUDENT", student), ("TEACHER", teacher)):
             head = type(getattr(model, str(term.get(key)), None))
             if head.__module__.split(".")[0] == "pcdet" and head.__name__ != READ_HEAD:
-                raise ConfigError(f"DISTILL.TERMS.{name}.{key}: predictions of OpenPCDet's {head.__name__} cannot be "
-                                  f"read, those of {READ_HEAD} can; compare features, or TeacherLabels")
+                raise ConfigError(
+                    f"DISTILL.TERMS.{name}.{key}: predictions of OpenPCDet's {head.__name__} cannot be "
+                    f"read, those of {READ_HEAD} can; compare features, or TeacherLabels"
+                )
 
 
 def _teacher_config(cfg: Mapping[str, Any], block: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -247,15 +305,19 @@ def _teacher_config(cfg: Mapping[str, Any], block: Mapping[str, Any]) -> Mapping
         return {**cfg, "MODEL": block["MODEL"]}
     name = block.get("CFG_FILE")
     if not name:
-        raise ConfigError("DISTILL.TEACHER.CFG_FILE is missing: the yaml file the teacher was trained with")
+        raise ConfigError(
+            "DISTILL.TEACHER.CFG_FILE is missing: the yaml file the teacher was trained with"
+        )
     from easydict import EasyDict
     from pcdet.config import cfg_from_yaml_file  # type: ignore[import-not-found]
 
     try:
         return cfg_from_yaml_file(str(name), EasyDict())
     except OSError as error:
-        raise ConfigError(f"DISTILL.TEACHER.CFG_FILE: {error.filename}: {error.strerror}; paths in OpenPCDet's yaml "
-                          f"files count from the working directory, {Path.cwd()}") from error
+        raise ConfigError(
+            f"DISTILL.TEACHER.CFG_FILE: {error.filename}: {error.strerror}; paths in OpenPCDet's yaml "
+            f"files count from the working directory, {Path.cwd()}"
+        ) from error
 
 
 def _mode(block: Mapping[str, Any]) -> str:
@@ -269,21 +331,29 @@ def _refuse_other_voxels(train_set: Any, teacher: nn.Module | Teacher) -> None:
     for name in ("voxel_size", "point_cloud_range"):
         own, theirs = (getattr(each, name, None) for each in (train_set, data))
         if own is not None and theirs is not None and not np.allclose(own, theirs, atol=1e-5):
-            raise ConfigError(f"distill_openpcdet: the teacher's {name} is {list(theirs)}, the student's {list(own)}; "
-                              "around OpenPCDet's detectors both share one batch")
+            raise ConfigError(
+                f"distill_openpcdet: the teacher's {name} is {list(theirs)}, the student's {list(own)}; "
+                "around OpenPCDet's detectors both share one batch"
+            )
 
 
 def _refuse_other_processing(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> None:
     """Teacher and student share OpenPCDet's batches: the same voxels, range and point features."""
-    own, theirs = (processing_of(_without_limits(cfg["DATA_CONFIG"]), True) for cfg in (student, teacher))
+    own, theirs = (
+        processing_of(_without_limits(cfg["DATA_CONFIG"]), True) for cfg in (student, teacher)
+    )
     if own != theirs:
-        raise ConfigError("DISTILL.TEACHER: the teacher's POINT_CLOUD_RANGE, POINT_FEATURE_ENCODING or DATA_PROCESSOR "
-                          "is not the student's; around OpenPCDet's detectors both share one batch. This package's own "
-                          "tools/train.py processes the points for each of them")
+        raise ConfigError(
+            "DISTILL.TEACHER: the teacher's POINT_CLOUD_RANGE, POINT_FEATURE_ENCODING or DATA_PROCESSOR "
+            "is not the student's; around OpenPCDet's detectors both share one batch. This package's own "
+            "tools/train.py processes the points for each of them"
+        )
 
 
 def _without_limits(data_cfg: Mapping[str, Any]) -> dict[str, Any]:
     """A DATA_CONFIG but for how many voxels there may be: in a shared batch the student's limit holds for both."""
-    steps = [{key: value for key, value in step.items() if key != "MAX_NUMBER_OF_VOXELS"}
-             for step in data_cfg["DATA_PROCESSOR"]]
+    steps = [
+        {key: value for key, value in step.items() if key != "MAX_NUMBER_OF_VOXELS"}
+        for step in data_cfg["DATA_PROCESSOR"]
+    ]
     return {**data_cfg, "DATA_PROCESSOR": steps}

@@ -45,6 +45,7 @@ multi_scale_2d_strides     x_conv1 to x_conv5          PillarBackBone8x    pilla
 A is ordered by y, x, class, size, rotation. In training a RoI head leaves in ``rois`` and ``roi_labels`` only the
 proposals that it has drawn; in eval it replaces ``batch_cls_preds`` and ``batch_box_preds`` by its own, (B, R, ...).
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -57,7 +58,14 @@ from .detectors import DETECTORS, build_detector
 from .detectors.detector3d_template import Detector3DTemplate
 from .taps import TapInfo, capture
 
-__all__ = ["DETECTORS", "Detector3DTemplate", "TapInfo", "build_network", "capture", "load_data_to_device"]
+__all__ = [
+    "DETECTORS",
+    "Detector3DTemplate",
+    "TapInfo",
+    "build_network",
+    "capture",
+    "load_data_to_device",
+]
 
 STAYS_AS_IT_IS = frozenset({"frame_id", "metadata", "calib", "image_paths"})
 

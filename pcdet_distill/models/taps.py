@@ -8,6 +8,7 @@ A tap is a forward hook, removed when the ``with`` block ends, however it ends. 
 refused: an unknown path, a module that did not run or ran twice, a tensor that was changed in place after it was
 recorded (a tap before an in-place ReLU would otherwise silently hold rectified values). Knows nothing of distillation.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -42,7 +43,9 @@ class TapInfo:
     kind: str
 
     def __post_init__(self) -> None:
-        assert self.kind in TAP_KINDS, f"kind of tap '{self.path}' is '{self.kind}', not one of {TAP_KINDS}"
+        assert self.kind in TAP_KINDS, (
+            f"kind of tap '{self.path}' is '{self.kind}', not one of {TAP_KINDS}"
+        )
 
 
 class TapPath(NamedTuple):
@@ -57,7 +60,9 @@ def parse_tap(path: str) -> TapPath:
     module, at, keys = path.partition("@")
     parts = tuple(keys.split(".")) if at else ()
     if not module or not all(module.split(".")) or not all(parts) or "@" in keys:
-        raise ConfigError(f"tap '{path}': expected 'module.path' or 'module.path@batch_dict_key.deeper'")
+        raise ConfigError(
+            f"tap '{path}': expected 'module.path' or 'module.path@batch_dict_key.deeper'"
+        )
     return TapPath(module, parts)
 
 
@@ -77,7 +82,9 @@ def collect_taps(slots: Iterable[tuple[str, nn.Module]]) -> dict[str, TapInfo]:
 
 
 @contextmanager
-def capture(model: nn.Module, paths: Sequence[str], *, stop_when_complete: bool = False) -> Iterator[dict[str, Any]]:
+def capture(
+    model: nn.Module, paths: Sequence[str], *, stop_when_complete: bool = False
+) -> Iterator[dict[str, Any]]:
     """Record features while ``model`` runs inside the ``with`` block: ``{path: feature}``.
 
     The dict fills as the modules run, and is checked when the block ends without an exception: then every path has been
@@ -93,7 +100,9 @@ def capture(model: nn.Module, paths: Sequence[str], *, stop_when_complete: bool 
     taps = {path: parse_tap(path) for path in paths}
     for path, tap in taps.items():
         if tap.module not in modules or not tap.module:
-            raise ConfigError(f"tap '{path}': no module '{tap.module}'{_module_hint(tap.module, modules)}")
+            raise ConfigError(
+                f"tap '{path}': no module '{tap.module}'{_module_hint(tap.module, modules)}"
+            )
     recorder = _Recorder(stop_after=len(taps) if stop_when_complete else None)
     with ExitStack() as hooks, suppress(_Complete):
         for path, tap in taps.items():
@@ -116,14 +125,18 @@ class _Recorder:
         self.runs: dict[str, int] = {}
         self.versions: dict[str, list[tuple[Tensor, int]]] = {}
 
-    def record(self, path: str, tap: TapPath, module: nn.Module, inputs: tuple, output: Any) -> None:
+    def record(
+        self, path: str, tap: TapPath, module: nn.Module, inputs: tuple, output: Any
+    ) -> None:
         """The forward hook."""
         value = _dig(path, tap, output)
         self.runs[path] = self.runs.get(path, 0) + 1
         # A dict is copied one level deep: the batch_dict goes on changing after the module is left.
         self.features[path] = dict(value) if isinstance(value, Mapping) else value
         # Tensors made under inference_mode carry no version: there an in-place change goes unnoticed.
-        self.versions[path] = [(tensor, tensor._version) for tensor in _tensors(value) if not tensor.is_inference()]
+        self.versions[path] = [
+            (tensor, tensor._version) for tensor in _tensors(value) if not tensor.is_inference()
+        ]
         if len(self.features) == self.stop_after:
             raise _Complete
 
@@ -133,11 +146,15 @@ class _Recorder:
             runs = self.runs.get(path, 0)
             if runs != 1:
                 happened = "did not run" if runs == 0 else f"ran {runs} times"
-                raise ConfigError(f"tap '{path}': module '{tap.module}' {happened} in the captured forward pass, "
-                                  "expected once")
+                raise ConfigError(
+                    f"tap '{path}': module '{tap.module}' {happened} in the captured forward pass, "
+                    "expected once"
+                )
             if any(tensor._version != version for tensor, version in self.versions[path]):
-                raise ConfigError(f"tap '{path}': the tensor was changed in place after it left '{tap.module}' "
-                                  "(an in-place ReLU or +=?); tap the module that changes it instead")
+                raise ConfigError(
+                    f"tap '{path}': the tensor was changed in place after it left '{tap.module}' "
+                    "(an in-place ReLU or +=?); tap the module that changes it instead"
+                )
 
 
 def _dig(path: str, tap: TapPath, output: Any) -> Any:
@@ -147,12 +164,16 @@ def _dig(path: str, tap: TapPath, output: Any) -> Any:
         so_far = "@".join([tap.module, ".".join(tap.keys[:depth])]).rstrip("@")
         if isinstance(value, Mapping):
             if key not in value:
-                raise ConfigError(f"tap '{path}': no '{key}' in the output of {so_far}{nearest(key, value)}")
+                raise ConfigError(
+                    f"tap '{path}': no '{key}' in the output of {so_far}{nearest(key, value)}"
+                )
             value = value[key]
         elif isinstance(value, (list, tuple)) and key.isdigit() and int(key) < len(value):
             value = value[int(key)]
         else:
-            raise ConfigError(f"tap '{path}': the output of {so_far} is a {type(value).__name__}, which has no '{key}'")
+            raise ConfigError(
+                f"tap '{path}': the output of {so_far} is a {type(value).__name__}, which has no '{key}'"
+            )
     return value
 
 

@@ -6,6 +6,7 @@ tensors on any device. Further columns of a box are ignored.
 
 ``boxes_iou_bev`` and ``boxes_iou3d`` follow OpenPCDet's ``iou3d_nms`` to the rounding, its 1 cm corner margin included.
 """
+
 from __future__ import annotations
 
 import math
@@ -27,7 +28,16 @@ MIN_UNION_M3 = 1e-6
 MIN_UNION_NEAREST_M2 = 1e-6
 PAIRS_PER_CHUNK = 1 << 16
 # Corners in OpenPCDet's order: four below counter the clock from the front left, then the same four above.
-CORNER_SIGNS = ((1, 1, -1), (1, -1, -1), (-1, -1, -1), (-1, 1, -1), (1, 1, 1), (1, -1, 1), (-1, -1, 1), (-1, 1, 1))
+CORNER_SIGNS = (
+    (1, 1, -1),
+    (1, -1, -1),
+    (-1, -1, -1),
+    (-1, 1, -1),
+    (1, 1, 1),
+    (1, -1, 1),
+    (-1, -1, 1),
+    (-1, 1, 1),
+)
 
 
 def limit_period(value: Array, offset: float = 0.5, period: float = math.pi) -> Array:
@@ -65,14 +75,19 @@ def enlarge_box3d(boxes: Array, extra_width: Sequence[float] = (0, 0, 0)) -> Arr
 
 
 def mask_boxes_outside_range(
-    boxes: np.ndarray, limit_range: ArrayLike, min_num_corners: int = 1, use_center_to_filter: bool = True
+    boxes: np.ndarray,
+    limit_range: ArrayLike,
+    min_num_corners: int = 1,
+    use_center_to_filter: bool = True,
 ) -> np.ndarray:
     """Mask (N,) bool of the boxes (N, 7+) that belong to the range (x0, y0, z0, x1, y1, z1), borders included.
 
     A box belongs to it by its centre, or, with ``use_center_to_filter=False``, by at least ``min_num_corners`` of its
     corners, whose heights are not looked at.
     """
-    places = boxes[:, None, 0:3] if use_center_to_filter else boxes_to_corners_3d(boxes[:, 0:7])[..., :2]
+    places = (
+        boxes[:, None, 0:3] if use_center_to_filter else boxes_to_corners_3d(boxes[:, 0:7])[..., :2]
+    )
     axes = places.shape[2]
     low, high = np.asarray(limit_range).reshape(2, 3)[:, :axes]
     inside = np.all((places >= low) & (places <= high), axis=2)
@@ -89,15 +104,23 @@ def boxes_overlap_bev(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
 
 def boxes_iou_bev(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     """Rotated BEV IoU (N, M) of boxes (N, 7) and (M, 7); heights are ignored."""
-    return _iou_of_overlap(boxes_overlap_bev(boxes_a, boxes_b), _bev_area(boxes_a), _bev_area(boxes_b),
-                           MIN_UNION_BEV_M2)
+    return _iou_of_overlap(
+        boxes_overlap_bev(boxes_a, boxes_b),
+        _bev_area(boxes_a),
+        _bev_area(boxes_b),
+        MIN_UNION_BEV_M2,
+    )
 
 
 def boxes_iou3d(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     """3D IoU (N, M) of boxes (N, 7) and (M, 7): rotated BEV overlap times the common height."""
     boxes_a, boxes_b = _plain_boxes(boxes_a), _plain_boxes(boxes_b)
-    top = torch.minimum((boxes_a[:, 2] + boxes_a[:, 5] / 2)[:, None], (boxes_b[:, 2] + boxes_b[:, 5] / 2)[None])
-    bottom = torch.maximum((boxes_a[:, 2] - boxes_a[:, 5] / 2)[:, None], (boxes_b[:, 2] - boxes_b[:, 5] / 2)[None])
+    top = torch.minimum(
+        (boxes_a[:, 2] + boxes_a[:, 5] / 2)[:, None], (boxes_b[:, 2] + boxes_b[:, 5] / 2)[None]
+    )
+    bottom = torch.maximum(
+        (boxes_a[:, 2] - boxes_a[:, 5] / 2)[:, None], (boxes_b[:, 2] - boxes_b[:, 5] / 2)[None]
+    )
     overlap = boxes_overlap_bev(boxes_a, boxes_b) * (top - bottom).clamp(min=0)
     volume_a, volume_b = boxes_a[:, 3:6].prod(dim=1), boxes_b[:, 3:6].prod(dim=1)
     return _iou_of_overlap(overlap, volume_a, volume_b, MIN_UNION_M3)
@@ -110,7 +133,11 @@ def boxes_bev_aligned_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
 
 def boxes3d_nearest_bev_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     """BEV IoU (N, M) of boxes (N, 7) and (M, 7), each turned to the nearest axis first: how anchors are matched."""
-    return _aligned_iou(_rectangles(boxes_a, boxes_a[:, 6]), _rectangles(boxes_b, boxes_b[:, 6]), MIN_UNION_NEAREST_M2)
+    return _aligned_iou(
+        _rectangles(boxes_a, boxes_a[:, 6]),
+        _rectangles(boxes_b, boxes_b[:, 6]),
+        MIN_UNION_NEAREST_M2,
+    )
 
 
 def _plain_boxes(boxes: Tensor) -> Tensor:
@@ -139,7 +166,9 @@ def _rectangles(boxes: Tensor, heading_rad: Tensor | None) -> Tensor:
 def _aligned_iou(rects_a: Tensor, rects_b: Tensor, min_union: float) -> Tensor:
     if rects_a.device.type == "cpu":
         columns_b = np.ascontiguousarray(rects_b.numpy().T)
-        return torch.from_numpy(box_kernels.aligned_iou(rects_a.numpy(), columns_b, np.float32(min_union)))
+        return torch.from_numpy(
+            box_kernels.aligned_iou(rects_a.numpy(), columns_b, np.float32(min_union))
+        )
     return aligned_iou_plain(rects_a, rects_b, min_union)
 
 
@@ -148,14 +177,18 @@ def aligned_iou_plain(rects_a: Tensor, rects_b: Tensor, min_union: float) -> Ten
     low = torch.maximum(rects_a[:, None, 0:2], rects_b[None, :, 0:2])
     high = torch.minimum(rects_a[:, None, 2:4], rects_b[None, :, 2:4])
     overlap = (high - low).clamp(min=0).prod(dim=-1)
-    size_a, size_b = ((rects[:, 2] - rects[:, 0]) * (rects[:, 3] - rects[:, 1]) for rects in (rects_a, rects_b))
+    size_a, size_b = (
+        (rects[:, 2] - rects[:, 0]) * (rects[:, 3] - rects[:, 1]) for rects in (rects_a, rects_b)
+    )
     return _iou_of_overlap(overlap, size_a, size_b, min_union)
 
 
 def boxes_overlap_bev_plain(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     """``boxes_overlap_bev`` in plain torch: the pairs whose bounding circles meet are clipped side by side."""
     boxes_a, boxes_b = _plain_boxes(boxes_a), _plain_boxes(boxes_b)
-    reach_a, reach_b = (boxes[:, 3:5].norm(dim=1) / 2 + 2 * CORNER_MARGIN_M for boxes in (boxes_a, boxes_b))
+    reach_a, reach_b = (
+        boxes[:, 3:5].norm(dim=1) / 2 + 2 * CORNER_MARGIN_M for boxes in (boxes_a, boxes_b)
+    )
     offset = boxes_a[:, None, 0:2] - boxes_b[None, :, 0:2]
     near = offset.square().sum(dim=-1) <= (reach_a[:, None] + reach_b[None]).square()
     areas = near.new_zeros(near.shape, dtype=torch.float32)
@@ -170,7 +203,9 @@ def _clip_pairs(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     corners_a, corners_b = _bev_corners(boxes_a), _bev_corners(boxes_b)
     crossings, crosses = _edge_crossings(corners_a, corners_b)
     candidates = torch.cat((crossings, corners_b, corners_a), dim=1)
-    valid = torch.cat((crosses, _corners_inside(corners_b, boxes_a), _corners_inside(corners_a, boxes_b)), dim=1)
+    valid = torch.cat(
+        (crosses, _corners_inside(corners_b, boxes_a), _corners_inside(corners_a, boxes_b)), dim=1
+    )
     count = valid.sum(dim=1)
     mean = torch.where(valid[..., None], candidates, 0.0).sum(dim=1) / count.clamp(min=1)[:, None]
     offset = candidates - mean[:, None]
@@ -178,7 +213,9 @@ def _clip_pairs(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     order = angle_rad.argsort(dim=1)
     # Invalid candidates come last and collapse onto the first vertex, where they add no area.
     polygon = candidates.gather(1, order[..., None].expand_as(candidates))
-    polygon = torch.where(valid.gather(1, order)[..., None], polygon, polygon[:, :1]) - polygon[:, :1]
+    polygon = (
+        torch.where(valid.gather(1, order)[..., None], polygon, polygon[:, :1]) - polygon[:, :1]
+    )
     twice = polygon[:, :-1, 0] * polygon[:, 1:, 1] - polygon[:, :-1, 1] * polygon[:, 1:, 0]
     return torch.where(count > 2, twice.sum(dim=1).abs() / 2, 0.0)
 
@@ -202,7 +239,9 @@ def _edge_crossings(corners_a: Tensor, corners_b: Tensor) -> tuple[Tensor, Tenso
     start_a, end_a = corners_a[:, :, None], corners_a.roll(-1, dims=1)[:, :, None]
     start_b, end_b = corners_b[:, None], corners_b.roll(-1, dims=1)[:, None]
     from_start, from_end = _side(start_b, end_a, start_a), _side(end_a, end_b, start_a)
-    crosses = (from_start * from_end > 0) & (_side(start_a, end_b, start_b) * _side(end_b, end_a, start_b) > 0)
+    crosses = (from_start * from_end > 0) & (
+        _side(start_a, end_b, start_b) * _side(end_b, end_a, start_b) > 0
+    )
     weight = torch.where(crosses, from_start + from_end, 1.0)[..., None]
     points = (from_end[..., None] * start_b + from_start[..., None] * end_b) / weight
     return points.flatten(1, 2), crosses.flatten(1, 2)
@@ -210,5 +249,6 @@ def _edge_crossings(corners_a: Tensor, corners_b: Tensor) -> tuple[Tensor, Tenso
 
 def _side(point: Tensor, other: Tensor, origin: Tensor) -> Tensor:
     """Twice the signed area of the triangles (origin, point, other), each (..., 2)."""
-    return ((point[..., 0] - origin[..., 0]) * (other[..., 1] - origin[..., 1])
-            - (other[..., 0] - origin[..., 0]) * (point[..., 1] - origin[..., 1]))
+    return (point[..., 0] - origin[..., 0]) * (other[..., 1] - origin[..., 1]) - (
+        other[..., 0] - origin[..., 0]
+    ) * (point[..., 1] - origin[..., 1])

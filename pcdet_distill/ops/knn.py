@@ -4,6 +4,7 @@ Rank is by |p|^2 - 2 q.p (|q|^2 is the same for all points of a query): one matr
 selection. Distances are computed in at least float32 and around the points' mean, so that half precision features and
 features far from zero still give the right neighbours.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-CHUNK_FLOATS = 1 << 20  # distances held at once; small enough for a CPU's cache, large enough to keep a GPU busy
+CHUNK_FLOATS = (
+    1 << 20
+)  # distances held at once; small enough for a CPU's cache, large enough to keep a GPU busy
 
 
 def frames_of(batch_index: Tensor) -> Iterator[Tensor]:
@@ -23,8 +26,13 @@ def frames_of(batch_index: Tensor) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def knn(queries: Tensor, points: Tensor, k: int, query_batch: Tensor | None = None,
-        point_batch: Tensor | None = None) -> Tensor:
+def knn(
+    queries: Tensor,
+    points: Tensor,
+    k: int,
+    query_batch: Tensor | None = None,
+    point_batch: Tensor | None = None,
+) -> Tensor:
     """Row numbers (M, k) of the k points nearest to each query; the order inside a row is free.
 
     Args:
@@ -81,7 +89,9 @@ def _smallest(distances: Tensor, k: int) -> Tensor:
     if distances.device.type != "cpu" or members < 2:
         return distances.topk(k, dim=1, largest=False, sorted=False)[1]
     groups = columns // members
-    grouped = groups * members  # column c belongs to group c % groups; the few columns beyond are looked at as well
+    grouped = (
+        groups * members
+    )  # column c belongs to group c % groups; the few columns beyond are looked at as well
     minima = distances[:, :grouped].view(-1, members, groups).amin(dim=1)
     best = minima.topk(k, dim=1, largest=False, sorted=False)[1]
     candidates = (best[:, None] + torch.arange(0, grouped, groups)[:, None]).flatten(1)

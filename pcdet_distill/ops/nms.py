@@ -3,6 +3,7 @@
 Boxes are taken by falling score (equal scores: the earlier row first); a box goes when its IoU with a kept one is
 *above* the threshold. Scores pass ``score_thresh`` when they are equal to it. Nothing is modified in place.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -18,14 +19,22 @@ from .boxes import boxes_bev_aligned_iou, boxes_iou_bev
 
 
 def nms(
-    boxes: Tensor, scores: Tensor, thresh: float, pre_maxsize: int | None = None, post_maxsize: int | None = None
+    boxes: Tensor,
+    scores: Tensor,
+    thresh: float,
+    pre_maxsize: int | None = None,
+    post_maxsize: int | None = None,
 ) -> Tensor:
     """Indices (K,) int64 into boxes (N, 7) kept by NMS with rotated BEV IoU, by falling score (N,)."""
     return _sorted_nms(boxes, scores, thresh, pre_maxsize, post_maxsize, rotated=True)
 
 
 def nms_normal(
-    boxes: Tensor, scores: Tensor, thresh: float, pre_maxsize: int | None = None, post_maxsize: int | None = None
+    boxes: Tensor,
+    scores: Tensor,
+    thresh: float,
+    pre_maxsize: int | None = None,
+    post_maxsize: int | None = None,
 ) -> Tensor:
     """``nms`` with axis-aligned BEV IoU: headings are ignored."""
     return _sorted_nms(boxes, scores, thresh, pre_maxsize, post_maxsize, rotated=False)
@@ -35,7 +44,10 @@ NMS_TYPES: dict[str, Callable[..., Tensor]] = {"nms_gpu": nms, "nms_normal_gpu":
 
 
 def class_agnostic_nms(
-    box_scores: Tensor, box_preds: Tensor, nms_config: Mapping[str, Any], score_thresh: float | None = None
+    box_scores: Tensor,
+    box_preds: Tensor,
+    nms_config: Mapping[str, Any],
+    score_thresh: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One NMS over all boxes (N, 7) with scores (N,): (indices (K,) int64 by falling score, their scores (K,))."""
     suppress = lookup(NMS_TYPES, nms_config["NMS_TYPE"], "NMS_CONFIG.NMS_TYPE")
@@ -44,35 +56,51 @@ def class_agnostic_nms(
     else:
         candidates = (box_scores >= score_thresh).nonzero()[:, 0]
     kept = suppress(
-        box_preds[candidates], box_scores[candidates], nms_config["NMS_THRESH"],
-        pre_maxsize=nms_config["NMS_PRE_MAXSIZE"], post_maxsize=nms_config["NMS_POST_MAXSIZE"],
+        box_preds[candidates],
+        box_scores[candidates],
+        nms_config["NMS_THRESH"],
+        pre_maxsize=nms_config["NMS_PRE_MAXSIZE"],
+        post_maxsize=nms_config["NMS_POST_MAXSIZE"],
     )
     selected = candidates[kept]
     return selected, box_scores[selected]
 
 
 def multi_classes_nms(
-    cls_scores: Tensor, box_preds: Tensor, nms_config: Mapping[str, Any], score_thresh: float | None = None
+    cls_scores: Tensor,
+    box_preds: Tensor,
+    nms_config: Mapping[str, Any],
+    score_thresh: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One NMS per class over cls_scores (N, C) and boxes (N, 7): scores (K,), labels (K,) from 0, boxes (K, 7).
 
     The results of the classes follow each other in class order.
     """
-    selected = [class_agnostic_nms(cls_scores[:, k], box_preds, nms_config, score_thresh)
-                for k in range(cls_scores.shape[1])]
+    selected = [
+        class_agnostic_nms(cls_scores[:, k], box_preds, nms_config, score_thresh)
+        for k in range(cls_scores.shape[1])
+    ]
     labels = [torch.full_like(indices, k) for k, (indices, _) in enumerate(selected)]
     indices = torch.cat([indices for indices, _ in selected])
     return torch.cat([scores for _, scores in selected]), torch.cat(labels), box_preds[indices]
 
 
 def _sorted_nms(
-    boxes: Tensor, scores: Tensor, thresh: float, pre_maxsize: int | None, post_maxsize: int | None, *, rotated: bool
+    boxes: Tensor,
+    scores: Tensor,
+    thresh: float,
+    pre_maxsize: int | None,
+    post_maxsize: int | None,
+    *,
+    rotated: bool,
 ) -> Tensor:
     order = scores.detach().argsort(descending=True, stable=True)[:pre_maxsize]
     sorted_boxes = boxes.detach()[order, :7].float().contiguous()
     limit = len(order) if post_maxsize is None else post_maxsize
     if boxes.device.type == "cpu":
-        kept = torch.from_numpy(box_kernels.greedy_nms(sorted_boxes.numpy(), np.float32(thresh), rotated, limit))
+        kept = torch.from_numpy(
+            box_kernels.greedy_nms(sorted_boxes.numpy(), np.float32(thresh), rotated, limit)
+        )
     else:
         kept = greedy_nms_plain(sorted_boxes, thresh, rotated)[:limit]
     return order[kept]

@@ -4,6 +4,7 @@ Kernel offset by kernel offset, the rows of its pairs are gathered, multiplied b
 output rows. At one offset every output row occurs once at most, and one offset follows the other: nothing races, and
 the result is the same in every run.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -15,7 +16,9 @@ from .accelerated import rulebook_kernels
 from .rulebook import Rulebook
 
 
-def pair_product(features: Tensor, weight: Tensor, rulebook: Rulebook, inverse: bool = False) -> Tensor:
+def pair_product(
+    features: Tensor, weight: Tensor, rulebook: Rulebook, inverse: bool = False
+) -> Tensor:
     """Convolve ``features`` by a rulebook.
 
     Args:
@@ -53,11 +56,11 @@ class Workspace:
 
     def gather(self, values: Tensor, rows: Tensor) -> Tensor:
         """``values[rows]``, valid until the next call."""
-        return torch.index_select(values, 0, rows, out=self.rows[:len(rows)])
+        return torch.index_select(values, 0, rows, out=self.rows[: len(rows)])
 
     def multiply(self, left: Tensor, right: Tensor) -> Tensor:
         """``left @ right``, valid until the next call."""
-        return torch.mm(left, right, out=self.rows[:len(left)])
+        return torch.mm(left, right, out=self.rows[: len(left)])
 
 
 def convolve_rows(features: Tensor, matrices: Tensor, rulebook: Rulebook, inverse: bool) -> Tensor:
@@ -75,15 +78,19 @@ def convolve_rows(features: Tensor, matrices: Tensor, rulebook: Rulebook, invers
     else:
         output = torch.mm(features, matrices[rulebook.identity])
     most = max(rulebook.counts)
-    gathered, products = Workspace(features, most, features.shape[1]), Workspace(features, most, channels)
+    gathered, products = (
+        Workspace(features, most, features.shape[1]),
+        Workspace(features, most, channels),
+    )
     by_offset, total = matrices.unbind(), RowSum(output)
     for number, start, end in rulebook.reversed_pairs if inverse else rulebook.pairs:
         total.add(end, products.multiply(gathered.gather(features, start), by_offset[number]))
     return output
 
 
-def gradients(grad: Tensor, features: Tensor, matrices: Tensor, rulebook: Rulebook,
-              inverse: bool) -> tuple[Tensor, Tensor]:
+def gradients(
+    grad: Tensor, features: Tensor, matrices: Tensor, rulebook: Rulebook, inverse: bool
+) -> tuple[Tensor, Tensor]:
     """Gradients of ``convolve_rows`` with respect to its features (N, C) and to its matrices, transposed: (K, C', C).
 
     Args:
@@ -101,7 +108,9 @@ def gradients(grad: Tensor, features: Tensor, matrices: Tensor, rulebook: Rulebo
         of_features = torch.mm(grad, transposed[rulebook.identity])
         torch.mm(grad.t(), features, out=of_matrices[rulebook.identity])
     most = max(rulebook.counts)
-    gathered, products, upstream = (Workspace(grad, most, width.shape[1]) for width in (features, features, grad))
+    gathered, products, upstream = (
+        Workspace(grad, most, width.shape[1]) for width in (features, features, grad)
+    )
     by_offset, results, total = transposed.unbind(), of_matrices.unbind(), RowSum(of_features)
     for number, start, end in rulebook.reversed_pairs if inverse else rulebook.pairs:
         wanted = upstream.gather(grad, end)
@@ -114,7 +123,9 @@ class _PairProduct(torch.autograd.Function):
     """``pair_product`` with its gradients. Always computes in the precision of the weight."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, rulebook: Rulebook, inverse: bool) -> Tensor:
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, rulebook: Rulebook, inverse: bool
+    ) -> Tensor:
         features = features.contiguous()
         ctx.save_for_backward(features, weight)
         ctx.rulebook, ctx.inverse = rulebook, inverse
@@ -127,5 +138,7 @@ class _PairProduct(torch.autograd.Function):
         features, weight = ctx.saved_tensors
         matrices = weight.permute(1, 2, 0)
         with torch.autocast(grad.device.type, enabled=False):
-            of_features, of_matrices = gradients(grad.contiguous(), features, matrices, ctx.rulebook, ctx.inverse)
+            of_features, of_matrices = gradients(
+                grad.contiguous(), features, matrices, ctx.rulebook, ctx.inverse
+            )
         return of_features, of_matrices.transpose(0, 1).contiguous(), None, None

@@ -6,6 +6,7 @@ stack in the stack layout. Nothing here mixes items.
 
 On the CPU compiled kernels do the work; the ``*_plain`` twins are torch on any device and what CUDA runs.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -34,20 +35,31 @@ def furthest_point_sample(points: Tensor, num_samples: int) -> Tensor:
     total = points.shape[1]
     assert total > 0, "no points to sample from"
     threads = min(MAX_THREADS, 1 << (total.bit_length() - 1))
-    return torch.stack([_furthest(item, num_samples, threads) for item in points.detach()]) \
-        if len(points) else points.new_zeros((0, num_samples), dtype=torch.int64)
+    return (
+        torch.stack([_furthest(item, num_samples, threads) for item in points.detach()])
+        if len(points)
+        else points.new_zeros((0, num_samples), dtype=torch.int64)
+    )
 
 
-def stack_furthest_point_sample(points: Tensor, counts: Counts,
-                                num_samples: int | Sequence[int]) -> Tensor:
+def stack_furthest_point_sample(
+    points: Tensor, counts: Counts, num_samples: int | Sequence[int]
+) -> Tensor:
     """Rows (sum of samples,) int64 of the furthest points of each item of a stack (N, 3+) with ``counts`` (B,).
 
     ``num_samples`` is one number for all items or one for each. An item without points gives no row.
     """
     starts = stack_starts(counts)
-    wanted = [num_samples] * (len(starts) - 1) if isinstance(num_samples, int) else list(map(int, num_samples))
-    chosen = [start + _furthest(points[start:stop].detach(), samples, MAX_THREADS)
-              for start, stop, samples in zip(starts, starts[1:], wanted) if stop > start]
+    wanted = (
+        [num_samples] * (len(starts) - 1)
+        if isinstance(num_samples, int)
+        else list(map(int, num_samples))
+    )
+    chosen = [
+        start + _furthest(points[start:stop].detach(), samples, MAX_THREADS)
+        for start, stop, samples in zip(starts, starts[1:], wanted)
+        if stop > start
+    ]
     return torch.cat(chosen) if chosen else torch.zeros(0, dtype=torch.int64, device=points.device)
 
 
@@ -87,7 +99,9 @@ def furthest_point_sample_plain(points: Tensor, count: int, threads: int) -> Ten
     return order[chosen]
 
 
-def ball_query(radius_m: float, num_neighbors: int, points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+def ball_query(
+    radius_m: float, num_neighbors: int, points: Tensor, centres: Tensor
+) -> tuple[Tensor, Tensor]:
     """The first ``num_neighbors`` points (B, N, 3) nearer than ``radius_m`` to each centre (B, M, 3).
 
     Returns:
@@ -95,16 +109,28 @@ def ball_query(radius_m: float, num_neighbors: int, points: Tensor, centres: Ten
         were found (B, M) int64.
     """
     frames, total = points.shape[:2]
-    rows, found = stack_ball_query(radius_m, num_neighbors, points.reshape(-1, 3), [total] * frames,
-                                   centres.reshape(-1, 3), [centres.shape[1]] * frames)
+    rows, found = stack_ball_query(
+        radius_m,
+        num_neighbors,
+        points.reshape(-1, 3),
+        [total] * frames,
+        centres.reshape(-1, 3),
+        [centres.shape[1]] * frames,
+    )
     shape = (frames, centres.shape[1])
     rows, found = rows.view(*shape, num_neighbors), found.view(shape)
     first = total * torch.arange(frames, device=points.device).view(-1, 1, 1)
     return torch.where(found.unsqueeze(-1) > 0, rows - first, 0), found
 
 
-def stack_ball_query(radius_m: float, num_neighbors: int, points: Tensor, point_counts: Counts,
-                     centres: Tensor, centre_counts: Counts) -> tuple[Tensor, Tensor]:
+def stack_ball_query(
+    radius_m: float,
+    num_neighbors: int,
+    points: Tensor,
+    point_counts: Counts,
+    centres: Tensor,
+    centre_counts: Counts,
+) -> tuple[Tensor, Tensor]:
     """``ball_query`` for stacks of points (N, 3) and centres (M, 3).
 
     Returns:
@@ -115,21 +141,36 @@ def stack_ball_query(radius_m: float, num_neighbors: int, points: Tensor, point_
     points, centres = points.detach()[:, :3].float(), centres.detach()[:, :3].float()
     limit = np.float32(radius_m) * np.float32(radius_m)
     if points.device.type != "cpu":
-        return ball_query_plain(float(limit), num_neighbors, points, point_starts, centres, centre_starts)
+        return ball_query_plain(
+            float(limit), num_neighbors, points, point_starts, centres, centre_starts
+        )
     rows = np.zeros((len(centres), num_neighbors), np.int64)
     found = np.zeros(len(centres), np.int64)
-    point_kernels.ball_neighbours(coordinate_rows(points), np.array(point_starts), centres.contiguous().numpy(),
-                                  np.array(centre_starts), limit, rows, found)
+    point_kernels.ball_neighbours(
+        coordinate_rows(points),
+        np.array(point_starts),
+        centres.contiguous().numpy(),
+        np.array(centre_starts),
+        limit,
+        rows,
+        found,
+    )
     return fill_with_first(torch.from_numpy(rows), torch.from_numpy(found))
 
 
-def ball_query_plain(radius_squared: float, num_neighbors: int, points: Tensor, point_starts: Sequence[int],
-                     centres: Tensor, centre_starts: Sequence[int]) -> tuple[Tensor, Tensor]:
+def ball_query_plain(
+    radius_squared: float,
+    num_neighbors: int,
+    points: Tensor,
+    point_starts: Sequence[int],
+    centres: Tensor,
+    centre_starts: Sequence[int],
+) -> tuple[Tensor, Tensor]:
     """``stack_ball_query`` in plain torch, any device; items are given by where they start."""
     rows, found = [], []
     for item in range(len(point_starts) - 1):
-        own = points[point_starts[item]:point_starts[item + 1]]
-        for part in _parts(centres[centre_starts[item]:centre_starts[item + 1]], len(own)):
+        own = points[point_starts[item] : point_starts[item + 1]]
+        for part in _parts(centres[centre_starts[item] : centre_starts[item + 1]], len(own)):
             hit = _squared_distance(own.unsqueeze(0), part.unsqueeze(1)) < radius_squared
             columns, count = first_true(hit, num_neighbors)
             rows.append(torch.where(count.unsqueeze(1) > 0, columns + point_starts[item], 0))
@@ -155,29 +196,36 @@ def three_nn(points: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         first = np.repeat(np.array(known_starts[:-1], np.int64), points.shape[1])
         found = np.repeat(first[:, None], 3, axis=1)
         distances = np.full((len(flat), 3), np.inf, np.float32)
-        point_kernels.three_nearest(flat.contiguous().numpy(), np.array(starts), coordinate_rows(flat_known),
-                                    np.array(known_starts), found, distances)
+        point_kernels.three_nearest(
+            flat.contiguous().numpy(),
+            np.array(starts),
+            coordinate_rows(flat_known),
+            np.array(known_starts),
+            found,
+            distances,
+        )
         squared, rows = torch.from_numpy(distances), torch.from_numpy(found)
     shape = (frames, points.shape[1], 3)
     offset = total * torch.arange(frames, device=rows.device).view(-1, 1, 1)
     return squared.sqrt().view(shape), rows.view(shape) - offset
 
 
-def three_nn_plain(points: Tensor, starts: Sequence[int], known: Tensor,
-                   known_starts: Sequence[int]) -> tuple[Tensor, Tensor]:
+def three_nn_plain(
+    points: Tensor, starts: Sequence[int], known: Tensor, known_starts: Sequence[int]
+) -> tuple[Tensor, Tensor]:
     """Squared distances and rows of the three nearest in a stack: plain torch, any device."""
     squared = points.new_full((len(points), 3), torch.inf)
     rows = torch.zeros((len(points), 3), dtype=torch.int64, device=points.device)
     for item in range(len(starts) - 1):
         first, end = known_starts[item], known_starts[item + 1]
-        rows[starts[item]:starts[item + 1]] = first
+        rows[starts[item] : starts[item + 1]] = first
         at = starts[item]
-        for part in _parts(points[starts[item]:starts[item + 1]], end - first):
+        for part in _parts(points[starts[item] : starts[item + 1]], end - first):
             distance = _squared_distance(part.unsqueeze(1), known[first:end].unsqueeze(0))
             ordered, order = distance.sort(dim=1, stable=True)
             kept = min(3, end - first)
-            squared[at:at + len(part), :kept] = ordered[:, :kept]
-            rows[at:at + len(part), :kept] = order[:, :kept] + first
+            squared[at : at + len(part), :kept] = ordered[:, :kept]
+            rows[at : at + len(part), :kept] = order[:, :kept] + first
             at += len(part)
     return squared, rows
 
@@ -193,7 +241,10 @@ def three_interpolate(features: Tensor, rows: Tensor, weights: Tensor) -> Tensor
     frames, total, channels = features.shape
     stacked = features.reshape(-1, channels)
     rows = rows + total * torch.arange(frames, device=rows.device).view(-1, 1, 1)
-    terms = [take_rows(stacked, rows[..., corner]) * weights[..., corner:corner + 1] for corner in range(3)]
+    terms = [
+        take_rows(stacked, rows[..., corner]) * weights[..., corner : corner + 1]
+        for corner in range(3)
+    ]
     return terms[0] + terms[1] + terms[2]
 
 
@@ -210,7 +261,9 @@ def take_rows(features: Tensor, rows: Tensor) -> Tensor:
     Queries answer row 0 where nothing is near; where there is not even a row 0 it counts as zeros.
     """
     if len(features) == 0:
-        return features.new_zeros(*rows.shape, features.shape[1]) + features.sum()  # keeps the graph
+        return (
+            features.new_zeros(*rows.shape, features.shape[1]) + features.sum()
+        )  # keeps the graph
     return _TakeRows.apply(features, rows.reshape(-1)).view(*rows.shape, features.shape[1])
 
 
@@ -231,7 +284,11 @@ class _TakeRows(torch.autograd.Function):
 def add_rows(source: Tensor, rows: Tensor, total: int) -> Tensor:
     """Sums (total, C) of the rows of ``source`` (R, C) that go to the same place ``rows`` (R,)."""
     target = source.new_zeros(total, source.shape[1])
-    if source.device.type != "cpu" or source.dtype not in (torch.float32, torch.float64) or source.requires_grad:
+    if (
+        source.device.type != "cpu"
+        or source.dtype not in (torch.float32, torch.float64)
+        or source.requires_grad
+    ):
         return target.index_add(0, rows, source)
     point_kernels.add_rows(rows.contiguous().numpy(), source.contiguous().numpy(), target.numpy())
     return target

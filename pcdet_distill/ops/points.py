@@ -4,6 +4,7 @@
 sampling and the gt database), and ``count_points_in_corners`` (none) replaces the Delaunay hulls that count
 ``num_points_in_gt``. Heights are inclusive in all of them; x and y are strict in the first two.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -23,7 +24,9 @@ def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
     Leading batch axes of points and boxes must agree; a batch item's boxes only hold that item's points.
     """
     if points.dim() > 2:
-        return torch.stack([points_in_boxes(item, item_boxes) for item, item_boxes in zip(points, boxes)])
+        return torch.stack(
+            [points_in_boxes(item, item_boxes) for item, item_boxes in zip(points, boxes)]
+        )
     if len(boxes) == 0:
         return torch.full((len(points),), -1, dtype=torch.int64, device=points.device)
     inside = inside_boxes(points, boxes)
@@ -35,8 +38,9 @@ def inside_boxes(points: Tensor, boxes: Tensor) -> Tensor:
     points, boxes = points.detach(), boxes.detach()
     if points.device.type != "cpu":
         return points_in_boxes_plain(points, boxes)
-    mask = box_kernels.points_in_boxes(_float_rows(points.numpy(), 3), _float_rows(boxes.numpy(), 7),
-                                       np.float32(DEVICE_MARGIN_M))
+    mask = box_kernels.points_in_boxes(
+        _float_rows(points.numpy(), 3), _float_rows(boxes.numpy(), 7), np.float32(DEVICE_MARGIN_M)
+    )
     return torch.from_numpy(mask).bool()
 
 
@@ -48,13 +52,17 @@ def points_in_boxes_plain(points: Tensor, boxes: Tensor) -> Tensor:
     local_x = offset[..., 0] * cos + offset[..., 1] * sin
     local_y = offset[..., 1] * cos - offset[..., 0] * sin
     half = boxes[:, 3:6] / 2
-    flat = (local_x.abs() < half[:, 0:1] + DEVICE_MARGIN_M) & (local_y.abs() < half[:, 1:2] + DEVICE_MARGIN_M)
+    flat = (local_x.abs() < half[:, 0:1] + DEVICE_MARGIN_M) & (
+        local_y.abs() < half[:, 1:2] + DEVICE_MARGIN_M
+    )
     return flat & (offset[..., 2].abs() <= half[:, 2:3])
 
 
 def points_in_boxes_mask(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Mask (T, N) uint8 of points (N, 3+) in boxes (T, 7+) by the CPU rule (1 cm margin in x and y)."""
-    return box_kernels.points_in_boxes(_float_rows(points, 3), _float_rows(boxes, 7), np.float32(HOST_MARGIN_M))
+    return box_kernels.points_in_boxes(
+        _float_rows(points, 3), _float_rows(boxes, 7), np.float32(HOST_MARGIN_M)
+    )
 
 
 def count_points_in_corners(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
@@ -67,7 +75,9 @@ def count_points_in_corners(points: np.ndarray, corners: np.ndarray) -> np.ndarr
     for index, cuboid in enumerate(np.asarray(corners, np.float64)):
         centre = cuboid.mean(axis=0)
         radius = np.linalg.norm(cuboid - centre, axis=1).max() + ROUNDING_M
-        near = (np.abs(points[:, 0] - centre[0]) <= radius) & (np.abs(points[:, 1] - centre[1]) <= radius)
+        near = (np.abs(points[:, 0] - centre[0]) <= radius) & (
+            np.abs(points[:, 1] - centre[1]) <= radius
+        )
         edges = cuboid[[1, 3, 4]] - cuboid[0]
         along = (points[near, :3] - cuboid[0]) @ edges.T
         counts[index] = ((along >= 0) & (along <= (edges**2).sum(axis=1))).all(axis=1).sum()

@@ -1,4 +1,5 @@
 """Keypoints near proposals, chosen sector by sector (sectorised proposal-centric sampling of PV-RCNN++, IJCV 2023)."""
+
 from __future__ import annotations
 
 from math import ceil, pi

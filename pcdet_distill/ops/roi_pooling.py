@@ -3,6 +3,7 @@
 RoI point pooling is PointRCNN's (CVPR 2019), RoI-aware pooling Part-A2's (TPAMI 2020), the voxel query Voxel R-CNN's
 (AAAI 2021). Which points belong to which box or voxel carries no gradient; the features do.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -21,8 +22,13 @@ from .points import inside_boxes
 POOL_METHODS = ("max", "avg")
 
 
-def roipoint_pool3d(points: Tensor, features: Tensor, rois: Tensor, num_sampled: int,
-                    extra_width: Sequence[float] = (0, 0, 0)) -> tuple[Tensor, Tensor]:
+def roipoint_pool3d(
+    points: Tensor,
+    features: Tensor,
+    rois: Tensor,
+    num_sampled: int,
+    extra_width: Sequence[float] = (0, 0, 0),
+) -> tuple[Tensor, Tensor]:
     """The first ``num_sampled`` points inside every box, repeated from the start when there are fewer.
 
     Args:
@@ -42,8 +48,9 @@ def roipoint_pool3d(points: Tensor, features: Tensor, rois: Tensor, num_sampled:
     return torch.stack(pooled), torch.stack(empty)
 
 
-def roi_point_rows(points: Tensor, rois: Tensor, num_sampled: int,
-                   extra_width: Sequence[float] = (0, 0, 0)) -> tuple[Tensor, Tensor]:
+def roi_point_rows(
+    points: Tensor, rois: Tensor, num_sampled: int, extra_width: Sequence[float] = (0, 0, 0)
+) -> tuple[Tensor, Tensor]:
     """Rows (R, num_sampled) int64 of the points (N, 3) of one frame that ``roipoint_pool3d`` takes; and (R,) empty."""
     inside = inside_boxes(points, enlarge_box3d(rois[:, :7], extra_width))
     count = inside.sum(dim=1)
@@ -55,8 +62,14 @@ def roi_point_rows(points: Tensor, rois: Tensor, num_sampled: int,
     return members[(first.unsqueeze(1) + slot).clamp_max(len(members) - 1)], count == 0
 
 
-def roiaware_pool3d(rois: Tensor, points: Tensor, features: Tensor, out_size: int | Sequence[int],
-                    max_points_per_voxel: int = 128, pool_method: str = "max") -> Tensor:
+def roiaware_pool3d(
+    rois: Tensor,
+    points: Tensor,
+    features: Tensor,
+    out_size: int | Sequence[int],
+    max_points_per_voxel: int = 128,
+    pool_method: str = "max",
+) -> Tensor:
     """Features pooled over the cells of a grid in every box.
 
     Args:
@@ -70,7 +83,9 @@ def roiaware_pool3d(rois: Tensor, points: Tensor, features: Tensor, out_size: in
         (R, out_x, out_y, out_z, C); 0 where a cell is empty.
     """
     if pool_method not in POOL_METHODS:
-        raise ConfigError(f"pool_method of RoI-aware pooling is '{pool_method}', expected one of {POOL_METHODS}")
+        raise ConfigError(
+            f"pool_method of RoI-aware pooling is '{pool_method}', expected one of {POOL_METHODS}"
+        )
     sizes = (out_size,) * 3 if isinstance(out_size, int) else tuple(out_size)
     cell, point = cell_members(rois, points, sizes, max_points_per_voxel - 1)
     cells = len(rois) * sizes[0] * sizes[1] * sizes[2]
@@ -79,7 +94,9 @@ def roiaware_pool3d(rois: Tensor, points: Tensor, features: Tensor, out_size: in
 
 
 @torch.no_grad()
-def cell_members(rois: Tensor, points: Tensor, sizes: Sequence[int], limit: int) -> tuple[Tensor, Tensor]:
+def cell_members(
+    rois: Tensor, points: Tensor, sizes: Sequence[int], limit: int
+) -> tuple[Tensor, Tensor]:
     """The first ``limit`` points of every grid cell of every box: cells (P,) and points (P,), ordered by cell.
 
     Cells count over box, x, y, z. P is what fits; cells and points are int64.
@@ -97,7 +114,11 @@ def _cell_indices(boxes: Tensor, points: Tensor, sizes: Sequence[int]) -> list[T
     """Cells (P,) along x, y and z of points (P, 3+) in boxes (P, 7): float32, towards zero, as the reference rounds."""
     offset = points[:, :3].float() - boxes[:, :3]
     cos, sin = torch.cos(boxes[:, 6]), torch.sin(boxes[:, 6])
-    local = (offset[:, 0] * cos + offset[:, 1] * sin, offset[:, 1] * cos - offset[:, 0] * sin, offset[:, 2])
+    local = (
+        offset[:, 0] * cos + offset[:, 1] * sin,
+        offset[:, 1] * cos - offset[:, 0] * sin,
+        offset[:, 2],
+    )
     found = []
     for axis, (place, extent) in enumerate(zip(local, sizes)):
         size = boxes[:, 3 + axis]
@@ -133,7 +154,9 @@ def _pool_maximum(features: Tensor, cell: Tensor, point: Tensor, cells: int) -> 
         best = rows.new_full((cells, channels), -torch.inf).scatter_reduce(0, place, rows, "amax")
         order = torch.arange(len(cell), device=cell.device).unsqueeze(1)
         first = torch.where(rows == best[cell], order, len(cell))
-        winner = first.new_full((cells, channels), len(cell)).scatter_reduce(0, place, first, "amin")
+        winner = first.new_full((cells, channels), len(cell)).scatter_reduce(
+            0, place, first, "amin"
+        )
     filled = winner < len(cell)
     if len(cell) == 0:
         return features.new_zeros(cells, channels) + features[:0].sum()  # keeps the graph
@@ -141,8 +164,16 @@ def _pool_maximum(features: Tensor, cell: Tensor, point: Tensor, cells: int) -> 
     return torch.where(filled, features.gather(0, source), 0)
 
 
-def voxel_query(reach: Sequence[int], radius_m: float, num_neighbors: int, voxels: Tensor, voxel_coords: Tensor,
-                spatial_shape: Sequence[int], centres: Tensor, centre_coords: Tensor) -> tuple[Tensor, Tensor]:
+def voxel_query(
+    reach: Sequence[int],
+    radius_m: float,
+    num_neighbors: int,
+    voxels: Tensor,
+    voxel_coords: Tensor,
+    spatial_shape: Sequence[int],
+    centres: Tensor,
+    centre_coords: Tensor,
+) -> tuple[Tensor, Tensor]:
     """The first voxels around each place, in ascending z, y, x, whose centres are not further than ``radius_m``.
 
     Args:
@@ -161,35 +192,64 @@ def voxel_query(reach: Sequence[int], radius_m: float, num_neighbors: int, voxel
     coords, cells = voxel_coords.long(), centre_coords.long()
     limit = np.float32(radius_m) * np.float32(radius_m)
     if voxels.device.type != "cpu":
-        return voxel_query_plain(reach, float(limit), num_neighbors, voxels, coords, spatial_shape, centres, cells)
+        return voxel_query_plain(
+            reach, float(limit), num_neighbors, voxels, coords, spatial_shape, centres, cells
+        )
     depth, height = int(spatial_shape[0]), int(spatial_shape[1])
-    frames = int(torch.cat([coords[:, 0], cells[:, 0]]).max()) + 1 if len(coords) + len(cells) else 0
+    frames = (
+        int(torch.cat([coords[:, 0], cells[:, 0]]).max()) + 1 if len(coords) + len(cells) else 0
+    )
     line = (coords[:, 0] * depth + coords[:, 1]) * height + coords[:, 2]
     order = torch.argsort(line * int(spatial_shape[2]) + coords[:, 3])
-    starts = torch.nn.functional.pad(torch.bincount(line, minlength=frames * depth * height).cumsum(0), (1, 0))
+    starts = torch.nn.functional.pad(
+        torch.bincount(line, minlength=frames * depth * height).cumsum(0), (1, 0)
+    )
     rows = np.zeros((len(centres), num_neighbors), np.int64)
     found = np.zeros(len(centres), np.int64)
     point_kernels.voxel_neighbours(
-        starts.numpy(), coords[order, 3].numpy(), order.numpy(), voxels.contiguous().numpy(),
-        np.array(spatial_shape, np.int64), centres.contiguous().numpy(), cells.contiguous().numpy(),
-        np.array(reach, np.int64), limit, rows, found)
+        starts.numpy(),
+        coords[order, 3].numpy(),
+        order.numpy(),
+        voxels.contiguous().numpy(),
+        np.array(spatial_shape, np.int64),
+        centres.contiguous().numpy(),
+        cells.contiguous().numpy(),
+        np.array(reach, np.int64),
+        limit,
+        rows,
+        found,
+    )
     return fill_with_first(torch.from_numpy(rows), torch.from_numpy(found))
 
 
-def voxel_query_plain(reach: Sequence[int], radius_squared: float, num_neighbors: int, voxels: Tensor, coords: Tensor,
-                      spatial_shape: Sequence[int], centres: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+def voxel_query_plain(
+    reach: Sequence[int],
+    radius_squared: float,
+    num_neighbors: int,
+    voxels: Tensor,
+    coords: Tensor,
+    spatial_shape: Sequence[int],
+    centres: Tensor,
+    cells: Tensor,
+) -> tuple[Tensor, Tensor]:
     """``voxel_query`` in plain torch, any device: every cell within reach is looked up in the sorted voxels."""
     if len(voxels) == 0 or len(centres) == 0:
         none = torch.zeros(len(centres), dtype=torch.int64, device=centres.device)
         return none.unsqueeze(1).repeat(1, num_neighbors), none
     shape = torch.tensor([int(extent) for extent in spatial_shape], device=voxels.device)
     keys, order = torch.sort(_cell_keys(coords, shape))
-    steps = torch.cartesian_prod(*[torch.arange(-far, far + 1, device=voxels.device) for far in reach]).view(-1, 3)
+    steps = torch.cartesian_prod(
+        *[torch.arange(-far, far + 1, device=voxels.device) for far in reach]
+    ).view(-1, 3)
     rows, found = [], []
-    for part, places in zip(*(tensor.split(max(1, PAIRS_PER_CHUNK // len(steps))) for tensor in (cells, centres))):
+    for part, places in zip(
+        *(tensor.split(max(1, PAIRS_PER_CHUNK // len(steps))) for tensor in (cells, centres))
+    ):
         around = part[:, None, 1:] + steps
         on_grid = ((around >= 0) & (around < shape)).all(dim=2)
-        key = _cell_keys(torch.cat([part[:, None, :1].expand(-1, len(steps), 1), around], dim=2), shape)
+        key = _cell_keys(
+            torch.cat([part[:, None, :1].expand(-1, len(steps), 1), around], dim=2), shape
+        )
         at = torch.searchsorted(keys, key).clamp_max(len(keys) - 1)
         candidate = order[at]
         square = (voxels[candidate] - places.unsqueeze(1)).square()
@@ -202,4 +262,6 @@ def voxel_query_plain(reach: Sequence[int], radius_squared: float, num_neighbors
 
 def _cell_keys(coords: Tensor, shape: Tensor) -> Tensor:
     """One integer (...) per cell of coords (..., 4) frame, z, y, x."""
-    return ((coords[..., 0] * shape[0] + coords[..., 1]) * shape[1] + coords[..., 2]) * shape[2] + coords[..., 3]
+    return ((coords[..., 0] * shape[0] + coords[..., 1]) * shape[1] + coords[..., 2]) * shape[
+        2
+    ] + coords[..., 3]

@@ -6,6 +6,7 @@ some offset of the kernel (z, y, x; x runs fastest). A rulebook lists these pair
 The plain versions here sort and search; on a CPU the compiled twins in ``accelerated.rulebook_kernels`` hash. Both list
 the same pairs in the same order, and number new cells alike: as they are first met, offset by offset, row by row.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -46,8 +47,10 @@ class Kernel:
     def output_shape(self, shape: Sequence[int]) -> list[int]:
         """Cells of the output's grid along every axis."""
         axes = zip(shape, self.size, self.stride, self.padding, self.dilation)
-        return [(cells + 2 * padding - dilation * (size - 1) - 1) // stride + 1
-                for cells, size, stride, padding, dilation in axes]
+        return [
+            (cells + 2 * padding - dilation * (size - 1) - 1) // stride + 1
+            for cells, size, stride, padding, dilation in axes
+        ]
 
 
 class OffsetPairs(NamedTuple):
@@ -82,8 +85,11 @@ class Rulebook:
     def pairs(self) -> list[OffsetPairs]:
         """The pairs of every offset that has some."""
         split = zip(self.in_rows.split(self.counts), self.out_rows.split(self.counts))
-        return [OffsetPairs(number, in_rows, out_rows) for number, (in_rows, out_rows) in enumerate(split)
-                if len(in_rows)]
+        return [
+            OffsetPairs(number, in_rows, out_rows)
+            for number, (in_rows, out_rows) in enumerate(split)
+            if len(in_rows)
+        ]
 
     @cached_property
     def reversed_pairs(self) -> list[OffsetPairs]:
@@ -116,8 +122,12 @@ def submanifold_rulebook_plain(indices: Tensor, shape: Sequence[int], kernel: Ke
             starts.append(order[:0])
             ends.append(order[:0])
             continue
-        neighbours = indices[:, 1:].long() + torch.tensor(kernel.from_middle(offset), device=indices.device)
-        inside = (neighbours >= 0).all(dim=1) & (neighbours < torch.tensor(shape, device=indices.device)).all(dim=1)
+        neighbours = indices[:, 1:].long() + torch.tensor(
+            kernel.from_middle(offset), device=indices.device
+        )
+        inside = (neighbours >= 0).all(dim=1) & (
+            neighbours < torch.tensor(shape, device=indices.device)
+        ).all(dim=1)
         wanted = cell_keys(torch.cat([indices[:, :1].long(), neighbours], dim=1), shape)
         at = torch.searchsorted(ordered, wanted).clamp_(max=last)
         found = torch.nonzero(inside & (ordered[at] == wanted)).flatten()
@@ -127,14 +137,18 @@ def submanifold_rulebook_plain(indices: Tensor, shape: Sequence[int], kernel: Ke
     return Rulebook(torch.cat(starts), torch.cat(ends), counts, len(keys), len(keys), identity)
 
 
-def strided_rulebook(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> tuple[Rulebook, Tensor]:
+def strided_rulebook(
+    indices: Tensor, shape: Sequence[int], kernel: Kernel
+) -> tuple[Rulebook, Tensor]:
     """The rulebook of a convolution that reaches every cell it can, and those cells (M, 1 + axes) int32."""
     if indices.device.type == "cpu":
         return _strided_compiled(indices, shape, kernel)
     return strided_rulebook_plain(indices, shape, kernel)
 
 
-def strided_rulebook_plain(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> tuple[Rulebook, Tensor]:
+def strided_rulebook_plain(
+    indices: Tensor, shape: Sequence[int], kernel: Kernel
+) -> tuple[Rulebook, Tensor]:
     """``strided_rulebook`` by sorting and searching."""
     out_shape = kernel.output_shape(shape)
     starts, keys = [], []
@@ -148,12 +162,14 @@ def strided_rulebook_plain(indices: Tensor, shape: Sequence[int], kernel: Kernel
     return Rulebook(torch.cat(starts), ends, counts, len(indices), len(cells)), cells
 
 
-def _reached_cells(indices: Tensor, kernel: Kernel, offset: Sequence[int],
-                   out_shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _reached_cells(
+    indices: Tensor, kernel: Kernel, offset: Sequence[int], out_shape: Sequence[int]
+) -> tuple[Tensor, Tensor]:
     """Output cells (N, 1 + axes) int64 that the input cells feed at ``offset``, and which of them exist (N,) bool."""
     padding, dilation, stride, limit, place = (
         torch.tensor(values, device=indices.device)
-        for values in (kernel.padding, kernel.dilation, kernel.stride, out_shape, offset))
+        for values in (kernel.padding, kernel.dilation, kernel.stride, out_shape, offset)
+    )
     scaled = indices[:, 1:].long() + padding - place * dilation
     cells = torch.div(scaled, stride, rounding_mode="floor")
     valid = ((scaled % stride == 0) & (cells >= 0) & (cells < limit)).all(dim=1)
@@ -192,28 +208,47 @@ def cells_of_keys(keys: Tensor, shape: Sequence[int]) -> Tensor:
 def _submanifold_compiled(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> Rulebook:
     """``submanifold_rulebook`` by hashing."""
     identity = kernel.volume // 2
-    shifts = np.array([_three(kernel.from_middle(offset), 0) for offset in kernel.offsets()[:identity]], np.int64)
+    shifts = np.array(
+        [_three(kernel.from_middle(offset), 0) for offset in kernel.offsets()[:identity]], np.int64
+    )
     in_rows, out_rows, counts = rulebook_kernels.submanifold_pairs(
-        _four_columns(indices), np.array(_three(shape, 1), np.int64), shifts.reshape(-1, 3))
+        _four_columns(indices), np.array(_three(shape, 1), np.int64), shifts.reshape(-1, 3)
+    )
     all_counts = (*counts[:identity].tolist(), 0, *counts[identity:].tolist())
-    return Rulebook(torch.from_numpy(in_rows), torch.from_numpy(out_rows), all_counts, len(indices), len(indices),
-                    identity)
+    return Rulebook(
+        torch.from_numpy(in_rows),
+        torch.from_numpy(out_rows),
+        all_counts,
+        len(indices),
+        len(indices),
+        identity,
+    )
 
 
-def _strided_compiled(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> tuple[Rulebook, Tensor]:
+def _strided_compiled(
+    indices: Tensor, shape: Sequence[int], kernel: Kernel
+) -> tuple[Rulebook, Tensor]:
     """``strided_rulebook`` by hashing."""
     out_shape = kernel.output_shape(shape)
     axes = zip(shape, kernel.size, kernel.stride, kernel.padding, kernel.dilation, out_shape)
     reach_z, reach_y, reach_x = _three([_reach(*axis) for axis in axes], np.zeros((1, 1), np.int32))
     in_rows, out_rows, counts, cells = rulebook_kernels.strided_pairs(
-        _four_columns(indices), reach_z, reach_y, reach_x, np.array(_three(out_shape, 1), np.int64))
+        _four_columns(indices), reach_z, reach_y, reach_x, np.array(_three(out_shape, 1), np.int64)
+    )
     out_cells = torch.from_numpy(cells if len(shape) == 3 else np.delete(cells, 1, axis=1))
-    rulebook = Rulebook(torch.from_numpy(in_rows), torch.from_numpy(out_rows), tuple(counts.tolist()), len(indices),
-                        len(cells))
+    rulebook = Rulebook(
+        torch.from_numpy(in_rows),
+        torch.from_numpy(out_rows),
+        tuple(counts.tolist()),
+        len(indices),
+        len(cells),
+    )
     return rulebook, out_cells
 
 
-def _reach(extent: int, size: int, stride: int, padding: int, dilation: int, out_extent: int) -> np.ndarray:
+def _reach(
+    extent: int, size: int, stride: int, padding: int, dilation: int, out_extent: int
+) -> np.ndarray:
     """(size, extent) int32: the output coordinate that an input coordinate feeds at each offset, or -1."""
     scaled = np.arange(extent) + padding - dilation * np.arange(size)[:, None]
     reached = scaled // stride
@@ -229,4 +264,6 @@ def _three(per_axis: Sequence[Any], in_plane: Any) -> list[Any]:
 def _four_columns(indices: Tensor) -> np.ndarray:
     """(N, 4) int32 frame, z, y, x; z is 0 in 2D."""
     cells = indices.numpy()
-    return np.ascontiguousarray(cells if cells.shape[1] == 4 else np.insert(cells, 1, 0, axis=1), dtype=np.int32)
+    return np.ascontiguousarray(
+        cells if cells.shape[1] == 4 else np.insert(cells, 1, 0, axis=1), dtype=np.int32
+    )

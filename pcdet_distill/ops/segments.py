@@ -3,6 +3,7 @@
 ``torch.segment_reduce`` has the same values, but its backward pass hands a negative gradient in full to every one of
 several equal maxima; repeated points make those.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -22,15 +23,21 @@ def segment_argmax(rows: Tensor, lengths: Tensor) -> Tensor:
     """Where (M, C) int64 the first of the largest values of each run stands."""
     ends = lengths.cumsum(0)
     if rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(point_kernels.segment_argmax(rows.detach().contiguous().numpy(), ends.numpy()))
+        return torch.from_numpy(
+            point_kernels.segment_argmax(rows.detach().contiguous().numpy(), ends.numpy())
+        )
     return segment_argmax_plain(rows, lengths)
 
 
 def segment_argmax_plain(rows: Tensor, lengths: Tensor) -> Tensor:
     """``segment_argmax`` in plain torch, any device."""
-    run = torch.repeat_interleave(torch.arange(len(lengths), device=rows.device), lengths, output_size=len(rows))
+    run = torch.repeat_interleave(
+        torch.arange(len(lengths), device=rows.device), lengths, output_size=len(rows)
+    )
     place = run.unsqueeze(1).expand_as(rows)
-    largest = rows.new_full((len(lengths), rows.shape[1]), -torch.inf).scatter_reduce(0, place, rows, "amax")
+    largest = rows.new_full((len(lengths), rows.shape[1]), -torch.inf).scatter_reduce(
+        0, place, rows, "amax"
+    )
     order = torch.arange(len(rows), device=rows.device).unsqueeze(1)
     first = torch.where(rows == largest[run], order, len(rows) - 1)
     return first.new_full(largest.shape, len(rows) - 1).scatter_reduce(0, place, first, "amin")

@@ -4,6 +4,7 @@ Modules have the names, arguments and weights (out, kz, ky, kx, in) of spconv 2.
 spconv where it is installed. Cross-correlation like ``nn.Conv3d``: the result equals a dense convolution at the output
 cells, where every cell that is not active counts as zero.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -20,8 +21,18 @@ from .pair_product import pair_product
 from .rulebook import Kernel, Rulebook, strided_rulebook, submanifold_rulebook
 from .sparse_tensor import SparseConvTensor
 
-__all__ = ["SparseConv2d", "SparseConv3d", "SparseConvTensor", "SparseConvolution", "SparseInverseConv2d",
-           "SparseInverseConv3d", "SparseModule", "SparseSequential", "SubMConv2d", "SubMConv3d"]
+__all__ = [
+    "SparseConv2d",
+    "SparseConv3d",
+    "SparseConvTensor",
+    "SparseConvolution",
+    "SparseInverseConv2d",
+    "SparseInverseConv3d",
+    "SparseModule",
+    "SparseSequential",
+    "SubMConv2d",
+    "SubMConv3d",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,25 +78,44 @@ class SparseConvolution(SparseModule):
 
     num_axes: int
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int],
-                 stride: int | Sequence[int] = 1, padding: int | Sequence[int] = 0,
-                 dilation: int | Sequence[int] = 1, groups: int = 1, bias: bool = True,
-                 indice_key: str | None = None, **unused: Any) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        indice_key: str | None = None,
+        **unused: Any,
+    ) -> None:
         super().__init__()
         if groups != 1:
-            raise ConfigError(f"{type(self).__name__}: groups is {groups}, but sparse convolutions have one group only")
+            raise ConfigError(
+                f"{type(self).__name__}: groups is {groups}, but sparse convolutions have one group only"
+            )
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel = Kernel(*(self._per_axis(value) for value in (kernel_size, stride, padding, dilation)))
+        self.kernel = Kernel(
+            *(self._per_axis(value) for value in (kernel_size, stride, padding, dilation))
+        )
         self.indice_key = indice_key
         self.weight = nn.Parameter(torch.empty(out_channels, *self.kernel.size, in_channels))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.reset_parameters()
 
     def _per_axis(self, value: int | Sequence[int]) -> tuple[int, ...]:
-        values = (value,) * self.num_axes if isinstance(value, int) else tuple(int(number) for number in value)
+        values = (
+            (value,) * self.num_axes
+            if isinstance(value, int)
+            else tuple(int(number) for number in value)
+        )
         if len(values) != self.num_axes:
-            raise ConfigError(f"{type(self).__name__}: {value} has {len(values)} entries, expected {self.num_axes}")
+            raise ConfigError(
+                f"{type(self).__name__}: {value} has {len(values)} entries, expected {self.num_axes}"
+            )
         return values
 
     def reset_parameters(self) -> None:
@@ -98,8 +128,10 @@ class SparseConvolution(SparseModule):
     def extra_repr(self) -> str:
         """Shown by ``print(module)``."""
         kernel = self.kernel
-        return (f"{self.in_channels}, {self.out_channels}, kernel_size={kernel.size}, stride={kernel.stride}, "
-                f"padding={kernel.padding}, indice_key={self.indice_key}")
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={kernel.size}, stride={kernel.stride}, "
+            f"padding={kernel.padding}, indice_key={self.indice_key}"
+        )
 
     def forward(self, tensor: SparseConvTensor) -> SparseConvTensor:
         """(N, C_in) -> (M, C_out)."""
@@ -126,25 +158,48 @@ class SparseConvolution(SparseModule):
 class SubMConvolution(SparseConvolution):
     """Submanifold: the output's active cells are the input's. Stride and padding do not matter."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], *args: Any,
-                 **options: Any) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        *args: Any,
+        **options: Any,
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, *args, **options)
         if any(size % 2 == 0 for size in self.kernel.size):
-            raise ConfigError(f"{type(self).__name__}: kernel_size is {list(self.kernel.size)}, but a submanifold "
-                              "convolution needs a middle cell: odd sizes")
+            raise ConfigError(
+                f"{type(self).__name__}: kernel_size is {list(self.kernel.size)}, but a submanifold "
+                "convolution needs a middle cell: odd sizes"
+            )
 
     def run(self, tensor: SparseConvTensor) -> SparseConvTensor:
         """(N, C_in) -> (N, C_out) at the same cells."""
         record = tensor.find_indice_pair(self.indice_key)
         if record is None:
             rulebook = submanifold_rulebook(tensor.indices, tensor.spatial_shape, self.kernel)
-            record = ConvolutionRecord(self.kernel, rulebook, tensor.indices, tensor.spatial_shape, tensor.indices,
-                                       tensor.spatial_shape)
+            record = ConvolutionRecord(
+                self.kernel,
+                rulebook,
+                tensor.indices,
+                tensor.spatial_shape,
+                tensor.indices,
+                tensor.spatial_shape,
+            )
             self.keep(tensor, record)
-        same_kernel = (record.kernel.size, record.kernel.dilation) == (self.kernel.size, self.kernel.dilation)
-        if not same_kernel or record.rulebook.num_in != len(tensor.features) or record.rulebook.identity is None:
-            raise ConfigError(f"{type(self).__name__}: indice_key '{self.indice_key}' belongs to a convolution of "
-                              "another kernel or of other cells; give each its own key")
+        same_kernel = (record.kernel.size, record.kernel.dilation) == (
+            self.kernel.size,
+            self.kernel.dilation,
+        )
+        if (
+            not same_kernel
+            or record.rulebook.num_in != len(tensor.features)
+            or record.rulebook.identity is None
+        ):
+            raise ConfigError(
+                f"{type(self).__name__}: indice_key '{self.indice_key}' belongs to a convolution of "
+                "another kernel or of other cells; give each its own key"
+            )
         return tensor.replace_feature(self.convolve(tensor.features, record.rulebook))
 
 
@@ -155,10 +210,14 @@ class StridedConvolution(SparseConvolution):
         """(N, C_in) -> (M, C_out) on the grid of the output."""
         out_shape = self.kernel.output_shape(tensor.spatial_shape)
         if min(out_shape) < 1:
-            raise ConfigError(f"{type(self).__name__}: a grid of {tensor.spatial_shape} cells is too small for kernel "
-                              f"{list(self.kernel.size)} with padding {list(self.kernel.padding)}")
+            raise ConfigError(
+                f"{type(self).__name__}: a grid of {tensor.spatial_shape} cells is too small for kernel "
+                f"{list(self.kernel.size)} with padding {list(self.kernel.padding)}"
+            )
         rulebook, cells = strided_rulebook(tensor.indices, tensor.spatial_shape, self.kernel)
-        record = ConvolutionRecord(self.kernel, rulebook, tensor.indices, tensor.spatial_shape, cells, out_shape)
+        record = ConvolutionRecord(
+            self.kernel, rulebook, tensor.indices, tensor.spatial_shape, cells, out_shape
+        )
         self.keep(tensor, record)
         features = self.convolve(tensor.features, rulebook)
         return SparseConvTensor(features, cells, out_shape, tensor.batch_size, tensor.indice_dict)
@@ -167,18 +226,33 @@ class StridedConvolution(SparseConvolution):
 class InverseConvolution(SparseConvolution):
     """Undoes the strides of an earlier convolution: its output cells are that one's input cells."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], indice_key: str,
-                 bias: bool = True, **unused: Any) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        indice_key: str,
+        bias: bool = True,
+        **unused: Any,
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, bias=bias, indice_key=indice_key)
 
     def run(self, tensor: SparseConvTensor) -> SparseConvTensor:
         """(M, C_in) -> (N, C_out) at the cells that the convolution of the same ``indice_key`` started from."""
         record = tensor.find_indice_pair(self.indice_key)
-        if record is None or record.kernel.size != self.kernel.size or len(record.out_indices) != len(tensor.features):
-            raise ConfigError(f"{type(self).__name__}: no convolution of kernel {list(self.kernel.size)} that leads to "
-                              f"these cells has left indice_key '{self.indice_key}'")
+        if (
+            record is None
+            or record.kernel.size != self.kernel.size
+            or len(record.out_indices) != len(tensor.features)
+        ):
+            raise ConfigError(
+                f"{type(self).__name__}: no convolution of kernel {list(self.kernel.size)} that leads to "
+                f"these cells has left indice_key '{self.indice_key}'"
+            )
         features = self.convolve(tensor.features, record.rulebook, inverse=True)
-        return SparseConvTensor(features, record.in_indices, record.in_shape, tensor.batch_size, tensor.indice_dict)
+        return SparseConvTensor(
+            features, record.in_indices, record.in_shape, tensor.batch_size, tensor.indice_dict
+        )
 
 
 class SubMConv2d(SubMConvolution):

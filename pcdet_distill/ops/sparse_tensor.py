@@ -2,6 +2,7 @@
 
 Its attributes and methods are those of spconv 2's class of the same name, as far as detectors use them.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -28,12 +29,21 @@ class SparseConvTensor:
             one tensor.
     """
 
-    def __init__(self, features: Tensor, indices: Tensor, spatial_shape: Sequence[int], batch_size: int,
-                 indice_dict: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        features: Tensor,
+        indices: Tensor,
+        spatial_shape: Sequence[int],
+        batch_size: int,
+        indice_dict: dict[str, Any] | None = None,
+    ) -> None:
         shape = [int(cells) for cells in spatial_shape]
-        assert indices.dim() == 2 and indices.shape[1] == len(shape) + 1, \
+        assert indices.dim() == 2 and indices.shape[1] == len(shape) + 1, (
             f"indices of shape {tuple(indices.shape)} for a grid of {len(shape)} axes"
-        assert len(features) == len(indices), f"{len(features)} rows of features at {len(indices)} cells"
+        )
+        assert len(features) == len(indices), (
+            f"{len(features)} rows of features at {len(indices)} cells"
+        )
         self.features = features
         self.indices = indices if indices.dtype == torch.int32 else indices.int()
         self.spatial_shape = shape
@@ -41,8 +51,10 @@ class SparseConvTensor:
         self.indice_dict: dict[str, Any] = {} if indice_dict is None else indice_dict
 
     def __repr__(self) -> str:
-        return (f"SparseConvTensor({len(self.features)} cells x {self.features.shape[1]} channels, "
-                f"spatial_shape={self.spatial_shape}, batch_size={self.batch_size})")
+        return (
+            f"SparseConvTensor({len(self.features)} cells x {self.features.shape[1]} channels, "
+            f"spatial_shape={self.spatial_shape}, batch_size={self.batch_size})"
+        )
 
     @property
     def spatial_size(self) -> int:
@@ -51,7 +63,9 @@ class SparseConvTensor:
 
     def replace_feature(self, features: Tensor) -> SparseConvTensor:
         """The same cells with other features (N, C')."""
-        return SparseConvTensor(features, self.indices, self.spatial_shape, self.batch_size, self.indice_dict)
+        return SparseConvTensor(
+            features, self.indices, self.spatial_shape, self.batch_size, self.indice_dict
+        )
 
     def find_indice_pair(self, key: str | None) -> ConvolutionRecord | None:
         """What the convolution with this ``indice_key`` left behind; None when there was none."""

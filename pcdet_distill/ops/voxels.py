@@ -7,13 +7,16 @@ points. Once ``max_voxels`` are open no new one is opened, but the open ones go 
 Cells are found through a hash table as large as the number of points asks for, never through a dense grid: one of
 1408 x 1600 x 40 cells would cost 360 MB.
 """
+
 from __future__ import annotations
 
 import numba
 import numpy as np
 from numpy.typing import ArrayLike
 
-HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads neighbouring cells over the table
+HASH_FACTOR = np.uint64(
+    0x9E3779B97F4A7C15
+)  # 2**64 / golden ratio: spreads neighbouring cells over the table
 
 
 def grid_size_of(point_cloud_range: ArrayLike, voxel_size: ArrayLike) -> np.ndarray:
@@ -23,8 +26,13 @@ def grid_size_of(point_cloud_range: ArrayLike, voxel_size: ArrayLike) -> np.ndar
     return np.round(cells).astype(np.int64)
 
 
-def voxelize(points: np.ndarray, point_cloud_range: ArrayLike, voxel_size: ArrayLike, max_points: int,
-             max_voxels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def voxelize(
+    points: np.ndarray,
+    point_cloud_range: ArrayLike,
+    voxel_size: ArrayLike,
+    max_points: int,
+    max_voxels: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Voxels of a point cloud.
 
     Args:
@@ -40,7 +48,9 @@ def voxelize(points: np.ndarray, point_cloud_range: ArrayLike, voxel_size: Array
     points = np.ascontiguousarray(points, dtype=np.float32)
     lower = np.asarray(point_cloud_range, dtype=np.float32)[:3]
     size = np.asarray(voxel_size, dtype=np.float32)
-    row_of_point, coords = _assign_rows(points, lower, size, grid_size_of(point_cloud_range, voxel_size), max_voxels)
+    row_of_point, coords = _assign_rows(
+        points, lower, size, grid_size_of(point_cloud_range, voxel_size), max_voxels
+    )
     voxels = np.zeros((len(coords), max_points, points.shape[1]), dtype=np.float32)
     num_points = np.zeros(len(coords), dtype=np.int32)
     _fill(points, row_of_point, voxels, num_points)

@@ -2,6 +2,7 @@
 
 ``plan.py`` says what is done, ``run.py`` does it, ``results.py`` measures, compares and draws.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -22,7 +23,9 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> None:
 
     options = parse_arguments(arguments)
     make_plan = Plan.small if options.fast else Plan.full
-    plan = make_plan(root, options.detector, device=options.device, side_by_side=options.side_by_side)
+    plan = make_plan(
+        root, options.detector, device=options.device, side_by_side=options.side_by_side
+    )
     if options.publish:
         results.check_publishable(plan)
     start = time.monotonic()
@@ -36,8 +39,10 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> None:
     print((plan.output / "report.txt").read_text())
     for path in [plan.output / "report.md", *pictures]:
         print(f"   {shorten(path, root)}")
-    print(f"\nall steps took {duration(time.monotonic() - start)} this time; to start again from nothing, delete\n"
-          f"   {plan.data}  output/{plan.tag}  output/synthetic/*/{plan.tag}")
+    print(
+        f"\nall steps took {duration(time.monotonic() - start)} this time; to start again from nothing, delete\n"
+        f"   {plan.data}  output/{plan.tag}  output/synthetic/*/{plan.tag}"
+    )
     if options.publish:
         results.publish(plan, comparison, pictures)
 
@@ -45,10 +50,23 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> None:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The quickstart's own options."""
     parser = argparse.ArgumentParser(prog="quickstart", description=__doc__.splitlines()[0])
-    parser.add_argument("--detector", default=DEFAULT_DETECTOR, help=f"what is trained: {', '.join(DETECTORS)} "
-                        "(default: %(default)s)")
-    parser.add_argument("--fast", action="store_true", help="smoke run of about two minutes: its AP means nothing")
-    parser.add_argument("--device", default=None, help="cpu, cuda or cuda:N (default: cuda when there is one)")
-    parser.add_argument("--side_by_side", action="store_true", help="train the two students at the same time")
-    parser.add_argument("--publish", action="store_true", help="write the table and a picture into README.md and docs/")
+    parser.add_argument(
+        "--detector",
+        default=DEFAULT_DETECTOR,
+        help=f"what is trained: {', '.join(DETECTORS)} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--fast", action="store_true", help="smoke run of about two minutes: its AP means nothing"
+    )
+    parser.add_argument(
+        "--device", default=None, help="cpu, cuda or cuda:N (default: cuda when there is one)"
+    )
+    parser.add_argument(
+        "--side_by_side", action="store_true", help="train the two students at the same time"
+    )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="write the table and a picture into README.md and docs/",
+    )
     return parser.parse_args(arguments)

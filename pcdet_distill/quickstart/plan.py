@@ -5,6 +5,7 @@ One pair of detectors a run (``DETECTORS``); all of them are trained on the same
 A step is complete when the files it writes last are there, so a second run skips it, and a killed one goes on: the
 simulator keeps the frames it has written, training resumes from its newest checkpoint.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -71,7 +72,9 @@ class Plan:
     @property
     def configs(self) -> dict[str, str]:
         """The yaml files of teacher, plain student and the one that starts from its teacher, from ``root``."""
-        return {model: f"cfgs/synthetic/{self.detector}_{end}.yaml" for model, end in MODELS.items()}
+        return {
+            model: f"cfgs/synthetic/{self.detector}_{end}.yaml" for model, end in MODELS.items()
+        }
 
     @property
     def tag(self) -> str:
@@ -107,7 +110,11 @@ class Plan:
 
 def make_steps(plan: Plan) -> list[Step]:
     """Every step from nothing to three trained and evaluated models, in order."""
-    groups = [["teacher"], ["student", "distilled"]] if plan.side_by_side else [[name] for name in MODELS]
+    groups = (
+        [["teacher"], ["student", "distilled"]]
+        if plan.side_by_side
+        else [[name] for name in MODELS]
+    )
     return [*data_steps(plan), *(train_step(plan, group) for group in groups)]
 
 
@@ -117,11 +124,25 @@ def data_steps(plan: Plan) -> list[Step]:
     frames = plan.train_frames + plan.val_frames
     simulate = ["tools/create_data.py", "synthetic", "--out", plan.data, "--frames", str(frames)]
     simulate += ["--val_frames", str(plan.val_frames), "--seed", str(plan.seed)]
-    prepare = ["tools/create_data.py", "kitti", DATASET_CONFIG, *data_path_option(plan, "DATA_PATH")]
-    prepared = [folder / name for name in ("kitti_infos_train.pkl", "kitti_infos_val.pkl", "kitti_dbinfos_train.pkl")]
+    prepare = [
+        "tools/create_data.py",
+        "kitti",
+        DATASET_CONFIG,
+        *data_path_option(plan, "DATA_PATH"),
+    ]
+    prepared = [
+        folder / name
+        for name in ("kitti_infos_train.pkl", "kitti_infos_val.pkl", "kitti_dbinfos_train.pkl")
+    ]
     return [
-        Step(f"simulate {plan.train_frames} training and {plan.val_frames} validation frames", [simulate],
-             [folder / "ImageSets" / f"{split}.txt" for split in ("train", "val", "trainval", "test")]),
+        Step(
+            f"simulate {plan.train_frames} training and {plan.val_frames} validation frames",
+            [simulate],
+            [
+                folder / "ImageSets" / f"{split}.txt"
+                for split in ("train", "val", "trainval", "test")
+            ],
+        ),
         Step("info files and object database", [prepare], prepared),
     ]
 
@@ -137,7 +158,9 @@ def train_step(plan: Plan, models: list[str]) -> Step:
             command += ["--teacher_ckpt", plan.checkpoint("teacher")]
         commands.append(command + data_path_option(plan, "DATA_CONFIG.DATA_PATH"))
     results = [plan.evaluation(model) / "metrics.json" for model in models]
-    return Step(f"train and evaluate the {names}, {plan.epochs} epochs", commands, results, tuple(models))
+    return Step(
+        f"train and evaluate the {names}, {plan.epochs} epochs", commands, results, tuple(models)
+    )
 
 
 def device_option(plan: Plan) -> list[str]:

@@ -1,4 +1,5 @@
 """What the quickstart shows at its end: the comparison table and pictures, made from what the three trainings left."""
+
 from __future__ import annotations
 
 import shutil
@@ -16,7 +17,15 @@ from ..engine.device import choose_device
 from ..errors import UserError
 from ..measure import count_gflops, count_parameters, measure_latencies
 from ..models import load_data_to_device
-from ..report import Comparison, ModelResult, insert_results, read_ap, read_report, to_markdown, write_report
+from ..report import (
+    Comparison,
+    ModelResult,
+    insert_results,
+    read_ap,
+    read_report,
+    to_markdown,
+    write_report,
+)
 from ..visualize import BevPanel, draw_bev
 from .plan import DEFAULT_DETECTOR, MODELS, TITLES, Plan, data_path_option
 from .run import shorten
@@ -40,7 +49,9 @@ def report(plan: Plan) -> Comparison:
 
 def is_newer(path: Path, sources: list[Path]) -> bool:
     """Whether ``path`` exists and nothing it was made from changed afterwards."""
-    return path.exists() and all(path.stat().st_mtime >= source.stat().st_mtime for source in sources)
+    return path.exists() and all(
+        path.stat().st_mtime >= source.stat().st_mtime for source in sources
+    )
 
 
 def compare(plan: Plan) -> Comparison:
@@ -53,21 +64,42 @@ def compare(plan: Plan) -> Comparison:
     dataset = validation_set(plan)
     batch = dataset.collate_batch([dataset[0]])
     load_data_to_device(batch, device)
-    models = {name: load_detector(load_config(plan.root / config), dataset, plan.root / plan.checkpoint(name), device)
-              for name, config in plan.configs.items()}
+    models = {
+        name: load_detector(
+            load_config(plan.root / config), dataset, plan.root / plan.checkpoint(name), device
+        )
+        for name, config in plan.configs.items()
+    }
     latencies = measure_latencies(list(models.values()), [batch] * len(models))
     teacher, student, distilled = (
-        ModelResult(TITLES[name], plan.configs[name], plan.epochs, count_parameters(model), count_gflops(model, batch),
-                    latency, read_ap(plan.evaluation(name) / "metrics.json", dataset.class_names))
+        ModelResult(
+            TITLES[name],
+            plan.configs[name],
+            plan.epochs,
+            count_parameters(model),
+            count_gflops(model, batch),
+            latency,
+            read_ap(plan.evaluation(name) / "metrics.json", dataset.class_names),
+        )
         for (name, model), latency in zip(models.items(), latencies)
     )
-    return Comparison(teacher, student, distilled, train_frames=plan.train_frames, val_frames=len(dataset),
-                      device=describe_device(device), command=plan.command, smoke=plan.smoke)
+    return Comparison(
+        teacher,
+        student,
+        distilled,
+        train_frames=plan.train_frames,
+        val_frames=len(dataset),
+        device=describe_device(device),
+        command=plan.command,
+        smoke=plan.smoke,
+    )
 
 
 def validation_set(plan: Plan) -> Any:
     """The validation frames of the quickstart's data."""
-    cfg = load_config(plan.root / plan.configs["teacher"], data_path_option(plan, "DATA_CONFIG.DATA_PATH")[1:])
+    cfg = load_config(
+        plan.root / plan.configs["teacher"], data_path_option(plan, "DATA_CONFIG.DATA_PATH")[1:]
+    )
     return build_dataset(cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=cfg.ROOT_DIR, training=False)
 
 
@@ -80,15 +112,25 @@ def draw(plan: Plan) -> list[Path]:
     """Pictures of the validation frames with most to see; without matplotlib, a sentence and none."""
     dataset = validation_set(plan)
     results = {name: plan.evaluation(name) / "result.pkl" for name in MODELS}
-    detections = {name: {str(frame["frame_id"]): frame for frame in load_plain_pickle(path, f"run {plan.command}")}
-                  for name, path in results.items()}
+    detections = {
+        name: {
+            str(frame["frame_id"]): frame
+            for frame in load_plain_pickle(path, f"run {plan.command}")
+        }
+        for name, path in results.items()
+    }
     pictures = []
     try:
         for item in frames_to_show(dataset):
             frame_id = str(item["frame_id"])
             path = plan.output / f"bev_{frame_id}.png"
             if not is_newer(path, list(results.values())):
-                draw_frame(item, {name: frames[frame_id] for name, frames in detections.items()}, dataset, path)
+                draw_frame(
+                    item,
+                    {name: frames[frame_id] for name, frames in detections.items()},
+                    dataset,
+                    path,
+                )
             pictures.append(path)
     except UserError as error:
         print(f"   no pictures: {error}")
@@ -113,7 +155,9 @@ def boxes_in_range(item: dict[str, Any], dataset: Any) -> np.ndarray:
     return boxes[((boxes[:, :2] >= low) & (boxes[:, :2] <= high)).all(axis=1)]
 
 
-def draw_frame(item: dict[str, Any], detections: dict[str, dict[str, Any]], dataset: Any, path: Path) -> None:
+def draw_frame(
+    item: dict[str, Any], detections: dict[str, dict[str, Any]], dataset: Any, path: Path
+) -> None:
     """Ground truth and every model's detections of one frame, side by side."""
     truth = boxes_in_range(item, dataset)
     names = [dataset.class_names[int(label) - 1] for label in truth[:, 7]]
@@ -121,8 +165,18 @@ def draw_frame(item: dict[str, Any], detections: dict[str, dict[str, Any]], data
     for model, found in detections.items():
         shown = found["score"] >= SHOWN_SCORE
         boxes, scores = found["boxes_lidar"][shown], found["score"][shown]
-        panels.append(BevPanel(TITLES[model], boxes, list(found["name"][shown]), scores, reference=truth[:, :7]))
-    draw_bev(item["points"], panels, path, point_cloud_range=dataset.point_cloud_range, class_names=dataset.class_names)
+        panels.append(
+            BevPanel(
+                TITLES[model], boxes, list(found["name"][shown]), scores, reference=truth[:, :7]
+            )
+        )
+    draw_bev(
+        item["points"],
+        panels,
+        path,
+        point_cloud_range=dataset.point_cloud_range,
+        class_names=dataset.class_names,
+    )
 
 
 def check_publishable(plan: Plan) -> None:
@@ -130,8 +184,10 @@ def check_publishable(plan: Plan) -> None:
     if plan.smoke:
         raise UserError("--publish: a smoke run has nothing to show; run without --fast")
     if plan.detector != DEFAULT_DETECTOR:
-        raise UserError(f"--publish: the README shows {DEFAULT_DETECTOR} only, not {plan.detector}; "
-                        f"{shorten(plan.output, plan.root)}/report.md has the table")
+        raise UserError(
+            f"--publish: the README shows {DEFAULT_DETECTOR} only, not {plan.detector}; "
+            f"{shorten(plan.output, plan.root)}/report.md has the table"
+        )
 
 
 def publish(plan: Plan, comparison: Comparison, pictures: list[Path]) -> None:

@@ -1,4 +1,5 @@
 """Run the quickstart's steps one after the other: print each command, skip what is complete, pass failures on."""
+
 from __future__ import annotations
 
 import os
@@ -17,6 +18,7 @@ from .plan import Step
 
 LONG_RESULT = re.compile(r"AP(_R40)?@[\d., ]+:|^(bbox|bev|3d|aos) +AP:|recall_(roi|rcnn)_")
 
+
 def run_steps(steps: Sequence[Step], root: Path) -> None:
     """Run every step that is not complete; a step that fails ends the run with a UserError."""
     for number, step in enumerate(steps, start=1):
@@ -34,8 +36,10 @@ def run_step(step: Step, root: Path) -> None:
     commands = step.pending()
     for command in commands:
         print("   $ python " + shlex.join(command), flush=True)
-    processes = [start_process(command, root, relayed=bool(step.names), alone=len(commands) == 1)
-                 for command in commands]
+    processes = [
+        start_process(command, root, relayed=bool(step.names), alone=len(commands) == 1)
+        for command in commands
+    ]
     try:
         if step.names:
             relay_output(processes, step.names if len(commands) > 1 else ("",))
@@ -46,20 +50,29 @@ def run_step(step: Step, root: Path) -> None:
                 process.terminate()
     failed = [shlex.join(command) for command, code in zip(commands, codes) if code]
     if failed:
-        raise UserError(f"this command failed, its message is above; run again to go on: python {failed[0]}")
+        raise UserError(
+            f"this command failed, its message is above; run again to go on: python {failed[0]}"
+        )
     missing = [shorten(path, root) for path in step.results if not path.exists()]
     if missing:
         raise UserError(f"step '{step.title}' ended without writing {', '.join(missing)}")
 
 
-def start_process(command: Sequence[str], root: Path, *, relayed: bool, alone: bool) -> subprocess.Popen:
+def start_process(
+    command: Sequence[str], root: Path, *, relayed: bool, alone: bool
+) -> subprocess.Popen:
     """Start a tool with this Python. One that does not run alone takes one thread; a relayed one is read by a pipe."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     if not alone:
         environment["OMP_NUM_THREADS"] = "1"
     return subprocess.Popen(
-        [sys.executable, *command], cwd=root, env=environment, text=True, preexec_fn=begin_session,
-        stdout=subprocess.PIPE if relayed else None, stderr=subprocess.STDOUT if relayed else None,
+        [sys.executable, *command],
+        cwd=root,
+        env=environment,
+        text=True,
+        preexec_fn=begin_session,
+        stdout=subprocess.PIPE if relayed else None,
+        stderr=subprocess.STDOUT if relayed else None,
     )
 
 
@@ -78,7 +91,9 @@ def relay_output(processes: Sequence[subprocess.Popen], names: Sequence[str]) ->
             if is_worth_showing(line):
                 print(f"   {name.ljust(width)}{' | ' if name else ''}{line.rstrip()}", flush=True)
 
-    readers = [threading.Thread(target=relay, args=pair, daemon=True) for pair in zip(processes, names)]
+    readers = [
+        threading.Thread(target=relay, args=pair, daemon=True) for pair in zip(processes, names)
+    ]
     for reader in readers:
         reader.start()
     for reader in readers:

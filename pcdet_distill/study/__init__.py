@@ -3,6 +3,7 @@
 ``spec.py`` reads its yaml, ``plan.py`` makes commands of it, ``runner.py`` runs what is missing, ``results.py`` reads
 what the runs left, ``table.py``, ``plot.py`` and ``publish.py`` show it (docs/study/README.md).
 """
+
 from __future__ import annotations
 
 import argparse
@@ -34,7 +35,9 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> None:
     plan = StudyPlan.read(args.study, root, Options(args.device, workers))
     for row in args.only:
         if row not in (*plan.spec.rows, TEACHER):
-            raise ConfigError(f"--only {row}: the study has no such row{nearest(row, [*plan.spec.rows, TEACHER])}")
+            raise ConfigError(
+                f"--only {row}: the study has no such row{nearest(row, [*plan.spec.rows, TEACHER])}"
+            )
     Records(plan).refuse_strangers()
     if args.list:
         print(list_runs(plan, args.only))
@@ -55,16 +58,36 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="study.py", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("study", help="yaml of the study, e.g. cfgs/study/small_pair.yaml")
-    add("--jobs", type=int, default=1, help="trainings at a time, each with OMP_NUM_THREADS threads (one)")
-    add("--only", nargs="+", default=[], metavar="ROW", help="these rows alone, with what they need")
+    add(
+        "--jobs",
+        type=int,
+        default=1,
+        help="trainings at a time, each with OMP_NUM_THREADS threads (one)",
+    )
+    add(
+        "--only", nargs="+", default=[], metavar="ROW", help="these rows alone, with what they need"
+    )
     add("--device", default=None, help="cpu, cuda or cuda:N (default: cuda when there is one)")
-    add("--workers", type=int, default=None,
-        help="data loading processes of each training (default: 0 on a CPU, 4 on a GPU)")
+    add(
+        "--workers",
+        type=int,
+        default=None,
+        help="data loading processes of each training (default: 0 on a CPU, 4 on a GPU)",
+    )
     add("--retry_failed", action="store_true", help="try the runs again that failed")
     add("--list", action="store_true", help="only show every run and how it stands")
-    add("--dry_run", action="store_true", help="only print the commands of the runs that are not finished")
+    add(
+        "--dry_run",
+        action="store_true",
+        help="only print the commands of the runs that are not finished",
+    )
     add("--table", action="store_true", help="only write and print the table of what is there")
-    add("--publish", metavar="DIR", default=None, help="copy tables, plot and metrics to DIR/<study>, e.g. docs/study")
+    add(
+        "--publish",
+        metavar="DIR",
+        default=None,
+        help="copy tables, plot and metrics to DIR/<study>, e.g. docs/study",
+    )
     return parser.parse_args(arguments)
 
 
@@ -77,8 +100,14 @@ def work(plan: StudyPlan, args: argparse.Namespace, on_gpu: bool) -> None:
     def say(text: str) -> None:
         print(text, flush=True)
 
-    runner = Runner(plan, jobs=args.jobs, only=args.only, on_gpu=on_gpu, say=say,
-                    check=lambda runs: check_runs(plan, runs, say))
+    runner = Runner(
+        plan,
+        jobs=args.jobs,
+        only=args.only,
+        on_gpu=on_gpu,
+        say=say,
+        check=lambda runs: check_runs(plan, runs, say),
+    )
     if args.retry_failed:
         for run in plan.runs():
             runner.records.forget_failure(run)
@@ -90,8 +119,10 @@ def work(plan: StudyPlan, args: argparse.Namespace, on_gpu: bool) -> None:
     show(plan, on_gpu)
     failed = [name for name, outcome in outcomes.items() if outcome.status == FAILED]
     if failed:
-        raise UserError(f"failed: {', '.join(failed)}; their reasons are in the table, what they said in "
-                        f"{runner.records.folder / 'logs'}; --retry_failed tries them again")
+        raise UserError(
+            f"failed: {', '.join(failed)}; their reasons are in the table, what they said in "
+            f"{runner.records.folder / 'logs'}; --retry_failed tries them again"
+        )
 
 
 def list_runs(plan: StudyPlan, only: Sequence[str]) -> str:
@@ -99,8 +130,11 @@ def list_runs(plan: StudyPlan, only: Sequence[str]) -> str:
     wanted = wanted_runs(plan, only)
     outcomes = {name: each for name, each in survey(plan, Records(plan)).items() if name in wanted}
     width = max(map(len, outcomes))
-    lines = [f"{name.ljust(width)}  {outcome.run.epochs or '?':>3} epochs  {outcome.status}"
-             f"{': ' + outcome.reason if outcome.reason else ''}" for name, outcome in outcomes.items()]
+    lines = [
+        f"{name.ljust(width)}  {outcome.run.epochs or '?':>3} epochs  {outcome.status}"
+        f"{': ' + outcome.reason if outcome.reason else ''}"
+        for name, outcome in outcomes.items()
+    ]
     return "\n".join([*lines, summary(outcomes)])
 
 
@@ -112,8 +146,11 @@ def list_commands(plan: StudyPlan, only: Sequence[str]) -> str:
         if name in wanted and outcome.run.epochs is None:
             lines.append(f"# {name}: {outcome.reason}")
         elif name in wanted:
-            lines += ["python " + shlex.join(command) for command, result in plan.commands(outcome.run)
-                      if not (plan.root / result).exists()]
+            lines += [
+                "python " + shlex.join(command)
+                for command, result in plan.commands(outcome.run)
+                if not (plan.root / result).exists()
+            ]
     return "\n".join(lines) or "nothing to do"
 
 
@@ -139,11 +176,18 @@ def write_tables(plan: StudyPlan, on_gpu: bool) -> list[Table]:
     outcomes = survey(plan, records)
     busy = any(outcome.status == RUNNING for outcome in outcomes.values())
     measured = measure_rows(plan, records, outcomes, latency=not busy)
-    tables = [make_table(plan, outcomes, split, on_gpu=on_gpu, measured=measured, equal=records.equal_epochs())
-              for split in plan.spec.evaluate]
+    tables = [
+        make_table(
+            plan, outcomes, split, on_gpu=on_gpu, measured=measured, equal=records.equal_epochs()
+        )
+        for split in plan.spec.evaluate
+    ]
     plan.folder.mkdir(parents=True, exist_ok=True)
     for table in tables:
-        for suffix, text in (("txt", to_text(table)), ("md", to_markdown(table)),
-                             ("json", json.dumps(to_plain(table), indent=1) + "\n")):
+        for suffix, text in (
+            ("txt", to_text(table)),
+            ("md", to_markdown(table)),
+            ("json", json.dumps(to_plain(table), indent=1) + "\n"),
+        ):
             (plan.folder / f"table_{table.split}.{suffix}").write_text(text)
     return tables

@@ -2,6 +2,7 @@
 
 The teacher is not trained yet, so its checkpoint is one of random weights; whether all of it fits shows nevertheless.
 """
+
 from __future__ import annotations
 
 import logging
@@ -34,10 +35,15 @@ def check_runs(plan: StudyPlan, runs: Sequence[Run], say: Callable[[str], None])
                 _look(plan, run, Path(folder), logger)
             except UserError as error:
                 problems.append(f"{'TEACHER' if name == TEACHER else 'ROWS.' + name}: {error}")
-            except Exception as error:  # a fault of the software: the run itself will tell, in the table
+            except (
+                Exception
+            ) as error:  # a fault of the software: the run itself will tell, in the table
                 say(f"warning: {name}: {type(error).__name__}: {error}")
     if problems:
-        raise ConfigError(f"{plan.spec.file}: nothing was trained, because this cannot be:\n  " + "\n  ".join(problems))
+        raise ConfigError(
+            f"{plan.spec.file}: nothing was trained, because this cannot be:\n  "
+            + "\n  ".join(problems)
+        )
 
 
 @contextmanager
@@ -53,10 +59,14 @@ def _without_log() -> Iterator[None]:
 def _look(plan: StudyPlan, run: Run, folder: Path, logger: logging.Logger) -> None:
     """Build what a run trains as the training does, and take a step's loss of it."""
     command = plan.train_command(run)
-    cfg = load_config(plan.root / run.row.config, command[command.index("--set") + 1:])
+    cfg = load_config(plan.root / run.row.config, command[command.index("--set") + 1 :])
     dataset = build_dataset(cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=cfg.ROOT_DIR, training=True)
-    model = build_trained_model(cfg, dataset, teacher_ckpt=_untrained_teacher(plan, run, folder), logger=logger)
-    batch = dataset.collate_batch([dataset[index] for index in (0, len(dataset) - 1)])     # frames without labels end
+    model = build_trained_model(
+        cfg, dataset, teacher_ckpt=_untrained_teacher(plan, run, folder), logger=logger
+    )
+    batch = dataset.collate_batch(
+        [dataset[index] for index in (0, len(dataset) - 1)]
+    )  # frames without labels end
     if getattr(model, "start", None) is not None:
         model.initialise([dict(batch)], logger)  # type: ignore[operator]
     load_data_to_device(batch, torch.device("cpu"))

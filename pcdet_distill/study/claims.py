@@ -4,6 +4,7 @@ A claim is a file that its owner touches now and then. One that has not been tou
 machine is gone, is nobody's: its owner was killed, and another may take over. Ages are read off the shared disk's own
 clock, so that machines may disagree about the time.
 """
+
 from __future__ import annotations
 
 import json
@@ -17,7 +18,7 @@ from typing import Any
 
 try:
     import fcntl
-except ImportError:      # Windows: goes without
+except ImportError:  # Windows: goes without
     fcntl = None  # type: ignore[assignment]
 
 STALE_SECONDS = 300.0
@@ -42,7 +43,7 @@ class Claims:
             try:
                 with path.open("x") as file:
                     json.dump(owner, file)
-            except FileExistsError:      # on a disk without locks
+            except FileExistsError:  # on a disk without locks
                 return False
         self._own.add(path)
         return True
@@ -56,7 +57,11 @@ class Claims:
         """What is claimed by processes that are at work, by name."""
         if not self.folder.is_dir():
             return {}
-        return {path.stem: _read(path) for path in sorted(self.folder.glob("*.json")) if self._is_alive(path)}
+        return {
+            path.stem: _read(path)
+            for path in sorted(self.folder.glob("*.json"))
+            if self._is_alive(path)
+        }
 
     @contextmanager
     def holding(self) -> Iterator[None]:
@@ -99,7 +104,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as file:
         if fcntl is not None:
-            with suppress(OSError):      # a file system without locks
+            with suppress(OSError):  # a file system without locks
                 fcntl.lockf(file, fcntl.LOCK_EX)
         yield
 

@@ -3,6 +3,7 @@
 All of it is found in the yaml. The parts of a row are its start from the teacher (INIT_STUDENT) and its terms. A row
 that has all parts of another one but one, and is the same in everything else, says what that part adds.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -29,26 +30,48 @@ class Comparison:
     row: str
     other: str
     difference: Spread | None
-    part: str = ""                       # what the other row goes without
+    part: str = ""  # what the other row goes without
 
 
 def compare_rows(plan: StudyPlan, outcomes: Mapping[str, Outcome], split: str) -> list[Comparison]:
     """Every pair of rows that the study is there for, in the order of the kinds."""
     rows = plan.spec.rows
-    scores = {name: {each.run.seed: mean_ap(each.ap[split], "3d") for each in outcomes.values()
-                     if each.run.row.name == name and each.status == FINISHED} for name in rows}
+    scores = {
+        name: {
+            each.run.seed: mean_ap(each.ap[split], "3d")
+            for each in outcomes.values()
+            if each.run.row.name == name and each.status == FINISHED
+        }
+        for name in rows
+    }
 
     def pair(kind: str, row: str, other: str, part: str = "") -> Comparison:
         shared = [seed for seed in scores[row] if seed in scores[other]]
-        return Comparison(kind, row, other, Spread.of([scores[row][seed] - scores[other][seed] for seed in shared]),
-                          part)
+        return Comparison(
+            kind,
+            row,
+            other,
+            Spread.of([scores[row][seed] - scores[other][seed] for seed in shared]),
+            part,
+        )
 
-    found = [pair(EQUAL_EPOCHS, row.name, row.baseline) for row in rows.values()
-             if row.baseline not in (None, TEACHER, row.name) and row.epochs is not None
-             and _frames_shown(plan, row) == _frames_shown(plan, rows[row.baseline])]
-    found += [pair(EQUAL_COMPUTE, name, row.name) for row in rows.values() for name in _matched(plan, row)]
-    found += [pair(LEFT_OUT, row.name, other.name, part) for row in rows.values() for other in rows.values()
-              for part in [part_left_out(plan, row, other)] if part]
+    found = [
+        pair(EQUAL_EPOCHS, row.name, row.baseline)
+        for row in rows.values()
+        if row.baseline not in (None, TEACHER, row.name)
+        and row.epochs is not None
+        and _frames_shown(plan, row) == _frames_shown(plan, rows[row.baseline])
+    ]
+    found += [
+        pair(EQUAL_COMPUTE, name, row.name) for row in rows.values() for name in _matched(plan, row)
+    ]
+    found += [
+        pair(LEFT_OUT, row.name, other.name, part)
+        for row in rows.values()
+        for other in rows.values()
+        for part in [part_left_out(plan, row, other)]
+        if part
+    ]
     return found
 
 
@@ -70,13 +93,27 @@ def part_left_out(plan: StudyPlan, row: RowSpec, other: RowSpec) -> str | None:
     """The one part of at least two of ``row`` that ``other`` goes without, being its equal in all else; or None."""
     parts, fewer = (parts_of(plan.configs[each.name]) for each in (row, other))
     missing = [name for name in parts if name not in fewer]
-    if len(parts) < 2 or len(missing) != 1 or fewer != {name: parts[name] for name in parts if name != missing[0]}:
+    if (
+        len(parts) < 2
+        or len(missing) != 1
+        or fewer != {name: parts[name] for name in parts if name != missing[0]}
+    ):
         return None
-    loss = DISTILL_LOSSES.get(str(parts[missing[0]].get("NAME"))) if isinstance(parts[missing[0]], Mapping) else None
+    loss = (
+        DISTILL_LOSSES.get(str(parts[missing[0]].get("NAME")))
+        if isinstance(parts[missing[0]], Mapping)
+        else None
+    )
     own, its = (_rest(plan.configs[each.name]) for each in (row, other))
-    if loss is not None and loss.labels_frames and own[1] != its[1]:     # frames that only the teacher labels
+    if (
+        loss is not None and loss.labels_frames and own[1] != its[1]
+    ):  # frames that only the teacher labels
         return missing[0] if own[0] == its[0] and row.teacher == other.teacher else None
-    return missing[0] if (*own, row.epochs, row.teacher) == (*its, other.epochs, other.teacher) else None
+    return (
+        missing[0]
+        if (*own, row.epochs, row.teacher) == (*its, other.epochs, other.teacher)
+        else None
+    )
 
 
 def parts_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +125,9 @@ def parts_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rest(config: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     """A configuration without its distillation, and the frames it trains on."""
-    rest = {key: value for key, value in to_plain(config).items() if key not in ("DISTILL", *NOT_CONFIG)}
+    rest = {
+        key: value for key, value in to_plain(config).items() if key not in ("DISTILL", *NOT_CONFIG)
+    }
     data = dict(rest.get("DATA_CONFIG") or {})
     frames = data.pop("INFO_PATH", None)
     return {**rest, "DATA_CONFIG": data}, frames

@@ -1,4 +1,5 @@
 """The data of a study: simulated once, by the commands a user could type."""
+
 from __future__ import annotations
 
 import hashlib
@@ -19,7 +20,9 @@ def data_commands(plan: StudyPlan) -> list[list[str]]:
         return all_data_commands(plan)
     splits = [split for split, count in data.frames.items() if count]
     lists = [folder / "ImageSets" / f"{split}.txt" for split in splits]
-    infos = [folder / f"kitti_infos_{split}.pkl" for split in splits] + [folder / "kitti_dbinfos_train.pkl"]
+    infos = [folder / f"kitti_infos_{split}.pkl" for split in splits] + [
+        folder / "kitti_dbinfos_train.pkl"
+    ]
     newest = max(path.stat().st_mtime for path in lists)
     ready = all(path.is_file() and path.stat().st_mtime >= newest for path in infos)
     return [] if ready else [_prepare(data)]
@@ -40,18 +43,36 @@ def _simulated(folder: Path, data: DataSpec) -> bool:
     """Whether the split files, which are written last, list the frames of this study."""
     try:
         manifest = json.loads((folder / "synthetic.json").read_text())
-        counts = {split: len((folder / "ImageSets" / f"{split}.txt").read_text().split())
-                  for split, count in (data.frames or {}).items() if count}
+        counts = {
+            split: len((folder / "ImageSets" / f"{split}.txt").read_text().split())
+            for split, count in (data.frames or {}).items()
+            if count
+        }
     except (OSError, ValueError):
         return False
-    return manifest.get("seed") == data.seed and all(counts[split] == (data.frames or {})[split] for split in counts)
+    return manifest.get("seed") == data.seed and all(
+        counts[split] == (data.frames or {})[split] for split in counts
+    )
 
 
 def _simulate(data: DataSpec) -> list[str]:
     frames = data.frames or {}
-    return ["tools/create_data.py", "synthetic", "--out", str(data.path), "--seed", str(data.seed),
-            "--frames", str(frames["train"] + frames["val"]), "--val_frames", str(frames["val"]),
-            "--holdout_frames", str(frames["holdout"]), "--unlabelled_frames", str(frames["unlabelled"])]
+    return [
+        "tools/create_data.py",
+        "synthetic",
+        "--out",
+        str(data.path),
+        "--seed",
+        str(data.seed),
+        "--frames",
+        str(frames["train"] + frames["val"]),
+        "--val_frames",
+        str(frames["val"]),
+        "--holdout_frames",
+        str(frames["holdout"]),
+        "--unlabelled_frames",
+        str(frames["unlabelled"]),
+    ]
 
 
 def _prepare(data: DataSpec) -> list[str]:

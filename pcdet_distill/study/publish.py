@@ -1,4 +1,5 @@
 """What of a study belongs into a repository: tables, plot, every run's metrics, and the commands that make each row."""
+
 from __future__ import annotations
 
 import json
@@ -29,7 +30,9 @@ def publish(plan: StudyPlan, tables: list[Table], folder: Path) -> Path:
         write_json(target / "metrics" / f"{outcome.run.name}.json", run_record(plan, outcome))
     for table in tables:
         (target / f"table_{table.split}.txt").write_text(to_text(table))
-        (target / f"table_{table.split}.json").write_text(json.dumps(to_plain(table), indent=1) + "\n")
+        (target / f"table_{table.split}.json").write_text(
+            json.dumps(to_plain(table), indent=1) + "\n"
+        )
     picture = plan.folder / "plot.png"
     if picture.exists():
         shutil.copyfile(picture, target / "plot.png")
@@ -47,28 +50,50 @@ def run_record(plan: StudyPlan, outcome: Outcome) -> dict[str, Any]:
         record["commands"] = [command_line(command) for command, _ in plan.commands(run)]
     if outcome.status == FINISHED:
         record["cost"] = asdict(outcome.cost) if outcome.cost else None
-        record["metrics"] = {split: json.loads(path.read_text()) for split, path in plan.results(run).items()}
+        record["metrics"] = {
+            split: json.loads(path.read_text()) for split, path in plan.results(run).items()
+        }
     return record
 
 
-def page(plan: StudyPlan, tables: list[Table], outcomes: Mapping[str, Outcome], target: Path, plot: bool) -> str:
+def page(
+    plan: StudyPlan, tables: list[Table], outcomes: Mapping[str, Outcome], target: Path, plot: bool
+) -> str:
     """The markdown page: tables whose rows link to yaml and metrics, the plot, and the commands."""
     study = os.path.relpath(plan.spec.file, plan.root)
-    links = {row.name: (os.path.relpath(plan.root / row.config, target),
-                        {run.seed: f"metrics/{run.name}.json" for run in plan.runs_of(row.name)})
-             for row in tables[0].rows}
-    parts = [f"# Study {plan.spec.name}", "",
-             f"Made by `python tools/study.py {study}` ([yaml]({os.path.relpath(plan.spec.file, target)})); the "
-             "evaluations and the cost of every run are in [metrics](metrics).", ""]
+    links = {
+        row.name: (
+            os.path.relpath(plan.root / row.config, target),
+            {run.seed: f"metrics/{run.name}.json" for run in plan.runs_of(row.name)},
+        )
+        for row in tables[0].rows
+    }
+    parts = [
+        f"# Study {plan.spec.name}",
+        "",
+        f"Made by `python tools/study.py {study}` ([yaml]({os.path.relpath(plan.spec.file, target)})); the "
+        "evaluations and the cost of every run are in [metrics](metrics).",
+        "",
+    ]
     for table in reversed(tables):
         parts += [to_markdown(table, links)]
     if plot:
         parts += ["![3D mAP over the cost of training](plot.png)", ""]
-    parts += ["## Commands", "", "From the checkout; on a CPU with `OMP_NUM_THREADS=1`.", "",
-              "The data:", "", *_block(all_data_commands(plan)), ""]
+    parts += [
+        "## Commands",
+        "",
+        "From the checkout; on a CPU with `OMP_NUM_THREADS=1`.",
+        "",
+        "The data:",
+        "",
+        *_block(all_data_commands(plan)),
+        "",
+    ]
     for row in tables[0].rows:
         runs = [outcome.run for outcome in outcomes.values() if outcome.run.row.name == row.name]
-        commands = [command for run in runs if run.epochs is not None for command, _ in plan.commands(run)]
+        commands = [
+            command for run in runs if run.epochs is not None for command, _ in plan.commands(run)
+        ]
         title = "The teacher" if row.name == TEACHER else f"Row `{row.title}`"
         parts += [f"{title}:", "", *_block(commands), ""]
     return "\n".join(parts)

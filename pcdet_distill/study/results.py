@@ -1,4 +1,5 @@
 """What is known of every run, from the files it left: finished with numbers, failed with a reason, or still to do."""
+
 from __future__ import annotations
 
 import json
@@ -16,8 +17,15 @@ from .claims import Claims, exclusive
 from .plan import Run, StudyPlan, differences
 from .spec import TEACHER, RowSpec
 
-FINISHED, FAILED, BLOCKED, RUNNING, WAITING, READY = "finished", "failed", "blocked", "running", "waiting", "ready"
-Ap = Mapping[str, Mapping[str, float]]                   # AP by metric and class
+FINISHED, FAILED, BLOCKED, RUNNING, WAITING, READY = (
+    "finished",
+    "failed",
+    "blocked",
+    "running",
+    "waiting",
+    "ready",
+)
+Ap = Mapping[str, Mapping[str, float]]  # AP by metric and class
 
 
 @dataclass(frozen=True)
@@ -26,8 +34,8 @@ class Outcome:
 
     run: Run
     status: str
-    reason: str = ""                                     # why it failed, or what it waits for
-    ap: Mapping[str, Ap] = field(default_factory=dict)   # by split
+    reason: str = ""  # why it failed, or what it waits for
+    ap: Mapping[str, Ap] = field(default_factory=dict)  # by split
     cost: Cost | None = None
 
 
@@ -37,7 +45,9 @@ class Records:
     def __init__(self, plan: StudyPlan) -> None:
         self.plan, self.folder = plan, plan.folder
         self.claims = Claims(self.folder / "claims")
-        self.shared_claims = Claims(self.folder.parent / ".teachers")   # of what studies share: data, teachers
+        self.shared_claims = Claims(
+            self.folder.parent / ".teachers"
+        )  # of what studies share: data, teachers
 
     def claim(self, run: Run) -> bool:
         """Take a run for this process; False when another process is at it."""
@@ -77,8 +87,10 @@ class Records:
         if self._owner.exists():
             wrong = differences(read_json(self._owner), self._identity())
             if wrong:
-                raise ConfigError(f"{self.folder}: belongs to another study ({'; '.join(wrong)}); give this one "
-                                  "another NAME, or delete that folder with its trainings")
+                raise ConfigError(
+                    f"{self.folder}: belongs to another study ({'; '.join(wrong)}); give this one "
+                    "another NAME, or delete that folder with its trainings"
+                )
         for run in self.plan.runs():
             self._refuse_changes(run)
 
@@ -88,7 +100,7 @@ class Records:
 
     def _identity(self) -> dict[str, Any]:
         data = json.loads(json.dumps(asdict(self.plan.spec.data)))
-        (data["frames"] or {}).pop("unlabelled", None)      # such frames may be added
+        (data["frames"] or {}).pop("unlabelled", None)  # such frames may be added
         return {"file": os.path.relpath(self.plan.spec.file, self.plan.root), "data": data}
 
     def _refuse_changes(self, run: Run) -> None:
@@ -96,15 +108,23 @@ class Records:
         path = self._record(run)
         if not path.exists():
             return
-        wrong = differences(read_json(path)["identity"], json.loads(json.dumps(self.plan.identity(run.row, run.seed))))
+        wrong = differences(
+            read_json(path)["identity"],
+            json.loads(json.dumps(self.plan.identity(run.row, run.seed))),
+        )
         if wrong:
-            raise ConfigError(f"{self.plan.spec.file}: {run.name} was trained with another configuration "
-                              f"({'; '.join(wrong[:5])}); give the row another name, or delete {path} and "
-                              f"{self.plan.root / run.folder} to train it again")
+            raise ConfigError(
+                f"{self.plan.spec.file}: {run.name} was trained with another configuration "
+                f"({'; '.join(wrong[:5])}); give the row another name, or delete {path} and "
+                f"{self.plan.root / run.folder} to train it again"
+            )
 
     def begin(self, run: Run) -> None:
         """Note what a run is made from."""
-        write_json(self._record(run), {"identity": self.plan.identity(run.row, run.seed), "epochs": run.epochs})
+        write_json(
+            self._record(run),
+            {"identity": self.plan.identity(run.row, run.seed), "epochs": run.epochs},
+        )
 
     def fail(self, run: Run, reason: str) -> None:
         """Note why a run failed."""
@@ -166,8 +186,13 @@ def _needed_first(plan: StudyPlan) -> list[Run]:
     return list(ordered.values())
 
 
-def _outcome(plan: StudyPlan, records: Records, run: Run, claimed: Mapping[str, Any],
-             before: Mapping[str, Outcome]) -> Outcome:
+def _outcome(
+    plan: StudyPlan,
+    records: Records,
+    run: Run,
+    claimed: Mapping[str, Any],
+    before: Mapping[str, Outcome],
+) -> Outcome:
     if run.epochs is not None and all(path.exists() for path in plan.results(run).values()):
         return finished(plan, run)
     if records.is_claimed(run, claimed):
@@ -176,38 +201,57 @@ def _outcome(plan: StudyPlan, records: Records, run: Run, claimed: Mapping[str, 
     if reason is not None:
         return Outcome(run, FAILED, reason)
     missing = [before[name] for name in run.needs if before[name].status != FINISHED]
-    if run.epochs is None:      # costs are taken from the runs that finished
+    if run.epochs is None:  # costs are taken from the runs that finished
         return _without_epochs(run, [before[name] for name in run.needs])
     broken = [outcome for outcome in missing if outcome.status in (FAILED, BLOCKED)]
-    teacher = [outcome for outcome in broken if not run.row.equal_compute_of or str(outcome.run.checkpoint)
-               == run.teacher_ckpt]
+    teacher = [
+        outcome
+        for outcome in broken
+        if not run.row.equal_compute_of or str(outcome.run.checkpoint) == run.teacher_ckpt
+    ]
     if teacher:
         return Outcome(run, BLOCKED, f"{teacher[0].run.name} failed: {teacher[0].reason}")
     waiting = [outcome.run.name for outcome in missing if outcome not in broken]
-    return Outcome(run, WAITING, f"waits for {', '.join(waiting)}") if waiting else Outcome(run, READY)
+    return (
+        Outcome(run, WAITING, f"waits for {', '.join(waiting)}") if waiting else Outcome(run, READY)
+    )
 
 
 def _without_epochs(run: Run, needed: list[Outcome]) -> Outcome:
     """A row of equal compute whose epochs are not known: it waits, or nothing is left to measure."""
-    open_runs = [outcome.run.name for outcome in needed if outcome.status not in (FINISHED, FAILED, BLOCKED)]
+    open_runs = [
+        outcome.run.name for outcome in needed if outcome.status not in (FINISHED, FAILED, BLOCKED)
+    ]
     if open_runs:
         return Outcome(run, WAITING, f"waits for the cost of {', '.join(open_runs)}")
     rows = {outcome.run.row.name for outcome in needed}
     measured = {outcome.run.row.name for outcome in needed if outcome.status == FINISHED}
     if rows - measured:
-        return Outcome(run, BLOCKED, f"no run of {', '.join(sorted(rows - measured))} finished, so there is no cost to "
-                                     "match")
+        return Outcome(
+            run,
+            BLOCKED,
+            f"no run of {', '.join(sorted(rows - measured))} finished, so there is no cost to "
+            "match",
+        )
     return Outcome(run, WAITING, "waits for its epochs to be computed")
 
 
 def finished(plan: StudyPlan, run: Run) -> Outcome:
     """The numbers of a run that is done; numbers that are none are a failure."""
     try:
-        ap = {split: read_ap(path, plan.configs[run.row.name].CLASS_NAMES) for split, path in plan.results(run).items()}
+        ap = {
+            split: read_ap(path, plan.configs[run.row.name].CLASS_NAMES)
+            for split, path in plan.results(run).items()
+        }
         cost = read_final_cost(plan.root / run.folder / "metrics.jsonl")
     except DataError as error:
         return Outcome(run, FAILED, str(error))
-    if not all(math.isfinite(value) for split in ap.values() for values in split.values() for value in values.values()):
+    if not all(
+        math.isfinite(value)
+        for split in ap.values()
+        for values in split.values()
+        for value in values.values()
+    ):
         return Outcome(run, FAILED, "its evaluation gave numbers that are not finite", ap, cost)
     return Outcome(run, FINISHED, "", ap, cost)
 
@@ -231,8 +275,9 @@ def seconds(cost: Cost, on_gpu: bool) -> float:
     return cost.wall_s if on_gpu else cost.cpu_s
 
 
-def choose_equal_epochs(plan: StudyPlan, row: RowSpec, outcomes: Mapping[str, Outcome],
-                        on_gpu: bool) -> dict[str, Any] | None:
+def choose_equal_epochs(
+    plan: StudyPlan, row: RowSpec, outcomes: Mapping[str, Outcome], on_gpu: bool
+) -> dict[str, Any] | None:
     """Epochs for a row so that it costs what the rows of EQUAL_COMPUTE_OF cost on average; None: not measured yet.
 
     Rounded up, so that it is not the row that is given less, unless a tenth of an epoch would do.
@@ -240,18 +285,31 @@ def choose_equal_epochs(plan: StudyPlan, row: RowSpec, outcomes: Mapping[str, Ou
 
     def costs(name: str) -> list[tuple[float, int]]:
         known = [outcomes[run.name] for run in plan.runs_of(name) if run.name in outcomes]
-        return [(seconds(each.cost, on_gpu), int(each.run.epochs or 0)) for each in known
-                if each.status == FINISHED and each.cost is not None]
+        return [
+            (seconds(each.cost, on_gpu), int(each.run.epochs or 0))
+            for each in known
+            if each.status == FINISHED and each.cost is not None
+        ]
 
     named = (str(row.like), *row.equal_compute_of)
-    if any(outcomes[run.name].status not in (FINISHED, FAILED, BLOCKED) for name in named for run in plan.runs_of(name)
-           if run.name in outcomes) or not all(costs(name) for name in named):
+    if any(
+        outcomes[run.name].status not in (FINISHED, FAILED, BLOCKED)
+        for name in named
+        for run in plan.runs_of(name)
+        if run.name in outcomes
+    ) or not all(costs(name) for name in named):
         return None
     own = costs(str(row.like))
     per_epoch = sum(cost for cost, _ in own) / sum(epochs for _, epochs in own)
-    target = sum(sum(cost for cost, _ in costs(name)) / len(costs(name)) for name in row.equal_compute_of)
-    return {"epochs": max(1, math.ceil(target / per_epoch - 0.1)), "target_s": round(target, 1),
-            "epoch_s": round(per_epoch, 2), "unit": "wall" if on_gpu else "cpu"}
+    target = sum(
+        sum(cost for cost, _ in costs(name)) / len(costs(name)) for name in row.equal_compute_of
+    )
+    return {
+        "epochs": max(1, math.ceil(target / per_epoch - 0.1)),
+        "target_s": round(target, 1),
+        "epoch_s": round(per_epoch, 2),
+        "unit": "wall" if on_gpu else "cpu",
+    }
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -267,4 +325,6 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a record of this study ({error}); delete it") from None
+        raise DataError(
+            f"{path}: cannot be read as a record of this study ({error}); delete it"
+        ) from None

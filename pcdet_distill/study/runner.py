@@ -3,6 +3,7 @@
 Nothing is lost by a kill: a training resumes from its newest checkpoint, a finished one has its metrics.json. A run
 that fails is noted with its reason and does not stop the others.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -28,11 +29,21 @@ from ..quickstart.run import duration
 from .claims import Claims
 from .data import claim_name, data_commands
 from .plan import Run, StudyPlan
-from .results import BLOCKED, FAILED, FINISHED, READY, RUNNING, Outcome, Records, choose_equal_epochs, survey
+from .results import (
+    BLOCKED,
+    FAILED,
+    FINISHED,
+    READY,
+    RUNNING,
+    Outcome,
+    Records,
+    choose_equal_epochs,
+    survey,
+)
 
 POLL_SECONDS = 0.5
 OTHERS_POLL_SECONDS = 10.0
-IN_USE = "another training is running in it"       # what tools/train.py says of an output folder that is taken
+IN_USE = "another training is running in it"  # what tools/train.py says of an output folder that is taken
 Say = Callable[[str], None]
 
 
@@ -55,8 +66,16 @@ class Runner:
         check: called once with the runs to come, before the first of them; raises when one cannot work.
     """
 
-    def __init__(self, plan: StudyPlan, *, jobs: int = 1, only: Sequence[str] = (), on_gpu: bool = False,
-                 check: Callable[[list[Run]], None] | None = None, say: Say = print) -> None:
+    def __init__(
+        self,
+        plan: StudyPlan,
+        *,
+        jobs: int = 1,
+        only: Sequence[str] = (),
+        on_gpu: bool = False,
+        check: Callable[[list[Run]], None] | None = None,
+        say: Say = print,
+    ) -> None:
         self.plan, self.jobs, self.on_gpu, self.check, self.say = plan, jobs, on_gpu, check, say
         self.records = Records(plan)
         self.wanted = wanted_runs(plan, only)
@@ -65,12 +84,21 @@ class Runner:
     def run(self) -> dict[str, Outcome]:
         """Everything; gives how all runs stand at the end."""
         self.records.own_the_folder()
-        with one_study_at_a_time(self.plan, self.records.claims), self.records.shared_claims.holding(), \
-                terminated_is_interrupted():
+        with (
+            one_study_at_a_time(self.plan, self.records.claims),
+            self.records.shared_claims.holding(),
+            terminated_is_interrupted(),
+        ):
             try:
                 self._make_data()
                 if self.check is not None:
-                    self.check([each.run for each in self._survey().values() if each.status not in (FINISHED, FAILED)])
+                    self.check(
+                        [
+                            each.run
+                            for each in self._survey().values()
+                            if each.status not in (FINISHED, FAILED)
+                        ]
+                    )
                 self._work()
             finally:
                 self._stop()
@@ -84,7 +112,9 @@ class Runner:
                 choice = choose_equal_epochs(self.plan, row, outcomes, self.on_gpu)
                 if choice is not None:
                     self.records.keep_equal_epochs(row.name, choice)
-                    self.say(f"{row.name}: {choice['epochs']} epochs cost what {' + '.join(row.equal_compute_of)} does")
+                    self.say(
+                        f"{row.name}: {choice['epochs']} epochs cost what {' + '.join(row.equal_compute_of)} does"
+                    )
                     outcomes = survey(self.plan, self.records)
         return {name: outcome for name, outcome in outcomes.items() if name in self.wanted}
 
@@ -137,8 +167,11 @@ class Runner:
         self.records.begin(run)
         path = self.records.log(run)
         path.parent.mkdir(parents=True, exist_ok=True)
-        commands = [(command, result) for command, result in self.plan.commands(run)
-                    if not (self.plan.root / result).exists()]
+        commands = [
+            (command, result)
+            for command, result in self.plan.commands(run)
+            if not (self.plan.root / result).exists()
+        ]
         job = _Job(run, commands, path.open("a"))
         self.active.append(job)
         self._next(job)
@@ -154,8 +187,15 @@ class Runner:
         job.log.flush()
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         environment.setdefault("OMP_NUM_THREADS", "1")
-        job.process = subprocess.Popen([sys.executable, *command], cwd=self.plan.root, env=environment, stdout=job.log,
-                                       stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        job.process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=self.plan.root,
+            env=environment,
+            stdout=job.log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
 
     def _wait(self) -> None:
         """Until a command of some job ends; with room for more jobs, not for long: others may finish what is needed."""
@@ -174,7 +214,9 @@ class Runner:
             command, result = job.commands.pop(0)
             if code or not (self.plan.root / result).exists():
                 reason = failure_reason(self.records.log(job.run), code, command[0])
-                if IN_USE in reason:            # one that was killed a moment ago, or that somebody started by hand
+                if (
+                    IN_USE in reason
+                ):  # one that was killed a moment ago, or that somebody started by hand
                     self.say(f"{job.run.name}: {reason}")
                     time.sleep(OTHERS_POLL_SECONDS)
                     self._drop(job)
@@ -189,7 +231,9 @@ class Runner:
             reason = reason.replace(f"{self.plan.root}/", "")
             self.records.fail(job.run, reason)
         took = duration(time.monotonic() - job.started)
-        self.say(f"{job.run.name}: {'finished' if reason is None else 'FAILED: ' + reason} after {took}")
+        self.say(
+            f"{job.run.name}: {'finished' if reason is None else 'FAILED: ' + reason} after {took}"
+        )
         self._drop(job)
 
     def _drop(self, job: _Job) -> None:
@@ -226,27 +270,41 @@ def wanted_runs(plan: StudyPlan, only: Sequence[str]) -> set[str]:
 def failure_reason(log: Path, code: int, tool: str) -> str:
     """One sentence from what a failed command said last."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    start = max((number for number, line in enumerate(lines) if line.startswith("$ python ")), default=-1)
-    errors = [line for line in lines[start + 1:] if line.startswith("error: ") or ": error: " in line]
+    start = max(
+        (number for number, line in enumerate(lines) if line.startswith("$ python ")), default=-1
+    )
+    errors = [
+        line for line in lines[start + 1 :] if line.startswith("error: ") or ": error: " in line
+    ]
     if code < 0:
         return f"{tool} was killed by {signal.Signals(-code).name}"
     if errors:
         return errors[-1].split("error: ", 1)[1]
     last = lines[-1] if len(lines) > start + 1 else "it said nothing"
-    return f"{tool} ended with {code}: {last}" if code else f"{tool} ended without writing its result: {last}"
+    return (
+        f"{tool} ended with {code}: {last}"
+        if code
+        else f"{tool} ended without writing its result: {last}"
+    )
 
 
 @contextmanager
 def one_study_at_a_time(plan: StudyPlan, claims: Claims) -> Iterator[None]:
     """Let others work on the very same study, and refuse one whose yaml says something else."""
-    spec: Any = {"rows": {name: to_plain(config) for name, config in plan.configs.items()},
-                 "study": repr((plan.spec.rows, plan.spec.data, plan.spec.evaluate))}
-    print_of = hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    spec: Any = {
+        "rows": {name: to_plain(config) for name, config in plan.configs.items()},
+        "study": repr((plan.spec.rows, plan.spec.data, plan.spec.evaluate)),
+    }
+    print_of = hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()[
+        :12
+    ]
     others = [owner for name, owner in claims.alive().items() if name.startswith("worker-")]
     for owner in others:
         if owner.get("study") != print_of:
-            raise ConfigError(f"{plan.folder}: process {owner.get('pid')} on {owner.get('host')} works there on another"
-                              " version of this study; wait for its end, or give this one another NAME")
+            raise ConfigError(
+                f"{plan.folder}: process {owner.get('pid')} on {owner.get('host')} works there on another"
+                " version of this study; wait for its end, or give this one another NAME"
+            )
     with claims.holding():
         claims.take(f"worker-{socket.gethostname()}-{os.getpid()}", {"study": print_of})
         yield
@@ -269,6 +327,11 @@ def terminated_is_interrupted() -> Iterator[None]:
 def summary(outcomes: dict[str, Outcome]) -> str:
     """``12 finished, 1 failed, 3 waiting``."""
     order = (FINISHED, RUNNING, READY, FAILED, BLOCKED)
-    counts = {status: sum(outcome.status == status for outcome in outcomes.values()) for status in order}
+    counts = {
+        status: sum(outcome.status == status for outcome in outcomes.values()) for status in order
+    }
     counts["waiting"] = len(outcomes) - sum(counts.values())
-    return ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to do"
+    return (
+        ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        or "nothing to do"
+    )

@@ -1,4 +1,5 @@
 """Mean and standard deviation over the seeds."""
+
 from __future__ import annotations
 
 import statistics

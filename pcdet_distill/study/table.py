@@ -4,6 +4,7 @@ AP is KITTI's at moderate difficulty over 40 recall positions (IoU 0.7 Car, 0.5 
 over the classes. ``+-`` is the standard deviation of the seeds (n - 1). The gap is the way of the 3D mAP from the
 baseline row (0 %) to the teacher (100 %).
 """
+
 from __future__ import annotations
 
 import statistics
@@ -29,15 +30,17 @@ class Row:
     title: str
     config: str
     settings: Mapping[str, Any]
-    seeds: int                                   # finished
+    seeds: int  # finished
     planned: int
     epochs: int | None
-    ap: Mapping[str, Mapping[str, Spread]]       # by metric, then class or mAP; empty when no run finished
+    ap: Mapping[
+        str, Mapping[str, Spread]
+    ]  # by metric, then class or mAP; empty when no run finished
     train_s: Spread | None
     gap: float | None
     failures: Sequence[str] = ()
-    open: Sequence[str] = ()                     # runs still to come, and what they wait for
-    measured: Mapping[str, float] = field(default_factory=dict)     # parameters, gflops, latency_ms
+    open: Sequence[str] = ()  # runs still to come, and what they wait for
+    measured: Mapping[str, float] = field(default_factory=dict)  # parameters, gflops, latency_ms
     note: str = ""
 
 
@@ -57,17 +60,43 @@ class Table:
         return next(row for row in self.rows if row.name == name)
 
 
-def make_table(plan: StudyPlan, outcomes: Mapping[str, Outcome], split: str, *, on_gpu: bool = False,
-               measured: Mapping[str, Mapping[str, float]] | None = None,
-               equal: Mapping[str, Mapping[str, Any]] | None = None) -> Table:
+def make_table(
+    plan: StudyPlan,
+    outcomes: Mapping[str, Outcome],
+    split: str,
+    *,
+    on_gpu: bool = False,
+    measured: Mapping[str, Mapping[str, float]] | None = None,
+    equal: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Table:
     """The table of ``split`` from what is there. ``measured`` by row: parameters, gflops, latency_ms."""
-    specs = [*([plan.spec.teacher] if TEACHER in outcomes and plan.spec.teacher else []), *plan.spec.rows.values()]
+    specs = [
+        *([plan.spec.teacher] if TEACHER in outcomes and plan.spec.teacher else []),
+        *plan.spec.rows.values(),
+    ]
     means = {spec.name: _mean_map(_of_row(spec, outcomes), split) for spec in specs}
-    rows = [_row(plan, spec, _of_row(spec, outcomes), split, means, on_gpu, (measured or {}).get(spec.name, {}),
-                 (equal or {}).get(spec.name)) for spec in specs]
+    rows = [
+        _row(
+            plan,
+            spec,
+            _of_row(spec, outcomes),
+            split,
+            means,
+            on_gpu,
+            (measured or {}).get(spec.name, {}),
+            (equal or {}).get(spec.name),
+        )
+        for spec in specs
+    ]
     names = list(plan.configs[specs[0].name].CLASS_NAMES)
-    return Table(plan.spec.name, split, _best_first(rows, specs), names, _setting(plan, split, on_gpu),
-                 compare_rows(plan, outcomes, split))
+    return Table(
+        plan.spec.name,
+        split,
+        _best_first(rows, specs),
+        names,
+        _setting(plan, split, on_gpu),
+        compare_rows(plan, outcomes, split),
+    )
 
 
 def _best_first(rows: Sequence[Row], specs: Sequence[RowSpec]) -> list[Row]:
@@ -88,27 +117,61 @@ def _of_row(spec: RowSpec, outcomes: Mapping[str, Outcome]) -> list[Outcome]:
 
 def _mean_map(outcomes: Sequence[Outcome], split: str) -> float | None:
     """Mean 3D mAP of the finished runs of a row."""
-    values = [mean_ap(outcome.ap[split], "3d") for outcome in outcomes if outcome.status == FINISHED]
+    values = [
+        mean_ap(outcome.ap[split], "3d") for outcome in outcomes if outcome.status == FINISHED
+    ]
     return statistics.fmean(values) if values else None
 
 
-def _row(plan: StudyPlan, spec: RowSpec, outcomes: Sequence[Outcome], split: str, means: Mapping[str, float | None],
-         on_gpu: bool, measured: Mapping[str, float], equal: Mapping[str, Any] | None) -> Row:
+def _row(
+    plan: StudyPlan,
+    spec: RowSpec,
+    outcomes: Sequence[Outcome],
+    split: str,
+    means: Mapping[str, float | None],
+    on_gpu: bool,
+    measured: Mapping[str, float],
+    equal: Mapping[str, Any] | None,
+) -> Row:
     done = [outcome for outcome in outcomes if outcome.status == FINISHED]
-    failures = [f"seed {each.run.seed}: {each.reason}" for each in outcomes if each.status in (FAILED, BLOCKED)]
-    still = [f"seed {each.run.seed}: {each.status}{', ' + each.reason if each.reason else ''}" for each in outcomes
-             if each.status not in (FINISHED, FAILED, BLOCKED)]
+    failures = [
+        f"seed {each.run.seed}: {each.reason}"
+        for each in outcomes
+        if each.status in (FAILED, BLOCKED)
+    ]
+    still = [
+        f"seed {each.run.seed}: {each.status}{', ' + each.reason if each.reason else ''}"
+        for each in outcomes
+        if each.status not in (FINISHED, FAILED, BLOCKED)
+    ]
     costs = [seconds(each.cost, on_gpu) for each in done if each.cost is not None]
     note = ""
     if equal is not None:
-        note = (f"epochs chosen so that {equal['epoch_s']} s an epoch come to the {equal['target_s']} s of "
-                f"{' + '.join(spec.equal_compute_of)}")
-    return Row(spec.name, spec.title or spec.name, spec.config, dict(spec.settings), len(done), len(spec.seeds),
-               plan.epochs(spec), spread_of_ap([each.ap[split] for each in done]), Spread.of(costs),
-               _gap(spec, means), failures, still, measured, note)
+        note = (
+            f"epochs chosen so that {equal['epoch_s']} s an epoch come to the {equal['target_s']} s of "
+            f"{' + '.join(spec.equal_compute_of)}"
+        )
+    return Row(
+        spec.name,
+        spec.title or spec.name,
+        spec.config,
+        dict(spec.settings),
+        len(done),
+        len(spec.seeds),
+        plan.epochs(spec),
+        spread_of_ap([each.ap[split] for each in done]),
+        Spread.of(costs),
+        _gap(spec, means),
+        failures,
+        still,
+        measured,
+        note,
+    )
 
 
-def spread_of_ap(results: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, Spread]]:
+def spread_of_ap(
+    results: Sequence[Mapping[str, Mapping[str, float]]],
+) -> dict[str, dict[str, Spread]]:
     """Spread of every class and of the mAP, by metric, over the runs of a row; empty when there are none."""
     if not results:
         return {}
@@ -116,7 +179,9 @@ def spread_of_ap(results: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[s
     for metric in METRICS:
         columns = {name: [ap[metric][name] for ap in results] for name in results[0][metric]}
         columns[MAP] = [mean_ap(ap, metric) for ap in results]
-        spreads[metric] = {name: spread for name, values in columns.items() if (spread := Spread.of(values))}
+        spreads[metric] = {
+            name: spread for name, values in columns.items() if (spread := Spread.of(values))
+        }
     return spreads
 
 
@@ -132,65 +197,126 @@ def _gap(spec: RowSpec, means: Mapping[str, float | None]) -> float | None:
 def _setting(plan: StudyPlan, split: str, on_gpu: bool) -> str:
     """Data and units in a few sentences."""
     frames = plan.spec.data.frames
-    data = "" if frames is None else (
-        f"{frames['train']} training frames"
-        + (f", {frames['unlabelled']} without labels" if frames["unlabelled"] else "")
-        + f"; evaluated on {frames[split]} frames of the split '{split}', simulated with seed {plan.spec.data.seed}. ")
+    data = (
+        ""
+        if frames is None
+        else (
+            f"{frames['train']} training frames"
+            + (f", {frames['unlabelled']} without labels" if frames["unlabelled"] else "")
+            + f"; evaluated on {frames[split]} frames of the split '{split}', "
+            f"simulated with seed {plan.spec.data.seed}. "
+        )
+    )
     unit = "seconds on the clock" if on_gpu else "processor seconds, with one thread"
-    return (f"{data}AP: KITTI moderate, R40; mAP: mean over classes; +-: standard deviation over the seeds (n - 1). "
-            f"Gap: the way of the 3D mAP from the baseline (0 %) to the teacher (100 %). Training: {unit}, that of the "
-            "teacher not included. Difference: of runs of the same seed, over the seeds that both rows have. GFLOPs: "
-            "1e9 multiply-adds of one frame.")
+    return (
+        f"{data}AP: KITTI moderate, R40; mAP: mean over classes; +-: standard deviation over the seeds (n - 1). "
+        f"Gap: the way of the 3D mAP from the baseline (0 %) to the teacher (100 %). Training: {unit}, that of the "
+        "teacher not included. Difference: of runs of the same seed, over the seeds that both rows have. GFLOPs: "
+        "1e9 multiply-adds of one frame."
+    )
 
 
-Lines = list[list[str]]                  # cells of a header, then of each row
+Lines = list[list[str]]  # cells of a header, then of each row
 
 
 def main_lines(table: Table, sign: str = "+-") -> Lines:
     """What each row took and reached; a dash for what is not known."""
-    lines = [["row", "seeds", "epochs", "train s", "params", "GFLOPs", "latency", "BEV mAP", "3D mAP", "gap"]]
+    lines = [
+        [
+            "row",
+            "seeds",
+            "epochs",
+            "train s",
+            "params",
+            "GFLOPs",
+            "latency",
+            "BEV mAP",
+            "3D mAP",
+            "gap",
+        ]
+    ]
     for row in table.rows:
         measured = row.measured
-        lines.append([
-            row.title, str(row.seeds) if row.seeds == row.planned else f"{row.seeds}/{row.planned}",
-            "-" if row.epochs is None else str(row.epochs),
-            "-" if row.train_s is None else row.train_s.text(0 if row.train_s.mean >= 10 else 1, sign),
-            human_count(int(measured["parameters"])) if "parameters" in measured else "-",
-            f"{measured['gflops']:.2f}" if "gflops" in measured else "-",
-            f"{measured['latency_ms']:.0f} ms" if "latency_ms" in measured else "-",
-            *(_ap_text(row, metric, MAP, sign) for metric in METRICS),
-            "-" if row.gap is None else f"{100 * row.gap:.0f} %"])
+        lines.append(
+            [
+                row.title,
+                str(row.seeds) if row.seeds == row.planned else f"{row.seeds}/{row.planned}",
+                "-" if row.epochs is None else str(row.epochs),
+                "-"
+                if row.train_s is None
+                else row.train_s.text(0 if row.train_s.mean >= 10 else 1, sign),
+                human_count(int(measured["parameters"])) if "parameters" in measured else "-",
+                f"{measured['gflops']:.2f}" if "gflops" in measured else "-",
+                f"{measured['latency_ms']:.0f} ms" if "latency_ms" in measured else "-",
+                *(_ap_text(row, metric, MAP, sign) for metric in METRICS),
+                "-" if row.gap is None else f"{100 * row.gap:.0f} %",
+            ]
+        )
     return lines
 
 
 def class_lines(table: Table, sign: str = "+-") -> Lines:
     """AP of every class, of the rows that have any."""
-    kinds = [(title, metric, name) for title, metric in (("3D", "3d"), ("BEV", "bev")) for name in table.class_names]
-    return [["row", *(f"{title} {name}" for title, _, name in kinds)],
-            *([row.title, *(_ap_text(row, metric, name, sign) for _, metric, name in kinds)]
-              for row in table.rows if row.ap)]
+    kinds = [
+        (title, metric, name)
+        for title, metric in (("3D", "3d"), ("BEV", "bev"))
+        for name in table.class_names
+    ]
+    return [
+        ["row", *(f"{title} {name}" for title, _, name in kinds)],
+        *(
+            [row.title, *(_ap_text(row, metric, name, sign) for _, metric, name in kinds)]
+            for row in table.rows
+            if row.ap
+        ),
+    ]
 
 
 def comparison_lines(table: Table, kind: str, sign: str = "+-") -> Lines:
     """The comparisons of a kind for which both rows have results, the largest difference first."""
-    shown = sorted((each for each in table.comparisons if each.kind == kind and each.difference),
-                   key=lambda each: -each.difference.mean if each.difference else 0.0)
-    if kind == LEFT_OUT:        # the parts of a row stand together
+    shown = sorted(
+        (each for each in table.comparisons if each.kind == kind and each.difference),
+        key=lambda each: -each.difference.mean if each.difference else 0.0,
+    )
+    if kind == LEFT_OUT:  # the parts of a row stand together
         shown.sort(key=lambda each: [row.name for row in table.rows].index(each.row))
-    titles = {EQUAL_EPOCHS: ["row", "epochs", "3D mAP", "against", "its 3D mAP", "difference", "seeds"],
-              EQUAL_COMPUTE: ["row", "train s", "3D mAP", "against", "its epochs", "its train s", "its 3D mAP",
-                              "difference", "seeds"],
-              LEFT_OUT: ["row", "3D mAP", "without", "is the row", "its 3D mAP", "what the part adds", "seeds"]}
+    titles = {
+        EQUAL_EPOCHS: ["row", "epochs", "3D mAP", "against", "its 3D mAP", "difference", "seeds"],
+        EQUAL_COMPUTE: [
+            "row",
+            "train s",
+            "3D mAP",
+            "against",
+            "its epochs",
+            "its train s",
+            "its 3D mAP",
+            "difference",
+            "seeds",
+        ],
+        LEFT_OUT: [
+            "row",
+            "3D mAP",
+            "without",
+            "is the row",
+            "its 3D mAP",
+            "what the part adds",
+            "seeds",
+        ],
+    }
     return [titles[kind], *(_comparison(table, each, sign) for each in shown)]
 
 
 def _comparison(table: Table, each: Comparison, sign: str) -> list[str]:
     row, other = table.row(each.row), table.row(each.other)
     score, its_score = (_ap_text(side, "3d", MAP, sign) for side in (row, other))
-    took, its_took = ("-" if side.train_s is None else side.train_s.text(0, sign) for side in (row, other))
-    first = {EQUAL_EPOCHS: [str(row.epochs), score, other.title, its_score],
-             EQUAL_COMPUTE: [took, score, other.title, str(other.epochs), its_took, its_score],
-             LEFT_OUT: [score, each.part, other.title, its_score]}[each.kind]
+    took, its_took = (
+        "-" if side.train_s is None else side.train_s.text(0, sign) for side in (row, other)
+    )
+    first = {
+        EQUAL_EPOCHS: [str(row.epochs), score, other.title, its_score],
+        EQUAL_COMPUTE: [took, score, other.title, str(other.epochs), its_took, its_score],
+        LEFT_OUT: [score, each.part, other.title, its_score],
+    }[each.kind]
     assert each.difference is not None
     return [row.title, *first, each.difference.text(1, sign, "+"), str(len(each.difference.values))]
 
@@ -203,11 +329,16 @@ def _ap_text(row: Row, metric: str, name: str, sign: str) -> str:
 
 def sections(table: Table, sign: str = "+-") -> list[tuple[str, Lines]]:
     """All parts of a table that have lines, with their titles."""
-    titles = {EQUAL_EPOCHS: "Against the baseline at equal epochs", EQUAL_COMPUTE: "At equal compute",
-              LEFT_OUT: "What each part adds: one left out"}
-    parts = [("All rows", main_lines(table, sign)),
-             *((title, comparison_lines(table, kind, sign)) for kind, title in titles.items()),
-             ("By class", class_lines(table, sign))]
+    titles = {
+        EQUAL_EPOCHS: "Against the baseline at equal epochs",
+        EQUAL_COMPUTE: "At equal compute",
+        LEFT_OUT: "What each part adds: one left out",
+    }
+    parts = [
+        ("All rows", main_lines(table, sign)),
+        *((title, comparison_lines(table, kind, sign)) for kind, title in titles.items()),
+        ("By class", class_lines(table, sign)),
+    ]
     return [(title, lines) for title, lines in parts if len(lines) > 1]
 
 
@@ -223,8 +354,13 @@ def to_text(table: Table) -> str:
     text = [f"study {table.study}, split {table.split}", ""]
     for title, lines in sections(table):
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-        rows = ["  ".join(cell.rjust(width) if number else cell.ljust(width)
-                          for number, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines]
+        rows = [
+            "  ".join(
+                cell.rjust(width) if number else cell.ljust(width)
+                for number, (cell, width) in enumerate(zip(line, widths))
+            ).rstrip()
+            for line in lines
+        ]
         text += [title, rows[0], "-" * max(map(len, rows)), *rows[1:], ""]
         if title == "All rows":
             text += [*remarks(table), ""] if remarks(table) else []
@@ -239,7 +375,10 @@ def to_markdown(table: Table, links: Links | None = None) -> str:
     text = [f"## {table.study}: split `{table.split}`", ""]
     for title, lines in sections(table, "±"):
         if title == "All rows":
-            lines = [lines[0], *(_linked(line, row, links or {}) for line, row in zip(lines[1:], table.rows))]
+            lines = [
+                lines[0],
+                *(_linked(line, row, links or {}) for line, row in zip(lines[1:], table.rows)),
+            ]
         text += [f"### {title}", "", *markdown_lines(lines), ""]
         if title == "All rows":
             text += [*(f"* {line}" for line in remarks(table)), ""] if remarks(table) else []
@@ -248,8 +387,11 @@ def to_markdown(table: Table, links: Links | None = None) -> str:
 
 def markdown_lines(lines: Lines) -> list[str]:
     """A table of markdown, numbers to the right."""
-    return ["| " + " | ".join(lines[0]) + " |", "|---|" + "---:|" * (len(lines[0]) - 1),
-            *("| " + " | ".join(line) + " |" for line in lines[1:])]
+    return [
+        "| " + " | ".join(lines[0]) + " |",
+        "|---|" + "---:|" * (len(lines[0]) - 1),
+        *("| " + " | ".join(line) + " |" for line in lines[1:]),
+    ]
 
 
 def _linked(line: list[str], row: Row, links: Links) -> list[str]:

@@ -1,4 +1,5 @@
 """Each slot writes what the table in ``pcdet_distill.models`` says, no more and no less."""
+
 from __future__ import annotations
 
 import re
@@ -28,34 +29,53 @@ class Entry(NamedTuple):
 def documented() -> list[Entry]:
     """Rows of the table."""
     table = pcdet_distill.models.__doc__.split("===\n")[2]
-    return [Entry(*re.split(r"\s{2,}", row)[:3]) for row in table.splitlines() if row and not row.startswith("=")]
+    return [
+        Entry(*re.split(r"\s{2,}", row)[:3])
+        for row in table.splitlines()
+        if row and not row.startswith("=")
+    ]
 
 
 def make_model(repo: Path) -> Detector3DTemplate:
     cfg = load_config(repo / "cfgs" / "kitti_distill" / "pointpillar_16x.yaml", OVERRIDES)
-    return build_network(cfg.MODEL, len(cfg.CLASS_NAMES), DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
+    return build_network(
+        cfg.MODEL, len(cfg.CLASS_NAMES), DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
+    )
 
 
 def make_batch() -> dict:
     num_points = torch.tensor([3.0, 32, 1])
     points = torch.rand(3, 32, 4) * (torch.arange(32) < num_points[:, None]).unsqueeze(2)
-    return {"points": torch.rand(36, 5), "voxels": points, "voxel_num_points": num_points, "batch_size": 2,
-            "voxel_coords": torch.tensor([[0.0, 0, 5, 7], [0, 0, 6, 7], [1, 0, 63, 63]]),
-            "gt_boxes": torch.tensor([[[1.2, -4.3, -1, 3.9, 1.6, 1.56, 0, 1]], [[0.0] * 8]])}
+    return {
+        "points": torch.rand(36, 5),
+        "voxels": points,
+        "voxel_num_points": num_points,
+        "batch_size": 2,
+        "voxel_coords": torch.tensor([[0.0, 0, 5, 7], [0, 0, 6, 7], [1, 0, 63, 63]]),
+        "gt_boxes": torch.tensor([[[1.2, -4.3, -1, 3.9, 1.6, 1.56, 0, 1]], [[0.0] * 8]]),
+    }
 
 
 def sizes(model: Detector3DTemplate) -> dict[str, list[int]]:
     """What the letters and words of the table's shapes stand for, for the batch above."""
     anchors = len(model.dense_head.flat_anchors)
-    return {"voxel_features": [3, 4], "pillar_features": [3, 16], "spatial_features": [2, 16, 64, 64],
-            "spatial_features_2d": [2, 96, 32, 32], "batch_cls_preds": [2, anchors, 3],
-            "batch_box_preds": [2, anchors, 7]}
+    return {
+        "voxel_features": [3, 4],
+        "pillar_features": [3, 16],
+        "spatial_features": [2, 16, 64, 64],
+        "spatial_features_2d": [2, 96, 32, 32],
+        "batch_cls_preds": [2, anchors, 3],
+        "batch_box_preds": [2, anchors, 7],
+    }
 
 
 def test_the_table_is_read() -> None:
     rows = {entry.key: entry for entry in documented()}
     assert {"points", "pillar_features", "batch_box_preds"} <= set(rows)
-    assert rows["pillar_features"].writer == "PillarVFE" and rows["pillar_features"].shape == "(M, channels)"
+    assert (
+        rows["pillar_features"].writer == "PillarVFE"
+        and rows["pillar_features"].shape == "(M, channels)"
+    )
     collated = {key for key, entry in rows.items() if entry.writer == "collate"}
     assert collated >= COLLATED
 
@@ -66,7 +86,9 @@ def test_each_slot_writes_what_the_table_says(repo: Path, training: bool) -> Non
     for _, module in model.named_slots():
         before = dict(batch)
         batch = module(batch)
-        written = {key for key, value in batch.items() if key not in before or before[key] is not value}
+        written = {
+            key for key, value in batch.items() if key not in before or before[key] is not value
+        }
         name = type(module).__name__
         expected = {entry.key for entry in documented() if entry.writer == name}
         assert expected, f"{name} is not in the table"
@@ -74,14 +96,18 @@ def test_each_slot_writes_what_the_table_says(repo: Path, training: bool) -> Non
         assert written == (set() if training and name == "AnchorHeadSingle" else expected)
         for key in written & set(sizes(model)):
             assert list(batch[key].shape) == sizes(model)[key] and batch[key].dtype == torch.float32
-            documented_rank = next(entry.shape for entry in documented() if entry.key == key).count(",") + 1
+            documented_rank = (
+                next(entry.shape for entry in documented() if entry.key == key).count(",") + 1
+            )
             assert batch[key].dim() == documented_rank
 
 
 def test_mean_vfe_writes_what_the_table_says() -> None:
     batch = make_batch()
     found = MeanVFE(model_cfg={}, num_point_features=4)(dict(batch))
-    assert set(found) - set(batch) == {entry.key for entry in documented() if entry.writer == "MeanVFE"}
+    assert set(found) - set(batch) == {
+        entry.key for entry in documented() if entry.writer == "MeanVFE"
+    }
     assert found["voxel_features"].shape == (3, 4)
 
 

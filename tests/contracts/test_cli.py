@@ -1,4 +1,5 @@
 """The command lines are a contract: OpenPCDet's flags with their defaults, and ours."""
+
 from __future__ import annotations
 
 import argparse
@@ -9,19 +10,49 @@ from pcdet_distill.engine.evaluate import add_test_arguments
 from pcdet_distill.engine.train import add_train_arguments
 
 COMMON = {
-    "cfg_file": None, "batch_size": None, "workers": 4, "extra_tag": "default", "ckpt": None, "pretrained_model": None,
-    "launcher": "none", "tcp_port": 18888, "local_rank": 0, "set_cfgs": None, "start_epoch": 0, "save_to_file": False,
+    "cfg_file": None,
+    "batch_size": None,
+    "workers": 4,
+    "extra_tag": "default",
+    "ckpt": None,
+    "pretrained_model": None,
+    "launcher": "none",
+    "tcp_port": 18888,
+    "local_rank": 0,
+    "set_cfgs": None,
+    "start_epoch": 0,
+    "save_to_file": False,
 }
 OURS = {"device": None, "skip_bad_frames": False}
 TRAIN = {
-    **COMMON, **OURS, "epochs": None, "sync_bn": False, "fix_random_seed": False, "ckpt_save_interval": 1,
-    "max_ckpt_save_num": 30, "merge_all_iters_to_one_epoch": False, "max_waiting_mins": 0, "num_epochs_to_eval": 0,
-    "use_tqdm_to_record": False, "logger_iter_interval": 50, "ckpt_save_time_interval": 300, "wo_gpu_stat": False,
-    "use_amp": False, "teacher_ckpt": None, "seed": None,
+    **COMMON,
+    **OURS,
+    "epochs": None,
+    "sync_bn": False,
+    "fix_random_seed": False,
+    "ckpt_save_interval": 1,
+    "max_ckpt_save_num": 30,
+    "merge_all_iters_to_one_epoch": False,
+    "max_waiting_mins": 0,
+    "num_epochs_to_eval": 0,
+    "use_tqdm_to_record": False,
+    "logger_iter_interval": 50,
+    "ckpt_save_time_interval": 300,
+    "wo_gpu_stat": False,
+    "use_amp": False,
+    "teacher_ckpt": None,
+    "seed": None,
 }
 TEST = {
-    **COMMON, **OURS, "max_waiting_mins": 30, "eval_tag": "default", "eval_all": False, "ckpt_dir": None,
-    "infer_time": False, "teacher": False, "teacher_ckpt": None,
+    **COMMON,
+    **OURS,
+    "max_waiting_mins": 30,
+    "eval_tag": "default",
+    "eval_all": False,
+    "ckpt_dir": None,
+    "infer_time": False,
+    "teacher": False,
+    "teacher_ckpt": None,
 }
 PARSERS = {"train": (add_train_arguments, TRAIN), "test": (add_test_arguments, TEST)}
 
@@ -39,7 +70,10 @@ def test_flags_and_defaults(tool: str) -> None:
 
 @pytest.mark.parametrize("tool", PARSERS)
 def test_flags_are_spelled_as_their_names(tool: str) -> None:
-    flags = {option for action in parser(tool)._actions for option in action.option_strings} - {"-h", "--help"}
+    flags = {option for action in parser(tool)._actions for option in action.option_strings} - {
+        "-h",
+        "--help",
+    }
     assert flags == {"--set" if name == "set_cfgs" else f"--{name}" for name in PARSERS[tool][1]}
 
 
@@ -50,14 +84,26 @@ def test_every_flag_says_what_it_does(tool: str) -> None:
 
 @pytest.mark.parametrize("tool", PARSERS)
 def test_set_takes_the_rest_of_the_line(tool: str) -> None:
-    args = parser(tool).parse_args(["--workers", "0", "--set", "OPTIMIZATION.LR", "0.1", "--epochs"])
+    args = parser(tool).parse_args(
+        ["--workers", "0", "--set", "OPTIMIZATION.LR", "0.1", "--epochs"]
+    )
     assert args.set_cfgs == ["OPTIMIZATION.LR", "0.1", "--epochs"] and args.workers == 0
 
 
-@pytest.mark.parametrize("arguments", [["--workers", "-1"], ["--batch_size", "0"], ["--batch_size", "two"],
-                                       ["--launcher", "mpi"], ["--no_such_flag"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--workers", "-1"],
+        ["--batch_size", "0"],
+        ["--batch_size", "two"],
+        ["--launcher", "mpi"],
+        ["--no_such_flag"],
+    ],
+)
 @pytest.mark.parametrize("tool", PARSERS)
-def test_wrong_values_exit_with_two(tool: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_values_exit_with_two(
+    tool: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         parser(tool).parse_args(arguments)
     assert stop.value.code == 2 and arguments[0] in capsys.readouterr().err

@@ -1,4 +1,5 @@
 """Importing the package is cheap: no spconv, no pcdet, nothing to draw with, no compiler started."""
+
 from __future__ import annotations
 
 import subprocess
@@ -6,7 +7,16 @@ import sys
 
 import pytest
 
-HEAVY = ("spconv", "cumm", "pcdet", "matplotlib", "tensorboardX", "torchvision", "skimage", "open3d")
+HEAVY = (
+    "spconv",
+    "cumm",
+    "pcdet",
+    "matplotlib",
+    "tensorboardX",
+    "torchvision",
+    "skimage",
+    "open3d",
+)
 SPARE_SECONDS = 2.0
 
 SCRIPT = """
@@ -29,15 +39,18 @@ def import_in_new_process(module: str) -> tuple[float, list[str]]:
     return float(seconds), heavy
 
 
-@pytest.mark.parametrize("module", ["pcdet_distill", "pcdet_distill.config", "pcdet_distill.checkpoint"])
+@pytest.mark.parametrize(
+    "module", ["pcdet_distill", "pcdet_distill.config", "pcdet_distill.checkpoint"]
+)
 def test_import_is_fast_and_brings_nothing_heavy(module: str):
     seconds, heavy = import_in_new_process(module)
     assert heavy == []
     assert seconds < SPARE_SECONDS
 
 
-@pytest.mark.parametrize("module", ["models", "distill", "datasets", "evaluation", "engine",
-                                    "integrations.openpcdet"])
+@pytest.mark.parametrize(
+    "module", ["models", "distill", "datasets", "evaluation", "engine", "integrations.openpcdet"]
+)
 def test_the_parts_bring_nothing_heavy(module: str):
     assert import_in_new_process(f"pcdet_distill.{module}")[1] == []
 

@@ -2,6 +2,7 @@
 
 Every import statement counts, those inside functions too; only those for type checkers alone do not.
 """
+
 from __future__ import annotations
 
 import ast
@@ -12,8 +13,18 @@ import pytest
 
 PACKAGE = "pcdet_distill"
 # Usable by every part, and using none: errors, look-ups, yaml, .pth files, processes.
-LEAVES = {"errors", "lookup", "config", "config_schema", "config_check", "config_override", "config_values",
-          "checkpoint", "processes", "__init__"}
+LEAVES = {
+    "errors",
+    "lookup",
+    "config",
+    "config_schema",
+    "config_check",
+    "config_override",
+    "config_values",
+    "checkpoint",
+    "processes",
+    "__init__",
+}
 # What each part may import, besides itself and the leaves.
 MAY_IMPORT = {
     "ops": set(),
@@ -25,14 +36,41 @@ MAY_IMPORT = {
     "visualize": {"ops", "datasets"},
     "report": {"measure", "evaluation"},
     "integrations": {"ops", "models", "datasets", "distill"},
-    "engine": {"ops", "models", "datasets", "evaluation", "distill", "measure", "visualize", "report"},
+    "engine": {
+        "ops",
+        "models",
+        "datasets",
+        "evaluation",
+        "distill",
+        "measure",
+        "visualize",
+        "report",
+    },
     "demo": {"ops", "models", "datasets", "engine", "visualize"},
     "study": {
-        "ops", "models", "datasets", "evaluation", "distill", "engine", "measure", "visualize", "report", "demo",
+        "ops",
+        "models",
+        "datasets",
+        "evaluation",
+        "distill",
+        "engine",
+        "measure",
+        "visualize",
+        "report",
+        "demo",
         "quickstart",
     },
     "quickstart": {
-        "ops", "models", "datasets", "evaluation", "distill", "engine", "measure", "visualize", "report", "demo",
+        "ops",
+        "models",
+        "datasets",
+        "evaluation",
+        "distill",
+        "engine",
+        "measure",
+        "visualize",
+        "report",
+        "demo",
     },
 }
 
@@ -64,7 +102,11 @@ def imports(file: Path, package: Path) -> Iterator[tuple[int, str]]:
             continue
         waiting.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names if alias.name.split(".")[0] == PACKAGE)
+            yield from (
+                (node.lineno, alias.name)
+                for alias in node.names
+                if alias.name.split(".")[0] == PACKAGE
+            )
         elif isinstance(node, ast.ImportFrom):
             yield from ((node.lineno, name) for name in targets(node, home))
 
@@ -99,7 +141,11 @@ def test_no_arrow_runs_back(repo: Path):
 
 
 def test_every_part_has_its_place(repo: Path):
-    parts = {path.stem for path in (repo / PACKAGE).iterdir() if path.suffix == ".py" or any(path.glob("*.py"))}
+    parts = {
+        path.stem
+        for path in (repo / PACKAGE).iterdir()
+        if path.suffix == ".py" or any(path.glob("*.py"))
+    }
     assert parts <= {*MAY_IMPORT, *LEAVES}
 
 
@@ -118,9 +164,17 @@ def test_detectors_and_ops_know_nothing_above_them(part: str):
         ("ops/__init__.py", "from .. import models", True),
         ("models/detectors/pointpillar.py", "from ...distill.nodes import NodeFeatures", True),
         ("config.py", "from .ops import boxes", True),
-        ("ops/boxes.py", "from ..errors import DataError\nfrom .nms import nms\nimport torch", False),
+        (
+            "ops/boxes.py",
+            "from ..errors import DataError\nfrom .nms import nms\nimport torch",
+            False,
+        ),
         ("models/taps.py", "from pcdet_distill import ops, __version__", False),
-        ("ops/boxes.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..models import taps", False),
+        (
+            "ops/boxes.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..models import taps",
+            False,
+        ),
     ],
 )
 def test_the_walk_itself(tmp_path: Path, place: str, statement: str, found: bool):

@@ -1,4 +1,5 @@
 """The public API, frozen: a name or parameter that disappears from here breaks somebody's code."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -36,10 +37,28 @@ NAMES: dict[str, dict[str, list[str] | None]] = {
         "DataSpec": None,
         "DatasetTemplate": None,
         "PointView": ["dataset_cfg", "stored_features", "training"],
-        "build_dataset": ["dataset_cfg", "class_names", "root_dir", "training", "seed", "skip_bad_frames", "logger"],
+        "build_dataset": [
+            "dataset_cfg",
+            "class_names",
+            "root_dir",
+            "training",
+            "seed",
+            "skip_bad_frames",
+            "logger",
+        ],
         "build_dataloader": [
-            "dataset_cfg", "class_names", "batch_size", "dist", "root_dir", "workers", "seed", "training",
-            "merge_all_iters_to_one_epoch", "total_epochs", "skip_bad_frames", "logger",
+            "dataset_cfg",
+            "class_names",
+            "batch_size",
+            "dist",
+            "root_dir",
+            "workers",
+            "seed",
+            "training",
+            "merge_all_iters_to_one_epoch",
+            "total_epochs",
+            "skip_bad_frames",
+            "logger",
         ],
     },
     "pcdet_distill.models": {
@@ -68,19 +87,46 @@ NAMES: dict[str, dict[str, list[str] | None]] = {
         "WeightSchedule": ["start", "end", "shape", "until"],
         "VoxelSpace": ["voxel_size", "point_cloud_range", "class_names"],
         "check_teacher": ["teacher", "batches", "class_names"],
-        "distill": ["student", "teacher", "terms", "student_data", "teacher_data", "example_batch", "teacher_mode"],
+        "distill": [
+            "student",
+            "teacher",
+            "terms",
+            "student_data",
+            "teacher_data",
+            "example_batch",
+            "teacher_mode",
+        ],
         "match_nodes": ["student", "teacher"],
     },
     "pcdet_distill.integrations.openpcdet": {
-        "distill_openpcdet": ["student", "cfg", "train_set", "teacher_ckpt", "teacher", "example_batch", "total_steps",
-                              "logger"],
+        "distill_openpcdet": [
+            "student",
+            "cfg",
+            "train_set",
+            "teacher_ckpt",
+            "teacher",
+            "example_batch",
+            "total_steps",
+            "logger",
+        ],
         "build_openpcdet_teacher": ["cfg", "train_set", "checkpoint"],
         "OpenPCDetDistiller": ["student", "teacher", "head", "total_steps"],
     },
-    "pcdet_distill.ops.sparse_tensor": {"SparseConvTensor": ["features", "indices", "spatial_shape", "batch_size"]},
+    "pcdet_distill.ops.sparse_tensor": {
+        "SparseConvTensor": ["features", "indices", "spatial_shape", "batch_size"]
+    },
     "pcdet_distill.ops.sparse_conv": {
-        **dict.fromkeys(["SubMConv2d", "SubMConv3d", "SparseConv2d", "SparseConv3d", "SparseInverseConv2d",
-                         "SparseInverseConv3d"], ["in_channels", "out_channels", "kernel_size"]),
+        **dict.fromkeys(
+            [
+                "SubMConv2d",
+                "SubMConv3d",
+                "SparseConv2d",
+                "SparseConv3d",
+                "SparseInverseConv2d",
+                "SparseInverseConv3d",
+            ],
+            ["in_channels", "out_channels", "kernel_size"],
+        ),
         "SparseSequential": None,
     },
     "pcdet_distill.ops.point_sampling": {
@@ -101,7 +147,10 @@ NAMES: dict[str, dict[str, list[str] | None]] = {
         "make_table": ["plan", "outcomes", "split"],
         "write_tables": ["plan", "on_gpu"],
     },
-    "pcdet_distill.evaluation.kitti": {"kitti_eval": ["gt_annos", "det_annos", "classes"], "KittiResult": None},
+    "pcdet_distill.evaluation.kitti": {
+        "kitti_eval": ["gt_annos", "det_annos", "classes"],
+        "KittiResult": None,
+    },
 }
 
 # class -> method -> parameters after self.
@@ -116,22 +165,35 @@ METHODS: dict[str, dict[str, list[str]]] = {
         "checkpoint_state": [],
         "load_checkpoint_state": ["state", "where"],
     },
-    "pcdet_distill.distill.Teacher": {"observe": ["batch_dict", "paths"], "predict": ["batch_dict"]},
+    "pcdet_distill.distill.Teacher": {
+        "observe": ["batch_dict", "paths"],
+        "predict": ["batch_dict"],
+    },
     "pcdet_distill.distill.DistillLoss": {
         "from_config": ["cfg", "student", "teacher", "where"],
         "forward": ["student", "teacher", "batch_dict"],
         "prepare": ["batch_dict", "teacher"],
         "nothing": [],
     },
-    "pcdet_distill.distill.Predictions": {"boxes": [], "scores": [], "select": ["rows"], "codes_like": ["other"]},
-    "pcdet_distill.distill.DistillHead": {"forward": ["student_taps", "teacher_taps", "batch_dict"]},
+    "pcdet_distill.distill.Predictions": {
+        "boxes": [],
+        "scores": [],
+        "select": ["rows"],
+        "codes_like": ["other"],
+    },
+    "pcdet_distill.distill.DistillHead": {
+        "forward": ["student_taps", "teacher_taps", "batch_dict"]
+    },
     "pcdet_distill.distill.Distiller": {
         "forward": ["batch_dict"],
         "update_global_step": [],
         "checkpoint_state": [],
         "load_checkpoint_state": ["state", "where"],
     },
-    "pcdet_distill.evaluation.kitti.KittiResult": {"map": ["metric", "recall", "difficulty"], "metrics": []},
+    "pcdet_distill.evaluation.kitti.KittiResult": {
+        "map": ["metric", "recall", "difficulty"],
+        "metrics": [],
+    },
 }
 
 FIELDS = {
@@ -156,7 +218,11 @@ def parameters(function: object) -> list[str]:
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [(f"{module}.{name}", wanted) for module, names in NAMES.items() for name, wanted in names.items()],
+    [
+        (f"{module}.{name}", wanted)
+        for module, names in NAMES.items()
+        for name, wanted in names.items()
+    ],
 )
 def test_public_name(path: str, expected: list[str] | None):
     found = find(path)
@@ -166,10 +232,16 @@ def test_public_name(path: str, expected: list[str] | None):
 
 @pytest.mark.parametrize(
     ("owner", "method", "expected"),
-    [(owner, method, wanted) for owner, methods in METHODS.items() for method, wanted in methods.items()],
+    [
+        (owner, method, wanted)
+        for owner, methods in METHODS.items()
+        for method, wanted in methods.items()
+    ],
 )
 def test_public_method(owner: str, method: str, expected: list[str]):
-    assert parameters(getattr(find(owner), method))[: len(expected)] == expected, ADDED_FIELDS_MAY_FOLLOW
+    assert parameters(getattr(find(owner), method))[: len(expected)] == expected, (
+        ADDED_FIELDS_MAY_FOLLOW
+    )
 
 
 @pytest.mark.parametrize(("path", "expected"), FIELDS.items())

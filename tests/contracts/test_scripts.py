@@ -1,4 +1,5 @@
 """The shell scripts: OpenPCDet's names and argument order, checked with stand-ins that print their words."""
+
 from __future__ import annotations
 
 import os
@@ -7,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
-SLURM = {"slurm_train.sh": (["part", "job", "2"], "train.py"), "slurm_test_mgpu.sh": (["part", "job", "2"], "test.py"),
-         "slurm_test_single.sh": (["part"], "test.py")}
+SLURM = {
+    "slurm_train.sh": (["part", "job", "2"], "train.py"),
+    "slurm_test_mgpu.sh": (["part", "job", "2"], "test.py"),
+    "slurm_test_single.sh": (["part"], "test.py"),
+}
 
 
 def run(script: Path, arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
     """Run a script from an unrelated folder, with ``srun`` replaced by ``echo``."""
     srun = folder / "srun"
-    srun.write_text("#!/bin/sh\necho \"$@\"\n")
+    srun.write_text('#!/bin/sh\necho "$@"\n')
     srun.chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     command = ["bash", str(script), *arguments]
@@ -32,7 +36,9 @@ def test_slurm_scripts_pass_the_rest_on(name: str, repo: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", [*SLURM, "dist_train.sh", "dist_test.sh"])
-def test_scripts_without_arguments_say_how_they_are_used(name: str, repo: Path, tmp_path: Path) -> None:
+def test_scripts_without_arguments_say_how_they_are_used(
+    name: str, repo: Path, tmp_path: Path
+) -> None:
     done = run(repo / "tools/scripts" / name, [], tmp_path)
     assert done.returncode != 0 and f"usage: {name}" in done.stderr
 
@@ -46,16 +52,28 @@ esac
 """
 
 
-@pytest.mark.parametrize("options", [[], ["--detector", "second"], ["--detector", "pointrcnn", "--fast"]])
-def test_the_quickstart_script_passes_its_options_on(options: list[str], repo: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options", [[], ["--detector", "second"], ["--detector", "pointrcnn", "--fast"]]
+)
+def test_the_quickstart_script_passes_its_options_on(
+    options: list[str], repo: Path, tmp_path: Path
+) -> None:
     """From any folder, with a Python that it makes an environment of; the second call makes none."""
     python = tmp_path / "some python"
     python.write_text(STAND_IN_PYTHON)
     python.chmod(0o755)
-    environment = {**os.environ, "PCDET_DISTILL_PYTHON": str(python), "PCDET_DISTILL_VENV": str(tmp_path / "made here")}
+    environment = {
+        **os.environ,
+        "PCDET_DISTILL_PYTHON": str(python),
+        "PCDET_DISTILL_VENV": str(tmp_path / "made here"),
+    }
     command = ["bash", str(repo / "tools/scripts/quickstart.sh"), *options]
     for preparing in (True, False):
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1] == " ".join([str(repo / "tools/quickstart.py"), *options])
+        assert done.stdout.splitlines()[-1] == " ".join(
+            [str(repo / "tools/quickstart.py"), *options]
+        )
         assert ("preparing the environment" in done.stdout) == preparing

@@ -1,4 +1,5 @@
 """The state of a detector is OpenPCDet's, survives a file, and holds nothing of the run that made it."""
+
 from __future__ import annotations
 
 import json
@@ -25,7 +26,10 @@ def build(repo: Path, config: str) -> Detector3DTemplate:
 
 
 def layout(state: dict) -> list[list]:
-    return [[key, list(value.shape), str(value.dtype).removeprefix("torch.")] for key, value in state.items()]
+    return [
+        [key, list(value.shape), str(value.dtype).removeprefix("torch.")]
+        for key, value in state.items()
+    ]
 
 
 def count(model: Detector3DTemplate) -> int:
@@ -33,15 +37,21 @@ def count(model: Detector3DTemplate) -> int:
 
 
 def test_pointpillar_is_the_manifest(repo: Path) -> None:
-    manifest = json.loads((repo / "tests" / "golden" / "manifests" / "pointpillar.json").read_text())
+    manifest = json.loads(
+        (repo / "tests" / "golden" / "manifests" / "pointpillar.json").read_text()
+    )
     assert layout(build(repo, TEACHER).state_dict()) == manifest["state_dict"]
 
 
 def test_a_forward_pass_adds_nothing_to_the_state(repo: Path) -> None:
     model = build(repo, STUDENT).eval()
     before = layout(model.state_dict())
-    batch = {"voxels": torch.zeros(1, 32, 4), "voxel_num_points": torch.ones(1), "voxel_coords": torch.zeros(1, 4),
-             "batch_size": 1}
+    batch = {
+        "voxels": torch.zeros(1, 32, 4),
+        "voxel_num_points": torch.ones(1),
+        "voxel_coords": torch.zeros(1, 4),
+        "batch_size": 1,
+    }
     with torch.no_grad():
         model(batch)
     assert layout(model.state_dict()) == before
@@ -50,9 +60,15 @@ def test_a_forward_pass_adds_nothing_to_the_state(repo: Path) -> None:
 def test_through_a_file(repo: Path, tmp_path: Path) -> None:
     model, other = build(repo, STUDENT), build(repo, STUDENT)
     model.update_global_step()
-    save_checkpoint({**model.checkpoint_state(), "epoch": 3, "it": 7}, tmp_path / "checkpoint_epoch_3.pth")
-    other.load_checkpoint_state(load_checkpoint(tmp_path / "checkpoint_epoch_3.pth"), where="checkpoint_epoch_3.pth")
-    assert all(torch.equal(value, model.state_dict()[key]) for key, value in other.state_dict().items())
+    save_checkpoint(
+        {**model.checkpoint_state(), "epoch": 3, "it": 7}, tmp_path / "checkpoint_epoch_3.pth"
+    )
+    other.load_checkpoint_state(
+        load_checkpoint(tmp_path / "checkpoint_epoch_3.pth"), where="checkpoint_epoch_3.pth"
+    )
+    assert all(
+        torch.equal(value, model.state_dict()[key]) for key, value in other.state_dict().items()
+    )
     assert other.global_step.item() == 1
 
 
@@ -63,8 +79,9 @@ def test_a_student_refuses_the_teachers_weights(repo: Path) -> None:
 
 
 @pytest.mark.parametrize(("config", "factor"), STUDENTS.items())
-def test_students_have_the_teachers_names_and_a_fraction_of_its_parameters(repo: Path, config: str,
-                                                                          factor: int) -> None:
+def test_students_have_the_teachers_names_and_a_fraction_of_its_parameters(
+    repo: Path, config: str, factor: int
+) -> None:
     teacher, student = build(repo, TEACHER), build(repo, config)
     assert list(student.state_dict()) == list(teacher.state_dict())
     assert count(teacher) / count(student) == pytest.approx(factor, rel=0.05)

@@ -1,4 +1,5 @@
 """tools/create_data.py as its users call it: exit code, one sentence, nothing half-written."""
+
 from __future__ import annotations
 
 import subprocess
@@ -53,4 +54,8 @@ def test_bad_frame(repo: Path, data_config, unsplit) -> None:
 
 def test_missing_folder(repo: Path, data_config, tmp_path: Path) -> None:
     result = create(repo, data_config, tmp_path / "nowhere")
-    assert result.returncode == 2 and result.stderr.startswith("error: ") and "synthetic --out" in result.stderr
+    assert (
+        result.returncode == 2
+        and result.stderr.startswith("error: ")
+        and "synthetic --out" in result.stderr
+    )

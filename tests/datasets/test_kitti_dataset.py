@@ -1,4 +1,5 @@
 """Items of the KITTI dataset, detections in its format, and what happens to bad frames."""
+
 from __future__ import annotations
 
 import logging
@@ -26,7 +27,15 @@ def test_training_item(kitti_root: Path, data_config) -> None:
     assert item["points"].dtype == np.float32 and item["points"].shape[1] == 4
     assert item["gt_boxes"].dtype == np.float32 and item["gt_boxes"].shape[1] == 8
     assert set(item["gt_boxes"][:, 7]) <= {1.0, 2.0, 3.0}
-    assert {"flip_x", "noise_rot", "noise_scale", "lidar_aug_matrix", "voxels", "calib", "image_shape"} <= item.keys()
+    assert {
+        "flip_x",
+        "noise_rot",
+        "noise_scale",
+        "lidar_aug_matrix",
+        "voxels",
+        "calib",
+        "image_shape",
+    } <= item.keys()
     assert not {"gt_names", "gt_boxes_mask", "road_plane"} & item.keys()
 
 
@@ -41,11 +50,17 @@ def test_sampled_objects_fill_the_scene_up(kitti_root: Path, data_config) -> Non
 def test_test_item_is_the_frame_as_it_is(kitti_root: Path, data_config) -> None:
     item = make(data_config, kitti_root, training=False)[0]
     assert item["frame_id"] == "000006"
-    np.testing.assert_allclose(item["gt_boxes"], [[20, 1, -1.73 + 0.75, 4, 1.6, 1.5, 0, 1]], atol=1e-5)
+    np.testing.assert_allclose(
+        item["gt_boxes"], [[20, 1, -1.73 + 0.75, 4, 1.6, 1.5, 0, 1]], atol=1e-5
+    )
     np.testing.assert_array_equal(item["lidar_aug_matrix"], np.eye(4))
-    stored = np.fromfile(kitti_root / "training/velodyne/000006.bin", dtype=np.float32).reshape(-1, 4)
+    stored = np.fromfile(kitti_root / "training/velodyne/000006.bin", dtype=np.float32).reshape(
+        -1, 4
+    )
     kept = {tuple(point) for point in item["points"].tolist()}
-    assert kept < {tuple(point) for point in stored.tolist()}  # what the camera does not see is missing
+    assert kept < {
+        tuple(point) for point in stored.tolist()
+    }  # what the camera does not see is missing
     pixels, depth_m = item["calib"].lidar_to_img(item["points"][:, :3])
     assert (pixels >= 0).all() and (pixels < [1242, 375]).all() and (depth_m > 0).all()
 
@@ -58,8 +73,12 @@ def test_no_augmentor_is_no_augmentation(kitti_root: Path, data_config) -> None:
 
 def test_fov_filter_can_be_switched_off(kitti_root: Path, data_config) -> None:
     data_config.FOV_POINTS_ONLY = False
-    stored = np.fromfile(kitti_root / "training/velodyne/000006.bin", dtype=np.float32).reshape(-1, 4)
-    np.testing.assert_array_equal(make(data_config, kitti_root, training=False)[0]["points"], stored)
+    stored = np.fromfile(kitti_root / "training/velodyne/000006.bin", dtype=np.float32).reshape(
+        -1, 4
+    )
+    np.testing.assert_array_equal(
+        make(data_config, kitti_root, training=False)[0]["points"], stored
+    )
 
 
 def test_frames_without_objects(kitti_root: Path, data_config) -> None:
@@ -113,11 +132,16 @@ def test_augmentations_end_at_an_epoch(kitti_root: Path, data_config) -> None:
     assert "noise_rot" not in dataset[0] and "flip_x" in dataset[0]
 
 
-def test_merged_epochs_repeat_the_frames_with_other_augmentation(kitti_root: Path, data_config) -> None:
+def test_merged_epochs_repeat_the_frames_with_other_augmentation(
+    kitti_root: Path, data_config
+) -> None:
     dataset = make(data_config, kitti_root)
     dataset.merge_all_iters_to_one_epoch(3)
     assert len(dataset) == 18
-    assert dataset[0]["frame_id"] == dataset[6]["frame_id"] and dataset[0]["noise_rot"] != dataset[6]["noise_rot"]
+    assert (
+        dataset[0]["frame_id"] == dataset[6]["frame_id"]
+        and dataset[0]["noise_rot"] != dataset[6]["noise_rot"]
+    )
 
 
 def test_unreadable_frame_names_itself(filled, data_config) -> None:
@@ -146,23 +170,39 @@ def test_only_bad_frames_is_an_error_not_a_loop(filled, data_config) -> None:
 
 def test_road_planes(filled, data_config) -> None:
     data_config.DATA_AUGMENTOR.AUG_CONFIG_LIST[0].USE_ROAD_PLANE = True
-    with pytest.raises(DataError, match="planes: USE_ROAD_PLANE.*--make_planes.*USE_ROAD_PLANE: False"):
+    with pytest.raises(
+        DataError, match="planes: USE_ROAD_PLANE.*--make_planes.*USE_ROAD_PLANE: False"
+    ):
         make(data_config, filled.root)
     assert len(make(data_config, filled.root, training=False)) == 3  # testing needs none
     (filled.root / "training" / "planes").mkdir()
     for number in range(6):
-        filled.path("planes", f"{number:06d}").write_text("# Plane\nWidth 4\nHeight 1\n0 -1 0 2.65\n")
+        filled.path("planes", f"{number:06d}").write_text(
+            "# Plane\nWidth 4\nHeight 1\n0 -1 0 2.65\n"
+        )
     data_config.DATA_AUGMENTOR.AUG_CONFIG_LIST = data_config.DATA_AUGMENTOR.AUG_CONFIG_LIST[:1]
-    heights = np.concatenate([make(data_config, filled.root)[index]["gt_boxes"] for index in range(6)])
+    heights = np.concatenate(
+        [make(data_config, filled.root)[index]["gt_boxes"] for index in range(6)]
+    )
     bottoms = {round(float(bottom), 3) for bottom in heights[:, 2] - heights[:, 5] / 2}
-    assert bottoms == {-1.73, -2.73}  # the frame's own, and the sampled ones: 1 m lower, since rect y = -z - 0.08
+    assert bottoms == {
+        -1.73,
+        -2.73,
+    }  # the frame's own, and the sampled ones: 1 m lower, since rect y = -z - 0.08
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda config: config.update(DATASET="KitiDataset"), "did you mean 'KittiDataset'"),
-    (lambda config: config.update(GET_ITEM_LIST=["points", "depth_maps"]), "depth_maps"),
-    (lambda config: config.INFO_PATH.update(train=["other.pkl"]), "other.pkl.*create_data.py kitti"),
-    (lambda config: config.pop("DATA_SPLIT"), "DATA_SPLIT")])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda config: config.update(DATASET="KitiDataset"), "did you mean 'KittiDataset'"),
+        (lambda config: config.update(GET_ITEM_LIST=["points", "depth_maps"]), "depth_maps"),
+        (
+            lambda config: config.INFO_PATH.update(train=["other.pkl"]),
+            "other.pkl.*create_data.py kitti",
+        ),
+        (lambda config: config.pop("DATA_SPLIT"), "DATA_SPLIT"),
+    ],
+)
 def test_bad_config_is_named(kitti_root: Path, data_config, change, words: str) -> None:
     change(data_config)
     with pytest.raises((ConfigError, DataError), match=words):
@@ -180,9 +220,15 @@ def test_foreign_pickle_is_no_info_file(filled, data_config) -> None:
         make(data_config, filled.root)
 
 
-@pytest.mark.parametrize(("block", "value", "words"), [
-    ("point_cloud", "000001", "entry 1 .* lacks point_cloud.lidar_idx"), ("calib", {}, "entry 1 .* lacks calib.P2"),
-    ("annos", {}, "entry 1 .* lacks annos.name"), ("image", None, "entry 1 .* lacks image.image_shape")])
+@pytest.mark.parametrize(
+    ("block", "value", "words"),
+    [
+        ("point_cloud", "000001", "entry 1 .* lacks point_cloud.lidar_idx"),
+        ("calib", {}, "entry 1 .* lacks calib.P2"),
+        ("annos", {}, "entry 1 .* lacks annos.name"),
+        ("image", None, "entry 1 .* lacks image.image_shape"),
+    ],
+)
 def test_incomplete_info_is_named(filled, data_config, block: str, value, words: str) -> None:
     path = filled.root / "kitti_infos_train.pkl"
     infos = load_plain_pickle(path, "")
@@ -209,20 +255,28 @@ def test_infos_made_elsewhere_load(filled, data_config) -> None:
     expected = make(data_config, filled.root, training=False)[0]
     stored = pickle.dumps(infos, protocol=3).replace(b"numpy._core.", b"numpy.core.")
     (filled.root / "kitti_infos_val.pkl").write_bytes(stored)
-    np.testing.assert_array_equal(make(data_config, filled.root, training=False)[0]["points"], expected["points"])
+    np.testing.assert_array_equal(
+        make(data_config, filled.root, training=False)[0]["points"], expected["points"]
+    )
 
 
 def predictions_of(boxes: list[list[float]], labels: list[int]) -> dict[str, torch.Tensor]:
     scores = torch.linspace(0.9, 0.5, len(boxes))
-    return {"pred_boxes": torch.tensor(boxes).reshape(-1, 7), "pred_scores": scores,
-            "pred_labels": torch.tensor(labels)}
+    return {
+        "pred_boxes": torch.tensor(boxes).reshape(-1, 7),
+        "pred_scores": scores,
+        "pred_labels": torch.tensor(labels),
+    }
 
 
 def test_detections_in_kitti_format(kitti_root: Path, data_config, tmp_path: Path) -> None:
     dataset = make(data_config, kitti_root, training=False)
     batch = dataset.collate_batch([dataset[0], dataset[1]])
     batch["image_shape"] = torch.from_numpy(batch["image_shape"])
-    predictions = [predictions_of([[20.27, 1.0, -0.98, 4.0, 1.6, 1.5, 0.0]], [1]), predictions_of([], [])]
+    predictions = [
+        predictions_of([[20.27, 1.0, -0.98, 4.0, 1.6, 1.5, 0.0]], [1]),
+        predictions_of([], []),
+    ]
     found, nothing = dataset.generate_prediction_dicts(batch, predictions, CLASSES, tmp_path)
     assert found["frame_id"] == "000006" and found["name"].tolist() == ["Car"]
     np.testing.assert_allclose(found["location"], [[-1.0, 1.65, 20.0]], atol=1e-5)
@@ -231,11 +285,26 @@ def test_detections_in_kitti_format(kitti_root: Path, data_config, tmp_path: Pat
     np.testing.assert_allclose(found["alpha"], [-np.arctan2(-1.0, 20.27) - np.pi / 2], rtol=1e-6)
     assert found["bbox"].shape == (1, 4) and found["boxes_lidar"].dtype == np.float32
     line = (tmp_path / "000006.txt").read_text()
-    assert line.split()[:3] == ["Car", "-1", "-1"] and len(line.split()) == 16 and line.endswith("\n")
-    assert line.split()[8:] == ["1.5000", "1.6000", "4.0000", "-1.0000", "1.6500", "20.0000", "-1.5708", "0.9000"]
+    assert (
+        line.split()[:3] == ["Car", "-1", "-1"] and len(line.split()) == 16 and line.endswith("\n")
+    )
+    assert line.split()[8:] == [
+        "1.5000",
+        "1.6000",
+        "4.0000",
+        "-1.0000",
+        "1.6500",
+        "20.0000",
+        "-1.5708",
+        "0.9000",
+    ]
     assert (tmp_path / "000007.txt").read_text() == ""
     assert found.keys() == nothing.keys()
-    assert nothing["boxes_lidar"].shape == (0, 7) and nothing["name"].dtype.kind == "f" and len(nothing["score"]) == 0
+    assert (
+        nothing["boxes_lidar"].shape == (0, 7)
+        and nothing["name"].dtype.kind == "f"
+        and len(nothing["score"]) == 0
+    )
 
 
 def nearly_perfect(dataset) -> list[dict]:

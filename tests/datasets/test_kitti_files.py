@@ -1,4 +1,5 @@
 """Reading KITTI's files: what is in them, and a sentence for everything that should not be."""
+
 from __future__ import annotations
 
 import os
@@ -46,11 +47,19 @@ def test_points_behind_the_camera_are_not_in_the_image(tiny) -> None:
     assert calib.in_image(rect, np.array([375, 1242])).tolist() == [True, False, False, False]
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (None, "does not exist"), ("P2: 1 2 3\n", "expected 12"), ("R0_rect: 1 0 0 0 1 0 0 0 1\n", "'P2:' is missing"),
-    ("P2: " + "x " * 12, "not a number"),
-    ("P2: 7 0 6 0 0 7 1 0 0 0 1 0\nR0_rect: 1 0 0 0 1 0 0 0 0\nTr_velo_to_cam: 0 -1 0 0 0 0 -1 0 1 0 0 0\n",
-     "'R0_rect:' cannot be inverted")])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "does not exist"),
+        ("P2: 1 2 3\n", "expected 12"),
+        ("R0_rect: 1 0 0 0 1 0 0 0 1\n", "'P2:' is missing"),
+        ("P2: " + "x " * 12, "not a number"),
+        (
+            "P2: 7 0 6 0 0 7 1 0 0 0 1 0\nR0_rect: 1 0 0 0 1 0 0 0 0\nTr_velo_to_cam: 0 -1 0 0 0 0 -1 0 1 0 0 0\n",
+            "'R0_rect:' cannot be inverted",
+        ),
+    ],
+)
 def test_bad_calibration_names_the_file(tmp_path: Path, content: str | None, words: str) -> None:
     path = tmp_path / "000007.txt"
     if content is not None:
@@ -62,24 +71,51 @@ def test_bad_calibration_names_the_file(tmp_path: Path, content: str | None, wor
 
 def test_label_line() -> None:
     entry = Object3d.from_line(LINE, "here")
-    assert (entry.cls_type, entry.truncation, entry.occlusion, entry.alpha) == ("Car", 0.0, 1.0, 2.04)
+    assert (entry.cls_type, entry.truncation, entry.occlusion, entry.alpha) == (
+        "Car",
+        0.0,
+        1.0,
+        2.04,
+    )
     assert (entry.h, entry.w, entry.l, entry.ry, entry.score) == (1.57, 1.5, 3.68, 1.9, -1.0)
     np.testing.assert_allclose(entry.loc, [-1.17, 1.65, 7.86], rtol=1e-6)
     assert Object3d.from_line(LINE + " 0.75", "here").score == 0.75
 
 
-@pytest.mark.parametrize(("height_px", "truncation", "occlusion", "level"), [
-    (39, 0.0, 0, 0), (38.9, 0.0, 0, 1), (50, 0.2, 0, 1), (50, 0.0, 1, 1), (50, 0.4, 0, 2), (50, 0, 2, 2),
-    (50, 0, 3, -1), (24, 0, 0, 1), (23.9, 0, 0, -1), (50, 0.51, 0, -1)])
-def test_difficulty_adds_a_pixel_to_the_height(height_px: float, truncation: float, occlusion: int, level: int) -> None:
+@pytest.mark.parametrize(
+    ("height_px", "truncation", "occlusion", "level"),
+    [
+        (39, 0.0, 0, 0),
+        (38.9, 0.0, 0, 1),
+        (50, 0.2, 0, 1),
+        (50, 0.0, 1, 1),
+        (50, 0.4, 0, 2),
+        (50, 0, 2, 2),
+        (50, 0, 3, -1),
+        (24, 0, 0, 1),
+        (23.9, 0, 0, -1),
+        (50, 0.51, 0, -1),
+    ],
+)
+def test_difficulty_adds_a_pixel_to_the_height(
+    height_px: float, truncation: float, occlusion: int, level: int
+) -> None:
     line = f"Car {truncation} {occlusion} 0 0 100 50 {100 + height_px} 1.5 1.6 4 0 1.6 20 0"
     assert Object3d.from_line(line, "here").difficulty == level
 
 
-@pytest.mark.parametrize(("line", "words"), [
-    ("Car 0 0 0 1 2 3", "this one has 7"), (LINE + " 1 2", "this one has 17"), (LINE.replace("Car", "Carr"), "'Car'"),
-    (LINE.replace("7.86", "far"), "must be numbers"), (LINE.replace("7.86", "nan"), "NaN"),
-    (LINE.replace("7.86", "7e300"), "beyond float32"), (LINE.replace("1.57", "-1.57"), "negative size")])
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("Car 0 0 0 1 2 3", "this one has 7"),
+        (LINE + " 1 2", "this one has 17"),
+        (LINE.replace("Car", "Carr"), "'Car'"),
+        (LINE.replace("7.86", "far"), "must be numbers"),
+        (LINE.replace("7.86", "nan"), "NaN"),
+        (LINE.replace("7.86", "7e300"), "beyond float32"),
+        (LINE.replace("1.57", "-1.57"), "negative size"),
+    ],
+)
 def test_bad_label_line_names_file_and_line(tmp_path: Path, line: str, words: str) -> None:
     path = tmp_path / "000003.txt"
     path.write_text(LINE + "\n" + line + "\n")
@@ -96,7 +132,14 @@ def test_unknown_class_lists_the_known_ones(tmp_path: Path) -> None:
 
 def test_dont_care_goes_last_and_the_rest_keeps_its_order(tmp_path: Path) -> None:
     dont_care = "DontCare -1 -1 -10 1 2 3 4 -1 -1 -1 -1000 -1000 -1000 -10"
-    lines = [dont_care, LINE, "", dont_care, LINE.replace("Car", "Van"), LINE.replace("Car", "Tram")]
+    lines = [
+        dont_care,
+        LINE,
+        "",
+        dont_care,
+        LINE.replace("Car", "Van"),
+        LINE.replace("Car", "Tram"),
+    ]
     (tmp_path / "a.txt").write_text("\n".join(lines))
     names = [entry.cls_type for entry in read_labels(tmp_path / "a.txt")]
     assert names == ["Car", "Van", "Tram", "DontCare", "DontCare"]
@@ -110,9 +153,15 @@ def test_points(tmp_path: Path) -> None:
     assert read_points(path).shape == (0, 4)
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (None, "does not exist"), (b"x" * 17, "17 bytes"), (b"x" * 20, "20 bytes"),
-    (struct.pack("<8f", 1, 2, 3, 4, 5, float("nan"), 7, 8), "1 of 2 points")])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "does not exist"),
+        (b"x" * 17, "17 bytes"),
+        (b"x" * 20, "20 bytes"),
+        (struct.pack("<8f", 1, 2, 3, 4, 5, float("nan"), 7, 8), "1 of 2 points"),
+    ],
+)
 def test_bad_points_name_the_file(tmp_path: Path, content: bytes | None, words: str) -> None:
     path = tmp_path / "000001.bin"
     if content is not None:
@@ -141,9 +190,14 @@ def test_road_plane_points_up(tmp_path: Path) -> None:
         read_road_plane(tmp_path / "a.txt")
 
 
-@pytest.mark.parametrize(("content", "frames"), [
-    (b"\n000003\n\n 000001 \r\n", ["000003", "000001"]), (b"\xef\xbb\xbf000003\r\n000001\r\n", ["000003", "000001"]),
-    (b"", [])])
+@pytest.mark.parametrize(
+    ("content", "frames"),
+    [
+        (b"\n000003\n\n 000001 \r\n", ["000003", "000001"]),
+        (b"\xef\xbb\xbf000003\r\n000001\r\n", ["000003", "000001"]),
+        (b"", []),
+    ],
+)
 def test_split_file_of_any_editor(tiny, content: bytes, frames: list[str]) -> None:
     (tiny.root / "ImageSets" / "train.txt").write_bytes(content)
     assert KittiFolder(tiny.root, "train").frame_ids() == frames
@@ -162,8 +216,13 @@ def test_missing_split_file_says_where_it_comes_from(tiny) -> None:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_info_files_of_any_protocol(tmp_path: Path, protocol: int) -> None:
-    info = {"name": np.array(["Car", "Van"]), "boxes": np.arange(14.0).reshape(2, 7).T, "empty": np.zeros((0, 7)),
-            "scalars": [np.float64(1.5), np.int32(3), np.bool_(True)], "plain": (1, None, "text", [2])}
+    info = {
+        "name": np.array(["Car", "Van"]),
+        "boxes": np.arange(14.0).reshape(2, 7).T,
+        "empty": np.zeros((0, 7)),
+        "scalars": [np.float64(1.5), np.int32(3), np.bool_(True)],
+        "plain": (1, None, "text", [2]),
+    }
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(info, protocol=protocol))
     loaded = load_plain_pickle(tmp_path / "a.pkl", "")
     assert loaded["name"].tolist() == ["Car", "Van"] and loaded["empty"].shape == (0, 7)
@@ -175,7 +234,9 @@ def test_info_files_of_any_protocol(tmp_path: Path, protocol: int) -> None:
 def test_info_files_of_older_and_newer_numpy(tmp_path: Path, package: str) -> None:
     stored = pickle.dumps([np.arange(3.0)], protocol=2)
     for name in (b"numpy._core", b"numpy.core"):
-        stored = stored.replace(b"c" + name + b".multiarray", b"c" + package.encode() + b".multiarray")
+        stored = stored.replace(
+            b"c" + name + b".multiarray", b"c" + package.encode() + b".multiarray"
+        )
     (tmp_path / "a.pkl").write_bytes(stored)
     np.testing.assert_array_equal(load_plain_pickle(tmp_path / "a.pkl", "")[0], [0, 1, 2])
 

@@ -1,4 +1,5 @@
 """Infos, ground-truth database, splits and road planes of a tiny KITTI folder."""
+
 from __future__ import annotations
 
 import os
@@ -16,9 +17,19 @@ from pcdet_distill.datasets.safe_pickle import load_plain_pickle
 from pcdet_distill.errors import ConfigError, DataError
 
 ANNO_DTYPES = {
-    "truncated": "float64", "occluded": "float64", "alpha": "float64", "bbox": "float32", "dimensions": "float64",
-    "location": "float32", "rotation_y": "float64", "score": "float64", "difficulty": "int32", "index": "int32",
-    "gt_boxes_lidar": "float64", "num_points_in_gt": "int32"}
+    "truncated": "float64",
+    "occluded": "float64",
+    "alpha": "float64",
+    "bbox": "float32",
+    "dimensions": "float64",
+    "location": "float32",
+    "rotation_y": "float64",
+    "score": "float64",
+    "difficulty": "int32",
+    "index": "int32",
+    "gt_boxes_lidar": "float64",
+    "num_points_in_gt": "int32",
+}
 
 
 def load(root: Path, name: str):
@@ -26,18 +37,30 @@ def load(root: Path, name: str):
 
 
 def files_below(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_info_of_a_frame(kitti_root: Path) -> None:
     info = load(kitti_root, "kitti_infos_train.pkl")[1]
     assert info["point_cloud"] == {"num_features": 4, "lidar_idx": "000001"}
-    assert info["image"]["image_idx"] == "000001" and info["image"]["image_shape"].tolist() == [375, 1242]
+    assert info["image"]["image_idx"] == "000001" and info["image"]["image_shape"].tolist() == [
+        375,
+        1242,
+    ]
     assert {name: matrix.shape for name, matrix in info["calib"].items()} == {
-        "P2": (4, 4), "R0_rect": (4, 4), "Tr_velo_to_cam": (4, 4)}
+        "P2": (4, 4),
+        "R0_rect": (4, 4),
+        "Tr_velo_to_cam": (4, 4),
+    }
     annos = info["annos"]
     assert annos["name"].tolist() == ["Car", "Pedestrian", "Van", "Cyclist", "DontCare"]
-    np.testing.assert_allclose(annos["gt_boxes_lidar"][0], [13, 3, -1.73 + 0.75, 4, 1.6, 1.5, 0.3], atol=1e-5)
+    np.testing.assert_allclose(
+        annos["gt_boxes_lidar"][0], [13, 3, -1.73 + 0.75, 4, 1.6, 1.5, 0.3], atol=1e-5
+    )
     np.testing.assert_allclose(annos["location"][0], [-3, 1.65, 12.73], atol=1e-5)
     np.testing.assert_allclose(annos["dimensions"][0], [4, 1.5, 1.6])
     assert annos["index"].tolist() == [0, 1, 2, 3, -1]
@@ -51,7 +74,9 @@ def test_splits_and_frame_without_objects(kitti_root: Path) -> None:
     assert [len(load(kitti_root, f"kitti_infos_{name}.pkl")) for name in names] == [6, 3, 9]
     assert not (kitti_root / "kitti_infos_test.pkl").exists()
     only_dont_care = load(kitti_root, "kitti_infos_val.pkl")[2]["annos"]
-    assert only_dont_care["gt_boxes_lidar"].shape == (0, 7) and only_dont_care["name"].tolist() == ["DontCare"]
+    assert only_dont_care["gt_boxes_lidar"].shape == (0, 7) and only_dont_care["name"].tolist() == [
+        "DontCare"
+    ]
 
 
 def test_a_holdout_split_has_labels_and_no_part_in_the_database(tiny) -> None:
@@ -59,26 +84,54 @@ def test_a_holdout_split_has_labels_and_no_part_in_the_database(tiny) -> None:
         tiny.frame(frame_id, [("Car", 10.0, 2.0)])
     tiny.split(train=["000000"], val=["000001"], holdout=["000002"], unlabelled=["000003"])
     counts = create_kitti_infos(tiny.root, show_progress=False)
-    assert counts == {"train": 1, "val": 1, "holdout": 1, "unlabelled": 1, "trainval": 2, "gt_database": 1}
+    assert counts == {
+        "train": 1,
+        "val": 1,
+        "holdout": 1,
+        "unlabelled": 1,
+        "trainval": 2,
+        "gt_database": 1,
+    }
     assert load(tiny.root, "kitti_infos_holdout.pkl")[0]["annos"]["name"][0] == "Car"
     assert "annos" not in load(tiny.root, "kitti_infos_unlabelled.pkl")[0]
     tiny.split(train=["000000"], val=["000001"], holdout=["000002", "000000"])
-    with pytest.raises(DataError, match=r"holdout.txt: 1 of its frames \(000000 is one\) are in train.txt too"):
+    with pytest.raises(
+        DataError, match=r"holdout.txt: 1 of its frames \(000000 is one\) are in train.txt too"
+    ):
         create_kitti_infos(tiny.root, show_progress=False)
 
 
 def test_database(kitti_root: Path) -> None:
     database = load(kitti_root, "kitti_dbinfos_train.pkl")
     assert {name: len(entries) for name, entries in database.items()} == {
-        "Car": 6, "Pedestrian": 6, "Van": 6, "Cyclist": 6}
+        "Car": 6,
+        "Pedestrian": 6,
+        "Van": 6,
+        "Cyclist": 6,
+    }
     entry = database["Cyclist"][2]
-    assert (entry["path"], entry["image_idx"], entry["gt_idx"]) == ("gt_database/000002_Cyclist_3.bin", "000002", 3)
+    assert (entry["path"], entry["image_idx"], entry["gt_idx"]) == (
+        "gt_database/000002_Cyclist_3.bin",
+        "000002",
+        3,
+    )
     points = np.fromfile(kitti_root / entry["path"], dtype=np.float32).reshape(-1, 4)
     assert len(points) == entry["num_points_in_gt"] >= 40
     assert (np.abs(points[:, 2]) <= 1.75 / 2 + 1e-4).all() and np.abs(points[:, :2]).max() < 1.0
-    np.testing.assert_allclose(entry["box3d_lidar"], [18, -1, -1.73 + 0.875, 1.8, 0.6, 1.75, 1.0], atol=1e-5)
-    assert list(entry) == ["name", "path", "image_idx", "gt_idx", "box3d_lidar", "num_points_in_gt", "difficulty",
-                           "bbox", "score"]
+    np.testing.assert_allclose(
+        entry["box3d_lidar"], [18, -1, -1.73 + 0.875, 1.8, 0.6, 1.75, 1.0], atol=1e-5
+    )
+    assert list(entry) == [
+        "name",
+        "path",
+        "image_idx",
+        "gt_idx",
+        "box3d_lidar",
+        "num_points_in_gt",
+        "difficulty",
+        "bbox",
+        "score",
+    ]
 
 
 def test_several_processes_write_the_same(kitti_root: Path, filled) -> None:
@@ -108,7 +161,9 @@ def test_empty_label_and_empty_point_files(tiny) -> None:
     tiny.frame("000001", [], more_lines=())
     tiny.split(train=["000000", "000001"], val=["000001"])
     create_kitti_infos(tiny.root, show_progress=False)
-    without_points, without_labels = (info["annos"] for info in load(tiny.root, "kitti_infos_train.pkl"))
+    without_points, without_labels = (
+        info["annos"] for info in load(tiny.root, "kitti_infos_train.pkl")
+    )
     assert without_points["num_points_in_gt"].tolist() == [0]
     assert len(without_labels["name"]) == 0 and without_labels["bbox"].shape == (0, 4)
 
@@ -161,7 +216,11 @@ def test_leftovers_of_a_killed_run_do_not_stay(filled) -> None:
     leftover = filled.root / ".create_data_unfinished" / "gt_database"
     leftover.mkdir(parents=True)
     (leftover / "000000_Car_0.bin").write_bytes(b"half")
-    before = {name: content for name, content in files_below(filled.root).items() if "unfinished" not in name}
+    before = {
+        name: content
+        for name, content in files_below(filled.root).items()
+        if "unfinished" not in name
+    }
     create_kitti_infos(filled.root, show_progress=False)
     assert files_below(filled.root).keys() == before.keys()
 
@@ -170,7 +229,9 @@ def test_make_split_shares_the_frames(tiny) -> None:
     for number in range(10):
         tiny.frame(f"{number:06d}", [])
     assert make_split(tiny.root, 0.7) == {"train": 7, "val": 3, "trainval": 10, "test": 0}
-    train, val, both = (KittiFolder(tiny.root, name).frame_ids() for name in ("train", "val", "trainval"))
+    train, val, both = (
+        KittiFolder(tiny.root, name).frame_ids() for name in ("train", "val", "trainval")
+    )
     assert sorted(train + val) == both == [f"{number:06d}" for number in range(10)]
     with pytest.raises(DataError, match="exists already"):
         make_split(tiny.root, 0.5)
@@ -196,9 +257,15 @@ def sloped_scene(calib_path: Path, slope: float) -> tuple[np.ndarray, Calibratio
     random = np.random.RandomState(0)
     xy = random.uniform([1, -14], [39, 14], (6000, 2))
     ground = np.column_stack([xy, slope * xy[:, 0] - 1.7 + random.normal(0, 0.02, len(xy))])
-    wall = np.column_stack([random.uniform(1, 39, 3000), random.normal(10, 0.1, 3000), random.uniform(0, 3, 3000)])
-    roofs = np.column_stack([random.uniform([8, -5], [12, -3], (3000, 2)), random.uniform(-0.5, 0, 3000)])
-    return np.concatenate([ground, wall, roofs]).astype(np.float32), Calibration.from_file(calib_path)
+    wall = np.column_stack(
+        [random.uniform(1, 39, 3000), random.normal(10, 0.1, 3000), random.uniform(0, 3, 3000)]
+    )
+    roofs = np.column_stack(
+        [random.uniform([8, -5], [12, -3], (3000, 2)), random.uniform(-0.5, 0, 3000)]
+    )
+    return np.concatenate([ground, wall, roofs]).astype(np.float32), Calibration.from_file(
+        calib_path
+    )
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.02, -0.03])
@@ -207,7 +274,9 @@ def test_road_plane_follows_the_ground(tiny, slope: float) -> None:
     points, calib = sloped_scene(tiny.path("calib", "000000"), slope)
     plane = estimate_road_plane(points, calib)
     assert plane[1] < 0 and np.linalg.norm(plane[:3]) == pytest.approx(1)
-    on_ground = calib.lidar_to_rect(np.array([[5, 0, 5 * slope - 1.7], [30, 5, 30 * slope - 1.7]], dtype=np.float32))
+    on_ground = calib.lidar_to_rect(
+        np.array([[5, 0, 5 * slope - 1.7], [30, 5, 30 * slope - 1.7]], dtype=np.float32)
+    )
     np.testing.assert_allclose(on_ground @ plane[:3] + plane[3], 0, atol=0.05)
 
 

@@ -1,4 +1,5 @@
 """Collation, the sampler, and batches that do not depend on the number of workers."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -18,7 +19,9 @@ CLASSES = ["Car", "Pedestrian", "Cyclist"]
 
 def loader_of(config, root: Path, workers: int, **options):
     config.DATA_PATH = str(root)
-    return build_dataloader(config, CLASSES, 2, workers=workers, seed=options.pop("seed", 7), **options)
+    return build_dataloader(
+        config, CLASSES, 2, workers=workers, seed=options.pop("seed", 7), **options
+    )
 
 
 def epochs_of(config, root: Path, workers: int, epochs: int = 3) -> list[list[dict]]:
@@ -54,8 +57,14 @@ def test_epochs_differ_in_order_and_augmentation(kitti_root: Path, data_config) 
     orders = [np.concatenate([batch["frame_id"] for batch in epoch]).tolist() for epoch in epochs]
     assert len({tuple(order) for order in orders}) == 3
     assert all(sorted(order) == sorted(orders[0]) for order in orders)
-    turns = [{frame: turn for batch in epoch for frame, turn in zip(batch["frame_id"], batch["noise_rot"])}
-             for epoch in epochs]
+    turns = [
+        {
+            frame: turn
+            for batch in epoch
+            for frame, turn in zip(batch["frame_id"], batch["noise_rot"])
+        }
+        for epoch in epochs
+    ]
     assert all(turns[0][frame] != turns[1][frame] for frame in turns[0])
 
 
@@ -71,13 +80,21 @@ def test_draws_may_come_again(kitti_root: Path, data_config) -> None:
         for one, other in pairs:
             assert_equal_batches(one, other)
     assert len(rest) == 2 and dataset.epoch == 1
-    turns = [{frame: turn for batch in epoch for frame, turn in zip(batch["frame_id"], batch["noise_rot"])}
-             for epoch in epochs]
+    turns = [
+        {
+            frame: turn
+            for batch in epoch
+            for frame, turn in zip(batch["frame_id"], batch["noise_rot"])
+        }
+        for epoch in epochs
+    ]
     assert turns[0] == turns[1] and all(turns[1][frame] != turns[2][frame] for frame in turns[1])
 
 
 def test_draws_of_merged_epochs_cannot_come_again(kitti_root: Path, data_config) -> None:
-    dataset, _, _ = loader_of(data_config, kitti_root, 0, merge_all_iters_to_one_epoch=True, total_epochs=3)
+    dataset, _, _ = loader_of(
+        data_config, kitti_root, 0, merge_all_iters_to_one_epoch=True, total_epochs=3
+    )
     with pytest.raises(ConfigError, match="--merge_all_iters_to_one_epoch makes one epoch of all"):
         dataset.repeat_draws(2)
 
@@ -127,7 +144,9 @@ def test_no_more_workers_than_cores(kitti_root: Path, data_config, monkeypatch) 
 
 
 def test_training_on_merged_epochs(kitti_root: Path, data_config) -> None:
-    dataset, batches, _ = loader_of(data_config, kitti_root, 0, merge_all_iters_to_one_epoch=True, total_epochs=4)
+    dataset, batches, _ = loader_of(
+        data_config, kitti_root, 0, merge_all_iters_to_one_epoch=True, total_epochs=4
+    )
     assert len(dataset) == 24 and len(batches) == 12
 
 
@@ -147,16 +166,33 @@ def test_processes_share_an_epoch(items: int, world_size: int) -> None:
 
 def test_collate() -> None:
     def item(points: int, boxes: int, voxels: int) -> dict:
-        return {"points": np.ones((points, 4), np.float32), "gt_boxes": np.ones((boxes, 8), np.float32),
-                "voxels": np.ones((voxels, 5, 4), np.float32), "voxel_coords": np.ones((voxels, 3), np.int32),
-                "voxel_num_points": np.ones(voxels, np.int32), "frame_id": "000001", "calib": object(),
-                "image_shape": np.array([375, 1242], np.int32), "lidar_aug_matrix": np.eye(4), "use_lead_xyz": True,
-                "flip_x": False, "noise_rot": 0.1}
+        return {
+            "points": np.ones((points, 4), np.float32),
+            "gt_boxes": np.ones((boxes, 8), np.float32),
+            "voxels": np.ones((voxels, 5, 4), np.float32),
+            "voxel_coords": np.ones((voxels, 3), np.int32),
+            "voxel_num_points": np.ones(voxels, np.int32),
+            "frame_id": "000001",
+            "calib": object(),
+            "image_shape": np.array([375, 1242], np.int32),
+            "lidar_aug_matrix": np.eye(4),
+            "use_lead_xyz": True,
+            "flip_x": False,
+            "noise_rot": 0.1,
+        }
 
     batch = collate_items([item(3, 2, 4), item(0, 0, 0), item(1, 1, 2)])
     assert batch["points"][:, 0].tolist() == [0, 0, 0, 2] and batch["points"].shape == (4, 5)
-    assert batch["voxel_coords"][:, 0].tolist() == [0] * 4 + [2] * 2 and batch["voxels"].shape == (6, 5, 4)
-    assert batch["gt_boxes"].shape == (3, 2, 8) and batch["gt_boxes"].sum(axis=(1, 2)).tolist() == [16, 0, 8]
+    assert batch["voxel_coords"][:, 0].tolist() == [0] * 4 + [2] * 2 and batch["voxels"].shape == (
+        6,
+        5,
+        4,
+    )
+    assert batch["gt_boxes"].shape == (3, 2, 8) and batch["gt_boxes"].sum(axis=(1, 2)).tolist() == [
+        16,
+        0,
+        8,
+    ]
     assert batch["frame_id"].tolist() == ["000001"] * 3 and isinstance(batch["calib"], list)
     assert batch["image_shape"].shape == (3, 2) and batch["lidar_aug_matrix"].shape == (3, 4, 4)
     assert batch["flip_x"].dtype == bool and batch["batch_size"] == 3

@@ -1,4 +1,5 @@
 """Processing steps, point features and the data spec."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,33 +14,63 @@ RANGE = np.array([0, -10, -3, 40, 10, 1], dtype=np.float32)
 MASK = {"NAME": "mask_points_and_boxes_outside_range", "REMOVE_OUTSIDE_BOXES": True}
 SHUFFLE = {"NAME": "shuffle_points", "SHUFFLE_ENABLED": {"train": True, "test": False}}
 SAMPLE = {"NAME": "sample_points", "NUM_POINTS": {"train": 100, "test": -1}}
-VOXELS = {"NAME": "transform_points_to_voxels", "VOXEL_SIZE": [1.0, 1.0, 4.0], "MAX_POINTS_PER_VOXEL": 5,
-          "MAX_NUMBER_OF_VOXELS": {"train": 20, "test": 30}}
+VOXELS = {
+    "NAME": "transform_points_to_voxels",
+    "VOXEL_SIZE": [1.0, 1.0, 4.0],
+    "MAX_POINTS_PER_VOXEL": 5,
+    "MAX_NUMBER_OF_VOXELS": {"train": 20, "test": 30},
+}
 
 
 def process(configs: list[dict], item: dict, training: bool = True, seed: int = 0) -> dict:
-    processor = DataProcessor([EasyDict(config) for config in configs], RANGE, training, num_point_features=4)
+    processor = DataProcessor(
+        [EasyDict(config) for config in configs], RANGE, training, num_point_features=4
+    )
     return processor.forward(item, np.random.RandomState(seed))
 
 
 def cloud(count: int, low: float = 0.0, high: float = 40.0) -> np.ndarray:
     random = np.random.RandomState(1)
-    points = np.column_stack([random.uniform(low, high, count), np.zeros((count, 2)), np.arange(count)])
+    points = np.column_stack(
+        [random.uniform(low, high, count), np.zeros((count, 2)), np.arange(count)]
+    )
     return points.astype(np.float32)
 
 
 def test_range_mask_looks_at_x_and_y_only_and_includes_both_ends() -> None:
-    points = [[0, -10, 9, 0], [40, 10, -9, 1], [40.01, 0, 0, 2], [5, 10.01, 0, 3], [np.nan, 0, 0, 4]]
-    assert process([MASK], {"points": np.array(points, np.float32)})["points"][:, 3].tolist() == [0, 1]
+    points = [
+        [0, -10, 9, 0],
+        [40, 10, -9, 1],
+        [40.01, 0, 0, 2],
+        [5, 10.01, 0, 3],
+        [np.nan, 0, 0, 4],
+    ]
+    assert process([MASK], {"points": np.array(points, np.float32)})["points"][:, 3].tolist() == [
+        0,
+        1,
+    ]
 
 
 def test_boxes_are_masked_by_their_centre_in_training_only() -> None:
-    boxes = np.array([[40, 0, 0, 4, 2, 2, 0, 1], [40.1, 0, 0, 4, 2, 2, 0, 1], [5, 0, 1.1, 4, 2, 2, 0, 1]], np.float32)
+    boxes = np.array(
+        [[40, 0, 0, 4, 2, 2, 0, 1], [40.1, 0, 0, 4, 2, 2, 0, 1], [5, 0, 1.1, 4, 2, 2, 0, 1]],
+        np.float32,
+    )
     assert len(process([MASK], {"points": cloud(3), "gt_boxes": boxes})["gt_boxes"]) == 1
-    assert len(process([MASK], {"points": cloud(3), "gt_boxes": boxes}, training=False)["gt_boxes"]) == 3
+    assert (
+        len(process([MASK], {"points": cloud(3), "gt_boxes": boxes}, training=False)["gt_boxes"])
+        == 3
+    )
     by_corner = {**MASK, "USE_CENTER_TO_FILTER": False}
     assert len(process([by_corner], {"points": cloud(3), "gt_boxes": boxes})["gt_boxes"]) == 3
-    assert len(process([{**by_corner, "min_num_corners": 8}], {"points": cloud(3), "gt_boxes": boxes})["gt_boxes"]) == 1
+    assert (
+        len(
+            process([{**by_corner, "min_num_corners": 8}], {"points": cloud(3), "gt_boxes": boxes})[
+                "gt_boxes"
+            ]
+        )
+        == 1
+    )
 
 
 def test_shuffle_follows_the_mode_and_the_seed() -> None:
@@ -48,7 +79,9 @@ def test_shuffle_follows_the_mode_and_the_seed() -> None:
     assert sorted(shuffled[:, 3]) == list(range(50))
     np.testing.assert_array_equal(process([SHUFFLE], {"points": cloud(50)})["points"], shuffled)
     assert not np.array_equal(process([SHUFFLE], {"points": cloud(50)}, seed=1)["points"], shuffled)
-    np.testing.assert_array_equal(process([SHUFFLE], {"points": cloud(50)}, training=False)["points"], cloud(50))
+    np.testing.assert_array_equal(
+        process([SHUFFLE], {"points": cloud(50)}, training=False)["points"], cloud(50)
+    )
 
 
 def test_sampling_keeps_all_far_points() -> None:
@@ -82,9 +115,15 @@ def test_voxels_follow_the_mode() -> None:
     assert train["voxel_coords"].shape == (20, 3) and train["voxel_num_points"].max() == 5
 
 
-@pytest.mark.parametrize(("config", "words"), [
-    ({"NAME": "shuffle_point"}, "did you mean 'shuffle_points'"), ({"NAME": "shuffle_points"}, "SHUFFLE_ENABLED"),
-    ({"NAME": "sample_points", "NUM_POINTS": {"test": 5}}, "NUM_POINTS.*train"), ({}, "NAME")])
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"NAME": "shuffle_point"}, "did you mean 'shuffle_points'"),
+        ({"NAME": "shuffle_points"}, "SHUFFLE_ENABLED"),
+        ({"NAME": "sample_points", "NUM_POINTS": {"test": 5}}, "NUM_POINTS.*train"),
+        ({}, "NAME"),
+    ],
+)
 def test_bad_step_is_named(config: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         process([config], {})
@@ -92,8 +131,14 @@ def test_bad_step_is_named(config: dict, words: str) -> None:
 
 def encoding(**changes) -> EasyDict:
     features = ["x", "y", "z", "intensity"]
-    return EasyDict({"encoding_type": "absolute_coordinates_encoding", "used_feature_list": features,
-                     "src_feature_list": features, **changes})
+    return EasyDict(
+        {
+            "encoding_type": "absolute_coordinates_encoding",
+            "used_feature_list": features,
+            "src_feature_list": features,
+            **changes,
+        }
+    )
 
 
 def test_features_are_chosen_by_name() -> None:
@@ -104,30 +149,52 @@ def test_features_are_chosen_by_name() -> None:
     assert encoder.num_point_features == 4
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"used_feature_list": ["x", "y", "z", "intensty"]}, "did you mean 'intensity'"),
-    ({"encoding_type": "other"}, "other"), ({"used_feature_list": ["y", "x", "z"]}, "begin with x, y, z")])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"used_feature_list": ["x", "y", "z", "intensty"]}, "did you mean 'intensity'"),
+        ({"encoding_type": "other"}, "other"),
+        ({"used_feature_list": ["y", "x", "z"]}, "begin with x, y, z"),
+    ],
+)
 def test_bad_features_are_named(changes: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         PointFeatureEncoder(encoding(**changes))
 
 
 def test_spec_needs_no_files() -> None:
-    config = EasyDict(POINT_CLOUD_RANGE=[0, -40, -3, 70.4, 40, 1], POINT_FEATURE_ENCODING=encoding(),
-                      DATA_PROCESSOR=[MASK, {**VOXELS, "VOXEL_SIZE": [0.05, 0.05, 0.1]}])
+    config = EasyDict(
+        POINT_CLOUD_RANGE=[0, -40, -3, 70.4, 40, 1],
+        POINT_FEATURE_ENCODING=encoding(),
+        DATA_PROCESSOR=[MASK, {**VOXELS, "VOXEL_SIZE": [0.05, 0.05, 0.1]}],
+    )
     spec = DataSpec.from_config(config, ["Car"])
     assert spec.grid_size.tolist() == [1408, 1600, 40] and spec.voxel_size == [0.05, 0.05, 0.1]
-    assert spec.point_cloud_range.dtype == np.float32 and spec.point_feature_encoder.num_point_features == 4
-    points_only = DataSpec.from_config(EasyDict({**config, "DATA_PROCESSOR": [MASK, SAMPLE]}), ["Car"])
+    assert (
+        spec.point_cloud_range.dtype == np.float32
+        and spec.point_feature_encoder.num_point_features == 4
+    )
+    points_only = DataSpec.from_config(
+        EasyDict({**config, "DATA_PROCESSOR": [MASK, SAMPLE]}), ["Car"]
+    )
     assert points_only.voxel_size is None and points_only.grid_size is None
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("POINT_CLOUD_RANGE", [0, 0, 0, -1, 1, 1]), ("POINT_CLOUD_RANGE", [0, 1]),
-    ("DATA_PROCESSOR", [{**VOXELS, "VOXEL_SIZE": [0.1, 0.1]}]),
-    ("DATA_PROCESSOR", [{**VOXELS, "VOXEL_SIZE": [0, 1, 1]}])])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("POINT_CLOUD_RANGE", [0, 0, 0, -1, 1, 1]),
+        ("POINT_CLOUD_RANGE", [0, 1]),
+        ("DATA_PROCESSOR", [{**VOXELS, "VOXEL_SIZE": [0.1, 0.1]}]),
+        ("DATA_PROCESSOR", [{**VOXELS, "VOXEL_SIZE": [0, 1, 1]}]),
+    ],
+)
 def test_bad_spec_is_named(key: str, value: list) -> None:
-    config = EasyDict(POINT_CLOUD_RANGE=[0, -40, -3, 70.4, 40, 1], POINT_FEATURE_ENCODING=encoding(), DATA_PROCESSOR=[])
+    config = EasyDict(
+        POINT_CLOUD_RANGE=[0, -40, -3, 70.4, 40, 1],
+        POINT_FEATURE_ENCODING=encoding(),
+        DATA_PROCESSOR=[],
+    )
     config[key] = value
     with pytest.raises(ConfigError, match=key):
         DataSpec.from_config(config, ["Car"])

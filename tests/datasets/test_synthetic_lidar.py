@@ -1,4 +1,5 @@
 """The simulated sweep: beam angles, ground, occlusion, porosity and the sensor's order."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -27,16 +28,21 @@ def sweep(things: list[Thing], ground: Ground = FLAT, seed: int = 3) -> Sweep:
     rng, camera = np.random.default_rng(seed), Camera.standard()
     poses = [(x, y, float(ground.height(x, y)), 0.0) for _, x, y, _ in things]
     instances = Instances(
-        np.array([library().index[name] for name, *_ in things], dtype=np.int64), np.array(poses).reshape(-1, 4),
-        np.array([size for *_, size in things], dtype=float).reshape(-1, 3), np.ones(len(things)),
-        np.ones(len(things), dtype=bool))
+        np.array([library().index[name] for name, *_ in things], dtype=np.int64),
+        np.array(poses).reshape(-1, 4),
+        np.array([size for *_, size in things], dtype=float).reshape(-1, 3),
+        np.ones(len(things)),
+        np.ones(len(things), dtype=bool),
+    )
     return cast(RayGrid.for_camera(camera, rng), library().shapes, instances, ground, camera, rng)
 
 
 def test_beams_are_the_hdl_64e_ones():
     degrees = np.rad2deg(beam_elevations_rad())
     assert len(degrees) == 64 and (np.diff(degrees) < 0).all()
-    np.testing.assert_allclose(degrees[[0, 3, 31, 32, 34, 63]], [2.0, 1.0, -8.3333, -8.83, -9.83, -24.33], atol=1e-3)
+    np.testing.assert_allclose(
+        degrees[[0, 3, 31, 32, 34, 63]], [2.0, 1.0, -8.3333, -8.83, -9.83, -24.33], atol=1e-3
+    )
 
 
 def test_grid_covers_the_camera_and_little_more():
@@ -53,7 +59,9 @@ def test_flat_ground_lies_where_the_beams_meet_it():
     result = sweep([])
     points = result.points.astype(float)
     assert (result.owner == GROUND_HIT).all()
-    assert np.abs(points[:, 2] + 1.73).max() < 0.1 and points[:, 2].mean() == pytest.approx(-1.73, abs=0.002)
+    assert np.abs(points[:, 2] + 1.73).max() < 0.1 and points[:, 2].mean() == pytest.approx(
+        -1.73, abs=0.002
+    )
     elevation = np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1]))
     nearest_beam = np.abs(elevation[:, None] - beam_elevations_rad()).min(axis=1)
     assert np.rad2deg(nearest_beam).max() < 0.01
@@ -97,18 +105,21 @@ def test_half_a_wall_hides_half_a_car():
 
 
 def test_order_of_instances_changes_nothing_but_their_numbers():
-    things = [("saloon", 15.0, 2.0, (4.0, 1.6, 1.5)), ("wall", 30.0, 0.0, (0.3, 30.0, 3.0)),
-              ("pedestrian1", 9.0, -2.0, (0.5, 0.6, 1.7))]
+    things = [
+        ("saloon", 15.0, 2.0, (4.0, 1.6, 1.5)),
+        ("wall", 30.0, 0.0, (0.3, 30.0, 3.0)),
+        ("pedestrian1", 9.0, -2.0, (0.5, 0.6, 1.7)),
+    ]
     solid, turned = sweep(things), sweep(things[::-1])
     np.testing.assert_array_equal(solid.alone[1], turned.alone[1])
-    assert abs(len(solid.points) - len(turned.points)) < 60         # windows are dealt anew
+    assert abs(len(solid.points) - len(turned.points)) < 60  # windows are dealt anew
 
 
 def test_leaves_let_rays_through_and_windows_some():
     bush, wall = ("bush", 12.0, 0.0, (3.0, 3.0, 2.5)), ("wall", 20.0, 0.0, (0.3, 30.0, 6.0))
     result = sweep([bush, wall])
     leaves = result.points[result.owner == 0]
-    assert len(leaves) > 200 and np.ptp(leaves[:, 0]) > 1.5             # returns from within, not from a skin
+    assert len(leaves) > 200 and np.ptp(leaves[:, 0]) > 1.5  # returns from within, not from a skin
     shadow = result.points[result.owner == 1]
     behind = np.abs(shadow[:, 1] / shadow[:, 0]) < 0.05
     assert behind.sum() > 20
@@ -131,7 +142,9 @@ def test_intensity_and_coordinates_are_rounded_as_in_kitti():
     intensity = points[:, 3].astype(float)
     assert (intensity >= 0).all() and (intensity < 0.995).all() and (intensity == 0).any()
     np.testing.assert_allclose(intensity * 100, np.round(intensity * 100), atol=1e-4)
-    np.testing.assert_allclose(points[:, :3] * 1e3, np.round(points[:, :3].astype(float) * 1e3), atol=5e-3)
+    np.testing.assert_allclose(
+        points[:, :3] * 1e3, np.round(points[:, :3].astype(float) * 1e3), atol=5e-3
+    )
 
 
 def test_far_and_grazing_surfaces_lose_returns():

@@ -1,4 +1,5 @@
 """Rays against convex pieces: hand-computed distances, and a brute-force march for shapes in general."""
+
 from __future__ import annotations
 
 import numba
@@ -7,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcdet_distill.datasets.synthetic.intersect import crosses_box, hit_cylinder, hit_ellipsoid, hit_piece, hit_polytope
+from pcdet_distill.datasets.synthetic.intersect import (
+    crosses_box,
+    hit_cylinder,
+    hit_ellipsoid,
+    hit_piece,
+    hit_polytope,
+)
 from pcdet_distill.datasets.synthetic.library import KINDS, library
 from pcdet_distill.datasets.synthetic.shapes import CYLINDER, ELLIPSOID, POLYTOPE, ShapeBuilder
 
@@ -26,24 +33,30 @@ def test_box_is_met_at_its_faces():
     assert normal == [-1.0, 0.0, 0.0]
     diagonal = np.array([0.0, -3.0, -1.0]) / np.sqrt(10)
     t_in, _, _, *normal = hit_polytope(params, count, 0.0, 3.0, 4.0, *diagonal)
-    assert t_in == pytest.approx(np.sqrt(10))       # enters the top at z = 3, y = 0: one unit down, three across
+    assert t_in == pytest.approx(
+        np.sqrt(10)
+    )  # enters the top at z = 3, y = 0: one unit down, three across
     assert normal == [0.0, 0.0, 1.0]
     assert hit_polytope(params, count, -5.0, 2.5, 1.0, 1.0, 0.0, 0.0)[0] == np.inf
-    assert hit_polytope(params, count, 5.0, 0.0, 1.0, 1.0, 0.0, 0.0)[0] == np.inf        # behind the ray
+    assert hit_polytope(params, count, 5.0, 0.0, 1.0, 1.0, 0.0, 0.0)[0] == np.inf  # behind the ray
 
 
 def test_ellipsoid_is_met_where_its_equation_says():
-    params, _ = piece(ShapeBuilder("egg").ellipsoid((0, 0, 0), (2.0, 1.0, 0.5), SOFT))       # rests on z = 0
+    params, _ = piece(
+        ShapeBuilder("egg").ellipsoid((0, 0, 0), (2.0, 1.0, 0.5), SOFT)
+    )  # rests on z = 0
     t_in, t_out, _, *normal = hit_ellipsoid(params, -10.0, 0.0, 0.5, 1.0, 0.0, 0.0)
     assert (t_in, t_out) == pytest.approx((8.0, 12.0))
     assert normal[0] < 0 and normal[1] == 0 and normal[2] == pytest.approx(0.0)
     t_in, _, _, *_ = hit_ellipsoid(params, -10.0, 0.6, 0.5, 1.0, 0.0, 0.0)
-    assert t_in == pytest.approx(10.0 - 2.0 * 0.8)          # x^2/4 + 0.36 = 1
+    assert t_in == pytest.approx(10.0 - 2.0 * 0.8)  # x^2/4 + 0.36 = 1
     assert hit_ellipsoid(params, -10.0, 1.01, 0.5, 1.0, 0.0, 0.0)[0] == np.inf
 
 
 def test_pitched_ellipsoid_fills_its_bounding_box():
-    template = ShapeBuilder("egg").ellipsoid((0, 0, 0), (2.0, 1.0, 0.5), SOFT, pitch_rad=np.pi / 2).build()
+    template = (
+        ShapeBuilder("egg").ellipsoid((0, 0, 0), (2.0, 1.0, 0.5), SOFT, pitch_rad=np.pi / 2).build()
+    )
     np.testing.assert_allclose(template.size_m, [1.0, 2.0, 4.0], atol=1e-12)
     t_in, t_out, *_ = hit_ellipsoid(template.params[0], 0.0, 0.0, 10.0, 0.0, 0.0, -1.0)
     assert (t_in, t_out) == pytest.approx((6.0, 10.0))
@@ -87,7 +100,9 @@ def inside(kind: int, params: np.ndarray, count: int, points: np.ndarray) -> np.
         return np.linalg.norm(offset @ params[3:12].reshape(3, 3).T, axis=1) <= 1.0
     assert kind == CYLINDER
     along = offset @ params[3:6]
-    return (np.abs(along) <= params[6]) & (np.linalg.norm(offset - along[:, None] * params[3:6], axis=1) <= params[7])
+    return (np.abs(along) <= params[6]) & (
+        np.linalg.norm(offset - along[:, None] * params[3:6], axis=1) <= params[7]
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -99,10 +114,17 @@ def test_every_piece_agrees_with_a_march_along_the_ray(number: int):
     aim = rng.uniform([-2, -1, 0], [2, 1, 2]) - origin
     direction = aim / np.linalg.norm(aim)
     steps = np.arange(0.0, 25.0, 0.002)
-    member = inside(shapes.kinds[row], shapes.params[row], shapes.counts[row], origin + steps[:, None] * direction)
-    t_in, t_out, *_ = hit_piece(shapes.kinds[row], shapes.params[row], shapes.counts[row], *origin, *direction)
+    member = inside(
+        shapes.kinds[row],
+        shapes.params[row],
+        shapes.counts[row],
+        origin + steps[:, None] * direction,
+    )
+    t_in, t_out, *_ = hit_piece(
+        shapes.kinds[row], shapes.params[row], shapes.counts[row], *origin, *direction
+    )
     if member[0]:
-        assert t_in == np.inf                       # the ray starts inside
+        assert t_in == np.inf  # the ray starts inside
     elif member.any():
         assert abs(t_in - steps[member.argmax()]) <= 0.0021
         assert abs(t_out - steps[member.nonzero()[0][-1]]) <= 0.0021
@@ -111,29 +133,48 @@ def test_every_piece_agrees_with_a_march_along_the_ray(number: int):
 
 
 @numba.njit
-def nearest_along_axis(kinds: np.ndarray, params: np.ndarray, counts: np.ndarray, axis: int, half: np.ndarray) -> float:
+def nearest_along_axis(
+    kinds: np.ndarray, params: np.ndarray, counts: np.ndarray, axis: int, half: np.ndarray
+) -> float:
     """The shortest way from 10 m down an axis to any piece, over a grid of parallel rays."""
     nearest, origin, direction = np.inf, np.zeros(3), np.zeros(3)
     direction[axis] = -1.0
     a, b = (axis + 1) % 3, (axis + 2) % 3
     for first in range(161):
         for second in range(161):
-            origin[axis], origin[a], origin[b] = 10.0, (first / 80 - 1) * half[a], (second / 80 - 1) * half[b]
+            origin[axis], origin[a], origin[b] = (
+                10.0,
+                (first / 80 - 1) * half[a],
+                (second / 80 - 1) * half[b],
+            )
             if axis != 2:
                 origin[2] += half[2]
             for row in range(len(kinds)):
-                hit = hit_piece(kinds[row], params[row], counts[row], origin[0], origin[1], origin[2],
-                                direction[0], direction[1], direction[2])
+                hit = hit_piece(
+                    kinds[row],
+                    params[row],
+                    counts[row],
+                    origin[0],
+                    origin[1],
+                    origin[2],
+                    direction[0],
+                    direction[1],
+                    direction[2],
+                )
                 nearest = min(nearest, hit[0])
     return nearest
 
 
-@pytest.mark.parametrize("name", sorted({name for kind in KINDS.values() for name in kind.templates}))
+@pytest.mark.parametrize(
+    "name", sorted({name for kind in KINDS.values() for name in kind.templates})
+)
 def test_every_road_user_fills_its_box(name: str):
     """The box of a template is tight: something lies at its front, left and top face, and nothing sticks out there."""
     shapes, row = library().shapes, library().index[name]
     rows = slice(shapes.starts[row], shapes.starts[row + 1])
     half = shapes.sizes_m[row] / 2
     for axis, face in enumerate((half[0], half[1], 2 * half[2])):
-        reached = nearest_along_axis(shapes.kinds[rows], shapes.params[rows], shapes.counts[rows], axis, half)
+        reached = nearest_along_axis(
+            shapes.kinds[rows], shapes.params[rows], shapes.counts[rows], axis, half
+        )
         assert 10.0 - reached == pytest.approx(face, abs=0.02), axis

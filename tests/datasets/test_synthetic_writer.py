@@ -1,4 +1,5 @@
 """The simulated KITTI folder: same bytes from same numbers, resumable, whole files, refusals in one sentence."""
+
 from __future__ import annotations
 
 import hashlib
@@ -21,8 +22,11 @@ def make(out: Path, frames: int = 3, seed: int = 1, **options) -> Path:
 
 
 def digest(root: Path) -> dict[str, str]:
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -31,47 +35,86 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_layout_is_kittis(made: Path):
-    assert sorted(path.name for path in (made / "training").iterdir()) == ["calib", "image_2", "label_2", "velodyne"]
-    for folder, suffix in (("velodyne", "bin"), ("calib", "txt"), ("label_2", "txt"), ("image_2", "png")):
+    assert sorted(path.name for path in (made / "training").iterdir()) == [
+        "calib",
+        "image_2",
+        "label_2",
+        "velodyne",
+    ]
+    for folder, suffix in (
+        ("velodyne", "bin"),
+        ("calib", "txt"),
+        ("label_2", "txt"),
+        ("image_2", "png"),
+    ):
         names = sorted(path.name for path in (made / "training" / folder).iterdir())
         assert names == [f"{frame:06d}.{suffix}" for frame in range(5)]
     splits = {path.stem: path.read_text().split() for path in (made / "ImageSets").iterdir()}
-    assert splits == {"train": ["000000", "000001", "000002"], "val": ["000003", "000004"],
-                      "trainval": [f"{frame:06d}" for frame in range(5)], "test": []}
+    assert splits == {
+        "train": ["000000", "000001", "000002"],
+        "val": ["000003", "000004"],
+        "trainval": [f"{frame:06d}" for frame in range(5)],
+        "test": [],
+    }
     cloud = np.fromfile(made / "training/velodyne/000000.bin", dtype=np.float32).reshape(-1, 4)
     assert 10_000 < len(cloud) < 22_000 and np.isfinite(cloud).all()
 
 
 def split_files(root: Path) -> dict[str, list[int]]:
-    return {path.stem: [int(frame) for frame in path.read_text().split()] for path in (root / "ImageSets").iterdir()}
+    return {
+        path.stem: [int(frame) for frame in path.read_text().split()]
+        for path in (root / "ImageSets").iterdir()
+    }
 
 
-def test_holdout_and_unlabelled_frames_come_after_the_others_and_share_none(made: Path, tmp_path: Path):
+def test_holdout_and_unlabelled_frames_come_after_the_others_and_share_none(
+    made: Path, tmp_path: Path
+):
     root = make(tmp_path / "sim", 5, val_frames=2, holdout_frames=2, unlabelled_frames=1)
-    assert split_files(root) == {"train": [0, 1, 2], "val": [3, 4], "trainval": [0, 1, 2, 3, 4], "test": [],
-                                 "holdout": [5, 6], "unlabelled": [7]}
-    assert all((root / name).read_bytes() == (made / name).read_bytes() for name in map(str, digest(made))
-               if name.startswith("training"))
+    assert split_files(root) == {
+        "train": [0, 1, 2],
+        "val": [3, 4],
+        "trainval": [0, 1, 2, 3, 4],
+        "test": [],
+        "holdout": [5, 6],
+        "unlabelled": [7],
+    }
+    assert all(
+        (root / name).read_bytes() == (made / name).read_bytes()
+        for name in map(str, digest(made))
+        if name.startswith("training")
+    )
 
 
 def test_a_folder_grows_by_frames_that_change_no_split(tmp_path: Path):
     root = make(tmp_path / "sim", 2)
     manifest = json.loads((root / "synthetic.json").read_text())
-    (root / "synthetic.json").write_text(json.dumps({key: manifest[key] for key in list(manifest)[:4]}))  # older
+    (root / "synthetic.json").write_text(
+        json.dumps({key: manifest[key] for key in list(manifest)[:4]})
+    )  # older
     make(root, 2)
     make(root, 2, holdout_frames=1)
     make(root, 2, holdout_frames=1, unlabelled_frames=1)
     assert split_files(root)["unlabelled"] == [3]
     with pytest.raises(DataError, match="holdout_frames 1 instead of 2"):
         make(root, 2, holdout_frames=2, unlabelled_frames=1)
-    with pytest.raises(DataError, match="holdout_frames 1 instead of 0, unlabelled_frames 1 instead of 0"):
+    with pytest.raises(
+        DataError, match="holdout_frames 1 instead of 0, unlabelled_frames 1 instead of 0"
+    ):
         make(root, 2)
 
 
 def test_calibration_lines_are_where_readers_look_for_them(made: Path):
     lines = (made / "training/calib/000000.txt").read_text().splitlines()
-    assert [line.split(":")[0] for line in lines] == ["P0", "P1", "P2", "P3", "R0_rect", "Tr_velo_to_cam",
-                                                      "Tr_imu_to_velo"]
+    assert [line.split(":")[0] for line in lines] == [
+        "P0",
+        "P1",
+        "P2",
+        "P3",
+        "R0_rect",
+        "Tr_velo_to_cam",
+        "Tr_imu_to_velo",
+    ]
     assert [len(line.split()) - 1 for line in lines] == [12, 12, 12, 12, 9, 12, 12]
     rectify = np.array(lines[4].split()[1:], dtype=float).reshape(3, 3)
     np.testing.assert_allclose(rectify @ rectify.T, np.eye(3), atol=1e-9)
@@ -94,12 +137,17 @@ def test_png_round_trip():
         position += 12 + length
     rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), dtype=np.uint8).reshape(7, 16)
     assert (rows[:, 0] == 2).all() and list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
-    decoded = np.cumsum(rows[:, 1:], axis=0, dtype=np.uint64) % 256       # filter 2: difference from the row above
+    decoded = (
+        np.cumsum(rows[:, 1:], axis=0, dtype=np.uint64) % 256
+    )  # filter 2: difference from the row above
     np.testing.assert_array_equal(decoded.reshape(7, 5, 3), image)
 
 
 def test_same_seed_same_bytes_other_seed_other_points(made: Path, tmp_path: Path):
-    again, other = make(tmp_path / "a", 5, val_frames=2), make(tmp_path / "b", 5, seed=2, val_frames=2)
+    again, other = (
+        make(tmp_path / "a", 5, val_frames=2),
+        make(tmp_path / "b", 5, seed=2, val_frames=2),
+    )
     assert digest(again) == digest(made)
     for frame in range(5):
         name = f"training/velodyne/{frame:06d}.bin"
@@ -110,10 +158,14 @@ def test_same_seed_same_bytes_other_seed_other_points(made: Path, tmp_path: Path
 
 def test_a_frame_does_not_depend_on_how_many_there_are(made: Path, tmp_path: Path):
     few = make(tmp_path / "few", 2)
-    assert (few / "training/velodyne/000001.bin").read_bytes() == (made / "training/velodyne/000001.bin").read_bytes()
+    assert (few / "training/velodyne/000001.bin").read_bytes() == (
+        made / "training/velodyne/000001.bin"
+    ).read_bytes()
 
 
-def test_worker_processes_write_the_same(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_worker_processes_write_the_same(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(writer, "FRAMES_WORTH_A_PROCESS", 1)
     assert digest(make(tmp_path / "two", 5, val_frames=2, workers=2)) == digest(made)
 
@@ -157,12 +209,23 @@ def test_a_spoilt_manifest_is_named(tmp_path: Path):
         make(tmp_path)
 
 
-@pytest.mark.parametrize(("options", "word"), [
-    ({"frames": 0}, "frames: 0"), ({"frames": -3}, "frames: -3"), ({"frames": 10**7}, "six-digit"),
-    ({"seed": -1}, "seed: -1"), ({"val_frames": 3}, "val_frames: 3"), ({"val_frames": -1}, "val_frames: -1"),
-    ({"workers": -2}, "workers: -2"), ({"holdout_frames": -1}, "holdout_frames: -1"),
-    ({"unlabelled_frames": -1}, "unlabelled_frames: -1")])
-def test_impossible_numbers_are_refused_before_anything_is_written(tmp_path: Path, options: dict, word: str):
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"frames": 0}, "frames: 0"),
+        ({"frames": -3}, "frames: -3"),
+        ({"frames": 10**7}, "six-digit"),
+        ({"seed": -1}, "seed: -1"),
+        ({"val_frames": 3}, "val_frames: 3"),
+        ({"val_frames": -1}, "val_frames: -1"),
+        ({"workers": -2}, "workers: -2"),
+        ({"holdout_frames": -1}, "holdout_frames: -1"),
+        ({"unlabelled_frames": -1}, "unlabelled_frames: -1"),
+    ],
+)
+def test_impossible_numbers_are_refused_before_anything_is_written(
+    tmp_path: Path, options: dict, word: str
+):
     with pytest.raises(ConfigError, match=word):
         make(tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
@@ -183,7 +246,9 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(writer.os, "replace", fail)
     with pytest.raises(DataError, match="No space left"):
         make(tmp_path / "out", 2)
-    assert not list((tmp_path / "out").rglob("*.part")) and not list((tmp_path / "out").rglob("*.bin"))
+    assert not list((tmp_path / "out").rglob("*.part")) and not list(
+        (tmp_path / "out").rglob("*.bin")
+    )
     monkeypatch.undo()
     make(tmp_path / "out", 2)
     assert json.loads((tmp_path / "out/synthetic.json").read_text())["frames"] == 2

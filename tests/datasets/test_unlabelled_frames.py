@@ -1,4 +1,5 @@
 """Frames without labels in a training: refused, unless a distillation labels them."""
+
 from __future__ import annotations
 
 import pickle
@@ -37,6 +38,8 @@ def test_taken_as_they_are(dataset):
     dataset.take_unlabelled()
     items = [dataset[0], dataset[1]]
     assert len(items[0]["gt_boxes"]) == plain > 1 and items[1]["gt_boxes"].shape == (0, 8)
-    assert items[1]["gt_boxes"].dtype == np.float32 and not np.allclose(items[1]["lidar_aug_matrix"], np.eye(4))
+    assert items[1]["gt_boxes"].dtype == np.float32 and not np.allclose(
+        items[1]["lidar_aug_matrix"], np.eye(4)
+    )
     batch = collate_items(items)
     assert batch["gt_boxes"].shape == (2, plain, 8) and not batch["gt_boxes"][1].any()

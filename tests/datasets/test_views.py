@@ -1,4 +1,5 @@
 """A second processing of the same augmented points, made beside the item and collated to a batch of its own."""
+
 from __future__ import annotations
 
 import copy
@@ -28,7 +29,9 @@ def changed(config, **steps):
     """``config`` with other voxels and range."""
     other = copy.deepcopy(config)
     other.POINT_CLOUD_RANGE = [0, -24, -3, 48, 24, 1]
-    other.DATA_PROCESSOR[2].update({"VOXEL_SIZE": [0.8, 0.8, 4], "MAX_POINTS_PER_VOXEL": 3, **steps})
+    other.DATA_PROCESSOR[2].update(
+        {"VOXEL_SIZE": [0.8, 0.8, 4], "MAX_POINTS_PER_VOXEL": 3, **steps}
+    )
     return other
 
 
@@ -38,8 +41,14 @@ def test_equal_processing_gives_equal_arrays(kitti_root, data_config):
     batch = next(iter(batches))
     for key in ("points", "voxels", "voxel_coords", "voxel_num_points"):
         np.testing.assert_array_equal(batch[key], batch["teacher"][key], err_msg=key)
-    assert set(batch["teacher"]) == {"points", "voxels", "voxel_coords", "voxel_num_points", "use_lead_xyz",
-                                     "batch_size"}
+    assert set(batch["teacher"]) == {
+        "points",
+        "voxels",
+        "voxel_coords",
+        "voxel_num_points",
+        "use_lead_xyz",
+        "batch_size",
+    }
 
 
 def test_the_item_is_the_same_with_and_without_a_view(kitti_root, data_config):
@@ -56,13 +65,21 @@ def test_another_range_and_voxel_size_of_the_same_augmented_points(kitti_root, d
     _, batches, _ = with_view(data_config, kitti_root, changed(data_config))
     batch = next(iter(batches))
     own, view = batch["points"], batch["teacher"]["points"]
-    assert np.abs(view[:, 2]).max() > 20 and np.abs(own[:, 2]).max() <= 20      # beyond the dataset's own range
+    assert (
+        np.abs(view[:, 2]).max() > 20 and np.abs(own[:, 2]).max() <= 20
+    )  # beyond the dataset's own range
     shared = {tuple(row) for row in own.tolist()}
     assert shared <= {tuple(row) for row in view.tolist()}
     coords = batch["teacher"]["voxel_coords"]
-    assert coords[:, 0].max() == 1 and coords[:, 2:].max() <= 59 and batch["teacher"]["voxels"].shape[1:] == (3, 4)
+    assert (
+        coords[:, 0].max() == 1
+        and coords[:, 2:].max() <= 59
+        and batch["teacher"]["voxels"].shape[1:] == (3, 4)
+    )
     cells = np.floor((view[:, 1:4] - [0, -24, -3]) / [0.8, 0.8, 4]).astype(int)
-    occupied = {(int(frame), z, y, x) for frame, (x, y, z) in zip(view[:, 0], cells.tolist()) if z == 0}
+    occupied = {
+        (int(frame), z, y, x) for frame, (x, y, z) in zip(view[:, 0], cells.tolist()) if z == 0
+    }
     assert {tuple(map(int, row)) for row in coords} <= occupied
 
 
@@ -72,7 +89,9 @@ def test_views_do_not_depend_on_the_workers(kitti_root, data_config, monkeypatch
     data_config.DATA_PATH = str(kitti_root)
     found = []
     for workers in (0, 2):
-        dataset, batches, sampler = build_dataloader(data_config, CLASSES, 2, workers=workers, seed=3, training=True)
+        dataset, batches, sampler = build_dataloader(
+            data_config, CLASSES, 2, workers=workers, seed=3, training=True
+        )
         dataset.add_view("teacher", PointView(changed(data_config), STORED, True))
         dataset.set_epoch(1)
         sampler.set_epoch(1)
@@ -94,7 +113,9 @@ def test_other_point_features(kitti_root, data_config):
     item = with_view(data_config, kitti_root, other)[0][0]
     assert item["teacher"]["points"].shape[1] == 3 and item["points"].shape[1] == 4
     other.POINT_FEATURE_ENCODING.used_feature_list = ["x", "y", "z", "timestamp"]
-    with pytest.raises(ConfigError, match="the points hold x, y, z, intensity, so there is no 'timestamp'"):
+    with pytest.raises(
+        ConfigError, match="the points hold x, y, z, intensity, so there is no 'timestamp'"
+    ):
         PointView(other, STORED, True)
 
 
@@ -102,22 +123,28 @@ def test_the_batch_within_the_batch_goes_to_the_device_too(kitti_root, data_conf
     _, batches, _ = with_view(data_config, kitti_root, changed(data_config))
     batch = next(iter(batches))
     load_data_to_device(batch, "cpu")
-    assert batch["teacher"]["voxel_coords"].dtype == torch.float32 and batch["teacher"]["batch_size"] == 2
+    assert (
+        batch["teacher"]["voxel_coords"].dtype == torch.float32
+        and batch["teacher"]["batch_size"] == 2
+    )
 
 
-@pytest.mark.parametrize("change, equal", [
-    ({}, True),
-    ({"DATA_PROCESSOR.0.REMOVE_OUTSIDE_BOXES": False}, True),
-    ({"DATA_PROCESSOR.2.MAX_NUMBER_OF_VOXELS.test": 7}, True),
-    ({"POINT_FEATURE_ENCODING.src_feature_list": ["x", "y", "z", "intensity", "time"]}, True),
-    ({"DATA_PROCESSOR.2.VOXEL_SIZE": [0.5, 0.5, 4.0]}, True),
-    ({"DATA_PROCESSOR.2.MAX_NUMBER_OF_VOXELS.train": 7}, False),
-    ({"DATA_PROCESSOR.2.MAX_POINTS_PER_VOXEL": 7}, False),
-    ({"DATA_PROCESSOR.2.VOXEL_SIZE": [0.5, 0.25, 4]}, False),
-    ({"DATA_PROCESSOR.1.SHUFFLE_ENABLED.train": False}, False),
-    ({"POINT_CLOUD_RANGE": [0, -20, -3, 40, 20, 1.5]}, False),
-    ({"POINT_FEATURE_ENCODING.used_feature_list": ["x", "y", "z"]}, False),
-])
+@pytest.mark.parametrize(
+    "change, equal",
+    [
+        ({}, True),
+        ({"DATA_PROCESSOR.0.REMOVE_OUTSIDE_BOXES": False}, True),
+        ({"DATA_PROCESSOR.2.MAX_NUMBER_OF_VOXELS.test": 7}, True),
+        ({"POINT_FEATURE_ENCODING.src_feature_list": ["x", "y", "z", "intensity", "time"]}, True),
+        ({"DATA_PROCESSOR.2.VOXEL_SIZE": [0.5, 0.5, 4.0]}, True),
+        ({"DATA_PROCESSOR.2.MAX_NUMBER_OF_VOXELS.train": 7}, False),
+        ({"DATA_PROCESSOR.2.MAX_POINTS_PER_VOXEL": 7}, False),
+        ({"DATA_PROCESSOR.2.VOXEL_SIZE": [0.5, 0.25, 4]}, False),
+        ({"DATA_PROCESSOR.1.SHUFFLE_ENABLED.train": False}, False),
+        ({"POINT_CLOUD_RANGE": [0, -20, -3, 40, 20, 1.5]}, False),
+        ({"POINT_FEATURE_ENCODING.used_feature_list": ["x", "y", "z"]}, False),
+    ],
+)
 def test_when_two_models_can_share_their_points(data_config, change, equal):
     other = copy.deepcopy(data_config)
     for path, value in change.items():

@@ -1,4 +1,5 @@
 """Predictions written by hand, for tests of the losses that see them."""
+
 from __future__ import annotations
 
 import torch
@@ -23,8 +24,12 @@ def predictions(scores, codes, batch_index=None, coords=None, references=None):
     scores = torch.as_tensor(scores, dtype=torch.float32)
     codes = torch.as_tensor(codes, dtype=torch.float32)
     count = len(scores)
-    index = torch.zeros(count, dtype=torch.long) if batch_index is None else torch.tensor(batch_index)
-    coords = torch.zeros(count, 3) if coords is None else torch.as_tensor(coords, dtype=torch.float32)
+    index = (
+        torch.zeros(count, dtype=torch.long) if batch_index is None else torch.tensor(batch_index)
+    )
+    coords = (
+        torch.zeros(count, 3) if coords is None else torch.as_tensor(coords, dtype=torch.float32)
+    )
     references = torch.zeros_like(codes) if references is None else torch.as_tensor(references)
     return Predictions(torch.logit(scores), codes, index, coords, references, PlainForm())
 

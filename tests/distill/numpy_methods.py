@@ -2,6 +2,7 @@
 
 Arrays: s, t features (N, C) of student and teacher, frames (N,), maps (B, C, H, W).
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -35,15 +36,17 @@ def attention_transfer(s, t, frames, power):
     total = 0.0
     for frame in np.unique(frames):
         own, theirs = ((np.abs(side[frames == frame]) ** power).sum(1) for side in (s, t))
-        total += ((own / np.sqrt((own ** 2).sum()) - theirs / np.sqrt((theirs ** 2).sum())) ** 2).sum()
+        total += ((own / np.sqrt((own**2).sum()) - theirs / np.sqrt((theirs**2).sum())) ** 2).sum()
     return total / len(np.unique(frames))
 
 
 def similarity(s, t):
     """Rows (n, D) of what is compared with each other."""
+
     def alike(rows):
         gram = np.array([[a @ b for b in rows] for a in rows])
-        return gram / np.sqrt((gram ** 2).sum(1))[:, None]
+        return gram / np.sqrt((gram**2).sum(1))[:, None]
+
     return ((alike(s) - alike(t)) ** 2).sum() / len(s) ** 2
 
 
@@ -61,8 +64,10 @@ def contrastive(s, t, own, theirs, temperature):
     unit = []
     for side, (matrix, bias) in ((s, own), (t, theirs)):
         values = side @ matrix.T + bias
-        unit.append(values / np.sqrt((values ** 2).sum(1))[:, None])
-    parts = [-np.log(softmax(unit[1] @ row / temperature)[place]) for place, row in enumerate(unit[0])]
+        unit.append(values / np.sqrt((values**2).sum(1))[:, None])
+    parts = [
+        -np.log(softmax(unit[1] @ row / temperature)[place]) for place, row in enumerate(unit[0])
+    ]
     return np.mean(parts)
 
 
@@ -82,11 +87,19 @@ def attention_nonlocal(s, seen, t, matrix, bias, weights, temperature, pool):
     """Maps; ``weights`` of attention, features under attention, relations. The masks are of ``seen``, not learned."""
     total = 0.0
     for own, mask, theirs in zip(s, seen, t):
-        own, mask = (np.einsum("dc,chw->dhw", matrix, side) + bias[:, None, None] for side in (own, mask))
-        cells, masks = ([np.abs(side).mean(0) for side in pair] for pair in ((own, theirs), (mask, theirs)))
-        channels, lanes = ([np.abs(side).mean((1, 2)) for side in pair] for pair in ((own, theirs), (mask, theirs)))
+        own, mask = (
+            np.einsum("dc,chw->dhw", matrix, side) + bias[:, None, None] for side in (own, mask)
+        )
+        cells, masks = (
+            [np.abs(side).mean(0) for side in pair] for pair in ((own, theirs), (mask, theirs))
+        )
+        channels, lanes = (
+            [np.abs(side).mean((1, 2)) for side in pair] for pair in ((own, theirs), (mask, theirs))
+        )
         attention = np.linalg.norm(cells[0] - cells[1]) + np.linalg.norm(channels[0] - channels[1])
-        over_cells = (softmax((masks[0] + masks[1]).ravel() / temperature) * masks[0].size).reshape(masks[0].shape)
+        over_cells = (softmax((masks[0] + masks[1]).ravel() / temperature) * masks[0].size).reshape(
+            masks[0].shape
+        )
         over_channels = softmax((lanes[0] + lanes[1]) / temperature) * len(lanes[0])
         masked = np.sqrt(((theirs - own) ** 2 * over_cells * over_channels[:, None, None]).sum())
         told = [relations(side, pool) for side in (own, theirs)]
@@ -97,8 +110,13 @@ def attention_nonlocal(s, seen, t, matrix, bias, weights, temperature, pool):
 def relations(feature, pool):
     """What all cells of (C, H, W) tell each of them, of maxima over ``pool`` x ``pool`` cells."""
     channels, height, width = feature.shape
-    cells = np.array([feature[:, y:y + pool, x:x + pool].max((1, 2)) for y in range(0, height, pool)
-                      for x in range(0, width, pool)])
+    cells = np.array(
+        [
+            feature[:, y : y + pool, x : x + pool].max((1, 2))
+            for y in range(0, height, pool)
+            for x in range(0, width, pool)
+        ]
+    )
     return np.array([softmax(cells @ cell / np.sqrt(channels)) @ cells for cell in cells])
 
 
@@ -113,15 +131,24 @@ def gaussian_mask(coords, frames, boxes, sigma):
     weights = np.zeros(len(coords))
     for row, frame in enumerate(frames):
         for box in boxes[frame][boxes[frame][:, 3] > 0]:
-            square = sum(part ** 2 for part in in_box_units(coords[row], box)) / sigma ** 2
+            square = sum(part**2 for part in in_box_units(coords[row], box)) / sigma**2
             if square <= 9:
                 weights[row] = max(weights[row], np.exp(-square / 2))
     return weights
 
 
 def box_mask(coords, frames, boxes):
-    return np.array([float(any(box[3] > 0 and max(map(abs, in_box_units(place, box))) < 0.5 for box in boxes[frame]))
-                     for place, frame in zip(coords, frames)])
+    return np.array(
+        [
+            float(
+                any(
+                    box[3] > 0 and max(map(abs, in_box_units(place, box))) < 0.5
+                    for box in boxes[frame]
+                )
+            )
+            for place, frame in zip(coords, frames)
+        ]
+    )
 
 
 def score_mask(score, frames):
@@ -132,8 +159,10 @@ def score_mask(score, frames):
 def masked_imitation(s, t, matrix, bias, weights):
     """The first training batch, whose own statistics standardise the teacher."""
     mean = (weights[:, None] * t).sum(0) / weights.sum()
-    spread = np.sqrt((weights[:, None] * t ** 2).sum(0) / weights.sum() - mean ** 2)
-    return (((s @ matrix.T + bias - (t - mean) / spread) ** 2).mean(1) * weights).sum() / weights.sum()
+    spread = np.sqrt((weights[:, None] * t**2).sum(0) / weights.sum() - mean**2)
+    return (
+        ((s @ matrix.T + bias - (t - mean) / spread) ** 2).mean(1) * weights
+    ).sum() / weights.sum()
 
 
 def cross_entropy(p, q):
@@ -147,7 +176,7 @@ def logit_box(logits, codes, teacher_logits, teacher_codes, threshold, weights):
     sure = confidence > threshold
     scores = (cross_entropy(s, t) - cross_entropy(t, t)).sum() / sure.sum()
     gap = np.abs(codes - teacher_codes)
-    smooth = np.where(gap < 1 / 9, gap ** 2 * 9 / 2, gap - 1 / 18)
+    smooth = np.where(gap < 1 / 9, gap**2 * 9 / 2, gap - 1 / 18)
     return weights[0] * scores + weights[1] * (confidence * smooth.sum(1))[sure].sum() / sure.sum()
 
 
@@ -164,7 +193,9 @@ def overlap(first, second):
     sides = []
     for box in (first, second):
         length, width = (box[3], box[4]) if abs(np.sin(box[6])) < 0.5 else (box[4], box[3])
-        sides.append([(box[0] - length / 2, box[0] + length / 2), (box[1] - width / 2, box[1] + width / 2)])
+        sides.append(
+            [(box[0] - length / 2, box[0] + length / 2), (box[1] - width / 2, box[1] + width / 2)]
+        )
     shared = np.prod([max(0.0, min(a[1], b[1]) - max(a[0], b[0])) for a, b in zip(*sides)])
     return shared / (first[3] * first[4] + second[3] * second[4] - shared)
 
@@ -174,7 +205,10 @@ def localisation(codes, teacher_codes, teacher_logits, teacher_boxes, frames, la
     temperature, main, valuable, weight, least = options
     total, counted = 0.0, 0.0
     for row, frame in enumerate(frames):
-        best = max([overlap(teacher_boxes[row], label) for label in labels[frame] if label[3] > 0], default=0.0)
+        best = max(
+            [overlap(teacher_boxes[row], label) for label in labels[frame] if label[3] > 0],
+            default=0.0,
+        )
         share = 1.0 if best > main else weight if best > valuable else 0.0
         if sigmoid(teacher_logits[row]).max() > least:
             gap = np.abs(codes[row] - teacher_codes[row]) / temperature
@@ -185,6 +219,10 @@ def localisation(codes, teacher_codes, teacher_logits, teacher_boxes, frames, la
 
 def joined_labels(labels, boxes, scores, classes, threshold, most):
     """The labels (G, 8) of a frame and the teacher's boxes that are sure and stand where no label of their class is."""
-    added = [[*box, kind] for box, score, kind in zip(boxes, scores, classes) if score > threshold
-             and all(overlap(box, label) <= most for label in labels if label[7] == kind)]
+    added = [
+        [*box, kind]
+        for box, score, kind in zip(boxes, scores, classes)
+        if score > threshold
+        and all(overlap(box, label) <= most for label in labels if label[7] == kind)
+    ]
     return [*labels, *added]

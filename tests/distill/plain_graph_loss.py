@@ -1,4 +1,5 @@
 """The graph loss once more, slowly: one frame, one query at a time, every edge written out, in float64."""
+
 from __future__ import annotations
 
 import math
@@ -27,9 +28,11 @@ def edge_list(features, queries, neighbours, form):
 def distance(student, teacher, kind):
     """(K or 1, D) each -> a list of numbers to be averaged."""
     if kind == "cosine":
-        return 1 - (student * teacher).sum(1) / (student.norm(dim=1) * teacher.norm(dim=1)).clamp_min(1e-8)
+        return 1 - (student * teacher).sum(1) / (
+            student.norm(dim=1) * teacher.norm(dim=1)
+        ).clamp_min(1e-8)
     gap = (student - teacher).abs()
-    return torch.where(gap < 1, gap ** 2 / 2, gap - 0.5) if kind == "smooth_l1" else gap ** 2
+    return torch.where(gap < 1, gap**2 / 2, gap - 0.5) if kind == "smooth_l1" else gap**2
 
 
 def plain_loss(module, student, teacher, queries):
@@ -42,9 +45,12 @@ def plain_loss(module, student, teacher, queries):
         own = [row for row in range(len(teacher)) if frames[row] == frames[query]]
         own.sort(key=lambda row: float((points[row] - points[query]).square().sum()))
         neighbours.append(own[: options.num_neighbors])
-    score = {"saliency": teacher.saliency, "objectness": teacher.objectness,
-             "channel_max": teacher.features.max(1)[0],
-             "norm": teacher.features.square().sum(1).sqrt()}[options.score]
+    score = {
+        "saliency": teacher.saliency,
+        "objectness": teacher.objectness,
+        "channel_max": teacher.features.max(1)[0],
+        "norm": teacher.features.square().sum(1).sqrt(),
+    }[options.score]
     weights = torch.ones(len(queries), dtype=torch.float64)
     if options.weighting == "batch_size":
         weights *= len(set(teacher.batch_index.tolist()))
@@ -53,8 +59,13 @@ def plain_loss(module, student, teacher, queries):
         values = score[queries][inside].double()
         if options.weighting == "softmax":
             values = (values - values.min()) / (values.max() - values.min())
-        powers = [math.exp((value - float(values.max())) / options.temperature) for value in values.tolist()]
-        weights[inside] = torch.tensor([power / sum(powers) * len(powers) for power in powers], dtype=torch.float64)
+        powers = [
+            math.exp((value - float(values.max())) / options.temperature)
+            for value in values.tolist()
+        ]
+        weights[inside] = torch.tensor(
+            [power / sum(powers) * len(powers) for power in powers], dtype=torch.float64
+        )
     rectify = options.teacher_adapter == "trained"
     sides = []
     for adapter, nodes in ((module.student_adapter, student), (module.teacher_adapter, teacher)):
@@ -67,7 +78,9 @@ def plain_loss(module, student, teacher, queries):
             edges = edges.sum(1, keepdim=True) / edges.shape[1]
         sides.append(edges)
     kind = options.distance if options.distance in ("smooth_l1", "cosine") else "mse"
-    parts = torch.stack([weight * distance(ours, theirs, kind) for weight, ours, theirs in zip(weights, *sides)])
+    parts = torch.stack(
+        [weight * distance(ours, theirs, kind) for weight, ours, theirs in zip(weights, *sides)]
+    )
     if options.distance == "frobenius":
         return 5e-4 * parts.sum().sqrt()
     return (2 if options.distance == "published" else 1) * parts.mean()

@@ -1,4 +1,5 @@
 """AttentionNonlocalLoss against the formulas, written once more with loops."""
+
 from __future__ import annotations
 
 from math import exp, sqrt
@@ -22,7 +23,9 @@ TEACHER = torch.tensor([[[[0.0, 2.0]], [[3.0, 1.0]]]])
 
 def test_attention():
     # Over cells (0.5, 3) against (1.5, 1.5); over channels (1.5, 2) against (1, 2).
-    assert attention_distance(STUDENT, TEACHER).item() == pytest.approx(sqrt(1 + 2.25) + 0.5, abs=1e-6)
+    assert attention_distance(STUDENT, TEACHER).item() == pytest.approx(
+        sqrt(1 + 2.25) + 0.5, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
@@ -33,8 +36,12 @@ def test_masked(temperature):
     for channel in (0, 1):
         for cell in (0, 1):
             mask = 2 * cells[cell] / sum(cells) * 2 * channels[channel] / sum(channels)
-            total += mask * (STUDENT[0, channel, 0, cell] - TEACHER[0, channel, 0, cell]).item() ** 2
-    assert masked_distance(STUDENT, TEACHER, temperature).item() == pytest.approx(sqrt(total), rel=1e-5)
+            total += (
+                mask * (STUDENT[0, channel, 0, cell] - TEACHER[0, channel, 0, cell]).item() ** 2
+            )
+    assert masked_distance(STUDENT, TEACHER, temperature).item() == pytest.approx(
+        sqrt(total), rel=1e-5
+    )
 
 
 def test_relations():
@@ -54,10 +61,16 @@ def loss_of(**options):
 
 def test_every_option_acts():
     apart = (relations(STUDENT, 1) - relations(TEACHER, 1)).norm().item()
-    pooled = (STUDENT.amax(dim=3) - TEACHER.amax(dim=3)).norm().item()  # one cell looks at itself alone
+    pooled = (
+        (STUDENT.amax(dim=3) - TEACHER.amax(dim=3)).norm().item()
+    )  # one cell looks at itself alone
     assert loss_of(attention_weight=2.0) == pytest.approx(2 * (sqrt(3.25) + 0.5), rel=1e-5)
-    assert loss_of(masked_weight=3.0) == pytest.approx(3 * masked_distance(STUDENT, TEACHER, 0.5).item(), rel=1e-5)
-    assert loss_of(masked_weight=1.0, temperature=2.0) == pytest.approx(masked_distance(STUDENT, TEACHER, 2.0).item())
+    assert loss_of(masked_weight=3.0) == pytest.approx(
+        3 * masked_distance(STUDENT, TEACHER, 0.5).item(), rel=1e-5
+    )
+    assert loss_of(masked_weight=1.0, temperature=2.0) == pytest.approx(
+        masked_distance(STUDENT, TEACHER, 2.0).item()
+    )
     assert loss_of(nonlocal_weight=2.0) == pytest.approx(2 * apart, rel=1e-5)
     assert loss_of(nonlocal_weight=1.0, pool=2) == pytest.approx(pooled, rel=1e-5)
     assert apart != pytest.approx(pooled)
@@ -72,5 +85,8 @@ def test_frames_are_averaged():
 
 
 def test_only_whole_maps():
-    with pytest.raises(ConfigError, match="AttentionNonlocalLoss compares whole maps, but tap .* gives voxel features"):
+    with pytest.raises(
+        ConfigError,
+        match="AttentionNonlocalLoss compares whole maps, but tap .* gives voxel features",
+    ):
         AttentionNonlocalLoss.from_config({}, tap(2), tap(2, "voxel"), "T")

@@ -1,4 +1,5 @@
 """build_distiller from the project's own yaml files, around real PointPillars; every wrong teacher is refused."""
+
 from __future__ import annotations
 
 import logging
@@ -17,8 +18,15 @@ from pcdet_distill.models import build_network
 
 DISTILLED = "cfgs/synthetic/recipes/graph_scores.yaml"
 SMALL = [0, -6.4, -3, 12.8, 6.4, 1]
-PILLARS = {"NAME": "GraphDistillLoss", "STUDENT": "vfe@pillar_features", "TEACHER": "vfe@pillar_features",
-           "NODES": "voxel", "NUM_NODES": 64, "NUM_NEIGHBORS": 8, "EMBED_DIM": 16}
+PILLARS = {
+    "NAME": "GraphDistillLoss",
+    "STUDENT": "vfe@pillar_features",
+    "TEACHER": "vfe@pillar_features",
+    "NODES": "voxel",
+    "NUM_NODES": 64,
+    "NUM_NEIGHBORS": 8,
+    "EMBED_DIM": 16,
+}
 
 
 def network(cfg):
@@ -34,9 +42,12 @@ def setup(repo, tmp_path):
     cfg.DATA_CONFIG.POINT_CLOUD_RANGE = SMALL
     text = (repo / "cfgs/synthetic/pointpillar_teacher.yaml").read_text()
     teacher_yaml = tmp_path / "teacher.yaml"
-    teacher_yaml.write_text(text.replace("_BASE_CONFIG_: cfgs/synthetic/dataset.yaml",
-                                         "_BASE_CONFIG_: cfgs/synthetic/dataset.yaml\n"
-                                         f"    POINT_CLOUD_RANGE: {SMALL}"))
+    teacher_yaml.write_text(
+        text.replace(
+            "_BASE_CONFIG_: cfgs/synthetic/dataset.yaml",
+            f"_BASE_CONFIG_: cfgs/synthetic/dataset.yaml\n    POINT_CLOUD_RANGE: {SMALL}",
+        )
+    )
     cfg.DISTILL.TEACHER.CFG_FILE = str(teacher_yaml)
     torch.manual_seed(0)
     teacher, _ = network(load_config(teacher_yaml))
@@ -53,7 +64,11 @@ def voxel_batch(spec, per_frame=120, frames=2, seed=0):
     for frame in range(frames):
         cells = torch.randperm(width * height * depth, generator=generator)[:per_frame]
         rows = cells // width
-        parts.append(torch.stack([torch.full_like(cells, frame), rows // height, rows % height, cells % width], dim=1))
+        parts.append(
+            torch.stack(
+                [torch.full_like(cells, frame), rows // height, rows % height, cells % width], dim=1
+            )
+        )
     coords = torch.cat(parts).float()
     counts = torch.randint(1, 21, (len(coords),), generator=generator)
     inside = torch.rand(len(coords), 20, 3, generator=generator)
@@ -61,8 +76,13 @@ def voxel_batch(spec, per_frame=120, frames=2, seed=0):
     voxels = torch.cat([points, torch.rand(len(coords), 20, 1, generator=generator)], dim=2)
     voxels *= (torch.arange(20) < counts[:, None])[..., None]
     boxes = torch.tensor([[[6.0, 1.0, -1.0, 3.9, 1.6, 1.56, 0.3, 1.0]]]).repeat(frames, 1, 1)
-    return {"voxels": voxels, "voxel_coords": coords, "voxel_num_points": counts.float(), "gt_boxes": boxes,
-            "batch_size": frames}
+    return {
+        "voxels": voxels,
+        "voxel_coords": coords,
+        "voxel_num_points": counts.float(),
+        "gt_boxes": boxes,
+        "batch_size": frames,
+    }
 
 
 @pytest.mark.parametrize("mode, preset", [("eval", "default"), ("train", "official")])
@@ -71,8 +91,13 @@ def test_pointpillar_learns_from_pointpillar(setup, mode, preset, caplog):
     cfg.DISTILL.TEACHER.MODE = mode
     cfg.DISTILL.TERMS.LOCAL_GRAPH.PRESET = preset
     with caplog.at_level(logging.INFO):
-        model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint, logger=logging.getLogger("test")).train()
-    assert "student vfe@pillar_features (16 channels) learns from teacher vfe@pillar_features (32" in caplog.text
+        model = build_distiller(
+            cfg, student, spec, teacher_ckpt=checkpoint, logger=logging.getLogger("test")
+        ).train()
+    assert (
+        "student vfe@pillar_features (16 channels) learns from teacher vfe@pillar_features (32"
+        in caplog.text
+    )
     before = {name: value.clone() for name, value in model.teacher.model.state_dict().items()}
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []
@@ -83,7 +108,9 @@ def test_pointpillar_learns_from_pointpillar(setup, mode, preset, caplog):
         optimizer.step()
         losses.append(tb["distill_local_graph"])
     assert all(torch.isfinite(torch.tensor(losses))) and losses[-1] < 0.9 * losses[0]
-    assert all(torch.equal(value, before[name]) for name, value in model.teacher.model.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in model.teacher.model.state_dict().items()
+    )
     assert set(model.checkpoint_state()["model_state"]) == set(network(cfg)[0].state_dict())
     predictions, _ = model.eval()(voxel_batch(spec))
     assert len(predictions) == 2
@@ -100,9 +127,16 @@ def without_frames(batch, *frames):
 def test_every_parameter_gets_a_gradient_in_every_step(setup, adapter, empty):
     """What parallel training counts on: a process whose frames are empty must not leave the others waiting."""
     cfg, student, spec, checkpoint = setup
-    scores = {**PILLARS, "STUDENT": "dense_head.conv_cls", "TEACHER": "dense_head.conv_cls", "NODES": "bev"}
+    scores = {
+        **PILLARS,
+        "STUDENT": "dense_head.conv_cls",
+        "TEACHER": "dense_head.conv_cls",
+        "NODES": "bev",
+    }
     for term in (PILLARS, scores):
-        options = {key: value for key, value in term.items() if adapter != "none" or key != "EMBED_DIM"}
+        options = {
+            key: value for key, value in term.items() if adapter != "none" or key != "EMBED_DIM"
+        }
         cfg.DISTILL.TERMS = {"TERM": {**options, "TEACHER_ADAPTER": adapter}}
         model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).train()
         model.zero_grad(set_to_none=True)
@@ -121,22 +155,39 @@ def test_mixed_precision_step(setup, dtype):
         ret, tb, _ = model(voxel_batch(spec))
     ret["loss"].backward()
     torch.testing.assert_close(tb["distill_local_graph"], expected, rtol=0.01, atol=0)
-    assert ret["loss"].dtype == torch.float32 and all(p.grad.isfinite().all() for p in model.parameters())
+    assert ret["loss"].dtype == torch.float32 and all(
+        p.grad.isfinite().all() for p in model.parameters()
+    )
 
 
 def test_bev_term_between_pointpillars(setup):
     cfg, student, spec, checkpoint = setup
     path = "backbone_2d@spatial_features_2d"
-    cfg.DISTILL.TERMS = {"MAP": {"NAME": "GraphDistillLoss", "STUDENT": path, "TEACHER": path, "NODES": "bev",
-                                 "NUM_NODES": 64, "NUM_NEIGHBORS": 8, "SCORE": "channel_max"}}
+    cfg.DISTILL.TERMS = {
+        "MAP": {
+            "NAME": "GraphDistillLoss",
+            "STUDENT": path,
+            "TEACHER": path,
+            "NODES": "bev",
+            "NUM_NODES": 64,
+            "NUM_NEIGHBORS": 8,
+            "SCORE": "channel_max",
+        }
+    }
     model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).train()
     ret, tb, _ = model(voxel_batch(spec))
     ret["loss"].backward()
     assert tb["distill_map"] > 0 and all(p.grad is not None for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["pointpillar_4x_pointdistiller", "pointpillar_4x_pointdistiller_official",
-                                  "pointpillar_16x_pointdistiller"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pointpillar_4x_pointdistiller",
+        "pointpillar_4x_pointdistiller_official",
+        "pointpillar_16x_pointdistiller",
+    ],
+)
 def test_kitti_yaml_files_build(repo, tmp_path, name):
     cfg = load_config(repo / f"cfgs/kitti_distill/{name}.yaml")
     teacher, _ = network(load_config(repo / "cfgs/kitti_models/pointpillar.yaml"))
@@ -144,7 +195,9 @@ def test_kitti_yaml_files_build(repo, tmp_path, name):
     student, spec = network(cfg)
     model = build_distiller(cfg, student, spec, teacher_ckpt=tmp_path / "teacher.pth")
     term = model.head.terms["LOCAL_GRAPH"]
-    assert term.teacher.info.channels == 64 and term.student.info.channels == (16 if "16x" in name else 32)
+    assert term.teacher.info.channels == 64 and term.student.info.channels == (
+        16 if "16x" in name else 32
+    )
     assert model.teacher.mode == ("train" if "official" in name else "eval")
     assert term.loss.options.mix_frames == ("official" in name)
 
@@ -157,10 +210,16 @@ def test_kitti_yaml_with_a_teacher_of_another_kind(repo, tmp_path):
     student, spec = network(cfg)
     model = build_distiller(cfg, student, spec, teacher_ckpt=tmp_path / "teacher.pth")
     sides = model.head.terms["MAP_GRAPH"]
-    assert sides.student.grid.cell_size_m == (0.32, 0.32, 4.0) and sides.teacher.grid.cell_size_m == (0.4, 0.4, 4.0)
+    assert sides.student.grid.cell_size_m == (
+        0.32,
+        0.32,
+        4.0,
+    ) and sides.teacher.grid.cell_size_m == (0.4, 0.4, 4.0)
     assert sides.student.info.channels == 192 and sides.teacher.info.channels == 512
     anchors = len(student.dense_head.flat_anchors)
-    assert len(model.head.terms["LOGIT_BOX"].student.rows) > 0.9 * anchors and model.teacher.own_view
+    assert (
+        len(model.head.terms["LOGIT_BOX"].student.rows) > 0.9 * anchors and model.teacher.own_view
+    )
 
 
 def refusal(setup, error, **changes):
@@ -173,7 +232,9 @@ def refusal(setup, error, **changes):
 def test_checkpoint_of_another_model(setup, tmp_path):
     save_checkpoint({"model_state": setup[1].state_dict()}, tmp_path / "student.pth")
     message = refusal(setup, CheckpointError, teacher_ckpt=tmp_path / "student.pth")
-    assert "student.pth, as the teacher of " in message and "vfe.pfn_layers.0.linear.weight" in message
+    assert (
+        "student.pth, as the teacher of " in message and "vfe.pfn_layers.0.linear.weight" in message
+    )
 
 
 def test_missing_checkpoint(setup, tmp_path):
@@ -192,18 +253,27 @@ def test_checkpoint_named_in_the_yaml(setup):
 def test_teacher_ckpt_takes_its_place(setup):
     cfg, student, spec, checkpoint = setup
     cfg.DISTILL.TEACHER.CKPT = "the_one_of_yesterday.pth"
-    assert build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).teacher.model.state_dict().keys()
+    assert (
+        build_distiller(cfg, student, spec, teacher_ckpt=checkpoint)
+        .teacher.model.state_dict()
+        .keys()
+    )
 
 
 def test_teacher_without_yaml(setup):
     setup[0].DISTILL.TEACHER.CFG_FILE = None
     message = refusal(setup, ConfigError)
-    assert "DISTILL.TEACHER.CFG_FILE is missing" in message and "teacher.pth was trained with" in message
+    assert (
+        "DISTILL.TEACHER.CFG_FILE is missing" in message
+        and "teacher.pth was trained with" in message
+    )
 
 
 def test_teacher_yaml_that_is_not_there(setup):
     setup[0].DISTILL.TEACHER.CFG_FILE = "cfgs/kitti_models/pointpilar.yaml"
-    assert "DISTILL.TEACHER.CFG_FILE: cfgs/kitti_models/pointpilar.yaml: no such file" in refusal(setup, ConfigError)
+    assert "DISTILL.TEACHER.CFG_FILE: cfgs/kitti_models/pointpilar.yaml: no such file" in refusal(
+        setup, ConfigError
+    )
 
 
 def edit_teacher(setup, old, new):
@@ -213,9 +283,17 @@ def edit_teacher(setup, old, new):
     file.write_text(file.read_text().replace(old, new))
 
 
-@pytest.mark.parametrize("change", [("-3, 12.8", "-3, 19.2"), (
-    "DATA_CONFIG:", "DATA_CONFIG:\n    POINT_FEATURE_ENCODING: {encoding_type: absolute_coordinates_encoding, "
-                    "used_feature_list: [x, y, z], src_feature_list: [x, y, z, intensity]}")])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("-3, 12.8", "-3, 19.2"),
+        (
+            "DATA_CONFIG:",
+            "DATA_CONFIG:\n    POINT_FEATURE_ENCODING: {encoding_type: absolute_coordinates_encoding, "
+            "used_feature_list: [x, y, z], src_feature_list: [x, y, z, intensity]}",
+        ),
+    ],
+)
 def test_teacher_with_other_data_needs_a_batch_of_its_own(setup, change):
     """Said when it is missing; the dataset makes it (test_teacher_views.py)."""
     edit_teacher(setup, *change)
@@ -231,21 +309,38 @@ def test_teacher_with_other_data_needs_a_batch_of_its_own(setup, change):
 def test_teacher_of_other_places(setup):
     edit_teacher(setup, "[0, -6.4, -3, 12.8, 6.4, 1]", "[20, -6.4, -3, 32.8, 6.4, 1]")
     message = refusal(setup, ConfigError)
-    assert "POINT_CLOUD_RANGE [20.0, -6.4, -3.0, 32.8, 6.4, 1.0] does not overlap the student's [0.0, -6.4" in message
+    assert (
+        "POINT_CLOUD_RANGE [20.0, -6.4, -3.0, 32.8, 6.4, 1.0] does not overlap the student's [0.0, -6.4"
+        in message
+    )
 
 
 def test_teacher_that_needs_numbers_the_points_do_not_hold(setup):
-    edit_teacher(setup, "DATA_CONFIG:", "DATA_CONFIG:\n    POINT_FEATURE_ENCODING: {encoding_type: "
-                 "absolute_coordinates_encoding, used_feature_list: [x, y, z, elongation], "
-                 "src_feature_list: [x, y, z, elongation]}")
+    edit_teacher(
+        setup,
+        "DATA_CONFIG:",
+        "DATA_CONFIG:\n    POINT_FEATURE_ENCODING: {encoding_type: "
+        "absolute_coordinates_encoding, used_feature_list: [x, y, z, elongation], "
+        "src_feature_list: [x, y, z, elongation]}",
+    )
     message = refusal(setup, ConfigError)
-    assert "teacher.yaml" in message and "hold x, y, z, intensity, so there is no 'elongation'" in message
+    assert (
+        "teacher.yaml" in message
+        and "hold x, y, z, intensity, so there is no 'elongation'" in message
+    )
 
 
 def test_teacher_of_other_classes(setup):
-    edit_teacher(setup, "CLASS_NAMES: ['Car', 'Pedestrian', 'Cyclist']", "CLASS_NAMES: ['Truck', 'Bus', 'Tram']")
+    edit_teacher(
+        setup,
+        "CLASS_NAMES: ['Car', 'Pedestrian', 'Cyclist']",
+        "CLASS_NAMES: ['Truck', 'Bus', 'Tram']",
+    )
     message = refusal(setup, ConfigError)
-    assert "classes are Truck, Bus, Tram; expected one or more of the student's Car, Pedestrian, Cyclist" in message
+    assert (
+        "classes are Truck, Bus, Tram; expected one or more of the student's Car, Pedestrian, Cyclist"
+        in message
+    )
 
 
 def test_teacher_described_in_the_same_file(setup, repo):
@@ -264,13 +359,26 @@ def test_a_student_starts_as_it_is_unless_it_is_said(setup, start):
     assert build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).start is None
 
 
-@pytest.mark.parametrize("start, words", [
-    ("NON", "DISTILL.INIT_STUDENT: unknown value 'NON'; did you mean 'NONE'"),
-    ({"MODE": "SLICES"}, "DISTILL.INIT_STUDENT.MODE: unknown value 'SLICES'; did you mean 'SLICE'"),
-    ({"MODE": "SLICE", "FRAME": 4}, "unknown key 'FRAME'; did you mean 'FRAMES'"),
-    ({"MODE": "SLICE", "FRAMES": 0}, "DISTILL.INIT_STUDENT.FRAMES: expected a whole number from 1 up, found 0"),
-    ({"MODE": "SLICE", "SELECT": "best"}, "DISTILL.INIT_STUDENT.SELECT: unknown value 'best'"),
-    ({"MODE": "SLICE", "SEED": 1.5}, "DISTILL.INIT_STUDENT.SEED: expected a whole number from 0 up, found 1.5")])
+@pytest.mark.parametrize(
+    "start, words",
+    [
+        ("NON", "DISTILL.INIT_STUDENT: unknown value 'NON'; did you mean 'NONE'"),
+        (
+            {"MODE": "SLICES"},
+            "DISTILL.INIT_STUDENT.MODE: unknown value 'SLICES'; did you mean 'SLICE'",
+        ),
+        ({"MODE": "SLICE", "FRAME": 4}, "unknown key 'FRAME'; did you mean 'FRAMES'"),
+        (
+            {"MODE": "SLICE", "FRAMES": 0},
+            "DISTILL.INIT_STUDENT.FRAMES: expected a whole number from 1 up, found 0",
+        ),
+        ({"MODE": "SLICE", "SELECT": "best"}, "DISTILL.INIT_STUDENT.SELECT: unknown value 'best'"),
+        (
+            {"MODE": "SLICE", "SEED": 1.5},
+            "DISTILL.INIT_STUDENT.SEED: expected a whole number from 0 up, found 1.5",
+        ),
+    ],
+)
 def test_start_of_the_student(setup, start, words):
     setup[0].DISTILL.INIT_STUDENT = start
     assert words in refusal(setup, ConfigError)

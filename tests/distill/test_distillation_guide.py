@@ -1,4 +1,5 @@
 """docs/distillation.md: its tables name every option there is, with its choices and the presets' values."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -35,12 +36,16 @@ def test_every_option_with_its_values(guide: dict[str, list[str]], field: str) -
         expected = getattr(options, field)
         if (options, field) == (OFFICIAL["point"], "embed_dim"):
             expected = "student's"
-        found = value.strip("`").split(" ")[0]       # of "6000 per batch" the number
-        assert found == (f"{expected:g}" if type(expected) in (int, float) else str(expected).lower())
+        found = value.strip("`").split(" ")[0]  # of "6000 per batch" the number
+        assert found == (
+            f"{expected:g}" if type(expected) in (int, float) else str(expected).lower()
+        )
 
 
 def test_every_key_of_the_block_and_of_a_term(guide: dict[str, list[str]]) -> None:
     named = set().union(*map(quoted, guide))
-    assert named >= {f"TEACHER.{key}" for key in TEACHER_KEYS} - {"TEACHER.MODEL"} | set(BLOCK_KEYS) - {"TEACHER"}
+    assert named >= {f"TEACHER.{key}" for key in TEACHER_KEYS} - {"TEACHER.MODEL"} | set(
+        BLOCK_KEYS
+    ) - {"TEACHER"}
     assert named >= set(TERM_KEYS)
     assert "TEACHER.MODEL" in quoted(guide["`TEACHER.CFG_FILE`"][0])

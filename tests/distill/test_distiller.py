@@ -1,4 +1,5 @@
 """DistillHead and Distiller on toy detectors: the contract, who learns, what is saved."""
+
 from __future__ import annotations
 
 import copy
@@ -8,13 +9,34 @@ import pytest
 import torch
 from toy_detectors import SPEC, ToyDetector, toy_batch
 
-from pcdet_distill.distill import DISTILL_LOSSES, Distiller, DistillHead, DistillLoss, TapSource, Teacher
+from pcdet_distill.distill import (
+    DISTILL_LOSSES,
+    Distiller,
+    DistillHead,
+    DistillLoss,
+    TapSource,
+    Teacher,
+)
 from pcdet_distill.errors import CheckpointError, ConfigError
 
-GRAPH = {"NAME": "GraphDistillLoss", "STUDENT": "vfe@pillar_features", "TEACHER": "vfe@pillar_features",
-         "NODES": "voxel", "NUM_NODES": 20, "NUM_NEIGHBORS": 4, "EMBED_DIM": 8}
-BEV = {"NAME": "GraphDistillLoss", "STUDENT": "backbone_2d@spatial_features_2d", "NUM_NODES": 10, "NUM_NEIGHBORS": 4,
-       "TEACHER": "backbone_2d@spatial_features_2d", "SCORE": "channel_max", "WEIGHT": 0.5}
+GRAPH = {
+    "NAME": "GraphDistillLoss",
+    "STUDENT": "vfe@pillar_features",
+    "TEACHER": "vfe@pillar_features",
+    "NODES": "voxel",
+    "NUM_NODES": 20,
+    "NUM_NEIGHBORS": 4,
+    "EMBED_DIM": 8,
+}
+BEV = {
+    "NAME": "GraphDistillLoss",
+    "STUDENT": "backbone_2d@spatial_features_2d",
+    "NUM_NODES": 10,
+    "NUM_NEIGHBORS": 4,
+    "TEACHER": "backbone_2d@spatial_features_2d",
+    "SCORE": "channel_max",
+    "WEIGHT": 0.5,
+}
 
 
 def sources(student, teacher):
@@ -32,11 +54,16 @@ def test_training_step_adds_every_term():
     plain = copy.deepcopy(model.student)
     ret, tb, disp = model(toy_batch())
     expected, plain_tb, _ = plain(toy_batch())
-    torch.testing.assert_close(ret["loss"].detach(), expected["loss"].detach() + tb["distill_loss"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        ret["loss"].detach(), expected["loss"].detach() + tb["distill_loss"], rtol=1e-5, atol=0
+    )
     assert tb["loss_rpn"] == plain_tb["loss_rpn"]
     assert tb["distill_loss"] == pytest.approx((tb["distill_local"] + tb["distill_map"]).item())
     assert {"distill_local_entropy", "distill_map_dead_teacher"} <= set(tb)
-    assert disp["distill"].item() == pytest.approx(tb["distill_loss"].item()) and not disp["distill"].requires_grad
+    assert (
+        disp["distill"].item() == pytest.approx(tb["distill_loss"].item())
+        and not disp["distill"].requires_grad
+    )
     assert not any(isinstance(value, torch.Tensor) and value.requires_grad for value in tb.values())
 
 
@@ -44,27 +71,35 @@ def test_weight_scales_the_term():
     losses = []
     for weight in (1.0, 3.0, 0):
         torch.manual_seed(0)
-        losses.append(distiller({"LOCAL": {**GRAPH, "WEIGHT": weight}})(toy_batch())[1]["distill_local"])
+        losses.append(
+            distiller({"LOCAL": {**GRAPH, "WEIGHT": weight}})(toy_batch())[1]["distill_local"]
+        )
     assert losses[1] == pytest.approx(3 * losses[0]) and losses[2] == 0 and losses[0] > 0
 
 
 def test_weight_follows_the_progress_of_the_training():
     """And is logged where it changes."""
     torch.manual_seed(0)
-    model = distiller({"FADES": {**BEV, "WEIGHT": {"START": 2.0, "END": 0.0}}, "STAYS": {**BEV, "WEIGHT": 2.0}})
+    model = distiller(
+        {"FADES": {**BEV, "WEIGHT": {"START": 2.0, "END": 0.0}}, "STAYS": {**BEV, "WEIGHT": 2.0}}
+    )
     model.head.terms["STAYS"].loss.load_state_dict(model.head.terms["FADES"].loss.state_dict())
     for progress, weight in ((0, 2.0), (0.5, 1.0), (1.0, 0.0)):
         model.set_progress(progress)
         _, tb, _ = model(toy_batch())
         assert tb["distill_fades_weight"] == weight and "distill_stays_weight" not in tb
         assert tb["distill_fades"].item() == pytest.approx(tb["distill_stays"].item() * weight / 2)
-        assert tb["distill_loss"].item() == pytest.approx((tb["distill_fades"] + tb["distill_stays"]).item())
+        assert tb["distill_loss"].item() == pytest.approx(
+            (tb["distill_fades"] + tb["distill_stays"]).item()
+        )
 
 
 def test_the_teacher_rests_when_all_weights_have_faded():
     """And every parameter still gets a gradient, of zero, as parallel training wants it."""
     fades = {"START": 1.0, "END": 0.0, "UNTIL": 0.5}
-    model = distiller({"LOCAL": {**GRAPH, "WEIGHT": fades}, "MAP": {**BEV, "WEIGHT": {**fades, "UNTIL": 0.8}}})
+    model = distiller(
+        {"LOCAL": {**GRAPH, "WEIGHT": fades}, "MAP": {**BEV, "WEIGHT": {**fades, "UNTIL": 0.8}}}
+    )
     for progress, runs in ((0.4, 1), (0.6, 2), (0.8, 2), (1.0, 2)):
         model.set_progress(progress)
         model.zero_grad(set_to_none=True)
@@ -74,14 +109,18 @@ def test_the_teacher_rests_when_all_weights_have_faded():
         assert (tb["distill_local"] > 0) == ("distill_local_entropy" in tb) == (progress < 0.5)
         assert all(parameter.grad is not None for parameter in model.parameters())
     plain = copy.deepcopy(model.student)
-    assert tb["distill_loss"] == 0 and ret["loss"].item() == pytest.approx(plain(toy_batch())[0]["loss"].item())
+    assert tb["distill_loss"] == 0 and ret["loss"].item() == pytest.approx(
+        plain(toy_batch())[0]["loss"].item()
+    )
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_training_moves_student_and_head_and_never_the_teacher(mode):
     model = distiller({"LOCAL": {**GRAPH, "PRESET": "official"}}, mode)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    teacher_before = {name: value.clone() for name, value in model.teacher.model.state_dict().items()}
+    teacher_before = {
+        name: value.clone() for name, value in model.teacher.model.state_dict().items()
+    }
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for seed in range(3):
         model.train()
@@ -89,9 +128,14 @@ def test_training_moves_student_and_head_and_never_the_teacher(mode):
         model(toy_batch(seed))[0]["loss"].backward()
         assert all(parameter.grad is not None for parameter in model.parameters())
         optimizer.step()
-    assert all(torch.equal(value, teacher_before[name]) for name, value in model.teacher.model.state_dict().items())
+    assert all(
+        torch.equal(value, teacher_before[name])
+        for name, value in model.teacher.model.state_dict().items()
+    )
     assert all(parameter.grad is None for parameter in model.teacher.model.parameters())
-    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    moved = {
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert moved == set(before)
     assert model.teacher.model.training is False
 
@@ -102,8 +146,12 @@ def test_distillation_reaches_the_student_itself():
     plain = copy.deepcopy(model.student)
     model(toy_batch())[0]["loss"].backward()
     plain(toy_batch())[0]["loss"].backward()
-    assert not torch.allclose(model.student.vfe.linear.weight.grad, plain.vfe.linear.weight.grad, atol=1e-4)
-    torch.testing.assert_close(model.student.backbone_2d.conv.weight.grad, plain.backbone_2d.conv.weight.grad)
+    assert not torch.allclose(
+        model.student.vfe.linear.weight.grad, plain.vfe.linear.weight.grad, atol=1e-4
+    )
+    torch.testing.assert_close(
+        model.student.backbone_2d.conv.weight.grad, plain.backbone_2d.conv.weight.grad
+    )
 
 
 def test_eval_is_the_student_alone():
@@ -137,7 +185,9 @@ def test_checkpoint_holds_the_student_alone_and_resumes_everything(tmp_path):
     for value in fresh.state_dict().values():
         value.zero_()
     fresh.load_checkpoint_state(torch.load(tmp_path / "state.pth"), "state.pth")
-    assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, fresh.state_dict()[name]) for name, value in model.state_dict().items()
+    )
     model.update_global_step()
     assert model.student.steps == 1
 
@@ -151,21 +201,42 @@ def test_resume_refuses_what_is_no_distillation_or_another_one():
         model.load_checkpoint_state(other, "other.pth")
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"STUDENT": "vfe@pillar_feature"}, ["T.STUDENT", "the student has no tap", "did you mean 'vfe@pillar_features'",
-                                          "student's taps: backbone_2d@spatial_features_2d, vfe@pillar_features"]),
-    ({"TEACHER": "neck"}, ["T.TEACHER", "the teacher has no tap", "backbone_2d@spatial_features_2d"]),
-    ({"TEACHER": None}, ["T", "key TEACHER is missing"]),
-    ({"NODES": "bev"}, ["gives voxel features, NODES asks for bev", "backbone_2d@spatial_features_2d"]),
-    ({"NODES": "pillar"}, ["T.NODES: unknown name 'pillar'", "voxel"]),
-    ({"NAME": "GraphDistilLoss"}, ["T.NAME", "did you mean 'GraphDistillLoss'"]),
-    ({"TEACHER": "backbone_2d@spatial_features_2d", "NODES": None}, [
-        "T: tap 'vfe@pillar_features' of the student gives voxel features", "of the teacher bev ones",
-        "voxel: vfe@pillar_features with vfe@pillar_features; bev: backbone_2d@spatial_features_2d with"]),
-    ({"WEIGHT": -1}, ["T.WEIGHT", "from 0 up"]),
-    ({"WEIGHT": "much"}, ["T.WEIGHT", "'much'"]),
-    ({"NUM_NEIGBORS": 3}, ["T: unknown key", "NUM_NEIGHBORS"]),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            {"STUDENT": "vfe@pillar_feature"},
+            [
+                "T.STUDENT",
+                "the student has no tap",
+                "did you mean 'vfe@pillar_features'",
+                "student's taps: backbone_2d@spatial_features_2d, vfe@pillar_features",
+            ],
+        ),
+        (
+            {"TEACHER": "neck"},
+            ["T.TEACHER", "the teacher has no tap", "backbone_2d@spatial_features_2d"],
+        ),
+        ({"TEACHER": None}, ["T", "key TEACHER is missing"]),
+        (
+            {"NODES": "bev"},
+            ["gives voxel features, NODES asks for bev", "backbone_2d@spatial_features_2d"],
+        ),
+        ({"NODES": "pillar"}, ["T.NODES: unknown name 'pillar'", "voxel"]),
+        ({"NAME": "GraphDistilLoss"}, ["T.NAME", "did you mean 'GraphDistillLoss'"]),
+        (
+            {"TEACHER": "backbone_2d@spatial_features_2d", "NODES": None},
+            [
+                "T: tap 'vfe@pillar_features' of the student gives voxel features",
+                "of the teacher bev ones",
+                "voxel: vfe@pillar_features with vfe@pillar_features; bev: backbone_2d@spatial_features_2d with",
+            ],
+        ),
+        ({"WEIGHT": -1}, ["T.WEIGHT", "from 0 up"]),
+        ({"WEIGHT": "much"}, ["T.WEIGHT", "'much'"]),
+        ({"NUM_NEIGBORS": 3}, ["T: unknown key", "NUM_NEIGHBORS"]),
+    ],
+)
 def test_head_refuses(change, words):
     student, teacher = ToyDetector(4), ToyDetector(8)
     with pytest.raises(ConfigError) as error:
@@ -189,7 +260,11 @@ def test_head_refuses_terms_without_names_and_data_without_voxels():
 def test_paths_are_asked_for_once():
     student, teacher = ToyDetector(4), ToyDetector(8)
     head = DistillHead.from_config({"A": GRAPH, "B": GRAPH, "C": BEV}, *sources(student, teacher))
-    assert head.student_paths == head.teacher_paths == ["vfe@pillar_features", "backbone_2d@spatial_features_2d"]
+    assert (
+        head.student_paths
+        == head.teacher_paths
+        == ["vfe@pillar_features", "backbone_2d@spatial_features_2d"]
+    )
 
 
 def test_teacher_with_other_row_order():
@@ -198,7 +273,10 @@ def test_teacher_with_other_row_order():
     head = DistillHead.from_config({"A": GRAPH}, *sources(student, teacher)).eval()
     batch = toy_batch()
     order = torch.randperm(80)
-    shuffled = {**batch, **{key: batch[key][order] for key in ("voxels", "voxel_coords", "voxel_num_points")}}
+    shuffled = {
+        **batch,
+        **{key: batch[key][order] for key in ("voxels", "voxel_coords", "voxel_num_points")},
+    }
     path, observer = "vfe@pillar_features", Teacher(teacher)
     own = {path: torch.randn(80, 4)}
     same, _ = head(own, observer.observe(batch, [path]), batch)
@@ -233,11 +311,13 @@ def test_a_label_term_changes_what_the_student_sees_and_not_the_batch(monkeypatc
     monkeypatch.setitem(DISTILL_LOSSES, "DoubledLabels", DoubledLabels)
     model = distiller({"LABELS": {"NAME": "DoubledLabels"}, "LOCAL": GRAPH})
     seen = []
-    model.student.vfe.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]["gt_boxes"]))
+    model.student.vfe.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0]["gt_boxes"])
+    )
     batch = {**toy_batch(), "gt_boxes": torch.zeros(2, 1, 8)}
     _, tb, _ = model(batch)
     assert seen[0].shape == (1,) and batch["gt_boxes"].shape == (2, 1, 8)
-    assert model.teacher.model.backbone_2d.ran == 1       # once for boxes and features
+    assert model.teacher.model.backbone_2d.ran == 1  # once for boxes and features
     assert tb["distill_labels_frames"] == 2 and tb["distill_loss"] == tb["distill_local"]
 
 
@@ -253,4 +333,4 @@ def test_the_start_is_made_from_student_teacher_and_batches():
     logger = logging.getLogger("test")
     model.initialise([1], logger)
     assert told == [(student, teacher, [1], logger)]
-    distiller().initialise([1], logger)     # without a start nothing happens
+    distiller().initialise([1], logger)  # without a start nothing happens

@@ -1,4 +1,5 @@
 """FitNets, attention transfer, similarity, contrastive, overhaul: numbers worked out by hand; what all must bear."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -9,15 +10,25 @@ import torch
 from made_nodes import identity, map_nodes, nodes, tap
 
 from pcdet_distill.distill.losses import DISTILL_LOSSES
-from pcdet_distill.distill.losses.attention_transfer import AttentionTransferLoss, AttentionTransferOptions
+from pcdet_distill.distill.losses.attention_transfer import (
+    AttentionTransferLoss,
+    AttentionTransferOptions,
+)
 from pcdet_distill.distill.losses.contrastive import ContrastiveLoss, ContrastiveOptions
 from pcdet_distill.distill.losses.feature_mimic import FeatureMimicLoss
 from pcdet_distill.distill.losses.overhaul import OverhaulLoss, partial_distance
 from pcdet_distill.distill.losses.similarity import SimilarityLoss, SimilarityOptions
 from pcdet_distill.errors import ConfigError, DataError
 
-NODE_LOSSES = ("AttentionNonlocalLoss", "AttentionTransferLoss", "ContrastiveLoss", "FeatureMimicLoss",
-               "MaskedImitationLoss", "OverhaulLoss", "SimilarityLoss")
+NODE_LOSSES = (
+    "AttentionNonlocalLoss",
+    "AttentionTransferLoss",
+    "ContrastiveLoss",
+    "FeatureMimicLoss",
+    "MaskedImitationLoss",
+    "OverhaulLoss",
+    "SimilarityLoss",
+)
 
 
 def built(name, student=2, teacher=3, **options):
@@ -30,24 +41,32 @@ def test_feature_mimic():
     # Differences 1, 0, 2, -1: squares 6, mean 1.5, half of it.
     assert loss(nodes([[1, 1], [3, 0]]), nodes([[0, 1], [1, 1]]), {}).item() == pytest.approx(0.75)
     loss.adapter.bias.data += 1  # differences 2, 1, 3, 0
-    assert loss(nodes([[1, 1], [3, 0]]), nodes([[0, 1], [1, 1]]), {}).item() == pytest.approx(14 / 8)
+    assert loss(nodes([[1, 1], [3, 0]]), nodes([[0, 1], [1, 1]]), {}).item() == pytest.approx(
+        14 / 8
+    )
 
 
 def test_attention_transfer():
     student, teacher = [[1, 1], [0, 0], [3, 0]], [[0, 0, 1], [0, 0, 0], [0, 0, 1]]
     # Squares over channels: (2, 0, 9) / sqrt(85) against (1, 0, 1) / sqrt(2): 2 - 2 * 11 / sqrt(170).
     loss = AttentionTransferLoss()
-    assert loss(nodes(student), nodes(teacher), {}).item() == pytest.approx(2 - 22 / sqrt(170), abs=1e-6)
+    assert loss(nodes(student), nodes(teacher), {}).item() == pytest.approx(
+        2 - 22 / sqrt(170), abs=1e-6
+    )
     # Absolute values: (2, 0, 3) / sqrt(13): 2 - 2 * 5 / sqrt(26).
     loss = AttentionTransferLoss(AttentionTransferOptions(power=1.0))
-    assert loss(nodes(student), nodes(teacher), {}).item() == pytest.approx(2 - 10 / sqrt(26), abs=1e-6)
+    assert loss(nodes(student), nodes(teacher), {}).item() == pytest.approx(
+        2 - 10 / sqrt(26), abs=1e-6
+    )
 
 
 def test_attention_of_each_frame_is_its_own():
     loss = AttentionTransferLoss()
     one = loss(nodes([[1.0], [2.0]]), nodes([[2.0], [1.0]]), {})
     frames = [0, 0, 1, 1]
-    same = loss(nodes([[1.0], [2.0], [5.0], [5.0]], frames), nodes([[2.0], [1.0], [7.0], [7.0]], frames), {})
+    same = loss(
+        nodes([[1.0], [2.0], [5.0], [5.0]], frames), nodes([[2.0], [1.0], [7.0], [7.0]], frames), {}
+    )
     assert same.item() == pytest.approx(one.item() / 2)
 
 
@@ -57,8 +76,12 @@ def test_similarity_of_frames():
     teacher = map_nodes([[[[2.0, 0.0]]], [[[0.0, 3.0]]]])
     first = (1 - 1 / sqrt(2)) ** 2 + 1 / 2
     second = 1 / 5 + (1 - 2 / sqrt(5)) ** 2
-    assert SimilarityLoss()(student, teacher, {}).item() == pytest.approx((first + second) / 4, abs=1e-6)
-    assert SimilarityLoss()(map_nodes([[[[1.0, 0.0]]]]), map_nodes([[[[0.5, 3.0]]]]), {}).item() == 0  # one frame
+    assert SimilarityLoss()(student, teacher, {}).item() == pytest.approx(
+        (first + second) / 4, abs=1e-6
+    )
+    assert (
+        SimilarityLoss()(map_nodes([[[[1.0, 0.0]]]]), map_nodes([[[[0.5, 3.0]]]]), {}).item() == 0
+    )  # one frame
 
 
 def test_similarity_of_nodes():
@@ -66,11 +89,19 @@ def test_similarity_of_nodes():
     expected = ((1 - 1 / sqrt(2)) ** 2 + 1 / 2 + 1 / 5 + (1 - 2 / sqrt(5)) ** 2) / 4
     loss = SimilarityLoss(SimilarityOptions(over="nodes", num_nodes=2))
     assert loss(nodes(student), nodes(teacher), {}).item() == pytest.approx(expected, abs=1e-6)
-    twice = loss(nodes(student + [[1, 0]] * 3, [0] * 3 + [1] * 3), nodes(teacher + [[1, 0]] * 3, [0] * 3 + [1] * 3), {})
-    assert twice.item() == pytest.approx(expected / 2, abs=1e-6)  # the second frame agrees with itself
+    twice = loss(
+        nodes(student + [[1, 0]] * 3, [0] * 3 + [1] * 3),
+        nodes(teacher + [[1, 0]] * 3, [0] * 3 + [1] * 3),
+        {},
+    )
+    assert twice.item() == pytest.approx(
+        expected / 2, abs=1e-6
+    )  # the second frame agrees with itself
     by_head = SimilarityLoss(SimilarityOptions(over="nodes", num_nodes=2, score="objectness"))
     scored = nodes([[0, 0], [2, 0], [0, 3]], objectness=[0.1, 0.8, 0.9])
-    assert by_head(nodes([[4, 4], [1, 0], [1, 1]]), scored, {}).item() == pytest.approx(expected, abs=1e-6)
+    assert by_head(nodes([[4, 4], [1, 0], [1, 1]]), scored, {}).item() == pytest.approx(
+        expected, abs=1e-6
+    )
     with pytest.raises(DataError, match="objectness"):
         by_head(nodes(student), nodes(teacher), {})
     with pytest.raises(ConfigError, match="compares whole maps, but tap .* gives voxel"):
@@ -91,32 +122,50 @@ def test_contrastive():
     loss = contrastive(temperature=0.5)
     assert loss(student, teacher, {}).item() == pytest.approx(expected, abs=1e-6)
     assert loss.logs["found"] == 1
-    assert contrastive(temperature=1e6)(student, teacher, {}).item() == pytest.approx(log(2), abs=1e-5)
+    assert contrastive(temperature=1e6)(student, teacher, {}).item() == pytest.approx(
+        log(2), abs=1e-5
+    )
 
 
 def test_contrastive_options():
     student = nodes(torch.eye(2).repeat(3, 1), [0, 0, 0, 1, 1, 1])
-    teacher = nodes(torch.eye(2).repeat(3, 1), [0, 0, 0, 1, 1, 1], saliency=[1.0, 2, 3, 3, 2, 1],
-                    objectness=[0.9, 0.8, 0.1, 0.1, 0.2, 0.3])
+    teacher = nodes(
+        torch.eye(2).repeat(3, 1),
+        [0, 0, 0, 1, 1, 1],
+        saliency=[1.0, 2, 3, 3, 2, 1],
+        objectness=[0.9, 0.8, 0.1, 0.1, 0.2, 0.3],
+    )
     assert contrastive(num_nodes=2)._sample(teacher).tolist() == [2, 1, 3, 4]
     assert contrastive(num_nodes=2, score="objectness")._sample(teacher).tolist() == [0, 1, 5, 4]
     torch.manual_seed(0)
-    drawn = {tuple(contrastive(num_nodes=1, sampling="random")._sample(teacher).tolist()) for _ in range(20)}
+    drawn = {
+        tuple(contrastive(num_nodes=1, sampling="random")._sample(teacher).tolist())
+        for _ in range(20)
+    }
     assert len(drawn) > 4 and all(first < 3 <= second for first, second in drawn)
     for width in (64, 5):
-        loss = ContrastiveLoss.from_config({} if width == 64 else {"EMBED_DIM": 5}, tap(2), tap(3), "T")
+        loss = ContrastiveLoss.from_config(
+            {} if width == 64 else {"EMBED_DIM": 5}, tap(2), tap(3), "T"
+        )
         assert loss.student_embedding.out_features == loss.teacher_embedding.out_features == width
-    assert contrastive(num_nodes=2)(student, teacher, {}) > contrastive(num_nodes=1)(student, teacher, {})
+    assert contrastive(num_nodes=2)(student, teacher, {}) > contrastive(num_nodes=1)(
+        student, teacher, {}
+    )
 
 
 def test_an_embedding_that_says_nothing_pays_for_it():
     loss = contrastive()
     torch.nn.init.zeros_(loss.teacher_embedding.weight)
-    assert loss(nodes(torch.randn(64, 2)), nodes(torch.randn(64, 2)), {}).item() == pytest.approx(log(64), abs=1e-4)
+    assert loss(nodes(torch.randn(64, 2)), nodes(torch.randn(64, 2)), {}).item() == pytest.approx(
+        log(64), abs=1e-4
+    )
 
 
 def test_partial_distance():
-    teacher, student = torch.tensor([[2.0, -1.0, -1.0, 0.0]]), torch.tensor([[1.0, -3.0, 0.5, -2.0]])
+    teacher, student = (
+        torch.tensor([[2.0, -1.0, -1.0, 0.0]]),
+        torch.tensor([[1.0, -3.0, 0.5, -2.0]]),
+    )
     assert partial_distance(teacher, student).tolist() == [[1.0, 0.0, 2.25, 0.0]]
 
 
@@ -128,7 +177,9 @@ def test_overhaul():
     loss.eval()
     loss.margin.copy_(torch.tensor([-2.0, -3.0]))
     value = loss(nodes([[1.0, -9.0], [0.0, -1.0], [-3.0, 1.0]]), teacher, {})
-    assert value.item() == pytest.approx((1 + 0 + 1 + 1 + 0 + 1) / 6, rel=1e-4)  # batch norm's epsilon
+    assert value.item() == pytest.approx(
+        (1 + 0 + 1 + 1 + 0 + 1) / 6, rel=1e-4
+    )  # batch norm's epsilon
     loss.train()
     loss(nodes([[1.0, -9.0], [0.0, -1.0], [-3.0, 1.0]]), teacher, {})
     assert loss.margin.tolist() == pytest.approx([-2.0, -3.0])
@@ -145,9 +196,13 @@ def test_what_agrees_costs_nothing_or_least(name):
     features = torch.randn(2, 3, 4, 5)
     loss = built(name, 3, 3)
     student = map_nodes(features.clone().requires_grad_())
-    value = loss(student, map_nodes(features), {"gt_boxes": torch.tensor([[[2.0, 2, 0, 3, 2, 1, 0, 1]]] * 2)})
+    value = loss(
+        student, map_nodes(features), {"gt_boxes": torch.tensor([[[2.0, 2, 0, 3, 2, 1, 0, 1]]] * 2)}
+    )
     value.backward()
-    assert value.isfinite() and all(p.grad is not None and p.grad.isfinite().all() for p in loss.parameters())
+    assert value.isfinite() and all(
+        p.grad is not None and p.grad.isfinite().all() for p in loss.parameters()
+    )
     if name in ("AttentionTransferLoss", "SimilarityLoss"):
         assert value.item() == pytest.approx(0, abs=1e-6)
 

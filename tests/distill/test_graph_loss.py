@@ -1,4 +1,5 @@
 """GraphDistillLoss: every option against a slow, plain computation; its limits; what training does to it."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -15,7 +16,10 @@ from pcdet_distill.distill.nodes import NodeFeatures
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.taps import TapInfo
 
-PRESETS = {"default": GraphOptions(), **{f"official_{kind}": options for kind, options in OFFICIAL.items()}}
+PRESETS = {
+    "default": GraphOptions(),
+    **{f"official_{kind}": options for kind, options in OFFICIAL.items()},
+}
 SMALL = GraphOptions(num_nodes=7, num_neighbors=4, embed_dim=5)
 STUDENT, TEACHER = TapInfo("s", 3, 1, "voxel"), TapInfo("t", 6, 1, "voxel")
 
@@ -23,9 +27,13 @@ STUDENT, TEACHER = TapInfo("s", 3, 1, "voxel"), TapInfo("t", 6, 1, "voxel")
 def nodes(features, batch_index, seed=0):
     generator = torch.Generator().manual_seed(seed)
     count = len(features)
-    return NodeFeatures(features, batch_index, torch.rand(count, 3, generator=generator, dtype=features.dtype),
-                        torch.randperm(count, generator=generator).to(features.dtype) + 1,
-                        objectness=torch.rand(count, generator=generator, dtype=features.dtype))
+    return NodeFeatures(
+        features,
+        batch_index,
+        torch.rand(count, 3, generator=generator, dtype=features.dtype),
+        torch.randperm(count, generator=generator).to(features.dtype) + 1,
+        objectness=torch.rand(count, generator=generator, dtype=features.dtype),
+    )
 
 
 def scene(seed=0, count=40, frames=2, dtype=torch.float64):
@@ -54,36 +62,70 @@ def gradients(loss, module, student):
     return {**found, "student": student.features.grad.clone()}
 
 
-VARIANTS = [(preset, field, value) for preset in ("default", "official_voxel")
-            for field, values in {**CHOICES, "mix_frames": (True, False)}.items()
-            for value in values if field != "sampling" and value != "frobenius"]
+VARIANTS = [
+    (preset, field, value)
+    for preset in ("default", "official_voxel")
+    for field, values in {**CHOICES, "mix_frames": (True, False)}.items()
+    for value in values
+    if field != "sampling" and value != "frobenius"
+]
 
 
-@pytest.mark.parametrize("preset, field, value", [
-    *VARIANTS, ("official_bev", "edge", "difference"), ("official_point", "edge", "concat"),
-    ("official_point", "distance", "frobenius")])
+@pytest.mark.parametrize(
+    "preset, field, value",
+    [
+        *VARIANTS,
+        ("official_bev", "edge", "difference"),
+        ("official_point", "edge", "concat"),
+        ("official_point", "distance", "frobenius"),
+    ],
+)
 def test_every_option_against_the_plain_computation(preset, field, value, monkeypatch):
     monkeypatch.setattr(edges_module, "CHUNK_FLOATS", 50)  # several chunks even here
-    options = dataclasses.replace(PRESETS[preset], num_nodes=7, num_neighbors=4, embed_dim=5, temperature=0.3)
+    options = dataclasses.replace(
+        PRESETS[preset], num_nodes=7, num_neighbors=4, embed_dim=5, temperature=0.3
+    )
     module = build(dataclasses.replace(options, **{field: value}))
     student, teacher = scene()
     queries = module.choose_queries(teacher)
-    loss, expected = module.compare(student, teacher, queries), plain_loss(module, student, teacher, queries)
+    loss, expected = (
+        module.compare(student, teacher, queries),
+        plain_loss(module, student, teacher, queries),
+    )
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
     ours, theirs = gradients(loss, module, student), gradients(expected, module, student)
     for name, gradient in theirs.items():
         torch.testing.assert_close(ours[name], gradient, rtol=1e-8, atol=1e-10, msg=name)
 
 
-@pytest.mark.parametrize("change", [
-    {"edge": "difference"}, {"pool": "max"}, {"pool": "mean"}, {"score": "channel_max"}, {"score": "norm"},
-    {"score": "objectness"},
-    {"weighting": "none"}, {"weighting": "softmax_raw"}, {"weighting": "batch_size"}, {"temperature": 5.0},
-    {"distance": "smooth_l1"}, {"distance": "cosine"}, {"distance": "published"},
-    {"distance": "frobenius", "weighting": "none"}, {"teacher_adapter": "trained"}, {"teacher_adapter": "none"},
-    {"neighbor_space": "metres"}, {"mix_frames": True}, {"num_nodes": 3}, {"num_nodes": 0.25}, {"num_neighbors": 9},
-    {"embed_dim": 8}, {"sampling": "bottom"},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"edge": "difference"},
+        {"pool": "max"},
+        {"pool": "mean"},
+        {"score": "channel_max"},
+        {"score": "norm"},
+        {"score": "objectness"},
+        {"weighting": "none"},
+        {"weighting": "softmax_raw"},
+        {"weighting": "batch_size"},
+        {"temperature": 5.0},
+        {"distance": "smooth_l1"},
+        {"distance": "cosine"},
+        {"distance": "published"},
+        {"distance": "frobenius", "weighting": "none"},
+        {"teacher_adapter": "trained"},
+        {"teacher_adapter": "none"},
+        {"neighbor_space": "metres"},
+        {"mix_frames": True},
+        {"num_nodes": 3},
+        {"num_nodes": 0.25},
+        {"num_neighbors": 9},
+        {"embed_dim": 8},
+        {"sampling": "bottom"},
+    ],
+)
 def test_every_option_changes_the_loss(change):
     student, teacher = scene()
     plain, changed = build(SMALL), build(dataclasses.replace(SMALL, **change))
@@ -99,15 +141,23 @@ def test_literal_value():
     2 / (1 + e^2) and 2 e^2 / (1 + e^2) for temperature 0.5. Mean square per query: (1.5^2 + 0.5^2) / 2 for a balanced
     channel, 1.5^2 or 0.5^2 for the centre's: query 0 (1.25 + 2.25) / 2 = 1.75, query 1 (1.25 + 0.25) / 2 = 0.75.
     """
-    module = GraphDistillLoss(1, 1, GraphOptions(num_nodes=2, num_neighbors=2, teacher_adapter="none")).double()
+    module = GraphDistillLoss(
+        1, 1, GraphOptions(num_nodes=2, num_neighbors=2, teacher_adapter="none")
+    ).double()
     with torch.no_grad():
         module.student_adapter.beta.fill_(0.5)
     frame = torch.zeros(2, dtype=torch.long)
-    features, places, counts = torch.tensor([[0.0], [2.0]]).double(), torch.zeros(2, 3), torch.tensor([1.0, 3.0])
+    features, places, counts = (
+        torch.tensor([[0.0], [2.0]]).double(),
+        torch.zeros(2, 3),
+        torch.tensor([1.0, 3.0]),
+    )
     student = NodeFeatures(torch.ones_like(features), frame, places, counts)
     teacher = NodeFeatures(features, frame, places, counts)
-    light = 1 / (1 + 2.718281828459045 ** 2)
-    assert module(student, teacher, {}).item() == pytest.approx(light * 1.75 + (1 - light) * 0.75, abs=1e-5)
+    light = 1 / (1 + 2.718281828459045**2)
+    assert module(student, teacher, {}).item() == pytest.approx(
+        light * 1.75 + (1 - light) * 0.75, abs=1e-5
+    )
     entropy = -(light * torch.tensor(light).log2() + (1 - light) * torch.tensor(1 - light).log2())
     assert module.logs["entropy"].item() == pytest.approx(float(entropy), abs=1e-6)
 
@@ -120,15 +170,18 @@ def test_zero_when_student_is_teacher_and_adapters_are_equal(preset):
         module.student_adapter.weight.copy_(module.teacher_adapter.weight)
         for name, neutral in (("gamma", 1.0), ("beta", 0.0)):
             same = getattr(module.teacher_adapter, name)
-            getattr(module.student_adapter, name).copy_(torch.tensor(neutral) if same is None else same)
+            getattr(module.student_adapter, name).copy_(
+                torch.tensor(neutral) if same is None else same
+            )
     _, teacher = scene()
     assert module(teacher, teacher, {}).item() < 1e-14
 
 
 def test_queries_are_chosen_per_frame_by_score():
     batch_index = torch.tensor([0, 1, 0, 1, 0, 1, 0])
-    teacher = dataclasses.replace(nodes(torch.zeros(7, 6), batch_index),
-                                  saliency=torch.tensor([5.0, 9, 1, 8, 3, 7, 2]))
+    teacher = dataclasses.replace(
+        nodes(torch.zeros(7, 6), batch_index), saliency=torch.tensor([5.0, 9, 1, 8, 3, 7, 2])
+    )
 
     def chosen(**change):
         return sorted(build(dataclasses.replace(SMALL, **change)).choose_queries(teacher).tolist())
@@ -142,20 +195,34 @@ def test_queries_are_chosen_per_frame_by_score():
     torch.manual_seed(0)
     loss = GraphDistillLoss(3, 6, dataclasses.replace(SMALL, num_nodes=2, sampling="random"))
     random += [tuple(sorted(loss.choose_queries(teacher).tolist())) for _ in range(10)]
-    assert len(set(random)) > 1 and all(len(rows) == 4 and sum(row % 2 for row in rows) == 2 for rows in random)
+    assert len(set(random)) > 1 and all(
+        len(rows) == 4 and sum(row % 2 for row in rows) == 2 for rows in random
+    )
 
 
 def test_frames_never_mix():
     """Frame 1 may be anything: the gradient that frame 0 gets through its own edges stays the same."""
-    module = build(dataclasses.replace(SMALL, weighting="none")).eval()  # eval: fixed statistics, the one thing shared
+    module = build(
+        dataclasses.replace(SMALL, weighting="none")
+    ).eval()  # eval: fixed statistics, the one thing shared
     student, teacher = scene(frames=2)
     other = (teacher.batch_index == 1)[:, None]
-    changed = dataclasses.replace(teacher, features=torch.where(other, teacher.features * 3 - 1, teacher.features))
-    found = [gradients(module(student, side, {}), module, student)["student"] for side in (teacher, changed)]
+    changed = dataclasses.replace(
+        teacher, features=torch.where(other, teacher.features * 3 - 1, teacher.features)
+    )
+    found = [
+        gradients(module(student, side, {}), module, student)["student"]
+        for side in (teacher, changed)
+    ]
     rows = teacher.batch_index == 0
-    assert torch.equal(found[0][rows], found[1][rows]) and not torch.equal(found[0][~rows], found[1][~rows])
+    assert torch.equal(found[0][rows], found[1][rows]) and not torch.equal(
+        found[0][~rows], found[1][~rows]
+    )
     mixed = build(dataclasses.replace(SMALL, weighting="none", mix_frames=True)).eval()
-    found = [gradients(mixed(student, side, {}), mixed, student)["student"] for side in (teacher, changed)]
+    found = [
+        gradients(mixed(student, side, {}), mixed, student)["student"]
+        for side in (teacher, changed)
+    ]
     assert not torch.equal(found[0][rows], found[1][rows])  # the published way does mix them
 
 
@@ -163,8 +230,14 @@ def test_nodes_outside_of_the_graph_are_not_embedded(monkeypatch):
     student, teacher = scene()
     module, seen = build(dataclasses.replace(SMALL, num_nodes=2, num_neighbors=3)), []
     for adapter in (module.student_adapter, module.teacher_adapter):
-        monkeypatch.setattr(adapter, "forward", lambda features, queries, neighbours, forward=adapter.forward: (
-            seen.append(len(features)), forward(features, queries, neighbours))[1])
+        monkeypatch.setattr(
+            adapter,
+            "forward",
+            lambda features, queries, neighbours, forward=adapter.forward: (
+                seen.append(len(features)),
+                forward(features, queries, neighbours),
+            )[1],
+        )
     loss = module(student, teacher, {})
     assert seen[0] == seen[1] <= 2 * 2 * 3  # frames, queries, neighbours; of 40 nodes
     rows = gradients(loss, module, student)["student"].abs().sum(1).nonzero()
@@ -183,12 +256,18 @@ def test_row_order_does_not_matter():
 def test_teacher_gets_no_gradient_and_student_and_adapters_do(preset):
     student, teacher = scene(dtype=torch.float32)
     teacher = dataclasses.replace(teacher, features=teacher.features.requires_grad_())
-    module = build(dataclasses.replace(PRESETS[preset], num_nodes=9, num_neighbors=3), dtype=torch.float32)
+    module = build(
+        dataclasses.replace(PRESETS[preset], num_nodes=9, num_neighbors=3), dtype=torch.float32
+    )
     found = gradients(module(student, teacher, {}), module, student)
     assert teacher.features.grad is None
     assert all(gradient.abs().sum() > 0 for gradient in found.values())
     trained = {name.split(".")[0] for name, _ in module.named_parameters()}
-    assert trained == ({"student_adapter", "teacher_adapter"} if preset.startswith("official") else {"student_adapter"})
+    assert trained == (
+        {"student_adapter", "teacher_adapter"}
+        if preset.startswith("official")
+        else {"student_adapter"}
+    )
 
 
 def test_no_nodes_give_a_zero_that_can_be_differentiated():
@@ -215,9 +294,14 @@ def test_one_node_and_fewer_nodes_than_neighbours(preset):
 def test_more_neighbours_than_there_are_nodes_cost_nothing(mixed):
     """Frames of 5 and 3 nodes, or one of 8: a thousand million neighbours are as many as the fullest has."""
     student, teacher = scene(count=8, frames=1)
-    sides = [dataclasses.replace(side, batch_index=torch.tensor([0] * 5 + [1] * 3)) for side in (student, teacher)]
-    losses = [build(dataclasses.replace(SMALL, num_neighbors=count, mix_frames=mixed))(*sides, {}).item()
-              for count in (8 if mixed else 5, 10 ** 9)]
+    sides = [
+        dataclasses.replace(side, batch_index=torch.tensor([0] * 5 + [1] * 3))
+        for side in (student, teacher)
+    ]
+    losses = [
+        build(dataclasses.replace(SMALL, num_neighbors=count, mix_frames=mixed))(*sides, {}).item()
+        for count in (8 if mixed else 5, 10**9)
+    ]
     assert losses[0] == losses[1] > 0
 
 
@@ -232,11 +316,15 @@ def test_an_empty_frame_among_others(preset):
     assert len(queries) == (5 if PRESETS[preset].mix_frames else 8)
     loss = module(*sides, {})
     found = gradients(loss, module, student)
-    assert torch.isfinite(loss) and all(torch.isfinite(gradient).all() for gradient in found.values())
+    assert torch.isfinite(loss) and all(
+        torch.isfinite(gradient).all() for gradient in found.values()
+    )
 
 
 def test_published_frobenius_norm_has_a_gradient_at_zero():
-    module = build(dataclasses.replace(OFFICIAL["point"], distance="frobenius", num_nodes=3), channels=(6, 6))
+    module = build(
+        dataclasses.replace(OFFICIAL["point"], distance="frobenius", num_nodes=3), channels=(6, 6)
+    )
     module.student_adapter.load_state_dict(module.teacher_adapter.state_dict())
     _, teacher = scene()
     same = dataclasses.replace(teacher, features=teacher.features.clone().requires_grad_())
@@ -252,9 +340,15 @@ def test_mixed_precision_computes_in_float32(preset):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = build(options, dtype=torch.float32)(student, teacher, {})
     assert mixed.dtype == torch.float32 and torch.equal(plain, mixed)
-    half = [dataclasses.replace(side, features=side.features.detach().half()) for side in (student, teacher)]
+    half = [
+        dataclasses.replace(side, features=side.features.detach().half())
+        for side in (student, teacher)
+    ]
     full = [dataclasses.replace(side, features=side.features.float()) for side in half]
-    assert torch.equal(build(options, dtype=torch.float32)(*half, {}), build(options, dtype=torch.float32)(*full, {}))
+    assert torch.equal(
+        build(options, dtype=torch.float32)(*half, {}),
+        build(options, dtype=torch.float32)(*full, {}),
+    )
 
 
 def train_on_noise(options, steps):
@@ -264,8 +358,12 @@ def train_on_noise(options, steps):
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.01, weight_decay=0.01)
     frame = torch.zeros(100, dtype=torch.long)
     for _ in range(steps):
-        sides = [NodeFeatures(torch.randn(100, width).relu(), frame, torch.zeros(100, 3), torch.rand(100))
-                 for width in (8, 16)]
+        sides = [
+            NodeFeatures(
+                torch.randn(100, width).relu(), frame, torch.zeros(100, 3), torch.rand(100)
+            )
+            for width in (8, 16)
+        ]
         loss = module(*sides, {})
         optimizer.zero_grad()
         loss.backward()
@@ -292,20 +390,38 @@ def test_one_frame_that_says_nothing_is_no_warning(caplog):
     student, teacher = scene(dtype=torch.float32)
     empty = dataclasses.replace(teacher, features=torch.zeros_like(teacher.features))
     module = build(dtype=torch.float32)
-    for looks, warnings in (([empty], 0), ([teacher, empty], 0), ([empty], 1), ([teacher, empty, empty], 1)):
+    for looks, warnings in (
+        ([empty], 0),
+        ([teacher, empty], 0),
+        ([empty], 1),
+        ([teacher, empty, empty], 1),
+    ):
         for side in looks:
             for _ in range(20):
                 module(student, side, {})
-        assert sum("teacher's adapter are constant" in record.getMessage() for record in caplog.records) == warnings
+        assert (
+            sum(
+                "teacher's adapter are constant" in record.getMessage() for record in caplog.records
+            )
+            == warnings
+        )
 
 
 def test_from_config():
-    module = GraphDistillLoss.from_config({"PRESET": "official", "NUM_NODES": 50, "EDGE": "difference"}, STUDENT,
-                                          TEACHER, "T")
+    module = GraphDistillLoss.from_config(
+        {"PRESET": "official", "NUM_NODES": 50, "EDGE": "difference"}, STUDENT, TEACHER, "T"
+    )
     assert module.options == dataclasses.replace(OFFICIAL["voxel"], num_nodes=50, edge="difference")
-    assert module.student_adapter.weight.shape == (32, 6) and module.teacher_adapter.weight.shape == (32, 12)
+    assert module.student_adapter.weight.shape == (
+        32,
+        6,
+    ) and module.teacher_adapter.weight.shape == (32, 12)
     assert GraphDistillLoss.from_config({}, STUDENT, TEACHER, "T").options == GraphOptions()
-    for kind, width in (("voxel", 32), ("bev", 32), ("point", 3)):  # points: as wide as the student's features
+    for kind, width in (
+        ("voxel", 32),
+        ("bev", 32),
+        ("point", 3),
+    ):  # points: as wide as the student's features
         side = TapInfo("s", 3, 1, kind)
         module = GraphDistillLoss.from_config({"PRESET": "official"}, side, TEACHER, "T")
         assert module.options == dataclasses.replace(OFFICIAL[kind], embed_dim=width)
@@ -314,30 +430,45 @@ def test_from_config():
 
 
 def test_every_key_of_a_block_reaches_the_loss():
-    other = GraphOptions(num_nodes=7.0, num_neighbors=3, embed_dim=8, edge="difference", pool="mean", score="norm",
-                         sampling="random", weighting="softmax_raw", temperature=0.1, distance="cosine",
-                         teacher_adapter="trained", neighbor_space="metres", mix_frames=True)
+    other = GraphOptions(
+        num_nodes=7.0,
+        num_neighbors=3,
+        embed_dim=8,
+        edge="difference",
+        pool="mean",
+        score="norm",
+        sampling="random",
+        weighting="softmax_raw",
+        temperature=0.1,
+        distance="cosine",
+        teacher_adapter="trained",
+        neighbor_space="metres",
+        mix_frames=True,
+    )
     values, usual = dataclasses.asdict(other), dataclasses.asdict(GraphOptions())
     assert all(values[name] != usual[name] for name in usual)
     block = {name.upper(): value for name, value in values.items()}
     assert GraphDistillLoss.from_config(block, STUDENT, TEACHER, "T").options == other
 
 
-@pytest.mark.parametrize("cfg, words", [
-    ({"NUM_NEIGBORS": 3}, ["T: unknown key 'NUM_NEIGBORS'", "NUM_NEIGHBORS"]),
-    ({"STUDNT": "x"}, ["did you mean 'STUDENT'"]),
-    ({"PRESET": "offical"}, ["T.PRESET", "did you mean 'official'"]),
-    ({"POOL": "maximum"}, ["T.POOL", "max"]),
-    ({"NUM_NEIGHBORS": 0}, ["T.NUM_NEIGHBORS", "above 0"]),
-    ({"NUM_NEIGHBORS": 2.5}, ["whole number"]),
-    ({"NUM_NODES": 2.5}, ["T.NUM_NODES", "fraction below 1"]),
-    ({"TEMPERATURE": "hot"}, ["T.TEMPERATURE", "a number", "'hot'"]),
-    ({"MIX_FRAMES": 1}, ["T.MIX_FRAMES", "true or false"]),
-    ({"EMBED_DIM": True}, ["T.EMBED_DIM", "a number"]),
-    ({"TEACHER_ADAPTER": "none", "EMBED_DIM": 8}, ["T.EMBED_DIM", "no effect"]),
-    ({"WEIGHTING": "none", "TEMPERATURE": 0.1}, ["T.TEMPERATURE", "no effect"]),
-    ({"DISTANCE": "frobenius"}, ["T.DISTANCE", "WEIGHTING: none", "not softmax"]),
-])
+@pytest.mark.parametrize(
+    "cfg, words",
+    [
+        ({"NUM_NEIGBORS": 3}, ["T: unknown key 'NUM_NEIGBORS'", "NUM_NEIGHBORS"]),
+        ({"STUDNT": "x"}, ["did you mean 'STUDENT'"]),
+        ({"PRESET": "offical"}, ["T.PRESET", "did you mean 'official'"]),
+        ({"POOL": "maximum"}, ["T.POOL", "max"]),
+        ({"NUM_NEIGHBORS": 0}, ["T.NUM_NEIGHBORS", "above 0"]),
+        ({"NUM_NEIGHBORS": 2.5}, ["whole number"]),
+        ({"NUM_NODES": 2.5}, ["T.NUM_NODES", "fraction below 1"]),
+        ({"TEMPERATURE": "hot"}, ["T.TEMPERATURE", "a number", "'hot'"]),
+        ({"MIX_FRAMES": 1}, ["T.MIX_FRAMES", "true or false"]),
+        ({"EMBED_DIM": True}, ["T.EMBED_DIM", "a number"]),
+        ({"TEACHER_ADAPTER": "none", "EMBED_DIM": 8}, ["T.EMBED_DIM", "no effect"]),
+        ({"WEIGHTING": "none", "TEMPERATURE": 0.1}, ["T.TEMPERATURE", "no effect"]),
+        ({"DISTANCE": "frobenius"}, ["T.DISTANCE", "WEIGHTING: none", "not softmax"]),
+    ],
+)
 def test_from_config_refuses(cfg, words):
     with pytest.raises(ConfigError) as error:
         GraphDistillLoss.from_config(cfg, STUDENT, TEACHER, "T")
@@ -348,4 +479,6 @@ def test_from_config_refuses(cfg, words):
 @pytest.mark.parametrize("kind", ["sparse", "roi"])
 def test_official_is_refused_where_nothing_is_published(kind):
     with pytest.raises(ConfigError, match=f"no way for {kind} nodes, only for voxel, bev, point"):
-        GraphDistillLoss.from_config({"PRESET": "official"}, dataclasses.replace(STUDENT, kind=kind), TEACHER, "T")
+        GraphDistillLoss.from_config(
+            {"PRESET": "official"}, dataclasses.replace(STUDENT, kind=kind), TEACHER, "T"
+        )

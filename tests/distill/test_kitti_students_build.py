@@ -1,4 +1,5 @@
 """Every yaml file of cfgs/kitti_distill at its full size: student, teacher and distiller can be built around KITTI."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -46,7 +47,7 @@ def weights_of(tmp_path_factory):
 def test_builds(file, weights_of):
     cfg = load_config(file)
     student, spec = built(cfg)
-    if "DISTILL" not in cfg:      # a plain student: building is all there is
+    if "DISTILL" not in cfg:  # a plain student: building is all there is
         return
     teacher_size, checkpoint = weights_of(find_file(cfg.DISTILL.TEACHER.CFG_FILE, near=file))
     model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint)

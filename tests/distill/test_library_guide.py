@@ -1,4 +1,5 @@
 """docs/library.md and README.md: their Python runs as it stands there, and their yaml is read."""
+
 from __future__ import annotations
 
 import re
@@ -30,9 +31,14 @@ def batch(seed: int) -> dict:
     cells = torch.cat([torch.randperm(1024, generator=generator)[:80] for _ in range(2)])
     frame = torch.arange(160) // 80
     boxes = torch.tensor([[[4.0, 0.0, -1.0, 3.9, 1.6, 1.5, 0.0, 1.0]]]).repeat(2, 1, 1)
-    return {"voxels": torch.randn(160, 5, 4, generator=generator), "voxel_num_points": torch.full((160,), 5.0),
-            "voxel_coords": torch.stack([frame, 0 * cells, cells // 32, cells % 32], dim=1).float(), "batch_size": 2,
-            "targets": torch.rand(2, 1, 16, 16, generator=generator), "gt_boxes": boxes}
+    return {
+        "voxels": torch.randn(160, 5, 4, generator=generator),
+        "voxel_num_points": torch.full((160,), 5.0),
+        "voxel_coords": torch.stack([frame, 0 * cells, cells // 32, cells % 32], dim=1).float(),
+        "batch_size": 2,
+        "targets": torch.rand(2, 1, 16, 16, generator=generator),
+        "gt_boxes": boxes,
+    }
 
 
 def with_detectors(page: Path) -> dict:
@@ -45,8 +51,10 @@ def with_detectors(page: Path) -> dict:
             result = super().forward(batch_dict)
             if self.training:
                 return result
-            return [{**frame, "pred_boxes": torch.zeros(256, 7), "pred_labels": torch.ones(256)}
-                    for frame in result[0]], {}
+            return [
+                {**frame, "pred_boxes": torch.zeros(256, 7), "pred_labels": torch.ones(256)}
+                for frame in result[0]
+            ], {}
 
     names.update(student=names["MyDetector"](8), teacher=Teacher(16), torch=torch)
     return names
@@ -59,7 +67,10 @@ def test_every_block_of_the_page_runs(repo, tmp_path, monkeypatch, capsys):
     (tmp_path / "cfgs").symlink_to(repo / "cfgs")
     teacher_cfg = load_config(repo / "cfgs/synthetic/pointpillar_teacher.yaml")
     spec = DataSpec.from_config(teacher_cfg.DATA_CONFIG, teacher_cfg.CLASS_NAMES)
-    save_checkpoint({"model_state": build_network(teacher_cfg.MODEL, 3, spec).state_dict()}, tmp_path / "teacher.pth")
+    save_checkpoint(
+        {"model_state": build_network(teacher_cfg.MODEL, 3, spec).state_dict()},
+        tmp_path / "teacher.pth",
+    )
     python = blocks(page, "python")
     assert len(python) == 7
     for code in python:
@@ -76,7 +87,9 @@ def test_the_readme_runs(repo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (code,) = blocks(repo / "README.md", "python", "Use it as a library")
     exec(code, names)
-    assert (tmp_path / "student.pth").is_file() and all(p.grad is None for p in names["teacher"].parameters())
+    assert (tmp_path / "student.pth").is_file() and all(
+        p.grad is None for p in names["teacher"].parameters()
+    )
 
 
 @pytest.mark.parametrize("page", ["docs/library.md", "README.md"])

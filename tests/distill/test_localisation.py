@@ -1,4 +1,5 @@
 """LocalisationLoss: the divergence by numeric integration, the regions by hand."""
+
 from __future__ import annotations
 
 from math import exp
@@ -25,7 +26,9 @@ TEACHER = predictions([[0.9], [0.8], [0.7], [0.6], [0.01]], [shifted(m) for m in
 
 
 def loss_of(student, **options):
-    return LocalisationLoss(LocalisationOptions(**options))(student, TEACHER, {"gt_boxes": GT}).item()
+    return LocalisationLoss(LocalisationOptions(**options))(
+        student, TEACHER, {"gt_boxes": GT}
+    ).item()
 
 
 def moved(*amounts):
@@ -52,13 +55,17 @@ def test_golden_numbers():
     assert (kl(1) + kl(2) + 0.25 * kl(3)) / 2.25 == pytest.approx(0.895850, abs=1e-5)
 
 
-@pytest.mark.parametrize("options, expected", [
-    ({"temperature": 0.2}, (kl(0.5) + kl(1) + 0.25 * kl(1.5)) / 2.25),
-    ({"valuable_weight": 1.0}, (kl(1) + kl(2) + kl(3)) / 3),
-    ({"valuable_weight": 0.0}, (kl(1) + kl(2)) / 2),
-    ({"main_iou": 0.7}, (kl(1) + 0.25 * (kl(2) + kl(3))) / 1.5),
-    ({"valuable_iou": 0.45}, (kl(1) + kl(2)) / 2),
-    ({"score_thresh": 0.75}, (kl(1) + kl(2)) / 2)])
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"temperature": 0.2}, (kl(0.5) + kl(1) + 0.25 * kl(1.5)) / 2.25),
+        ({"valuable_weight": 1.0}, (kl(1) + kl(2) + kl(3)) / 3),
+        ({"valuable_weight": 0.0}, (kl(1) + kl(2)) / 2),
+        ({"main_iou": 0.7}, (kl(1) + 0.25 * (kl(2) + kl(3))) / 1.5),
+        ({"valuable_iou": 0.45}, (kl(1) + kl(2)) / 2),
+        ({"score_thresh": 0.75}, (kl(1) + kl(2)) / 2),
+    ],
+)
 def test_every_option_acts(options, expected):
     assert loss_of(moved(0.1, 0.2, 0.3, 9, 9), **options) == pytest.approx(expected, abs=1e-3)
 
@@ -74,9 +81,15 @@ def test_frames_without_objects(gt):
     student = with_gradients(moved(1, 1, 1, 1, 1))
     value = LocalisationLoss()(student, TEACHER, {"gt_boxes": gt})
     value.backward()
-    assert value.item() == 0 and student.codes.grad.abs().sum() == 0 and student.logits.grad.abs().sum() == 0
+    assert (
+        value.item() == 0
+        and student.codes.grad.abs().sum() == 0
+        and student.logits.grad.abs().sum() == 0
+    )
 
 
 def test_refused():
-    with pytest.raises(ConfigError, match="T.VALUABLE_IOU: expected at most MAIN_IOU, 0.5, found 0.6"):
+    with pytest.raises(
+        ConfigError, match="T.VALUABLE_IOU: expected at most MAIN_IOU, 0.5, found 0.6"
+    ):
         LocalisationLoss.from_config({"VALUABLE_IOU": 0.6}, None, None, "T")

@@ -1,4 +1,5 @@
 """LogitBoxLoss against numbers worked out by hand, and in a training step of every kind of head."""
+
 from __future__ import annotations
 
 from math import log
@@ -24,7 +25,7 @@ def test_golden_numbers():
     # Two positions are above 0.1. Scores differ in three places, of which one is at no such position.
     logits = (kl(0.5, 0.8) + kl(0.5, 0.2) + kl(0.25, 0.01)) / 2
     # Differences of 0.5 (beyond beta = 1/9) at confidence 0.5, and of 0.01 (within) at 0.8.
-    boxes = (0.5 * (0.5 - 1 / 18) + 0.8 * 0.5 * 0.01 ** 2 * 9) / 2
+    boxes = (0.5 * (0.5 - 1 / 18) + 0.8 * 0.5 * 0.01**2 * 9) / 2
     assert (logits, boxes) == (pytest.approx(0.314078, abs=1e-6), pytest.approx(0.111291, abs=1e-6))
     value = loss(predictions(*STUDENT), TEACHER, {})
     assert value.item() == pytest.approx(0.425369, abs=1e-5)
@@ -33,12 +34,20 @@ def test_golden_numbers():
     assert loss.logs["box"].item() == pytest.approx(boxes, abs=1e-6)
 
 
-@pytest.mark.parametrize("options, expected", [
-    ({"logit_weight": 0.0}, 0.111291), ({"box_weight": 0.0}, 0.314078), ({"logit_weight": 3.0}, 1.053525),
-    ({"box_weight": 2.0}, 0.536660), ({"score_thresh": 0.6}, 2 * 0.314078 + 0.8 * 0.5 * 0.01 ** 2 * 9)])
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"logit_weight": 0.0}, 0.111291),
+        ({"box_weight": 0.0}, 0.314078),
+        ({"logit_weight": 3.0}, 1.053525),
+        ({"box_weight": 2.0}, 0.536660),
+        ({"score_thresh": 0.6}, 2 * 0.314078 + 0.8 * 0.5 * 0.01**2 * 9),
+    ],
+)
 def test_every_option_acts(options, expected):
-    assert LogitBoxLoss(LogitBoxOptions(**options))(predictions(*STUDENT), TEACHER, {}).item() == \
-        pytest.approx(expected, abs=1e-5)
+    assert LogitBoxLoss(LogitBoxOptions(**options))(
+        predictions(*STUDENT), TEACHER, {}
+    ).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_codes_are_compared_as_the_student_writes_them():
@@ -76,10 +85,14 @@ def test_extreme_logits_stay_finite():
     assert loss.item() == pytest.approx(160) and student.logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("options, words", [
-    ({"SCORE_TRESH": 0.1}, "T: unknown key 'SCORE_TRESH'; did you mean 'SCORE_THRESH'"),
-    ({"SCORE_THRESH": 1.5}, "T.SCORE_THRESH: expected a number from 0 to 1, found 1.5"),
-    ({"BOX_WEIGHT": -1}, "T.BOX_WEIGHT: expected a number from 0 up, found -1")])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"SCORE_TRESH": 0.1}, "T: unknown key 'SCORE_TRESH'; did you mean 'SCORE_THRESH'"),
+        ({"SCORE_THRESH": 1.5}, "T.SCORE_THRESH: expected a number from 0 to 1, found 1.5"),
+        ({"BOX_WEIGHT": -1}, "T.BOX_WEIGHT: expected a number from 0 up, found -1"),
+    ],
+)
 def test_refused_options(options, words):
     with pytest.raises(ConfigError) as error:
         LogitBoxLoss.from_config(options, None, None, "T")
@@ -87,5 +100,7 @@ def test_refused_options(options, words):
 
 
 def test_options_from_yaml():
-    built = LogitBoxLoss.from_config({"SCORE_THRESH": 0.3, "LOGIT_WEIGHT": 0, "BOX_WEIGHT": 2}, None, None, "T")
+    built = LogitBoxLoss.from_config(
+        {"SCORE_THRESH": 0.3, "LOGIT_WEIGHT": 0, "BOX_WEIGHT": 2}, None, None, "T"
+    )
     assert built.options == LogitBoxOptions(0.3, 0.0, 2.0)

@@ -1,4 +1,5 @@
 """docs/methods.md: every method is in its table with a yaml that uses it, and the method it shows to write works."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -21,8 +22,8 @@ from pcdet_distill.errors import ConfigError
 
 REPO = Path(__file__).parents[2]
 PAGE = (REPO / "docs/methods.md").read_text()
-teacher_of = test_recipes.teacher_of        # a fixture
-METHODS = PAGE[:PAGE.index("## What they are given")]
+teacher_of = test_recipes.teacher_of  # a fixture
+METHODS = PAGE[: PAGE.index("## What they are given")]
 ROWS = {match[1]: match[0] for match in re.finditer(r"^\| `(\w+)` \|.*$", METHODS, re.MULTILINE)}
 
 
@@ -32,11 +33,15 @@ KEYS = {match[1]: match[2] for match in re.finditer(r"^\* `(\w+)`: (.*)$", PAGE,
 def test_every_key_with_its_default():
     assert set(KEYS) == set(DISTILL_LOSSES) - {"GraphDistillLoss"}
     for name, line in KEYS.items():
-        options = getattr(DISTILL_LOSSES[name].from_config({}, tap(2), tap(2), "T"), "options", None)
+        options = getattr(
+            DISTILL_LOSSES[name].from_config({}, tap(2), tap(2), "T"), "options", None
+        )
         expected = {} if options is None else dataclasses.asdict(options)
         found = dict(re.findall(r"`([A-Z_]+)` ([\w.]+)", line))
-        assert found == {key.upper(): f"{value:g}" if isinstance(value, float) else str(value)
-                         for key, value in expected.items()}, name
+        assert found == {
+            key.upper(): f"{value:g}" if isinstance(value, float) else str(value)
+            for key, value in expected.items()
+        }, name
 
 
 def test_every_method_has_a_row():
@@ -54,7 +59,9 @@ def test_yaml_files_use_the_method(name):
 
 def block(kind, containing):
     """The page's code of a language that contains some words."""
-    return next(code for code in re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL) if containing in code)
+    return next(
+        code for code in re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL) if containing in code
+    )
 
 
 @pytest.fixture
@@ -77,7 +84,11 @@ def test_the_method_of_the_page_trains_a_step(peak_transfer, teacher_of):
     torch.optim.SGD(model.parameters(), lr=0.01).step()
     assert not torch.equal(before, model.student.backbone_2d.blocks[0][1].weight)
     term = model.head.terms["PEAKS"]
-    assert type(term.loss).__name__ == "PeakLoss" and term.loss.options.gain == 2 and term.weight == 0.5
+    assert (
+        type(term.loss).__name__ == "PeakLoss"
+        and term.loss.options.gain == 2
+        and term.weight == 0.5
+    )
     assert tb["distill_peaks"] > 0 and tb["distill_peaks_teacher"].isfinite()
     assert "PeakLoss" not in DISTILL_LOSSES
 
@@ -88,10 +99,12 @@ def test_the_test_of_the_page_passes(peak_transfer):
 
 def test_mistakes_in_a_method_of_ones_own_are_named(peak_transfer):
     for name, message in {
-            "peak_transfer.PeakLos": "'PeakLos' is no DistillLoss of peak_transfer; did you mean 'PeakLoss'",
-            "peak_transfer.PeakOptions": "'PeakOptions' is no DistillLoss of peak_transfer",
-            "peak_transver.PeakLoss": "'peak_transver' cannot be imported .* installed or on PYTHONPATH",
-            "..PeakLoss": "unknown name '..PeakLoss'", "PeakLos": "unknown name 'PeakLos'"}.items():
+        "peak_transfer.PeakLos": "'PeakLos' is no DistillLoss of peak_transfer; did you mean 'PeakLoss'",
+        "peak_transfer.PeakOptions": "'PeakOptions' is no DistillLoss of peak_transfer",
+        "peak_transver.PeakLoss": "'peak_transver' cannot be imported .* installed or on PYTHONPATH",
+        "..PeakLoss": "unknown name '..PeakLoss'",
+        "PeakLos": "unknown name 'PeakLos'",
+    }.items():
         with pytest.raises(ConfigError, match=f"^T.NAME: {message}"):
             find_loss(name, "T.NAME")
     loss = find_loss("peak_transfer.PeakLoss", "T.NAME")
@@ -99,7 +112,9 @@ def test_mistakes_in_a_method_of_ones_own_are_named(peak_transfer):
         loss.from_config({"GIAN": 1}, None, None, "T")
     loss.sees = "prediction"
     term = {"NAME": "peak_transfer.PeakLoss", "STUDENT": BEV, "TEACHER": BEV}
-    with pytest.raises(ConfigError, match="PEAKS.NAME: 'sees' of PeakLoss: .*did you mean 'predictions'"):
+    with pytest.raises(
+        ConfigError, match="PEAKS.NAME: 'sees' of PeakLoss: .*did you mean 'predictions'"
+    ):
         distiller({"PEAKS": term})
 
 
@@ -107,11 +122,13 @@ def test_a_method_in_the_table_goes_by_its_class_alone(peak_transfer, monkeypatc
     loss = find_loss("peak_transfer.PeakLoss", "T")
     monkeypatch.setitem(DISTILL_LOSSES, "PeakLoss", loss)
     model = distiller({"PEAKS": {"NAME": "PeakLoss", "STUDENT": BEV, "TEACHER": BEV}})
-    assert type(model.head.terms["PEAKS"].loss) is loss and model(toy_batch())[1]["distill_peaks"] > 0
+    assert (
+        type(model.head.terms["PEAKS"].loss) is loss and model(toy_batch())[1]["distill_peaks"] > 0
+    )
 
 
 def test_every_method_says_what_differs_from_its_paper():
-    table = PAGE[PAGE.index("## What differs from the papers"):PAGE.index("## Weights")]
+    table = PAGE[PAGE.index("## What differs from the papers") : PAGE.index("## Weights")]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(DISTILL_LOSSES)
     for name in set(DISTILL_LOSSES) - {"GraphDistillLoss", "SimilarityLoss"}:
         assert "\nDepartures: " in sys.modules[DISTILL_LOSSES[name].__module__].__doc__, name

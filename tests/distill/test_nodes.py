@@ -1,4 +1,5 @@
 """Nodes from voxels and BEV maps, and their meeting by place."""
+
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -34,15 +35,28 @@ def test_voxel_nodes_place_and_saliency():
 @pytest.mark.parametrize("counts", [None, torch.ones(5)])
 def test_points_are_counted_where_the_voxels_say_nothing(counts):
     """As of dynamic pillars in OpenPCDet: three points in the second pillar, one in the first, one in none."""
-    places = [(0, 0.6, -0.4, 0), (1, 2.6, 0.8, 0), (1, 2.9, 0.9, -1), (1, 2.7, 0.8, 0), (1, 0.6, -0.4, 0)]
-    batch_dict = {"voxel_coords": torch.tensor([[0.0, 0, 2, 1], [1, 0, 7, 5]]), "points": torch.tensor(places),
-                  **({} if counts is None else {"voxel_num_points": counts})}
+    places = [
+        (0, 0.6, -0.4, 0),
+        (1, 2.6, 0.8, 0),
+        (1, 2.9, 0.9, -1),
+        (1, 2.7, 0.8, 0),
+        (1, 0.6, -0.4, 0),
+    ]
+    batch_dict = {
+        "voxel_coords": torch.tensor([[0.0, 0, 2, 1], [1, 0, 7, 5]]),
+        "points": torch.tensor(places),
+        **({} if counts is None else {"voxel_num_points": counts}),
+    }
     assert voxel_nodes(torch.zeros(2, 1), batch_dict, GRID).saliency.tolist() == [1.0, 3.0]
 
 
 def test_voxel_nodes_refuse_other_rows():
     with pytest.raises(DataError, match="3 rows, but voxel_coords has 2"):
-        voxel_nodes(torch.zeros(3, 1), {"voxel_coords": torch.zeros(2, 4), "voxel_num_points": torch.ones(2)}, GRID)
+        voxel_nodes(
+            torch.zeros(3, 1),
+            {"voxel_coords": torch.zeros(2, 4), "voxel_num_points": torch.ones(2)},
+            GRID,
+        )
 
 
 def test_bev_nodes():
@@ -56,8 +70,11 @@ def test_bev_nodes():
 
 
 def test_grid_of_spec():
-    spec = SimpleNamespace(voxel_size=[0.16, 0.16, 4], grid_size=np.array([432, 496, 1]),
-                           point_cloud_range=np.array([0, -39.68, -3, 69.12, 39.68, 1], dtype=np.float32))
+    spec = SimpleNamespace(
+        voxel_size=[0.16, 0.16, 4],
+        grid_size=np.array([432, 496, 1]),
+        point_cloud_range=np.array([0, -39.68, -3, 69.12, 39.68, 1], dtype=np.float32),
+    )
     assert grid_of(spec) == NodeGrid((0.16, 0.16, 4.0), (0.0, -39.68, -3.0), (432, 496, 1))
     assert grid_of(spec).coarsen(4).size == (108, 124, 1)
     assert grid_of(SimpleNamespace(voxel_size=None, grid_size=None)) is None
@@ -68,11 +85,18 @@ def test_grid_of_spec():
 def test_shuffled_and_missing_rows_meet_by_place(seed):
     rng = np.random.RandomState(seed)
     everywhere = [(b, y, x) for b in range(3) for y in range(8) for x in range(6)]
-    chosen = [[everywhere[i] for i in rng.permutation(len(everywhere))[:rng.randint(50, 120)]] for _ in range(2)]
+    chosen = [
+        [everywhere[i] for i in rng.permutation(len(everywhere))[: rng.randint(50, 120)]]
+        for _ in range(2)
+    ]
     student, teacher = match_nodes(pillars(chosen[0]), pillars(chosen[1], channels=2))
-    assert set(map(float, student.features)) == {100 * b + 10 * y + x for b, y, x in set(chosen[0]) & set(chosen[1])}
+    assert set(map(float, student.features)) == {
+        100 * b + 10 * y + x for b, y, x in set(chosen[0]) & set(chosen[1])
+    }
     assert torch.equal(student.features[:, 0], teacher.features[:, 0])
-    assert torch.equal(student.batch_index, teacher.batch_index) and torch.equal(student.cells, teacher.cells)
+    assert torch.equal(student.batch_index, teacher.batch_index) and torch.equal(
+        student.cells, teacher.cells
+    )
     order = [place for place in chosen[0] if place in set(chosen[1])]
     assert [tuple(row) for row in student.cells[:, 1:].tolist()] == [(y, x) for _, y, x in order]
 
@@ -107,7 +131,9 @@ def test_different_grids_meet_in_metres():
 def test_gradients_pass_through_selection():
     features = torch.ones(3, 2, requires_grad=True)
     coords = torch.tensor([[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]])
-    student = voxel_nodes(features, {"voxel_coords": coords, "voxel_num_points": torch.ones(3)}, GRID)
+    student = voxel_nodes(
+        features, {"voxel_coords": coords, "voxel_num_points": torch.ones(3)}, GRID
+    )
     matched, _ = match_nodes(student, pillars([(0, 3, 3), (0, 1, 1)]))
     matched.features.sum().backward()
     assert features.grad[:, 0].tolist() == [1.0, 0.0, 1.0]

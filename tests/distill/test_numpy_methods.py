@@ -1,4 +1,5 @@
 """Every method against numpy_methods.py on random numbers: the value, and the gradient by finite differences."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -22,13 +23,19 @@ S, T = RNG.normal(size=(10, CHANNELS)), RNG.normal(size=(10, THEIRS))
 COORDS = RNG.uniform(-3, 3, size=(10, 3))
 SALIENCY, OBJECTNESS = RNG.uniform(0, 5, size=10), RNG.uniform(size=10)
 MAP_S, MAP_T = RNG.normal(size=(2, CHANNELS, 4, 5)), RNG.normal(size=(2, THEIRS, 4, 5))
-LABELS = np.array([[[0.5, 0.3, 0, 4.0, 2.0, 1.5, 0.4, 1], [0] * 8],
-                   [[-1.0, 1.0, 0, 2.0, 3.0, 1.5, -1.0, 2], [1.5, -1.0, 0, 3.0, 1.0, 1.5, 2.0, 1]]])
+LABELS = np.array(
+    [
+        [[0.5, 0.3, 0, 4.0, 2.0, 1.5, 0.4, 1], [0] * 8],
+        [[-1.0, 1.0, 0, 2.0, 3.0, 1.5, -1.0, 2], [1.5, -1.0, 0, 3.0, 1.0, 1.5, 2.0, 1]],
+    ]
+)
 
 
 def built(name, **options):
     torch.manual_seed(3)
-    loss = DISTILL_LOSSES[name].from_config(options, tap(CHANNELS), tap(THEIRS), "T").double().train()
+    loss = (
+        DISTILL_LOSSES[name].from_config(options, tap(CHANNELS), tap(THEIRS), "T").double().train()
+    )
     for parameter in loss.parameters():
         torch.nn.init.normal_(parameter)
     return loss
@@ -43,15 +50,26 @@ def agrees(loss, make, expected, values):
     leaf = torch.tensor(values, requires_grad=True)
     value = loss(*make(leaf), {"gt_boxes": torch.tensor(LABELS)})
     value.backward()
-    assert value.item() == pytest.approx(expected(values), rel=1e-9, abs=1e-12) and value.item() != 0
-    np.testing.assert_allclose(leaf.grad.numpy(), plain.gradient(expected, values), rtol=1e-5, atol=1e-7)
+    assert (
+        value.item() == pytest.approx(expected(values), rel=1e-9, abs=1e-12) and value.item() != 0
+    )
+    np.testing.assert_allclose(
+        leaf.grad.numpy(), plain.gradient(expected, values), rtol=1e-5, atol=1e-7
+    )
 
 
 def node_pair(leaf):
     made = nodes(S, FRAMES.tolist(), COORDS), nodes(T, FRAMES.tolist(), COORDS)
     own, theirs = (dataclasses.replace(side, coords=torch.tensor(COORDS)) for side in made)
-    return (dataclasses.replace(own, features=leaf), dataclasses.replace(
-        theirs, features=torch.tensor(T), saliency=torch.tensor(SALIENCY), objectness=torch.tensor(OBJECTNESS)))
+    return (
+        dataclasses.replace(own, features=leaf),
+        dataclasses.replace(
+            theirs,
+            features=torch.tensor(T),
+            saliency=torch.tensor(SALIENCY),
+            objectness=torch.tensor(OBJECTNESS),
+        ),
+    )
 
 
 def map_pair(leaf):
@@ -66,120 +84,236 @@ def test_fitnets():
 
 @pytest.mark.parametrize("power", [1, 2, 3.5])
 def test_attention_transfer(power):
-    agrees(built("AttentionTransferLoss", POWER=power), node_pair,
-           lambda s: plain.attention_transfer(s, T, FRAMES, power), S)
+    agrees(
+        built("AttentionTransferLoss", POWER=power),
+        node_pair,
+        lambda s: plain.attention_transfer(s, T, FRAMES, power),
+        S,
+    )
 
 
 def test_similarity_of_frames():
-    agrees(built("SimilarityLoss"), map_pair,
-           lambda s: plain.similarity(s.reshape(2, -1), MAP_T.reshape(2, -1)), MAP_S)
+    agrees(
+        built("SimilarityLoss"),
+        map_pair,
+        lambda s: plain.similarity(s.reshape(2, -1), MAP_T.reshape(2, -1)),
+        MAP_S,
+    )
 
 
 @pytest.mark.parametrize("score", ["saliency", "objectness"])
 def test_similarity_of_nodes(score):
     rows = plain.surest({"saliency": SALIENCY, "objectness": OBJECTNESS}[score], FRAMES, 3)
-    agrees(built("SimilarityLoss", OVER="nodes", NUM_NODES=3, SCORE=score), node_pair,
-           lambda s: np.mean([plain.similarity(s[part], T[part]) for part in (rows[:3], rows[3:])]), S)
+    agrees(
+        built("SimilarityLoss", OVER="nodes", NUM_NODES=3, SCORE=score),
+        node_pair,
+        lambda s: np.mean([plain.similarity(s[part], T[part]) for part in (rows[:3], rows[3:])]),
+        S,
+    )
 
 
 def test_contrastive():
     loss = built("ContrastiveLoss", NUM_NODES=3, EMBED_DIM=5, TEMPERATURE=0.3)
     rows = plain.surest(SALIENCY, FRAMES, 3)
-    agrees(loss, node_pair, lambda s: plain.contrastive(s[rows], T[rows], weights_of(loss.student_embedding),
-                                                        weights_of(loss.teacher_embedding), 0.3), S)
+    agrees(
+        loss,
+        node_pair,
+        lambda s: plain.contrastive(
+            s[rows],
+            T[rows],
+            weights_of(loss.student_embedding),
+            weights_of(loss.teacher_embedding),
+            0.3,
+        ),
+        S,
+    )
 
 
 def test_overhaul():
     loss = built("OverhaulLoss")
-    agrees(loss, node_pair, lambda s: plain.overhaul(s, T, *weights_of(loss.adapter), *weights_of(loss.norm)), S)
+    agrees(
+        loss,
+        node_pair,
+        lambda s: plain.overhaul(s, T, *weights_of(loss.adapter), *weights_of(loss.norm)),
+        S,
+    )
 
 
-@pytest.mark.parametrize("options", [{}, {"POOL": 1, "MASKED_WEIGHT": 0}, {
-    "POOL": 2, "ATTENTION_WEIGHT": 0.1, "MASKED_WEIGHT": 2, "NONLOCAL_WEIGHT": 0.5, "TEMPERATURE": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"POOL": 1, "MASKED_WEIGHT": 0},
+        {
+            "POOL": 2,
+            "ATTENTION_WEIGHT": 0.1,
+            "MASKED_WEIGHT": 2,
+            "NONLOCAL_WEIGHT": 0.5,
+            "TEMPERATURE": 2,
+        },
+    ],
+)
 def test_attention_nonlocal(options):
     loss = built("AttentionNonlocalLoss", **options)
     matrix, bias = weights_of(loss.adapter)
     chosen = loss.options
     weights = [chosen.attention_weight, chosen.masked_weight, chosen.nonlocal_weight]
-    agrees(loss, map_pair, lambda s: plain.attention_nonlocal(
-        s, MAP_S, MAP_T, matrix[:, :, 0, 0], bias, weights, chosen.temperature, chosen.pool), MAP_S)
+    agrees(
+        loss,
+        map_pair,
+        lambda s: plain.attention_nonlocal(
+            s, MAP_S, MAP_T, matrix[:, :, 0, 0], bias, weights, chosen.temperature, chosen.pool
+        ),
+        MAP_S,
+    )
 
 
-@pytest.mark.parametrize("options, mask", [
-    ({}, lambda: plain.gaussian_mask(COORDS, FRAMES, LABELS, 0.5)),
-    ({"SIGMA": 1.5, "BACKGROUND": 0}, lambda: plain.gaussian_mask(COORDS, FRAMES, LABELS, 1.5)),
-    ({"MASK": "box"}, lambda: plain.box_mask(COORDS, FRAMES, LABELS)),
-    ({"MASK": "score", "SCORE": "saliency"}, lambda: plain.score_mask(SALIENCY, FRAMES)),
-    ({"MASK": "score", "SCORE": "objectness"}, lambda: plain.score_mask(OBJECTNESS, FRAMES))])
+@pytest.mark.parametrize(
+    "options, mask",
+    [
+        ({}, lambda: plain.gaussian_mask(COORDS, FRAMES, LABELS, 0.5)),
+        ({"SIGMA": 1.5, "BACKGROUND": 0}, lambda: plain.gaussian_mask(COORDS, FRAMES, LABELS, 1.5)),
+        ({"MASK": "box"}, lambda: plain.box_mask(COORDS, FRAMES, LABELS)),
+        ({"MASK": "score", "SCORE": "saliency"}, lambda: plain.score_mask(SALIENCY, FRAMES)),
+        ({"MASK": "score", "SCORE": "objectness"}, lambda: plain.score_mask(OBJECTNESS, FRAMES)),
+    ],
+)
 def test_masked_imitation(options, mask):
-    loss, weights = built("MaskedImitationLoss", **options), mask() + options.get("BACKGROUND", 0.05)
+    loss, weights = (
+        built("MaskedImitationLoss", **options),
+        mask() + options.get("BACKGROUND", 0.05),
+    )
     assert (weights > 0.06).any() and not np.allclose(weights, weights[0])
-    agrees(loss, node_pair, lambda s: plain.masked_imitation(s, T, *weights_of(loss.adapter), weights), S)
+    agrees(
+        loss,
+        node_pair,
+        lambda s: plain.masked_imitation(s, T, *weights_of(loss.adapter), weights),
+        S,
+    )
 
 
 LOGITS, TEACHER_LOGITS = RNG.normal(size=(10, 2)), RNG.normal(-0.5, 1, size=(10, 2))
 CODES, TEACHER_CODES = RNG.normal(scale=0.3, size=(10, 7)), RNG.normal(scale=0.3, size=(10, 7))
-REFERENCES = np.array([[x, y, 0, 4.0, 2.0, 1.5, heading] for x, y, heading in
-                       zip(RNG.uniform(-2, 2, 10), RNG.uniform(-1, 1, 10), [0, np.pi / 2] * 5)])
-TEACHER_CODES[:, 6] = 0                 # the teacher's boxes stand along the axes
+REFERENCES = np.array(
+    [
+        [x, y, 0, 4.0, 2.0, 1.5, heading]
+        for x, y, heading in zip(RNG.uniform(-2, 2, 10), RNG.uniform(-1, 1, 10), [0, np.pi / 2] * 5)
+    ]
+)
+TEACHER_CODES[:, 6] = 0  # the teacher's boxes stand along the axes
 UPRIGHT = LABELS * np.array([1, 1, 1, 1, 1, 1, 0, 1])
 
 
 def prediction_pair(logits, codes):
     def side(logits, codes):
-        return Predictions(logits, codes, torch.tensor(FRAMES), torch.tensor(COORDS), torch.tensor(REFERENCES),
-                           PlainForm())
+        return Predictions(
+            logits,
+            codes,
+            torch.tensor(FRAMES),
+            torch.tensor(COORDS),
+            torch.tensor(REFERENCES),
+            PlainForm(),
+        )
+
     return side(logits, codes), side(torch.tensor(TEACHER_LOGITS), torch.tensor(TEACHER_CODES))
 
 
 def both_agree(loss, expected):
-    agrees(loss, lambda leaf: prediction_pair(leaf, torch.tensor(CODES)), lambda logits: expected(logits, CODES),
-           LOGITS)
-    agrees(loss, lambda leaf: prediction_pair(torch.tensor(LOGITS), leaf), lambda codes: expected(LOGITS, codes),
-           CODES)
+    agrees(
+        loss,
+        lambda leaf: prediction_pair(leaf, torch.tensor(CODES)),
+        lambda logits: expected(logits, CODES),
+        LOGITS,
+    )
+    agrees(
+        loss,
+        lambda leaf: prediction_pair(torch.tensor(LOGITS), leaf),
+        lambda codes: expected(LOGITS, codes),
+        CODES,
+    )
 
 
 @pytest.mark.parametrize("threshold, weights", [(0.1, (1.0, 1.0)), (0.5, (0.5, 2.0))])
 def test_logit_box(threshold, weights):
-    loss = built("LogitBoxLoss", SCORE_THRESH=threshold, LOGIT_WEIGHT=weights[0], BOX_WEIGHT=weights[1])
-    both_agree(loss, lambda logits, codes: plain.logit_box(logits, codes, TEACHER_LOGITS, TEACHER_CODES, threshold,
-                                                           weights))
+    loss = built(
+        "LogitBoxLoss", SCORE_THRESH=threshold, LOGIT_WEIGHT=weights[0], BOX_WEIGHT=weights[1]
+    )
+    both_agree(
+        loss,
+        lambda logits, codes: plain.logit_box(
+            logits, codes, TEACHER_LOGITS, TEACHER_CODES, threshold, weights
+        ),
+    )
 
 
 @pytest.mark.parametrize("select", ["confidence", "top_k", "rank", "gaussian"])
 def test_pivotal_logit(select):
     confidence = plain.sigmoid(TEACHER_LOGITS).max(1)
-    pivots = {"confidence": (confidence > 0.4).astype(float),
-              "gaussian": plain.gaussian_mask(COORDS, FRAMES, LABELS, 0.7)}.get(select, np.zeros(10))
+    pivots = {
+        "confidence": (confidence > 0.4).astype(float),
+        "gaussian": plain.gaussian_mask(COORDS, FRAMES, LABELS, 0.7),
+    }.get(select, np.zeros(10))
     if select in ("top_k", "rank"):
-        pivots[plain.surest(confidence, FRAMES, 3)] = [1, 2 / 3, 1 / 3] * 2 if select == "rank" else 1
-    loss = built("PivotalLogitLoss", SELECT=select, SCORE_THRESH=0.4, NUM_POSITIONS=3, SIGMA=0.7, CLS_WEIGHT=2,
-                 BOX_WEIGHT=0.5)
-    both_agree(loss, lambda logits, codes: plain.pivotal_logit(logits, codes, TEACHER_LOGITS, TEACHER_CODES, pivots,
-                                                               (2, 0.5)))
+        pivots[plain.surest(confidence, FRAMES, 3)] = (
+            [1, 2 / 3, 1 / 3] * 2 if select == "rank" else 1
+        )
+    loss = built(
+        "PivotalLogitLoss",
+        SELECT=select,
+        SCORE_THRESH=0.4,
+        NUM_POSITIONS=3,
+        SIGMA=0.7,
+        CLS_WEIGHT=2,
+        BOX_WEIGHT=0.5,
+    )
+    both_agree(
+        loss,
+        lambda logits, codes: plain.pivotal_logit(
+            logits, codes, TEACHER_LOGITS, TEACHER_CODES, pivots, (2, 0.5)
+        ),
+    )
 
 
 def test_localisation(monkeypatch):
     monkeypatch.setitem(globals(), "LABELS", UPRIGHT)
     options = (0.2, 0.3, 0.1, 0.4, 0.35)
     names = ("TEMPERATURE", "MAIN_IOU", "VALUABLE_IOU", "VALUABLE_WEIGHT", "SCORE_THRESH")
-    best = [max(plain.overlap(box, label) for label in UPRIGHT[frame] if label[3])
-            for box, frame in zip(TEACHER_CODES + REFERENCES, FRAMES)]
-    assert min(best) < 0.1 < sorted(best)[5] and max(best) > 0.3     # both regions, and outside of them
-    agrees(built("LocalisationLoss", **dict(zip(names, options))),
-           lambda leaf: prediction_pair(torch.tensor(LOGITS), leaf),
-           lambda codes: plain.localisation(codes, TEACHER_CODES, TEACHER_LOGITS, TEACHER_CODES + REFERENCES, FRAMES,
-                                            UPRIGHT, options), CODES)
+    best = [
+        max(plain.overlap(box, label) for label in UPRIGHT[frame] if label[3])
+        for box, frame in zip(TEACHER_CODES + REFERENCES, FRAMES)
+    ]
+    assert (
+        min(best) < 0.1 < sorted(best)[5] and max(best) > 0.3
+    )  # both regions, and outside of them
+    agrees(
+        built("LocalisationLoss", **dict(zip(names, options))),
+        lambda leaf: prediction_pair(torch.tensor(LOGITS), leaf),
+        lambda codes: plain.localisation(
+            codes,
+            TEACHER_CODES,
+            TEACHER_LOGITS,
+            TEACHER_CODES + REFERENCES,
+            FRAMES,
+            UPRIGHT,
+            options,
+        ),
+        CODES,
+    )
 
 
 def test_teacher_labels():
     boxes = np.concatenate([TEACHER_CODES + REFERENCES, UPRIGHT[0, :1, :7] + 0.05])
     scores, classes = RNG.uniform(size=11), RNG.integers(1, 3, size=11)
-    scores[-1], classes[-1] = 0.9, 1        # stands on the label of its class
-    said = {"pred_boxes": torch.tensor(boxes), "pred_scores": torch.tensor(scores),
-            "pred_labels": torch.tensor(classes)}
+    scores[-1], classes[-1] = 0.9, 1  # stands on the label of its class
+    said = {
+        "pred_boxes": torch.tensor(boxes),
+        "pred_scores": torch.tensor(scores),
+        "pred_labels": torch.tensor(classes),
+    }
     loss = TeacherLabels(TeacherLabelOptions(score_thresh=0.3, max_overlap=0.2))
-    expected = plain.joined_labels(UPRIGHT[0, :1].tolist(), boxes.tolist(), scores, classes, 0.3, 0.2)
+    expected = plain.joined_labels(
+        UPRIGHT[0, :1].tolist(), boxes.tolist(), scores, classes, 0.3, 0.2
+    )
     assert 1 < len(expected) < (scores > 0.3).sum() + 1
     found = loss.labels_of_frame(torch.tensor(UPRIGHT[0]), said)
     np.testing.assert_allclose(found.numpy(), expected)

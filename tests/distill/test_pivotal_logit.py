@@ -1,4 +1,5 @@
 """PivotalLogitLoss: numbers worked out by hand, and every way to choose the positions."""
+
 from __future__ import annotations
 
 from math import exp
@@ -11,21 +12,35 @@ from pcdet_distill.distill.losses.pivotal_logit import PivotalLogitLoss, Pivotal
 from pcdet_distill.errors import ConfigError
 
 FRAMES = [0, 0, 0, 1]
-TEACHER = predictions([[0.6, 0.1], [0.3, 0.2], [0.05, 0.01], [0.2, 0.9]], [[0.0, 2.0], [1.0, 1.0], [5.0, 5.0], [0, 0]],
-                      FRAMES, coords=[[0.0, 0, 0], [2, 0, 0], [4, 0, 0], [0, 1, 0]])
-STUDENT = predictions([[0.5, 0.3], [0.3, 0.6], [0.9, 0.9], [0.2, 0.9]], [[1.0, 2.0], [1.0, 4.0], [0.0, 0.0], [2, 2]],
-                      FRAMES)
+TEACHER = predictions(
+    [[0.6, 0.1], [0.3, 0.2], [0.05, 0.01], [0.2, 0.9]],
+    [[0.0, 2.0], [1.0, 1.0], [5.0, 5.0], [0, 0]],
+    FRAMES,
+    coords=[[0.0, 0, 0], [2, 0, 0], [4, 0, 0], [0, 1, 0]],
+)
+STUDENT = predictions(
+    [[0.5, 0.3], [0.3, 0.6], [0.9, 0.9], [0.2, 0.9]],
+    [[1.0, 2.0], [1.0, 4.0], [0.0, 0.0], [2, 2]],
+    FRAMES,
+)
 # (score term, box term times confidence) of each position
 PARTS = [(0.01 + 0.04, 0.5 * 0.6), (0.16, 1.5 * 0.3), (0.7225 + 0.7921, 5 * 0.05), (0.0, 2 * 0.9)]
-BOXES = torch.tensor([[[0.0, 0, 0, 4.0, 2.0, 1.5, 0, 1]], [[0.0, 0, 0, 4.0, 2.0, 1.5, 1.5707964, 1]]])
+BOXES = torch.tensor(
+    [[[0.0, 0, 0, 4.0, 2.0, 1.5, 0, 1]], [[0.0, 0, 0, 4.0, 2.0, 1.5, 1.5707964, 1]]]
+)
 
 
 def loss_of(student=STUDENT, **options):
-    return PivotalLogitLoss(PivotalLogitOptions(**options))(student, TEACHER, {"gt_boxes": BOXES}).item()
+    return PivotalLogitLoss(PivotalLogitOptions(**options))(
+        student, TEACHER, {"gt_boxes": BOXES}
+    ).item()
 
 
 def weighted(weights, classes=1.0, boxes=1.0):
-    total = sum(weight * (classes * first + boxes * second) for weight, (first, second) in zip(weights, PARTS))
+    total = sum(
+        weight * (classes * first + boxes * second)
+        for weight, (first, second) in zip(weights, PARTS)
+    )
     return pytest.approx(total / sum(weights), abs=1e-5)
 
 
@@ -51,7 +66,9 @@ def test_gaussian():
     """Half a length along the box, one length, and in the second frame a quarter of the length of a turned box."""
     first, second, turned = (exp(-((metres / 4 / 0.5) ** 2) / 2) for metres in (2, 4, 1))
     assert loss_of(select="gaussian", sigma=0.5) == weighted([1, first, second, turned])
-    assert loss_of(select="gaussian", sigma=0.2) == weighted([1, exp(-2.5 ** 2 / 2), 0, exp(-1.25 ** 2 / 2)])
+    assert loss_of(select="gaussian", sigma=0.2) == weighted(
+        [1, exp(-(2.5**2) / 2), 0, exp(-(1.25**2) / 2)]
+    )
 
 
 @pytest.mark.parametrize("select", ["confidence", "top_k", "rank", "gaussian"])
@@ -65,10 +82,14 @@ def test_nothing_to_learn(select):
     assert value.item() == 0 and student.logits.grad is not None and student.codes.grad is not None
 
 
-@pytest.mark.parametrize("options, words", [
-    ({"SELECT": "topk"}, "T.SELECT: unknown value 'topk'; did you mean 'top_k'"),
-    ({"SCORE_THRESH": 2}, "T.SCORE_THRESH: expected a number from 0 to 1"),
-    ({"NUM_POSITIONS": 0}, "T.NUM_POSITIONS: expected a number above 0")])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"SELECT": "topk"}, "T.SELECT: unknown value 'topk'; did you mean 'top_k'"),
+        ({"SCORE_THRESH": 2}, "T.SCORE_THRESH: expected a number from 0 to 1"),
+        ({"NUM_POSITIONS": 0}, "T.NUM_POSITIONS: expected a number above 0"),
+    ],
+)
 def test_refused(options, words):
     with pytest.raises(ConfigError) as error:
         PivotalLogitLoss.from_config(options, None, None, "T")

@@ -1,4 +1,5 @@
 """Nodes from points and sparse tensors, and their meeting in metres."""
+
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -6,7 +7,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pcdet_distill.distill.nodes import NodeGrid, bev_nodes, match_nodes, point_nodes, roi_nodes, sparse_nodes
+from pcdet_distill.distill.nodes import (
+    NodeGrid,
+    bev_nodes,
+    match_nodes,
+    point_nodes,
+    roi_nodes,
+    sparse_nodes,
+)
 from pcdet_distill.errors import DataError
 from pcdet_distill.ops.sparse_conv import SparseConvTensor
 
@@ -24,14 +32,19 @@ def points(places, channels=1):
 def cloud(seed, count=60, frames=2):
     generator = torch.Generator().manual_seed(seed)
     places = torch.rand(count, 3, generator=generator) * 20
-    return torch.cat([torch.randint(0, frames, (count, 1), generator=generator).float(), places], dim=1)
+    return torch.cat(
+        [torch.randint(0, frames, (count, 1), generator=generator).float(), places], dim=1
+    )
 
 
 def test_point_nodes():
     coords = torch.tensor([[0.0, 1, 2, 3], [1, 4, 5, 6]])
     nodes = point_nodes(torch.tensor([[1.0, -2.0], [-3.0, -4.0]]), {"point_coords": coords}, None)
     assert nodes.batch_index.tolist() == [0, 1] and nodes.batch_index.dtype == torch.int64
-    assert nodes.coords.tolist() == [[1, 2, 3], [4, 5, 6]] and nodes.saliency.tolist() == [1.0, -3.0]
+    assert nodes.coords.tolist() == [[1, 2, 3], [4, 5, 6]] and nodes.saliency.tolist() == [
+        1.0,
+        -3.0,
+    ]
     assert nodes.grid is None and nodes.cells is None
     with pytest.raises(DataError, match="1 rows, but point_coords has 2"):
         point_nodes(torch.zeros(1, 3), {"point_coords": coords}, None)
@@ -47,7 +60,10 @@ def test_equal_points_are_not_copied_even_if_one_stands_there_twice():
 def test_two_samples_of_one_cloud_meet():
     everything = cloud(0)
     order = torch.randperm(60, generator=torch.Generator().manual_seed(1))
-    student, teacher = points(everything[order[:40]].tolist()), points(everything[order[20:]].tolist())
+    student, teacher = (
+        points(everything[order[:40]].tolist()),
+        points(everything[order[20:]].tolist()),
+    )
     matched_student, matched_teacher = match_nodes(student, teacher)
     assert torch.equal(matched_student.coords, matched_teacher.coords)
     assert torch.equal(matched_student.batch_index, matched_teacher.batch_index)
@@ -59,13 +75,17 @@ def test_points_meet_within_reach_and_inside_their_frame():
     student = points([(0, 0, 0, 0), (0, 5, 5, 5), (1, 0, 0, 0), (0, 0, 0, 0.3)])
     teacher = points([(0, 5.2, 5, 5), (0, 0.08, -0.08, 0.08), (1, 0.04, 0, 0), (0, 0.02, 0.2, 0)])
     matched_student, matched_teacher = match_nodes(student, teacher)
-    assert matched_student.features[:, 0].tolist() == [0, 2] and matched_teacher.features[:, 0].tolist() == [1, 2]
+    assert matched_student.features[:, 0].tolist() == [0, 2] and matched_teacher.features[
+        :, 0
+    ].tolist() == [1, 2]
     with pytest.raises(DataError, match="ranges overlap"):
         match_nodes(points([(0, 0, 0, 0)]), points([(0, 9, 9, 9), (1, 0, 0, 0)]))
 
 
 def test_a_zero_has_no_sign():
-    student, teacher = match_nodes(points([(0, -0.0, 1, 1), (0, 3, 3, 3)]), points([(0, 2, 2, 2), (0, 0.0, 1, 1)]))
+    student, teacher = match_nodes(
+        points([(0, -0.0, 1, 1), (0, 3, 3, 3)]), points([(0, 2, 2, 2), (0, 0.0, 1, 1)])
+    )
     assert student.features[:, 0].tolist() == [0] and teacher.features[:, 0].tolist() == [1]
 
 
@@ -78,7 +98,9 @@ def sparse(indices, shape, features=None):
 NO_POINTS = {"points": torch.zeros(0, 4)}
 
 
-@pytest.mark.parametrize("layers, z, height", [(11, 9, 0.8), (10, 9, 0.8), (5, 4, 0.6), (2, 1, 0.0), (1, 0, -1.0)])
+@pytest.mark.parametrize(
+    "layers, z, height", [(11, 9, 0.8), (10, 9, 0.8), (5, 4, 0.6), (2, 1, 0.0), (1, 0, -1.0)]
+)
 def test_sparse_nodes_stand_in_the_middle_of_their_cells(layers, z, height):
     nodes = sparse_nodes(sparse([[1, z, 3, 2]], [layers, 6, 8]), NO_POINTS, GRID)
     assert nodes.batch_index.tolist() == [1] and nodes.cells.tolist() == [[z, 3, 2]]
@@ -94,22 +116,40 @@ def test_sparse_nodes_of_two_axes():
 
 def test_sparse_saliency_is_the_number_of_points():
     tensor = sparse([[0, 0, 0, 0], [1, 0, 0, 0], [1, 4, 5, 7], [0, 1, 0, 0]], [5, 6, 8])
-    points = torch.tensor([[0, 0.1, -0.9, -2.9], [0, 0.9, -0.6, -2.3], [0, 0.5, -0.8, -2.1],    # two low, one above
-                           [1, 7.9, 1.9, 0.9], [1, 8.1, 1.9, 0.9], [1, 7.9, 1.9, 1.1], [1, -0.1, -0.9, -2.9]])
+    points = torch.tensor(
+        [
+            [0, 0.1, -0.9, -2.9],
+            [0, 0.9, -0.6, -2.3],
+            [0, 0.5, -0.8, -2.1],  # two low, one above
+            [1, 7.9, 1.9, 0.9],
+            [1, 8.1, 1.9, 0.9],
+            [1, 7.9, 1.9, 1.1],
+            [1, -0.1, -0.9, -2.9],
+        ]
+    )
     nodes = sparse_nodes(tensor, {"points": points}, GRID)
     assert nodes.saliency.tolist() == [2, 0, 1, 1]
 
 
 def test_spconv_tensors_are_read_too():
-    theirs = SimpleNamespace(features=torch.ones(1, 3), indices=torch.tensor([[0, 1, 2, 3]], dtype=torch.int32),
-                             spatial_shape=[11, 6, 8], batch_size=1)
+    theirs = SimpleNamespace(
+        features=torch.ones(1, 3),
+        indices=torch.tensor([[0, 1, 2, 3]], dtype=torch.int32),
+        spatial_shape=[11, 6, 8],
+        batch_size=1,
+    )
     assert sparse_nodes(theirs, NO_POINTS, GRID).cells.tolist() == [[1, 2, 3]]
 
 
 def test_sparse_nodes_of_another_stride_meet_in_metres():
-    fine = sparse_nodes(sparse([[0, 3, 1, 1], [0, 3, 4, 6], [1, 0, 0, 0]], [10, 6, 8]), NO_POINTS, GRID)
-    coarse = sparse_nodes(sparse([[1, 0, 0, 0], [0, 1, 0, 0]], [5, 3, 4]), NO_POINTS, NodeGrid(
-        (2.0, 1.0, 0.4), (0.0, -1.0, -3.0), (4, 3, 10)))
+    fine = sparse_nodes(
+        sparse([[0, 3, 1, 1], [0, 3, 4, 6], [1, 0, 0, 0]], [10, 6, 8]), NO_POINTS, GRID
+    )
+    coarse = sparse_nodes(
+        sparse([[1, 0, 0, 0], [0, 1, 0, 0]], [5, 3, 4]),
+        NO_POINTS,
+        NodeGrid((2.0, 1.0, 0.4), (0.0, -1.0, -3.0), (4, 3, 10)),
+    )
     student, teacher = match_nodes(fine, coarse)
     assert student.features[:, 0].tolist() == [0, 2] and teacher.features[:, 0].tolist() == [1, 0]
     student, teacher = match_nodes(coarse, fine)
@@ -118,15 +158,26 @@ def test_sparse_nodes_of_another_stride_meet_in_metres():
 
 def test_maps_of_other_strides_meet_cell_by_cell():
     sizes = ((1, 6), (2, 3))
-    fine, coarse = (NodeGrid((size, size, 4.0), (0.0, 0.0, -3.0), (cells, cells, 1)) for size, cells in sizes)
-    number = [bev_nodes(torch.arange(float(cells ** 2)).view(1, 1, cells, cells), {}, grid)
-              for cells, grid in ((6, fine), (3, coarse))]
+    fine, coarse = (
+        NodeGrid((size, size, 4.0), (0.0, 0.0, -3.0), (cells, cells, 1)) for size, cells in sizes
+    )
+    number = [
+        bev_nodes(torch.arange(float(cells**2)).view(1, 1, cells, cells), {}, grid)
+        for cells, grid in ((6, fine), (3, coarse))
+    ]
     student, teacher = match_nodes(*number)
     assert student.features[:, 0].tolist() == list(range(36))
     assert teacher.features[:7, 0].tolist() == [0, 0, 1, 1, 2, 2, 0]
-    shifted = bev_nodes(torch.zeros(1, 1, 3, 3), {}, NodeGrid((2.0, 2.0, 4.0), (4.0, 4.0, -3.0), (3, 3, 1)))
+    shifted = bev_nodes(
+        torch.zeros(1, 1, 3, 3), {}, NodeGrid((2.0, 2.0, 4.0), (4.0, 4.0, -3.0), (3, 3, 1))
+    )
     student, _ = match_nodes(number[0], shifted)
-    assert student.features[:, 0].tolist() == [28, 29, 34, 35]  # a partner stands no farther than half of a large cell
+    assert student.features[:, 0].tolist() == [
+        28,
+        29,
+        34,
+        35,
+    ]  # a partner stands no farther than half of a large cell
 
 
 def test_detach():
@@ -144,7 +195,10 @@ def test_roi_nodes_leave_padding_out_and_reach_farther():
     nodes = proposed([(0, 1, 1, 1), (-1, 0, 0, 0), (1, 2, 2, 2)])
     assert nodes.batch_index.tolist() == [0, 1] and nodes.features[:, 0].tolist() == [0, 2]
     places = {"roi_point_coords": torch.zeros(2, 4)}
-    assert roi_nodes(torch.tensor([[1.0, 3.0], [-2.0, -5.0]]), places, None).saliency.tolist() == [3.0, -2.0]
+    assert roi_nodes(torch.tensor([[1.0, 3.0], [-2.0, -5.0]]), places, None).saliency.tolist() == [
+        3.0,
+        -2.0,
+    ]
     student, teacher = match_nodes(nodes, proposed([(1, 2.25, 1.8, 2.1), (0, 1, 1, 1.35)]))
     assert student.features[:, 0].tolist() == [2] and teacher.features[:, 0].tolist() == [0]
     with pytest.raises(DataError, match="1 rows, but roi_point_coords has 2"):

@@ -1,4 +1,5 @@
 """The yaml files of PointDistiller's students: each builds, with the published settings or ours, and is trained."""
+
 from __future__ import annotations
 
 import pytest
@@ -13,21 +14,36 @@ from pcdet_distill.distill import build_distiller
 from pcdet_distill.models import build_network
 
 STUDENTS = {"pointpillar": ("4x", "16x"), "second": ("4x", "16x"), "pointrcnn": ("8x", "16x")}
-NAMES = [f"{detector}_{size}_pointdistiller{preset}" for detector, sizes in STUDENTS.items() for size in sizes
-         for preset in ("", "_official")]
+NAMES = [
+    f"{detector}_{size}_pointdistiller{preset}"
+    for detector, sizes in STUDENTS.items()
+    for size in sizes
+    for preset in ("", "_official")
+]
 # Where the scenes of small_model lie, in whole cells of the coarsest map.
-RANGES = {"pointpillar": [0, -8, -3, 15.36, 7.36, 1], "second": [0, -8, -3, 16, 8, 1],
-          "pointrcnn": [0, -8, -3, 16, 8, 1]}
+RANGES = {
+    "pointpillar": [0, -8, -3, 15.36, 7.36, 1],
+    "second": [0, -8, -3, 16, 8, 1],
+    "pointrcnn": [0, -8, -3, 16, 8, 1],
+}
 VOXELS = {"pointpillar": [0.16, 0.16, 4], "second": [0.05, 0.05, 0.1]}
 # term -> queries, neighbours, width: what the published code runs with, whatever its config files say
 PUBLISHED = {
-    "pointpillar_4x": {"LOCAL_GRAPH": (6000, 128, 32)}, "pointpillar_16x": {"LOCAL_GRAPH": (6000, 128, 16)},
+    "pointpillar_4x": {"LOCAL_GRAPH": (6000, 128, 32)},
+    "pointpillar_16x": {"LOCAL_GRAPH": (6000, 128, 16)},
     "second_4x": {"LOCAL_GRAPH_0": (256, 128, 32), "LOCAL_GRAPH_1": (256, 128, 32)},
     "second_16x": {"LOCAL_GRAPH_0": (256, 128, 32), "LOCAL_GRAPH_1": (256, 128, 32)},
-    "pointrcnn_8x": {"LOCAL_GRAPH": (6000, 128, 45)}, "pointrcnn_16x": {"LOCAL_GRAPH": (6000, 128, 32)},
+    "pointrcnn_8x": {"LOCAL_GRAPH": (6000, 128, 45)},
+    "pointrcnn_16x": {"LOCAL_GRAPH": (6000, 128, 32)},
 }
-WIDTHS = {"pointpillar_4x": [(64, 32)], "pointpillar_16x": [(64, 16)], "second_4x": [(128, 64), (256, 128)],
-          "second_16x": [(128, 32), (256, 64)], "pointrcnn_8x": [(128, 45)], "pointrcnn_16x": [(128, 32)]}
+WIDTHS = {
+    "pointpillar_4x": [(64, 32)],
+    "pointpillar_16x": [(64, 16)],
+    "second_4x": [(128, 64), (256, 128)],
+    "second_16x": [(128, 32), (256, 64)],
+    "pointrcnn_8x": [(128, 45)],
+    "pointrcnn_16x": [(128, 32)],
+}
 
 
 def scenes(limits):
@@ -48,8 +64,10 @@ def with_fewer_points(model):
 def distiller(repo, tmp_path, name):
     """The distiller of a file, on a small range, with an untrained teacher, and a batch for it."""
     detector = name.split("_")[0]
-    cfg = load_config(repo / f"cfgs/kitti_distill/{name}.yaml",
-                      ["DATA_CONFIG.POINT_CLOUD_RANGE", RANGES[detector]])
+    cfg = load_config(
+        repo / f"cfgs/kitti_distill/{name}.yaml",
+        ["DATA_CONFIG.POINT_CLOUD_RANGE", RANGES[detector]],
+    )
     teacher_cfg = load_config(find_file(cfg.DISTILL.TEACHER.CFG_FILE, near=repo / "cfgs"))
     if detector == "pointrcnn":
         with_fewer_points(cfg.MODEL)
@@ -70,13 +88,19 @@ def test_builds_and_trains_a_step(repo, tmp_path, name):
     student, official = name.split("_pointdistiller")[0], name.endswith("official")
     terms = dict(model.head.named_terms())
     local = [term for key, term in terms.items() if key.startswith("LOCAL_GRAPH")]
-    assert [(term.teacher.info.channels, term.student.info.channels) for term in local] == WIDTHS[student]
+    assert [(term.teacher.info.channels, term.student.info.channels) for term in local] == WIDTHS[
+        student
+    ]
     assert model.teacher.mode == ("train" if official else "eval")
     if official:
         found = {key: term.loss.options for key, term in terms.items()}
-        assert {key: (options.num_nodes, options.num_neighbors, options.embed_dim)
-                for key, options in found.items()} == PUBLISHED[student]
-        assert all(term.weight == 1.0 and term.loss.options.teacher_adapter == "trained" for term in local)
+        assert {
+            key: (options.num_nodes, options.num_neighbors, options.embed_dim)
+            for key, options in found.items()
+        } == PUBLISHED[student]
+        assert all(
+            term.weight == 1.0 and term.loss.options.teacher_adapter == "trained" for term in local
+        )
     else:
         assert all(term.weight == 0.2 for term in local) and terms["SCORE_GRAPH"].weight == 1.0
     ret, tb, _ = model.train()(batch)
@@ -84,4 +108,7 @@ def test_builds_and_trains_a_step(repo, tmp_path, name):
     assert torch.isfinite(ret["loss"])
     for key, term in terms.items():
         assert tb[f"distill_{key.lower()}"] > 0
-        assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in term.parameters())
+        assert any(
+            parameter.grad is not None and parameter.grad.abs().sum() > 0
+            for parameter in term.parameters()
+        )

@@ -1,4 +1,5 @@
 """Every term that sees predictions, in a training step of every head that can be read."""
+
 from __future__ import annotations
 
 import pytest
@@ -10,14 +11,24 @@ from small_point_rcnn import point_batch, small_point_rcnn, two_scenes
 
 from pcdet_distill.distill import Distiller, DistillHead, TapSource, Teacher
 
-TERMS = {"LOGIT_BOX": {"NAME": "LogitBoxLoss"}, "CONFIDENT": {"NAME": "PivotalLogitLoss"},
-         "AROUND": {"NAME": "PivotalLogitLoss", "SELECT": "gaussian"},
-         "RANKED": {"NAME": "PivotalLogitLoss", "SELECT": "rank", "NUM_POSITIONS": 50},
-         "PLACES": {"NAME": "LocalisationLoss", "SCORE_THRESH": 0.0, "MAIN_IOU": 0.02, "VALUABLE_IOU": 0.01}}
+TERMS = {
+    "LOGIT_BOX": {"NAME": "LogitBoxLoss"},
+    "CONFIDENT": {"NAME": "PivotalLogitLoss"},
+    "AROUND": {"NAME": "PivotalLogitLoss", "SELECT": "gaussian"},
+    "RANKED": {"NAME": "PivotalLogitLoss", "SELECT": "rank", "NUM_POSITIONS": 50},
+    "PLACES": {
+        "NAME": "LocalisationLoss",
+        "SCORE_THRESH": 0.0,
+        "MAIN_IOU": 0.02,
+        "VALUABLE_IOU": 0.01,
+    },
+}
 MAKERS = {
     "single": lambda seed: small_model(seed=seed),
     "multi": lambda seed: small_model(multi_model_config(), seed=seed),
-    "centre": lambda seed: small_model(center_config([["Car"], ["Pedestrian", "Cyclist"]]), seed=seed),
+    "centre": lambda seed: small_model(
+        center_config([["Car"], ["Pedestrian", "Cyclist"]]), seed=seed
+    ),
     "wide": lambda seed: small_model(model_config(12), seed=seed),
     "points": lambda seed: small_point_rcnn(seed=seed),
 }
@@ -35,17 +46,33 @@ def bolder(model):
 def distiller(student, teacher, slot):
     terms = {name: {**term, "STUDENT": slot, "TEACHER": slot} for name, term in TERMS.items()}
     student, teacher = MAKERS[student](0), bolder(MAKERS[teacher](1))
-    head = DistillHead.from_config(terms, TapSource.of("student", student, student.dataset),
-                                   TapSource.of("teacher", teacher, teacher.dataset))
+    head = DistillHead.from_config(
+        terms,
+        TapSource.of("student", student, student.dataset),
+        TapSource.of("teacher", teacher, teacher.dataset),
+    )
     return Distiller(student, Teacher(teacher), head).train()
 
 
 def batch_for(kind):
-    return point_batch(two_scenes()) if kind == "points" else make_batch([random_scene(0), random_scene(1)])
+    return (
+        point_batch(two_scenes())
+        if kind == "points"
+        else make_batch([random_scene(0), random_scene(1)])
+    )
 
 
-@pytest.mark.parametrize("student, teacher", [("single", "single"), ("single", "wide"), ("multi", "multi"),
-                                              ("single", "multi"), ("centre", "centre"), ("points", "points")])
+@pytest.mark.parametrize(
+    "student, teacher",
+    [
+        ("single", "single"),
+        ("single", "wide"),
+        ("multi", "multi"),
+        ("single", "multi"),
+        ("centre", "centre"),
+        ("points", "points"),
+    ],
+)
 def test_training_step(student, teacher):
     slot = "point_head" if student == "points" else "dense_head"
     model = distiller(student, teacher, slot)

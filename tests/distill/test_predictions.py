@@ -1,4 +1,5 @@
 """Predictions of every head: decoded as the head itself decodes them, and matched by place and class."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -40,12 +41,18 @@ def scenes():
 @pytest.mark.parametrize("config", [model_config, multi_model_config])
 def test_anchor_heads_decode_as_they_do(config):
     model = small_model(config())
-    torch.nn.init.normal_(model.dense_head.conv_dir_cls.weight if config is model_config
-                          else model.dense_head.rpn_heads[0].conv_dir_cls.weight)
+    torch.nn.init.normal_(
+        model.dense_head.conv_dir_cls.weight
+        if config is model_config
+        else model.dense_head.rpn_heads[0].conv_dir_cls.weight
+    )
     reader, features, batch = observed(model, scenes())
     found = reader.read(features, batch)
     frames, anchors = batch["batch_box_preds"].shape[:2]
-    assert len(found) == frames * anchors and found.batch_index.tolist() == [0] * anchors + [1] * anchors
+    assert (
+        len(found) == frames * anchors
+        and found.batch_index.tolist() == [0] * anchors + [1] * anchors
+    )
     torch.testing.assert_close(found.boxes(), batch["batch_box_preds"].flatten(0, 1))
     torch.testing.assert_close(found.coords[:anchors], model.dense_head.flat_anchors[:, :3])
     rows = torch.tensor([5, 2, anchors + 3])
@@ -56,7 +63,7 @@ def test_anchor_heads_decode_as_they_do(config):
     else:
         start = 0
         for head, logits in zip(model.dense_head.rpn_heads, published):
-            own = found.logits.view(frames, anchors, 3)[:, start:start + logits.shape[1]]
+            own = found.logits.view(frames, anchors, 3)[:, start : start + logits.shape[1]]
             torch.testing.assert_close(own[..., head.head_label_indices - 1], logits)
             assert own.sigmoid().sum(dim=-1).sub(logits.sigmoid().sum(dim=-1)).abs().max() < 1e-6
             start += logits.shape[1]
@@ -71,12 +78,16 @@ def test_centre_head_decodes_as_it_does():
     for frame, final in enumerate(batch["final_box_dicts"]):
         own, own_scores = boxes[found.batch_index == frame], scores[found.batch_index == frame]
         assert len(final["pred_boxes"]) > 3
-        for box, score, label in zip(final["pred_boxes"], final["pred_scores"], final["pred_labels"]):
+        for box, score, label in zip(
+            final["pred_boxes"], final["pred_scores"], final["pred_labels"]
+        ):
             row = (own - box).abs().amax(dim=1).argmin()
             torch.testing.assert_close(own[row], box)
             torch.testing.assert_close(own_scores[row, label - 1], score)
     corner = found.coords[:3]
-    torch.testing.assert_close(corner, torch.tensor([[0.5, -7.5, 0], [1.5, -7.5, 0], [2.5, -7.5, 0]]))
+    torch.testing.assert_close(
+        corner, torch.tensor([[0.5, -7.5, 0], [1.5, -7.5, 0], [2.5, -7.5, 0]])
+    )
 
 
 def test_point_head_decodes_as_it_does():
@@ -117,7 +128,10 @@ def matched(student, teacher, batch):
         student.run_modules(dict(batch))
     with torch.no_grad(), capture(teacher.eval(), theirs.paths) as their_features:
         teacher.run_modules(dict(batch))
-    return own.match(own.read(own_features, batch, detached=False), theirs.read(their_features, batch, detached=True))
+    return own.match(
+        own.read(own_features, batch, detached=False),
+        theirs.read(their_features, batch, detached=True),
+    )
 
 
 def reordered(names, seed=0):
@@ -126,14 +140,18 @@ def reordered(names, seed=0):
     by_name = {entry["class_name"]: entry for entry in config.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG}
     config.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG = [by_name[name] for name in names]
     torch.manual_seed(seed)
-    return build_network(config, len(names), dataclasses.replace(small_spec(), class_names=list(names)))
+    return build_network(
+        config, len(names), dataclasses.replace(small_spec(), class_names=list(names))
+    )
 
 
 def test_same_heads_share_all_rows():
     own, theirs = pair(small_model(), small_model(seed=1))
     assert own.rows is None and theirs.rows is None and theirs.columns is None
     first, second = matched(small_model(), small_model(seed=1), scenes())
-    assert len(first) == len(second) == 2 * 16 * 16 * 6 and not torch.equal(first.logits, second.logits)
+    assert len(first) == len(second) == 2 * 16 * 16 * 6 and not torch.equal(
+        first.logits, second.logits
+    )
 
 
 def test_classes_meet_by_name():
@@ -150,13 +168,19 @@ def test_classes_meet_by_name():
             state[f"dense_head.{layer}.{part}"] = value
             if layer == "conv_cls":
                 by_anchor = by_anchor[:, class_order]
-            getattr(teacher.dense_head, layer).get_parameter(part).data = by_anchor.reshape(value.shape).clone()
+            getattr(teacher.dense_head, layer).get_parameter(part).data = by_anchor.reshape(
+                value.shape
+            ).clone()
     student.load_state_dict(state)
     body = {key: value for key, value in state.items() if not key.startswith("dense_head")}
     teacher.load_state_dict(body, strict=False)
     own, theirs = matched(student, teacher, scenes())
     assert len(own) == 2 * 16 * 16 * 6
-    for mine, other in ((own.logits, theirs.logits), (own.codes, theirs.codes), (own.boxes(), theirs.boxes())):
+    for mine, other in (
+        (own.logits, theirs.logits),
+        (own.codes, theirs.codes),
+        (own.boxes(), theirs.boxes()),
+    ):
         torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
 
 
@@ -164,16 +188,20 @@ def test_classes_that_only_one_side_predicts_are_left_out():
     student, teacher = reordered(["Cyclist", "Car"]), small_model()
     own, theirs = matched(student, teacher, scenes())
     assert own.logits.shape == theirs.logits.shape == (2 * 16 * 16 * 4, 2)
-    own, theirs = matched(teacher, student, scenes())      # the student's pedestrians have no teacher
+    own, theirs = matched(teacher, student, scenes())  # the student's pedestrians have no teacher
     silent = CLASS_NAMES.index("Pedestrian")
     assert len(own) == len(theirs) == 2 * 16 * 16 * 4
     for side in (own, theirs):
         assert (side.logits[:, silent] == ABSENT_LOGIT).all()
-        assert not (side.logits[:, [number for number in range(3) if number != silent]] == ABSENT_LOGIT).any()
+        assert not (
+            side.logits[:, [number for number in range(3) if number != silent]] == ABSENT_LOGIT
+        ).any()
 
 
 def test_no_class_in_common():
-    with pytest.raises(ConfigError, match="T: the student predicts Cyclist, the teacher Car: no class in common"):
+    with pytest.raises(
+        ConfigError, match="T: the student predicts Cyclist, the teacher Car: no class in common"
+    ):
         pair(reordered(["Cyclist"]), reordered(["Car"]))
 
 
@@ -211,7 +239,9 @@ def test_several_heads_against_one():
     several, single = small_model(multi_model_config()), small_model()
     own, theirs = matched(several, single, scenes())
     assert len(own) == 2 * 16 * 16 * 6
-    assert torch.equal(own.logits == -30, theirs.logits == -30) and (own.logits == -30).sum() == 2 * len(own)
+    assert torch.equal(own.logits == -30, theirs.logits == -30) and (
+        own.logits == -30
+    ).sum() == 2 * len(own)
     own, theirs = matched(single, several, scenes())
     assert (own.logits == -30).sum() == 0 and (theirs.logits == -30).sum() == 2 * len(own)
 
@@ -219,7 +249,9 @@ def test_several_heads_against_one():
 def test_points_meet_by_place():
     model = small_point_rcnn()
     cfg = {"NAME": "LogitBoxLoss", "STUDENT": "point_head", "TEACHER": "point_head"}
-    own, theirs = PredictionSide.pair(cfg, source(model, spec=point_spec()), source(model, spec=point_spec()), "T")
+    own, theirs = PredictionSide.pair(
+        cfg, source(model, spec=point_spec()), source(model, spec=point_spec()), "T"
+    )
     batch = point_batch(two_scenes())
     with torch.no_grad(), capture(model.eval(), own.paths) as features:
         batch = model.run_modules(batch, until="point_head")
@@ -234,10 +266,17 @@ def test_points_meet_by_place():
     torch.testing.assert_close(one.logits[far], other.logits[far])
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"STUDENT": "dense_heads"}, ["T.STUDENT: the student has no head 'dense_heads'", "did you mean 'dense_head'"]),
-    ({"TEACHER": "point_head"}, ["T.TEACHER: the teacher has no head 'point_head'"]),
-    ({"NODES": "bev"}, ["T.NODES", "LogitBoxLoss compares predictions"])])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            {"STUDENT": "dense_heads"},
+            ["T.STUDENT: the student has no head 'dense_heads'", "did you mean 'dense_head'"],
+        ),
+        ({"TEACHER": "point_head"}, ["T.TEACHER: the teacher has no head 'point_head'"]),
+        ({"NODES": "bev"}, ["T.NODES", "LogitBoxLoss compares predictions"]),
+    ],
+)
 def test_refused(change, words):
     with pytest.raises(ConfigError) as error:
         pair(small_model(), small_model(), **change)
@@ -246,8 +285,12 @@ def test_refused(change, words):
 
 def test_points_are_not_compared_with_anchors():
     cfg = {"NAME": "LogitBoxLoss", "STUDENT": "dense_head", "TEACHER": "point_head"}
-    with pytest.raises(ConfigError, match="dense_head of the student predicts on a grid, point_head .* for points"):
-        PredictionSide.pair(cfg, source(small_model()), source(small_point_rcnn(), "teacher", point_spec()), "T")
+    with pytest.raises(
+        ConfigError, match="dense_head of the student predicts on a grid, point_head .* for points"
+    ):
+        PredictionSide.pair(
+            cfg, source(small_model()), source(small_point_rcnn(), "teacher", point_spec()), "T"
+        )
 
 
 def test_half_precision_is_read_in_float32():
@@ -257,14 +300,18 @@ def test_half_precision_is_read_in_float32():
     assert found.logits.dtype == found.codes.dtype == torch.float32
 
 
-
-
 def test_cells_meet_by_the_classes_that_both_predict():
     """A centre head of more classes is no other kind of head."""
     torch.manual_seed(0)
-    few = build_network(center_config([["Cyclist", "Car"]]), 2,
-                        dataclasses.replace(small_spec(), class_names=["Cyclist", "Car"]))
-    for student, teacher in ((few, small_model(center_config())), (small_model(center_config()), few)):
+    few = build_network(
+        center_config([["Cyclist", "Car"]]),
+        2,
+        dataclasses.replace(small_spec(), class_names=["Cyclist", "Car"]),
+    )
+    for student, teacher in (
+        (few, small_model(center_config())),
+        (small_model(center_config()), few),
+    ):
         own, theirs = matched(student, teacher, scenes())
         assert len(own) == len(theirs) == 2 * 16 * 16
         absent = [name not in few.class_names for name in student.class_names]
@@ -275,15 +322,21 @@ def test_cells_meet_by_the_classes_that_both_predict():
 def test_centre_cells_that_lie_a_little_apart():
     """The same cell numbers, but the teacher's range begins 0.2 m further on: the offsets in the cell differ."""
     spec = dataclasses.replace(small_spec())
-    spec.point_cloud_range = spec.point_cloud_range + np.array([0.2, 0, 0, 0.2, 0, 0], dtype=np.float32)
+    spec.point_cloud_range = spec.point_cloud_range + np.array(
+        [0.2, 0, 0, 0.2, 0, 0], dtype=np.float32
+    )
     student = small_model(center_config())
     teacher = build_network(center_config(), 3, spec)
     own, theirs = matched(student, teacher, scenes())
     assert len(own) == 2 * 256 and torch.equal(own.references, theirs.references)
     codes = theirs.codes_like(own)
     torch.testing.assert_close(codes[:, 0], theirs.codes[:, 0] + 0.2)
-    torch.testing.assert_close(own.form.decode(codes, own.references, own.logits, None), theirs.boxes(), atol=1e-4,
-                               rtol=1e-4)
+    torch.testing.assert_close(
+        own.form.decode(codes, own.references, own.logits, None),
+        theirs.boxes(),
+        atol=1e-4,
+        rtol=1e-4,
+    )
 
 
 def test_heads_without_classes_meet_too():
@@ -291,7 +344,9 @@ def test_heads_without_classes_meet_too():
     heads = []
     for seed in (0, 1):
         model = small_model(seed=seed)
-        model.dense_head.num_class = 1      # as a head with CLASS_AGNOSTIC is built before a second stage
+        model.dense_head.num_class = (
+            1  # as a head with CLASS_AGNOSTIC is built before a second stage
+        )
         heads.append(model)
     own, theirs = pair(*heads)
     assert own.reader.class_names == ["any class"] and own.rows is None and theirs.columns is None

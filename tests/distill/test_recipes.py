@@ -1,4 +1,5 @@
 """Every recipe and every method's KITTI yaml builds around real detectors, on a small range, and trains a step."""
+
 from __future__ import annotations
 
 import re
@@ -15,8 +16,12 @@ from pcdet_distill.distill import build_distiller
 
 REPO = Path(__file__).parents[2]
 RECIPES = sorted((REPO / "cfgs/synthetic/recipes").glob("*.yaml"))
-KITTI = [file for file in sorted((REPO / "cfgs/kitti_distill").glob("pointpillar_4x_*.yaml"))
-         if "pointdistiller" not in file.stem and "cfgs/kitti_models/pointpillar.yaml" in file.read_text()]
+KITTI = [
+    file
+    for file in sorted((REPO / "cfgs/kitti_distill").glob("pointpillar_4x_*.yaml"))
+    if "pointdistiller" not in file.stem
+    and "cfgs/kitti_models/pointpillar.yaml" in file.read_text()
+]
 DATA_FILES = r"(?<=cfgs/synthetic/dataset.yaml)|(?<=cfgs/synthetic/second_dataset.yaml)"
 RANGE_LINE = re.compile(rf"    POINT_CLOUD_RANGE: .*|{DATA_FILES}")
 
@@ -29,12 +34,16 @@ def teacher_of(tmp_path_factory):
     def make(name):
         if name not in made:
             folder = tmp_path_factory.mktemp("teacher")
-            text, changed = RANGE_LINE.subn(f"\n    POINT_CLOUD_RANGE: {SMALL}", (REPO / name).read_text())
+            text, changed = RANGE_LINE.subn(
+                f"\n    POINT_CLOUD_RANGE: {SMALL}", (REPO / name).read_text()
+            )
             assert changed == 1
             (folder / "teacher.yaml").write_text(text)
             torch.manual_seed(0)
             model, _ = network(load_config(folder / "teacher.yaml"))
-            torch.nn.init.constant_(model.dense_head.conv_cls.bias, -1.0)  # sure enough of something
+            torch.nn.init.constant_(
+                model.dense_head.conv_cls.bias, -1.0
+            )  # sure enough of something
             save_checkpoint({"model_state": model.state_dict()}, folder / "teacher.pth")
             made[name] = folder
         return made[name]
@@ -57,7 +66,9 @@ def small_distiller(file, teacher_of):
     cfg.DISTILL.TEACHER.CFG_FILE = str(teacher / "teacher.yaml")
     torch.manual_seed(1)
     data = Data.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
-    return build_distiller(cfg, network(cfg)[0], data, teacher_ckpt=teacher / "teacher.pth").train(), data
+    return build_distiller(
+        cfg, network(cfg)[0], data, teacher_ckpt=teacher / "teacher.pth"
+    ).train(), data
 
 
 @pytest.mark.parametrize("file", RECIPES + KITTI, ids=lambda file: file.stem)
@@ -67,14 +78,20 @@ def test_recipe_trains_a_step(file, teacher_of):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     ret, tb, _ = model(voxel_batch(spec))
     ret["loss"].backward()
-    assert ret["loss"].isfinite() and all(torch.as_tensor(value).isfinite().all() for value in tb.values())
+    assert ret["loss"].isfinite() and all(
+        torch.as_tensor(value).isfinite().all() for value in tb.values()
+    )
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     optimizer.step()
-    assert any(not torch.equal(value, before[name]) for name, value in model.student.named_parameters())
+    assert any(
+        not torch.equal(value, before[name]) for name, value in model.student.named_parameters()
+    )
     assert all(p.grad is None for p in model.teacher.model.parameters())
 
 
-@pytest.mark.parametrize("name, takes", [("labels", True), ("logitbox_labels", True), ("logitbox", False)])
+@pytest.mark.parametrize(
+    "name, takes", [("labels", True), ("logitbox_labels", True), ("logitbox", False)]
+)
 def test_frames_without_labels_are_taken_where_they_get_some(name, takes, teacher_of):
     class Unlabelled(DataSpec):
         taken = False

@@ -1,4 +1,5 @@
 """What distill() finds by running a batch is what the package's own detectors say of their taps."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -10,7 +11,12 @@ from small_model import make_batch, random_scene, small_model
 from small_pillarnet import pillarnet_config
 from small_point_rcnn import point_batch, small_point_rcnn
 from small_second import second_batch, small_second
-from small_two_stage import part_a2_config, pv_rcnn_config, pv_rcnn_plusplus_config, voxel_rcnn_config
+from small_two_stage import (
+    part_a2_config,
+    pv_rcnn_config,
+    pv_rcnn_plusplus_config,
+    voxel_rcnn_config,
+)
 
 from pcdet_distill.distill import distill
 
@@ -33,12 +39,20 @@ def test_seen_as_published(name, monkeypatch):
     (model, batch), (teacher, _) = DETECTORS[name](), DETECTORS[name]()
     published = model.taps()
     for detector in (model, teacher):
-        monkeypatch.setattr(detector, "taps", None)          # a detector that says nothing of itself
-    terms = {f"T{number}": {"NAME": "GraphDistillLoss", "STUDENT": path, "TEACHER": path}
-             for number, path in enumerate(published)}
+        monkeypatch.setattr(detector, "taps", None)  # a detector that says nothing of itself
+    terms = {
+        f"T{number}": {"NAME": "GraphDistillLoss", "STUDENT": path, "TEACHER": path}
+        for number, path in enumerate(published)
+    }
     found = distill(model, teacher, terms, example_batch=batch).head.named_terms()
     seen = {term.student.info.path: term.student.info for _, term in found}
-    if name == "PartA2":    # its points are the centres of its voxels: either name leads to the same places
-        seen = {path: dataclasses.replace(tap, kind=published[path].kind, stride=published[path].stride)
-                if (tap.kind, published[path].kind) == ("voxel", "point") else tap for path, tap in seen.items()}
+    if (
+        name == "PartA2"
+    ):  # its points are the centres of its voxels: either name leads to the same places
+        seen = {
+            path: dataclasses.replace(tap, kind=published[path].kind, stride=published[path].stride)
+            if (tap.kind, published[path].kind) == ("voxel", "point")
+            else tap
+            for path, tap in seen.items()
+        }
     assert seen == published and torch.is_grad_enabled()

@@ -1,4 +1,5 @@
 """Every tap of every detector stands where it says: a heap of points changes the nodes around it and no others."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -17,10 +18,19 @@ from pcdet_distill.models.taps import capture
 
 LIMITS = [0, -12.8, -3, 25.6, 12.8, 1]
 HEAP = np.array([19.1, -7.3, -0.9])
-REACH_M = 1.4       # the largest cells, that also smear what is upsampled from them
+REACH_M = 1.4  # the largest cells, that also smear what is upsampled from them
 STORED = ["x", "y", "z", "intensity"]
-DETECTORS = ["pointpillar", "second", "second_multihead", "centerpoint_pillar", "centerpoint_voxel", "pillarnet",
-             "pv_rcnn", "pv_rcnn_plusplus_reproduced_by_community", "PartA2"]
+DETECTORS = [
+    "pointpillar",
+    "second",
+    "second_multihead",
+    "centerpoint_pillar",
+    "centerpoint_voxel",
+    "pillarnet",
+    "pv_rcnn",
+    "pv_rcnn_plusplus_reproduced_by_community",
+    "PartA2",
+]
 
 
 def batch_of(config, clouds):
@@ -35,7 +45,9 @@ def clouds():
     """Scattered points; the same and a heap."""
     random = np.random.RandomState(0)
     scattered = random.uniform([*LIMITS[:3], 0], [*LIMITS[3:], 1], (300, 4)).astype(np.float32)
-    heap = np.column_stack([HEAP + random.normal(0, 0.1, (60, 3)), random.uniform(0, 1, 60)]).astype(np.float32)
+    heap = np.column_stack(
+        [HEAP + random.normal(0, 0.1, (60, 3)), random.uniform(0, 1, 60)]
+    ).astype(np.float32)
     return scattered, np.concatenate([scattered, heap])
 
 
@@ -43,17 +55,23 @@ def changes(nodes):
     """Places (N, 3) of the nodes of frames 0 and 1, and by how much their features differ (N,); none counts as 0."""
     places, index = torch.unique(nodes.coords, dim=0, return_inverse=True)
     sign = 1.0 - 2.0 * nodes.batch_index[:, None]
-    difference = torch.zeros(len(places), nodes.features.shape[1]).index_add_(0, index, sign * nodes.features)
+    difference = torch.zeros(len(places), nodes.features.shape[1]).index_add_(
+        0, index, sign * nodes.features
+    )
     return places, difference.norm(dim=1)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_nodes_stand_where_the_points_are(repo: Path, name: str) -> None:
-    config = load_config(repo / "cfgs" / "kitti_models" / f"{name}.yaml",
-                         ["DATA_CONFIG.POINT_CLOUD_RANGE", str(LIMITS)])
+    config = load_config(
+        repo / "cfgs" / "kitti_models" / f"{name}.yaml",
+        ["DATA_CONFIG.POINT_CLOUD_RANGE", str(LIMITS)],
+    )
     spec = DataSpec.from_config(config.DATA_CONFIG, config.CLASS_NAMES)
     torch.manual_seed(0)
-    model = build_network(config.MODEL, len(config.CLASS_NAMES), spec).train()      # untrained statistics hide a lot
+    model = build_network(
+        config.MODEL, len(config.CLASS_NAMES), spec
+    ).train()  # untrained statistics hide a lot
     taps = [tap for tap in model.taps().values() if tap.kind in ("voxel", "bev", "sparse")]
     source, batch = TapSource.of("teacher", model, spec), batch_of(config, clouds())
     paths = [tap.path for tap in taps]

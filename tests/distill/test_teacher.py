@@ -1,4 +1,5 @@
 """Teacher: frozen, observe-only, no further than its last tap."""
+
 from __future__ import annotations
 
 import pytest
@@ -22,12 +23,14 @@ def test_observe_works_on_a_copy_and_stops_after_the_last_tap():
     keys, before = set(batch), {key: torch.as_tensor(value).clone() for key, value in batch.items()}
     features = teacher.observe(batch, ["vfe@pillar_features"])
     assert features["vfe@pillar_features"].shape == (80, 6) and teacher.model.backbone_2d.ran == 0
-    assert set(batch) == keys and all(torch.equal(torch.as_tensor(batch[key]), before[key]) for key in keys)
+    assert set(batch) == keys and all(
+        torch.equal(torch.as_tensor(batch[key]), before[key]) for key in keys
+    )
     ran = []
     teacher.model.backbone_2d.register_forward_hook(lambda *_: ran.append(True))
     features = teacher.observe(batch, ["backbone_2d.norm", "vfe@pillar_features"])
     assert features["backbone_2d.norm"].shape == (2, 6, 8, 8) and teacher.model.backbone_2d.ran == 1
-    assert not ran      # not even to the end of the module that holds the last tap
+    assert not ran  # not even to the end of the module that holds the last tap
     assert not any(feature.requires_grad for feature in features.values())
 
 
@@ -43,7 +46,9 @@ def test_mode_train_uses_batch_statistics_and_leaves_the_running_ones():
     teacher, batch = Teacher(model, mode="train"), toy_batch()
     features = teacher.observe(batch, ["vfe@pillar_features"])["vfe@pillar_features"]
     values = model.vfe.linear(batch["voxels"].mean(1))
-    expected = torch.relu((values - values.mean(0)) / torch.sqrt(values.var(0, unbiased=False) + 1e-5))
+    expected = torch.relu(
+        (values - values.mean(0)) / torch.sqrt(values.var(0, unbiased=False) + 1e-5)
+    )
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
     still = Teacher(ToyDetector(6)).observe(batch, ["vfe@pillar_features"])["vfe@pillar_features"]
     assert not torch.allclose(features, still, atol=1e-3)
@@ -51,7 +56,9 @@ def test_mode_train_uses_batch_statistics_and_leaves_the_running_ones():
 
 
 def test_unknown_mode():
-    with pytest.raises(ConfigError, match="DISTILL.TEACHER.MODE: unknown value 'evall'; did you mean 'eval'"):
+    with pytest.raises(
+        ConfigError, match="DISTILL.TEACHER.MODE: unknown value 'evall'; did you mean 'eval'"
+    ):
         Teacher(ToyDetector(6), mode="evall")
 
 

@@ -1,4 +1,5 @@
 """The look at a teacher before a distillation: a good one passes in silence, every wrong one is named."""
+
 from __future__ import annotations
 
 import copy
@@ -18,7 +19,9 @@ def scene(seed):
     boxes[:, 1], boxes[:, 0], boxes[:, 7] = [-5, 0, 5], [4, 8, 12], [1, 2, 3]
     boxes[:, 3:6] = [SIZES[name] for name in CLASS_NAMES]
     on_boxes = [row[:3] + random.uniform(-0.5, 0.5, (60, 3)) * row[3:6] for row in boxes]
-    points = np.concatenate([points[:300], np.pad(np.concatenate(on_boxes), ((0, 0), (0, 1)))]).astype(np.float32)
+    points = np.concatenate(
+        [points[:300], np.pad(np.concatenate(on_boxes), ((0, 0), (0, 1)))]
+    ).astype(np.float32)
     points[:, 3] = random.uniform(0, 1, len(points))
     return points, boxes
 
@@ -49,15 +52,23 @@ def test_a_good_teacher_passes_in_silence(trained, batches):
     found = report(trained, batches)
     assert found.warnings == [] and found.frames == 8
     assert all(entry.boxes == 8 and entry.share > 0.8 for entry in found.recall.values())
-    assert list(found.recall) == CLASS_NAMES and len(found.layers) == 7 and all(layer.fits for layer in found.layers)
-    assert "Pedestrian 100% of 8, Cyclist" in str(found) and "7 of 7 batch norm layers fit" in str(found)
+    assert (
+        list(found.recall) == CLASS_NAMES
+        and len(found.layers) == 7
+        and all(layer.fits for layer in found.layers)
+    )
+    assert "Pedestrian 100% of 8, Cyclist" in str(found) and "7 of 7 batch norm layers fit" in str(
+        found
+    )
 
 
 def test_nothing_of_it_is_changed(trained, batches):
     teacher, state = Teacher(copy.deepcopy(trained)), copy.deepcopy(trained.state_dict())
     given = copy.deepcopy(batches)
     check_teacher(teacher, given, CLASS_NAMES)
-    assert all(torch.equal(value, state[name]) for name, value in teacher.model.state_dict().items())
+    assert all(
+        torch.equal(value, state[name]) for name, value in teacher.model.state_dict().items()
+    )
     assert not any(module._forward_hooks for module in teacher.model.modules())
     assert all(set(one) == set(other) for one, other in zip(given, batches))
 
@@ -68,13 +79,18 @@ def test_classes_in_another_order(trained, batches):
         batch["gt_boxes"][..., 7] = batch["gt_boxes"][..., 7] % 3 + 1
     warnings = report(trained, shuffled).warnings
     assert len(warnings) == 3
-    assert "finds only 0 of 8 labelled Car boxes (0%) and takes" in warnings[0] and "of them for Cyclist" in warnings[0]
+    assert (
+        "finds only 0 of 8 labelled Car boxes (0%) and takes" in warnings[0]
+        and "of them for Cyclist" in warnings[0]
+    )
     assert "CLASS_NAMES in the order of its training?" in warnings[0]
 
 
 def test_random_weights(batches):
     warnings = report(small_model(seed=3), batches).warnings
-    assert [name for name in CLASS_NAMES if any(f"labelled {name} boxes" in text for text in warnings)] == CLASS_NAMES
+    assert [
+        name for name in CLASS_NAMES if any(f"labelled {name} boxes" in text for text in warnings)
+    ] == CLASS_NAMES
     assert all("is it trained, " in text for text in warnings)
 
 
@@ -95,7 +111,12 @@ def test_batch_statistics_cannot_be_wrong(trained, batches):
 def test_frames_without_labels_and_without_pillars(trained, batches):
     batch = {key: value for key, value in batches[0].items() if key != "gt_boxes"}
     found = report(trained, [batch])
-    assert found.recall == {} and found.warnings == [] and "7 of 7" in str(found) and "labelled" not in str(found)
+    assert (
+        found.recall == {}
+        and found.warnings == []
+        and "7 of 7" in str(found)
+        and "labelled" not in str(found)
+    )
     assert "nothing to judge it by" in str(report(trained, []))
 
 
@@ -112,8 +133,14 @@ def test_a_class_it_does_not_know_is_not_asked_for(trained, batches):
 
 def test_labels_where_it_does_not_look(trained, batches):
     model = copy.deepcopy(trained)
-    model.dataset.point_cloud_range = np.array([0, -8, -3, 10, 8, 1], np.float32)     # cyclists stand at 12 m
+    model.dataset.point_cloud_range = np.array(
+        [0, -8, -3, 10, 8, 1], np.float32
+    )  # cyclists stand at 12 m
     found = report(model, batches)
-    assert found.outside == 8 and found.recall["Cyclist"].boxes == 0 and found.recall["Car"].boxes == 8
-    assert found.warnings == ["8 of 24 labelled boxes are outside the teacher's POINT_CLOUD_RANGE, where it teaches "
-                              "nothing"]
+    assert (
+        found.outside == 8 and found.recall["Cyclist"].boxes == 0 and found.recall["Car"].boxes == 8
+    )
+    assert found.warnings == [
+        "8 of 24 labelled boxes are outside the teacher's POINT_CLOUD_RANGE, where it teaches "
+        "nothing"
+    ]

@@ -1,4 +1,5 @@
 """TeacherLabels: which boxes join the labels, and that the student's targets change with them."""
+
 from __future__ import annotations
 
 import pytest
@@ -20,10 +21,14 @@ class Prophet:
     """Says what it was told to say."""
 
     def __init__(self, *frames):
-        self.frames = [{"pred_boxes": torch.tensor([box for box, _, _ in rows]).reshape(-1, 7),
-                        "pred_scores": torch.tensor([score for _, score, _ in rows]),
-                        "pred_labels": torch.tensor([label for _, _, label in rows], dtype=torch.long)}
-                       for rows in frames]
+        self.frames = [
+            {
+                "pred_boxes": torch.tensor([box for box, _, _ in rows]).reshape(-1, 7),
+                "pred_scores": torch.tensor([score for _, score, _ in rows]),
+                "pred_labels": torch.tensor([label for _, _, label in rows], dtype=torch.long),
+            }
+            for rows in frames
+        ]
 
     def predict(self, batch_dict):
         return self.frames
@@ -41,15 +46,21 @@ def labels(gt, *frames, **options):
 
 def test_sure_boxes_join_where_nothing_is_labelled():
     gt = [[[*CAR, 1.0], [0.0] * 8], [[0.0] * 8, [0.0] * 8]]
-    found, loss = labels(gt, [(shifted(0.2), 0.9, 1), (shifted(10), 0.8, 1), (shifted(20), 0.3, 1)],
-                         [(CAR, 0.5, 2), (shifted(9), 0.6, 3), (shifted(18), 0.7, 1)])
+    found, loss = labels(
+        gt,
+        [(shifted(0.2), 0.9, 1), (shifted(10), 0.8, 1), (shifted(20), 0.3, 1)],
+        [(CAR, 0.5, 2), (shifted(9), 0.6, 3), (shifted(18), 0.7, 1)],
+    )
     assert found.shape == (2, 3, 8) and loss.logs["added"] == 4
     assert found[0].tolist() == [[*CAR, 1], [*shifted(10), 1], [0.0] * 8]
     assert found[1].tolist() == [[*CAR, 2], [*shifted(9), 3], [*shifted(18), 1]]
 
 
 def test_every_option_acts():
-    gt, said = [[[*CAR, 1.0]]], [(shifted(1), 0.9, 1), (shifted(10), 0.45, 1)]  # IoU of the first: 0.6
+    gt, said = (
+        [[[*CAR, 1.0]]],
+        [(shifted(1), 0.9, 1), (shifted(10), 0.45, 1)],
+    )  # IoU of the first: 0.6
     assert labels(gt, said)[0].shape == (1, 2, 8)
     assert labels(gt, said, score_thresh=0.5)[0].shape == (1, 1, 8)
     assert labels(gt, said, max_overlap=0.59)[0].shape == (1, 2, 8)
@@ -67,21 +78,32 @@ def test_frames_without_labels():
 
 
 def test_velocities_are_kept_and_padded():
-    assert labels([[[*CAR, 3.0, 4.0, 1.0]]], [(shifted(10), 0.9, 1)])[0][0, 1].tolist() == [*shifted(10), 0, 0, 1]
+    assert labels([[[*CAR, 3.0, 4.0, 1.0]]], [(shifted(10), 0.9, 1)])[0][0, 1].tolist() == [
+        *shifted(10),
+        0,
+        0,
+        1,
+    ]
 
 
 def test_the_student_is_trained_on_them():
     student, teacher = small_model(seed=0), small_model(seed=1)
     torch.nn.init.constant_(teacher.dense_head.conv_cls.bias, 2.0)
-    head = DistillHead.from_config({"LABELS": {"NAME": "TeacherLabels", "SCORE_THRESH": 0.2}},
-                                   TapSource.of("student", student, student.dataset),
-                                   TapSource.of("teacher", teacher, teacher.dataset))
+    head = DistillHead.from_config(
+        {"LABELS": {"NAME": "TeacherLabels", "SCORE_THRESH": 0.2}},
+        TapSource.of("student", student, student.dataset),
+        TapSource.of("teacher", teacher, teacher.dataset),
+    )
     model = Distiller(student, Teacher(teacher), head).train()
     batch = make_batch([random_scene(0), random_scene(1)])
     before = batch["gt_boxes"].clone()
     ret, tb, _ = model(batch)
     ret["loss"].backward()
-    assert torch.equal(batch["gt_boxes"], before) and tb["distill_labels_added"] > 5 and tb["distill_loss"] == 0
+    assert (
+        torch.equal(batch["gt_boxes"], before)
+        and tb["distill_labels_added"] > 5
+        and tb["distill_loss"] == 0
+    )
     positive = student.dense_head.forward_ret_dict["box_cls_labels"] > 0
     plain = small_model(seed=0).train()
     plain(dict(batch))
@@ -92,13 +114,19 @@ def test_the_student_is_trained_on_them():
 def test_keys_without_effect_are_refused(key):
     model = small_model()
     source = TapSource.of("student", model, model.dataset)
-    with pytest.raises(ConfigError, match=f"DISTILL.TERMS.T.{key}: TeacherLabels changes the labels"):
+    with pytest.raises(
+        ConfigError, match=f"DISTILL.TERMS.T.{key}: TeacherLabels changes the labels"
+    ):
         DistillHead.from_config({"T": {"NAME": "TeacherLabels", key: 1.0}}, source, source)
 
 
-@pytest.mark.parametrize("options, words", [
-    ({"SCORE_THRESH": 1.2}, "T.SCORE_THRESH: expected a number from 0 to 1"),
-    ({"MAX_OVERLAPS": 1}, "did you mean 'MAX_OVERLAP'")])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"SCORE_THRESH": 1.2}, "T.SCORE_THRESH: expected a number from 0 to 1"),
+        ({"MAX_OVERLAPS": 1}, "did you mean 'MAX_OVERLAP'"),
+    ],
+)
 def test_refused(options, words):
     with pytest.raises(ConfigError) as error:
         TeacherLabels.from_config(options, None, None, "T")

@@ -1,4 +1,5 @@
 """DISTILL.TEACHER.REUSE: a batch that comes again is not looked at again, and nothing else changes."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -16,7 +17,7 @@ from pcdet_distill.distill import DISTILL_LOSSES, build_distiller
 from pcdet_distill.distill.teacher_memory import TeacherMemory
 from pcdet_distill.errors import ConfigError
 
-teacher_of = test_recipes.teacher_of        # a fixture
+teacher_of = test_recipes.teacher_of  # a fixture
 LOGITS = "cfgs/synthetic/recipes/logitbox.yaml"
 
 
@@ -32,7 +33,12 @@ def test_an_answer_serves_as_often_as_was_said():
         found = memory.recall(points, ["a"], answer)
         assert found["map"].tolist() == [0, 2] and found["boxes"][0]["scores"].tolist() == [1, 1]
         assert len(asked) == times
-    for other in ([points[0] + 1e-6], [points[0].view(4, 5)], [points[0].double()], [points[0], points[0]]):
+    for other in (
+        [points[0] + 1e-6],
+        [points[0].view(4, 5)],
+        [points[0].double()],
+        [points[0], points[0]],
+    ):
         before = len(asked)
         memory.recall(other, ["a"], answer)
         memory.recall(points, ["b", str(len(asked))], answer)
@@ -91,11 +97,19 @@ def built(file, teacher_of, reuse, data=Data, **distill):
     cfg.DISTILL.update(distill)
     spec = data.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
     torch.manual_seed(1)
-    return build_distiller(cfg, network(cfg)[0], spec, teacher_ckpt=folder / "teacher.pth").train(), spec
+    return build_distiller(
+        cfg, network(cfg)[0], spec, teacher_ckpt=folder / "teacher.pth"
+    ).train(), spec
 
 
-@pytest.mark.parametrize("file", [LOGITS, "cfgs/synthetic/recipes/logitbox_labels.yaml",
-                                  "cfgs/synthetic/recipes/masked_imitation.yaml"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        LOGITS,
+        "cfgs/synthetic/recipes/logitbox_labels.yaml",
+        "cfgs/synthetic/recipes/masked_imitation.yaml",
+    ],
+)
 def test_real_detectors_learn_the_same(file, teacher_of):
     results = []
     for reuse in (1, 2):
@@ -110,7 +124,9 @@ def test_real_detectors_learn_the_same(file, teacher_of):
 
 @pytest.mark.parametrize("reuse", [0, -1, "2", 1.5, True])
 def test_only_whole_numbers(reuse, teacher_of):
-    with pytest.raises(ConfigError, match="^DISTILL.TEACHER.REUSE: expected a whole number of epochs, 1 or more"):
+    with pytest.raises(
+        ConfigError, match="^DISTILL.TEACHER.REUSE: expected a whole number of epochs, 1 or more"
+    ):
         built(LOGITS, teacher_of, reuse)
 
 
@@ -119,5 +135,7 @@ def test_what_it_cannot_do_is_said(teacher_of):
         built(LOGITS, teacher_of, 2, TERMS={}, INIT_STUDENT="SLICE")
     with pytest.raises(ConfigError, match="REUSE: DataSpec cannot repeat its augmented frames"):
         built(LOGITS, teacher_of, 2, DataSpec)
-    with pytest.raises(ConfigError, match=r"REUSE: term LOCAL compares vfe@pillar_features .* a run of the teacher"):
+    with pytest.raises(
+        ConfigError, match=r"REUSE: term LOCAL compares vfe@pillar_features .* a run of the teacher"
+    ):
         built(LOGITS, teacher_of, 2, TERMS={"LOCAL": GRAPH})

@@ -1,4 +1,5 @@
 """A teacher with classes, points and files of its own kind."""
+
 from __future__ import annotations
 
 import logging
@@ -24,10 +25,16 @@ STUDENT = ["Car", "Pedestrian", "Cyclist"]
 
 def test_classes_meet_by_name():
     classes = ClassMap(STUDENT, ["Cyclist", "Van", "Car"])
-    assert (classes.missing, classes.surplus, classes.is_identity) == (["Pedestrian"], ["Van"], False)
+    assert (classes.missing, classes.surplus, classes.is_identity) == (
+        ["Pedestrian"],
+        ["Van"],
+        False,
+    )
     assert classes.student_labels(torch.tensor([1, 2, 3, 3])).tolist() == [3, 0, 1, 1]
     assert ClassMap(STUDENT, STUDENT).is_identity
-    with pytest.raises(ConfigError, match="classes are Bus; expected one or more of the student's Car, Pedestrian"):
+    with pytest.raises(
+        ConfigError, match="classes are Bus; expected one or more of the student's Car, Pedestrian"
+    ):
         ClassMap(STUDENT, ["Bus"])
 
 
@@ -37,8 +44,14 @@ class ToyPredictor(ToyDetector):
     def forward(self, batch_dict):
         assert "gt_boxes" not in batch_dict
         self.run_modules(batch_dict)
-        return [{"pred_boxes": torch.arange(3.0)[:, None].repeat(1, 7), "pred_scores": torch.tensor([0.9, 0.8, 0.7]),
-                 "pred_labels": torch.tensor([1, 2, 3])} for _ in range(2)], {}
+        return [
+            {
+                "pred_boxes": torch.arange(3.0)[:, None].repeat(1, 7),
+                "pred_scores": torch.tensor([0.9, 0.8, 0.7]),
+                "pred_labels": torch.tensor([1, 2, 3]),
+            }
+            for _ in range(2)
+        ], {}
 
 
 def test_predicted_boxes_have_the_students_labels():
@@ -46,7 +59,9 @@ def test_predicted_boxes_have_the_students_labels():
     teacher = Teacher(ToyPredictor(6), classes=ClassMap(STUDENT, ["Cyclist", "Van", "Car"]))
     frame = teacher.predict(batch)[1]
     assert frame["pred_labels"].tolist() == [3, 1]
-    assert frame["pred_scores"].tolist() == pytest.approx([0.9, 0.7]) and frame["pred_boxes"][:, 0].tolist() == [0, 2]
+    assert frame["pred_scores"].tolist() == pytest.approx([0.9, 0.7]) and frame["pred_boxes"][
+        :, 0
+    ].tolist() == [0, 2]
     same = Teacher(ToyPredictor(6), classes=ClassMap(STUDENT, STUDENT))
     assert same.predict(batch)[0]["pred_labels"].tolist() == [1, 2, 3]
 
@@ -59,7 +74,9 @@ def test_own_points_take_the_place_of_the_students():
     features, seen = teacher.look(batch, [path])
     torch.testing.assert_close(features[path], Teacher(teacher.model).observe(own, [path])[path])
     assert torch.equal(seen["voxel_coords"], own["voxel_coords"]) and seen["frame_id"] == ["a", "b"]
-    assert "points" not in seen and "teacher" not in seen and "pillar_features" not in batch["teacher"]
+    assert (
+        "points" not in seen and "teacher" not in seen and "pillar_features" not in batch["teacher"]
+    )
     with pytest.raises(DataError, match="the batch has no 'teacher' entry"):
         teacher.look(shared, [path])
 
@@ -79,28 +96,43 @@ def test_one_pass_gives_boxes_and_features():
     only = TeacherPass(teacher, [path])
     ran = teacher.model.backbone_2d.ran
     torch.testing.assert_close(only.look(batch)[0][path], features[path])
-    assert teacher.model.backbone_2d.ran == ran      # without boxes it goes no further than its last tap
+    assert (
+        teacher.model.backbone_2d.ran == ran
+    )  # without boxes it goes no further than its last tap
 
 
 # --- from files ------------------------------------------------------------------------------------------------------
 
+
 def openpcdet(state, folder):
-    torch.save({"epoch": 80, "it": 1, "model_state": state, "optimizer_state": None, "version": "pcdet+0.6.0"},
-               folder / "teacher.pth")
+    torch.save(
+        {
+            "epoch": 80,
+            "it": 1,
+            "model_state": state,
+            "optimizer_state": None,
+            "version": "pcdet+0.6.0",
+        },
+        folder / "teacher.pth",
+    )
     return folder / "teacher.pth"
 
 
 def spconv_1(state, folder):
     """Sparse weights as (z, y, x, in, out), and the old serialization."""
-    turned = {name: value.permute(1, 2, 3, 4, 0).contiguous() if value.dim() == 5 else value
-              for name, value in state.items()}
+    turned = {
+        name: value.permute(1, 2, 3, 4, 0).contiguous() if value.dim() == 5 else value
+        for name, value in state.items()
+    }
     assert any(value.shape != state[name].shape for name, value in turned.items())
     torch.save({"model_state": turned}, folder / "old.pth", _use_new_zipfile_serialization=False)
     return folder / "old.pth"
 
 
 def our_own(state, folder):
-    save_checkpoint({"model_state": state, "distill_state": {}, "epoch": 1, "it": 1}, folder / "own.pth")
+    save_checkpoint(
+        {"model_state": state, "distill_state": {}, "epoch": 1, "it": 1}, folder / "own.pth"
+    )
     return folder / "own.pth"
 
 
@@ -119,7 +151,9 @@ def second(repo, tmp_path):
     (tmp_path / "second.yaml").write_text(yaml.safe_dump(to_plain(theirs)))
     config.DISTILL.TEACHER.CFG_FILE = str(tmp_path / "second.yaml")
     torch.manual_seed(3)
-    return config, build_network(theirs.MODEL, 3, DataSpec.from_config(theirs.DATA_CONFIG, theirs.CLASS_NAMES))
+    return config, build_network(
+        theirs.MODEL, 3, DataSpec.from_config(theirs.DATA_CONFIG, theirs.CLASS_NAMES)
+    )
 
 
 @pytest.mark.parametrize("write", [openpcdet, spconv_1, our_own, safetensors])
@@ -127,7 +161,9 @@ def test_weights_of_every_kind_of_file(second, tmp_path, write, caplog):
     config, network = second
     spec = DataSpec.from_config(config.DATA_CONFIG, config.CLASS_NAMES)
     with caplog.at_level(logging.INFO):
-        teacher = build_teacher(config, spec, write(network.state_dict(), tmp_path), logging.getLogger("test"))
+        teacher = build_teacher(
+            config, spec, write(network.state_dict(), tmp_path), logging.getLogger("test")
+        )
     assert teacher.own_view and teacher.classes is None
     assert "processed for it too (voxels of [0.1, 0.1, 0.1] m, range [0.0, -12.8" in caplog.text
     loaded = teacher.model.state_dict()
@@ -139,15 +175,21 @@ def test_names_of_another_repository(repo, tmp_path, second):
     config, network = second
     source = load_config(repo / "cfgs/synthetic/pointpillar_teacher.yaml")
     torch.manual_seed(4)
-    network = build_network(source.MODEL, 3, DataSpec.from_config(source.DATA_CONFIG, source.CLASS_NAMES))
+    network = build_network(
+        source.MODEL, 3, DataSpec.from_config(source.DATA_CONFIG, source.CLASS_NAMES)
+    )
     file = openpcdet(network.state_dict(), tmp_path)
     text = yaml.safe_dump({"MODEL_TEACHER": to_plain(source.MODEL), "TEACHER_CKPT": str(file)})
     (tmp_path / "student.yaml").write_text(
-        f"_BASE_CONFIG_: {repo / 'cfgs/synthetic/pointpillar_student.yaml'}\n{text}")
+        f"_BASE_CONFIG_: {repo / 'cfgs/synthetic/pointpillar_student.yaml'}\n{text}"
+    )
     cfg = load_config(tmp_path / "student.yaml")
     teacher = build_teacher(cfg, DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
     weight = "dense_head.conv_cls.weight"
-    assert torch.equal(teacher.model.state_dict()[weight], network.state_dict()[weight]) and not teacher.own_view
+    assert (
+        torch.equal(teacher.model.state_dict()[weight], network.state_dict()[weight])
+        and not teacher.own_view
+    )
 
 
 def test_a_teacher_runs_only_what_its_taps_depend_on():

@@ -1,4 +1,5 @@
 """A graph term on every kind of tap, between small detectors of equal and of different architecture."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,7 +7,12 @@ import torch
 from small_model import random_scene
 from small_point_rcnn import point_batch, point_spec, small_point_rcnn
 from small_second import second_batch, second_spec, small_second
-from small_two_stage import part_a2_config, pv_rcnn_config, pv_rcnn_plusplus_config, voxel_rcnn_config
+from small_two_stage import (
+    part_a2_config,
+    pv_rcnn_config,
+    pv_rcnn_plusplus_config,
+    voxel_rcnn_config,
+)
 
 from pcdet_distill.distill import Distiller, DistillHead, TapSource, Teacher
 
@@ -27,38 +33,119 @@ ON_VOXELS, ON_POINTS = (second_batch, second_spec), (point_batch, point_spec)
 # name -> kind, student, its tap, teacher, its tap, batch and data
 PAIRS = {
     "sparse": ("sparse", second(), "backbone_3d.conv3", second(), "backbone_3d.conv3", ON_VOXELS),
-    "sparse, other stride": ("sparse", second(), "backbone_3d.conv3", second(), "backbone_3d.conv2", ON_VOXELS),
-    "encoded": ("sparse", second(), "backbone_3d@encoded_spconv_tensor", second(pv_rcnn_config),
-                "backbone_3d@encoded_spconv_tensor", ON_VOXELS),
-    "bev, other stride": ("bev", second(), "backbone_2d.blocks.0", second(), "backbone_2d.blocks.1", ON_VOXELS),
-    "keypoints": ("point", second(pv_rcnn_config), "pfe@point_features", second(pv_rcnn_config), "pfe@point_features",
-                  ON_VOXELS),
-    "keypoints near proposals": ("point", second(pv_rcnn_plusplus_config), "pfe@point_features",
-                                 second(pv_rcnn_plusplus_config), "pfe@point_features", ON_VOXELS),
-    "keypoints of other detectors": ("point", second(pv_rcnn_config), "pfe@point_features",
-                                     second(pv_rcnn_plusplus_config), "pfe@point_features", ON_VOXELS),
-    "points": ("point", points, "point_head.cls_layers", points, "point_head.cls_layers", ON_POINTS),
+    "sparse, other stride": (
+        "sparse",
+        second(),
+        "backbone_3d.conv3",
+        second(),
+        "backbone_3d.conv2",
+        ON_VOXELS,
+    ),
+    "encoded": (
+        "sparse",
+        second(),
+        "backbone_3d@encoded_spconv_tensor",
+        second(pv_rcnn_config),
+        "backbone_3d@encoded_spconv_tensor",
+        ON_VOXELS,
+    ),
+    "bev, other stride": (
+        "bev",
+        second(),
+        "backbone_2d.blocks.0",
+        second(),
+        "backbone_2d.blocks.1",
+        ON_VOXELS,
+    ),
+    "keypoints": (
+        "point",
+        second(pv_rcnn_config),
+        "pfe@point_features",
+        second(pv_rcnn_config),
+        "pfe@point_features",
+        ON_VOXELS,
+    ),
+    "keypoints near proposals": (
+        "point",
+        second(pv_rcnn_plusplus_config),
+        "pfe@point_features",
+        second(pv_rcnn_plusplus_config),
+        "pfe@point_features",
+        ON_VOXELS,
+    ),
+    "keypoints of other detectors": (
+        "point",
+        second(pv_rcnn_config),
+        "pfe@point_features",
+        second(pv_rcnn_plusplus_config),
+        "pfe@point_features",
+        ON_VOXELS,
+    ),
+    "points": (
+        "point",
+        points,
+        "point_head.cls_layers",
+        points,
+        "point_head.cls_layers",
+        ON_POINTS,
+    ),
     "roi": ("roi", second(pv_rcnn_config), ROI, second(pv_rcnn_config), ROI, ON_VOXELS),
-    "roi, other head": ("roi", second(pv_rcnn_config), ROI, second(voxel_rcnn_config), ROI, ON_VOXELS),
-    "roi, vector pooling": ("roi", second(pv_rcnn_plusplus_config), ROI, second(pv_rcnn_plusplus_config), ROI,
-                            ON_VOXELS),
-    "roi, occupied cells": ("roi", second(part_a2_config), ROI, second(part_a2_config), ROI, ON_VOXELS),
+    "roi, other head": (
+        "roi",
+        second(pv_rcnn_config),
+        ROI,
+        second(voxel_rcnn_config),
+        ROI,
+        ON_VOXELS,
+    ),
+    "roi, vector pooling": (
+        "roi",
+        second(pv_rcnn_plusplus_config),
+        ROI,
+        second(pv_rcnn_plusplus_config),
+        ROI,
+        ON_VOXELS,
+    ),
+    "roi, occupied cells": (
+        "roi",
+        second(part_a2_config),
+        ROI,
+        second(part_a2_config),
+        ROI,
+        ON_VOXELS,
+    ),
     "roi of points": ("roi", points, ROI, points, ROI, ON_POINTS),
 }
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_step(name):
-    kind, make_student, student_tap, make_teacher, teacher_tap, (make_batch, make_spec) = PAIRS[name]
+    kind, make_student, student_tap, make_teacher, teacher_tap, (make_batch, make_spec) = PAIRS[
+        name
+    ]
     # Untrained detectors propose nothing in common, unless their first stages are the same.
     student, teacher = make_student(0), make_teacher(0 if kind == "roi" else 1)
-    term = {"NAME": "GraphDistillLoss", "STUDENT": student_tap, "TEACHER": teacher_tap, "NODES": kind, "NUM_NODES": 20,
-            "NUM_NEIGHBORS": 4, "EMBED_DIM": 4}
-    head = DistillHead.from_config({"TERM": term}, TapSource.of("student", student, make_spec()),
-                                   TapSource.of("teacher", teacher, make_spec()))
+    term = {
+        "NAME": "GraphDistillLoss",
+        "STUDENT": student_tap,
+        "TEACHER": teacher_tap,
+        "NODES": kind,
+        "NUM_NODES": 20,
+        "NUM_NEIGHBORS": 4,
+        "EMBED_DIM": 4,
+    }
+    head = DistillHead.from_config(
+        {"TERM": term},
+        TapSource.of("student", student, make_spec()),
+        TapSource.of("teacher", teacher, make_spec()),
+    )
     model = Distiller(student, Teacher(teacher, "train" if kind == "roi" else "eval"), head).train()
     ret, tb, _ = model(make_batch(SCENES))
     assert float(tb["distill_term"]) > 0.05
     ret["loss"].backward()
     weight = head.terms["TERM"].loss.student_adapter.weight
-    assert weight.grad is not None and torch.isfinite(weight.grad).all() and weight.grad.abs().sum() > 0
+    assert (
+        weight.grad is not None
+        and torch.isfinite(weight.grad).all()
+        and weight.grad.abs().sum() > 0
+    )

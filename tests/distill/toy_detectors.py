@@ -1,4 +1,5 @@
 """Detectors of ten lines that speak the batch_dict protocol, for everything that is tested around a detector."""
+
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -9,9 +10,13 @@ from torch import nn
 
 from pcdet_distill.models.taps import TapInfo, collect_taps
 
-SPEC = SimpleNamespace(voxel_size=[0.5, 0.5, 4.0], grid_size=np.array([16, 16, 1]), class_names=["Car"],
-                       point_cloud_range=np.array([0.0, -4.0, -3.0, 8.0, 4.0, 1.0], dtype=np.float32),
-                       point_feature_encoder=SimpleNamespace(used_feature_list=["x", "y", "z", "intensity"]))
+SPEC = SimpleNamespace(
+    voxel_size=[0.5, 0.5, 4.0],
+    grid_size=np.array([16, 16, 1]),
+    class_names=["Car"],
+    point_cloud_range=np.array([0.0, -4.0, -3.0, 8.0, 4.0, 1.0], dtype=np.float32),
+    point_feature_encoder=SimpleNamespace(used_feature_list=["x", "y", "z", "intensity"]),
+)
 
 
 class ToyVFE(nn.Module):
@@ -23,14 +28,19 @@ class ToyVFE(nn.Module):
         return [TapInfo("@pillar_features", self.linear.out_features, 1, "voxel")]
 
     def forward(self, batch_dict):
-        batch_dict["pillar_features"] = torch.relu(self.norm(self.linear(batch_dict["voxels"].mean(1))))
+        batch_dict["pillar_features"] = torch.relu(
+            self.norm(self.linear(batch_dict["voxels"].mean(1)))
+        )
         return batch_dict
 
 
 class ToyBackbone(nn.Module):
     def __init__(self, channels):
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(channels, channels, 3, stride=2, padding=1), nn.BatchNorm2d(channels)
+        self.conv, self.norm = (
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1),
+            nn.BatchNorm2d(channels),
+        )
         self.ran = 0
 
     def taps(self):
@@ -91,5 +101,9 @@ def toy_batch(seed=0, per_frame=40, frames=2):
         columns = (torch.full_like(cells, frame), torch.zeros_like(cells), cells // 16, cells % 16)
         coords.append(torch.stack(columns, dim=1))
     count = per_frame * frames
-    return {"voxels": torch.randn(count, 5, 4, generator=generator), "voxel_coords": torch.cat(coords).float(),
-            "voxel_num_points": torch.randint(1, 6, (count,), generator=generator).float(), "batch_size": frames}
+    return {
+        "voxels": torch.randn(count, 5, 4, generator=generator),
+        "voxel_coords": torch.cat(coords).float(),
+        "voxel_num_points": torch.randint(1, 6, (count,), generator=generator).float(),
+        "batch_size": frames,
+    }

@@ -1,4 +1,5 @@
 """The toys of toy_engine.py in place of what they stand for."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

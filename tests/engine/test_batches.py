@@ -1,4 +1,5 @@
 """Leaving batches out changes no other; shares of processes make up the whole; worker errors are sentences."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -15,8 +16,15 @@ from pcdet_distill.errors import DataError
 
 
 def make(workers: int = 0, merged: int = 1) -> TrainingBatches:
-    _, loader, sampler = toy_engine.build_toy_dataloader(None, None, 5, seed=3, workers=workers, total_epochs=merged,
-                                                         merge_all_iters_to_one_epoch=merged > 1)
+    _, loader, sampler = toy_engine.build_toy_dataloader(
+        None,
+        None,
+        5,
+        seed=3,
+        workers=workers,
+        total_epochs=merged,
+        merge_all_iters_to_one_epoch=merged > 1,
+    )
     return TrainingBatches(loader, sampler, merged)
 
 
@@ -35,13 +43,15 @@ def test_an_epoch_from_the_middle_is_the_rest_of_it(workers: int) -> None:
 
 def test_epochs_differ() -> None:
     batches = make()
-    assert not np.array_equal(next(iter(batches.epoch(0)))["values"], next(iter(batches.epoch(1)))["values"])
+    assert not np.array_equal(
+        next(iter(batches.epoch(0)))["values"], next(iter(batches.epoch(1)))["values"]
+    )
 
 
 def test_merged_epochs_are_one_pass() -> None:
     through = make(merged=2)
     found = values(through.epoch(0)) + values(through.epoch(1))
-    assert through.per_epoch == 2 and len(found) == 4            # 24 samples in batches of 5, less the rest
+    assert through.per_epoch == 2 and len(found) == 4  # 24 samples in batches of 5, less the rest
     resumed = values(make(merged=2).epoch(1, first=1))
     np.testing.assert_array_equal(resumed[0], found[3])
 
@@ -63,8 +73,12 @@ def test_shares_in_turn_are_the_whole(count: int, size: int) -> None:
 
 def test_shares_hold_every_sample_once() -> None:
     _, loader, _ = toy_engine.build_toy_dataloader(None, None, 5, training=False)
-    shares = [[batch["frame_id"].tolist() for batch in share_of(loader, rank, 2)] for rank in range(2)]
-    assert [name for batch in in_turn(shares) for name in batch] == [f"{index:06d}" for index in range(12)]
+    shares = [
+        [batch["frame_id"].tolist() for batch in share_of(loader, rank, 2)] for rank in range(2)
+    ]
+    assert [name for batch in in_turn(shares) for name in batch] == [
+        f"{index:06d}" for index in range(12)
+    ]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -78,6 +92,8 @@ def test_bad_frame_is_one_sentence(workers: int, monkeypatch: pytest.MonkeyPatch
 
 def test_an_empty_training_split_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy_engine, "FRAMES", 0)
-    monkeypatch.setattr(toy_engine._SeededSampler, "__init__", lambda self, *_: self.__dict__.update(rounds=1))
+    monkeypatch.setattr(
+        toy_engine._SeededSampler, "__init__", lambda self, *_: self.__dict__.update(rounds=1)
+    )
     with pytest.raises(DataError, match="0 batches"):
         make()

@@ -1,4 +1,5 @@
 """Two processes on gloo do what one does with the same total batch; a wrong launch is a sentence."""
+
 from __future__ import annotations
 
 import json
@@ -20,9 +21,18 @@ COMMON = ["--workers", "0", "--fix_random_seed", "--logger_iter_interval", "1", 
 
 def run_two(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """``toy_engine.py ARGUMENTS`` in two processes."""
-    command = [sys.executable, "-m", "pcdet_distill.engine.launch", "2", toy_engine.__file__, *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pcdet_distill.engine.launch",
+        "2",
+        toy_engine.__file__,
+        *arguments,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOY_PLAIN": "1"}
-    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_two_processes_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,9 +43,21 @@ def test_two_processes_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         for module, name in toy_engine.REPLACED:
             patch.setattr(module, name, getattr(module, name))
         toy_engine.install(batch_norm=False, dropout=0.0)
-        toy_engine.run("train", ["--cfg_file", str(tmp_path / "one/cfgs/toys/toy.yaml"), "--batch_size", "4", *COMMON])
-    two = run_two(tmp_path / "two", "train", "--cfg_file", "cfgs/toys/toy.yaml", "--launcher", "pytorch",
-                  "--batch_size", "4", *COMMON)
+        toy_engine.run(
+            "train",
+            ["--cfg_file", str(tmp_path / "one/cfgs/toys/toy.yaml"), "--batch_size", "4", *COMMON],
+        )
+    two = run_two(
+        tmp_path / "two",
+        "train",
+        "--cfg_file",
+        "cfgs/toys/toy.yaml",
+        "--launcher",
+        "pytorch",
+        "--batch_size",
+        "4",
+        *COMMON,
+    )
     assert two.returncode == 0, two.stderr
     folders = [tmp_path / name / "output" / "toys" / "toy" / "default" for name in ("one", "two")]
     states = [load_checkpoint(folder / "ckpt" / "checkpoint_epoch_3.pth") for folder in folders]
@@ -46,16 +68,22 @@ def test_two_processes_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     metrics = [json.loads((result / "metrics.json").read_text()) for result in results]
     assert [metric["samples"] for metric in metrics] == [toy_engine.FRAMES] * 2
     assert metrics[1]["recall/rcnn_0.3"] == metrics[0]["recall/rcnn_0.3"]
-    assert metrics[1]["ap"]["Car_3d/moderate_R40"] == pytest.approx(metrics[0]["ap"]["Car_3d/moderate_R40"], rel=1e-5)
+    assert metrics[1]["ap"]["Car_3d/moderate_R40"] == pytest.approx(
+        metrics[0]["ap"]["Car_3d/moderate_R40"], rel=1e-5
+    )
     assert len(list((results[1] / "final_result" / "data").glob("*.txt"))) == toy_engine.FRAMES
-    assert two.stdout.count("epoch 1/3  it 1/3") == 1                  # rank 0 alone speaks
+    assert two.stdout.count("epoch 1/3  it 1/3") == 1  # rank 0 alone speaks
 
 
-def test_a_bad_frame_of_one_process_ends_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_frame_of_one_process_ends_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The one that met it names the file; the other one is left alone in the middle of a step."""
     toy_engine.write_config(tmp_path)
     monkeypatch.setenv("TOY_BAD_FRAME", "7")
-    answer = run_two(tmp_path, "train", "--cfg_file", "cfgs/toys/toy.yaml", "--launcher", "pytorch", *COMMON)
+    answer = run_two(
+        tmp_path, "train", "--cfg_file", "cfgs/toys/toy.yaml", "--launcher", "pytorch", *COMMON
+    )
     assert answer.returncode == 2
     lines = answer.stderr.splitlines()
     assert "error: velodyne/000007.bin: 7 bytes, expected a multiple of 16" in lines
@@ -64,17 +92,34 @@ def test_a_bad_frame_of_one_process_ends_both(tmp_path: Path, monkeypatch: pytes
 
 
 def test_missing_launcher_environment_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_NTASKS", "SLURM_NODELIST", "MASTER_ADDR"):
+    for name in (
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "SLURM_NTASKS",
+        "SLURM_NODELIST",
+        "MASTER_ADDR",
+    ):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigError, match="--launcher pytorch: the environment variable WORLD_SIZE is not set"), \
-            join_world("pytorch", "cpu", 18888):
+    with (
+        pytest.raises(
+            ConfigError, match="--launcher pytorch: the environment variable WORLD_SIZE is not set"
+        ),
+        join_world("pytorch", "cpu", 18888),
+    ):
         pass
-    with pytest.raises(ConfigError, match="--launcher slurm: the environment variable SLURM_NODELIST"), \
-            join_world("slurm", "cpu", 18888):
+    with (
+        pytest.raises(
+            ConfigError, match="--launcher slurm: the environment variable SLURM_NODELIST"
+        ),
+        join_world("slurm", "cpu", 18888),
+    ):
         pass
 
 
-def test_local_rank_counts_when_the_launcher_does_not_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_rank_counts_when_the_launcher_does_not_set_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("MASTER_PORT", "0")):
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
@@ -83,7 +128,12 @@ def test_local_rank_counts_when_the_launcher_does_not_set_it(monkeypatch: pytest
 
 
 def test_slurm_world(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "MASTER_ADDR": "127.0.0.1"}
+    settings = {
+        "SLURM_PROCID": "0",
+        "SLURM_NTASKS": "1",
+        "SLURM_LOCALID": "0",
+        "MASTER_ADDR": "127.0.0.1",
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MASTER_PORT", raising=False)

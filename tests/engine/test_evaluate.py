@@ -1,4 +1,5 @@
 """What an evaluation says, writes and never waits for."""
+
 from __future__ import annotations
 
 import json
@@ -23,13 +24,26 @@ pytestmark = pytest.mark.usefixtures("toys")
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
     """The output folder of a training of three epochs."""
-    toy_engine.run("train", ["--cfg_file", str(toy_engine.write_config(tmp_path)), "--workers", "0",
-                             "--fix_random_seed", "--num_epochs_to_eval", "1"])
+    toy_engine.run(
+        "train",
+        [
+            "--cfg_file",
+            str(toy_engine.write_config(tmp_path)),
+            "--workers",
+            "0",
+            "--fix_random_seed",
+            "--num_epochs_to_eval",
+            "1",
+        ],
+    )
     return tmp_path / "output" / "toys" / "toy" / "default"
 
 
 def run_test(folder: Path, *arguments: str) -> None:
-    toy_engine.run("test", ["--cfg_file", str(folder / "cfgs" / "toys" / "toy.yaml"), "--workers", "0", *arguments])
+    toy_engine.run(
+        "test",
+        ["--cfg_file", str(folder / "cfgs" / "toys" / "toy.yaml"), "--workers", "0", *arguments],
+    )
 
 
 def test_layout_after_training(trained: Path) -> None:
@@ -37,29 +51,52 @@ def test_layout_after_training(trained: Path) -> None:
     folder = trained / "eval" / "eval_with_train"
     assert (folder / "eval_list_val.txt").read_text().split() == ["2", "3"]
     for epoch in (2, 3):
-        assert {path.name for path in (folder / f"epoch_{epoch}" / "val").iterdir()} == {"result.pkl", "metrics.json"}
-    assert list(folder.glob("tensorboard_val/events*")) and list(trained.glob("tensorboard/events*"))
+        assert {path.name for path in (folder / f"epoch_{epoch}" / "val").iterdir()} == {
+            "result.pkl",
+            "metrics.json",
+        }
+    assert list(folder.glob("tensorboard_val/events*")) and list(
+        trained.glob("tensorboard/events*")
+    )
     assert list(trained.glob("train_*.log"))
     text = (trained / "toy.yaml").read_text()
     assert "# torch: " in text and "# git: " in text and "LR: 0.01" in text
 
 
 def test_one_checkpoint(trained: Path, tmp_path: Path, capsys: Any) -> None:
-    run_test(tmp_path, "--ckpt", str(trained / "ckpt" / "checkpoint_epoch_2.pth"), "--save_to_file", "--infer_time",
-         "--eval_tag", "mine")
+    run_test(
+        tmp_path,
+        "--ckpt",
+        str(trained / "ckpt" / "checkpoint_epoch_2.pth"),
+        "--save_to_file",
+        "--infer_time",
+        "--eval_tag",
+        "mine",
+    )
     folder = trained / "eval" / "epoch_2" / "val" / "mine"
     said = capsys.readouterr().out
-    for line in ("*************** EPOCH 2 EVALUATION *****************",
-                 "*************** Performance of EPOCH 2 *****************",
-                 "Generate label finished(sec_per_example: ", "recall_roi_0.3: 0.000000", "recall_rcnn_0.3: 0.500000",
-                 "Average predicted number of objects(12 samples): 1.000", "toy score", "Average inference time: ",
-                 f"Result is saved to {folder}", "****************Evaluation done.*****************"):
+    for line in (
+        "*************** EPOCH 2 EVALUATION *****************",
+        "*************** Performance of EPOCH 2 *****************",
+        "Generate label finished(sec_per_example: ",
+        "recall_roi_0.3: 0.000000",
+        "recall_rcnn_0.3: 0.500000",
+        "Average predicted number of objects(12 samples): 1.000",
+        "toy score",
+        "Average inference time: ",
+        f"Result is saved to {folder}",
+        "****************Evaluation done.*****************",
+    ):
         assert line in said, line
     assert "recall_rcnn_0.3" in next(folder.glob("log_eval_*.txt")).read_text()
     annos = pickle.loads((folder / "result.pkl").read_bytes())
     assert [anno["frame_id"] for anno in annos] == [f"{index:06d}" for index in range(12)]
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["samples"] == 12 and metrics["recall/rcnn_0.3"] == 0.5 and metrics["infer_ms_per_sample"] > 0
+    assert (
+        metrics["samples"] == 12
+        and metrics["recall/rcnn_0.3"] == 0.5
+        and metrics["infer_ms_per_sample"] > 0
+    )
     assert len(list((folder / "final_result" / "data").glob("*.txt"))) == 12
 
 
@@ -67,8 +104,11 @@ def test_infer_time_is_the_models_alone(monkeypatch: pytest.MonkeyPatch) -> None
     """Slow data and slow writing must not be in it, and it must not change sec_per_example."""
     _, loader, _ = toy_engine.build_toy_dataloader(None, None, 4, training=False)
     write = toy_engine.ToyDataset.generate_prediction_dicts
-    monkeypatch.setattr(toy_engine.ToyDataset, "generate_prediction_dicts",
-                        lambda self, *args, **kwargs: (time.sleep(0.04), write(*args, **kwargs))[1])
+    monkeypatch.setattr(
+        toy_engine.ToyDataset,
+        "generate_prediction_dicts",
+        lambda self, *args, **kwargs: (time.sleep(0.04), write(*args, **kwargs))[1],
+    )
     outcome = evaluate_model(toy_engine.ToyDetector(), loader, infer_time=True)
     assert outcome.infer_ms_per_sample is not None and outcome.infer_ms_per_sample < 10
     assert outcome.seconds_per_sample >= 3 * 0.04 / 12
@@ -78,11 +118,13 @@ def test_evaluation_leaves_the_mode_and_needs_no_gradient() -> None:
     _, loader, _ = toy_engine.build_toy_dataloader(None, None, 4, training=False)
     model = toy_engine.ToyDetector().train()
     first, second = (evaluate_model(model, loader).ret_dict for _ in range(2))
-    assert first == second and model.training       # Dropout is off, BatchNorm's statistics do not move
+    assert first == second and model.training  # Dropout is off, BatchNorm's statistics do not move
     assert "recall/rcnn_0.3" in first and "Car_3d/moderate_R40" in first
 
 
-def test_a_split_without_labels_still_gives_detections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_split_without_labels_still_gives_detections(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def no_labels(self: Any, det_annos: Any, class_names: Any) -> Any:
         raise DataError("the split 'test' has no labels")
 
@@ -94,18 +136,24 @@ def test_a_split_without_labels_still_gives_detections(monkeypatch: pytest.Monke
 
 
 def test_recalls_of_nothing_are_zero() -> None:
-    assert recall_values({"gt": 0, "rcnn_0.3": 0}) == {"recall/roi_0.3": 0.0, "recall/rcnn_0.3": 0.0}
+    assert recall_values({"gt": 0, "rcnn_0.3": 0}) == {
+        "recall/roi_0.3": 0.0,
+        "recall/rcnn_0.3": 0.0,
+    }
     assert recall_values({}) == {}
 
 
-def test_eval_all_takes_each_once_and_does_not_wait(trained: Path, tmp_path: Path,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eval_all_takes_each_once_and_does_not_wait(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: pytest.fail("it waits"))
     monkeypatch.setattr(checkpoint_files, "time", clock)
     run_test(tmp_path, "--eval_all", "--max_waiting_mins", "0", "--start_epoch", "2")
     folder = trained / "eval" / "eval_all_default" / "default"
     assert (folder / "eval_list_val.txt").read_text().split() == ["2", "3"]
-    assert (folder / "epoch_2" / "val" / "result.pkl").is_file() and list(folder.glob("tensorboard_val/events*"))
+    assert (folder / "epoch_2" / "val" / "result.pkl").is_file() and list(
+        folder.glob("tensorboard_val/events*")
+    )
     run_test(tmp_path, "--eval_all", "--max_waiting_mins", "0", "--start_epoch", "2")
     assert (folder / "eval_list_val.txt").read_text().split() == ["2", "3"]
 
@@ -114,7 +162,9 @@ def test_list_of_evaluated_epochs_that_is_something_else(trained: Path, tmp_path
     record = trained / "eval" / "eval_all_default" / "default" / "eval_list_val.txt"
     record.parent.mkdir(parents=True)
     record.write_text("2\nthree\n")
-    with pytest.raises(ConfigError, match="eval_list_val.txt: expected the number of an epoch on each line"):
+    with pytest.raises(
+        ConfigError, match="eval_list_val.txt: expected the number of an epoch on each line"
+    ):
         run_test(tmp_path, "--eval_all", "--max_waiting_mins", "0")
 
 
@@ -122,7 +172,9 @@ def test_eval_all_on_an_empty_folder_ends(tmp_path: Path) -> None:
     toy_engine.write_config(tmp_path)
     (tmp_path / "none").mkdir()
     with pytest.raises(CheckpointError, match="--eval_all: no checkpoint_epoch_N.pth"):
-        run_test(tmp_path, "--eval_all", "--max_waiting_mins", "0", "--ckpt_dir", str(tmp_path / "none"))
+        run_test(
+            tmp_path, "--eval_all", "--max_waiting_mins", "0", "--ckpt_dir", str(tmp_path / "none")
+        )
 
 
 def test_waiting_honours_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +207,17 @@ def test_pretrained_model_completes_a_part(trained: Path, tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match="head.weight"):
         run_test(tmp_path, "--ckpt", str(tmp_path / "part_7.pth"))
     assert not (trained / "eval" / "epoch_7").exists()
-    run_test(tmp_path, "--ckpt", str(tmp_path / "part_7.pth"), "--pretrained_model",
-         str(trained / "ckpt" / "checkpoint_epoch_3.pth"))
-    expected = json.loads((trained / "eval/eval_with_train/epoch_3/val/metrics.json").read_text())["ap"]
-    assert json.loads((trained / "eval/epoch_7/val/default/metrics.json").read_text())["ap"] == expected
+    run_test(
+        tmp_path,
+        "--ckpt",
+        str(tmp_path / "part_7.pth"),
+        "--pretrained_model",
+        str(trained / "ckpt" / "checkpoint_epoch_3.pth"),
+    )
+    expected = json.loads((trained / "eval/eval_with_train/epoch_3/val/metrics.json").read_text())[
+        "ap"
+    ]
+    assert (
+        json.loads((trained / "eval/epoch_7/val/default/metrics.json").read_text())["ap"]
+        == expected
+    )

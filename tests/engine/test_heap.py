@@ -1,4 +1,5 @@
 """On a CPU the allocator keeps what is freed; on a GPU, or where the user has set it up, it is left alone."""
+
 from __future__ import annotations
 
 import os
@@ -31,9 +32,13 @@ print(kept, faults({BLOCKS}) / first)
 
 def ask_the_system(device: str, **variables: str) -> tuple[bool, float]:
     """What keep_freed_memory says; of BLOCKS blocks of 64 MB, used in turn, those that the system cleared."""
-    environment = {name: value for name, value in os.environ.items() if name not in heap.CHOSEN_BY_USER}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in heap.CHOSEN_BY_USER
+    }
     command = [sys.executable, "-c", COUNT_FAULTS, device]
-    answer = subprocess.run(command, env=environment | variables, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        command, env=environment | variables, capture_output=True, text=True, check=True
+    )
     kept, cleared = answer.stdout.split()
     return kept == "True", float(cleared)
 
@@ -46,7 +51,9 @@ def test_freed_blocks_are_used_again() -> None:
 
 
 @glibc_only
-@pytest.mark.parametrize(("device", "variables"), [("cuda", {}), ("cpu", {"MALLOC_TRIM_THRESHOLD_": "100000"})])
+@pytest.mark.parametrize(
+    ("device", "variables"), [("cuda", {}), ("cpu", {"MALLOC_TRIM_THRESHOLD_": "100000"})]
+)
 def test_otherwise_the_allocator_is_left_alone(device: str, variables: dict[str, str]) -> None:
     kept, cleared = ask_the_system(device, **variables)
     assert not kept

@@ -1,4 +1,5 @@
 """Learning rates and decay against numbers computed by hand."""
+
 from __future__ import annotations
 
 import math
@@ -21,9 +22,20 @@ from pcdet_distill.engine.optimization import (
 )
 from pcdet_distill.errors import CheckpointError, ConfigError
 
-CONFIG = {"OPTIMIZER": "adam_onecycle", "LR": 0.003, "WEIGHT_DECAY": 0.01, "MOMENTUM": 0.9, "MOMS": [0.95, 0.85],
-          "PCT_START": 0.4, "DIV_FACTOR": 10, "DECAY_STEP_LIST": [2, 4], "LR_DECAY": 0.1, "LR_CLIP": 1e-4,
-          "LR_WARMUP": False, "WARMUP_EPOCH": 1}
+CONFIG = {
+    "OPTIMIZER": "adam_onecycle",
+    "LR": 0.003,
+    "WEIGHT_DECAY": 0.01,
+    "MOMENTUM": 0.9,
+    "MOMS": [0.95, 0.85],
+    "PCT_START": 0.4,
+    "DIV_FACTOR": 10,
+    "DECAY_STEP_LIST": [2, 4],
+    "LR_DECAY": 0.1,
+    "LR_CLIP": 1e-4,
+    "LR_WARMUP": False,
+    "WARMUP_EPOCH": 1,
+}
 
 
 def config(**changes: object) -> dict[str, object]:
@@ -31,9 +43,11 @@ def config(**changes: object) -> dict[str, object]:
 
 
 def test_one_cycle_at_start_middle_peak_and_end() -> None:
-    rate = build_schedule(CONFIG, iterations_per_epoch=10, epochs=10)   # 100 iterations, peak at 40
+    rate = build_schedule(CONFIG, iterations_per_epoch=10, epochs=10)  # 100 iterations, peak at 40
     assert rate(0) == pytest.approx((0.0003, 0.95))
-    assert rate(20) == pytest.approx(((0.0003 + 0.003) / 2, 0.90))       # half of a cosine is half of the way
+    assert rate(20) == pytest.approx(
+        ((0.0003 + 0.003) / 2, 0.90)
+    )  # half of a cosine is half of the way
     assert rate(10)[0] == pytest.approx(0.003 + (0.0003 - 0.003) * (1 + math.sqrt(0.5)) / 2)
     assert rate(40) == pytest.approx((0.003, 0.85))
     assert rate(70) == pytest.approx(((0.003 + 3e-8) / 2, 0.90))
@@ -42,18 +56,31 @@ def test_one_cycle_at_start_middle_peak_and_end() -> None:
 
 def test_step_decay_and_clip() -> None:
     rate = build_schedule(config(OPTIMIZER="adam"), iterations_per_epoch=10, epochs=6)
-    assert [rate(it)[0] for it in (0, 19, 20, 39, 40)] == pytest.approx([3e-3, 3e-3, 3e-4, 3e-4, 1e-4])
+    assert [rate(it)[0] for it in (0, 19, 20, 39, 40)] == pytest.approx(
+        [3e-3, 3e-3, 3e-4, 3e-4, 1e-4]
+    )
     assert rate(0)[1] is None
 
 
 def test_warmup_rises_along_a_cosine() -> None:
-    rate = build_schedule(config(OPTIMIZER="sgd", LR_WARMUP=True, WARMUP_EPOCH=2), iterations_per_epoch=10, epochs=6)
-    assert [rate(it)[0] for it in (0, 10, 20)] == pytest.approx([3e-4, (3e-4 + 3e-3) / 2, 3e-4])   # 20: decay step 2
+    rate = build_schedule(
+        config(OPTIMIZER="sgd", LR_WARMUP=True, WARMUP_EPOCH=2), iterations_per_epoch=10, epochs=6
+    )
+    assert [rate(it)[0] for it in (0, 10, 20)] == pytest.approx(
+        [3e-4, (3e-4 + 3e-3) / 2, 3e-4]
+    )  # 20: decay step 2
 
 
 def test_the_keys_that_are_read_are_known_to_the_yaml() -> None:
     """Else ``load_config`` would refuse what the schedules offer."""
-    read = {*CONFIG, "WARMUP_ITER", *optimization.LEAST, *optimization.PAIRS, "GRAD_NORM_CLIP", "USE_AMP"}
+    read = {
+        *CONFIG,
+        "WARMUP_ITER",
+        *optimization.LEAST,
+        *optimization.PAIRS,
+        "GRAD_NORM_CLIP",
+        "USE_AMP",
+    }
     assert read <= set(config_schema.OPTIMIZATION.keys)
 
 
@@ -71,7 +98,7 @@ def test_decay_is_decoupled_and_reaches_batch_norm_and_bias() -> None:
     set_rate(optimizer, (0.1, 0.85))
     before = [parameter.detach().clone() for parameter in model.parameters()]
     for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)      # Adam itself then moves nothing
+        parameter.grad = torch.zeros_like(parameter)  # Adam itself then moves nothing
     optimizer.step()
     for parameter, value in zip(model.parameters(), before):
         torch.testing.assert_close(parameter.detach(), value * (1 - 0.1 * 0.5))
@@ -83,7 +110,7 @@ def test_one_adam_step_by_hand() -> None:
     optimizer = build_optimizer(model, config(WEIGHT_DECAY=0.5))
     set_rate(optimizer, (0.1, 0.85))
     model.weight.grad = torch.tensor([[4.0]])
-    optimizer.step()                                      # first step: m/sqrt(v) is the sign of the gradient
+    optimizer.step()  # first step: m/sqrt(v) is the sign of the gradient
     assert model.weight.item() == pytest.approx(2.0 * (1 - 0.05) - 0.1, abs=1e-6)
     assert optimizer.param_groups[0]["betas"] == (0.85, 0.99)
 
@@ -108,7 +135,9 @@ def test_plain_adam_has_its_decay_in_the_gradient() -> None:
     set_rate(optimizer, (0.1, None))
     model.weight.grad = torch.zeros(1, 1)
     optimizer.step()
-    assert model.weight.item() == pytest.approx(1.9, abs=1e-6)   # gradient 1.0 from decay: a full Adam step
+    assert model.weight.item() == pytest.approx(
+        1.9, abs=1e-6
+    )  # gradient 1.0 from decay: a full Adam step
 
 
 def test_sgd_with_momentum_by_hand() -> None:
@@ -149,7 +178,9 @@ def test_optimizer_state_of_another_model_is_refused() -> None:
 
 @pytest.mark.parametrize("state", ["junk", {}])
 def test_what_is_no_optimizer_state_is_refused(state: object) -> None:
-    with pytest.raises(CheckpointError, match=r"file\.pth: the optimizer_state is no state of an optimizer"):
+    with pytest.raises(
+        CheckpointError, match=r"file\.pth: the optimizer_state is no state of an optimizer"
+    ):
         load_optimizer_state(build_optimizer(nn.Linear(2, 3), CONFIG), state, "file.pth")
 
 
@@ -161,12 +192,20 @@ def test_wrong_name_and_missing_key_are_sentences() -> None:
         build_schedule(without, 10, 10)
 
 
-@pytest.mark.parametrize(("key", "value", "words"), [
-    ("LR", -1.0, "-1.0 is not a number of 0 or more"), ("LR", "fast", "'fast' is not a number"),
-    ("LR", float("nan"), "nan is not a number"), ("WEIGHT_DECAY", -0.1, "not a number of 0 or more"),
-    ("DIV_FACTOR", 0, "0 is not a number of 1 or more"), ("MOMS", 0.9, "as in \\[0.95, 0.85\\]"),
-    ("MOMS", [0.95, 1.0], "highest and lowest momentum"), ("BETAS", [0.9], "as in \\[0.9, 0.99\\]"),
-    ("LOSS_SCALE_FP16", 0, "0 is not a number of 1 or more")])
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("LR", -1.0, "-1.0 is not a number of 0 or more"),
+        ("LR", "fast", "'fast' is not a number"),
+        ("LR", float("nan"), "nan is not a number"),
+        ("WEIGHT_DECAY", -0.1, "not a number of 0 or more"),
+        ("DIV_FACTOR", 0, "0 is not a number of 1 or more"),
+        ("MOMS", 0.9, "as in \\[0.95, 0.85\\]"),
+        ("MOMS", [0.95, 1.0], "highest and lowest momentum"),
+        ("BETAS", [0.9], "as in \\[0.9, 0.99\\]"),
+        ("LOSS_SCALE_FP16", 0, "0 is not a number of 1 or more"),
+    ],
+)
 def test_numbers_that_cannot_be_meant_are_sentences(key: str, value: object, words: str) -> None:
     wrong = config(**{key: value})
     with pytest.raises(ConfigError, match=f"OPTIMIZATION.{key}: .*{words}"):
@@ -175,9 +214,15 @@ def test_numbers_that_cannot_be_meant_are_sentences(key: str, value: object, wor
         loss_scale(wrong)
 
 
-@given(st.integers(1, 50), st.integers(1, 20), st.sampled_from(["adam_onecycle", "adam_cosineanneal", "adam", "sgd"]),
-       st.booleans())
-def test_rates_are_positive_and_never_above_the_top(per_epoch: int, epochs: int, name: str, warmup: bool) -> None:
+@given(
+    st.integers(1, 50),
+    st.integers(1, 20),
+    st.sampled_from(["adam_onecycle", "adam_cosineanneal", "adam", "sgd"]),
+    st.booleans(),
+)
+def test_rates_are_positive_and_never_above_the_top(
+    per_epoch: int, epochs: int, name: str, warmup: bool
+) -> None:
     rate = build_schedule(config(OPTIMIZER=name, LR_WARMUP=warmup), per_epoch, epochs)
     rates = [rate(it) for it in range(per_epoch * epochs)]
     assert all(0 < lr <= 0.003 * (1 + 1e-9) for lr, _ in rates)

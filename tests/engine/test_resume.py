@@ -1,4 +1,5 @@
 """Stopping and starting again must change nothing: not one bit of the weights, the optimizer or the random state."""
+
 from __future__ import annotations
 
 import json
@@ -34,7 +35,9 @@ pytestmark = pytest.mark.usefixtures("toys")
 
 def train(folder: Path, *arguments: str) -> Path:
     """Train the toy in ``folder``; gives the output folder."""
-    toy_engine.run("train", ["--cfg_file", str(toy_engine.write_config(folder)), *COMMON, *arguments])
+    toy_engine.run(
+        "train", ["--cfg_file", str(toy_engine.write_config(folder)), *COMMON, *arguments]
+    )
     return folder / "output" / "toys" / "toy" / "default"
 
 
@@ -66,9 +69,12 @@ def final(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5, 8])
-@pytest.mark.parametrize("extra", [[], ["--merge_all_iters_to_one_epoch"]], ids=["epochs", "merged"])
-def test_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int,
-                                      extra: list[str]) -> None:
+@pytest.mark.parametrize(
+    "extra", [[], ["--merge_all_iters_to_one_epoch"]], ids=["epochs", "merged"]
+)
+def test_resumed_equals_uninterrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, extra: list[str]
+) -> None:
     whole = final(train(tmp_path / "whole", "--ckpt_save_time_interval", "0", *extra))
     with monkeypatch.context() as patch:
         stop_after(patch, stop)
@@ -80,7 +86,14 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_drawn_seed_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without --fix_random_seed the seed is in the checkpoint: data order and dropout go on."""
-    config = ["--cfg_file", str(toy_engine.write_config(tmp_path)), "--workers", "0", "--ckpt_save_time_interval", "0"]
+    config = [
+        "--cfg_file",
+        str(toy_engine.write_config(tmp_path)),
+        "--workers",
+        "0",
+        "--ckpt_save_time_interval",
+        "0",
+    ]
     monkeypatch.setattr(toy_engine.train, "draw_seed", lambda: 4321)
     toy_engine.run("train", [*config, "--extra_tag", "whole"])
     with monkeypatch.context() as patch:
@@ -97,7 +110,9 @@ def test_a_drawn_seed_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_another_seed_gives_another_result(tmp_path: Path) -> None:
     """Guards the tests above: were everything constant, they would pass too."""
     first = final(train(tmp_path / "a"))
-    toy_engine.run("train", ["--cfg_file", str(toy_engine.write_config(tmp_path / "b")), "--workers", "0"])
+    toy_engine.run(
+        "train", ["--cfg_file", str(toy_engine.write_config(tmp_path / "b")), "--workers", "0"]
+    )
     second = final(tmp_path / "b" / "output" / "toys" / "toy" / "default")
     assert not same(first["model_state"], second["model_state"])
 
@@ -105,8 +120,18 @@ def test_another_seed_gives_another_result(tmp_path: Path) -> None:
 def test_kill_minus_nine(tmp_path: Path) -> None:
     """A real SIGKILL in mid-epoch, with loader workers, then the same command again; not beside the first one."""
     whole = final(train(tmp_path / "whole", "--ckpt_save_time_interval", "0"))
-    command = [sys.executable, str(SCRIPT), "train", "--cfg_file", str(toy_engine.write_config(tmp_path / "parts")),
-               "--fix_random_seed", "--workers", "1", "--ckpt_save_time_interval", "0"]
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        "train",
+        "--cfg_file",
+        str(toy_engine.write_config(tmp_path / "parts")),
+        "--fix_random_seed",
+        "--workers",
+        "1",
+        "--ckpt_save_time_interval",
+        "0",
+    ]
     folder = tmp_path / "parts" / "output" / "toys" / "toy" / "default"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOY_STEP_SECONDS": "0.3"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
@@ -123,10 +148,12 @@ def test_kill_minus_nine(tmp_path: Path) -> None:
     assert same(final(folder), whole)
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     iterations = [record["it"] for record in records if record["kind"] == "train"]
-    assert iterations == sorted(set(iterations))        # what was repeated is not recorded twice
+    assert iterations == sorted(set(iterations))  # what was repeated is not recorded twice
 
 
-def test_broken_newest_file_is_reported_and_the_one_before_taken(tmp_path: Path, capsys: Any) -> None:
+def test_broken_newest_file_is_reported_and_the_one_before_taken(
+    tmp_path: Path, capsys: Any
+) -> None:
     folder = train(tmp_path)
     newest = folder / "ckpt" / "checkpoint_epoch_3.pth"
     before = final(folder)
@@ -140,8 +167,10 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
     folder = train(tmp_path, "--epochs", "1")
     (folder / "ckpt" / ".latest_model.pth.partial").write_bytes(b"half of it")
     train(tmp_path, "--epochs", "2")
-    assert sorted(path.name for path in (folder / "ckpt").iterdir()) == ["checkpoint_epoch_1.pth",
-                                                                        "checkpoint_epoch_2.pth"]
+    assert sorted(path.name for path in (folder / "ckpt").iterdir()) == [
+        "checkpoint_epoch_1.pth",
+        "checkpoint_epoch_2.pth",
+    ]
 
 
 def test_only_broken_files_are_an_error(tmp_path: Path) -> None:
@@ -153,7 +182,9 @@ def test_only_broken_files_are_an_error(tmp_path: Path) -> None:
 
 def test_newest_goes_by_progress_not_by_time(tmp_path: Path) -> None:
     def write(name: str, epoch: int, it: int, age_s: int) -> None:
-        torch.save({"epoch": epoch, "it": it, "model_state": {"w": torch.zeros(1)}}, tmp_path / name)
+        torch.save(
+            {"epoch": epoch, "it": it, "model_state": {"w": torch.zeros(1)}}, tmp_path / name
+        )
         os.utime(tmp_path / name, (1e9 - age_s, 1e9 - age_s))
 
     write("checkpoint_epoch_2.pth", 2, 20, age_s=0)
@@ -168,11 +199,16 @@ def test_newest_goes_by_progress_not_by_time(tmp_path: Path) -> None:
 
 def test_only_so_many_are_kept_and_the_last_is_always_written(tmp_path: Path) -> None:
     folder = train(tmp_path, "--epochs", "5", "--ckpt_save_interval", "3")
-    assert sorted(path.name for path in (folder / "ckpt").iterdir()) == ["checkpoint_epoch_3.pth",
-                                                                        "checkpoint_epoch_5.pth"]
+    assert sorted(path.name for path in (folder / "ckpt").iterdir()) == [
+        "checkpoint_epoch_3.pth",
+        "checkpoint_epoch_5.pth",
+    ]
     train(tmp_path, "--epochs", "7", "--max_ckpt_save_num", "2")
     assert list(checkpoint_files.epoch_files(folder / "ckpt")) == [6, 7]
-    assert (folder / "eval" / "eval_with_train" / "eval_list_val.txt").read_text().split() == ["5", "7"]
+    assert (folder / "eval" / "eval_with_train" / "eval_list_val.txt").read_text().split() == [
+        "5",
+        "7",
+    ]
 
 
 def test_position_in_an_epoch_of_another_length() -> None:
@@ -180,11 +216,15 @@ def test_position_in_an_epoch_of_another_length() -> None:
     checkpoint = {"epoch": 2, "it": 25, "iterations_per_epoch": 10}
     assert position(checkpoint, 10, "f", quiet) == 25
     assert position(checkpoint, 5, "f", quiet) == 10
-    assert position({"epoch": 2, "it": 20}, 10, "f", quiet) == 20       # OpenPCDet's, at the end of an epoch
+    assert (
+        position({"epoch": 2, "it": 20}, 10, "f", quiet) == 20
+    )  # OpenPCDet's, at the end of an epoch
 
 
 def test_position_that_is_no_number() -> None:
-    with pytest.raises(CheckpointError, match="f: expected whole numbers as 'epoch' and 'it', found 'two' and 20"):
+    with pytest.raises(
+        CheckpointError, match="f: expected whole numbers as 'epoch' and 'it', found 'two' and 20"
+    ):
         position({"epoch": "two", "it": 20}, 10, "f", logging.getLogger("quiet"))
 
 

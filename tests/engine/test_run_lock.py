@@ -1,4 +1,5 @@
 """One training per output folder, and nothing left of the lock."""
+
 from __future__ import annotations
 
 import subprocess
@@ -21,15 +22,22 @@ with folder_to_itself(Path(sys.argv[1])):
 
 
 def test_another_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    with pytest.raises(ConfigError, match="another training is running in it"), folder_to_itself(tmp_path):
+    with (
+        pytest.raises(ConfigError, match="another training is running in it"),
+        folder_to_itself(tmp_path),
+    ):
         pass
     assert (tmp_path / ".lock").exists()
     holder.kill()
     holder.wait()
-    with folder_to_itself(tmp_path):      # a kill leaves the file, not the lock
+    with folder_to_itself(tmp_path):  # a kill leaves the file, not the lock
         assert (tmp_path / ".lock").exists()
     assert list(tmp_path.iterdir()) == []
 
@@ -40,7 +48,9 @@ def test_errors_inside_keep_their_own_words(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_removed_by_its_last_holder_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_removed_by_its_last_holder_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pcdet_distill.engine import run_lock
 
     lock, taken = run_lock._lock, []

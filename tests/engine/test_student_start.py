@@ -1,4 +1,5 @@
 """When a student is started from its teacher: before the first step of a new training, and at no other time."""
+
 from __future__ import annotations
 
 import os
@@ -34,32 +35,58 @@ def started(toys: None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def train(folder: Path, *arguments: str) -> None:
-    toy_engine.run("train", ["--cfg_file", str(toy_engine.write_config(folder)), "--workers", "0",
-                             "--fix_random_seed", *arguments, "--set", "OPTIMIZATION.LR", "1e-9"])
+    toy_engine.run(
+        "train",
+        [
+            "--cfg_file",
+            str(toy_engine.write_config(folder)),
+            "--workers",
+            "0",
+            "--fix_random_seed",
+            *arguments,
+            "--set",
+            "OPTIMIZATION.LR",
+            "1e-9",
+        ],
+    )
 
 
-def test_a_new_training_starts_from_the_first_frames_of_its_first_epoch(tmp_path: Path, started: list[Any]) -> None:
+def test_a_new_training_starts_from_the_first_frames_of_its_first_epoch(
+    tmp_path: Path, started: list[Any]
+) -> None:
     train(tmp_path / "a", "--epochs", "1")
     train(tmp_path / "b", "--epochs", "1")
     first, again = started
     assert [batch["batch_size"] for batch in first] == [4, 2]
-    assert all(np.array_equal(batch["values"], other["values"]) for batch, other in zip(first, again))
+    assert all(
+        np.array_equal(batch["values"], other["values"]) for batch, other in zip(first, again)
+    )
     assert len({frame for batch in first for frame in batch["frame_id"]}) == 6
     head = load_checkpoint(tmp_path / "a" / CHECKPOINT.format(1))["model_state"]["head.weight"]
     torch.testing.assert_close(head, torch.ones(1, 32), rtol=0, atol=1e-4)
 
 
-def test_more_frames_than_there_are(tmp_path: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_frames_than_there_are(
+    tmp_path: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(toy_engine.ToyDetector, "start", SimpleNamespace(frames=100))
     train(tmp_path, "--epochs", "1")
     assert sum(batch["batch_size"] for batch in started[0]) == toy_engine.FRAMES
 
 
-def test_neither_a_resumed_nor_a_pretrained_student_starts_again(tmp_path: Path, started: list[Any]) -> None:
+def test_neither_a_resumed_nor_a_pretrained_student_starts_again(
+    tmp_path: Path, started: list[Any]
+) -> None:
     train(tmp_path, "--epochs", "1")
     train(tmp_path, "--epochs", "2")
     assert len(started) == 1
-    train(tmp_path / "other", "--epochs", "1", "--pretrained_model", str(tmp_path / CHECKPOINT.format(2)))
+    train(
+        tmp_path / "other",
+        "--epochs",
+        "1",
+        "--pretrained_model",
+        str(tmp_path / CHECKPOINT.format(2)),
+    )
     assert len(started) == 1
 
 
@@ -86,10 +113,33 @@ toy_engine.main()
 
 def test_all_processes_get_the_weights_of_the_first(tmp_path: Path) -> None:
     toy_engine.write_config(tmp_path)
-    (tmp_path / "start.py").write_text(IN_TWO_PROCESSES.format(engine=str(Path(toy_engine.__file__).parent)))
-    command = [sys.executable, "-m", "pcdet_distill.engine.launch", "2", "start.py", "train", "--cfg_file",
-               "cfgs/toys/toy.yaml", "--launcher", "pytorch", "--workers", "0", "--epochs", "1", "--fix_random_seed"]
-    answer = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1", "TOY_PLAIN": "1"}, cwd=tmp_path,
-                            capture_output=True, text=True, timeout=120)
+    (tmp_path / "start.py").write_text(
+        IN_TWO_PROCESSES.format(engine=str(Path(toy_engine.__file__).parent))
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pcdet_distill.engine.launch",
+        "2",
+        "start.py",
+        "train",
+        "--cfg_file",
+        "cfgs/toys/toy.yaml",
+        "--launcher",
+        "pytorch",
+        "--workers",
+        "0",
+        "--epochs",
+        "1",
+        "--fix_random_seed",
+    ]
+    answer = subprocess.run(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TOY_PLAIN": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert answer.returncode == 0, answer.stderr
     assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["[3.0]", "[3.0]"]

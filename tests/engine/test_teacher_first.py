@@ -1,4 +1,5 @@
 """A teacher is looked at before one learns from it: tools/test.py --teacher, and the check when training starts."""
+
 from __future__ import annotations
 
 import json
@@ -36,7 +37,9 @@ def student(tmp_path: Path) -> Path:
     """The yaml of a toy student with a DISTILL block, and beside it its teacher's yaml and checkpoint."""
     config = toy_engine.write_config(tmp_path)
     (config.parent / "teacher.yaml").write_text(OF_THE_TEACHER)
-    config.write_text(config.read_text() + f"DISTILL: {{TEACHER: {{CFG_FILE: {config.parent}/teacher.yaml}}}}\n")
+    config.write_text(
+        config.read_text() + f"DISTILL: {{TEACHER: {{CFG_FILE: {config.parent}/teacher.yaml}}}}\n"
+    )
     torch.save({"model_state": toy_engine.ToyDetector().state_dict()}, tmp_path / "teacher.pth")
     return config
 
@@ -48,15 +51,24 @@ def evaluate(config: Path, *arguments: str) -> None:
 def test_the_teacher_is_evaluated_on_the_students_data(student, tmp_path, monkeypatch):
     asked = []
     load = toy_engine.evaluate.build_dataloader
-    monkeypatch.setattr(toy_engine.evaluate, "build_dataloader",
-                        lambda *args, **kwargs: (asked.append(args[:2]), load(*args, **kwargs))[1])
+    monkeypatch.setattr(
+        toy_engine.evaluate,
+        "build_dataloader",
+        lambda *args, **kwargs: (asked.append(args[:2]), load(*args, **kwargs))[1],
+    )
     built = []
-    monkeypatch.setattr(toy_engine.build, "build_network",
-                        lambda *args: (built.append(args[:2]), toy_engine.ToyDetector())[1])
+    monkeypatch.setattr(
+        toy_engine.build,
+        "build_network",
+        lambda *args: (built.append(args[:2]), toy_engine.ToyDetector())[1],
+    )
     evaluate(student, "--teacher", "--teacher_ckpt", str(tmp_path / "teacher.pth"))
     (data, classes), (model, num_class) = asked[0], built[0]
     assert classes == ["Pedestrian"] and num_class == 1 and model.NAME == "PointPillar"
-    assert data["POINT_CLOUD_RANGE"] == [0, 0, 0, 1, 1, 1] and data["DATA_PROCESSOR"][0]["NAME"] == "shuffle_points"
+    assert (
+        data["POINT_CLOUD_RANGE"] == [0, 0, 0, 1, 1, 1]
+        and data["DATA_PROCESSOR"][0]["NAME"] == "shuffle_points"
+    )
     assert data["DATA_SPLIT"]["test"] == "val" and data.get("DATA_PATH") != "of_the_teacher"
     folder = tmp_path / "output/toys/toy/default/eval/teacher/val/default"
     evaluate(student, "--ckpt", str(tmp_path / "teacher.pth"))
@@ -68,7 +80,10 @@ def test_the_teacher_is_evaluated_on_the_students_data(student, tmp_path, monkey
 def test_what_cannot_be_meant_is_one_sentence(student, tmp_path):
     checkpoint = str(tmp_path / "teacher.pth")
     for arguments, words in [
-        (["--teacher_ckpt", checkpoint], "--teacher_ckpt: a teacher is evaluated with --teacher only"),
+        (
+            ["--teacher_ckpt", checkpoint],
+            "--teacher_ckpt: a teacher is evaluated with --teacher only",
+        ),
         (["--teacher", "--ckpt", checkpoint], "--teacher: evaluates the teacher alone"),
         (["--teacher", "--eval_all"], "--teacher: evaluates the teacher alone"),
         (["--teacher"], "DISTILL.TEACHER.CKPT: the teacher has no checkpoint"),
@@ -76,10 +91,14 @@ def test_what_cannot_be_meant_is_one_sentence(student, tmp_path):
         with pytest.raises(ConfigError, match=words):
             evaluate(student, *arguments)
     torch.save({"model_state": {"conv.weight": torch.zeros(1)}}, checkpoint)
-    with pytest.raises(CheckpointError, match="teacher.pth, as the teacher of .*toy.yaml: does not fit the model"):
+    with pytest.raises(
+        CheckpointError, match="teacher.pth, as the teacher of .*toy.yaml: does not fit the model"
+    ):
         evaluate(student, "--teacher", "--teacher_ckpt", checkpoint)
     plain = toy_engine.write_config(tmp_path / "plain")
-    with pytest.raises(ConfigError, match="--teacher: .*toy.yaml has no DISTILL block, so there is no teacher"):
+    with pytest.raises(
+        ConfigError, match="--teacher: .*toy.yaml has no DISTILL block, so there is no teacher"
+    ):
         evaluate(plain, "--teacher", "--teacher_ckpt", checkpoint)
 
 
@@ -89,13 +108,22 @@ def looked_at(model: torch.nn.Module, rank: int = 0, frames_per_batch: int = 8) 
 
     def first_frames(count: int) -> list:
         wanted.append(count)
-        return [make_batch([random_scene(first + seed) for seed in range(frames_per_batch)])
-                for first in range(0, count, frames_per_batch)]
+        return [
+            make_batch([random_scene(first + seed) for seed in range(frames_per_batch)])
+            for first in range(0, count, frames_per_batch)
+        ]
 
-    batches = SimpleNamespace(first_frames=first_frames,
-                              loader=SimpleNamespace(dataset=SimpleNamespace(class_names=CLASS_NAMES)))
-    look_at_teacher(model, batches, torch.device("cpu"), World(rank=rank, size=rank + 1, local_size=1),
-                    logging.getLogger("test"))
+    batches = SimpleNamespace(
+        first_frames=first_frames,
+        loader=SimpleNamespace(dataset=SimpleNamespace(class_names=CLASS_NAMES)),
+    )
+    look_at_teacher(
+        model,
+        batches,
+        torch.device("cpu"),
+        World(rank=rank, size=rank + 1, local_size=1),
+        logging.getLogger("test"),
+    )
     return wanted
 
 
@@ -107,7 +135,9 @@ def test_a_teacher_without_training_is_reported(caplog):
         assert looked_at(model, rank=1) == [] and not caplog.records
         assert looked_at(model) == [CHECKED_FRAMES]
     levels = [record.levelname for record in caplog.records]
-    assert levels[0] == "INFO" and "teacher check on 8 frames: finds Car 0% of" in caplog.messages[0]
+    assert (
+        levels[0] == "INFO" and "teacher check on 8 frames: finds Car 0% of" in caplog.messages[0]
+    )
     assert "WARNING" in levels and "teacher check: the teacher finds only 0 of" in caplog.text
 
 
@@ -122,7 +152,9 @@ def test_a_slow_teacher_is_not_looked_at_for_long(monkeypatch, caplog):
 
 def test_it_is_looked_at_when_a_training_starts_and_not_when_it_resumes(tmp_path, monkeypatch):
     looks = []
-    monkeypatch.setattr(toy_engine.train, "look_at_teacher", lambda model, *_: looks.append(type(model).__name__))
+    monkeypatch.setattr(
+        toy_engine.train, "look_at_teacher", lambda model, *_: looks.append(type(model).__name__)
+    )
     arguments = ["--cfg_file", str(toy_engine.write_config(tmp_path)), "--workers", "0", "--epochs"]
     toy_engine.run("train", [*arguments, "1"])
     toy_engine.run("train", [*arguments, "2"])

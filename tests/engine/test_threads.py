@@ -1,4 +1,5 @@
 """The number of threads is chosen by timing, and the timing leaves no trace."""
+
 from __future__ import annotations
 
 import logging
@@ -25,17 +26,22 @@ def same_threads_after() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("most", "expected"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
+@pytest.mark.parametrize(
+    ("most", "expected"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])]
+)
 def test_candidates(most: int, expected: list[int]) -> None:
     assert threads.candidates(most) == expected
 
 
-@pytest.mark.parametrize(("seconds", "best"), [
-    ({1: 1.0, 2: 0.6}, 2),
-    ({1: 1.0, 2: 3.0}, 1),
-    ({1: 1.0, 2: 0.97}, 1),          # a gain of 3 % is not worth a core
-    ({1: 1.0, 2: 0.6, 4: 0.59}, 2),
-])
+@pytest.mark.parametrize(
+    ("seconds", "best"),
+    [
+        ({1: 1.0, 2: 0.6}, 2),
+        ({1: 1.0, 2: 3.0}, 1),
+        ({1: 1.0, 2: 0.97}, 1),  # a gain of 3 % is not worth a core
+        ({1: 1.0, 2: 0.6, 4: 0.59}, 2),
+    ],
+)
 def test_more_threads_only_when_they_pay(seconds: dict[int, float], best: int) -> None:
     assert threads.best_of(seconds) == best
 
@@ -57,7 +63,7 @@ def test_timing_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
         ran.append(torch.get_num_threads())
         model.update_global_step()
         model({"values": batch["values"]})[0]["loss"].backward()
-        batch["values"].zero_()            # a step may spoil its batch: each gets its own
+        batch["values"].zero_()  # a step may spoil its batch: each gets its own
         with torch.no_grad():
             model.head.weight.add_(1)
 
@@ -75,13 +81,18 @@ def test_timing_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_users_choice_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     torch.set_num_threads(3)
-    chosen = threads.tune_threads(nn.Linear(1, 1), lambda *_: pytest.fail("timed"), lambda: None, QUIET, most=8)
+    chosen = threads.tune_threads(
+        nn.Linear(1, 1), lambda *_: pytest.fail("timed"), lambda: None, QUIET, most=8
+    )
     assert chosen == torch.get_num_threads() == 3
 
 
 def test_convolutions_are_channels_last_on_a_cpu() -> None:
     model = prepare_for_device(nn.Conv2d(4, 8, 3), torch.device("cpu"))
-    assert model.weight.is_contiguous(memory_format=torch.channels_last) and not model.weight.is_contiguous()
+    assert (
+        model.weight.is_contiguous(memory_format=torch.channels_last)
+        and not model.weight.is_contiguous()
+    )
 
 
 def test_devices() -> None:

@@ -1,4 +1,5 @@
 """The time a training took is in its metrics, whole or interrupted; and --seed is a seed."""
+
 from __future__ import annotations
 
 import json
@@ -20,7 +21,9 @@ pytestmark = pytest.mark.usefixtures("toys")
 
 
 def train(folder: Path, *arguments: str) -> Path:
-    toy_engine.run("train", ["--cfg_file", str(toy_engine.write_config(folder)), "--workers", "0", *arguments])
+    toy_engine.run(
+        "train", ["--cfg_file", str(toy_engine.write_config(folder)), "--workers", "0", *arguments]
+    )
     return folder / "output" / "toys" / "toy" / "default"
 
 
@@ -44,7 +47,9 @@ def test_a_resumed_training_adds_to_what_it_had_taken(tmp_path):
     metrics = folder / "metrics.jsonl"
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     lines[-1].update(wall_s=1000.0, cpu_s=500.0)
-    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "cost", "it": 4, "wall')
+    metrics.write_text(
+        "".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "cost", "it": 4, "wall'
+    )
     train(tmp_path, "--epochs", "2")
     assert 1000 < read_cost(metrics, 6).wall_s < 1060 and 500 < read_cost(metrics, 6).cpu_s < 560
 
@@ -65,8 +70,10 @@ def test_the_meter_adds_wall_and_processor_time(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
 def test_the_time_of_another_process():
-    busy = subprocess.Popen([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass\ninput()"],
-                            stdin=subprocess.PIPE)
+    busy = subprocess.Popen(
+        [sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass\ninput()"],
+        stdin=subprocess.PIPE,
+    )
     end = time.monotonic() + 20
     while cost._seconds_of(busy.pid) < 0.2 and time.monotonic() < end:
         time.sleep(0.02)
@@ -76,8 +83,10 @@ def test_the_time_of_another_process():
 
 
 def test_a_seed_makes_a_training_reproducible(tmp_path):
-    first, again, other = (weights(train(tmp_path / name, "--epochs", "1", "--seed", seed))
-                           for name, seed in (("a", "3"), ("b", "3"), ("c", "4")))
+    first, again, other = (
+        weights(train(tmp_path / name, "--epochs", "1", "--seed", seed))
+        for name, seed in (("a", "3"), ("b", "3"), ("c", "4"))
+    )
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
@@ -92,7 +101,9 @@ def test_the_fixed_seed_is_a_seed(tmp_path):
 
 def test_another_seed_does_not_go_on_with_a_training(tmp_path):
     train(tmp_path, "--epochs", "1", "--seed", "3")
-    with pytest.raises(ConfigError, match="has seed 3; give that one or choose another --extra_tag"):
+    with pytest.raises(
+        ConfigError, match="has seed 3; give that one or choose another --extra_tag"
+    ):
         train(tmp_path, "--epochs", "2", "--seed", "4")
     train(tmp_path, "--epochs", "2", "--seed", "3")
 

@@ -1,4 +1,5 @@
 """What the flags of tools/train.py do, and which checkpoints it starts from."""
+
 from __future__ import annotations
 
 import argparse
@@ -24,8 +25,17 @@ pytestmark = pytest.mark.usefixtures("toys")
 
 def train(folder: Path, *arguments: str) -> Path:
     """Train the toy in ``folder`` with seed 666; gives the output folder."""
-    toy_engine.run("train", ["--cfg_file", str(toy_engine.write_config(folder)), "--workers", "0", "--fix_random_seed",
-                             *arguments])
+    toy_engine.run(
+        "train",
+        [
+            "--cfg_file",
+            str(toy_engine.write_config(folder)),
+            "--workers",
+            "0",
+            "--fix_random_seed",
+            *arguments,
+        ],
+    )
     return folder / "output" / "toys" / "toy" / "default"
 
 
@@ -56,8 +66,19 @@ def test_bare_weights_are_evaluated(tmp_path: Path) -> None:
     folder = train(tmp_path)
     weights = load_checkpoint(folder / "ckpt" / "checkpoint_epoch_3.pth")["model_state"]
     torch.save(weights, tmp_path / "weights.pth", _use_new_zipfile_serialization=False)
-    toy_engine.run("test", ["--cfg_file", str(tmp_path / "cfgs/toys/toy.yaml"), "--workers", "0", "--ckpt",
-                            str(tmp_path / "weights.pth"), "--eval_tag", "bare"])
+    toy_engine.run(
+        "test",
+        [
+            "--cfg_file",
+            str(tmp_path / "cfgs/toys/toy.yaml"),
+            "--workers",
+            "0",
+            "--ckpt",
+            str(tmp_path / "weights.pth"),
+            "--eval_tag",
+            "bare",
+        ],
+    )
     results = [json.loads(path.read_text())["ap"] for path in sorted(folder.rglob("metrics.json"))]
     assert len(results) == 2 and results[0] == results[1]
 
@@ -74,15 +95,27 @@ def test_checkpoints_can_be_read_by_the_strictest_loader(tmp_path: Path) -> None
 def test_pretrained_model_takes_what_fits(tmp_path: Path, capsys: Any) -> None:
     state = {"model_state": {"head.weight": torch.full((1, 32), 0.5), "old.weight": torch.zeros(2)}}
     torch.save(state, tmp_path / "before.pth")
-    train(tmp_path, "--epochs", "1", "--pretrained_model", str(tmp_path / "before.pth"), "--set", "OPTIMIZATION.LR",
-          "1e-9")
+    train(
+        tmp_path,
+        "--epochs",
+        "1",
+        "--pretrained_model",
+        str(tmp_path / "before.pth"),
+        "--set",
+        "OPTIMIZATION.LR",
+        "1e-9",
+    )
     said = capsys.readouterr().out
     assert "loaded 1 of" in said and "old.weight" in said
-    weights = load_checkpoint(tmp_path / "output/toys/toy/default/ckpt/checkpoint_epoch_1.pth")["model_state"]
+    weights = load_checkpoint(tmp_path / "output/toys/toy/default/ckpt/checkpoint_epoch_1.pth")[
+        "model_state"
+    ]
     torch.testing.assert_close(weights["head.weight"], torch.full((1, 32), 0.5), rtol=0, atol=1e-6)
 
 
-def test_threads_of_the_interrupted_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_threads_of_the_interrupted_run_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     for name in CHOSEN_BY_USER:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(toy_engine.train, "allowed_cores", lambda: 2)
@@ -101,10 +134,16 @@ def test_amp_on_a_cpu_is_said_and_left_out(tmp_path: Path, capsys: Any) -> None:
     folder = train(tmp_path, "--epochs", "1", "--use_amp", "--device", "cpu")
     assert "mixed precision is for CUDA" in capsys.readouterr().out
     state = load_checkpoint(folder / "ckpt" / "checkpoint_epoch_1.pth")
-    assert all(value.dtype == torch.float32 for value in state["model_state"].values() if value.is_floating_point())
+    assert all(
+        value.dtype == torch.float32
+        for value in state["model_state"].values()
+        if value.is_floating_point()
+    )
 
 
-def test_loss_scaling_starts_where_the_yaml_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loss_scaling_starts_where_the_yaml_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scales = []
     build = trainer._grad_scaler
 
@@ -119,26 +158,46 @@ def test_loss_scaling_starts_where_the_yaml_says(tmp_path: Path, monkeypatch: py
 
 
 def test_gradient_clipping_is_applied(tmp_path: Path) -> None:
-    arguments = ["--epochs", "1", "--logger_iter_interval", "1", "--set", "OPTIMIZATION.GRAD_NORM_CLIP"]
-    free = load_checkpoint(train(tmp_path / "a", *arguments, "1000") / "ckpt/checkpoint_epoch_1.pth")
-    clipped = load_checkpoint(train(tmp_path / "b", *arguments, "0.001") / "ckpt/checkpoint_epoch_1.pth")
-    moments = [sum(entry["exp_avg"].norm() for entry in state["optimizer_state"]["state"].values())
-               for state in (free, clipped)]
+    arguments = [
+        "--epochs",
+        "1",
+        "--logger_iter_interval",
+        "1",
+        "--set",
+        "OPTIMIZATION.GRAD_NORM_CLIP",
+    ]
+    free = load_checkpoint(
+        train(tmp_path / "a", *arguments, "1000") / "ckpt/checkpoint_epoch_1.pth"
+    )
+    clipped = load_checkpoint(
+        train(tmp_path / "b", *arguments, "0.001") / "ckpt/checkpoint_epoch_1.pth"
+    )
+    moments = [
+        sum(entry["exp_avg"].norm() for entry in state["optimizer_state"]["state"].values())
+        for state in (free, clipped)
+    ]
     assert moments[1] < 0.01 * moments[0]
 
 
 def test_disable_augmentation_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
-    monkeypatch.setattr(toy_engine.ToyDataset, "disable_augmentations",
-                        lambda self, names, from_epoch: made.append((list(names), from_epoch)))
+    monkeypatch.setattr(
+        toy_engine.ToyDataset,
+        "disable_augmentations",
+        lambda self, names, from_epoch: made.append((list(names), from_epoch)),
+    )
     config = toy_engine.write_config(tmp_path)
-    config.write_text(config.read_text() + "HOOK: {DisableAugmentationHook: "
-                      "{DISABLE_AUG_LIST: [gt_sampling], NUM_LAST_EPOCHS: 2}}\n")
+    config.write_text(
+        config.read_text() + "HOOK: {DisableAugmentationHook: "
+        "{DISABLE_AUG_LIST: [gt_sampling], NUM_LAST_EPOCHS: 2}}\n"
+    )
     arguments = ["--cfg_file", str(config), "--workers", "0", "--epochs", "3"]
     toy_engine.run("train", arguments)
     assert made == [(["gt_sampling"], 1)]
     with pytest.raises(ConfigError, match="--merge_all_iters_to_one_epoch"):
-        toy_engine.run("train", [*arguments, "--extra_tag", "merged", "--merge_all_iters_to_one_epoch"])
+        toy_engine.run(
+            "train", [*arguments, "--extra_tag", "merged", "--merge_all_iters_to_one_epoch"]
+        )
 
 
 def test_batch_size_counts_all_processes() -> None:

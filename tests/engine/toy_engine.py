@@ -3,6 +3,7 @@
 ``python toy_engine.py train|test ARGS`` is tools/train.py or tools/test.py with these two in place of the real ones.
 Environment variables: TOY_BAD_FRAME (a sample that cannot be read), TOY_STEP_SECONDS (slow down, to be killed).
 """
+
 from __future__ import annotations
 
 import argparse
@@ -15,7 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+)
 
 from pcdet_distill.checkpoint import load_model_state
 from pcdet_distill.engine import build, evaluate, train
@@ -63,26 +70,45 @@ class ToyDataset(Dataset):
             raise DataError(f"velodyne/{index:06d}.bin: 7 bytes, expected a multiple of 16")
         values = np.random.RandomState(index).rand(8)
         if self.training:
-            values = values + 0.1 * np.random.RandomState([self.seed % 2**32, self.epoch, index]).rand(8)
+            values = values + 0.1 * np.random.RandomState(
+                [self.seed % 2**32, self.epoch, index]
+            ).rand(8)
         return {"values": values.astype(np.float32), "frame_id": f"{index:06d}"}
 
     @staticmethod
     def collate_batch(samples: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"values": np.stack([sample["values"] for sample in samples]), "batch_size": len(samples),
-                "frame_id": np.array([sample["frame_id"] for sample in samples])}
+        return {
+            "values": np.stack([sample["values"] for sample in samples]),
+            "batch_size": len(samples),
+            "frame_id": np.array([sample["frame_id"] for sample in samples]),
+        }
 
     @staticmethod
-    def generate_prediction_dicts(batch: dict[str, Any], pred_dicts: list[dict[str, Any]], class_names: Any,
-                                  output_path: Path | None = None) -> list[dict[str, Any]]:
+    def generate_prediction_dicts(
+        batch: dict[str, Any],
+        pred_dicts: list[dict[str, Any]],
+        class_names: Any,
+        output_path: Path | None = None,
+    ) -> list[dict[str, Any]]:
         annos = []
         for frame_id, prediction in zip(batch["frame_id"], pred_dicts):
-            annos.append({"frame_id": str(frame_id), "name": np.array(["Car"]), "score": prediction["score"].numpy()})
+            annos.append(
+                {
+                    "frame_id": str(frame_id),
+                    "name": np.array(["Car"]),
+                    "score": prediction["score"].numpy(),
+                }
+            )
             if output_path is not None:
-                (output_path / f"{frame_id}.txt").write_text(f"Car {float(prediction['score'][0]):.4f}\n")
+                (output_path / f"{frame_id}.txt").write_text(
+                    f"Car {float(prediction['score'][0]):.4f}\n"
+                )
         return annos
 
     @staticmethod
-    def evaluation(det_annos: list[dict[str, Any]], class_names: Any) -> tuple[str, dict[str, float]]:
+    def evaluation(
+        det_annos: list[dict[str, Any]], class_names: Any
+    ) -> tuple[str, dict[str, float]]:
         value = float(np.mean([anno["score"].mean() for anno in det_annos]))
         return f"toy score {value:.6f}\n", {"Car_3d/moderate_R40": value}
 
@@ -119,9 +145,19 @@ class ToyDetector(nn.Module):
         return [{"score": score.reshape(1)} for score in output], counts
 
 
-def build_toy_dataloader(dataset_cfg: Any, class_names: Any, batch_size: int, *, dist: bool = False, seed: int = 0,
-                         workers: int = 0, training: bool = True, total_epochs: int = 0,
-                         merge_all_iters_to_one_epoch: bool = False, **_: Any) -> tuple[Any, Any, Any]:
+def build_toy_dataloader(
+    dataset_cfg: Any,
+    class_names: Any,
+    batch_size: int,
+    *,
+    dist: bool = False,
+    seed: int = 0,
+    workers: int = 0,
+    training: bool = True,
+    total_epochs: int = 0,
+    merge_all_iters_to_one_epoch: bool = False,
+    **_: Any,
+) -> tuple[Any, Any, Any]:
     """``datasets.build_dataloader`` of toys."""
     dataset = ToyDataset(training, seed)
     if dist:
@@ -130,7 +166,9 @@ def build_toy_dataloader(dataset_cfg: Any, class_names: Any, batch_size: int, *,
         sampler = _SeededSampler(dataset, seed, total_epochs if merge_all_iters_to_one_epoch else 1)
     else:
         sampler = SequentialSampler(dataset)
-    loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, collate_fn=dataset.collate_batch)
+    loader = DataLoader(
+        dataset, batch_size, sampler=sampler, num_workers=workers, collate_fn=dataset.collate_batch
+    )
     return dataset, loader, sampler
 
 

@@ -1,4 +1,5 @@
 """KITTI's 2D benchmark in plain loops over plain objects, from its rules: the oracle of the tests."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -42,8 +43,11 @@ def sort_objects(truth: list[Thing], name: str, level: str) -> list[tuple[Thing,
     """Objects that take part, each with whether it is wanted."""
     result = []
     for thing in truth:
-        hard = (thing.occluded > MAX_OCCLUSION[level] or thing.truncated > MAX_TRUNCATION[level]
-                or thing.height <= MIN_HEIGHT[level])
+        hard = (
+            thing.occluded > MAX_OCCLUSION[level]
+            or thing.truncated > MAX_TRUNCATION[level]
+            or thing.height <= MIN_HEIGHT[level]
+        )
         if thing.name == name:
             result.append((thing, not hard))
         elif NEUTRAL.get(name) == thing.name:
@@ -61,10 +65,15 @@ def sort_detections(found: list[Thing], name: str, level: str) -> list[tuple[Thi
     return result
 
 
-def match(truth: list[Thing], found: list[Thing], name: str, level: str, least: float, floor: float | None
-          ) -> tuple[list[float], int]:
+def match(
+    truth: list[Thing], found: list[Thing], name: str, level: str, least: float, floor: float | None
+) -> tuple[list[float], int]:
     """(scores of the true positives, number of false positives) of a frame; ``floor`` None: match by best score."""
-    free = [pair for pair in sort_detections(found, name, level) if floor is None or pair[0].score >= floor]
+    free = [
+        pair
+        for pair in sort_detections(found, name, level)
+        if floor is None or pair[0].score >= floor
+    ]
     hits: list[float] = []
     for thing, wanted in sort_objects(truth, name, level):
         near = [pair for pair in free if iou(thing, pair[0]) > least]
@@ -80,16 +89,23 @@ def match(truth: list[Thing], found: list[Thing], name: str, level: str, least: 
         if wanted and best[1]:
             hits.append(best[0].score)
     regions = [thing for thing in truth if thing.name == "DontCare"]
-    false = [thing for thing, counts in free if counts
-             and not any(common_area(thing, region) / thing.area > least for region in regions)]
+    false = [
+        thing
+        for thing, counts in free
+        if counts and not any(common_area(thing, region) / thing.area > least for region in regions)
+    ]
     return hits, len(false)
 
 
-def precision_curve(frames: list[tuple[list[Thing], list[Thing]]], name: str, level: str, least: float) -> list[float]:
+def precision_curve(
+    frames: list[tuple[list[Thing], list[Thing]]], name: str, level: str, least: float
+) -> list[float]:
     """Precision at the 41 recall points."""
     wanted = sum(counts for truth, _ in frames for _, counts in sort_objects(truth, name, level))
-    scores = sorted((s for truth, found in frames for s in match(truth, found, name, level, least, None)[0]),
-                    reverse=True)
+    scores = sorted(
+        (s for truth, found in frames for s in match(truth, found, name, level, least, None)[0]),
+        reverse=True,
+    )
     curve: list[float] = []
     recall = 0.0
     for position, score in enumerate(scores, start=1):

@@ -1,4 +1,5 @@
 """KITTI evaluation: cases computed by hand, each rule of the protocol, a naive oracle, invariances, bad input."""
+
 from __future__ import annotations
 
 import copy
@@ -12,10 +13,27 @@ from naive_kitti import Thing, precision_curve
 from pcdet_distill.errors import DataError
 from pcdet_distill.evaluation.kitti import KittiResult, kitti_eval
 
-CAR = {"name": "Car", "bbox": (100, 100, 200, 150), "location": (2, 1.7, 20), "dimensions": (4, 1.5, 1.6),
-       "rotation_y": 0.3, "alpha": 0.5, "truncated": 0, "occluded": 0, "score": 0.9}
-COLUMNS = {"bbox": 4, "location": 3, "dimensions": 3, "rotation_y": None, "alpha": None, "truncated": None,
-           "occluded": None, "score": None}
+CAR = {
+    "name": "Car",
+    "bbox": (100, 100, 200, 150),
+    "location": (2, 1.7, 20),
+    "dimensions": (4, 1.5, 1.6),
+    "rotation_y": 0.3,
+    "alpha": 0.5,
+    "truncated": 0,
+    "occluded": 0,
+    "score": 0.9,
+}
+COLUMNS = {
+    "bbox": 4,
+    "location": 3,
+    "dimensions": 3,
+    "rotation_y": None,
+    "alpha": None,
+    "truncated": None,
+    "occluded": None,
+    "score": None,
+}
 
 
 def frame(*things: dict) -> dict[str, np.ndarray]:
@@ -43,11 +61,21 @@ def shifted(thing: dict, metres: float) -> dict:
     """The same object elsewhere: far enough from itself in the image and on the ground."""
     x1, y1, x2, y2 = thing["bbox"]
     x, y, z = thing["location"]
-    return {**thing, "bbox": (x1 + 40 * metres, y1, x2 + 40 * metres, y2), "location": (x + metres, y, z)}
+    return {
+        **thing,
+        "bbox": (x1 + 40 * metres, y1, x2 + 40 * metres, y2),
+        "location": (x + metres, y, z),
+    }
 
 
-def ap(result: KittiResult, metric: str = "3d", recall: str = "R40", level: str = "moderate", name: str = "Car",
-       overlaps: str = "strict") -> float:
+def ap(
+    result: KittiResult,
+    metric: str = "3d",
+    recall: str = "R40",
+    level: str = "moderate",
+    name: str = "Car",
+    overlaps: str = "strict",
+) -> float:
     return result.metrics()[name][overlaps][metric][recall][level]
 
 
@@ -55,8 +83,16 @@ def precision_at_0(result: KittiResult, metric: str = "bbox", difficulty: int = 
     return result.precision[metric][0, difficulty, 0, 0]
 
 
-@pytest.mark.parametrize(("objects", "r11", "r40"), [(1, 100 / 11, 0.0), (2, 100 / 11, 2.5), (40, 1000 / 11, 97.5),
-                                                     (41, 100.0, 100.0), (500, 100.0, 100.0)])
+@pytest.mark.parametrize(
+    ("objects", "r11", "r40"),
+    [
+        (1, 100 / 11, 0.0),
+        (2, 100 / 11, 2.5),
+        (40, 1000 / 11, 97.5),
+        (41, 100.0, 100.0),
+        (500, 100.0, 100.0),
+    ],
+)
 def test_perfect_detections(objects: int, r11: float, r40: float) -> None:
     """One recall point per true positive until there are 41: few objects cannot reach 100."""
     truth = [frame(CAR) for _ in range(objects)]
@@ -70,8 +106,12 @@ def test_perfect_detections(objects: int, r11: float, r40: float) -> None:
 def test_toy_precision_curve() -> None:
     """Four objects, hits at .9 and .7, inventions at .8 and .6: precision 1 at the first recall point, then 2/3."""
     things = [shifted(CAR, 10.0 * k) for k in range(4)]
-    found = [car(score=0.9), {**things[1], "score": 0.7}, {**shifted(CAR, 55), "score": 0.8},
-             {**shifted(CAR, 65), "score": 0.6}]
+    found = [
+        car(score=0.9),
+        {**things[1], "score": 0.7},
+        {**shifted(CAR, 55), "score": 0.8},
+        {**shifted(CAR, 65), "score": 0.6},
+    ]
     result = kitti_eval([frame(*things)], [detected(*found)], ["Car"])
     for metric in ("bbox", "bev", "3d"):
         curve = result.precision[metric][0, 1, 0]
@@ -82,7 +122,9 @@ def test_toy_precision_curve() -> None:
 
 def test_precision_is_the_best_from_each_recall_on() -> None:
     things = [shifted(CAR, 10.0 * k) for k in range(3)]
-    found = [{**shifted(CAR, 55), "score": 1.0}] + [{**thing, "score": 0.9 - k / 10} for k, thing in enumerate(things)]
+    found = [{**shifted(CAR, 55), "score": 1.0}] + [
+        {**thing, "score": 0.9 - k / 10} for k, thing in enumerate(things)
+    ]
     result = kitti_eval([frame(*things)], [detected(*found)], ["Car"])
     np.testing.assert_allclose(result.precision["3d"][0, 1, 0, :4], [3 / 4, 3 / 4, 3 / 4, 0])
 
@@ -97,7 +139,10 @@ def test_overlaps_of_hand_made_boxes() -> None:
     result = kitti_eval([frame(straight)], [detected(further)], ["Car"])
     assert precision_at_0(result, "bev") == 0
     assert result.precision["bev"][0, 1, 1, 0] == 1
-    sunk = {**straight, "location": (0, 2.4, 20)}  # 1.6 / 2.4 = 0.667 of the height, all of the ground
+    sunk = {
+        **straight,
+        "location": (0, 2.4, 20),
+    }  # 1.6 / 2.4 = 0.667 of the height, all of the ground
     result = kitti_eval([frame(straight)], [detected(sunk)], ["Car"])
     assert precision_at_0(result, "bev") == 1
     assert precision_at_0(result, "3d") == 0
@@ -107,23 +152,31 @@ def test_rotation_counts_on_the_ground() -> None:
     """A square turned by 45 degrees shares the octagon 8 (sqrt 2 - 1) of 4: IoU 0.707, a hair above 0.7."""
     square = car(rotation_y=0.0, dimensions=(2, 2, 2))
     for angle_rad, hits in ((math.pi / 4, 1), (math.pi / 2, 1), (-3 * math.pi / 4, 1)):
-        result = kitti_eval([frame(square)], [detected({**square, "rotation_y": angle_rad})], ["Car"])
+        result = kitti_eval(
+            [frame(square)], [detected({**square, "rotation_y": angle_rad})], ["Car"]
+        )
         assert precision_at_0(result, "bev") == hits
-    lying, standing = car(rotation_y=0.0, dimensions=(4, 2, 2)), car(rotation_y=math.pi / 2, dimensions=(4, 2, 2))
+    lying, standing = (
+        car(rotation_y=0.0, dimensions=(4, 2, 2)),
+        car(rotation_y=math.pi / 2, dimensions=(4, 2, 2)),
+    )
     assert precision_at_0(kitti_eval([frame(lying)], [detected(standing)], ["Car"]), "bev") == 0
 
 
-@pytest.mark.parametrize(("changes", "counted"), [
-    ({}, (True, True, True)),
-    ({"occluded": 1}, (False, True, True)),
-    ({"occluded": 2}, (False, False, True)),
-    ({"occluded": 3}, (False, False, False)),
-    ({"truncated": 0.2}, (False, True, True)),
-    ({"truncated": 0.4}, (False, False, True)),
-    ({"truncated": 0.6}, (False, False, False)),
-    ({"bbox": (100, 100, 200, 140)}, (False, True, True)),  # height 40: must be more
-    ({"bbox": (100, 100, 200, 125)}, (False, False, False)),  # height 25: must be more
-])
+@pytest.mark.parametrize(
+    ("changes", "counted"),
+    [
+        ({}, (True, True, True)),
+        ({"occluded": 1}, (False, True, True)),
+        ({"occluded": 2}, (False, False, True)),
+        ({"occluded": 3}, (False, False, False)),
+        ({"truncated": 0.2}, (False, True, True)),
+        ({"truncated": 0.4}, (False, False, True)),
+        ({"truncated": 0.6}, (False, False, False)),
+        ({"bbox": (100, 100, 200, 140)}, (False, True, True)),  # height 40: must be more
+        ({"bbox": (100, 100, 200, 125)}, (False, False, False)),  # height 25: must be more
+    ],
+)
 def test_difficulties(changes: dict, counted: tuple[bool, bool, bool]) -> None:
     """An object that does not count at a difficulty may be found without gain or loss."""
     thing = car(**changes)
@@ -140,19 +193,33 @@ def test_objects_of_a_neutral_class_cost_nothing() -> None:
     assert precision_at_0(kitti_eval([frame(CAR, truck)], [detected(*found)], ["Car"])) == 0.5
     person, sitting = {**CAR, "name": "Pedestrian"}, {**van, "name": "Person_sitting"}
     found = [person, {**sitting, "name": "Pedestrian", "score": 0.95}]
-    assert precision_at_0(kitti_eval([frame(person, sitting)], [detected(*found)], ["Pedestrian"])) == 1
+    assert (
+        precision_at_0(kitti_eval([frame(person, sitting)], [detected(*found)], ["Pedestrian"]))
+        == 1
+    )
 
 
 def test_dontcare_regions_excuse_false_positives_in_the_image_only() -> None:
     invention = {**shifted(CAR, 10), "score": 0.95}
     x1, y1, x2, y2 = invention["bbox"]
-    region = car(name="DontCare", bbox=(x1 - 500, y1 - 20, x2 - 10, y2 + 20), location=(-1000, -1000, -1000),
-                 dimensions=(-1, -1, -1), occluded=-1, truncated=-1)
+    region = car(
+        name="DontCare",
+        bbox=(x1 - 500, y1 - 20, x2 - 10, y2 + 20),
+        location=(-1000, -1000, -1000),
+        dimensions=(-1, -1, -1),
+        occluded=-1,
+        truncated=-1,
+    )
     result = kitti_eval([frame(CAR, region)], [detected(CAR, invention)], ["Car"])
     assert precision_at_0(result, "bbox") == 1
     assert precision_at_0(result, "3d") == 0.5
-    slim = {**region, "bbox": (x1, y1, x1 + 60, y2)}  # covers 60 % of the invention, 70 % are needed
-    assert precision_at_0(kitti_eval([frame(CAR, slim)], [detected(CAR, invention)], ["Car"])) == 0.5
+    slim = {
+        **region,
+        "bbox": (x1, y1, x1 + 60, y2),
+    }  # covers 60 % of the invention, 70 % are needed
+    assert (
+        precision_at_0(kitti_eval([frame(CAR, slim)], [detected(CAR, invention)], ["Car"])) == 0.5
+    )
 
 
 def test_low_detections_are_ignored_whatever_their_class() -> None:
@@ -161,11 +228,22 @@ def test_low_detections_are_ignored_whatever_their_class() -> None:
     elsewhere = {**shifted(low_car, 10), "score": 0.95}
     assert precision_at_0(kitti_eval([frame(CAR)], [detected(CAR, elsewhere)], ["Car"]), "3d") == 1
     low_pedestrian = {**low_car, "name": "Pedestrian"}
-    assert precision_at_0(kitti_eval([frame(CAR)], [detected(CAR, low_pedestrian)], ["Car"]), "3d") == 0
-    equally_good = {**low_pedestrian, "score": CAR["score"]}  # taken only for lack of one that counts
-    assert precision_at_0(kitti_eval([frame(CAR)], [detected(CAR, equally_good)], ["Car"]), "3d") == 1
+    assert (
+        precision_at_0(kitti_eval([frame(CAR)], [detected(CAR, low_pedestrian)], ["Car"]), "3d")
+        == 0
+    )
+    equally_good = {
+        **low_pedestrian,
+        "score": CAR["score"],
+    }  # taken only for lack of one that counts
+    assert (
+        precision_at_0(kitti_eval([frame(CAR)], [detected(CAR, equally_good)], ["Car"]), "3d") == 1
+    )
     high_pedestrian = car(name="Pedestrian", score=0.95)
-    assert precision_at_0(kitti_eval([frame(CAR)], [detected(CAR, high_pedestrian)], ["Car"]), "3d") == 1
+    assert (
+        precision_at_0(kitti_eval([frame(CAR)], [detected(CAR, high_pedestrian)], ["Car"]), "3d")
+        == 1
+    )
 
 
 def test_a_second_detection_of_the_same_object_is_false() -> None:
@@ -173,7 +251,9 @@ def test_a_second_detection_of_the_same_object_is_false() -> None:
     result = kitti_eval([frame(CAR)], [detected(CAR, again)], ["Car"])
     # The threshold is the score of the best scored hit; at it only that detection takes part.
     assert precision_at_0(result, "3d") == 1
-    result = kitti_eval([frame(CAR), frame(CAR)], [detected(CAR, again), detected(car(score=0.5))], ["Car"])
+    result = kitti_eval(
+        [frame(CAR), frame(CAR)], [detected(CAR, again), detected(car(score=0.5))], ["Car"]
+    )
     np.testing.assert_allclose(result.precision["3d"][0, 1, 0, :3], [1, 2 / 3, 0])
 
 
@@ -193,14 +273,27 @@ def test_an_overlap_of_exactly_the_threshold_is_too_small() -> None:
         found = [{**walker, "score": scores[0]}, {**half, "score": scores[1]}]
         result = kitti_eval([frame(walker, other)], [detected(*found)], ["Pedestrian"])
         np.testing.assert_allclose(result.precision["bbox"][0, 1, 0, :3], curve)
-    region = {**half, "name": "DontCare", "location": (-1000, -1000, -1000), "dimensions": (-1, -1, -1)}
+    region = {
+        **half,
+        "name": "DontCare",
+        "location": (-1000, -1000, -1000),
+        "dimensions": (-1, -1, -1),
+    }
     invention = {**other, "score": 0.95}
-    assert precision_at_0(kitti_eval([frame(walker, region)], [detected(walker, invention)], ["Pedestrian"])) == 0.5
+    assert (
+        precision_at_0(
+            kitti_eval([frame(walker, region)], [detected(walker, invention)], ["Pedestrian"])
+        )
+        == 0.5
+    )
 
 
 def test_of_equally_good_detections_the_first_is_taken() -> None:
     backwards = car(alpha=CAR["alpha"] + math.pi)
-    for found, similarity in (((CAR, backwards), 0.5), ((backwards, CAR), 0)):   # half, as the second one is false
+    for found, similarity in (
+        ((CAR, backwards), 0.5),
+        ((backwards, CAR), 0),
+    ):  # half, as the second one is false
         result = kitti_eval([frame(CAR)], [detected(*found)], ["Car"])
         assert precision_at_0(result, "aos") == pytest.approx(similarity, abs=1e-6)
 
@@ -225,12 +318,18 @@ def scene(rng: np.random.Generator, count: int, names: tuple[str, ...]) -> list[
     for _ in range(count):
         x, y = rng.uniform(0, 300), rng.uniform(0, 60)
         width, height = rng.uniform(40, 90), rng.uniform(20, 70)
-        result.append(car(
-            name=str(rng.choice(names)), bbox=(x, y, x + width, y + height), score=float(rng.random()),
-            location=tuple(rng.uniform((-8, 1, 8), (8, 2, 25))), rotation_y=float(rng.uniform(-3, 3)),
-            occluded=int(rng.integers(0, 4)), truncated=float(rng.choice([0, 0.2, 0.4, 0.6])),
-            alpha=float(rng.uniform(-3, 3)),
-        ))
+        result.append(
+            car(
+                name=str(rng.choice(names)),
+                bbox=(x, y, x + width, y + height),
+                score=float(rng.random()),
+                location=tuple(rng.uniform((-8, 1, 8), (8, 2, 25))),
+                rotation_y=float(rng.uniform(-3, 3)),
+                occluded=int(rng.integers(0, 4)),
+                truncated=float(rng.choice([0, 0.2, 0.4, 0.6])),
+                alpha=float(rng.uniform(-3, 3)),
+            )
+        )
     return result
 
 
@@ -243,7 +342,9 @@ def blurred(things: list[dict], rng: np.random.Generator) -> list[dict]:
         box = tuple(np.array(thing["bbox"]) + rng.normal(0, 4, 4))
         place = tuple(np.array(thing["location"]) + rng.normal(0, 0.15, 3))
         name = thing["name"] if rng.random() < 0.8 else "Car"
-        result.append({**thing, "bbox": box, "location": place, "name": name, "score": float(rng.random())})
+        result.append(
+            {**thing, "bbox": box, "location": place, "name": name, "score": float(rng.random())}
+        )
     return result
 
 
@@ -252,7 +353,9 @@ def random_set(seed: int, frames: int = 12) -> tuple[list[list[dict]], list[list
     names = ("Car", "Car", "Pedestrian", "Van", "Person_sitting", "DontCare")
     truth = [scene(rng, int(rng.integers(0, 9)), names) for _ in range(frames)]
     extra = ("Car", "Pedestrian")
-    return truth, [blurred(things, rng) + scene(rng, int(rng.integers(0, 4)), extra) for things in truth]
+    return truth, [
+        blurred(things, rng) + scene(rng, int(rng.integers(0, 4)), extra) for things in truth
+    ]
 
 
 def annos(frames: list[list[dict]]) -> list[dict]:
@@ -260,8 +363,16 @@ def annos(frames: list[list[dict]]) -> list[dict]:
 
 
 def as_things(things: list[dict]) -> list[Thing]:
-    return [Thing(thing["name"], tuple(np.float32(thing["bbox"]).tolist()), float(np.float32(thing["score"])),
-                  thing["occluded"], thing["truncated"]) for thing in things]
+    return [
+        Thing(
+            thing["name"],
+            tuple(np.float32(thing["bbox"]).tolist()),
+            float(np.float32(thing["score"])),
+            thing["occluded"],
+            thing["truncated"],
+        )
+        for thing in things
+    ]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -291,8 +402,19 @@ def test_a_scene_seen_from_elsewhere_scores_the_same() -> None:
     turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
 
     def moved(frames: list[list[dict]]) -> list[dict]:
-        return annos([[{**thing, "location": tuple(turn @ np.array(thing["location"]) + shift),
-                        "rotation_y": thing["rotation_y"] + angle_rad} for thing in things] for things in frames])
+        return annos(
+            [
+                [
+                    {
+                        **thing,
+                        "location": tuple(turn @ np.array(thing["location"]) + shift),
+                        "rotation_y": thing["rotation_y"] + angle_rad,
+                    }
+                    for thing in things
+                ]
+                for things in frames
+            ]
+        )
 
     here = kitti_eval(annos(truth), annos(found), ["Car", "Pedestrian"])
     there = kitti_eval(moved(truth), moved(found), ["Car", "Pedestrian"])
@@ -314,15 +436,23 @@ def test_frames_without_anything() -> None:
     nothing = frame()
     assert kitti_eval([], [], ["Car"]).map() == 0
     assert kitti_eval([nothing, nothing], [nothing, nothing], ["Car"]).map() == 0
-    result = kitti_eval([nothing, frame(CAR), frame(CAR)], [detected(CAR), nothing, detected(CAR)], ["Car", "Cyclist"])
+    result = kitti_eval(
+        [nothing, frame(CAR), frame(CAR)],
+        [detected(CAR), nothing, detected(CAR)],
+        ["Car", "Cyclist"],
+    )
     np.testing.assert_allclose(result.precision["3d"][0, 1, 0, :2], [0.5, 0])
     assert not result.precision["3d"][1].any()
 
 
 def test_a_frame_without_detections_as_openpcdet_writes_it() -> None:
     """There the names of no detections are an array of floats."""
-    nothing = {**{key: np.zeros(0) for key in ("name", "alpha", "rotation_y", "score")}, "bbox": np.zeros((0, 4)),
-               "dimensions": np.zeros((0, 3)), "location": np.zeros((0, 3))}
+    nothing = {
+        **{key: np.zeros(0) for key in ("name", "alpha", "rotation_y", "score")},
+        "bbox": np.zeros((0, 4)),
+        "dimensions": np.zeros((0, 3)),
+        "location": np.zeros((0, 3)),
+    }
     result = kitti_eval([frame(CAR), frame(CAR)], [nothing, detected(CAR)], ["Car"])
     assert precision_at_0(result, "3d") == 1
 
@@ -331,7 +461,9 @@ def test_degenerate_boxes_do_not_break_anything() -> None:
     flat = car(dimensions=(0, 0, 0), bbox=(100, 100, 100, 100))
     result = kitti_eval([frame(flat, CAR)], [detected(flat, CAR)], ["Car"])
     assert np.isfinite(result.precision["3d"]).all()
-    touching = [frame(car(dimensions=(2, 2, 2), rotation_y=0.0, location=(x, 2, 10))) for x in (0, 2)]
+    touching = [
+        frame(car(dimensions=(2, 2, 2), rotation_y=0.0, location=(x, 2, 10))) for x in (0, 2)
+    ]
     assert precision_at_0(kitti_eval(touching[:1], touching[1:], ["Car"]), "bev") == 0
 
 
@@ -345,11 +477,17 @@ def test_metrics_are_plain_and_complete(result: KittiResult) -> None:
     metrics = json.loads(json.dumps(result.metrics()))
     assert metrics == result.metrics()
     assert set(metrics) == {"Car", "Pedestrian"}
-    for name, metric, key in (("Car", "3d", "3d"), ("Pedestrian", "bev", "bev"), ("Car", "bbox", "image"),
-                              ("Car", "aos", "aos")):
+    for name, metric, key in (
+        ("Car", "3d", "3d"),
+        ("Pedestrian", "bev", "bev"),
+        ("Car", "bbox", "image"),
+        ("Car", "aos", "aos"),
+    ):
         for level, value in metrics[name]["strict"][metric]["R40"].items():
             assert result.ap_dict[f"{name}_{key}/{level}_R40"] == value
-    assert metrics["Car"]["loose"]["3d"]["R40"]["hard"] > metrics["Car"]["strict"]["3d"]["R40"]["hard"]
+    assert (
+        metrics["Car"]["loose"]["3d"]["R40"]["hard"] > metrics["Car"]["strict"]["3d"]["R40"]["hard"]
+    )
     assert metrics["Car"]["loose"]["bbox"] == metrics["Car"]["strict"]["bbox"]
     assert metrics["Car"]["strict"]["3d"]["R11"] != metrics["Car"]["strict"]["3d"]["R40"]
 
@@ -361,11 +499,14 @@ def test_table_and_mean(result: KittiResult) -> None:
     assert rows[1]["bev easy"] == ap(result, "bev", level="easy", name="Pedestrian")
     assert rows[2]["3d moderate"] == pytest.approx(result.map())
     assert result.map("bev", "R11", "hard") == pytest.approx(
-        (ap(result, "bev", "R11", "hard") + ap(result, "bev", "R11", "hard", "Pedestrian")) / 2)
+        (ap(result, "bev", "R11", "hard") + ap(result, "bev", "R11", "hard", "Pedestrian")) / 2
+    )
     loose = result.table(metrics=("bbox", "aos"), recall="R11", overlaps="loose")[0]
     assert loose["aos easy"] == ap(result, "aos", "R11", "easy", overlaps="loose")
     levels = ("easy", "moderate", "hard")
-    assert list(loose) == ["class"] + [f"{metric} {level}" for metric in ("bbox", "aos") for level in levels]
+    assert list(loose) == ["class"] + [
+        f"{metric} {level}" for metric in ("bbox", "aos") for level in levels
+    ]
 
 
 def test_text_table_is_aligned_and_holds_the_numbers(result: KittiResult) -> None:
@@ -376,7 +517,9 @@ def test_text_table_is_aligned_and_holds_the_numbers(result: KittiResult) -> Non
 
 
 def test_a_class_that_kitti_does_not_know() -> None:
-    with pytest.raises(DataError, match="unknown class 'car'; did you mean 'Car'.*Pedestrian.*Truck"):
+    with pytest.raises(
+        DataError, match="unknown class 'car'; did you mean 'Car'.*Pedestrian.*Truck"
+    ):
         kitti_eval([frame(CAR)], [detected(CAR)], ["car"])
     with pytest.raises(DataError, match="unknown class 'Zebra'; known: Car, Cyclist"):
         kitti_eval([frame(CAR)], [detected(CAR)], ["Car", "Zebra"])
@@ -390,7 +533,9 @@ def test_bad_annotations_are_named() -> None:
     with pytest.raises(DataError, match="detections of frame number 1: key 'score' is missing"):
         kitti_eval([frame(CAR)] * 2, [detected(CAR), lacking], ["Car"])
     uneven = {**frame(CAR), "alpha": np.zeros(2)}
-    with pytest.raises(DataError, match="ground truth of frame number 0: 'alpha' has 2 rows, expected 1"):
+    with pytest.raises(
+        DataError, match="ground truth of frame number 0: 'alpha' has 2 rows, expected 1"
+    ):
         kitti_eval([uneven], [detected(CAR)], ["Car"])
     with pytest.raises(DataError, match="ground truth of frame number 0: no 'name'"):
         kitti_eval([{}], [detected(CAR)], ["Car"])

@@ -2,6 +2,7 @@
 
 ``train`` and ``test`` below do what OpenPCDet's tools of these names do with a model, and no more.
 """
+
 from __future__ import annotations
 
 import copy
@@ -30,14 +31,35 @@ CLASSES = ["Car", "Pedestrian", "Cyclist"]
 SIZES = {"Car": [3.9, 1.6, 1.5], "Pedestrian": [0.8, 0.6, 1.7], "Cyclist": [1.8, 0.6, 1.7]}
 LIMITS, VOXEL = [0.0, -4.0, -3.0, 8.0, 4.0, 1.0], [0.5, 0.5, 4.0]
 FEATURES = ["x", "y", "z", "intensity"]
-DATA = {"POINT_CLOUD_RANGE": LIMITS,
-        "POINT_FEATURE_ENCODING": {"encoding_type": "absolute_coordinates_encoding", "used_feature_list": FEATURES,
-                                   "src_feature_list": FEATURES},
-        "DATA_PROCESSOR": [{"NAME": "transform_points_to_voxels", "VOXEL_SIZE": VOXEL, "MAX_POINTS_PER_VOXEL": 5,
-                            "MAX_NUMBER_OF_VOXELS": {"train": 100, "test": 100}}]}
-PILLARS = {"NAME": "GraphDistillLoss", "STUDENT": "vfe@pillar_features", "TEACHER": "vfe@pillar_features",
-           "NUM_NODES": 20, "NUM_NEIGHBORS": 4, "EMBED_DIM": 8}
-MAPS = {**PILLARS, "STUDENT": "backbone_2d@spatial_features_2d", "TEACHER": "backbone_2d@spatial_features_2d"}
+DATA = {
+    "POINT_CLOUD_RANGE": LIMITS,
+    "POINT_FEATURE_ENCODING": {
+        "encoding_type": "absolute_coordinates_encoding",
+        "used_feature_list": FEATURES,
+        "src_feature_list": FEATURES,
+    },
+    "DATA_PROCESSOR": [
+        {
+            "NAME": "transform_points_to_voxels",
+            "VOXEL_SIZE": VOXEL,
+            "MAX_POINTS_PER_VOXEL": 5,
+            "MAX_NUMBER_OF_VOXELS": {"train": 100, "test": 100},
+        }
+    ],
+}
+PILLARS = {
+    "NAME": "GraphDistillLoss",
+    "STUDENT": "vfe@pillar_features",
+    "TEACHER": "vfe@pillar_features",
+    "NUM_NODES": 20,
+    "NUM_NEIGHBORS": 4,
+    "EMBED_DIM": 8,
+}
+MAPS = {
+    **PILLARS,
+    "STUDENT": "backbone_2d@spatial_features_2d",
+    "TEACHER": "backbone_2d@spatial_features_2d",
+}
 LOG = logging.getLogger("test_openpcdet")
 
 
@@ -56,8 +78,12 @@ class TrainSet:
     def __init__(self, voxel_size=VOXEL, class_names=CLASSES, seed=0):
         self.class_names, self.voxel_size = list(class_names), voxel_size
         self.point_cloud_range = np.array(LIMITS, np.float32)
-        self.grid_size = np.round((self.point_cloud_range[3:] - self.point_cloud_range[:3]) / voxel_size).astype(int)
-        self.point_feature_encoder = SimpleNamespace(num_point_features=4, used_feature_list=FEATURES)
+        self.grid_size = np.round(
+            (self.point_cloud_range[3:] - self.point_cloud_range[:3]) / voxel_size
+        ).astype(int)
+        self.point_feature_encoder = SimpleNamespace(
+            num_point_features=4, used_feature_list=FEATURES
+        )
         self.depth_downsample_factor, self.seed = None, seed
 
     def __len__(self):
@@ -70,51 +96,99 @@ class TrainSet:
         coords = np.stack([cells // (nx * ny), cells // nx % ny, cells % nx], axis=1)
         centre = (coords[:, ::-1] + 0.5) * self.voxel_size + self.point_cloud_range[:3]
         label = np.where(np.arange(60) < 9, np.arange(60) % 3 + 1, 0)
-        points = np.concatenate([centre, label[:, None]], axis=1)[:, None].repeat(5, axis=1).astype(np.float32)
+        points = (
+            np.concatenate([centre, label[:, None]], axis=1)[:, None]
+            .repeat(5, axis=1)
+            .astype(np.float32)
+        )
         sizes = np.array([SIZES[CLASSES[number - 1]] for number in label[:9]])
         boxes = [centre[:9, :2], np.full((9, 1), -1.0), sizes, np.zeros((9, 1)), label[:9, None]]
-        return {"voxels": points, "voxel_coords": coords, "voxel_num_points": np.full(60, 5), "points": points[:, 0],
-                "gt_boxes": np.concatenate(boxes, axis=1).astype(np.float32), "frame_id": f"{index:06d}"}
+        return {
+            "voxels": points,
+            "voxel_coords": coords,
+            "voxel_num_points": np.full(60, 5),
+            "points": points[:, 0],
+            "gt_boxes": np.concatenate(boxes, axis=1).astype(np.float32),
+            "frame_id": f"{index:06d}",
+        }
 
     @staticmethod
     def collate_batch(items):
-        batch = {"batch_size": len(items), "frame_id": np.array([item["frame_id"] for item in items]),
-                 "gt_boxes": np.stack([item["gt_boxes"] for item in items])}
+        batch = {
+            "batch_size": len(items),
+            "frame_id": np.array([item["frame_id"] for item in items]),
+            "gt_boxes": np.stack([item["gt_boxes"] for item in items]),
+        }
         for key in ("voxels", "voxel_num_points"):
             batch[key] = np.concatenate([item[key] for item in items])
         for key in ("voxel_coords", "points"):
-            batch[key] = np.concatenate([np.pad(item[key], ((0, 0), (1, 0)), constant_values=number)
-                                         for number, item in enumerate(items)])
+            batch[key] = np.concatenate(
+                [
+                    np.pad(item[key], ((0, 0), (1, 0)), constant_values=number)
+                    for number, item in enumerate(items)
+                ]
+            )
         return batch
 
 
 def model_cfg(width, name="PointPillar"):
-    head = {"NAME": "AnchorHeadSingle", "STRIDE": 2, "CELL": 1.0, "ORIGIN": [0.0, -4.0],
-            "ANCHOR_GENERATOR_CONFIG": [{"class_name": key, "anchor_sizes": [size]} for key, size in SIZES.items()]}
-    slots = {"VFE": {"NAME": "PillarVFE", "NUM_FILTERS": [width]}, "MAP_TO_BEV": {"NAME": "PointPillarScatter"}}
+    head = {
+        "NAME": "AnchorHeadSingle",
+        "STRIDE": 2,
+        "CELL": 1.0,
+        "ORIGIN": [0.0, -4.0],
+        "ANCHOR_GENERATOR_CONFIG": [
+            {"class_name": key, "anchor_sizes": [size]} for key, size in SIZES.items()
+        ],
+    }
+    slots = {
+        "VFE": {"NAME": "PillarVFE", "NUM_FILTERS": [width]},
+        "MAP_TO_BEV": {"NAME": "PointPillarScatter"},
+    }
     stride = 2
     if name == "SECONDNet":
-        slots = {"VFE": {"NAME": "MeanVFE"}, "BACKBONE_3D": {"NAME": "VoxelBackBone8x", "CHANNELS": width},
-                 "MAP_TO_BEV": {"NAME": "HeightCompression"}}
+        slots = {
+            "VFE": {"NAME": "MeanVFE"},
+            "BACKBONE_3D": {"NAME": "VoxelBackBone8x", "CHANNELS": width},
+            "MAP_TO_BEV": {"NAME": "HeightCompression"},
+        }
         stride = 1
-    return {"NAME": name, **slots, "DENSE_HEAD": head, "POST_PROCESSING": {"SCORE_THRESH": 0.5},
-            "BACKBONE_2D": {"NAME": "BaseBEVBackbone", "NUM_FILTERS": [2 * width], "LAYER_STRIDES": [stride]}}
+    return {
+        "NAME": name,
+        **slots,
+        "DENSE_HEAD": head,
+        "POST_PROCESSING": {"SCORE_THRESH": 0.5},
+        "BACKBONE_2D": {
+            "NAME": "BaseBEVBackbone",
+            "NUM_FILTERS": [2 * width],
+            "LAYER_STRIDES": [stride],
+        },
+    }
 
 
 def config(tmp_path, terms, width=4, teacher_width=6, name="PointPillar", data=DATA, **teacher):
     """A student's config with a DISTILL block; its teacher's yaml lies in ``tmp_path``."""
     file = tmp_path / "teacher.yaml"
-    file.write_text(yaml.safe_dump({"CLASS_NAMES": CLASSES, "DATA_CONFIG": data,
-                                    "MODEL": model_cfg(teacher_width, name)}))
-    return EasyDict(CLASS_NAMES=CLASSES, DATA_CONFIG=DATA, MODEL=model_cfg(width, name),
-                    DISTILL={"TEACHER": {"CFG_FILE": str(file), **teacher}, "TERMS": terms})
+    file.write_text(
+        yaml.safe_dump(
+            {"CLASS_NAMES": CLASSES, "DATA_CONFIG": data, "MODEL": model_cfg(teacher_width, name)}
+        )
+    )
+    return EasyDict(
+        CLASS_NAMES=CLASSES,
+        DATA_CONFIG=DATA,
+        MODEL=model_cfg(width, name),
+        DISTILL={"TEACHER": {"CFG_FILE": str(file), **teacher}, "TERMS": terms},
+    )
 
 
 def build(cfg, train_set, seed=0):
     from pcdet.models import build_network
 
     torch.manual_seed(seed)
-    return build_network(model_cfg=cfg.MODEL, num_class=len(train_set.class_names), dataset=train_set)
+    return build_network(
+        model_cfg=cfg.MODEL, num_class=len(train_set.class_names), dataset=train_set
+    )
 
 
 def teacher_file(tmp_path, cfg, train_set, epochs=0):
@@ -125,7 +199,11 @@ def teacher_file(tmp_path, cfg, train_set, epochs=0):
     model = build(teacher_cfg, train_set, seed=1)
     if epochs:
         train(model, train_set, tmp_path / "teacher_ckpt", epochs)
-    torch.save({"model_state": model.state_dict()}, tmp_path / "teacher.pth", _use_new_zipfile_serialization=False)
+    torch.save(
+        {"model_state": model.state_dict()},
+        tmp_path / "teacher.pth",
+        _use_new_zipfile_serialization=False,
+    )
     return tmp_path / "teacher.pth"
 
 
@@ -144,7 +222,9 @@ def train(model, train_set, ckpt_dir, epochs, several_processes=False):
     ckpt_dir.mkdir(exist_ok=True)
     start, files = 0, sorted(ckpt_dir.glob("*.pth"))
     if files:
-        _, start = model.load_params_with_optimizer(str(files[-1]), to_cpu=True, optimizer=optimizer, logger=LOG)
+        _, start = model.load_params_with_optimizer(
+            str(files[-1]), to_cpu=True, optimizer=optimizer, logger=LOG
+        )
     model.train()
     wrapped = nn.parallel.DistributedDataParallel(model) if several_processes else model
     model_func, logs = model_fn_decorator(), []
@@ -158,9 +238,17 @@ def train(model, train_set, ckpt_dir, epochs, several_processes=False):
             optimizer.step()
             logs.append({"loss": loss.item(), **tb_dict, **disp_dict})
         state = to_cpu(wrapped.module.state_dict()) if several_processes else model.state_dict()
-        torch.save({"epoch": epoch + 1, "it": len(logs), "model_state": state,
-                    "optimizer_state": optimizer.state_dict(), "version": "pcdet+0.6.0"},
-                   ckpt_dir / f"checkpoint_epoch_{epoch + 1}.pth", _use_new_zipfile_serialization=False)
+        torch.save(
+            {
+                "epoch": epoch + 1,
+                "it": len(logs),
+                "model_state": state,
+                "optimizer_state": optimizer.state_dict(),
+                "version": "pcdet+0.6.0",
+            },
+            ckpt_dir / f"checkpoint_epoch_{epoch + 1}.pth",
+            _use_new_zipfile_serialization=False,
+        )
     return logs
 
 
@@ -176,7 +264,9 @@ def test(cfg, train_set, file):
     """What OpenPCDet's test.py does with a plain student; gives its detections and what it complained of."""
     complaints = []
     model = build(cfg, train_set, seed=9)
-    model.load_params_from_file(filename=str(file), logger=SimpleNamespace(info=complaints.append), to_cpu=True)
+    model.load_params_from_file(
+        filename=str(file), logger=SimpleNamespace(info=complaints.append), to_cpu=True
+    )
     return detections(model, train_set), complaints
 
 
@@ -200,14 +290,18 @@ def distilled(tmp_path, terms, name="PointPillar", train_set=None, **more):
     train_set = train_set or TrainSet()
     cfg = config(tmp_path, terms, name=name)
     student = build(cfg, train_set)
-    model = distill_openpcdet(student, cfg, train_set, teacher_file(tmp_path, cfg, train_set), logger=LOG, **more)
+    model = distill_openpcdet(
+        student, cfg, train_set, teacher_file(tmp_path, cfg, train_set), logger=LOG, **more
+    )
     return cfg, train_set, student, model
 
 
 @pytest.fixture
 def process_group(tmp_path):
     """As if this process were one of several."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting_point", rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meeting_point", rank=0, world_size=1
+    )
     yield
     torch.distributed.destroy_process_group()
 
@@ -228,34 +322,55 @@ def test_training_resuming_and_testing_as_openpcdet_does(tmp_path, several_proce
     run(before, train_set, tmp_path / "parts", 1)
     cfg, train_set, _, resumed = distilled(tmp_path, {"PILLARS": PILLARS, "MAPS": MAPS})
     for value in resumed.head.state_dict().values():
-        value.add_(1)      # whatever the new one holds, the checkpoint's must take its place
+        value.add_(1)  # whatever the new one holds, the checkpoint's must take its place
     run(resumed, train_set, tmp_path / "parts", 3)
-    whole, parts = (load_checkpoint(tmp_path / folder / "checkpoint_epoch_3.pth") for folder in ("whole", "parts"))
+    whole, parts = (
+        load_checkpoint(tmp_path / folder / "checkpoint_epoch_3.pth")
+        for folder in ("whole", "parts")
+    )
     assert int(whole["model_state"]["global_step"]) == 6
     for key, value in whole["model_state"].items():
         assert torch.equal(value, parts["model_state"][key])
-    assert all(len(each["optimizer_state"]["state"]) == len(list(model.parameters())) for each in (whole, parts))
+    assert all(
+        len(each["optimizer_state"]["state"]) == len(list(model.parameters()))
+        for each in (whole, parts)
+    )
 
 
 def test_the_checkpoint_is_the_student_alone(tmp_path):
     _, train_set, student, model = distilled(tmp_path, {"PILLARS": PILLARS})
     train(model, train_set, tmp_path / "ckpt", 1)
-    for strict in (True, False):      # also for the strictest reader
-        state = torch.load(tmp_path / "ckpt" / "checkpoint_epoch_1.pth", weights_only=strict)["model_state"]
-        assert list(state) == list(student.state_dict()) and type(state) is type(student.state_dict())
+    for strict in (True, False):  # also for the strictest reader
+        state = torch.load(tmp_path / "ckpt" / "checkpoint_epoch_1.pth", weights_only=strict)[
+            "model_state"
+        ]
+        assert list(state) == list(student.state_dict()) and type(state) is type(
+            student.state_dict()
+        )
         assert set(state._metadata["distill_state"]) == set(model.head.state_dict())
     assert list(model.state_dict()) == list(student.state_dict())
     assert list(model.state_dict(prefix="x.")) == ["x." + key for key in student.state_dict()]
     _, _, _, fresh = distilled(tmp_path, {"PILLARS": PILLARS})
     fresh.head.load_state_dict({key: value + 1 for key, value in model.head.state_dict().items()})
     fresh.load_state_dict(model.state_dict())
-    assert all(torch.equal(value, model.head.state_dict()[key]) for key, value in fresh.head.state_dict().items())
+    assert all(
+        torch.equal(value, model.head.state_dict()[key])
+        for key, value in fresh.head.state_dict().items()
+    )
 
 
 def test_every_attribute_is_the_students(tmp_path):
     cfg, train_set, student, model = distilled(tmp_path, {"PILLARS": PILLARS})
-    assert model.dataset is train_set and model.class_names == CLASSES and model.dense_head is student.dense_head
-    assert model.mode == "TRAIN" and model.global_step is student.global_step and model.student is student
+    assert (
+        model.dataset is train_set
+        and model.class_names == CLASSES
+        and model.dense_head is student.dense_head
+    )
+    assert (
+        model.mode == "TRAIN"
+        and model.global_step is student.global_step
+        and model.student is student
+    )
     model.update_global_step()
     assert int(student.global_step) == 1
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
@@ -266,7 +381,9 @@ def test_every_attribute_is_the_students(tmp_path):
 @pytest.mark.parametrize("name", DISTILL_LOSSES)
 def test_every_loss_and_every_parameter_of_it_is_trained(tmp_path, name):
     """adam_onecycle sees the parameters of modules without children only."""
-    path = {"nodes": "backbone_2d@spatial_features_2d", "predictions": "dense_head"}.get(DISTILL_LOSSES[name].sees)
+    path = {"nodes": "backbone_2d@spatial_features_2d", "predictions": "dense_head"}.get(
+        DISTILL_LOSSES[name].sees
+    )
     sides = {"STUDENT": path, "TEACHER": path} if path else {}
     _, train_set, _, model = distilled(tmp_path, {"TERM": {"NAME": name, **sides}})
     seen = {id(parameter) for module in leaf_modules(model) for parameter in module.parameters()}
@@ -279,11 +396,20 @@ def test_every_loss_and_every_parameter_of_it_is_trained(tmp_path, name):
 def test_sparse_tensors_of_second(tmp_path):
     train_set = TrainSet(voxel_size=[0.5, 0.5, 1.0])
     path = "backbone_3d@encoded_spconv_tensor"
-    data = {**DATA, "DATA_PROCESSOR": [{**DATA["DATA_PROCESSOR"][0], "VOXEL_SIZE": [0.5, 0.5, 1.0]}]}
-    cfg = config(tmp_path, {"CELLS": {**PILLARS, "STUDENT": path, "TEACHER": path}, "MAPS": MAPS}, name="SECONDNet",
-                 data=data)
+    data = {
+        **DATA,
+        "DATA_PROCESSOR": [{**DATA["DATA_PROCESSOR"][0], "VOXEL_SIZE": [0.5, 0.5, 1.0]}],
+    }
+    cfg = config(
+        tmp_path,
+        {"CELLS": {**PILLARS, "STUDENT": path, "TEACHER": path}, "MAPS": MAPS},
+        name="SECONDNet",
+        data=data,
+    )
     cfg.DATA_CONFIG = EasyDict(data)
-    model = distill_openpcdet(build(cfg, train_set), cfg, train_set, teacher_file(tmp_path, cfg, train_set))
+    model = distill_openpcdet(
+        build(cfg, train_set), cfg, train_set, teacher_file(tmp_path, cfg, train_set)
+    )
     taps = {name: term.student.info for name, term in model.head.named_terms()}
     assert (taps["CELLS"].kind, taps["CELLS"].channels, taps["CELLS"].stride) == ("sparse", 4, 2)
     assert (taps["MAPS"].kind, taps["MAPS"].channels, taps["MAPS"].stride) == ("bev", 8, 2)
@@ -307,9 +433,14 @@ def test_predictions_of_other_heads_are_refused(tmp_path, side):
     cfg = config(tmp_path, terms)
     models = {"student": build(cfg, train_set), "teacher": build(cfg, train_set)}
     head = models[side].dense_head
-    head.__class__ = type("CenterHead", (type(head),), {"__module__": "pcdet.models.dense_heads.center_head"})
-    with pytest.raises(ConfigError, match=f"LOGITS.{side.upper()}: predictions of OpenPCDet's CenterHead cannot be "
-                                          "read, those of AnchorHeadSingle can"):
+    head.__class__ = type(
+        "CenterHead", (type(head),), {"__module__": "pcdet.models.dense_heads.center_head"}
+    )
+    with pytest.raises(
+        ConfigError,
+        match=f"LOGITS.{side.upper()}: predictions of OpenPCDet's CenterHead cannot be "
+        "read, those of AnchorHeadSingle can",
+    ):
         distill_openpcdet(models["student"], cfg, train_set, teacher=models["teacher"])
 
 
@@ -317,7 +448,7 @@ def test_the_teacher_is_frozen_and_runs_no_post_processing(tmp_path):
     _, train_set, _, model = distilled(tmp_path, {"PILLARS": PILLARS})
     teacher = model.teacher.model
     before = copy.deepcopy(teacher.state_dict())
-    looked = teacher.post_processed      # by the check at the start
+    looked = teacher.post_processed  # by the check at the start
     train(model, train_set, tmp_path / "ckpt", 1)
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
     assert teacher.post_processed == looked and not teacher.training
@@ -331,7 +462,9 @@ def test_a_teacher_of_the_other_kind(tmp_path):
     file = teacher_file(tmp_path, cfg, train_set)
     assert distill_openpcdet(build(cfg, train_set), cfg, train_set, file).teacher.mode == "train"
     yaml_file = Path(cfg.DISTILL.TEACHER.CFG_FILE)
-    yaml_file.write_text(yaml_file.read_text().replace("- Car\n- Pedestrian\n", "- Pedestrian\n- Car\n"))
+    yaml_file.write_text(
+        yaml_file.read_text().replace("- Car\n- Pedestrian\n", "- Pedestrian\n- Car\n")
+    )
     model = distill_openpcdet(build(cfg, train_set), cfg, train_set, file)
     assert model.teacher.classes.student_labels(torch.tensor([1, 2, 3])).tolist() == [2, 1, 3]
     assert model.teacher.model.class_names == ["Pedestrian", "Car", "Cyclist"]
@@ -355,9 +488,17 @@ def test_the_teacher_is_looked_at_first(tmp_path, caplog):
     train_set = TrainSet()
     cfg = config(tmp_path, {"PILLARS": PILLARS}, teacher_width=16)
     with caplog.at_level(logging.INFO):
-        distill_openpcdet(build(cfg, train_set), cfg, train_set, teacher_file(tmp_path, cfg, train_set), logger=LOG)
-    assert "distill PILLARS: student vfe@pillar_features (4 channels) learns from teacher vfe@pillar_features (16" \
+        distill_openpcdet(
+            build(cfg, train_set),
+            cfg,
+            train_set,
+            teacher_file(tmp_path, cfg, train_set),
+            logger=LOG,
+        )
+    assert (
+        "distill PILLARS: student vfe@pillar_features (4 channels) learns from teacher vfe@pillar_features (16"
         in caplog.text
+    )
     assert "teacher check: the teacher finds only" in caplog.text
 
 
@@ -370,8 +511,13 @@ def test_an_example_batch_takes_the_place_of_frames(tmp_path):
     cfg = config(tmp_path, {"PILLARS": PILLARS})
     batch = whole.collate_batch([whole[0], whole[1]])
     keys = set(batch)
-    model = distill_openpcdet(build(cfg, train_set), cfg, train_set, teacher_file(tmp_path, cfg, train_set),
-                              example_batch=batch)
+    model = distill_openpcdet(
+        build(cfg, train_set),
+        cfg,
+        train_set,
+        teacher_file(tmp_path, cfg, train_set),
+        example_batch=batch,
+    )
     assert model.head.terms["PILLARS"].student.info.channels == 4 and set(batch) == keys
     assert isinstance(batch["voxels"], np.ndarray)
 
@@ -381,7 +527,9 @@ def test_limits_of_voxels_may_differ(tmp_path):
     data["DATA_PROCESSOR"][0]["MAX_NUMBER_OF_VOXELS"]["train"] = 7
     train_set = TrainSet()
     cfg = config(tmp_path, {"PILLARS": PILLARS}, data=data)
-    assert distill_openpcdet(build(cfg, train_set), cfg, train_set, teacher_file(tmp_path, cfg, train_set))
+    assert distill_openpcdet(
+        build(cfg, train_set), cfg, train_set, teacher_file(tmp_path, cfg, train_set)
+    )
 
 
 def test_without_the_block_nothing_changes(tmp_path):
@@ -394,7 +542,9 @@ def test_without_the_block_nothing_changes(tmp_path):
 
 def test_weights_that_change_follow_global_step(tmp_path):
     changing = {**PILLARS, "WEIGHT": {"START": 1.0, "END": 0.0, "SCHEDULE": "linear"}}
-    with pytest.raises(ConfigError, match="PILLARS.WEIGHT: it changes with the progress of the training"):
+    with pytest.raises(
+        ConfigError, match="PILLARS.WEIGHT: it changes with the progress of the training"
+    ):
         distilled(tmp_path, {"PILLARS": changing})
     _, train_set, _, model = distilled(tmp_path, {"PILLARS": changing}, total_steps=4)
     logs = train(model, train_set, tmp_path / "ckpt", 3)
@@ -408,33 +558,59 @@ def refusal(tmp_path, error, change=None, teacher_ckpt=True, train_set=None, **a
     if change is not None:
         change(cfg)
     with pytest.raises(error) as caught:
-        distill_openpcdet(build(cfg, train_set), cfg, train_set, file if teacher_ckpt else None, **arguments)
+        distill_openpcdet(
+            build(cfg, train_set), cfg, train_set, file if teacher_ckpt else None, **arguments
+        )
     return str(caught.value)
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda cfg: cfg.DISTILL.update(TERM={}), "DISTILL: unknown key 'TERM'; did you mean 'TERMS'"),
-    (lambda cfg: cfg.DISTILL.pop("TERMS"), "DISTILL.TERMS is missing"),
-    (lambda cfg: cfg.DISTILL.update(INIT_STUDENT="SLICE"), "DISTILL.INIT_STUDENT: not available around OpenPCDet"),
-    (lambda cfg: cfg.DISTILL.TEACHER.pop("CFG_FILE"), "DISTILL.TEACHER.CFG_FILE is missing"),
-    (lambda cfg: cfg.DISTILL.TEACHER.update(CFG_FILE="cfgs/nowhere.yaml"), "paths in OpenPCDet's yaml files count"),
-    (lambda cfg: cfg.DATA_CONFIG.update(POINT_CLOUD_RANGE=[0, 0, 0, 1, 1, 1]), "both share one batch"),
-    (lambda cfg: cfg.DISTILL.TERMS.PILLARS.update(STUDENT="vfe@pillars"), "no 'pillars' in the output of vfe"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            lambda cfg: cfg.DISTILL.update(TERM={}),
+            "DISTILL: unknown key 'TERM'; did you mean 'TERMS'",
+        ),
+        (lambda cfg: cfg.DISTILL.pop("TERMS"), "DISTILL.TERMS is missing"),
+        (
+            lambda cfg: cfg.DISTILL.update(INIT_STUDENT="SLICE"),
+            "DISTILL.INIT_STUDENT: not available around OpenPCDet",
+        ),
+        (lambda cfg: cfg.DISTILL.TEACHER.pop("CFG_FILE"), "DISTILL.TEACHER.CFG_FILE is missing"),
+        (
+            lambda cfg: cfg.DISTILL.TEACHER.update(CFG_FILE="cfgs/nowhere.yaml"),
+            "paths in OpenPCDet's yaml files count",
+        ),
+        (
+            lambda cfg: cfg.DATA_CONFIG.update(POINT_CLOUD_RANGE=[0, 0, 0, 1, 1, 1]),
+            "both share one batch",
+        ),
+        (
+            lambda cfg: cfg.DISTILL.TERMS.PILLARS.update(STUDENT="vfe@pillars"),
+            "no 'pillars' in the output of vfe",
+        ),
+    ],
+)
 def test_wrong_blocks_are_one_sentence(tmp_path, change, words):
     assert words in refusal(tmp_path, ConfigError, change)
 
 
 def test_wrong_teachers_are_one_sentence(tmp_path):
-    assert "DISTILL.TEACHER.CKPT: the teacher has no checkpoint" in refusal(tmp_path, ConfigError, teacher_ckpt=False)
+    assert "DISTILL.TEACHER.CKPT: the teacher has no checkpoint" in refusal(
+        tmp_path, ConfigError, teacher_ckpt=False
+    )
 
     def wider(cfg):
         cfg.DISTILL.TEACHER.CFG_FILE = None
         cfg.DISTILL.TEACHER.MODEL = EasyDict(model_cfg(10))
 
-    assert "teacher.pth, as the teacher: does not fit the model" in refusal(tmp_path, CheckpointError, wider)
+    assert "teacher.pth, as the teacher: does not fit the model" in refusal(
+        tmp_path, CheckpointError, wider
+    )
     other = build(config(tmp_path, {}), TrainSet(voxel_size=[1.0, 1.0, 4.0]))
-    assert "both a teacher and teacher_ckpt were given" in refusal(tmp_path, ConfigError, teacher=other)
+    assert "both a teacher and teacher_ckpt were given" in refusal(
+        tmp_path, ConfigError, teacher=other
+    )
     message = refusal(tmp_path, ConfigError, teacher=other, teacher_ckpt=False)
     assert "the teacher's voxel_size is [1.0, 1.0, 4.0], the student's [0.5, 0.5, 4.0]" in message
 
@@ -443,7 +619,9 @@ def test_a_plain_training_cannot_be_resumed_as_a_distillation(tmp_path, caplog):
     cfg, train_set, student, model = distilled(tmp_path, {"PILLARS": PILLARS})
     train(build(cfg, train_set), train_set, tmp_path / "plain", 1)
     with pytest.raises(CheckpointError, match="no distill_state in it"):
-        model.load_params_with_optimizer(str(tmp_path / "plain" / "checkpoint_epoch_1.pth"), logger=LOG)
+        model.load_params_with_optimizer(
+            str(tmp_path / "plain" / "checkpoint_epoch_1.pth"), logger=LOG
+        )
     assert "give it as --pretrained_model" in caplog.text
 
 

@@ -1,4 +1,5 @@
 """Short trainings that every detector must survive: a few steps, and one scene learned by heart."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -28,7 +29,9 @@ def check_overfits_one_scene(model: nn.Module) -> None:
     boxes[:, 1], boxes[:, 0] = [-5, 0, 5], [4, 8, 12]  # apart from each other
     random = np.random.RandomState(0)
     on_boxes = [row[:3] + random.uniform(-0.5, 0.5, (60, 3)) * row[3:6] for row in boxes]
-    points = np.concatenate([points[:300], np.pad(np.concatenate(on_boxes), ((0, 0), (0, 1)))]).astype(np.float32)
+    points = np.concatenate(
+        [points[:300], np.pad(np.concatenate(on_boxes), ((0, 0), (0, 1)))]
+    ).astype(np.float32)
     batch = make_batch([(points, boxes)])
     optimizer = torch.optim.Adam(model.train().parameters(), lr=5e-3)
     for step in range(400):

@@ -1,4 +1,5 @@
 """A CenterPoint of a few thousand parameters, on pillars or on voxels, for the scenes of small_model."""
+
 from __future__ import annotations
 
 from easydict import EasyDict
@@ -10,16 +11,40 @@ def center_head_config(groups: list[list[str]] | None = None, stride: int = 2) -
     """DENSE_HEAD on every ``stride``-th pillar; all classes in one head unless ``groups`` tells others."""
     branches = {"center": 2, "center_z": 1, "dim": 3, "rot": 2}
     return EasyDict(
-        NAME="CenterHead", CLASS_AGNOSTIC=False, CLASS_NAMES_EACH_HEAD=groups or [CLASS_NAMES], SHARED_CONV_CHANNEL=8,
-        USE_BIAS_BEFORE_NORM=True, NUM_HM_CONV=2,
-        SEPARATE_HEAD_CFG={"HEAD_ORDER": list(branches), "HEAD_DICT": {
-            name: {"out_channels": channels, "num_conv": 2} for name, channels in branches.items()}},
-        TARGET_ASSIGNER_CONFIG={"FEATURE_MAP_STRIDE": stride, "NUM_MAX_OBJS": 20, "GAUSSIAN_OVERLAP": 0.1,
-                                "MIN_RADIUS": 2},
-        LOSS_CONFIG={"LOSS_WEIGHTS": {"cls_weight": 1.0, "loc_weight": 2.0, "code_weights": [1.0] * 8}},
-        POST_PROCESSING={"SCORE_THRESH": 0.1, "POST_CENTER_LIMIT_RANGE": RANGE, "MAX_OBJ_PER_SAMPLE": 50,
-                         "NMS_CONFIG": {"NMS_TYPE": "nms_gpu", "NMS_THRESH": 0.1, "NMS_PRE_MAXSIZE": 100,
-                                        "NMS_POST_MAXSIZE": 30}})
+        NAME="CenterHead",
+        CLASS_AGNOSTIC=False,
+        CLASS_NAMES_EACH_HEAD=groups or [CLASS_NAMES],
+        SHARED_CONV_CHANNEL=8,
+        USE_BIAS_BEFORE_NORM=True,
+        NUM_HM_CONV=2,
+        SEPARATE_HEAD_CFG={
+            "HEAD_ORDER": list(branches),
+            "HEAD_DICT": {
+                name: {"out_channels": channels, "num_conv": 2}
+                for name, channels in branches.items()
+            },
+        },
+        TARGET_ASSIGNER_CONFIG={
+            "FEATURE_MAP_STRIDE": stride,
+            "NUM_MAX_OBJS": 20,
+            "GAUSSIAN_OVERLAP": 0.1,
+            "MIN_RADIUS": 2,
+        },
+        LOSS_CONFIG={
+            "LOSS_WEIGHTS": {"cls_weight": 1.0, "loc_weight": 2.0, "code_weights": [1.0] * 8}
+        },
+        POST_PROCESSING={
+            "SCORE_THRESH": 0.1,
+            "POST_CENTER_LIMIT_RANGE": RANGE,
+            "MAX_OBJ_PER_SAMPLE": 50,
+            "NMS_CONFIG": {
+                "NMS_TYPE": "nms_gpu",
+                "NMS_THRESH": 0.1,
+                "NMS_PRE_MAXSIZE": 100,
+                "NMS_POST_MAXSIZE": 30,
+            },
+        },
+    )
 
 
 def center_config(groups: list[list[str]] | None = None) -> EasyDict:

@@ -1,4 +1,5 @@
 """Several anchor heads, on the pillars of small_model and in the SECOND of small_second."""
+
 from __future__ import annotations
 
 from easydict import EasyDict
@@ -24,8 +25,12 @@ def multi_second_config() -> EasyDict:
 def make_multi(head: EasyDict, groups: list[list[str]] | None = None, **changes) -> EasyDict:
     """AnchorHeadMulti's block of AnchorHeadSingle's."""
     groups = groups or [["Car"], ["Pedestrian"], ["Cyclist"]]
-    head.update(NAME="AnchorHeadMulti", USE_MULTIHEAD=True, SEPARATE_MULTIHEAD=True,
-                RPN_HEAD_CFGS=[{"HEAD_CLS_NAME": group} for group in groups])
+    head.update(
+        NAME="AnchorHeadMulti",
+        USE_MULTIHEAD=True,
+        SEPARATE_MULTIHEAD=True,
+        RPN_HEAD_CFGS=[{"HEAD_CLS_NAME": group} for group in groups],
+    )
     head.update(changes)
     return head
 

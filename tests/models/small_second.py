@@ -1,4 +1,5 @@
 """A SECOND of a few thousand parameters for the scenes of small_model: 64 x 64 x 40 voxels."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,4 +1,5 @@
 """The anchor head: decoding, directions, losses."""
+
 from __future__ import annotations
 
 import copy
@@ -15,14 +16,24 @@ from pcdet_distill.models.dense_heads import AnchorHeadSingle
 
 def make_head(config: EasyDict | None = None, num_class: int = 3, **arguments) -> AnchorHeadSingle:
     torch.manual_seed(0)
-    return AnchorHeadSingle(model_cfg=config or head_config(), input_channels=4, num_class=num_class,
-                            class_names=CLASS_NAMES, grid_size=[32, 32, 1], point_cloud_range=RANGE,
-                            **{"predict_boxes_when_training": False, "voxel_size": [0.5, 0.5, 4], **arguments})
+    return AnchorHeadSingle(
+        model_cfg=config or head_config(),
+        input_channels=4,
+        num_class=num_class,
+        class_names=CLASS_NAMES,
+        grid_size=[32, 32, 1],
+        point_cloud_range=RANGE,
+        **{"predict_boxes_when_training": False, "voxel_size": [0.5, 0.5, 4], **arguments},
+    )
 
 
 def make_batch(frames: int = 1) -> dict:
     boxes = torch.stack([torch.from_numpy(random_scene(seed)[1]) for seed in range(frames)])
-    return {"spatial_features_2d": torch.randn(frames, 4, 16, 16), "batch_size": frames, "gt_boxes": boxes}
+    return {
+        "spatial_features_2d": torch.randn(frames, 4, 16, 16),
+        "batch_size": frames,
+        "gt_boxes": boxes,
+    }
 
 
 def test_initial_weights() -> None:
@@ -34,7 +45,9 @@ def test_initial_weights() -> None:
 def test_eval_writes_what_the_contract_says() -> None:
     head, batch = make_head().eval(), make_batch(2)
     found = head(batch)
-    assert found["batch_cls_preds"].shape == (2, 16 * 16 * 6, 3) and found["batch_box_preds"].shape == (2, 1536, 7)
+    assert found["batch_cls_preds"].shape == (2, 16 * 16 * 6, 3) and found[
+        "batch_box_preds"
+    ].shape == (2, 1536, 7)
     assert found["cls_preds_normalized"] is False
     assert "box_cls_labels" not in head.forward_ret_dict  # targets are training's
 
@@ -52,7 +65,9 @@ def test_predictions_belong_to_their_anchors() -> None:
     channel = anchor_of_cell * 3 + label
     head.conv_cls.bias.data[channel] += 1
     changed = torch.nonzero(head(dict(batch))["batch_cls_preds"] != before)
-    assert set(changed[:, 1].remainder(6).tolist()) == {anchor_of_cell} and set(changed[:, 2].tolist()) == {label}
+    assert set(changed[:, 1].remainder(6).tolist()) == {anchor_of_cell} and set(
+        changed[:, 2].tolist()
+    ) == {label}
     assert len(changed) == 256
     assert head.flat_anchors[anchor_of_cell, 3:7].tolist() == pytest.approx([0.8, 0.6, 1.73, 1.57])
 
@@ -80,7 +95,9 @@ def test_direction_target_and_decoding_agree(heading: float) -> None:
     assert (bins.sum(dim=1) == 1).all()
     # The code's angle is seen by its sine only: half a turn more must not matter.
     codes[:, 6] += pi
-    _, boxes = head.generate_predicted_boxes(1, torch.zeros(1, len(anchors), 3), codes[None], bins[None])
+    _, boxes = head.generate_predicted_boxes(
+        1, torch.zeros(1, len(anchors), 3), codes[None], bins[None]
+    )
     turns = (boxes[0, :, 6] - heading) / (2 * pi)
     torch.testing.assert_close(turns, turns.round(), atol=1e-4, rtol=0)
 
@@ -105,8 +122,11 @@ def test_losses_are_normalised_by_frame() -> None:
     head = make_head().train()
     one, features = make_batch(1), torch.randn(1, 4, 16, 16)
     one["spatial_features_2d"] = features
-    two = {"spatial_features_2d": features.repeat(2, 1, 1, 1), "batch_size": 2,
-           "gt_boxes": one["gt_boxes"].repeat(2, 1, 1)}
+    two = {
+        "spatial_features_2d": features.repeat(2, 1, 1, 1),
+        "batch_size": 2,
+        "gt_boxes": one["gt_boxes"].repeat(2, 1, 1),
+    }
     head(one)
     loss_of_one, tensors = head.get_loss()
     parts = {name: value.item() for name, value in tensors.items()}
@@ -116,8 +136,14 @@ def test_losses_are_normalised_by_frame() -> None:
     assert parts["rpn_loss"] == pytest.approx(sum(parts.values()) - parts["rpn_loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize(("weight", "part"), [("cls_weight", "rpn_loss_cls"), ("loc_weight", "rpn_loss_loc"),
-                                              ("dir_weight", "rpn_loss_dir")])
+@pytest.mark.parametrize(
+    ("weight", "part"),
+    [
+        ("cls_weight", "rpn_loss_cls"),
+        ("loc_weight", "rpn_loss_loc"),
+        ("dir_weight", "rpn_loss_dir"),
+    ],
+)
 def test_loss_weights_scale_their_part(weight: str, part: str) -> None:
     found = {}
     for factor in (1, 3):
@@ -152,7 +178,8 @@ def test_class_agnostic_head() -> None:
     loss, _ = head.get_loss()
     assert torch.isfinite(loss)
     head.forward_ret_dict["cls_preds"] = torch.where(
-        head.forward_ret_dict["box_cls_labels"] > 0, 30.0, -30.0).reshape(1, 16, 16, 6)
+        head.forward_ret_dict["box_cls_labels"] > 0, 30.0, -30.0
+    ).reshape(1, 16, 16, 6)
     assert head.get_cls_layer_loss().item() == pytest.approx(0, abs=1e-6)  # every class is class 1
 
 
@@ -185,7 +212,9 @@ def test_half_precision_features_give_float32_boxes_and_losses() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         head(batch)
     loss, _ = head.get_loss()
-    assert head.forward_ret_dict["cls_preds"].dtype == torch.bfloat16 and loss.dtype == torch.float32
+    assert (
+        head.forward_ret_dict["cls_preds"].dtype == torch.bfloat16 and loss.dtype == torch.float32
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert head.eval()(batch)["batch_box_preds"].dtype == torch.float32
 

@@ -1,4 +1,5 @@
 """Several anchor heads: the same numbers as one head in another order, losses by class, final boxes, config."""
+
 from __future__ import annotations
 
 import math
@@ -21,9 +22,16 @@ CELLS, PER_CELL = 256, 6
 
 
 def arguments(config: EasyDict) -> dict:
-    return {"model_cfg": config, "input_channels": 4, "num_class": 3, "class_names": CLASS_NAMES,
-            "grid_size": [32, 32, 1], "point_cloud_range": RANGE, "voxel_size": [0.5, 0.5, 4],
-            "predict_boxes_when_training": True}
+    return {
+        "model_cfg": config,
+        "input_channels": 4,
+        "num_class": 3,
+        "class_names": CLASS_NAMES,
+        "grid_size": [32, 32, 1],
+        "point_cloud_range": RANGE,
+        "voxel_size": [0.5, 0.5, 4],
+        "predict_boxes_when_training": True,
+    }
 
 
 def make_head(config: EasyDict) -> AnchorHeadMulti:
@@ -34,7 +42,11 @@ def make_head(config: EasyDict) -> AnchorHeadMulti:
 def make_input(frames: int = 2) -> dict:
     torch.manual_seed(1)
     boxes = torch.from_numpy(np.stack([random_scene(seed, 4)[1] for seed in range(frames)]))
-    return {"spatial_features_2d": torch.randn(frames, 4, 16, 16), "gt_boxes": boxes, "batch_size": frames}
+    return {
+        "spatial_features_2d": torch.randn(frames, 4, 16, 16),
+        "gt_boxes": boxes,
+        "batch_size": frames,
+    }
 
 
 def twins(groups: list[list[str]]) -> tuple[AnchorHeadSingle, AnchorHeadMulti]:
@@ -49,7 +61,7 @@ def twins(groups: list[list[str]]) -> tuple[AnchorHeadSingle, AnchorHeadMulti]:
         for name, width in (("conv_cls", 3), ("conv_box", 7), ("conv_dir_cls", 2)):
             source, target = getattr(single, name), getattr(head, name)
             for leaf in ("weight", "bias"):
-                rows = getattr(source, leaf).data[first * width:(first + count) * width]
+                rows = getattr(source, leaf).data[first * width : (first + count) * width]
                 getattr(target, leaf).data.copy_(rows)
         first += count
     return single, multi
@@ -60,7 +72,9 @@ def reorder(value: torch.Tensor) -> torch.Tensor:
     return value.unflatten(1, (CELLS, PER_CELL)).transpose(1, 2).flatten(1, 2)
 
 
-@pytest.mark.parametrize("groups", [[["Car"], ["Pedestrian"], ["Cyclist"]], [["Car", "Pedestrian"], ["Cyclist"]]])
+@pytest.mark.parametrize(
+    "groups", [[["Car"], ["Pedestrian"], ["Cyclist"]], [["Car", "Pedestrian"], ["Cyclist"]]]
+)
 def test_several_heads_are_one_head_in_another_order(groups: list[list[str]]) -> None:
     single, multi = twins(groups)
     one, several = make_input(), make_input()
@@ -82,8 +96,9 @@ def test_anchors_are_ordered_by_class_and_then_by_place() -> None:
     head = make_head(multi_config())
     anchors = head.flat_anchors.view(3, 2, 16, 16, 7)
     assert anchors[1, ..., 3].unique().tolist() == pytest.approx([0.8])  # pedestrians second
-    assert anchors[0, 0, ..., 6].unique().tolist() == [0] and anchors[0, 1, ..., 6].unique().tolist() == \
-        pytest.approx([1.57])
+    assert anchors[0, 0, ..., 6].unique().tolist() == [0] and anchors[
+        0, 1, ..., 6
+    ].unique().tolist() == pytest.approx([1.57])
     assert (anchors[2, 1, 3, :, 0].diff() > 0).all() and (anchors[2, 1, :, 3, 1].diff() > 0).all()
 
 
@@ -99,9 +114,16 @@ def test_a_head_is_asked_for_its_own_classes_only() -> None:
             for frame in range(2):
                 score = torch.sigmoid(logits[frame, :, column])
                 hit = own[frame] == label
-                focal = torch.where(hit, -0.25 * (1 - score) ** 2 * score.log(),
-                                    -0.75 * score ** 2 * (1 - score).log())
-                expected += (focal * (own[frame] >= 0)).sum().item() / max(1, (labels[frame] > 0).sum().item()) / 2
+                focal = torch.where(
+                    hit,
+                    -0.25 * (1 - score) ** 2 * score.log(),
+                    -0.75 * score**2 * (1 - score).log(),
+                )
+                expected += (
+                    (focal * (own[frame] >= 0)).sum().item()
+                    / max(1, (labels[frame] > 0).sum().item())
+                    / 2
+                )
     assert head.get_cls_layer_loss().item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -116,12 +138,17 @@ def test_weights_of_positives_and_background() -> None:
     positive, background = loss(neg_cls_weight=0.0), loss(pos_cls_weight=0.0)
     assert positive > 0 and background > 0
     assert loss() == pytest.approx(positive + background, rel=1e-5)
-    assert loss(pos_cls_weight=2.0, neg_cls_weight=3.0) == pytest.approx(2 * positive + 3 * background, rel=1e-5)
+    assert loss(pos_cls_weight=2.0, neg_cls_weight=3.0) == pytest.approx(
+        2 * positive + 3 * background, rel=1e-5
+    )
 
 
 def test_headings_without_a_direction_classifier_are_compared_as_they_are() -> None:
     codes, targets = torch.randn(3, 7), torch.randn(3, 7)
-    with_bins, without = make_head(multi_config()), make_head(multi_config(USE_DIRECTION_CLASSIFIER=False))
+    with_bins, without = (
+        make_head(multi_config()),
+        make_head(multi_config(USE_DIRECTION_CLASSIFIER=False)),
+    )
     assert without.heading_terms(codes, targets) == (codes, targets)
     one, other = with_bins.heading_terms(codes, targets)
     torch.testing.assert_close((one - other)[:, 6], torch.sin(codes[:, 6] - targets[:, 6]))
@@ -130,17 +157,35 @@ def test_headings_without_a_direction_classifier_are_compared_as_they_are() -> N
 
 
 def test_branches_for_the_parts_of_a_box() -> None:
-    separate = {"NUM_MIDDLE_CONV": 1, "NUM_MIDDLE_FILTER": 5, "REG_LIST": ["reg:2", "height:1", "size:3", "angle:1"]}
+    separate = {
+        "NUM_MIDDLE_CONV": 1,
+        "NUM_MIDDLE_FILTER": 5,
+        "REG_LIST": ["reg:2", "height:1", "size:3", "angle:1"],
+    }
     head = make_head(multi_config(SEPARATE_REG_CONFIG=separate)).train()
     single = head.rpn_heads[0]
-    names = {name.removesuffix(".weight"): tuple(value.shape) for name, value in single.state_dict().items()
-             if name.endswith(".weight") and value.dim() == 4}
-    assert names == {"conv_cls.0": (5, 4, 3, 3), "conv_cls.3": (2, 5, 3, 3), "conv_box.conv_reg.0": (5, 4, 3, 3),
-                     "conv_box.conv_reg.3": (4, 5, 3, 3), "conv_box.conv_height.0": (5, 4, 3, 3),
-                     "conv_box.conv_height.3": (2, 5, 3, 3), "conv_box.conv_size.0": (5, 4, 3, 3),
-                     "conv_box.conv_size.3": (6, 5, 3, 3), "conv_box.conv_angle.0": (5, 4, 3, 3),
-                     "conv_box.conv_angle.3": (2, 5, 3, 3), "conv_dir_cls": (4, 4, 1, 1)}
-    assert "conv_cls.0.bias" not in single.state_dict() and "conv_box.conv_reg.3.bias" in single.state_dict()
+    names = {
+        name.removesuffix(".weight"): tuple(value.shape)
+        for name, value in single.state_dict().items()
+        if name.endswith(".weight") and value.dim() == 4
+    }
+    assert names == {
+        "conv_cls.0": (5, 4, 3, 3),
+        "conv_cls.3": (2, 5, 3, 3),
+        "conv_box.conv_reg.0": (5, 4, 3, 3),
+        "conv_box.conv_reg.3": (4, 5, 3, 3),
+        "conv_box.conv_height.0": (5, 4, 3, 3),
+        "conv_box.conv_height.3": (2, 5, 3, 3),
+        "conv_box.conv_size.0": (5, 4, 3, 3),
+        "conv_box.conv_size.3": (6, 5, 3, 3),
+        "conv_box.conv_angle.0": (5, 4, 3, 3),
+        "conv_box.conv_angle.3": (2, 5, 3, 3),
+        "conv_dir_cls": (4, 4, 1, 1),
+    }
+    assert (
+        "conv_cls.0.bias" not in single.state_dict()
+        and "conv_box.conv_reg.3.bias" in single.state_dict()
+    )
     # Two anchors: channels 0 to 6 are the first one's box, though the first four come from the branch `reg`.
     features = torch.randn(1, 4, 16, 16)
     raw = torch.cat([branch(features) for branch in single.conv_box.values()], dim=1)
@@ -158,7 +203,11 @@ def test_branches_for_the_parts_of_a_box() -> None:
 
 def test_shared_convolution_by_config() -> None:
     head = make_head(multi_config(SHARED_CONV_NUM_FILTER=6))
-    assert list(head.state_dict())[:3] == ["shared_conv.0.weight", "shared_conv.1.weight", "shared_conv.1.bias"]
+    assert list(head.state_dict())[:3] == [
+        "shared_conv.0.weight",
+        "shared_conv.1.weight",
+        "shared_conv.1.bias",
+    ]
     assert head.rpn_heads[0].conv_cls.in_channels == 6 and head.shared_conv[1].eps == 1e-3
     assert "shared_conv" in {tap.path for tap in head.taps()}
     assert make_head(multi_config()).shared_conv is None
@@ -166,12 +215,29 @@ def test_shared_convolution_by_config() -> None:
 
 def make_predictions(normalized: bool = False, multi: bool = True) -> tuple[dict, dict]:
     """Two heads: cars; cyclists and pedestrians. The second box of each overlaps the first."""
-    rows = [[0.0, 0, 0, 4, 2, 1, 0], [0.5, 0, 0, 4, 2, 1, 0], [0.2, 0, 0, 4, 2, 1, 0], [0.4, 0, 0, 4, 2, 1, 0]]
-    batch = {"batch_size": 1, "cls_preds_normalized": normalized, "batch_box_preds": torch.tensor([rows]),
-             "batch_cls_preds": [torch.tensor([[[0.7], [0.8]]]), torch.tensor([[[0.6, 0.2], [0.3, 0.9]]])],
-             "multihead_label_mapping": [torch.tensor([1]), torch.tensor([3, 2])]}
-    nms = {"MULTI_CLASSES_NMS": multi, "NMS_TYPE": "nms_gpu", "NMS_THRESH": 0.1, "NMS_PRE_MAXSIZE": 100,
-           "NMS_POST_MAXSIZE": 10}
+    rows = [
+        [0.0, 0, 0, 4, 2, 1, 0],
+        [0.5, 0, 0, 4, 2, 1, 0],
+        [0.2, 0, 0, 4, 2, 1, 0],
+        [0.4, 0, 0, 4, 2, 1, 0],
+    ]
+    batch = {
+        "batch_size": 1,
+        "cls_preds_normalized": normalized,
+        "batch_box_preds": torch.tensor([rows]),
+        "batch_cls_preds": [
+            torch.tensor([[[0.7], [0.8]]]),
+            torch.tensor([[[0.6, 0.2], [0.3, 0.9]]]),
+        ],
+        "multihead_label_mapping": [torch.tensor([1]), torch.tensor([3, 2])],
+    }
+    nms = {
+        "MULTI_CLASSES_NMS": multi,
+        "NMS_TYPE": "nms_gpu",
+        "NMS_THRESH": 0.1,
+        "NMS_PRE_MAXSIZE": 100,
+        "NMS_POST_MAXSIZE": 10,
+    }
     return batch, {"SCORE_THRESH": 0.25, "NMS_CONFIG": nms}
 
 
@@ -186,7 +252,9 @@ def test_final_boxes_class_by_class() -> None:
 def test_final_boxes_of_all_heads_together() -> None:
     batch, settings = make_predictions(normalized=True, multi=False)
     (found,), _ = post_process(batch, settings, num_class=3)
-    assert found["pred_labels"].tolist() == [2] and found["pred_scores"].tolist() == pytest.approx([0.9])
+    assert found["pred_labels"].tolist() == [2] and found["pred_scores"].tolist() == pytest.approx(
+        [0.9]
+    )
 
 
 def test_final_boxes_from_logits() -> None:
@@ -196,11 +264,20 @@ def test_final_boxes_from_logits() -> None:
         assert found["pred_scores"].max().item() == pytest.approx(1 / (1 + math.exp(-0.9)))
 
 
-@pytest.mark.parametrize("groups, message", [
-    ([["Car"], ["Pedestrian"]], r"names the classes \['Car', 'Pedestrian'\], ANCHOR_GENERATOR_CONFIG"),
-    ([["Car"], ["Cyclist"], ["Pedestrian"]], "expected the same in the same order"),
-    ([["Car"], ["Pedestrian"], ["Cyclst"]], "'Cyclst' is not in CLASS_NAMES; did you mean 'Cyclist'"),
-])
+@pytest.mark.parametrize(
+    "groups, message",
+    [
+        (
+            [["Car"], ["Pedestrian"]],
+            r"names the classes \['Car', 'Pedestrian'\], ANCHOR_GENERATOR_CONFIG",
+        ),
+        ([["Car"], ["Cyclist"], ["Pedestrian"]], "expected the same in the same order"),
+        (
+            [["Car"], ["Pedestrian"], ["Cyclst"]],
+            "'Cyclst' is not in CLASS_NAMES; did you mean 'Cyclist'",
+        ),
+    ],
+)
 def test_groups_that_do_not_fit(groups: list[list[str]], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_head(multi_config(groups))
@@ -227,7 +304,10 @@ def test_in_a_detector() -> None:
 
 
 def test_a_few_steps_decrease_the_loss() -> None:
-    model, batch = small_model(multi_model_config()).train(), make_batch([random_scene(0), random_scene(1)])
+    model, batch = (
+        small_model(multi_model_config()).train(),
+        make_batch([random_scene(0), random_scene(1)]),
+    )
     losses = losses_of_a_few_steps(model, batch)
     assert losses[-1] < 0.8 * losses[0]
 

@@ -1,4 +1,5 @@
 """Anchors against positions worked out by hand."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,8 +9,12 @@ from small_model import small_model
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.dense_heads.anchor_generator import AnchorGenerator
 
-SETTINGS = {"anchor_sizes": [[4.0, 2.0, 1.5], [1.0, 1.0, 2.0]], "anchor_rotations": [0, 1.57],
-            "anchor_bottom_heights": [-1.0], "align_center": False}
+SETTINGS = {
+    "anchor_sizes": [[4.0, 2.0, 1.5], [1.0, 1.0, 2.0]],
+    "anchor_rotations": [0, 1.57],
+    "anchor_bottom_heights": [-1.0],
+    "align_center": False,
+}
 
 
 def generate(**changes) -> torch.Tensor:
@@ -22,7 +27,13 @@ def generate(**changes) -> torch.Tensor:
 def test_corner_aligned_positions() -> None:
     anchors = generate()
     assert anchors.shape == (1, 3, 5, 2, 2, 7)
-    assert anchors[0, 0, :, 0, 0, 0].tolist() == [0, 2, 4, 6, 8]  # from one end of the range to the other
+    assert anchors[0, 0, :, 0, 0, 0].tolist() == [
+        0,
+        2,
+        4,
+        6,
+        8,
+    ]  # from one end of the range to the other
     assert anchors[0, :, 0, 0, 0, 1].tolist() == [-10, 0, 10]
 
 
@@ -47,7 +58,9 @@ def test_two_heights_are_two_anchors_of_a_cell() -> None:
 
 def test_missing_setting_is_named() -> None:
     with pytest.raises(ConfigError, match="ANCHOR_GENERATOR_CONFIG.anchor_sizes"):
-        AnchorGenerator([0, 0, 0, 1, 1, 1], [{"anchor_size": [[1, 1, 1]]}]).generate_anchors([(2, 2)])
+        AnchorGenerator([0, 0, 0, 1, 1, 1], [{"anchor_size": [[1, 1, 1]]}]).generate_anchors(
+            [(2, 2)]
+        )
 
 
 def test_anchors_move_with_the_model_but_are_no_part_of_its_state() -> None:

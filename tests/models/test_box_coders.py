@@ -1,4 +1,5 @@
 """Box coders: hand-worked residuals, and decoding undoes encoding."""
+
 from __future__ import annotations
 
 from math import log, pi
@@ -31,7 +32,10 @@ def test_residuals_by_hand() -> None:
 
 
 def test_sincos_residuals_by_hand() -> None:
-    anchor, box = torch.tensor([[0.0, 0, 0, 3, 4, 2, 0]]), torch.tensor([[0.0, 0, 0, 3, 4, 2, pi / 2]])
+    anchor, box = (
+        torch.tensor([[0.0, 0, 0, 3, 4, 2, 0]]),
+        torch.tensor([[0.0, 0, 0, 3, 4, 2, pi / 2]]),
+    )
     codes = ResidualCoder(encode_angle_by_sincos=True).encode_torch(box, anchor)
     torch.testing.assert_close(codes, torch.tensor([[0.0, 0, 0, 0, 0, 0, -1, 1]]))
 
@@ -65,10 +69,14 @@ def test_point_coder_round_trip(use_mean_size: bool) -> None:
     classes = torch.arange(len(boxes)) % 2 + 1
     codes = coder.encode_torch(boxes, points, classes)
     assert codes.shape == (len(boxes), 8)
-    torch.testing.assert_close(coder.decode_torch(codes, points, classes), boxes, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        coder.decode_torch(codes, points, classes), boxes, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_point_coder_by_hand() -> None:
     coder = PointResidualCoder(mean_size=[[3.0, 4.0, 2.0]])
-    codes = coder.encode_torch(torch.tensor([[5.0, 0, 1, 3, 4, 2, 0]]), torch.zeros(1, 3), torch.ones(1))
+    codes = coder.encode_torch(
+        torch.tensor([[5.0, 0, 1, 3, 4, 2, 0]]), torch.zeros(1, 3), torch.ones(1)
+    )
     torch.testing.assert_close(codes, torch.tensor([[1.0, 0, 0.5, 0, 0, 0, 1, 0]]))

@@ -1,4 +1,5 @@
 """Centre head: targets, losses and final boxes by hand."""
+
 from __future__ import annotations
 
 import copy
@@ -21,9 +22,16 @@ PEDESTRIAN = [10.5, -4.25, -0.7, 0.8, 0.6, 1.73, -2.9]
 
 def make_head(config: EasyDict | None = None, second_stage: bool = False) -> CenterHead:
     torch.manual_seed(0)
-    return CenterHead(model_cfg=config or center_head_config(), input_channels=4, num_class=3, class_names=CLASS_NAMES,
-                      grid_size=[32, 32, 1], point_cloud_range=RANGE, voxel_size=[0.5, 0.5, 4],
-                      predict_boxes_when_training=second_stage)
+    return CenterHead(
+        model_cfg=config or center_head_config(),
+        input_channels=4,
+        num_class=3,
+        class_names=CLASS_NAMES,
+        grid_size=[32, 32, 1],
+        point_cloud_range=RANGE,
+        voxel_size=[0.5, 0.5, 4],
+        predict_boxes_when_training=second_stage,
+    )
 
 
 def gt(*rows: list[float]) -> torch.Tensor:
@@ -45,12 +53,23 @@ def perfect_predictions(targets: CenterTargets) -> dict[str, torch.Tensor]:
 
 def test_targets_by_hand() -> None:
     head = make_head()
-    (targets,) = head.target_assigner.assign_targets(gt([*CAR, 1], [*PEDESTRIAN, 2]), head.feature_map_size)
+    (targets,) = head.target_assigner.assign_targets(
+        gt([*CAR, 1], [*PEDESTRIAN, 2]), head.feature_map_size
+    )
     assert targets.heatmap.shape == (1, 3, 16, 16) and targets.boxes.shape == (1, 20, 8)
     # The car's centre: x 4.3 m is cell 4, 0.3 inside; y 2.6 + 8 = 10.6 is cell 10, 0.6 inside.
     assert targets.cells[0, :2].tolist() == [10 * 16 + 4, 3 * 16 + 10]
     assert targets.mask[0].tolist() == [True, True] + [False] * 18
-    expected = [0.3, 0.6, -0.9, math.log(3.9), math.log(1.6), math.log(1.56), math.cos(0.4), math.sin(0.4)]
+    expected = [
+        0.3,
+        0.6,
+        -0.9,
+        math.log(3.9),
+        math.log(1.6),
+        math.log(1.56),
+        math.cos(0.4),
+        math.sin(0.4),
+    ]
     assert targets.boxes[0, 0].tolist() == pytest.approx(expected, abs=1e-5)
     assert targets.boxes[0, 1, :2].tolist() == pytest.approx([0.5, 0.75], abs=1e-5)
     assert (targets.heatmap[0] == 1).nonzero().tolist() == [[0, 10, 4], [1, 3, 10]]
@@ -61,7 +80,15 @@ def test_targets_by_hand() -> None:
 
 def test_radius_follows_the_size() -> None:
     head = make_head()
-    big = [8, 0, 0, 12, 8, 2, 0]  # 12 x 8 cells: case three gives (-4 + sqrt(16 + 1.6 * 86.4)) / 2 = 4.2
+    big = [
+        8,
+        0,
+        0,
+        12,
+        8,
+        2,
+        0,
+    ]  # 12 x 8 cells: case three gives (-4 + sqrt(16 + 1.6 * 86.4)) / 2 = 4.2
     (targets,) = head.target_assigner.assign_targets(gt([*big, 1]), head.feature_map_size)
     assert (targets.heatmap[0, 0] > 0).sum() == 81
 
@@ -79,7 +106,10 @@ def test_targets_by_head() -> None:
     boxes = gt([*PEDESTRIAN, 2], [*CAR, 1], [*CAR[:1], -5, *CAR[2:], 3])
     first, second = head.target_assigner.assign_targets(boxes, head.feature_map_size)
     assert first.heatmap.shape[1] == 2 and second.heatmap.shape[1] == 1
-    assert (first.heatmap == 1).nonzero().tolist() == [[0, 0, 3, 4], [0, 1, 10, 4]]  # cyclists are its first class
+    assert (first.heatmap == 1).nonzero().tolist() == [
+        [0, 0, 3, 4],
+        [0, 1, 10, 4],
+    ]  # cyclists are its first class
     assert first.cells[0, :2].tolist() == [10 * 16 + 4, 3 * 16 + 4] and first.mask.sum() == 2
     assert second.mask.sum() == 1 and second.cells[0, 0] == 3 * 16 + 10
 
@@ -90,7 +120,12 @@ def test_boxes_beyond_the_map_padding_and_flat_boxes() -> None:
     flat = [5, 5, 0, 0, 2, 1, 0]
     boxes = gt([*outside, 1], [*flat, 1], [*CAR, 1], [0.0] * 8)
     (targets,) = head.target_assigner.assign_targets(boxes, head.feature_map_size)
-    assert targets.mask[0, :4].tolist() == [True, False, True, False]  # the flat box keeps its place, unused
+    assert targets.mask[0, :4].tolist() == [
+        True,
+        False,
+        True,
+        False,
+    ]  # the flat box keeps its place, unused
     assert targets.cells[0, 0] == 15  # moved to the nearest cell
     assert targets.boxes[0, 0, :2].tolist() == [0.5, 0.0]
     assert torch.isfinite(targets.boxes).all()
@@ -117,7 +152,9 @@ def test_frames_do_not_mix() -> None:
 
 def test_final_boxes_of_perfect_predictions_are_the_ground_truth() -> None:
     head = make_head()
-    boxes = torch.cat([gt([*CAR, 1], [*PEDESTRIAN, 2]), gt([12, 6, -1, 1.76, 0.6, 1.73, 3.0, 3], [0.0] * 8)])
+    boxes = torch.cat(
+        [gt([*CAR, 1], [*PEDESTRIAN, 2]), gt([12, 6, -1, 1.76, 0.6, 1.73, 3.0, 3], [0.0] * 8)]
+    )
     targets = head.target_assigner.assign_targets(boxes, head.feature_map_size)
     predictions = perfect_predictions(targets[0])
     predictions["hm"][:, 1] -= 1
@@ -125,7 +162,9 @@ def test_final_boxes_of_perfect_predictions_are_the_ground_truth() -> None:
     torch.testing.assert_close(first["pred_boxes"], boxes[0, :, :7], atol=1e-4, rtol=0)
     torch.testing.assert_close(second["pred_boxes"], boxes[1, :1, :7], atol=1e-4, rtol=0)
     assert first["pred_labels"].tolist() == [1, 2] and second["pred_labels"].tolist() == [3]
-    assert first["pred_scores"].tolist() == pytest.approx([1 / (1 + math.exp(-5)), 1 / (1 + math.exp(-4))])
+    assert first["pred_scores"].tolist() == pytest.approx(
+        [1 / (1 + math.exp(-5)), 1 / (1 + math.exp(-4))]
+    )
 
 
 def test_nms_within_a_head_and_labels_over_heads() -> None:
@@ -141,8 +180,14 @@ def test_nms_within_a_head_and_labels_over_heads() -> None:
         assert found["pred_labels"].tolist() == labels
 
 
-@pytest.mark.parametrize("setting, value", [("SCORE_THRESH", 0.9934), ("POST_CENTER_LIMIT_RANGE", [0, -8, -3, 4, 8, 1]),
-                                            ("POST_CENTER_LIMIT_RANGE", [0, -8, -0.8, 16, 8, 1])])
+@pytest.mark.parametrize(
+    "setting, value",
+    [
+        ("SCORE_THRESH", 0.9934),
+        ("POST_CENTER_LIMIT_RANGE", [0, -8, -3, 4, 8, 1]),
+        ("POST_CENTER_LIMIT_RANGE", [0, -8, -0.8, 16, 8, 1]),
+    ],
+)
 def test_what_is_not_admitted(setting: str, value) -> None:
     for changed in (False, True):
         config = center_head_config()
@@ -150,7 +195,9 @@ def test_what_is_not_admitted(setting: str, value) -> None:
             config.POST_PROCESSING[setting] = value
         head = make_head(config)
         (targets,) = head.target_assigner.assign_targets(gt([*CAR, 1]), head.feature_map_size)
-        (found,) = head.generate_predicted_boxes([perfect_predictions(targets)])  # its score is 0.99331
+        (found,) = head.generate_predicted_boxes(
+            [perfect_predictions(targets)]
+        )  # its score is 0.99331
         assert len(found["pred_boxes"]) == (0 if changed else 1)
         assert found["pred_boxes"].shape[1] == 7
 
@@ -159,7 +206,9 @@ def test_at_most_so_many_candidates() -> None:
     config = center_head_config()
     config.POST_PROCESSING.MAX_OBJ_PER_SAMPLE = 1
     head = make_head(config)
-    (targets,) = head.target_assigner.assign_targets(gt([*CAR, 1], [*PEDESTRIAN, 2]), head.feature_map_size)
+    (targets,) = head.target_assigner.assign_targets(
+        gt([*CAR, 1], [*PEDESTRIAN, 2]), head.feature_map_size
+    )
     predictions = perfect_predictions(targets)
     predictions["hm"][:, 1] += 1
     (found,) = head.generate_predicted_boxes([predictions])
@@ -168,7 +217,11 @@ def test_at_most_so_many_candidates() -> None:
 
 def test_losses_by_hand() -> None:
     config = center_head_config([["Car"], ["Pedestrian", "Cyclist"]])
-    config.LOSS_CONFIG.LOSS_WEIGHTS = {"cls_weight": 3.0, "loc_weight": 0.5, "code_weights": [1, 1, 2, 1, 1, 1, 0, 1]}
+    config.LOSS_CONFIG.LOSS_WEIGHTS = {
+        "cls_weight": 3.0,
+        "loc_weight": 0.5,
+        "code_weights": [1, 1, 2, 1, 1, 1, 0, 1],
+    }
     head = make_head(config)
     targets = head.target_assigner.assign_targets(gt([*CAR, 1]), head.feature_map_size)
     predictions = [perfect_predictions(target) for target in targets]
@@ -179,14 +232,24 @@ def test_losses_by_hand() -> None:
         prediction["hm"] = torch.full_like(prediction["hm"], 0.0)
     head.forward_ret_dict = {"pred_dicts": predictions, "target_dicts": targets}
     total, parts = head.get_loss()
-    assert set(parts) == {"hm_loss_head_0", "loc_loss_head_0", "hm_loss_head_1", "loc_loss_head_1", "rpn_loss"}
+    assert set(parts) == {
+        "hm_loss_head_0",
+        "loc_loss_head_0",
+        "hm_loss_head_1",
+        "loc_loss_head_1",
+        "rpn_loss",
+    }
     assert parts["loc_loss_head_0"].item() == pytest.approx(0.5 * (0.25 * 2 + 0.5), rel=1e-4)
     assert parts["loc_loss_head_1"] == 0
     background = -math.log(0.5) * 0.25
     assert parts["hm_loss_head_1"].item() == pytest.approx(3 * 2 * 256 * background, rel=1e-5)
-    around = (1 - targets[0].heatmap).pow(4).sum().item()  # the peak itself adds nothing to it, but counts as a hit
+    around = (
+        (1 - targets[0].heatmap).pow(4).sum().item()
+    )  # the peak itself adds nothing to it, but counts as a hit
     assert parts["hm_loss_head_0"].item() == pytest.approx(3 * background * (around + 1), rel=1e-5)
-    assert total.item() == pytest.approx(sum(parts[name].item() for name in parts if name != "rpn_loss"))
+    assert total.item() == pytest.approx(
+        sum(parts[name].item() for name in parts if name != "rpn_loss")
+    )
     assert parts["rpn_loss"] == total
 
 
@@ -194,7 +257,11 @@ def test_state_dict_names() -> None:
     norm = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
 
     def block(name: str, bias: bool) -> list[str]:
-        return [f"{name}.0.weight", *([f"{name}.0.bias"] if bias else []), *(f"{name}.1.{leaf}" for leaf in norm)]
+        return [
+            f"{name}.0.weight",
+            *([f"{name}.0.bias"] if bias else []),
+            *(f"{name}.1.{leaf}" for leaf in norm),
+        ]
 
     for bias in (True, False):
         config = center_head_config([["Car"], ["Pedestrian", "Cyclist"]])
@@ -202,10 +269,17 @@ def test_state_dict_names() -> None:
         expected = block("shared_conv", bias)
         for head in ("heads_list.0", "heads_list.1"):
             for branch in ("center", "center_z", "dim", "rot", "hm"):
-                expected += [*block(f"{head}.{branch}.0", bias), f"{head}.{branch}.1.weight", f"{head}.{branch}.1.bias"]
+                expected += [
+                    *block(f"{head}.{branch}.0", bias),
+                    f"{head}.{branch}.1.weight",
+                    f"{head}.{branch}.1.bias",
+                ]
         head = make_head(config)
         assert list(head.state_dict()) == expected
-        assert head.heads_list[1].hm[1].out_channels == 2 and head.heads_list[0].dim[1].out_channels == 3
+        assert (
+            head.heads_list[1].hm[1].out_channels == 2
+            and head.heads_list[0].dim[1].out_channels == 3
+        )
 
 
 def test_depth_of_branches_and_norm_by_config() -> None:
@@ -222,7 +296,9 @@ def test_depth_of_branches_and_norm_by_config() -> None:
 
 def test_an_untrained_heatmap_predicts_one_tenth() -> None:
     found = make_head().eval()({"spatial_features_2d": torch.zeros(1, 4, 16, 16), "batch_size": 1})
-    assert torch.sigmoid(make_head().heads_list[0].hm[-1].bias).tolist() == pytest.approx([0.1] * 3, abs=2e-3)
+    assert torch.sigmoid(make_head().heads_list[0].hm[-1].bias).tolist() == pytest.approx(
+        [0.1] * 3, abs=2e-3
+    )
     assert set(found["final_box_dicts"][0]) == {"pred_boxes", "pred_scores", "pred_labels"}
 
 
@@ -244,29 +320,50 @@ def test_velocities() -> None:
 
 def test_proposals_for_a_second_stage() -> None:
     head = make_head(second_stage=True).train()
-    batch = {"spatial_features_2d": torch.randn(2, 4, 16, 16), "gt_boxes": gt([*CAR, 1]).repeat(2, 1, 1)}
+    batch = {
+        "spatial_features_2d": torch.randn(2, 4, 16, 16),
+        "gt_boxes": gt([*CAR, 1]).repeat(2, 1, 1),
+    }
     head(batch)
     assert "final_box_dicts" not in batch and batch["has_class_labels"] is True
     count = batch["rois"].shape[1]
-    assert batch["rois"].shape == (2, count, 7) and batch["roi_scores"].shape == batch["roi_labels"].shape == (2, count)
+    assert batch["rois"].shape == (2, count, 7) and batch["roi_scores"].shape == batch[
+        "roi_labels"
+    ].shape == (2, count)
     assert not batch["rois"].requires_grad and batch["roi_labels"].dtype == torch.long
 
 
 def test_proposals_are_padded_with_zeros() -> None:
-    boxes = {"pred_boxes": torch.ones(2, 7), "pred_scores": torch.ones(2), "pred_labels": torch.tensor([1, 3])}
+    boxes = {
+        "pred_boxes": torch.ones(2, 7),
+        "pred_scores": torch.ones(2),
+        "pred_labels": torch.tensor([1, 3]),
+    }
     nothing = {key: value[:0] for key, value in boxes.items()}
     found = boxes_as_rois([nothing, boxes])
     assert found["roi_labels"].tolist() == [[0, 0], [1, 3]] and found["rois"][0].abs().sum() == 0
     assert boxes_as_rois([nothing])["rois"].shape == (1, 1, 7)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"CLASS_NAMES_EACH_HEAD": [["Car", "Pedestrian"]]}, "names 'Cyclist' 0 times, expected once"),
-    ({"CLASS_NAMES_EACH_HEAD": [["Car", "Pedestrian", "Cyclist"], ["Car"]]}, "names 'Car' 2 times"),
-    ({"IOU_REG_LOSS": True}, "DENSE_HEAD.IOU_REG_LOSS is true, expected false"),
-    ({"POST_PROCESSING": {"USE_IOU_TO_RECTIFY_SCORE": True}}, "POST_PROCESSING.USE_IOU_TO_RECTIFY_SCORE is true"),
-    ({"SHARED_CONV_CHANNEL": None}, "SHARED_CONV_CHANNEL is missing"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            {"CLASS_NAMES_EACH_HEAD": [["Car", "Pedestrian"]]},
+            "names 'Cyclist' 0 times, expected once",
+        ),
+        (
+            {"CLASS_NAMES_EACH_HEAD": [["Car", "Pedestrian", "Cyclist"], ["Car"]]},
+            "names 'Car' 2 times",
+        ),
+        ({"IOU_REG_LOSS": True}, "DENSE_HEAD.IOU_REG_LOSS is true, expected false"),
+        (
+            {"POST_PROCESSING": {"USE_IOU_TO_RECTIFY_SCORE": True}},
+            "POST_PROCESSING.USE_IOU_TO_RECTIFY_SCORE is true",
+        ),
+        ({"SHARED_CONV_CHANNEL": None}, "SHARED_CONV_CHANNEL is missing"),
+    ],
+)
 def test_settings_that_do_not_fit(change: dict, message: str) -> None:
     config = center_head_config()
     config.update(change)
@@ -280,7 +377,9 @@ def test_settings_that_do_not_fit(change: dict, message: str) -> None:
 def test_branches_that_do_not_fit() -> None:
     config = center_head_config()
     config.SEPARATE_HEAD_CFG.HEAD_ORDER = ["center", "dim", "center_z", "rot"]
-    with pytest.raises(ConfigError, match=r"HEAD_ORDER is .*expected \['center', 'center_z', 'dim', 'rot'\]"):
+    with pytest.raises(
+        ConfigError, match=r"HEAD_ORDER is .*expected \['center', 'center_z', 'dim', 'rot'\]"
+    ):
         make_head(config)
     config = center_head_config()
     config.SEPARATE_HEAD_CFG.HEAD_DICT.dim.out_channels = 2
@@ -309,16 +408,29 @@ def test_wrong_stride_is_explained() -> None:
 
 def test_half_precision_features_give_float32_boxes_and_losses() -> None:
     head = make_head().train()
-    batch = {"spatial_features_2d": torch.randn(1, 4, 16, 16), "gt_boxes": gt([*CAR, 1]), "batch_size": 1}
+    batch = {
+        "spatial_features_2d": torch.randn(1, 4, 16, 16),
+        "gt_boxes": gt([*CAR, 1]),
+        "batch_size": 1,
+    }
     with torch.autocast("cpu", dtype=torch.bfloat16):
         head(batch)
     loss, _ = head.get_loss()
-    assert head.forward_ret_dict["pred_dicts"][0]["hm"].dtype == torch.bfloat16 and loss.dtype == torch.float32
+    assert (
+        head.forward_ret_dict["pred_dicts"][0]["hm"].dtype == torch.bfloat16
+        and loss.dtype == torch.float32
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert head.eval()(batch)["final_box_dicts"][0]["pred_boxes"].dtype == torch.float32
 
 
 def test_a_head_can_be_copied_after_a_training_step() -> None:
     head = make_head().train()
-    head({"spatial_features_2d": torch.randn(1, 4, 16, 16), "gt_boxes": gt([*CAR, 1]), "batch_size": 1})
+    head(
+        {
+            "spatial_features_2d": torch.randn(1, 4, 16, 16),
+            "gt_boxes": gt([*CAR, 1]),
+            "batch_size": 1,
+        }
+    )
     assert copy.deepcopy(head).forward_ret_dict == {} and head.forward_ret_dict

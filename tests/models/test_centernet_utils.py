@@ -1,4 +1,5 @@
 """Radius, peaks, best cells and losses of centre heatmaps, by hand."""
+
 from __future__ import annotations
 
 import math
@@ -9,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcdet_distill.models.model_utils.center_losses import center_focal_loss, center_regression_loss
-from pcdet_distill.models.model_utils.centernet_utils import draw_peaks, gather_cells, gaussian_radius, top_cells
+from pcdet_distill.models.model_utils.centernet_utils import (
+    draw_peaks,
+    gather_cells,
+    gaussian_radius,
+    top_cells,
+)
 
 
 def draw(shape: tuple[int, int, int], *peaks: tuple[int, int, int, int]) -> torch.Tensor:
@@ -30,7 +36,9 @@ def test_radius_by_hand() -> None:
 
 @given(st.floats(0.1, 100), st.floats(0.1, 100), st.floats(0.05, 0.9))
 @settings(deadline=None)
-def test_radius_does_not_care_which_side_is_longer(length: float, width: float, overlap: float) -> None:
+def test_radius_does_not_care_which_side_is_longer(
+    length: float, width: float, overlap: float
+) -> None:
     one, other = torch.tensor([length]), torch.tensor([width])
     found = gaussian_radius(one, other, overlap)
     torch.testing.assert_close(found, gaussian_radius(other, one, overlap))
@@ -42,8 +50,8 @@ def test_peak_by_hand() -> None:
     assert found[0].abs().sum() == 0
     sigma = 5 / 6
     assert found[1, 3, 4] == 1
-    assert found[1, 3, 5].item() == pytest.approx(math.exp(-1 / (2 * sigma ** 2)))
-    assert found[1, 5, 2].item() == pytest.approx(math.exp(-8 / (2 * sigma ** 2)))
+    assert found[1, 3, 5].item() == pytest.approx(math.exp(-1 / (2 * sigma**2)))
+    assert found[1, 5, 2].item() == pytest.approx(math.exp(-8 / (2 * sigma**2)))
     assert found[1, 1:6, 2:7].gt(0).all() and found[1].gt(0).sum() == 25
 
 
@@ -55,7 +63,9 @@ def test_peak_is_cut_at_the_edge() -> None:
 
 def test_where_peaks_meet_the_higher_value_stays() -> None:
     one, other = draw((1, 9, 12), (0, 4, 4, 3)), draw((1, 9, 12), (0, 6, 5, 2))
-    torch.testing.assert_close(draw((1, 9, 12), (0, 4, 4, 3), (0, 6, 5, 2)), torch.maximum(one, other))
+    torch.testing.assert_close(
+        draw((1, 9, 12), (0, 4, 4, 3), (0, 6, 5, 2)), torch.maximum(one, other)
+    )
 
 
 def test_no_peak() -> None:
@@ -68,7 +78,9 @@ def test_best_cells_over_all_classes() -> None:
     scores = torch.zeros(2, 3, 4, 5)
     scores[0, 2, 1, 3], scores[0, 0, 3, 4], scores[1, 1, 0, 0] = 0.9, 0.8, 0.7
     found = top_cells(scores, 2)
-    assert found.scores[0].tolist() == pytest.approx([0.9, 0.8]) and found.scores[1, 0].item() == pytest.approx(0.7)
+    assert found.scores[0].tolist() == pytest.approx([0.9, 0.8]) and found.scores[
+        1, 0
+    ].item() == pytest.approx(0.7)
     assert found.classes[0].tolist() == [2, 0] and found.cells[0].tolist() == [1 * 5 + 3, 3 * 5 + 4]
     assert found.classes[1, 0] == 1 and found.cells[1, 0] == 0
     assert top_cells(scores, 1000).scores.shape == (2, 60)
@@ -77,7 +89,9 @@ def test_best_cells_over_all_classes() -> None:
 def test_gather_cells() -> None:
     feature_map = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5)
     found = gather_cells(feature_map, torch.tensor([[7, 0], [19, 7]]))
-    assert torch.equal(found[0, 0], feature_map[0, :, 1, 2]) and torch.equal(found[1, 0], feature_map[1, :, 3, 4])
+    assert torch.equal(found[0, 0], feature_map[0, :, 1, 2]) and torch.equal(
+        found[1, 0], feature_map[1, :, 3, 4]
+    )
 
 
 def test_focal_loss_by_hand() -> None:
@@ -92,10 +106,10 @@ def test_focal_loss_counts_peaks() -> None:
     logits, target = torch.randn(2, 3, 4, 5), torch.zeros(2, 3, 4, 5)
     without = center_focal_loss(logits, target)
     score = torch.sigmoid(logits)
-    torch.testing.assert_close(without, -(torch.log(1 - score) * score ** 2).sum())
+    torch.testing.assert_close(without, -(torch.log(1 - score) * score**2).sum())
     target[0, 1, 2, 2] = target[1, 0, 0, 0] = 1
     hit = score[0, 1, 2, 2], score[1, 0, 0, 0]
-    both = without + sum(torch.log(1 - p) * p ** 2 - torch.log(p) * (1 - p) ** 2 for p in hit)
+    both = without + sum(torch.log(1 - p) * p**2 - torch.log(p) * (1 - p) ** 2 for p in hit)
     torch.testing.assert_close(center_focal_loss(logits, target), both / 2)
 
 
@@ -103,7 +117,9 @@ def test_focal_loss_of_certain_predictions_is_finite() -> None:
     logits = torch.tensor([-200.0, 200.0]).view(1, 1, 1, 2).requires_grad_()
     loss = center_focal_loss(logits, torch.tensor([1.0, 0]).view(1, 1, 1, 2))
     loss.backward()
-    assert loss.item() == pytest.approx(-2 * math.log(1e-4), rel=1e-3) and logits.grad.isfinite().all()
+    assert (
+        loss.item() == pytest.approx(-2 * math.log(1e-4), rel=1e-3) and logits.grad.isfinite().all()
+    )
 
 
 def test_regression_loss_by_hand() -> None:
@@ -116,7 +132,9 @@ def test_regression_loss_by_hand() -> None:
 
 def test_regression_loss_without_boxes() -> None:
     codes = torch.randn(1, 3, 8, requires_grad=True)
-    loss = center_regression_loss(codes, torch.full((1, 3, 8), float("nan")), torch.zeros(1, 3, dtype=torch.bool))
+    loss = center_regression_loss(
+        codes, torch.full((1, 3, 8), float("nan")), torch.zeros(1, 3, dtype=torch.bool)
+    )
     loss.sum().backward()
     assert loss.tolist() == [0.0] * 8 and codes.grad.abs().sum() == 0
 

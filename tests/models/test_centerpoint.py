@@ -1,4 +1,5 @@
 """CenterPoint on pillars and on voxels: training, final boxes, recall, taps."""
+
 from __future__ import annotations
 
 import pytest
@@ -16,16 +17,29 @@ from pcdet_distill.models.detectors.post_processing import post_process
 def test_names_in_the_log() -> None:
     model = small_model(center_config([["Car"], ["Pedestrian", "Cyclist"]])).train()
     ret, tb_dict, _ = model(make_batch([random_scene(0)]))
-    assert list(tb_dict) == ["loss_rpn", "hm_loss_head_0", "loc_loss_head_0", "hm_loss_head_1", "loc_loss_head_1",
-                             "rpn_loss"]
+    assert list(tb_dict) == [
+        "loss_rpn",
+        "hm_loss_head_0",
+        "loc_loss_head_0",
+        "hm_loss_head_1",
+        "loc_loss_head_1",
+        "rpn_loss",
+    ]
     assert tb_dict["loss_rpn"] == ret["loss"].detach()
 
 
 def test_boxes_of_the_head_are_final_and_counted() -> None:
     box = torch.tensor([[3.0, 0, 0, 4, 2, 1, 0]])
-    final = {"pred_boxes": box, "pred_scores": torch.tensor([0.2]), "pred_labels": torch.tensor([2])}
-    batch = {"batch_size": 1, "final_box_dicts": [final],
-             "gt_boxes": torch.tensor([[[3.0, 0, 0, 4, 2, 1, 0, 1], [30, 0, 0, 4, 2, 1, 0, 1]]])}
+    final = {
+        "pred_boxes": box,
+        "pred_scores": torch.tensor([0.2]),
+        "pred_labels": torch.tensor([2]),
+    }
+    batch = {
+        "batch_size": 1,
+        "final_box_dicts": [final],
+        "gt_boxes": torch.tensor([[[3.0, 0, 0, 4, 2, 1, 0, 1], [30, 0, 0, 4, 2, 1, 0, 1]]]),
+    }
     found, recall = post_process(batch, {"RECALL_THRESH_LIST": [0.3]}, num_class=3)
     assert found == [final]
     assert recall == {"gt": 2, "roi_0.3": 0, "rcnn_0.3": 1}
@@ -37,13 +51,19 @@ def test_a_frame_does_not_depend_on_the_others_in_eval() -> None:
         alone, _ = model(make_batch([random_scene(1)]))
         together, _ = model(make_batch([random_scene(0), random_scene(1), NOTHING]))
     assert len(alone[0]["pred_boxes"]) > 0
-    torch.testing.assert_close(together[1]["pred_boxes"], alone[0]["pred_boxes"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        together[1]["pred_boxes"], alone[0]["pred_boxes"], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_taps_tell_the_truth() -> None:
     model, batch = small_model(center_config()).eval(), make_batch([random_scene(0)])
     taps = model.taps()
-    assert {"dense_head.shared_conv", "dense_head.heads_list.0.hm", "dense_head.heads_list.0.rot"} <= set(taps)
+    assert {
+        "dense_head.shared_conv",
+        "dense_head.heads_list.0.hm",
+        "dense_head.heads_list.0.rot",
+    } <= set(taps)
     with torch.no_grad(), model.capture(list(taps)) as features:
         model(batch)
     for path, info in taps.items():

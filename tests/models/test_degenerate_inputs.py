@@ -1,4 +1,5 @@
 """Frames without a point, with one voxel, without a box, in every detector: no crash, no NaN, in training and eval."""
+
 from __future__ import annotations
 
 import math
@@ -22,21 +23,37 @@ DETECTORS = {
     "PointPillar": (small_model, make_batch),
     "PointPillar, several heads": (lambda: small_model(multi_model_config()), make_batch),
     "CenterPoint": (lambda: small_model(center_config()), make_batch),
-    "CenterPoint, several heads": (lambda: small_model(center_config([["Car"], CLASS_NAMES[1:]])), make_batch),
+    "CenterPoint, several heads": (
+        lambda: small_model(center_config([["Car"], CLASS_NAMES[1:]])),
+        make_batch,
+    ),
     "CenterPoint, voxels": (lambda: small_second(voxel_config()), second_batch),
     "PillarNet": (lambda: small_model(pillarnet_config()), make_batch),
-    "PillarNet, residual": (lambda: small_model(pillarnet_config("PillarRes18BackBone8x")), make_batch),
-    "PillarNet, centre head": (lambda: small_model(pillarnet_config(head="CenterHead")), make_batch),
+    "PillarNet, residual": (
+        lambda: small_model(pillarnet_config("PillarRes18BackBone8x")),
+        make_batch,
+    ),
+    "PillarNet, centre head": (
+        lambda: small_model(pillarnet_config(head="CenterHead")),
+        make_batch,
+    ),
     "SECONDNet": (small_second, second_batch),
     "SECONDNet, several heads": (lambda: small_second(multi_second_config()), second_batch),
-    "SECONDNet, residual": (lambda: small_second(second_config("VoxelResBackBone8x")), second_batch),
+    "SECONDNet, residual": (
+        lambda: small_second(second_config("VoxelResBackBone8x")),
+        second_batch,
+    ),
     "PointRCNN": (small_point_rcnn, point_batch),
     "PointRCNN, IoU": (lambda: small_point_rcnn(point_rcnn_iou_config()), point_batch),
     "PointRCNN, points as they are": (small_point_rcnn, partial(point_batch, num_points=None)),
-    **{name: (lambda make_config=make_config: small_second(make_config()), second_batch)
-       for name, make_config in TWO_STAGE_CONFIGS.items()},
+    **{
+        name: (lambda make_config=make_config: small_second(make_config()), second_batch)
+        for name, make_config in TWO_STAGE_CONFIGS.items()
+    },
 }
-TWO_STAGES = [name for name in DETECTORS if name.startswith("PointRCNN") or name in TWO_STAGE_CONFIGS]
+TWO_STAGES = [
+    name for name in DETECTORS if name.startswith("PointRCNN") or name in TWO_STAGE_CONFIGS
+]
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
@@ -49,8 +66,11 @@ def test_odd_frames(detector: str, scenes: list) -> None:
 def test_no_proposal(detector: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first stage offers the second one nothing but padding, so no RoI is positive and no box comes out."""
     for proposing in (roi_head_template, center_head):
-        monkeypatch.setattr(proposing, "class_agnostic_nms",
-                            lambda scores, boxes, config: (torch.zeros(0, dtype=torch.long), scores[:0]))
+        monkeypatch.setattr(
+            proposing,
+            "class_agnostic_nms",
+            lambda scores, boxes, config: (torch.zeros(0, dtype=torch.long), scores[:0]),
+        )
     predictions = check_trains_and_evaluates(detector, [random_scene(0), random_scene(1)])
     assert all(len(frame["pred_boxes"]) == 0 for frame in predictions)
 
@@ -61,7 +81,9 @@ def check_trains_and_evaluates(detector: str, scenes: list) -> list[dict[str, to
     model = make_model()
     ret, tb_dict, _ = model.train()(collate(scenes))
     ret["loss"].backward()
-    assert math.isfinite(ret["loss"].item()) and all(math.isfinite(value) for value in tb_dict.values())
+    assert math.isfinite(ret["loss"].item()) and all(
+        math.isfinite(value) for value in tb_dict.values()
+    )
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
     assert all(torch.isfinite(buffer).all() for buffer in model.buffers())

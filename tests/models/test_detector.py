@@ -1,4 +1,5 @@
 """The whole detector: building, slots, taps, odd frames, training."""
+
 from __future__ import annotations
 
 import copy
@@ -23,7 +24,9 @@ def test_a_frame_does_not_depend_on_the_others_in_eval() -> None:
         alone, _ = model(make_batch([random_scene(1)]))
         together, _ = model(make_batch([random_scene(0), random_scene(1), NOTHING]))
     assert len(alone[0]["pred_boxes"]) > 0
-    torch.testing.assert_close(together[1]["pred_boxes"], alone[0]["pred_boxes"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        together[1]["pred_boxes"], alone[0]["pred_boxes"], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_eval_leaves_the_model_unchanged() -> None:
@@ -35,9 +38,24 @@ def test_eval_leaves_the_model_unchanged() -> None:
 
 def test_slots_and_order() -> None:
     model = small_model()
-    assert [name for name, _ in model.named_slots()] == ["vfe", "map_to_bev_module", "backbone_2d", "dense_head"]
-    assert model.module_list == [model.vfe, model.map_to_bev_module, model.backbone_2d, model.dense_head]
-    assert model.backbone_3d is None and model.pfe is None and model.point_head is None and model.roi_head is None
+    assert [name for name, _ in model.named_slots()] == [
+        "vfe",
+        "map_to_bev_module",
+        "backbone_2d",
+        "dense_head",
+    ]
+    assert model.module_list == [
+        model.vfe,
+        model.map_to_bev_module,
+        model.backbone_2d,
+        model.dense_head,
+    ]
+    assert (
+        model.backbone_3d is None
+        and model.pfe is None
+        and model.point_head is None
+        and model.roi_head is None
+    )
 
 
 def test_run_modules_stops_after_the_named_slot() -> None:
@@ -51,8 +69,13 @@ def test_run_modules_stops_after_the_named_slot() -> None:
 def test_taps_tell_the_truth() -> None:
     model, batch = small_model().eval(), make_batch([random_scene(0), random_scene(1)])
     taps = model.taps()
-    assert {"vfe@pillar_features", "map_to_bev_module@spatial_features", "backbone_2d.blocks.0",
-            "backbone_2d.blocks.1", "backbone_2d@spatial_features_2d"} <= set(taps)
+    assert {
+        "vfe@pillar_features",
+        "map_to_bev_module@spatial_features",
+        "backbone_2d.blocks.0",
+        "backbone_2d.blocks.1",
+        "backbone_2d@spatial_features_2d",
+    } <= set(taps)
     with torch.no_grad(), model.capture(list(taps)) as features:
         model(batch)
     for path, info in taps.items():
@@ -61,7 +84,11 @@ def test_taps_tell_the_truth() -> None:
         if info.kind == "bev":
             assert feature.shape[2:] == (32 // info.stride, 32 // info.stride), path
         else:
-            assert info.kind == "voxel" and len(feature) == len(batch["voxel_coords"]) and info.stride == 1
+            assert (
+                info.kind == "voxel"
+                and len(feature) == len(batch["voxel_coords"])
+                and info.stride == 1
+            )
 
 
 def test_taps_can_be_captured_in_training() -> None:
@@ -76,8 +103,13 @@ def test_strides_of_taps_add_up_over_the_slots(monkeypatch: pytest.MonkeyPatch) 
     model = small_model()
     monkeypatch.setattr(model.map_to_bev_module, "output_stride", 8, raising=False)
     taps = model.taps()
-    assert taps["map_to_bev_module@spatial_features"].stride == 1  # its own tap counts from its input
-    assert taps["backbone_2d.blocks.1"].stride == 32 and taps["backbone_2d@spatial_features_2d"].stride == 16
+    assert (
+        taps["map_to_bev_module@spatial_features"].stride == 1
+    )  # its own tap counts from its input
+    assert (
+        taps["backbone_2d.blocks.1"].stride == 32
+        and taps["backbone_2d@spatial_features_2d"].stride == 16
+    )
 
 
 def test_class_agnostic_by_config() -> None:
@@ -92,7 +124,9 @@ def test_class_agnostic_by_config() -> None:
 
 def test_global_step() -> None:
     model = small_model()
-    assert model.global_step.tolist() == [0] and model.state_dict()["global_step"].dtype == torch.long
+    assert (
+        model.global_step.tolist() == [0] and model.state_dict()["global_step"].dtype == torch.long
+    )
     model.update_global_step()
     assert model.global_step.tolist() == [1]
     assert model.mode == "TRAIN" and model.eval().mode == "TEST"
@@ -101,7 +135,9 @@ def test_global_step() -> None:
 def test_batch_norm_momentum() -> None:
     def momenta(config) -> set[float]:
         modules = small_model(config).modules()
-        norms = [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        norms = [
+            module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        ]
         assert len(norms) == 7
         return {norm.momentum for norm in norms}
 
@@ -118,8 +154,9 @@ def test_batch_norm_momentum_acts_on_running_statistics() -> None:
         config.BN_MOMENTUM = momentum
         model = small_model(config).train()
         model(make_batch([random_scene(0)]))
-        found[momentum] = torch.stack([model.vfe.pfn_layers[0].norm.running_mean,
-                                       model.backbone_2d.blocks[0][2].running_mean])
+        found[momentum] = torch.stack(
+            [model.vfe.pfn_layers[0].norm.running_mean, model.backbone_2d.blocks[0][2].running_mean]
+        )
     torch.testing.assert_close(found[0.5], found[0.01] * 50)
 
 
@@ -134,11 +171,15 @@ def test_batch_norm_momentum_must_be_a_share(value) -> None:
 def test_misspelt_names_are_answered() -> None:
     config = model_config()
     config.NAME = "PointPilar"
-    with pytest.raises(ConfigError, match="MODEL.NAME: unknown name 'PointPilar'; did you mean 'PointPillar'"):
+    with pytest.raises(
+        ConfigError, match="MODEL.NAME: unknown name 'PointPilar'; did you mean 'PointPillar'"
+    ):
         small_model(config)
     config = model_config()
     config.BACKBONE_2D.NAME = "BaseBevBackbon"
-    with pytest.raises(ConfigError, match="MODEL.BACKBONE_2D.NAME: .*did you mean 'BaseBEVBackbone'"):
+    with pytest.raises(
+        ConfigError, match="MODEL.BACKBONE_2D.NAME: .*did you mean 'BaseBEVBackbone'"
+    ):
         small_model(config)
     config = model_config()
     config.BACKBONE_3D = {"NAME": "NoSuchBackbone"}
@@ -184,7 +225,9 @@ def test_a_slot_module_from_outside_drops_in(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_model_without_heads_has_nothing_to_train() -> None:
     model = small_model()
     model.dense_head = None
-    with pytest.raises(ConfigError, match="holds none of DENSE_HEAD, .*, so there is nothing to train"):
+    with pytest.raises(
+        ConfigError, match="holds none of DENSE_HEAD, .*, so there is nothing to train"
+    ):
         model.get_training_loss()
 
 
@@ -192,31 +235,52 @@ def test_checkpoint_state_round_trip() -> None:
     one, other = small_model(seed=0), small_model(seed=1)
     report = other.load_checkpoint_state(one.checkpoint_state(), where="memory")
     assert not report.missing and not report.mismatched
-    assert all(torch.equal(value, one.state_dict()[key]) for key, value in other.state_dict().items())
+    assert all(
+        torch.equal(value, one.state_dict()[key]) for key, value in other.state_dict().items()
+    )
 
 
 def test_checkpoints_that_do_not_fit_are_refused() -> None:
     with pytest.raises(CheckpointError, match="memory"):
-        small_model().load_checkpoint_state(small_model(model_config(width=6)).checkpoint_state(), where="memory")
+        small_model().load_checkpoint_state(
+            small_model(model_config(width=6)).checkpoint_state(), where="memory"
+        )
     with pytest.raises(CheckpointError, match="no 'model_state'"):
         small_model().load_checkpoint_state({"epoch": 1}, where="memory")
 
 
 def test_widths_change_the_parameters_by_their_square() -> None:
-    whole, half, quarter = (sum(parameter.numel() for parameter in small_model(model_config(width)).parameters())
-                            for width in (64, 32, 16))
-    assert whole / half == pytest.approx(4, rel=0.08) and whole / quarter == pytest.approx(16, rel=0.2)
+    whole, half, quarter = (
+        sum(parameter.numel() for parameter in small_model(model_config(width)).parameters())
+        for width in (64, 32, 16)
+    )
+    assert whole / half == pytest.approx(4, rel=0.08) and whole / quarter == pytest.approx(
+        16, rel=0.2
+    )
 
 
 def test_load_data_to_device() -> None:
-    batch = {"voxel_coords": np.array([[0, 0, 3, 4]], np.int32), "points": np.zeros((2, 5)), "batch_size": 1,
-             "image_shape": np.array([[375, 1242]]), "use_lead_xyz": np.array([True]), "calib": [object()],
-             "frame_id": np.array(["000001"]), "gt_boxes": torch.zeros(1, 1, 8)}
+    batch = {
+        "voxel_coords": np.array([[0, 0, 3, 4]], np.int32),
+        "points": np.zeros((2, 5)),
+        "batch_size": 1,
+        "image_shape": np.array([[375, 1242]]),
+        "use_lead_xyz": np.array([True]),
+        "calib": [object()],
+        "frame_id": np.array(["000001"]),
+        "gt_boxes": torch.zeros(1, 1, 8),
+    }
     calib = batch["calib"]
     assert load_data_to_device(batch, "cpu") is None
-    assert {key: value.dtype for key, value in batch.items() if isinstance(value, torch.Tensor)} == {
-        "voxel_coords": torch.float32, "points": torch.float32, "image_shape": torch.int32,
-        "use_lead_xyz": torch.float32, "gt_boxes": torch.float32}
+    assert {
+        key: value.dtype for key, value in batch.items() if isinstance(value, torch.Tensor)
+    } == {
+        "voxel_coords": torch.float32,
+        "points": torch.float32,
+        "image_shape": torch.int32,
+        "use_lead_xyz": torch.float32,
+        "gt_boxes": torch.float32,
+    }
     assert batch["batch_size"] == 1 and batch["calib"] is calib and batch["frame_id"][0] == "000001"
 
 
@@ -231,7 +295,9 @@ def test_mixed_precision_stays_close() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         ret, _, _ = model(dict(batch))
     ret["loss"].backward()
-    assert ret["loss"].dtype == torch.float32 and ret["loss"].item() == pytest.approx(exact, rel=0.05)
+    assert ret["loss"].dtype == torch.float32 and ret["loss"].item() == pytest.approx(
+        exact, rel=0.05
+    )
 
 
 def test_a_few_steps_decrease_the_loss() -> None:

@@ -1,4 +1,5 @@
 """Dynamic pillars: grouping, the features of points, and the pillars against a loop and against PillarVFE."""
+
 from __future__ import annotations
 
 import math
@@ -20,10 +21,22 @@ GRID = [32, 32]
 
 def make_encoder(name: str, **settings):
     torch.manual_seed(0)
-    config = EasyDict({"WITH_DISTANCE": False, "USE_ABSLOTE_XYZ": True, "USE_NORM": True, "NUM_FILTERS": [6],
-                       **settings})
-    return VFES[name](model_cfg=config, num_point_features=4, voxel_size=VOXEL_SIZE, grid_size=[*GRID, 1],
-                      point_cloud_range=RANGE)
+    config = EasyDict(
+        {
+            "WITH_DISTANCE": False,
+            "USE_ABSLOTE_XYZ": True,
+            "USE_NORM": True,
+            "NUM_FILTERS": [6],
+            **settings,
+        }
+    )
+    return VFES[name](
+        model_cfg=config,
+        num_point_features=4,
+        voxel_size=VOXEL_SIZE,
+        grid_size=[*GRID, 1],
+        point_cloud_range=RANGE,
+    )
 
 
 def random_points(count: int, frames: int = 2) -> torch.Tensor:
@@ -35,23 +48,40 @@ def random_points(count: int, frames: int = 2) -> torch.Tensor:
 
 
 def group(points: torch.Tensor) -> GroupedPoints:
-    return GroupedPoints.from_points(points, torch.tensor(RANGE[:3]), torch.tensor(VOXEL_SIZE), GRID)
+    return GroupedPoints.from_points(
+        points, torch.tensor(RANGE[:3]), torch.tensor(VOXEL_SIZE), GRID
+    )
 
 
 def test_grouping_by_hand() -> None:
-    points = torch.tensor([
-        [1, 0.6, -7.9, 0, 0.1],  # frame 1, cell x 1, y 0
-        [0, 0.2, -7.4, 9, 0.2],  # frame 0, cell x 0, y 1; far above the range, which does not matter
-        [1, 0.9, -7.6, 0, 0.3],  # the first one's pillar
-        [0, 16.0, 0, 0, 0.4],  # beyond the upper end
-        [0, -0.01, 0, 0, 0.5],  # before the lower one
-        [0, float("nan"), 0, 0, 0.6],
-        [0, 0.7, -7.9, 0, 0.7],  # frame 0, cell x 1, y 0: behind x 0
-    ])
+    points = torch.tensor(
+        [
+            [1, 0.6, -7.9, 0, 0.1],  # frame 1, cell x 1, y 0
+            [
+                0,
+                0.2,
+                -7.4,
+                9,
+                0.2,
+            ],  # frame 0, cell x 0, y 1; far above the range, which does not matter
+            [1, 0.9, -7.6, 0, 0.3],  # the first one's pillar
+            [0, 16.0, 0, 0, 0.4],  # beyond the upper end
+            [0, -0.01, 0, 0, 0.5],  # before the lower one
+            [0, float("nan"), 0, 0, 0.6],
+            [0, 0.7, -7.9, 0, 0.7],  # frame 0, cell x 1, y 0: behind x 0
+        ]
+    )
     found = group(points)
     assert found.cells.tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 1]]
-    assert found.rows.rows_per_pillar.tolist() == [1, 1, 2] and found.rows.pillar.tolist() == [0, 1, 2, 2]
-    assert found.points[:, 3].tolist() == pytest.approx([0.2, 0.7, 0.1, 0.3])  # in their order within a pillar
+    assert found.rows.rows_per_pillar.tolist() == [1, 1, 2] and found.rows.pillar.tolist() == [
+        0,
+        1,
+        2,
+        2,
+    ]
+    assert found.points[:, 3].tolist() == pytest.approx(
+        [0.2, 0.7, 0.1, 0.3]
+    )  # in their order within a pillar
     assert found.mean()[2].tolist() == pytest.approx([0.75, -7.75, 0])
 
 
@@ -61,13 +91,20 @@ def test_features_of_a_point_by_hand() -> None:
     to_mean = [-0.1, -0.1, -0.5]
     own, distance = [0.6, -7.9, -2.0, 0.1], [math.sqrt(0.36 + 62.41 + 4)]
     for name, settings, expected in (
-            ("DynamicPillarVFE", {}, [*own, *to_mean, *to_centre]),
-            ("DynamicPillarVFE", {"USE_ABSLOTE_XYZ": False, "WITH_DISTANCE": True},
-             [*own[3:], *to_mean, *to_centre, *distance]),
-            ("DynamicPillarVFESimple2D", {}, [*to_centre, *own]),
-            ("DynamicPillarVFESimple2D", {"USE_CLUSTER_XYZ": True}, [*to_centre, *own, *to_mean]),
-            ("DynamicPillarVFESimple2D", {"USE_ABSLOTE_XYZ": False, "WITH_DISTANCE": True},
-             [*to_centre, *own[3:], *distance])):
+        ("DynamicPillarVFE", {}, [*own, *to_mean, *to_centre]),
+        (
+            "DynamicPillarVFE",
+            {"USE_ABSLOTE_XYZ": False, "WITH_DISTANCE": True},
+            [*own[3:], *to_mean, *to_centre, *distance],
+        ),
+        ("DynamicPillarVFESimple2D", {}, [*to_centre, *own]),
+        ("DynamicPillarVFESimple2D", {"USE_CLUSTER_XYZ": True}, [*to_centre, *own, *to_mean]),
+        (
+            "DynamicPillarVFESimple2D",
+            {"USE_ABSLOTE_XYZ": False, "WITH_DISTANCE": True},
+            [*to_centre, *own[3:], *distance],
+        ),
+    ):
         encoder = make_encoder(name, **settings)
         found = torch.cat(encoder.decorate(group(points)), dim=1)
         assert found[0].tolist() == pytest.approx(expected, abs=1e-5)
@@ -94,22 +131,32 @@ def test_pillars_against_a_loop(name: str) -> None:
 def test_full_pillars_are_those_of_pillar_vfe() -> None:
     """With as many points as slots nothing is padded: the numbers agree, statistics included."""
     dynamic = make_encoder("DynamicPillarVFE").train()
-    padded = PillarVFE(model_cfg=dynamic.model_cfg, num_point_features=4, voxel_size=VOXEL_SIZE,
-                       point_cloud_range=RANGE).train()
+    padded = PillarVFE(
+        model_cfg=dynamic.model_cfg,
+        num_point_features=4,
+        voxel_size=VOXEL_SIZE,
+        point_cloud_range=RANGE,
+    ).train()
     padded.load_state_dict(dynamic.state_dict())
     torch.manual_seed(1)
     coords = torch.tensor([[0, 0, 3, 5], [0, 0, 9, 7], [1, 0, 3, 5]])
     centre = coords[:, [3, 2]] * 0.5 + torch.tensor([0.25, -7.75])
     voxels = torch.rand(3, 4, 4) * torch.tensor([0.4, 0.4, 3, 1]) - torch.tensor([0.2, 0.2, 2.5, 0])
     voxels[..., :2] += centre[:, None]
-    expected = padded({"voxels": voxels, "voxel_num_points": torch.full((3,), 4), "voxel_coords": coords})
+    expected = padded(
+        {"voxels": voxels, "voxel_num_points": torch.full((3,), 4), "voxel_coords": coords}
+    )
     frames = coords[:, None, :1].expand(3, 4, 1)
     points = torch.cat([frames, voxels], dim=2).flatten(0, 1)[torch.randperm(12)]
     found = dynamic({"points": points, "batch_size": 2})
     order = torch.tensor([0, 1, 2])
     assert torch.equal(found["voxel_coords"], coords[order])
-    torch.testing.assert_close(found["pillar_features"], expected["pillar_features"], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(dynamic.pfn_layers[0].norm.running_var, padded.pfn_layers[0].norm.running_var)
+    torch.testing.assert_close(
+        found["pillar_features"], expected["pillar_features"], rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(
+        dynamic.pfn_layers[0].norm.running_var, padded.pfn_layers[0].norm.running_var
+    )
     assert found["voxel_num_points"].tolist() == [4, 4, 4]
 
 
@@ -118,9 +165,14 @@ def test_what_is_written() -> None:
     simple = make_encoder("DynamicPillarVFESimple2D")({"points": points, "batch_size": 2})
     full = make_encoder("DynamicPillarVFE")({"points": points, "batch_size": 2})
     count = len(simple["pillar_features"])
-    assert simple["pillar_coords"].shape == (count, 3) and simple["pillar_features"].shape == (count, 6)
+    assert simple["pillar_coords"].shape == (count, 3) and simple["pillar_features"].shape == (
+        count,
+        6,
+    )
     assert torch.equal(full["voxel_coords"][:, [0, 2, 3]], simple["pillar_coords"])
-    assert (full["voxel_coords"][:, 1] == 0).all() and full["voxel_features"] is full["pillar_features"]
+    assert (full["voxel_coords"][:, 1] == 0).all() and full["voxel_features"] is full[
+        "pillar_features"
+    ]
     assert isinstance(make_encoder("DynamicPillarVFE"), DynamicPillarVFE)
     assert make_encoder("DynamicPillarVFESimple2D").get_output_feature_dim() == 6
     assert isinstance(make_encoder("DynamicPillarVFESimple2D"), DynamicPillarVFESimple2D)
@@ -131,7 +183,10 @@ def test_what_is_written() -> None:
 def test_no_point_and_one_point(name: str, count: int) -> None:
     encoder = make_encoder(name).train()
     found = encoder({"points": torch.tensor([[0, 1.2, 3.4, 0, 0.5]])[:count], "batch_size": 1})
-    assert found["pillar_features"].shape == (count, 6) and torch.isfinite(found["pillar_features"]).all()
+    assert (
+        found["pillar_features"].shape == (count, 6)
+        and torch.isfinite(found["pillar_features"]).all()
+    )
     found["pillar_features"].sum().backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in encoder.parameters())
 

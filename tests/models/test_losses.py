@@ -1,4 +1,5 @@
 """Losses against literal numbers and torch's own."""
+
 from __future__ import annotations
 
 from math import log
@@ -25,7 +26,9 @@ def test_focal_loss_literal() -> None:
 
 def test_focal_loss_weights_and_gamma() -> None:
     logits, target = torch.full((1, 2, 1), log(3)), torch.ones(1, 2, 1)
-    loss = SigmoidFocalClassificationLoss(gamma=0.0, alpha=0.5)(logits, target, torch.tensor([[1.0, 3.0]]))
+    loss = SigmoidFocalClassificationLoss(gamma=0.0, alpha=0.5)(
+        logits, target, torch.tensor([[1.0, 3.0]])
+    )
     assert loss.flatten().tolist() == pytest.approx([0.5 * -log(0.75), 1.5 * -log(0.75)], rel=1e-5)
 
 
@@ -38,7 +41,11 @@ def test_focal_loss_stays_finite_and_has_right_gradients() -> None:
     some = torch.randn(1, 4, 2, dtype=torch.float64, requires_grad=True)
     target = (torch.rand(1, 4, 2) > 0.5).double()
     assert torch.autograd.gradcheck(
-        lambda x: SigmoidFocalClassificationLoss()(x, target, torch.ones(1, 4, dtype=torch.float64)), (some,))
+        lambda x: SigmoidFocalClassificationLoss()(
+            x, target, torch.ones(1, 4, dtype=torch.float64)
+        ),
+        (some,),
+    )
 
 
 def test_smooth_l1_literal() -> None:
@@ -49,7 +56,9 @@ def test_smooth_l1_literal() -> None:
 
 
 def test_code_weights_scale_the_difference() -> None:
-    loss = WeightedSmoothL1Loss(beta=1.0, code_weights=[1.0, 3.0])(torch.tensor([[0.5, 0.5]]), torch.zeros(1, 2))
+    loss = WeightedSmoothL1Loss(beta=1.0, code_weights=[1.0, 3.0])(
+        torch.tensor([[0.5, 0.5]]), torch.zeros(1, 2)
+    )
     assert loss[0].tolist() == pytest.approx([0.125, 1.0])
     loss = WeightedL1Loss(code_weights=[1.0, 3.0])(torch.tensor([[0.5, -0.5]]), torch.zeros(1, 2))
     assert loss[0].tolist() == pytest.approx([0.5, 1.5])
@@ -66,7 +75,9 @@ def test_nan_targets_cost_nothing(loss_class: type) -> None:
 def test_cross_entropy_equals_torch() -> None:
     logits, labels, weights = torch.randn(6, 3), torch.arange(6) % 3, torch.rand(6)
     expected = F.cross_entropy(logits, labels, reduction="none") * weights
-    torch.testing.assert_close(WeightedCrossEntropyLoss()(logits, F.one_hot(labels, 3).float(), weights), expected)
+    torch.testing.assert_close(
+        WeightedCrossEntropyLoss()(logits, F.one_hot(labels, 3).float(), weights), expected
+    )
 
 
 def test_corner_loss_of_shifted_and_turned_boxes() -> None:

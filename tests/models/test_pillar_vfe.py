@@ -1,4 +1,5 @@
 """PillarVFE against the slot-by-slot computation that defines it."""
+
 from __future__ import annotations
 
 import copy
@@ -9,15 +10,24 @@ from torch import Tensor, nn
 
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.backbones_3d.vfe import MeanVFE, PillarVFE
-from pcdet_distill.models.model_utils.weighted_batch_norm import WeightedBatchNorm1d, normalise_weighted
+from pcdet_distill.models.model_utils.weighted_batch_norm import (
+    WeightedBatchNorm1d,
+    normalise_weighted,
+)
 
 RANGE, VOXEL_SIZE = [0, -8, -3, 16, 8, 1], [0.5, 0.5, 4]
 
 
 def make_vfe(widths: list[int], **settings) -> PillarVFE:
     torch.manual_seed(1)
-    vfe = PillarVFE(model_cfg={"NUM_FILTERS": widths, **settings}, num_point_features=4, voxel_size=VOXEL_SIZE,
-                    point_cloud_range=RANGE, grid_size=[32, 32, 1], depth_downsample_factor=None)
+    vfe = PillarVFE(
+        model_cfg={"NUM_FILTERS": widths, **settings},
+        num_point_features=4,
+        voxel_size=VOXEL_SIZE,
+        point_cloud_range=RANGE,
+        grid_size=[32, 32, 1],
+        depth_downsample_factor=None,
+    )
     for norm in vfe.modules():
         if isinstance(norm, nn.BatchNorm1d):
             nn.init.normal_(norm.weight, 1, 0.5)
@@ -27,8 +37,15 @@ def make_vfe(widths: list[int], **settings) -> PillarVFE:
 
 def make_pillars(counts: list[int], num_slots: int = 5) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(2)
-    coords = torch.stack([torch.zeros(len(counts)), torch.zeros(len(counts)), torch.arange(len(counts)) + 3.0,
-                          torch.arange(len(counts)) + 1.0], dim=1)
+    coords = torch.stack(
+        [
+            torch.zeros(len(counts)),
+            torch.zeros(len(counts)),
+            torch.arange(len(counts)) + 3.0,
+            torch.arange(len(counts)) + 1.0,
+        ],
+        dim=1,
+    )
     counts_column = torch.tensor(counts)
     voxels = torch.rand(len(counts), num_slots, 4, generator=generator)
     voxels[..., :2] += coords[:, None, [3, 2]] * 0.5 + torch.tensor([0.0, -8.0])
@@ -36,16 +53,22 @@ def make_pillars(counts: list[int], num_slots: int = 5) -> dict[str, Tensor]:
     return {"voxels": voxels, "voxel_num_points": counts_column.float(), "voxel_coords": coords}
 
 
-def every_slot(vfe: PillarVFE, batch: dict[str, Tensor], absolute: bool = True, distance: bool = False) -> Tensor:
+def every_slot(
+    vfe: PillarVFE, batch: dict[str, Tensor], absolute: bool = True, distance: bool = False
+) -> Tensor:
     """The definition: all slots of all pillars through plain layers."""
     voxels, counts, coords = batch["voxels"], batch["voxel_num_points"], batch["voxel_coords"]
     xyz = voxels[..., :3]
     mean = xyz.sum(dim=1, keepdim=True) / counts.view(-1, 1, 1)
-    centre = coords[:, [3, 2, 1]] * coords.new_tensor(VOXEL_SIZE) + coords.new_tensor([0.25, -7.75, -1.0])
+    centre = coords[:, [3, 2, 1]] * coords.new_tensor(VOXEL_SIZE) + coords.new_tensor(
+        [0.25, -7.75, -1.0]
+    )
     parts = [voxels if absolute else voxels[..., 3:], xyz - mean, xyz - centre.unsqueeze(1)]
     if distance:
         parts.append(xyz.norm(dim=2, keepdim=True))
-    features = torch.cat(parts, dim=2) * (torch.arange(voxels.shape[1]) < counts.view(-1, 1)).unsqueeze(2)
+    features = torch.cat(parts, dim=2) * (
+        torch.arange(voxels.shape[1]) < counts.view(-1, 1)
+    ).unsqueeze(2)
     for layer in vfe.pfn_layers:
         features = layer.linear(features)
         if layer.use_norm:
@@ -56,14 +79,18 @@ def every_slot(vfe: PillarVFE, batch: dict[str, Tensor], absolute: bool = True, 
             layer.reference_norm = norm
         features = torch.relu(features)
         highest = features.amax(dim=1, keepdim=True)
-        features = highest if layer.last_vfe else torch.cat([features, highest.expand_as(features)], dim=2)
+        features = (
+            highest if layer.last_vfe else torch.cat([features, highest.expand_as(features)], dim=2)
+        )
     return features.squeeze(1)
 
 
 @pytest.mark.parametrize("widths", [[6], [8, 6]])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("counts", [[1, 5, 3, 2, 5, 1, 4], [5, 5, 5], [1]])
-def test_equals_the_computation_of_every_slot(widths: list[int], training: bool, counts: list[int]) -> None:
+def test_equals_the_computation_of_every_slot(
+    widths: list[int], training: bool, counts: list[int]
+) -> None:
     vfe = make_vfe(widths).train(training).double()
     batch = {key: value.double() for key, value in make_pillars(counts).items()}
     reference = copy.deepcopy(vfe)
@@ -85,7 +112,9 @@ def test_equals_the_computation_of_every_slot(widths: list[int], training: bool,
 @pytest.mark.parametrize("settings", [{"USE_ABSLOTE_XYZ": False}, {"WITH_DISTANCE": True}])
 def test_feature_options(settings: dict[str, bool]) -> None:
     vfe, batch = make_vfe([6], **settings).eval(), make_pillars([1, 3, 5])
-    expected = every_slot(vfe, batch, settings.get("USE_ABSLOTE_XYZ", True), settings.get("WITH_DISTANCE", False))
+    expected = every_slot(
+        vfe, batch, settings.get("USE_ABSLOTE_XYZ", True), settings.get("WITH_DISTANCE", False)
+    )
     torch.testing.assert_close(vfe(dict(batch))["pillar_features"], expected)
 
 
@@ -109,12 +138,22 @@ def test_no_pillar_at_all(training: bool) -> None:
 
 def test_missing_widths_are_named() -> None:
     with pytest.raises(ConfigError, match="MODEL.VFE.NUM_FILTERS is missing"):
-        PillarVFE(model_cfg={"NUM_FILTER": [64]}, num_point_features=4, voxel_size=VOXEL_SIZE, point_cloud_range=RANGE)
+        PillarVFE(
+            model_cfg={"NUM_FILTER": [64]},
+            num_point_features=4,
+            voxel_size=VOXEL_SIZE,
+            point_cloud_range=RANGE,
+        )
 
 
 def test_points_without_voxels_are_refused() -> None:
     with pytest.raises(ConfigError, match="MODEL.VFE: pillars need transform_points_to_voxels"):
-        PillarVFE(model_cfg={"NUM_FILTERS": [64]}, num_point_features=4, voxel_size=None, point_cloud_range=RANGE)
+        PillarVFE(
+            model_cfg={"NUM_FILTERS": [64]},
+            num_point_features=4,
+            voxel_size=None,
+            point_cloud_range=RANGE,
+        )
 
 
 def test_other_batch_norms_get_the_expanded_rows() -> None:

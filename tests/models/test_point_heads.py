@@ -1,4 +1,5 @@
 """Point heads: targets, losses and boxes against values computed by hand."""
+
 from __future__ import annotations
 
 import math
@@ -21,19 +22,33 @@ CYCLIST = [9.0, 0, 0, 2, 1, 2, 0, 3]
 def make_head(name: str = "PointHeadBox", num_class: int = 3, **changes: Any) -> nn.Module:
     torch.manual_seed(0)
     config = point_head_config(NAME=name, PART_FC=[8], **changes)
-    return POINT_HEADS[name](model_cfg=config, num_class=num_class, input_channels=4, predict_boxes_when_training=True)
+    return POINT_HEADS[name](
+        model_cfg=config, num_class=num_class, input_channels=4, predict_boxes_when_training=True
+    )
 
 
 def make_batch(places: list[list[float]], boxes: list[list[list[float]]]) -> dict[str, Any]:
     """Points (frame, x, y, z) and boxes per frame."""
     coords = torch.tensor(places, dtype=torch.float32).view(-1, 4)
     features = torch.randn(len(coords), 4, generator=torch.Generator().manual_seed(0))
-    return {"point_coords": coords, "point_features": features, "gt_boxes": torch.tensor(boxes),
-            "batch_size": len(boxes)}
+    return {
+        "point_coords": coords,
+        "point_features": features,
+        "gt_boxes": torch.tensor(boxes),
+        "batch_size": len(boxes),
+    }
 
 
 PADDING = [0.0] * 8
-PLACES = [[0, 5, 1.9, 0], [0, 5, 2.05, 0], [0, 5, 2.2, 0], [0, 6.05, 0, 0], [0, 9, 0, 1], [0, 0, 0, 0], [1, 5, 0, 0]]
+PLACES = [
+    [0, 5, 1.9, 0],
+    [0, 5, 2.05, 0],
+    [0, 5, 2.2, 0],
+    [0, 6.05, 0, 0],
+    [0, 9, 0, 1],
+    [0, 0, 0, 0],
+    [1, 5, 0, 0],
+]
 LABELS = [1, -1, 0, -1, 3, 0, 0]
 BOXES = [[CAR, CYCLIST, PADDING], [PADDING, PADDING, PADDING]]
 
@@ -51,13 +66,21 @@ def test_labels_by_hand(num_class: int) -> None:
 
 def test_box_and_part_targets_by_hand() -> None:
     head = make_head("PointIntraPartOffsetHead")
-    targets = head.assign_targets(make_batch(PLACES, BOXES), ret_box_labels=True, ret_part_labels=True)
+    targets = head.assign_targets(
+        make_batch(PLACES, BOXES), ret_box_labels=True, ret_part_labels=True
+    )
     positive = targets["point_cls_labels"] > 0
-    assert (targets["point_box_labels"][~positive] == 0).all() and (targets["point_part_labels"][~positive] == 0).all()
+    assert (targets["point_box_labels"][~positive] == 0).all() and (
+        targets["point_part_labels"][~positive] == 0
+    ).all()
     diagonal = math.hypot(3.9, 1.6)
     car = [0, -1.9 / diagonal, 0, math.log(4 / 3.9), math.log(2 / 1.6), math.log(2 / 1.56), 0, 1]
-    torch.testing.assert_close(targets["point_box_labels"][0], torch.tensor(car), atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(targets["point_part_labels"][0], torch.tensor([0.5 + 1.9 / 4, 0.5, 0.5]))
+    torch.testing.assert_close(
+        targets["point_box_labels"][0], torch.tensor(car), atol=1e-6, rtol=1e-5
+    )
+    torch.testing.assert_close(
+        targets["point_part_labels"][0], torch.tensor([0.5 + 1.9 / 4, 0.5, 0.5])
+    )
     torch.testing.assert_close(targets["point_part_labels"][4], torch.tensor([0.5, 0.5, 1.0]))
 
 
@@ -80,27 +103,44 @@ def test_losses_by_hand() -> None:
     labels = torch.tensor([1, 0, -1, 3])
     codes = torch.zeros(4, 8)
     codes[0, 0], codes[3, 1], codes[1, 2], codes[2, 3] = 1.0, 0.05, 9.0, 9.0
-    head = prepared("PointHeadBox", point_cls_labels=labels, point_cls_preds=torch.zeros(4, 3),
-                    point_box_labels=torch.zeros(4, 8), point_box_preds=codes)
+    head = prepared(
+        "PointHeadBox",
+        point_cls_labels=labels,
+        point_cls_preds=torch.zeros(4, 3),
+        point_box_labels=torch.zeros(4, 8),
+        point_box_preds=codes,
+    )
     loss, parts = head.get_loss()
     hit, miss = 0.0625 * math.log(2), 0.1875 * math.log(2)
     expected_cls = (2 * (hit + 2 * miss) + 3 * miss) / 2
     expected_box = ((1 - 1 / 18) + 0.5 * 0.05**2 * 9) / 2
     assert parts["point_loss_cls"].item() == pytest.approx(expected_cls, rel=1e-5)
     assert parts["point_loss_box"].item() == pytest.approx(expected_box, rel=1e-5)
-    assert parts["point_pos_num"] == 2 and loss.item() == pytest.approx(expected_cls + expected_box, rel=1e-5)
+    assert parts["point_pos_num"] == 2 and loss.item() == pytest.approx(
+        expected_cls + expected_box, rel=1e-5
+    )
 
 
 def test_part_loss_by_hand() -> None:
-    head = prepared("PointIntraPartOffsetHead", point_cls_labels=torch.tensor([2, 0]),
-                    point_cls_preds=torch.zeros(2, 3), point_part_preds=torch.zeros(2, 3),
-                    point_part_labels=torch.tensor([[1.0, 0.5, 0], [9, 9, 9]]))
+    head = prepared(
+        "PointIntraPartOffsetHead",
+        point_cls_labels=torch.tensor([2, 0]),
+        point_cls_preds=torch.zeros(2, 3),
+        point_part_preds=torch.zeros(2, 3),
+        point_part_labels=torch.tensor([[1.0, 0.5, 0], [9, 9, 9]]),
+    )
     _, parts = head.get_loss()
     assert parts["point_loss_part"].item() == pytest.approx(math.log(2), rel=1e-5)
 
 
-@pytest.mark.parametrize("name, weight", [("PointHeadBox", "point_cls_weight"), ("PointHeadBox", "point_box_weight"),
-                                          ("PointIntraPartOffsetHead", "point_part_weight")])
+@pytest.mark.parametrize(
+    "name, weight",
+    [
+        ("PointHeadBox", "point_cls_weight"),
+        ("PointHeadBox", "point_box_weight"),
+        ("PointIntraPartOffsetHead", "point_part_weight"),
+    ],
+)
 def test_loss_weights_count(name: str, weight: str) -> None:
     part = weight.replace("_weight", "").replace("point_", "point_loss_")
     values = []
@@ -114,11 +154,20 @@ def test_loss_weights_count(name: str, weight: str) -> None:
 
 @pytest.mark.parametrize("name", ["l1", "smooth-l1", "WeightedSmoothL1Loss"])
 def test_box_losses(name: str) -> None:
-    head = make_head(LOSS_CONFIG={"LOSS_REG": name, "LOSS_WEIGHTS": {
-        "point_cls_weight": 1.0, "point_box_weight": 1.0, "code_weights": [2.0] * 8}})
+    head = make_head(
+        LOSS_CONFIG={
+            "LOSS_REG": name,
+            "LOSS_WEIGHTS": {
+                "point_cls_weight": 1.0,
+                "point_box_weight": 1.0,
+                "code_weights": [2.0] * 8,
+            },
+        }
+    )
     difference = head.reg_loss_func(torch.tensor([[0.5] * 8]), torch.zeros(1, 8))
-    assert difference.flatten().tolist() == pytest.approx([{"l1": 0.5, "smooth-l1": 0.125,
-                                                            "WeightedSmoothL1Loss": 1 - 1 / 18}[name]] * 8)
+    assert difference.flatten().tolist() == pytest.approx(
+        [{"l1": 0.5, "smooth-l1": 0.125, "WeightedSmoothL1Loss": 1 - 1 / 18}[name]] * 8
+    )
 
 
 def test_unknown_box_loss() -> None:

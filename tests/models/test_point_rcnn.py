@@ -1,4 +1,5 @@
 """PointRCNN as a whole, small: training, evaluation, taps, students, and frames with hardly anything in them."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -21,10 +22,19 @@ ONE_POINT = np.array([[5, 0, -1, 0.5]], np.float32), np.zeros((0, 8), np.float32
 def test_a_training_step_reaches_every_parameter() -> None:
     model = small_point_rcnn().train()
     ret, tb_dict, _ = model(point_batch(two_scenes()))
-    assert {"point_loss_cls", "point_loss_box", "point_pos_num", "rcnn_loss_cls", "rcnn_loss_reg", "rcnn_loss_corner",
-            "rcnn_loss"} == set(tb_dict)
-    assert ret["loss"].item() == pytest.approx(float(tb_dict["point_loss_cls"] + tb_dict["point_loss_box"]
-                                                     + tb_dict["rcnn_loss"]), rel=1e-5)
+    assert {
+        "point_loss_cls",
+        "point_loss_box",
+        "point_pos_num",
+        "rcnn_loss_cls",
+        "rcnn_loss_reg",
+        "rcnn_loss_corner",
+        "rcnn_loss",
+    } == set(tb_dict)
+    assert ret["loss"].item() == pytest.approx(
+        float(tb_dict["point_loss_cls"] + tb_dict["point_loss_box"] + tb_dict["rcnn_loss"]),
+        rel=1e-5,
+    )
     ret["loss"].backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
@@ -53,13 +63,19 @@ def test_pooled_points_are_seen_from_their_box() -> None:
     """A RoI around one point: the point's place along the RoI's axes, its score, its depth, its features."""
     model = small_point_rcnn()
     coords = torch.tensor([[0.0, 3, 5, 1], [0, 40, 0, 0]])
-    batch = {"point_coords": coords, "point_cls_scores": torch.tensor([0.25, 0.75]), "batch_size": 1,
-             "point_features": torch.arange(32.0).view(2, 16),
-             "rois": torch.tensor([[[3.0, 4, 1, 4, 2, 2, torch.pi / 2], [20, 20, 20, 1, 1, 1, 0]]])}
+    batch = {
+        "point_coords": coords,
+        "point_cls_scores": torch.tensor([0.25, 0.75]),
+        "batch_size": 1,
+        "point_features": torch.arange(32.0).view(2, 16),
+        "rois": torch.tensor([[[3.0, 4, 1, 4, 2, 2, torch.pi / 2], [20, 20, 20, 1, 1, 1, 0]]]),
+    }
     pooled = model.roi_head.roipool3d(batch)
     assert pooled.shape == (1, 2, 32, 21)
     first = [1, 0, 0, 0.25, 35**0.5 / 70 - 0.5, *range(16)]
-    torch.testing.assert_close(pooled[0, 0], torch.tensor(first).expand(32, -1), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        pooled[0, 0], torch.tensor(first).expand(32, -1), atol=1e-6, rtol=1e-5
+    )
     assert (pooled[0, 1] == 0).all()
 
 
@@ -69,14 +85,20 @@ def test_frames_do_not_mix() -> None:
         both, alone = point_batch(two_scenes()), point_batch(two_scenes()[1:])
         model(both)
         model(alone)
-    torch.testing.assert_close(both["point_features"][256:], alone["point_features"], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(both["batch_box_preds"][1:], alone["batch_box_preds"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        both["point_features"][256:], alone["point_features"], rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(
+        both["batch_box_preds"][1:], alone["batch_box_preds"], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_taps() -> None:
     model = small_point_rcnn().eval()
     found = model.taps()
-    assert {"backbone_3d@point_features", "point_head.cls_layers", "point_head.box_layers"} <= set(found)
+    assert {"backbone_3d@point_features", "point_head.cls_layers", "point_head.box_layers"} <= set(
+        found
+    )
     with model.capture(list(found)) as features, torch.no_grad():
         model(point_batch(two_scenes()))
     for path, info in found.items():
@@ -86,10 +108,15 @@ def test_taps() -> None:
 
 
 DEGENERATE = {
-    "nothing": ([NOTHING, NOTHING], None), "one point": ([ONE_POINT], None), "one point each": ([ONE_POINT] * 2, None),
-    "empty last frame": ([random_scene(0), NOTHING], None), "empty first frame": ([NOTHING, random_scene(0)], None),
-    "sampled nothing": ([NOTHING, NOTHING], 256), "sampled one point": ([ONE_POINT, random_scene(0)], 256),
-    "no object": ([(random_scene(0)[0], NOTHING[1])] * 2, 256), "uneven frames": (two_scenes(), None),
+    "nothing": ([NOTHING, NOTHING], None),
+    "one point": ([ONE_POINT], None),
+    "one point each": ([ONE_POINT] * 2, None),
+    "empty last frame": ([random_scene(0), NOTHING], None),
+    "empty first frame": ([NOTHING, random_scene(0)], None),
+    "sampled nothing": ([NOTHING, NOTHING], 256),
+    "sampled one point": ([ONE_POINT, random_scene(0)], 256),
+    "no object": ([(random_scene(0)[0], NOTHING[1])] * 2, 256),
+    "uneven frames": (two_scenes(), None),
 }
 
 
@@ -98,30 +125,46 @@ def test_hardly_anything(case: str) -> None:
     scenes, num_points = DEGENERATE[case]
     model = small_point_rcnn().train()
     ret, tb_dict, _ = model(point_batch(scenes, num_points))
-    assert torch.isfinite(ret["loss"]) and all(torch.isfinite(part.float()) for part in tb_dict.values())
+    assert torch.isfinite(ret["loss"]) and all(
+        torch.isfinite(part.float()) for part in tb_dict.values()
+    )
     ret["loss"].backward()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
+    assert all(
+        torch.isfinite(parameter.grad).all()
+        for parameter in model.parameters()
+        if parameter.grad is not None
+    )
     with torch.no_grad():
         predictions, _ = model.eval()(point_batch(scenes, num_points))
     assert len(predictions) == len(scenes)
-    assert all(torch.isfinite(value).all() for prediction in predictions for value in prediction.values())
+    assert all(
+        torch.isfinite(value).all() for prediction in predictions for value in prediction.values()
+    )
 
 
 def test_score_types_of_the_second_stage() -> None:
     """PointRCNN-IoU learns a soft label."""
     config = point_rcnn_config()
-    config.ROI_HEAD.TARGET_CONFIG.update(CLS_SCORE_TYPE="roi_iou", CLS_FG_THRESH=0.7, CLS_BG_THRESH=0.25)
+    config.ROI_HEAD.TARGET_CONFIG.update(
+        CLS_SCORE_TYPE="roi_iou", CLS_FG_THRESH=0.7, CLS_BG_THRESH=0.25
+    )
     model = small_point_rcnn(config).train()
     ret, _, _ = model(point_batch(two_scenes()))
     assert torch.isfinite(ret["loss"])
     assert model.roi_head.forward_ret_dict["rcnn_cls_labels"].dtype == torch.float32
 
 
-@pytest.mark.parametrize("change, message", [
-    (("BACKBONE_3D", "FP_MLPS", [[16, 16]]), "FP_MLPS has 1"),
-    (("ROI_HEAD", "SA_CONFIG", {"NPOINTS": [8], "RADIUS": [1], "NSAMPLE": [4]}), "MODEL.ROI_HEAD.SA_CONFIG.MLPS"),
-    (("ROI_HEAD", "ROI_POINT_POOL", {"POOL_EXTRA_WIDTH": [0, 0, 0]}), "NUM_SAMPLED_POINTS"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (("BACKBONE_3D", "FP_MLPS", [[16, 16]]), "FP_MLPS has 1"),
+        (
+            ("ROI_HEAD", "SA_CONFIG", {"NPOINTS": [8], "RADIUS": [1], "NSAMPLE": [4]}),
+            "MODEL.ROI_HEAD.SA_CONFIG.MLPS",
+        ),
+        (("ROI_HEAD", "ROI_POINT_POOL", {"POOL_EXTRA_WIDTH": [0, 0, 0]}), "NUM_SAMPLED_POINTS"),
+    ],
+)
 def test_wrong_settings_are_named(change: tuple, message: str) -> None:
     config = point_rcnn_config()
     block, key, value = change
@@ -131,11 +174,17 @@ def test_wrong_settings_are_named(change: tuple, message: str) -> None:
 
 
 @pytest.mark.parametrize("factor", [4, 8, 16])
-def test_students_have_the_teachers_names_and_a_fraction_of_its_parameters(repo: Path, factor: int) -> None:
+def test_students_have_the_teachers_names_and_a_fraction_of_its_parameters(
+    repo: Path, factor: int
+) -> None:
     models = []
     for name in ("kitti_models/pointrcnn", f"kitti_distill/pointrcnn_{factor}x"):
         cfg = load_config(repo / "cfgs" / f"{name}.yaml")
-        models.append(build_network(cfg.MODEL, len(CLASS_NAMES), DataSpec.from_config(cfg.DATA_CONFIG, CLASS_NAMES)))
+        models.append(
+            build_network(
+                cfg.MODEL, len(CLASS_NAMES), DataSpec.from_config(cfg.DATA_CONFIG, CLASS_NAMES)
+            )
+        )
     teacher, student = models
     assert list(student.state_dict()) == list(teacher.state_dict())
     sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in models]

@@ -1,4 +1,5 @@
 """Set abstraction and feature propagation against a computation slot by slot, as the reference does it."""
+
 from __future__ import annotations
 
 import copy
@@ -23,7 +24,9 @@ def plain_layers(mlp: modules.SharedMLP) -> nn.Sequential:
     layers: list[nn.Module] = []
     for layer in mlp:
         if isinstance(layer, nn.Conv2d):
-            twin: nn.Module = nn.Conv2d(layer.in_channels, layer.out_channels, 1, bias=layer.bias is not None)
+            twin: nn.Module = nn.Conv2d(
+                layer.in_channels, layer.out_channels, 1, bias=layer.bias is not None
+            )
         elif isinstance(layer, nn.BatchNorm1d):
             twin = nn.BatchNorm2d(layer.num_features)
         else:
@@ -33,8 +36,14 @@ def plain_layers(mlp: modules.SharedMLP) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def by_slots(layers: nn.Sequential, xyz: Tensor, features: Tensor | None, centres: Tensor, rows: Tensor,
-             empty: Tensor | None = None) -> Tensor:
+def by_slots(
+    layers: nn.Sequential,
+    xyz: Tensor,
+    features: Tensor | None,
+    centres: Tensor,
+    rows: Tensor,
+    empty: Tensor | None = None,
+) -> Tensor:
     """(B, M, C'): every slot of every ball through the layers, the largest of each ball."""
     frame = torch.arange(len(xyz)).view(-1, 1, 1)
     grouped = xyz[frame, rows] - centres[:, :, None]
@@ -59,15 +68,21 @@ def test_batch_layout(training: bool, slots: int, channels: int) -> None:
     torch.manual_seed(0)
     xyz = scattered(0, 2, 60, 3).double()
     features = scattered(1, 2, 60, channels).double().requires_grad_() if channels else None
-    module = modules.PointnetSAModuleMSG(20, [0.4, 1.5], [slots, 6], [[channels, 8, 7], [channels, 6]]).double()
+    module = modules.PointnetSAModuleMSG(
+        20, [0.4, 1.5], [slots, 6], [[channels, 8, 7], [channels, 6]]
+    ).double()
     plain = [plain_layers(mlp).double().train(training) for mlp in module.train(training).mlps]
     centres, got = module(xyz, features)
     chosen = point_sampling.furthest_point_sample(xyz, 20)
     assert torch.equal(centres, xyz[torch.arange(2)[:, None], chosen])
     twin = None if features is None else features.detach().clone().requires_grad_()
-    queries = [point_sampling.ball_query(radius, count, xyz, centres)[0]
-               for radius, count in zip(module.radii, module.nsamples)]
-    expected = torch.cat([by_slots(layers, xyz, twin, centres, rows) for layers, rows in zip(plain, queries)], dim=2)
+    queries = [
+        point_sampling.ball_query(radius, count, xyz, centres)[0]
+        for radius, count in zip(module.radii, module.nsamples)
+    ]
+    expected = torch.cat(
+        [by_slots(layers, xyz, twin, centres, rows) for layers, rows in zip(plain, queries)], dim=2
+    )
     torch.testing.assert_close(got, expected)
     target = scattered(2, *got.shape).double()
     (got * target).sum().backward()
@@ -84,7 +99,9 @@ def test_everything_in_one_ball() -> None:
     module = modules.PointnetSAModule([5, 8], npoint=-1, radius=100, nsample=16)
     centres, got = module.eval()(xyz, features)
     everyone = torch.arange(9).expand(2, 1, 9)
-    expected = by_slots(plain_layers(module.mlps[0]).eval(), xyz, features, torch.zeros(2, 1, 3), everyone)
+    expected = by_slots(
+        plain_layers(module.mlps[0]).eval(), xyz, features, torch.zeros(2, 1, 3), everyone
+    )
     assert centres.tolist() == [[[0, 0, 0]]] * 2
     torch.testing.assert_close(got, expected)
 
@@ -98,7 +115,9 @@ def test_stack_layout_sees_zeros_in_empty_balls(training: bool) -> None:
     places, got = module(xyz, torch.tensor([30, 20]), centres, torch.tensor([7, 5]), features)
     rows, found = point_sampling.stack_ball_query(1.0, 8, xyz, [30, 20], centres, [7, 5])
     assert (found == 0).nonzero().flatten().tolist() == [2, 11]
-    expected = by_slots(plain, xyz[None], features[None], centres[None], rows[None], (found == 0)[None])[0]
+    expected = by_slots(
+        plain, xyz[None], features[None], centres[None], rows[None], (found == 0)[None]
+    )[0]
     assert places is centres
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     assert module.num_output_features == 5
@@ -152,7 +171,9 @@ def test_sync_batch_norm_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         mlp[1] = plain_norm = nn.BatchNorm1d(4)
         assert not isinstance(plain_norm, modules.WeightedBatchNorm1d)
     xyz, features = scattered(10, 1, 30, 3), scattered(11, 1, 30, 2)
-    torch.testing.assert_close(module(xyz, features)[1], other(xyz, features)[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        module(xyz, features)[1], other(xyz, features)[1], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_unknown_pool_method() -> None:

@@ -1,4 +1,5 @@
 """PV-RCNN++: proposals come first, keypoints lie near them and see what is near them."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -40,11 +41,16 @@ def scattered() -> dict[str, Tensor]:
     torch.manual_seed(0)
     points = torch.rand(2000, 5) * torch.tensor([0, 16, 16, 4, 1]) - torch.tensor([0, 0, 8, 3, 0])
     points[:, 0] = torch.arange(2000) // 1000
-    return {"points": points, "rois": torch.stack([torch.cat([BOX, 0 * BOX]), torch.cat([BOX + 1, 0 * BOX])])}
+    return {
+        "points": points,
+        "rois": torch.stack([torch.cat([BOX, 0 * BOX]), torch.cat([BOX + 1, 0 * BOX])]),
+    }
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_proposals_come_before_the_keypoints(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proposals_come_before_the_keypoints(
+    training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[dict[str, Tensor]] = []
     assign = PVRCNNHead.assign_targets
 
@@ -71,7 +77,10 @@ def test_proposals_come_before_the_keypoints(training: bool, monkeypatch: pytest
 
 def test_slots_are_built_in_the_usual_order() -> None:
     names = [name for name, _ in plusplus().named_slots()]
-    assert names.index("pfe") < names.index("backbone_2d") and names[-2:] == ["point_head", "roi_head"]
+    assert names.index("pfe") < names.index("backbone_2d") and names[-2:] == [
+        "point_head",
+        "roi_head",
+    ]
 
 
 def test_a_teacher_runs_as_far_as_its_taps() -> None:
@@ -79,7 +88,10 @@ def test_a_teacher_runs_as_far_as_its_taps() -> None:
     _, own = teacher.look(batch, ["backbone_2d@spatial_features_2d"])
     assert "spatial_features_2d" in own and "rois" not in own
     features, own = teacher.look(batch, ["pfe@point_features"])
-    assert features["pfe@point_features"].shape == (len(own["point_coords"]), 12) and "point_cls_scores" not in own
+    assert (
+        features["pfe@point_features"].shape == (len(own["point_coords"]), 12)
+        and "point_cls_scores" not in own
+    )
     assert "rois" in own and "rois" not in batch
 
 
@@ -90,7 +102,9 @@ def test_keypoints_near_proposals() -> None:
     assert ((counts >= 48) & (counts <= 48 + 6)).all()
     for frame in range(2):
         own = keypoints[keypoints[:, 0] == frame, 1:]
-        assert near_boxes(own, batch["rois"][frame], 1.6).all() and len(own.unique(dim=0)) == len(own)
+        assert near_boxes(own, batch["rois"][frame], 1.6).all() and len(own.unique(dim=0)) == len(
+            own
+        )
     wide = plusplus(SPC_SAMPLING__SAMPLE_RADIUS_WITH_ROI=5.0).pfe.sample_keypoints(batch, 2)
     assert not near_boxes(wide[wide[:, 0] == 0, 1:], BOX, 1.6).all()
     assert plusplus(SPC_SAMPLING__NUM_SECTORS=1).pfe.sample_keypoints(batch, 2).shape == (96, 4)
@@ -128,7 +142,9 @@ def far_points_matter(source: str, **changes: Any) -> bool:
             size = torch.tensor([0.25, 0.25, 0.1]) * stride
             centres = (tensor.indices[:, 1:].flip(1) + 0.5) * size + torch.tensor([0.0, -8, -3])
             far = ~near_boxes(centres, BOX, 4.0)
-            levels[source] = tensor.replace_feature(tensor.features * (1 + far[:, None] * (factor - 1)))
+            levels[source] = tensor.replace_feature(
+                tensor.features * (1 + far[:, None] * (factor - 1))
+            )
             seen["multi_scale_3d_features"] = levels
         assert far.any()
         outputs.append(model.pfe(seen)["point_features_before_fusion"])
@@ -144,14 +160,38 @@ def test_keypoints_see_what_is_near_proposals(source: str) -> None:
     assert far_points_matter(source, **reach, **{f"{block}RADIUS_OF_NEIGHBOR_WITH_ROI": 9.0})
 
 
-@pytest.mark.parametrize(("path", "value", "message"), [
-    ("PFE.SPC_SAMPLING", None, "MODEL.PFE.SPC_SAMPLING is missing"),
-    ("PFE.SPC_SAMPLING.NUM_SECTORS", 0, "SPC_SAMPLING.NUM_SECTORS is 0, expected a number above 0"),
-    ("PFE.SA_LAYER.x_conv3.RADIUS_OF_NEIGHBOR_WITH_ROI", None, "x_conv3.RADIUS_OF_NEIGHBOR_WITH_ROI is missing"),
-    ("PFE.SA_LAYER.x_conv4.NAME", "VectorPool", "SA_LAYER.x_conv4.NAME: unknown name 'VectorPool'; known: StackSAM"),
-    ("PFE.SA_LAYER.x_conv4.NUM_REDUCED_CHANNELS", 3, "x_conv4.NUM_REDUCED_CHANNELS is 3, expected a number that"),
-    ("ROI_HEAD.ROI_GRID_POOL.NAME", "StackSAModule", "ROI_GRID_POOL.NAME: unknown name 'StackSAModule'; did you mean"),
-    ("ROI_HEAD", None, "MODEL.ROI_HEAD is missing")])
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("PFE.SPC_SAMPLING", None, "MODEL.PFE.SPC_SAMPLING is missing"),
+        (
+            "PFE.SPC_SAMPLING.NUM_SECTORS",
+            0,
+            "SPC_SAMPLING.NUM_SECTORS is 0, expected a number above 0",
+        ),
+        (
+            "PFE.SA_LAYER.x_conv3.RADIUS_OF_NEIGHBOR_WITH_ROI",
+            None,
+            "x_conv3.RADIUS_OF_NEIGHBOR_WITH_ROI is missing",
+        ),
+        (
+            "PFE.SA_LAYER.x_conv4.NAME",
+            "VectorPool",
+            "SA_LAYER.x_conv4.NAME: unknown name 'VectorPool'; known: StackSAM",
+        ),
+        (
+            "PFE.SA_LAYER.x_conv4.NUM_REDUCED_CHANNELS",
+            3,
+            "x_conv4.NUM_REDUCED_CHANNELS is 3, expected a number that",
+        ),
+        (
+            "ROI_HEAD.ROI_GRID_POOL.NAME",
+            "StackSAModule",
+            "ROI_GRID_POOL.NAME: unknown name 'StackSAModule'; did you mean",
+        ),
+        ("ROI_HEAD", None, "MODEL.ROI_HEAD is missing"),
+    ],
+)
 def test_wrong_settings_are_named(path: str, value: object, message: str) -> None:
     config = pv_rcnn_plusplus_config()
     set_at(config, path, value)
@@ -161,19 +201,30 @@ def test_wrong_settings_are_named(path: str, value: object, message: str) -> Non
 
 def test_a_detector_whose_proposals_come_later_refuses_to_sample_around_them() -> None:
     config = pv_rcnn_config()
-    config.PFE.update(SAMPLE_METHOD="SPC", SPC_SAMPLING={"NUM_SECTORS": 6, "SAMPLE_RADIUS_WITH_ROI": 1.6})
-    with pytest.raises(ConfigError, match="MODEL.PFE.SAMPLE_METHOD is 'SPC', expected FPS: this detector makes"):
+    config.PFE.update(
+        SAMPLE_METHOD="SPC", SPC_SAMPLING={"NUM_SECTORS": 6, "SAMPLE_RADIUS_WITH_ROI": 1.6}
+    )
+    with pytest.raises(
+        ConfigError, match="MODEL.PFE.SAMPLE_METHOD is 'SPC', expected FPS: this detector makes"
+    ):
         small_second(config)
     config = pv_rcnn_config()
-    config.PFE.SA_LAYER.raw_points.update(FILTER_NEIGHBOR_WITH_ROI=True, RADIUS_OF_NEIGHBOR_WITH_ROI=1.0)
-    with pytest.raises(ConfigError, match="raw_points.FILTER_NEIGHBOR_WITH_ROI is true, expected false: this detector"):
+    config.PFE.SA_LAYER.raw_points.update(
+        FILTER_NEIGHBOR_WITH_ROI=True, RADIUS_OF_NEIGHBOR_WITH_ROI=1.0
+    )
+    with pytest.raises(
+        ConfigError,
+        match="raw_points.FILTER_NEIGHBOR_WITH_ROI is true, expected false: this detector",
+    ):
         small_second(config)
 
 
 def test_the_parts_can_be_mixed() -> None:
     """PV-RCNN's keypoints with vector pooling, and set abstraction around PV-RCNN++'s keypoints."""
     config = pv_rcnn_config()
-    config.PFE.SA_LAYER.x_conv4 = vector_pool_config(1.2, INPUT_CHANNELS=8, DOWNSAMPLE_FACTOR=8, NUM_REDUCED_CHANNELS=4)
+    config.PFE.SA_LAYER.x_conv4 = vector_pool_config(
+        1.2, INPUT_CHANNELS=8, DOWNSAMPLE_FACTOR=8, NUM_REDUCED_CHANNELS=4
+    )
     other = pv_rcnn_plusplus_config()
     other.PFE.SA_LAYER.x_conv4 = pv_rcnn_config().PFE.SA_LAYER.x_conv4
     other.ROI_HEAD = pv_rcnn_config().ROI_HEAD

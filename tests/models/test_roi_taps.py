@@ -1,4 +1,5 @@
 """What second stages publish of their RoIs: features, and the places in the scene they belong to."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,7 +7,12 @@ import torch
 from small_model import random_scene
 from small_point_rcnn import point_batch, small_point_rcnn
 from small_second import second_batch, small_second
-from small_two_stage import part_a2_config, pv_rcnn_config, pv_rcnn_plusplus_config, voxel_rcnn_config
+from small_two_stage import (
+    part_a2_config,
+    pv_rcnn_config,
+    pv_rcnn_plusplus_config,
+    voxel_rcnn_config,
+)
 
 from pcdet_distill.models.model_utils.places import framed_places
 from pcdet_distill.models.roi_heads.pointrcnn_head import scene_places
@@ -14,11 +20,13 @@ from pcdet_distill.ops.boxes import rotate_points_along_z
 
 TAP = "roi_head@roi_point_features"
 SCENES = [random_scene(0), random_scene(1)]
-MODELS = {"PVRCNN": lambda: (small_second(pv_rcnn_config()), second_batch(SCENES)),
-          "PVRCNNPlusPlus": lambda: (small_second(pv_rcnn_plusplus_config()), second_batch(SCENES)),
-          "VoxelRCNN": lambda: (small_second(voxel_rcnn_config()), second_batch(SCENES)),
-          "PartA2": lambda: (small_second(part_a2_config()), second_batch(SCENES)),
-          "PointRCNN": lambda: (small_point_rcnn(), point_batch(SCENES))}
+MODELS = {
+    "PVRCNN": lambda: (small_second(pv_rcnn_config()), second_batch(SCENES)),
+    "PVRCNNPlusPlus": lambda: (small_second(pv_rcnn_plusplus_config()), second_batch(SCENES)),
+    "VoxelRCNN": lambda: (small_second(voxel_rcnn_config()), second_batch(SCENES)),
+    "PartA2": lambda: (small_second(part_a2_config()), second_batch(SCENES)),
+    "PointRCNN": lambda: (small_point_rcnn(), point_batch(SCENES)),
+}
 
 
 def lies_in_a_box(place: torch.Tensor, boxes: torch.Tensor) -> bool:
@@ -66,4 +74,4 @@ def test_occupied_cells_of_part_a2_hold_points() -> None:
     largest_cell = batch["rois"][..., 3:6].max() / 4
     for row in rows[::5]:
         own = points[points[:, 0] == row[0], 1:]
-        assert (own - row[1:]).norm(dim=1).min() <= largest_cell * 3 ** 0.5 / 2 + 1e-3
+        assert (own - row[1:]).norm(dim=1).min() <= largest_cell * 3**0.5 / 2 + 1e-3

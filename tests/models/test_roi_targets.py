@@ -1,4 +1,5 @@
 """Which proposals are sampled for a second stage, and how a RoI sees its box."""
+
 from __future__ import annotations
 
 import math
@@ -10,9 +11,18 @@ from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.roi_heads.roi_head_template import RoIHeadTemplate
 from pcdet_distill.models.roi_heads.target_assigner.proposal_target_layer import ProposalTargetLayer
 
-TARGETS = {"BOX_CODER": "ResidualCoder", "ROI_PER_IMAGE": 16, "FG_RATIO": 0.5, "SAMPLE_ROI_BY_EACH_CLASS": True,
-           "CLS_SCORE_TYPE": "roi_iou", "CLS_FG_THRESH": 0.75, "CLS_BG_THRESH": 0.25, "CLS_BG_THRESH_LO": 0.1,
-           "HARD_BG_RATIO": 0.8, "REG_FG_THRESH": 0.55}
+TARGETS = {
+    "BOX_CODER": "ResidualCoder",
+    "ROI_PER_IMAGE": 16,
+    "FG_RATIO": 0.5,
+    "SAMPLE_ROI_BY_EACH_CLASS": True,
+    "CLS_SCORE_TYPE": "roi_iou",
+    "CLS_FG_THRESH": 0.75,
+    "CLS_BG_THRESH": 0.25,
+    "CLS_BG_THRESH_LO": 0.1,
+    "HARD_BG_RATIO": 0.8,
+    "REG_FG_THRESH": 0.55,
+}
 GT = [10.0, 0, 0, 4, 2, 2, 0]
 
 
@@ -25,11 +35,18 @@ def at_overlap(iou: float) -> list[float]:
     return [10 + 4 * (1 - iou) / (1 + iou), 0, 0, 4, 2, 2, 0]
 
 
-def make_batch(rois: list[list[float]], labels: list[int] | None = None, gt: list[list[float]] | None = None) -> dict:
+def make_batch(
+    rois: list[list[float]], labels: list[int] | None = None, gt: list[list[float]] | None = None
+) -> dict:
     count = len(rois)
     gt = [[*GT, 1.0]] if gt is None else gt
-    return {"rois": torch.tensor([rois]), "roi_scores": torch.arange(count).float()[None],
-            "roi_labels": torch.tensor([labels or [1] * count]), "gt_boxes": torch.tensor([gt]), "batch_size": 1}
+    return {
+        "rois": torch.tensor([rois]),
+        "roi_scores": torch.arange(count).float()[None],
+        "roi_labels": torch.tensor([labels or [1] * count]),
+        "gt_boxes": torch.tensor([gt]),
+        "batch_size": 1,
+    }
 
 
 def test_shares_of_foreground_hard_and_easy_background() -> None:
@@ -40,8 +57,10 @@ def test_shares_of_foreground_hard_and_easy_background() -> None:
     assert int(((rows >= 10) & (rows < 30)).sum()) == 6 and int((rows >= 30).sum()) == 2
 
 
-@pytest.mark.parametrize(("overlaps", "expected"), [
-    ([0.9, 0.8], {0, 1}), ([0.3, 0.2], {0, 1}), ([0.0, 0.05, 0.09], {0, 1, 2}), ([0.6], {0})])
+@pytest.mark.parametrize(
+    ("overlaps", "expected"),
+    [([0.9, 0.8], {0, 1}), ([0.3, 0.2], {0, 1}), ([0.0, 0.05, 0.09], {0, 1, 2}), ([0.6], {0})],
+)
 def test_one_kind_fills_all_places(overlaps: list[float], expected: set[int]) -> None:
     rows = make_layer().subsample_rois(torch.tensor(overlaps))
     assert len(rows) == 16 and set(rows.tolist()) == expected
@@ -73,20 +92,32 @@ def test_each_class_meets_only_its_own_boxes() -> None:
     assert assigned[:, -1].tolist() == [1, 1]
 
 
-@pytest.mark.parametrize(("kind", "expected"), [
-    ("cls", [1, -1, -1, 0, 0]), ("roi_iou", [1, 0.7, 0.1, 0, 0]), ("raw_roi_iou", [0.8, 0.6, 0.3, 0.2, 0])])
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("cls", [1, -1, -1, 0, 0]),
+        ("roi_iou", [1, 0.7, 0.1, 0, 0]),
+        ("raw_roi_iou", [0.8, 0.6, 0.3, 0.2, 0]),
+    ],
+)
 def test_labels_of_overlaps(kind: str, expected: list[float]) -> None:
     layer = make_layer(CLS_SCORE_TYPE=kind)
     overlap = torch.tensor([0.8, 0.6, 0.3, 0.2, 0.0])
-    assert layer.label_of_overlap(overlap, layer.roi_sampler_cfg).tolist() == pytest.approx(expected, abs=1e-6)
+    assert layer.label_of_overlap(overlap, layer.roi_sampler_cfg).tolist() == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_forward_gives_boxes_and_masks() -> None:
-    targets = make_layer()(make_batch([at_overlap(0.9), at_overlap(0.6), at_overlap(0.2), [40.0, 0, 0, 4, 2, 2, 0]]))
+    targets = make_layer()(
+        make_batch([at_overlap(0.9), at_overlap(0.6), at_overlap(0.2), [40.0, 0, 0, 4, 2, 2, 0]])
+    )
     assert targets["rois"].shape == (1, 16, 7) and targets["gt_of_rois"].shape == (1, 16, 8)
     overlap = targets["gt_iou_of_rois"]
     assert torch.equal(targets["reg_valid_mask"], (overlap > 0.55).long())
-    assert torch.allclose(targets["rcnn_cls_labels"], ((overlap - 0.25) / 0.5).clamp(0, 1), atol=1e-6)
+    assert torch.allclose(
+        targets["rcnn_cls_labels"], ((overlap - 0.25) / 0.5).clamp(0, 1), atol=1e-6
+    )
     assert (targets["gt_of_rois"] == torch.tensor([*GT, 1.0])).all()
 
 
@@ -113,17 +144,45 @@ def test_inputs_stay_as_they_are() -> None:
 def test_settings_that_miss_are_named() -> None:
     with pytest.raises(ConfigError, match="TARGET_CONFIG.FG_RATIO is missing"):
         ProposalTargetLayer({key: value for key, value in TARGETS.items() if key != "FG_RATIO"})
-    with pytest.raises(ConfigError, match="CLS_SCORE_TYPE: unknown name 'roi_ious'; did you mean 'roi_iou'"):
+    with pytest.raises(
+        ConfigError, match="CLS_SCORE_TYPE: unknown name 'roi_ious'; did you mean 'roi_iou'"
+    ):
         make_layer(CLS_SCORE_TYPE="roi_ious")
 
 
-@pytest.mark.parametrize(("roi_heading", "gt_heading", "turn"), [
-    (0.0, 0.3, 0.3), (math.pi / 2, math.pi / 2 + 0.3, 0.3), (0.0, math.pi - 0.2, -0.2), (3.0, -3.0, 2 * math.pi - 6),
-    (0.0, -math.pi + 0.1, 0.1), (7.0, 0.7, 0.7 - 7 + 2 * math.pi)])
-def test_a_roi_sees_its_box_from_its_centre(roi_heading: float, gt_heading: float, turn: float) -> None:
-    ahead = [10 + 0.5 * math.cos(roi_heading), 0.5 * math.sin(roi_heading), 0.25, 4.2, 2, 2, gt_heading, 1]
-    head = RoIHeadTemplate(1, {"TARGET_CONFIG": {**TARGETS, "REG_FG_THRESH": 0.1, "ROI_PER_IMAGE": 1},
-                               "LOSS_CONFIG": {"LOSS_WEIGHTS": {"code_weights": [1.0] * 7}}})
+@pytest.mark.parametrize(
+    ("roi_heading", "gt_heading", "turn"),
+    [
+        (0.0, 0.3, 0.3),
+        (math.pi / 2, math.pi / 2 + 0.3, 0.3),
+        (0.0, math.pi - 0.2, -0.2),
+        (3.0, -3.0, 2 * math.pi - 6),
+        (0.0, -math.pi + 0.1, 0.1),
+        (7.0, 0.7, 0.7 - 7 + 2 * math.pi),
+    ],
+)
+def test_a_roi_sees_its_box_from_its_centre(
+    roi_heading: float, gt_heading: float, turn: float
+) -> None:
+    ahead = [
+        10 + 0.5 * math.cos(roi_heading),
+        0.5 * math.sin(roi_heading),
+        0.25,
+        4.2,
+        2,
+        2,
+        gt_heading,
+        1,
+    ]
+    head = RoIHeadTemplate(
+        1,
+        {
+            "TARGET_CONFIG": {**TARGETS, "REG_FG_THRESH": 0.1, "ROI_PER_IMAGE": 1},
+            "LOSS_CONFIG": {"LOSS_WEIGHTS": {"code_weights": [1.0] * 7}},
+        },
+    )
     targets = head.assign_targets(make_batch([[10.0, 0, 0, 4, 2, 2, roi_heading]], gt=[ahead]))
-    assert targets["gt_of_rois"][0, 0].tolist() == pytest.approx([0.5, 0, 0.25, 4.2, 2, 2, turn, 1], abs=1e-5)
+    assert targets["gt_of_rois"][0, 0].tolist() == pytest.approx(
+        [0.5, 0, 0.25, 4.2, 2, 2, turn, 1], abs=1e-5
+    )
     assert targets["gt_of_rois_src"][0, 0].tolist() == pytest.approx(ahead)

@@ -1,4 +1,5 @@
 """capture(): what it records, and everything it refuses."""
+
 from __future__ import annotations
 
 import pytest
@@ -54,11 +55,15 @@ def hooks_left(model):
 
 def test_module_output_and_batch_dict_key():
     model = Toy()
-    with capture(model, ["net.0", "net", "vfe@y", "vfe@scales.fine", "vfe@scales.list.0"]) as features:
+    with capture(
+        model, ["net.0", "net", "vfe@y", "vfe@scales.fine", "vfe@scales.list.0"]
+    ) as features:
         model(batch())
     assert features["net.0"].tolist() == [[-1.0, 3.0]]
     assert features["net"].tolist() == [[0.0, 3.0]]
-    assert features["vfe@y"].tolist() == [[2.0, -6.0]]  # as it left vfe, though a later slot replaced it
+    assert features["vfe@y"].tolist() == [
+        [2.0, -6.0]
+    ]  # as it left vfe, though a later slot replaced it
     assert features["vfe@scales.fine"].tolist() == [[3.0, -5.0]]
     assert features["vfe@scales.list.0"].tolist() == [[4.0, -4.0]]
 
@@ -71,12 +76,19 @@ def test_gradients_flow_through_a_tap():
     assert model.net[0].bias.grad.tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("path, words", [
-    ("vfee@y", ["vfee", "'vfe'", "later"]),
-    ("net.7", ["net.7", "'net' has: 0, 1"]),
-    ("", ["expected"]), ("@y", ["expected"]), ("vfe@", ["expected"]), ("vfe@a..b", ["expected"]),
-    ("vfe@a@b", ["expected"]), ("net..0", ["expected"]),
-])
+@pytest.mark.parametrize(
+    "path, words",
+    [
+        ("vfee@y", ["vfee", "'vfe'", "later"]),
+        ("net.7", ["net.7", "'net' has: 0, 1"]),
+        ("", ["expected"]),
+        ("@y", ["expected"]),
+        ("vfe@", ["expected"]),
+        ("vfe@a..b", ["expected"]),
+        ("vfe@a@b", ["expected"]),
+        ("net..0", ["expected"]),
+    ],
+)
 def test_unknown_or_malformed_path(path, words):
     model = Toy()
     with pytest.raises(ConfigError) as error, capture(model, [path]):
@@ -86,10 +98,15 @@ def test_unknown_or_malformed_path(path, words):
     assert hooks_left(model) == 0
 
 
-@pytest.mark.parametrize("path, word", [
-    ("vfe@yy", "did you mean 'y'"), ("vfe@scales.coarse", "vfe@scales"), ("net@y", "Tensor"),
-    ("vfe@scales.list.4", "list"),
-])
+@pytest.mark.parametrize(
+    "path, word",
+    [
+        ("vfe@yy", "did you mean 'y'"),
+        ("vfe@scales.coarse", "vfe@scales"),
+        ("net@y", "Tensor"),
+        ("vfe@scales.list.4", "list"),
+    ],
+)
 def test_key_that_is_not_there(path, word):
     model = Toy()
     with pytest.raises(ConfigError, match=word), capture(model, [path]):
@@ -113,7 +130,11 @@ def test_module_that_ran_twice():
 @pytest.mark.parametrize("grad", [True, False])
 def test_tensor_changed_in_place_afterwards(grad):
     model = Toy(inplace=True)
-    with torch.set_grad_enabled(grad), pytest.raises(ConfigError, match="changed in place"), capture(model, ["net.0"]):
+    with (
+        torch.set_grad_enabled(grad),
+        pytest.raises(ConfigError, match="changed in place"),
+        capture(model, ["net.0"]),
+    ):
         model(batch())
     with capture(model, ["net.1"]) as features:  # after the in-place module all is well
         model(batch())
@@ -132,7 +153,10 @@ def test_hooks_are_removed_after_success_and_after_an_exception():
         assert hooks_left(model) == 2
         model(batch())
     assert hooks_left(model) == 0
-    with pytest.raises(KeyError, match="own"), capture(model, ["net"]):  # and the exception is not masked by ours
+    with (
+        pytest.raises(KeyError, match="own"),
+        capture(model, ["net"]),
+    ):  # and the exception is not masked by ours
         raise KeyError("own")
     assert hooks_left(model) == 0
 
@@ -145,7 +169,10 @@ def test_the_model_is_left_as_soon_as_everything_is_recorded():
         raise AssertionError("the block must have been left")
     watch.remove()
     assert set(features) == {"net.0", "vfe@y"} and not went_on and hooks_left(model) == 0
-    with pytest.raises(ConfigError, match="did not run"), capture(Toy(skip=True), ["net.0"], stop_when_complete=True):
+    with (
+        pytest.raises(ConfigError, match="did not run"),
+        capture(Toy(skip=True), ["net.0"], stop_when_complete=True),
+    ):
         model(batch())
 
 
@@ -165,4 +192,6 @@ def test_collect_taps_prefixes_the_slot():
     vfe, plain = Double(), nn.Linear(1, 1)
     vfe.taps = lambda: [TapInfo("@y", 2, 1, "voxel"), TapInfo("inner.0", 3, 2, "bev")]
     assert collect_taps([("vfe", vfe), ("other", plain)]) == {
-        "vfe@y": TapInfo("vfe@y", 2, 1, "voxel"), "vfe.inner.0": TapInfo("vfe.inner.0", 3, 2, "bev")}
+        "vfe@y": TapInfo("vfe@y", 2, 1, "voxel"),
+        "vfe.inner.0": TapInfo("vfe.inner.0", 3, 2, "bev"),
+    }

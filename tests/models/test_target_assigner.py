@@ -1,4 +1,5 @@
 """Target assignment against cases worked out by hand."""
+
 from __future__ import annotations
 
 import pytest
@@ -10,29 +11,42 @@ from pcdet_distill.models.dense_heads.target_assigner import AxisAlignedTargetAs
 from pcdet_distill.models.model_utils.box_coders import ResidualCoder
 
 
-def make_assigner(matched: float = 0.6, unmatched: float = 0.45, classes: tuple[str, ...] = ("Car",),
-                  match_height: bool = False, **settings) -> AxisAlignedTargetAssigner:
-    entries = [{"class_name": name, "matched_threshold": matched, "unmatched_threshold": unmatched}
-               for name in classes]
+def make_assigner(
+    matched: float = 0.6,
+    unmatched: float = 0.45,
+    classes: tuple[str, ...] = ("Car",),
+    match_height: bool = False,
+    **settings,
+) -> AxisAlignedTargetAssigner:
+    entries = [
+        {"class_name": name, "matched_threshold": matched, "unmatched_threshold": unmatched}
+        for name in classes
+    ]
     config = {"TARGET_ASSIGNER_CONFIG": settings, "ANCHOR_GENERATOR_CONFIG": entries}
     return AxisAlignedTargetAssigner(config, ["Car", "Pedestrian"], ResidualCoder(), match_height)
 
 
 def anchors_at(*x: float, z: float = 0.0) -> Tensor:
     """Anchors of 4 x 2 x 1 m in a row: (1, 1, nx, 1, 1, 7)."""
-    return torch.tensor([[position, 0, z, 4, 2, 1, 0] for position in x]).view(1, 1, len(x), 1, 1, 7)
+    return torch.tensor([[position, 0, z, 4, 2, 1, 0] for position in x]).view(
+        1, 1, len(x), 1, 1, 7
+    )
 
 
-def box_at(x: float, label: int = 1, y: float = 0.0, z: float = 0.0, heading: float = 0.0) -> list[float]:
+def box_at(
+    x: float, label: int = 1, y: float = 0.0, z: float = 0.0, heading: float = 0.0
+) -> list[float]:
     return [x, y, z, 4, 2, 1, heading, label]
 
 
-def assign(assigner: AxisAlignedTargetAssigner, anchors: Tensor | list[Tensor], *frames: list) -> dict[str, Tensor]:
+def assign(
+    assigner: AxisAlignedTargetAssigner, anchors: Tensor | list[Tensor], *frames: list
+) -> dict[str, Tensor]:
     rows = max(len(frame) for frame in frames)
     gt_boxes = torch.zeros(len(frames), rows, 8)
     for number, frame in enumerate(frames):
         if frame:
-            gt_boxes[number, :len(frame)] = torch.tensor(frame)
+            gt_boxes[number, : len(frame)] = torch.tensor(frame)
     return assigner.assign_targets(anchors if isinstance(anchors, list) else [anchors], gt_boxes)
 
 
@@ -69,9 +83,15 @@ def test_heading_is_turned_to_the_nearest_axis() -> None:
     # 80 degrees: length along y. Overlap 2 x 2 of 8 + 8 - 4: IoU 1/3, below both thresholds, but the best there is.
     found = assign(make_assigner(), anchors_at(0, 3.5), [box_at(0, heading=1.4)])
     assert found["box_cls_labels"].tolist() == [[1, 0]]
-    turned = assign(make_assigner(matched=0.3, unmatched=0.3), anchors_at(0, 0.5), [box_at(0, heading=1.4)])
-    straight = assign(make_assigner(matched=0.3, unmatched=0.3), anchors_at(0, 2.1), [box_at(0, heading=0.1)])
-    assert turned["box_cls_labels"].tolist() == [[1, 1]]  # 2 m wide around x = 0: fully inside both anchors
+    turned = assign(
+        make_assigner(matched=0.3, unmatched=0.3), anchors_at(0, 0.5), [box_at(0, heading=1.4)]
+    )
+    straight = assign(
+        make_assigner(matched=0.3, unmatched=0.3), anchors_at(0, 2.1), [box_at(0, heading=0.1)]
+    )
+    assert turned["box_cls_labels"].tolist() == [
+        [1, 1]
+    ]  # 2 m wide around x = 0: fully inside both anchors
     assert straight["box_cls_labels"].tolist() == [[1, 1]]
 
 
@@ -90,7 +110,11 @@ def test_padding_is_rows_of_zeros_not_rows_that_sum_to_zero() -> None:
 
 def test_classes_are_matched_with_their_own_anchors_and_interleaved() -> None:
     anchors = [anchors_at(0, 8), anchors_at(0, 8)]
-    found = assign(make_assigner(classes=("Car", "Pedestrian")), anchors, [box_at(0, label=2), box_at(8, label=1)])
+    found = assign(
+        make_assigner(classes=("Car", "Pedestrian")),
+        anchors,
+        [box_at(0, label=2), box_at(8, label=1)],
+    )
     # cell 0: Car, Pedestrian; cell 1: Car, Pedestrian
     assert found["box_cls_labels"].tolist() == [[0, 2, 1, 0]]
 
@@ -117,15 +141,23 @@ def test_match_height() -> None:
 
 def test_sampling_by_pos_fraction() -> None:
     torch.manual_seed(0)
-    anchors = anchors_at(*[0.01 * step for step in range(20)], *[100.0 + step for step in range(80)])
-    found = assign(make_assigner(POS_FRACTION=0.5, SAMPLE_SIZE=16), anchors, [box_at(0)])["box_cls_labels"]
+    anchors = anchors_at(
+        *[0.01 * step for step in range(20)], *[100.0 + step for step in range(80)]
+    )
+    found = assign(make_assigner(POS_FRACTION=0.5, SAMPLE_SIZE=16), anchors, [box_at(0)])[
+        "box_cls_labels"
+    ]
     assert (int((found > 0).sum()), int((found == 0).sum())) == (8, 8)
-    found = assign(make_assigner(POS_FRACTION=-1.0, SAMPLE_SIZE=16), anchors, [box_at(0)])["box_cls_labels"]
+    found = assign(make_assigner(POS_FRACTION=-1.0, SAMPLE_SIZE=16), anchors, [box_at(0)])[
+        "box_cls_labels"
+    ]
     assert (int((found > 0).sum()), int((found == 0).sum())) == (20, 80)
 
 
 def test_norm_by_num_examples() -> None:
-    found = assign(make_assigner(NORM_BY_NUM_EXAMPLES=True), anchors_at(0, 0.9, 1.3, 1.6, 9), [box_at(0)])
+    found = assign(
+        make_assigner(NORM_BY_NUM_EXAMPLES=True), anchors_at(0, 0.9, 1.3, 1.6, 9), [box_at(0)]
+    )
     assert found["reg_weights"].tolist() == [[0.25, 0.25, 0, 0, 0]]  # four are not ignored
 
 

@@ -1,4 +1,5 @@
 """Second stages on voxels: what each pools, against its definition; and whole detectors in training."""
+
 from __future__ import annotations
 
 import math
@@ -31,7 +32,9 @@ def test_second_head_samples_a_roi_on_the_map() -> None:
     rois = torch.tensor([[[6.0, -2, 0, 4, 2, 2, 0.0], [6.0, -2, 0, 4, 4, 2, math.pi / 2]]])
     along_x, turned = head.roi_grid_pool(ramp(8, 8), rois)
     assert torch.allclose(along_x[0], torch.tensor([4.0, 6, 8]).expand(3, 3), atol=1e-5)
-    assert torch.allclose(along_x[1], torch.tensor([-3.0, -2, -1]).view(3, 1).expand(3, 3), atol=1e-5)
+    assert torch.allclose(
+        along_x[1], torch.tensor([-3.0, -2, -1]).view(3, 1).expand(3, 3), atol=1e-5
+    )
     assert torch.allclose(turned[0], torch.tensor([8.0, 6, 4]).view(3, 1).expand(3, 3), atol=1e-5)
     assert torch.allclose(turned[1], torch.tensor([-4.0, -2, 0]).expand(3, 3), atol=1e-5)
 
@@ -44,14 +47,32 @@ def test_second_head_leaves_the_first_stage_alone() -> None:
     assert all(parameter.grad is not None for parameter in model.roi_head.parameters())
 
 
-@pytest.mark.parametrize(("settings", "expected"), [
-    ({}, [0.2, 0.4, 0.6]), ({"SCORE_TYPE": "iou"}, [0.2, 0.4, 0.6]), ({"SCORE_TYPE": "cls"}, [0.9, 0.8, 0.7]),
-    ({"SCORE_TYPE": "weighted_iou_cls", "SCORE_WEIGHTS": {"iou": 0.25, "cls": 0.5}}, [0.5, 0.5, 0.5]),
-    ({"SCORE_TYPE": "score_by_class", "SCORE_BY_CLASS": {"Car": "cls", "Pedestrian": "iou", "Cyclist": "cls"}},
-     [0.9, 0.4, 0.7])])
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [0.2, 0.4, 0.6]),
+        ({"SCORE_TYPE": "iou"}, [0.2, 0.4, 0.6]),
+        ({"SCORE_TYPE": "cls"}, [0.9, 0.8, 0.7]),
+        (
+            {"SCORE_TYPE": "weighted_iou_cls", "SCORE_WEIGHTS": {"iou": 0.25, "cls": 0.5}},
+            [0.5, 0.5, 0.5],
+        ),
+        (
+            {
+                "SCORE_TYPE": "score_by_class",
+                "SCORE_BY_CLASS": {"Car": "cls", "Pedestrian": "iou", "Cyclist": "cls"},
+            },
+            [0.9, 0.4, 0.7],
+        ),
+    ],
+)
 def test_scores_of_second_iou(settings: dict, expected: list[float]) -> None:
     model = small_second(second_iou_config())
-    iou, classes, labels = torch.tensor([[0.2, 0.4, 0.6]]), torch.tensor([[0.9, 0.8, 0.7]]), torch.tensor([[1, 2, 3]])
+    iou, classes, labels = (
+        torch.tensor([[0.2, 0.4, 0.6]]),
+        torch.tensor([[0.9, 0.8, 0.7]]),
+        torch.tensor([[1, 2, 3]]),
+    )
     assert model.final_scores(iou, classes, labels, settings)[0].tolist() == pytest.approx(expected)
 
 
@@ -62,7 +83,9 @@ def test_wrong_score_types_are_named() -> None:
     with pytest.raises(ConfigError, match="SCORE_TYPE: unknown name 'num_pts_iou_cls'"):
         model.final_scores(rows, rows, rows, {"SCORE_TYPE": "num_pts_iou_cls"})
     with pytest.raises(ConfigError, match="SCORE_BY_CLASS has no 'Pedestrian'"):
-        model.final_scores(rows, rows, rows, {"SCORE_TYPE": "score_by_class", "SCORE_BY_CLASS": {"Car": "iou"}})
+        model.final_scores(
+            rows, rows, rows, {"SCORE_TYPE": "score_by_class", "SCORE_BY_CLASS": {"Car": "iou"}}
+        )
 
 
 def test_second_iou_tells_both_scores() -> None:
@@ -83,7 +106,9 @@ def test_keypoints_see_the_map_between_its_cells() -> None:
 
 def test_few_points_are_repeated_and_empty_frames_have_no_keypoints() -> None:
     pfe = small_second(pv_rcnn_config()).pfe
-    points = torch.tensor([[0, 1.0, 2, 0, 0.5], [2, 3.0, 4, 0, 0.5], [2, 5.0, 6, 0, 0.5], [2, 30.0, 6, 0, 0.5]])
+    points = torch.tensor(
+        [[0, 1.0, 2, 0, 0.5], [2, 3.0, 4, 0, 0.5], [2, 5.0, 6, 0, 0.5], [2, 30.0, 6, 0, 0.5]]
+    )
     keypoints = pfe.sample_keypoints({"points": points}, 3)
     assert torch.bincount(keypoints[:, 0].long(), minlength=3).tolist() == [32, 0, 32]
     assert keypoints[32:38, 1].tolist() == [3, 30, 5, 3, 30, 5]
@@ -96,15 +121,25 @@ def test_keypoints_from_voxel_centres() -> None:
     batch = second_batch([random_scene(0)])
     with torch.no_grad():
         model(batch)
-    offset = (batch["point_coords"][:, 1:4] - torch.tensor([0, -8, -3.0])) / torch.tensor([0.25, 0.25, 0.1]) - 0.5
+    offset = (batch["point_coords"][:, 1:4] - torch.tensor([0, -8, -3.0])) / torch.tensor(
+        [0.25, 0.25, 0.1]
+    ) - 0.5
     assert torch.allclose(offset, offset.round(), atol=1e-3)
 
 
-@pytest.mark.parametrize(("key", "value", "message"), [
-    ("SAMPLE_METHOD", "FFPS", "SAMPLE_METHOD is 'FFPS', expected FPS or SPC"),
-    ("POINT_SOURCE", "points", "POINT_SOURCE is 'points', expected raw_points or voxel_centers"),
-    ("FEATURES_SOURCE", ["bev", "x_conv5"], "unknown source 'x_conv5'; did you mean"),
-    ("FEATURES_SOURCE", ["raw_point"], "unknown source 'raw_point'; did you mean 'raw_points'")])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("SAMPLE_METHOD", "FFPS", "SAMPLE_METHOD is 'FFPS', expected FPS or SPC"),
+        (
+            "POINT_SOURCE",
+            "points",
+            "POINT_SOURCE is 'points', expected raw_points or voxel_centers",
+        ),
+        ("FEATURES_SOURCE", ["bev", "x_conv5"], "unknown source 'x_conv5'; did you mean"),
+        ("FEATURES_SOURCE", ["raw_point"], "unknown source 'raw_point'; did you mean 'raw_points'"),
+    ],
+)
 def test_wrong_settings_of_keypoints_are_named(key: str, value: object, message: str) -> None:
     config = pv_rcnn_config()
     config.PFE[key] = value
@@ -112,21 +147,38 @@ def test_wrong_settings_of_keypoints_are_named(key: str, value: object, message:
         small_second(config)
 
 
-def brute_neighbours(module: NeighborVoxelSAModuleMSG, tensor: SparseConvTensor, xyz: torch.Tensor,
-                     cells: torch.Tensor, coords: torch.Tensor, reach: int, radius: float, slots: int) -> torch.Tensor:
+def brute_neighbours(
+    module: NeighborVoxelSAModuleMSG,
+    tensor: SparseConvTensor,
+    xyz: torch.Tensor,
+    cells: torch.Tensor,
+    coords: torch.Tensor,
+    reach: int,
+    radius: float,
+    slots: int,
+) -> torch.Tensor:
     """The module by its definition: every slot computed, repetitions and all."""
     features = module.mlps_in[0](tensor.features)
     rows, empty = [], []
     for cell, coord in zip(cells, coords):
-        near = [row for row in np.lexsort(tensor.indices.numpy().T[::-1]) if tensor.indices[row, 0] == coord[0]
-                and (tensor.indices[row, 1:] - coord[1:]).abs().max() <= reach and (xyz[row] - cell).norm() <= radius]
+        near = [
+            row
+            for row in np.lexsort(tensor.indices.numpy().T[::-1])
+            if tensor.indices[row, 0] == coord[0]
+            and (tensor.indices[row, 1:] - coord[1:]).abs().max() <= reach
+            and (xyz[row] - cell).norm() <= radius
+        ]
         empty.append(not near)
         rows.append(([*near[:slots], *[near[0]] * slots] if near else [0] * slots)[:slots])
     rows, empty = torch.tensor(np.array(rows)), torch.tensor(empty)
     offset = (xyz[rows] - cells[:, None]).masked_fill(empty[:, None, None], 0)
     convolution, norm = module.mlps_pos[0]
-    position = nn.functional.batch_norm(convolution(offset.flatten(0, 1)), None, None, norm.weight, norm.bias, True)
-    seen = features[rows].masked_fill(empty[:, None, None], 0) + position.view(len(cells), slots, -1)
+    position = nn.functional.batch_norm(
+        convolution(offset.flatten(0, 1)), None, None, norm.weight, norm.bias, True
+    )
+    seen = features[rows].masked_fill(empty[:, None, None], 0) + position.view(
+        len(cells), slots, -1
+    )
     return module.mlps_out[0](torch.relu(seen).amax(dim=1))
 
 
@@ -148,12 +200,19 @@ def test_cells_of_a_roi_see_the_voxels_around_them() -> None:
 def test_parts_of_background_points_do_not_count() -> None:
     head = small_second(part_a2_config()).roi_head
     coords = torch.tensor([[0, 1.0, 0, 0], [0, 1.2, 0, 0], [1, 1.0, 0, 0]])
-    batch = {"rois": torch.tensor([[[1.0, 0, 0, 8, 8, 8, 0]], [[50.0, 0, 0, 8, 8, 8, 0]]]), "point_coords": coords,
-             "point_cls_scores": torch.tensor([0.9, 0.1, 0.9]), "point_part_offset": torch.full((3, 3), 0.5),
-             "point_features": torch.tensor([[1.0], [3.0], [9.0]])}
+    batch = {
+        "rois": torch.tensor([[[1.0, 0, 0, 8, 8, 8, 0]], [[50.0, 0, 0, 8, 8, 8, 0]]]),
+        "point_coords": coords,
+        "point_cls_scores": torch.tensor([0.9, 0.1, 0.9]),
+        "point_part_offset": torch.full((3, 3), 0.5),
+        "point_features": torch.tensor([[1.0], [3.0], [9.0]]),
+    }
     parts, features = head.roiaware_pool(batch)
     assert parts.shape == (2, 4, 4, 4, 4) and features.shape == (2, 4, 4, 4, 1)
-    assert parts[0, 2, 2, 2].tolist() == pytest.approx([0.25, 0.25, 0.25, 0.5]) and features[0, 2, 2, 2].item() == 3
+    assert (
+        parts[0, 2, 2, 2].tolist() == pytest.approx([0.25, 0.25, 0.25, 0.5])
+        and features[0, 2, 2, 2].item() == 3
+    )
     assert (parts[1] == 0).all() and (features[1] == 0).all()
     head.model_cfg["DISABLE_PART"] = True
     parts, _ = head.roiaware_pool(batch)
@@ -183,8 +242,14 @@ def test_evaluation_gives_boxes_of_refined_proposals(name: str) -> None:
     model.model_cfg.POST_PROCESSING.SCORE_THRESH = 0.0
     batch = second_batch([random_scene(0), random_scene(1)])
     found, recall = model(batch)
-    assert batch["batch_cls_preds"].shape == (2, 24, 1) and batch["batch_box_preds"].shape == (2, 24, 7)
-    assert all(len(frame["pred_boxes"]) for frame in found) and {"gt", "roi_0.3", "rcnn_0.3"} < set(recall)
+    assert batch["batch_cls_preds"].shape == (2, 24, 1) and batch["batch_box_preds"].shape == (
+        2,
+        24,
+        7,
+    )
+    assert all(len(frame["pred_boxes"]) for frame in found) and {"gt", "roi_0.3", "rcnn_0.3"} < set(
+        recall
+    )
     assert set(torch.cat([frame["pred_labels"] for frame in found]).tolist()) <= {1, 2, 3}
 
 
@@ -203,5 +268,7 @@ def test_heads_of_their_own_classes_cannot_propose() -> None:
 def test_heads_that_predict_all_classes_propose_and_train() -> None:
     config = second_iou_config()
     make_multi(config.DENSE_HEAD, SEPARATE_MULTIHEAD=False)
-    losses = losses_of_a_few_steps(small_second(config).train(), second_batch([random_scene(0)]), steps=6)
+    losses = losses_of_a_few_steps(
+        small_second(config).train(), second_batch([random_scene(0)]), steps=6
+    )
     assert losses[-1] < losses[0]

@@ -1,4 +1,5 @@
 """Vector pooling against its definition: every centre, every cell, with plain convolutions and batch norms."""
+
 from __future__ import annotations
 
 from math import prod
@@ -29,12 +30,18 @@ def sets(counts: list[int] = COUNTS, centre_counts: list[int] = CENTRE_COUNTS) -
     torch.manual_seed(0)
     centres = torch.rand(sum(centre_counts), 3) * 3
     centres[::3] += 50
-    return (torch.rand(sum(counts), 3) * 3, torch.tensor(counts), centres, torch.tensor(centre_counts),
-            torch.randn(sum(counts), 6, requires_grad=True))
+    return (
+        torch.rand(sum(counts), 3) * 3,
+        torch.tensor(counts),
+        centres,
+        torch.tensor(centre_counts),
+        torch.randn(sum(counts), 6, requires_grad=True),
+    )
 
 
-def module(kind: str, limit: int = -1, reduced: int = 3, shape: list[int] = SHAPE,
-           reach_m: float = REACH_M) -> VectorPoolAggregationModule:
+def module(
+    kind: str, limit: int = -1, reduced: int = 3, shape: list[int] = SHAPE, reach_m: float = REACH_M
+) -> VectorPoolAggregationModule:
     torch.manual_seed(1)
     made = VectorPoolAggregationModule(shape, kind, reduced, 4, [8, 5], reach_m, limit)
     for layer in made.modules():
@@ -50,10 +57,14 @@ def cube_of(points: Tensor, centre: Tensor, reach_m: float, limit: int) -> list[
 
 def middle_of(centre: Tensor, cell: int, made: VectorPoolAggregationModule) -> Tensor:
     steps = torch.tensor(np.unravel_index(cell, made.shape))
-    return centre + (2 * steps + 1 - torch.tensor(made.shape)) * made.reach_m / torch.tensor(made.shape)
+    return centre + (2 * steps + 1 - torch.tensor(made.shape)) * made.reach_m / torch.tensor(
+        made.shape
+    )
 
 
-def interpolated(made: VectorPoolAggregationModule, points: Tensor, features: Tensor, centre: Tensor) -> Tensor:
+def interpolated(
+    made: VectorPoolAggregationModule, points: Tensor, features: Tensor, centre: Tensor
+) -> Tensor:
     near, cells = cube_of(points, centre, 2 * made.reach_m, made.limit), prod(made.shape)
     if not near:
         return torch.zeros(cells, features.shape[1] + 9)
@@ -65,38 +76,67 @@ def interpolated(made: VectorPoolAggregationModule, points: Tensor, features: Te
         distance = torch.cat([distance[:3], distance[:1].expand(3 - len(order))])
         order += [order[0]] * (3 - len(order))
         weight = (1 / (distance + 1e-8)) / (1 / (distance + 1e-8)).sum()
-        seen.append(torch.cat([(features[order] * weight[:, None]).sum(0), *(middle - points[row] for row in order)]))
+        seen.append(
+            torch.cat(
+                [
+                    (features[order] * weight[:, None]).sum(0),
+                    *(middle - points[row] for row in order),
+                ]
+            )
+        )
     return torch.stack(seen)
 
 
-def pooled(made: VectorPoolAggregationModule, points: Tensor, features: Tensor, centre: Tensor,
-           average: bool) -> Tensor:
+def pooled(
+    made: VectorPoolAggregationModule,
+    points: Tensor,
+    features: Tensor,
+    centre: Tensor,
+    average: bool,
+) -> Tensor:
     members: dict[int, list[int]] = {}
     for row in cube_of(points, centre, made.reach_m, made.limit if average else -1):
-        along = [min(int((points[row, axis] - centre[axis] + made.reach_m) / (2 * made.reach_m / cells)), cells - 1)
-                 for axis, cells in enumerate(made.shape)]
+        along = [
+            min(
+                int((points[row, axis] - centre[axis] + made.reach_m) / (2 * made.reach_m / cells)),
+                cells - 1,
+            )
+            for axis, cells in enumerate(made.shape)
+        ]
         cell = int(np.ravel_multi_index(along, made.shape))
         if average or cell in members or made.limit < 1 or len(members) < made.limit:
             members.setdefault(cell, []).append(row)
     cells = []
     for cell in range(prod(made.shape)):
-        rows = members.get(cell, [])[:None if average else 1]
+        rows = members.get(cell, [])[: None if average else 1]
         both = torch.cat([points[rows] - centre, features[rows]], dim=1)
         cells.append(both.mean(dim=0) if rows else torch.zeros(both.shape[1]))
     return torch.stack(cells)
 
 
-def by_definition(made: VectorPoolAggregationModule, kind: str, points: Tensor, counts: Tensor, centres: Tensor,
-                  centre_counts: Tensor, features: Tensor) -> Tensor:
+def by_definition(
+    made: VectorPoolAggregationModule,
+    kind: str,
+    points: Tensor,
+    counts: Tensor,
+    centres: Tensor,
+    centre_counts: Tensor,
+    features: Tensor,
+) -> Tensor:
     reduced = made.num_reduced_channels
-    features = sum(features[:, start:start + reduced] for start in range(0, features.shape[1], reduced))
+    features = sum(
+        features[:, start : start + reduced] for start in range(0, features.shape[1], reduced)
+    )
     own_points, own_features = points.split(counts.tolist()), features.split(counts.tolist())
     vectors = []
     for item, own_centres in enumerate(centres.split(centre_counts.tolist())):
         for centre in own_centres:
             arguments = (made, own_points[item], own_features[item], centre)
-            vectors.append(interpolated(*arguments) if kind == "local_interpolation"
-                           else pooled(*arguments, average=kind == "voxel_avg_pool"))
+            vectors.append(
+                interpolated(*arguments)
+                if kind == "local_interpolation"
+                else pooled(*arguments, average=kind == "voxel_avg_pool")
+            )
     rows = torch.stack(vectors).flatten(1)[:, :, None]
     layers = [*made.separate_local_aggregation_layer, *made.post_mlps]
     for convolution, norm in zip(layers[::3], layers[1::3]):
@@ -113,8 +153,10 @@ def test_as_defined(kind: str, limit: int) -> None:
     assert found.shape == (67, 5)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     wanted = [inputs[-1], *made.parameters()]
-    grads = [torch.autograd.grad((output * torch.linspace(-1, 1, 5)).square().sum(), wanted)
-             for output in (found, expected)]
+    grads = [
+        torch.autograd.grad((output * torch.linspace(-1, 1, 5)).square().sum(), wanted)
+        for output in (found, expected)
+    ]
     for one, other in zip(*grads):
         torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)
 
@@ -127,15 +169,20 @@ def test_statistics_count_empty_centres(kind: str) -> None:
     norm.momentum = 1.0
     made(*inputs)
     plain = module(kind)
-    plain.separate_local_aggregation_layer[1] = nn.BatchNorm1d(24, momentum=1.0)     # knows no weights: gets all rows
+    plain.separate_local_aggregation_layer[1] = nn.BatchNorm1d(
+        24, momentum=1.0
+    )  # knows no weights: gets all rows
     plain(*inputs)
     for name in ("running_mean", "running_var"):
-        torch.testing.assert_close(getattr(norm, name), getattr(plain.separate_local_aggregation_layer[1], name))
+        torch.testing.assert_close(
+            getattr(norm, name), getattr(plain.separate_local_aggregation_layer[1], name)
+        )
 
 
 @pytest.mark.parametrize("kind", LOCAL_AGGREGATIONS)
-@pytest.mark.parametrize(("counts", "centre_counts"),
-                         [([0], [0]), ([0], [3]), ([4], [0]), ([1], [1]), ([0, 5], [2, 0])])
+@pytest.mark.parametrize(
+    ("counts", "centre_counts"), [([0], [0]), ([0], [3]), ([4], [0]), ([1], [1]), ([0, 5], [2, 0])]
+)
 def test_nothing_to_see(kind: str, counts: list[int], centre_counts: list[int]) -> None:
     made, inputs = module(kind), sets(counts, centre_counts)
     _, found = made(*inputs)
@@ -152,13 +199,20 @@ def changed(made: VectorPoolAggregationModule, other: VectorPoolAggregationModul
 
 @pytest.mark.parametrize("kind", LOCAL_AGGREGATIONS)
 def test_settings_matter(kind: str) -> None:
-    assert changed(module(kind), module(kind, reach_m=0.5)) and changed(module(kind), module(kind, limit=1))
-    assert changed(module(kind), module(kind, shape=SHAPE[::-1])) and not changed(module(kind), module(kind))
+    assert changed(module(kind), module(kind, reach_m=0.5)) and changed(
+        module(kind), module(kind, limit=1)
+    )
+    assert changed(module(kind), module(kind, shape=SHAPE[::-1])) and not changed(
+        module(kind), module(kind)
+    )
 
 
 def test_mixed_precision_keeps_metres() -> None:
     """Places far from the origin are not rounded to centimetres."""
-    made, (xyz, counts, centres, centre_counts, features) = build_local_aggregation(config(), 6, "BLOCK").eval(), sets()
+    made, (xyz, counts, centres, centre_counts, features) = (
+        build_local_aggregation(config(), 6, "BLOCK").eval(),
+        sets(),
+    )
     expected = made(xyz + 60, counts, centres + 60, centre_counts, features.bfloat16().float())[1]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = made(xyz + 60, counts, centres + 60, centre_counts, features.bfloat16())[1]
@@ -175,7 +229,11 @@ def test_cubes_of_several_sizes_and_the_place_of_the_centre() -> None:
     centres, found = made(*inputs)
     both = torch.cat([inputs[2], made.layer_0(*inputs)[1], made.layer_1(*inputs)[1]], dim=1)
     assert centres is inputs[2] and torch.allclose(found, made.msg_post_mlps(both), atol=1e-5)
-    assert made.layer_0.reach_m == 0.6 and made.layer_1.reach_m == 1.2 and made.layer_1.shape == [3, 3, 1]
+    assert (
+        made.layer_0.reach_m == 0.6
+        and made.layer_1.reach_m == 1.2
+        and made.layer_1.shape == [3, 3, 1]
+    )
 
 
 def test_all_channels_are_kept_unless_they_are_to_be_reduced() -> None:
@@ -183,15 +241,34 @@ def test_all_channels_are_kept_unless_they_are_to_be_reduced() -> None:
     assert made.layer_0.separate_local_aggregation_layer[0].weight.shape == (8 * 3, 6 + 9, 1)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"NAME": "VectorPoolAggregationModule"}, "BLOCK.NAME: unknown name 'VectorPoolAggregationModule'; did you mean"),
-    ({"NUM_REDUCED_CHANNELS": 4}, "BLOCK.NUM_REDUCED_CHANNELS is 4, expected a number that divides the 6 channels"),
-    ({"NUM_REDUCED_CHANNELS": 0}, "BLOCK.NUM_REDUCED_CHANNELS is 0, expected"),
-    ({"LOCAL_AGGREGATION_TYPE": "voxel_max_pool"}, "AGGREGATION_TYPE: unknown name 'voxel_max_pool'; did you mean"),
-    ({"NUM_GROUPS": 3}, "BLOCK.GROUP_CFG_2 is missing"),
-    ({"GROUP_CFG_1": {"NUM_LOCAL_VOXEL": [3, 3]}}, "GROUP_CFG_1.NUM_LOCAL_VOXEL is .3, 3., expected three numbers"),
-    ({"GROUP_CFG_0": {"NUM_LOCAL_VOXEL": [3, 3, 3], "POST_MLPS": [4]}}, "GROUP_CFG_0.MAX_NEIGHBOR_DISTANCE is missing"),
-    ({"MSG_POST_MLPS": None}, "BLOCK.MSG_POST_MLPS is missing")])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"NAME": "VectorPoolAggregationModule"},
+            "BLOCK.NAME: unknown name 'VectorPoolAggregationModule'; did you mean",
+        ),
+        (
+            {"NUM_REDUCED_CHANNELS": 4},
+            "BLOCK.NUM_REDUCED_CHANNELS is 4, expected a number that divides the 6 channels",
+        ),
+        ({"NUM_REDUCED_CHANNELS": 0}, "BLOCK.NUM_REDUCED_CHANNELS is 0, expected"),
+        (
+            {"LOCAL_AGGREGATION_TYPE": "voxel_max_pool"},
+            "AGGREGATION_TYPE: unknown name 'voxel_max_pool'; did you mean",
+        ),
+        ({"NUM_GROUPS": 3}, "BLOCK.GROUP_CFG_2 is missing"),
+        (
+            {"GROUP_CFG_1": {"NUM_LOCAL_VOXEL": [3, 3]}},
+            "GROUP_CFG_1.NUM_LOCAL_VOXEL is .3, 3., expected three numbers",
+        ),
+        (
+            {"GROUP_CFG_0": {"NUM_LOCAL_VOXEL": [3, 3, 3], "POST_MLPS": [4]}},
+            "GROUP_CFG_0.MAX_NEIGHBOR_DISTANCE is missing",
+        ),
+        ({"MSG_POST_MLPS": None}, "BLOCK.MSG_POST_MLPS is missing"),
+    ],
+)
 def test_wrong_settings_are_named(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_local_aggregation(config(**changes), 6, "BLOCK")

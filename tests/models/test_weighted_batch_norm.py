@@ -1,4 +1,5 @@
 """Batch normalisation over weighted rows: the compiled pass equals repeated rows and its plain twin."""
+
 from __future__ import annotations
 
 import copy
@@ -50,15 +51,21 @@ def test_a_large_mean_loses_no_digits() -> None:
     shifted = rows + 10000
     exact = copy.deepcopy(norm).double()(shifted.double(), weight)
     torch.testing.assert_close(norm(shifted, weight).double(), exact, rtol=0.02, atol=0.02)
-    torch.testing.assert_close(norm(rows, weight), copy.deepcopy(norm).double()(rows.double(), weight).float())
+    torch.testing.assert_close(
+        norm(rows, weight), copy.deepcopy(norm).double()(rows.double(), weight).float()
+    )
 
 
 def test_many_rows_sum_up_exactly() -> None:
     rows = torch.randn(200_000, 2, generator=torch.Generator().manual_seed(0)) + 3
     norm = WeightedBatchNorm1d(2, momentum=1.0)
     norm(rows, torch.ones(len(rows)))
-    torch.testing.assert_close(norm.running_mean.double(), rows.double().mean(dim=0), rtol=1e-7, atol=0)
-    torch.testing.assert_close(norm.running_var.double(), rows.double().var(dim=0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        norm.running_mean.double(), rows.double().mean(dim=0), rtol=1e-7, atol=0
+    )
+    torch.testing.assert_close(
+        norm.running_var.double(), rows.double().var(dim=0), rtol=1e-6, atol=0
+    )
 
 
 def test_one_row_and_none() -> None:

@@ -1,4 +1,5 @@
 """Exact BEV overlap of rotated boxes in float64: Sutherland-Hodgman clipping, sharing nothing with the package."""
+
 from __future__ import annotations
 
 import math
@@ -12,14 +13,19 @@ def outline(box: np.ndarray) -> Polygon:
     """Corners of a box (7,) counter the clock."""
     x, y, _, dx, dy, _, heading = (float(value) for value in box)
     cos, sin = math.cos(heading), math.sin(heading)
-    return [(x + u * cos - v * sin, y + u * sin + v * cos)
-            for u, v in ((-dx / 2, -dy / 2), (dx / 2, -dy / 2), (dx / 2, dy / 2), (-dx / 2, dy / 2))]
+    return [
+        (x + u * cos - v * sin, y + u * sin + v * cos)
+        for u, v in ((-dx / 2, -dy / 2), (dx / 2, -dy / 2), (dx / 2, dy / 2), (-dx / 2, dy / 2))
+    ]
 
 
 def clip(subject: Polygon, start: tuple[float, float], end: tuple[float, float]) -> Polygon:
     """The part of a polygon on the left of the line from ``start`` to ``end``."""
+
     def left_by(point: tuple[float, float]) -> float:
-        return (end[0] - start[0]) * (point[1] - start[1]) - (end[1] - start[1]) * (point[0] - start[0])
+        return (end[0] - start[0]) * (point[1] - start[1]) - (end[1] - start[1]) * (
+            point[0] - start[0]
+        )
 
     result: Polygon = []
     for here, there in zip(subject, subject[1:] + subject[:1]):
@@ -28,7 +34,9 @@ def clip(subject: Polygon, start: tuple[float, float], end: tuple[float, float])
             result.append(here)
         if (a > 0 > b) or (a < 0 < b):
             share = a / (a - b)
-            result.append((here[0] + share * (there[0] - here[0]), here[1] + share * (there[1] - here[1])))
+            result.append(
+                (here[0] + share * (there[0] - here[0]), here[1] + share * (there[1] - here[1]))
+            )
     return result
 
 

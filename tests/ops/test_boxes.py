@@ -1,4 +1,5 @@
 """Box geometry and IoU: hand-made cases, exact polygons, invariances, plain against compiled."""
+
 from __future__ import annotations
 
 import math
@@ -13,8 +14,14 @@ from torch import Tensor
 
 from pcdet_distill.ops import boxes as box_ops
 
-IOU_FUNCTIONS = (box_ops.boxes_overlap_bev, box_ops.boxes_overlap_bev_plain, box_ops.boxes_iou_bev,
-                 box_ops.boxes_iou3d, box_ops.boxes_bev_aligned_iou, box_ops.boxes3d_nearest_bev_iou)
+IOU_FUNCTIONS = (
+    box_ops.boxes_overlap_bev,
+    box_ops.boxes_overlap_bev_plain,
+    box_ops.boxes_iou_bev,
+    box_ops.boxes_iou3d,
+    box_ops.boxes_bev_aligned_iou,
+    box_ops.boxes3d_nearest_bev_iou,
+)
 # The corner margin of 1 cm may move an IoU this much when edges nearly coincide (boxes of 1.5 m and more; half a metre
 # wide ones were seen to move by 0.09).
 MARGIN_TOLERANCE = 0.04
@@ -23,7 +30,9 @@ MARGIN_TOLERANCE = 0.04
 def random_boxes(count: int, seed: int, spread_m: float = 4.0) -> Tensor:
     rng = np.random.default_rng(seed)
     centre = rng.uniform(-spread_m, spread_m, (count, 3)) * (1, 1, 0.2)
-    boxes = np.concatenate((centre, rng.uniform(0.6, 4.5, (count, 3)), rng.uniform(-7, 7, (count, 1))), axis=1)
+    boxes = np.concatenate(
+        (centre, rng.uniform(0.6, 4.5, (count, 3)), rng.uniform(-7, 7, (count, 1))), axis=1
+    )
     return torch.from_numpy(boxes.astype(np.float32))
 
 
@@ -33,7 +42,9 @@ def box(*values: float) -> Tensor:
 
 SMALL = st.floats(-3, 3, width=32)
 SIZE = st.floats(1.5, 5, width=32)
-BOX = st.tuples(SMALL, SMALL, SMALL, SIZE, SIZE, SIZE, st.floats(-7, 7, width=32)).map(lambda values: box(*values))
+BOX = st.tuples(SMALL, SMALL, SMALL, SIZE, SIZE, SIZE, st.floats(-7, 7, width=32)).map(
+    lambda values: box(*values)
+)
 
 
 def test_iou_of_hand_made_boxes() -> None:
@@ -71,7 +82,9 @@ def test_nearest_bev_iou_turns_boxes_to_the_nearest_axis() -> None:
 def test_rotated_overlap_is_close_to_exact_clipping(overlap) -> None:
     boxes_a, boxes_b = random_boxes(60, 0), random_boxes(50, 1)
     got = overlap(boxes_a, boxes_b).numpy()
-    exact = np.array([[exact_polygons.overlap(a, b) for b in boxes_b.numpy()] for a in boxes_a.numpy()])
+    exact = np.array(
+        [[exact_polygons.overlap(a, b) for b in boxes_b.numpy()] for a in boxes_a.numpy()]
+    )
     difference = np.abs(got - exact)
     assert np.quantile(difference, 0.9) < 1e-4
     assert difference.max() < 0.1
@@ -81,7 +94,9 @@ def test_rotated_overlap_is_close_to_exact_clipping(overlap) -> None:
 def test_plain_and_compiled_overlaps_agree(device: torch.device) -> None:
     boxes_a, boxes_b = random_boxes(120, 2), random_boxes(90, 3)
     plain = box_ops.boxes_overlap_bev_plain(boxes_a.to(device), boxes_b.to(device)).cpu()
-    torch.testing.assert_close(plain, box_ops.boxes_overlap_bev(boxes_a, boxes_b), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        plain, box_ops.boxes_overlap_bev(boxes_a, boxes_b), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_plain_overlap_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,8 +108,10 @@ def test_plain_overlap_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_plain_and_compiled_aligned_iou_are_equal_to_the_bit() -> None:
     boxes_a, boxes_b = random_boxes(200, 6), random_boxes(33, 7)
-    rects = [torch.cat((boxes[:, :2] - boxes[:, 3:5] / 2, boxes[:, :2] + boxes[:, 3:5] / 2), dim=1)
-             for boxes in (boxes_a, boxes_b)]
+    rects = [
+        torch.cat((boxes[:, :2] - boxes[:, 3:5] / 2, boxes[:, :2] + boxes[:, 3:5] / 2), dim=1)
+        for boxes in (boxes_a, boxes_b)
+    ]
     plain = box_ops.aligned_iou_plain(*rects, min_union=1e-8)
     assert torch.equal(box_ops.boxes_bev_aligned_iou(boxes_a, boxes_b), plain)
 
@@ -117,17 +134,23 @@ def test_rotated_iou_agrees_with_exact_polygons(box_a: Tensor, box_b: Tensor) ->
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(BOX, BOX, st.floats(-4, 4, width=32), SMALL, SMALL)
-def test_iou_does_not_depend_on_where_the_scene_stands(box_a, box_b, angle_rad, shift_x, shift_y) -> None:
+def test_iou_does_not_depend_on_where_the_scene_stands(
+    box_a, box_b, angle_rad, shift_x, shift_y
+) -> None:
     moved = []
     for one in (box_a, box_b):
         turned = one.clone()
-        turned[:, :3] = box_ops.rotate_points_along_z(one[None, :, :3], torch.tensor([angle_rad]))[0]
+        turned[:, :3] = box_ops.rotate_points_along_z(one[None, :, :3], torch.tensor([angle_rad]))[
+            0
+        ]
         turned[:, 0] += shift_x
         turned[:, 1] += shift_y
         turned[:, 6] += angle_rad
         moved.append(turned)
     for function in (box_ops.boxes_iou_bev, box_ops.boxes_iou3d):
-        assert function(*moved).item() == pytest.approx(function(box_a, box_b).item(), abs=MARGIN_TOLERANCE)
+        assert function(*moved).item() == pytest.approx(
+            function(box_a, box_b).item(), abs=MARGIN_TOLERANCE
+        )
 
 
 def test_a_box_overlaps_itself_fully_in_every_quarter_turn() -> None:
@@ -189,7 +212,10 @@ def test_limit_period_keeps_the_direction() -> None:
 
 @pytest.mark.parametrize("as_tensor", [True, False])
 def test_rotation_turns_x_towards_y_and_keeps_further_columns(as_tensor: bool) -> None:
-    points, angle = np.array([[[1.0, 0.0, 5.0, 0.25]]], np.float32), np.array([math.pi / 2], np.float32)
+    points, angle = (
+        np.array([[[1.0, 0.0, 5.0, 0.25]]], np.float32),
+        np.array([math.pi / 2], np.float32),
+    )
     if as_tensor:
         turned = box_ops.rotate_points_along_z(torch.from_numpy(points), torch.from_numpy(angle))
         assert isinstance(turned, Tensor)
@@ -201,7 +227,16 @@ def test_rotation_turns_x_towards_y_and_keeps_further_columns(as_tensor: bool) -
 
 def test_corners_of_a_turned_box() -> None:
     corners = box_ops.boxes_to_corners_3d(np.array([[10.0, 20, 1, 4, 2, 2, math.pi / 2]]))
-    expected = [[9, 22, 0], [11, 22, 0], [11, 18, 0], [9, 18, 0], [9, 22, 2], [11, 22, 2], [11, 18, 2], [9, 18, 2]]
+    expected = [
+        [9, 22, 0],
+        [11, 22, 0],
+        [11, 18, 0],
+        [9, 18, 0],
+        [9, 22, 2],
+        [11, 22, 2],
+        [11, 18, 2],
+        [9, 18, 2],
+    ]
     np.testing.assert_allclose(corners[0], expected, atol=1e-6)
     assert box_ops.boxes_to_corners_3d(torch.zeros(0, 7)).shape == (0, 8, 3)
 
@@ -211,16 +246,23 @@ def test_enlarging_returns_a_copy() -> None:
     before = boxes.clone()
     larger = box_ops.enlarge_box3d(boxes, (0.2, 0.4, 0.6))
     assert torch.equal(boxes, before)
-    torch.testing.assert_close(larger[:, 3:6] - boxes[:, 3:6], torch.tensor([[0.2, 0.4, 0.6]]).expand(2, 3))
+    torch.testing.assert_close(
+        larger[:, 3:6] - boxes[:, 3:6], torch.tensor([[0.2, 0.4, 0.6]]).expand(2, 3)
+    )
     assert torch.equal(larger[:, [0, 1, 2, 6]], boxes[:, [0, 1, 2, 6]])
 
 
 def test_boxes_outside_the_range_by_centre_and_by_corners() -> None:
     limits = [0, -10, -2, 20, 10, 2]
-    boxes = np.array([[20, 10, 2, 4, 2, 1, 0], [20.1, 0, 0, 4, 2, 1, 0], [25, 0, 0, 4, 2, 1, 0]], np.float32)
+    boxes = np.array(
+        [[20, 10, 2, 4, 2, 1, 0], [20.1, 0, 0, 4, 2, 1, 0], [25, 0, 0, 4, 2, 1, 0]], np.float32
+    )
     by_centre = box_ops.mask_boxes_outside_range(boxes, limits)
     assert by_centre.tolist() == [True, False, False]
     by_corner = box_ops.mask_boxes_outside_range(boxes, limits, 1, use_center_to_filter=False)
     assert by_corner.tolist() == [True, True, False]
-    assert box_ops.mask_boxes_outside_range(boxes, limits, 5, use_center_to_filter=False).tolist() == [False] * 3
+    assert (
+        box_ops.mask_boxes_outside_range(boxes, limits, 5, use_center_to_filter=False).tolist()
+        == [False] * 3
+    )
     assert box_ops.mask_boxes_outside_range(boxes[:0], limits).shape == (0,)

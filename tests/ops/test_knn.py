@@ -1,4 +1,5 @@
 """Chunked kNN against sorting all distances."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,7 +15,10 @@ from pcdet_distill.ops.knn import frames_of, knn
 def brute_force(queries, points, k):
     """Sorted neighbour sets, one query at a time, in numpy float64."""
     queries, points = np.asarray(queries, dtype=np.float64), np.asarray(points, dtype=np.float64)
-    return [sorted(np.argsort(((points - query) ** 2).sum(1), kind="stable")[:k].tolist()) for query in queries]
+    return [
+        sorted(np.argsort(((points - query) ** 2).sum(1), kind="stable")[:k].tolist())
+        for query in queries
+    ]
 
 
 def as_sets(neighbours):
@@ -41,7 +45,7 @@ def test_frames_never_mix(seed, frames, count, k):
     assert neighbours.shape == (len(chosen), k)
     for query, row in zip(chosen.tolist(), neighbours.tolist()):
         own = torch.nonzero(batch == batch[query]).flatten().numpy()
-        expected = {int(own[i]) for i in brute_force(points[query:query + 1], points[own], k)[0]}
+        expected = {int(own[i]) for i in brute_force(points[query : query + 1], points[own], k)[0]}
         assert set(row) == expected  # with fewer points than k: all of them
 
 
@@ -52,15 +56,22 @@ def test_few_points_are_repeated_in_turn():
 
 def test_far_from_zero_and_half_precision():
     line = torch.arange(64, dtype=torch.float32)[:, None]
-    assert as_sets(knn(line[10:11] + 1e5, line + 1e5, 3)) == [[9, 10, 11]]  # the expansion of |q - p|^2 would cancel
-    assert as_sets(knn(line[40:41].half() * 100, line.half() * 100, 3)) == [[39, 40, 41]]  # 4000^2 overflows float16
+    assert as_sets(knn(line[10:11] + 1e5, line + 1e5, 3)) == [
+        [9, 10, 11]
+    ]  # the expansion of |q - p|^2 would cancel
+    assert as_sets(knn(line[40:41].half() * 100, line.half() * 100, 3)) == [
+        [39, 40, 41]
+    ]  # 4000^2 overflows float16
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert as_sets(knn(line[40:41] + 200, line + 200, 3)) == [[39, 40, 41]]
 
 
 def test_nothing_in():
     assert knn(torch.zeros(0, 4), torch.zeros(5, 4), 2).shape == (0, 2)
-    assert knn(torch.zeros(0, 4), torch.zeros(0, 4), 2, torch.zeros(0), torch.zeros(0)).shape == (0, 2)
+    assert knn(torch.zeros(0, 4), torch.zeros(0, 4), 2, torch.zeros(0), torch.zeros(0)).shape == (
+        0,
+        2,
+    )
     with pytest.raises(ValueError, match="no points"):
         knn(torch.zeros(1, 4), torch.zeros(0, 4), 2)
 
@@ -73,4 +84,8 @@ def test_inputs_are_unchanged_and_carry_no_gradient():
 
 
 def test_frames_of_any_order():
-    assert [rows.tolist() for rows in frames_of(torch.tensor([2, 0, 2, 0, 5]))] == [[1, 3], [0, 2], [4]]
+    assert [rows.tolist() for rows in frames_of(torch.tensor([2, 0, 2, 0, 5]))] == [
+        [1, 3],
+        [0, 2],
+        [4],
+    ]

@@ -1,4 +1,5 @@
 """NMS: brute force on exact polygons, rules at ties and thresholds, plain against compiled, configuration."""
+
 from __future__ import annotations
 
 import exact_polygons
@@ -18,10 +19,20 @@ CONFIG = {"NMS_TYPE": "nms_gpu", "NMS_THRESH": 0.3, "NMS_PRE_MAXSIZE": 50, "NMS_
 def crowd(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Boxes (count, 7) in a few clusters, and different scores (count,)."""
     rng = np.random.default_rng(seed)
-    centres = rng.uniform(-12, 12, (max(1, count // 8), 7)) * (1, 1, 0.1, 0, 0, 0, 0.2) + (0, 0, 0, 3.9, 1.6, 1.5, 0)
+    centres = rng.uniform(-12, 12, (max(1, count // 8), 7)) * (1, 1, 0.1, 0, 0, 0, 0.2) + (
+        0,
+        0,
+        0,
+        3.9,
+        1.6,
+        1.5,
+        0,
+    )
     noise = rng.normal(0, (0.5, 0.3, 0.1, 0.1, 0.05, 0.05, 0.2), (count, 7))
     boxes = centres[rng.integers(0, len(centres), count)] + noise
-    return torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(rng.permutation(count).astype(np.float32))
+    return torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(
+        rng.permutation(count).astype(np.float32)
+    )
 
 
 def brute_force(iou: np.ndarray, scores: np.ndarray, thresh: float) -> list[int]:
@@ -42,19 +53,30 @@ def aligned_matrix(boxes: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("thresh", [0.01, 0.3, 0.7])
 def test_nms_equals_brute_force_on_exact_polygons(seed: int, thresh: float) -> None:
     boxes, scores = crowd(60, seed)
-    for function, matrix in ((nms_ops.nms, exact_polygons.iou_matrix(boxes.numpy(), boxes.numpy())),
-                             (nms_ops.nms_normal, aligned_matrix(boxes.numpy()))):
+    for function, matrix in (
+        (nms_ops.nms, exact_polygons.iou_matrix(boxes.numpy(), boxes.numpy())),
+        (nms_ops.nms_normal, aligned_matrix(boxes.numpy())),
+    ):
         # Pairs that the approximate IoU may put on the other side of the threshold prove nothing: leave one out.
         doubtful = np.unique(np.argwhere(np.triu(np.abs(matrix - thresh) < 3e-3, 1))[:, 1])
         rows = np.setdiff1d(np.arange(60), doubtful)
         kept = function(boxes[rows], scores[rows], thresh)
         assert len(rows) > 40
-        assert kept.tolist() == brute_force(matrix[np.ix_(rows, rows)], scores.numpy()[rows], thresh)
+        assert kept.tolist() == brute_force(
+            matrix[np.ix_(rows, rows)], scores.numpy()[rows], thresh
+        )
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.integers(1, 80), st.integers(0, 10_000), st.sampled_from([0.01, 0.1, 0.5, 0.8]), st.booleans())
-def test_plain_nms_equals_the_compiled_one(count: int, seed: int, thresh: float, rotated: bool) -> None:
+@given(
+    st.integers(1, 80),
+    st.integers(0, 10_000),
+    st.sampled_from([0.01, 0.1, 0.5, 0.8]),
+    st.booleans(),
+)
+def test_plain_nms_equals_the_compiled_one(
+    count: int, seed: int, thresh: float, rotated: bool
+) -> None:
     boxes, scores = crowd(count, seed)
     function = nms_ops.nms if rotated else nms_ops.nms_normal
     order = scores.argsort(descending=True)
@@ -88,18 +110,28 @@ def test_equal_scores_keep_the_earlier_row() -> None:
 
 @pytest.mark.parametrize("plain", [True, False])
 def test_suppression_needs_more_than_the_threshold(plain: bool) -> None:
-    halves = torch.tensor([[0.0, 0, 0, 4, 2, 1, 0], [1, 0, 0, 2, 2, 1, 0]])  # axis-aligned IoU exactly 0.5
+    halves = torch.tensor(
+        [[0.0, 0, 0, 4, 2, 1, 0], [1, 0, 0, 2, 2, 1, 0]]
+    )  # axis-aligned IoU exactly 0.5
     for thresh, expected in ((0.5, [0, 1]), (0.49, [0])):
-        kept = (nms_ops.greedy_nms_plain(halves, thresh, rotated=False) if plain
-                else nms_ops.nms_normal(halves, torch.tensor([2.0, 1.0]), thresh))
+        kept = (
+            nms_ops.greedy_nms_plain(halves, thresh, rotated=False)
+            if plain
+            else nms_ops.nms_normal(halves, torch.tensor([2.0, 1.0]), thresh)
+        )
         assert kept.tolist() == expected
 
 
 @pytest.mark.parametrize("plain", [True, False])
 def test_a_suppressed_box_suppresses_nothing(plain: bool) -> None:
-    chain = torch.tensor([[float(x), 0, 0, 4, 2, 1, 0] for x in range(0, 12, 2)])  # neighbours: IoU 1/3
-    kept = (nms_ops.greedy_nms_plain(chain, 0.3, rotated=True) if plain
-            else nms_ops.nms(chain, torch.arange(6, 0, -1.0), 0.3))
+    chain = torch.tensor(
+        [[float(x), 0, 0, 4, 2, 1, 0] for x in range(0, 12, 2)]
+    )  # neighbours: IoU 1/3
+    kept = (
+        nms_ops.greedy_nms_plain(chain, 0.3, rotated=True)
+        if plain
+        else nms_ops.nms(chain, torch.arange(6, 0, -1.0), 0.3)
+    )
     assert kept.tolist() == [0, 2, 4]
 
 
@@ -169,7 +201,11 @@ def test_the_number_of_threads_does_not_matter() -> None:
     results = []
     for count in (1, 2):
         torch.set_num_threads(count)
-        results.append((nms_ops.nms(boxes, scores, 0.1),
-                        nms_ops.greedy_nms_plain(boxes[scores.argsort(descending=True)], 0.1, True)))
+        results.append(
+            (
+                nms_ops.nms(boxes, scores, 0.1),
+                nms_ops.greedy_nms_plain(boxes[scores.argsort(descending=True)], 0.1, True),
+            )
+        )
     torch.set_num_threads(threads)
     assert all(torch.equal(one, two) for one, two in zip(*results))

@@ -1,4 +1,5 @@
 """Choosing and grouping points: brute force, twins of the compiled kernels, gradients, few and equal points."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -12,7 +13,9 @@ from pcdet_distill.ops import point_sampling as ops
 
 
 def cloud(seed: int, *shape: int, scale: float = 4.0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).uniform(-scale, scale, shape).astype(np.float32))
+    return torch.from_numpy(
+        np.random.default_rng(seed).uniform(-scale, scale, shape).astype(np.float32)
+    )
 
 
 def thread_tree_winner(distances: np.ndarray, threads: int) -> int:
@@ -43,7 +46,9 @@ def furthest_by_force(points: np.ndarray, count: int, threads: int) -> list[int]
 @given(st.integers(0, 1000), st.integers(1, 40), st.integers(1, 50), st.integers(1, 3))
 def test_furthest_points_by_force(seed: int, total: int, count: int, spread: int) -> None:
     """Coordinates from a small grid, so that many distances are equal and points coincide."""
-    points = np.random.default_rng(seed).integers(-spread, spread + 1, (2, total, 3)).astype(np.float32)
+    points = (
+        np.random.default_rng(seed).integers(-spread, spread + 1, (2, total, 3)).astype(np.float32)
+    )
     threads = 1 << (total.bit_length() - 1)
     got = ops.furthest_point_sample(torch.from_numpy(points), count)
     assert got.tolist() == [furthest_by_force(frame, count, threads) for frame in points]
@@ -69,27 +74,38 @@ def test_fewer_different_points_than_samples() -> None:
 def test_stack_of_furthest_points_keeps_items_apart() -> None:
     points = cloud(1, 70, 3)
     got = ops.stack_furthest_point_sample(points, torch.tensor([30, 0, 40]), 8)
-    expected = furthest_by_force(points[:30].numpy(), 8, 1024) \
-        + [30 + row for row in furthest_by_force(points[30:].numpy(), 8, 1024)]
+    expected = furthest_by_force(points[:30].numpy(), 8, 1024) + [
+        30 + row for row in furthest_by_force(points[30:].numpy(), 8, 1024)
+    ]
     assert got.tolist() == expected
     assert ops.stack_furthest_point_sample(points[:0], [0, 0], [3, 4]).shape == (0,)
 
 
 def ball_by_force(radius: float, slots: int, points: np.ndarray, centre: np.ndarray) -> list[int]:
     square = (points - centre) ** 2
-    hits = np.flatnonzero(square[:, 0] + square[:, 1] + square[:, 2] < np.float32(radius) ** 2)[:slots].tolist()
+    hits = np.flatnonzero(square[:, 0] + square[:, 1] + square[:, 2] < np.float32(radius) ** 2)[
+        :slots
+    ].tolist()
     return hits + [hits[0] if hits else 0] * (slots - len(hits))
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(0, 1000), st.integers(1, 300), st.integers(0, 20), st.integers(1, 9), st.floats(0.2, 8))
+@given(
+    st.integers(0, 1000),
+    st.integers(1, 300),
+    st.integers(0, 20),
+    st.integers(1, 9),
+    st.floats(0.2, 8),
+)
 def test_balls_by_force(seed: int, total: int, centres: int, slots: int, radius: float) -> None:
     points, places = cloud(seed, 2, total, 3), cloud(seed + 1, 2, centres, 3)
     rows, found = ops.ball_query(radius, slots, points, places)
     assert rows.shape == (2, centres, slots) and found.shape == (2, centres)
     for frame in range(2):
         for place in range(centres):
-            expected = ball_by_force(radius, slots, points[frame].numpy(), places[frame, place].numpy())
+            expected = ball_by_force(
+                radius, slots, points[frame].numpy(), places[frame, place].numpy()
+            )
             assert rows[frame, place].tolist() == expected
             if found[frame, place]:
                 assert found[frame, place] == len(dict.fromkeys(expected))
@@ -104,10 +120,14 @@ def test_a_ball_has_no_surface() -> None:
     assert ops.ball_query(1.0, 2, points, torch.full((1, 1, 3), 9.0))[1].tolist() == [[0]]
 
 
-@pytest.mark.parametrize("counts, centre_counts", [([50, 300], [20, 0]), ([0, 350], [5, 15]), ([350], [20]), ([], [])])
+@pytest.mark.parametrize(
+    "counts, centre_counts", [([50, 300], [20, 0]), ([0, 350], [5, 15]), ([350], [20]), ([], [])]
+)
 def test_stack_balls_equal_their_twin(counts: list[int], centre_counts: list[int]) -> None:
     points, centres = cloud(2, sum(counts), 3), cloud(3, sum(centre_counts), 3)
-    got = ops.stack_ball_query(1.5, 6, points, counts, centres, torch.tensor(centre_counts, dtype=torch.int32))
+    got = ops.stack_ball_query(
+        1.5, 6, points, counts, centres, torch.tensor(centre_counts, dtype=torch.int32)
+    )
     starts = [[0, *np.cumsum(numbers).tolist()] for numbers in (counts, centre_counts)]
     twin = ops.ball_query_plain(1.5 * 1.5, 6, points, starts[0], centres, starts[1])
     assert all(torch.equal(one, other) for one, other in zip(got, twin))
@@ -123,8 +143,10 @@ def test_stack_balls_equal_their_twin(counts: list[int], centre_counts: list[int
 def test_three_nearest_by_force(seed: int, total: int, known: int) -> None:
     """Whole coordinates, so that distances are equal: the lower row wins."""
     rng = np.random.default_rng(seed)
-    points, others = (torch.from_numpy(rng.integers(-3, 4, (2, count, 3)).astype(np.float32))
-                      for count in (total, known))
+    points, others = (
+        torch.from_numpy(rng.integers(-3, 4, (2, count, 3)).astype(np.float32))
+        for count in (total, known)
+    )
     distance, rows = ops.three_nn(points, others)
     square = (points[:, :, None] - others[:, None]).square().sum(-1)
     expected, order = square.sort(dim=2, stable=True)
@@ -133,7 +155,9 @@ def test_three_nearest_by_force(seed: int, total: int, known: int) -> None:
     assert torch.equal(distance[..., :kept], expected[..., :3].sqrt())
     assert torch.isinf(distance[..., kept:]).all() and (rows[..., kept:] == 0).all()
     starts = [[0, count, 2 * count] for count in (total, known)]
-    plain, plain_rows = ops.three_nn_plain(points.view(-1, 3), starts[0], others.view(-1, 3), starts[1])
+    plain, plain_rows = ops.three_nn_plain(
+        points.view(-1, 3), starts[0], others.view(-1, 3), starts[1]
+    )
     assert torch.equal(plain.sqrt().view(distance.shape), distance)
     assert torch.equal(plain_rows.view(rows.shape) - known * torch.arange(2).view(-1, 1, 1), rows)
 
@@ -144,12 +168,16 @@ def test_interpolation_by_hand() -> None:
     distance, rows = ops.three_nn(points, known)
     weights = ops.interpolation_weights(distance)
     torch.testing.assert_close(weights, torch.tensor([[[4.0, 2.0, 1.0]]]) / 7)
-    torch.testing.assert_close(ops.three_interpolate(features, rows, weights), torch.tensor([[[60.0 / 7]]]))
+    torch.testing.assert_close(
+        ops.three_interpolate(features, rows, weights), torch.tensor([[[60.0 / 7]]])
+    )
 
 
 def test_one_known_point_is_carried_everywhere() -> None:
     distance, rows = ops.three_nn(cloud(4, 2, 5, 3), cloud(5, 2, 1, 3))
-    carried = ops.three_interpolate(torch.tensor([[[1.0]], [[2.0]]]), rows, ops.interpolation_weights(distance))
+    carried = ops.three_interpolate(
+        torch.tensor([[[1.0]], [[2.0]]]), rows, ops.interpolation_weights(distance)
+    )
     assert carried.squeeze(-1).tolist() == [[1.0] * 5, [2.0] * 5]
 
 
@@ -158,7 +186,9 @@ def test_gradients() -> None:
     rows = torch.randint(6, (2, 4, 5), generator=torch.Generator().manual_seed(0))
     weights = torch.rand(2, 4, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: ops.group_points(x, rows), features)
-    assert torch.autograd.gradcheck(lambda x, w: ops.three_interpolate(x, rows[..., :3], w), (features, weights))
+    assert torch.autograd.gradcheck(
+        lambda x, w: ops.three_interpolate(x, rows[..., :3], w), (features, weights)
+    )
 
 
 def test_grouping_stays_in_its_frame() -> None:

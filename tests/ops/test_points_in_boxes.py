@@ -1,4 +1,5 @@
 """Points in boxes: margins to the millimetre, plain against compiled, and hull counts against half-spaces."""
+
 from __future__ import annotations
 
 import math
@@ -31,7 +32,7 @@ def test_the_three_margins() -> None:
 
 
 def test_the_margin_of_the_device_is_a_hundredth_of_a_millimetre() -> None:
-    at_zero = np.array([[0.0, 0, 0, 2, 2, 2, 0]], np.float32)      # where float32 resolves it
+    at_zero = np.array([[0.0, 0, 0, 2, 2, 2, 0]], np.float32)  # where float32 resolves it
     assert inside((1 + 5e-6, 0, 0), at_zero)[0] and inside((0, -1 - 5e-6, 0), at_zero)[0]
     assert not inside((1 + 3e-5, 0, 0), at_zero)[0] and not inside((0, -1 - 3e-5, 0), at_zero)[0]
 
@@ -65,7 +66,9 @@ def test_batch_items_do_not_mix() -> None:
 def test_plain_and_compiled_masks_agree(device: torch.device) -> None:
     rng = np.random.default_rng(0)
     points = rng.uniform(-5, 5, (2000, 4)).astype(np.float32)
-    boxes = np.concatenate((rng.uniform(-4, 4, (9, 3)), rng.uniform(1, 5, (9, 3)), rng.uniform(-4, 4, (9, 1))), axis=1)
+    boxes = np.concatenate(
+        (rng.uniform(-4, 4, (9, 3)), rng.uniform(1, 5, (9, 3)), rng.uniform(-4, 4, (9, 1))), axis=1
+    )
     cloud, cuboids = torch.from_numpy(points), torch.from_numpy(boxes.astype(np.float32))
     plain = point_ops.points_in_boxes_plain(cloud.to(device), cuboids.to(device)).cpu()
     first = torch.where(plain.any(0), plain.int().argmax(0), -1)
@@ -77,14 +80,18 @@ def test_hull_counts_equal_half_spaces_in_any_frame() -> None:
     """The faces of a box, turned to a camera's axes, as six inequalities on its six face centres."""
     rng = np.random.default_rng(1)
     points = rng.uniform(-4, 4, (3000, 3)) @ np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0]])
-    boxes = np.concatenate((rng.uniform(-3, 3, (6, 3)), rng.uniform(1, 4, (6, 3)), rng.uniform(-4, 4, (6, 1))), axis=1)
+    boxes = np.concatenate(
+        (rng.uniform(-3, 3, (6, 3)), rng.uniform(1, 4, (6, 3)), rng.uniform(-4, 4, (6, 1))), axis=1
+    )
     corners = boxes_to_corners_3d(boxes) @ np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0]])
     faces = ((0, 1, 2, 3), (4, 5, 6, 7), (0, 1, 4, 5), (2, 3, 6, 7), (0, 3, 4, 7), (1, 2, 5, 6))
     expected = []
     for cuboid in corners:
         centre = cuboid.mean(axis=0)
         outwards = [cuboid[list(face)].mean(axis=0) - centre for face in faces]
-        expected.append(np.all([(points - centre) @ out <= out @ out for out in outwards], axis=0).sum())
+        expected.append(
+            np.all([(points - centre) @ out <= out @ out for out in outwards], axis=0).sum()
+        )
     assert point_ops.count_points_in_corners(points, corners).tolist() == expected
     assert min(expected) > 0
 

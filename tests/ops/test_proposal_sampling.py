@@ -1,4 +1,5 @@
 """Points near proposals, and furthest points sector by sector: by force, with few points, with padding."""
+
 from __future__ import annotations
 
 from math import ceil
@@ -13,7 +14,9 @@ from pcdet_distill.ops.proposal_sampling import near_boxes, sector_furthest_poin
 def test_points_near_the_closest_box() -> None:
     random = np.random.default_rng(0)
     points = torch.from_numpy(random.uniform(-20, 20, (400, 3)).astype(np.float32))
-    boxes = torch.from_numpy(random.uniform([-20, -20, -2, 0.5, 0.5, 0.5, -3], [20, 20, 2, 5, 5, 5, 3], (9, 7)))
+    boxes = torch.from_numpy(
+        random.uniform([-20, -20, -2, 0.5, 0.5, 0.5, -3], [20, 20, 2, 5, 5, 5, 3], (9, 7))
+    )
     near = near_boxes(points, boxes.float(), 1.6)
     for point, found in zip(points.numpy(), near):
         distance = np.linalg.norm(boxes[:, :3].numpy() - point, axis=1)
@@ -34,13 +37,15 @@ def test_a_sector_gets_its_share() -> None:
     random = np.random.default_rng(1)
     points = torch.from_numpy(random.uniform(-30, 30, (500, 3)).astype(np.float32))
     rows = sector_furthest_point_sample(points, 60, 6)
-    sector = np.floor((np.arctan2(points[:, 1].numpy(), points[:, 0].numpy()) + np.pi) / (np.pi / 3)).astype(int)
+    sector = np.floor(
+        (np.arctan2(points[:, 1].numpy(), points[:, 0].numpy()) + np.pi) / (np.pi / 3)
+    ).astype(int)
     at = 0
     for number in range(6):
         own = np.flatnonzero(sector == number)
         share = ceil(len(own) / 500 * 60)
         expected = own[furthest_point_sample_plain(points[own], share, 1024).numpy()]
-        assert rows[at:at + share].tolist() == expected.tolist()
+        assert rows[at : at + share].tolist() == expected.tolist()
         at += share
     assert at == len(rows)
 

@@ -1,4 +1,5 @@
 """Pooling in boxes and neighbouring voxels: brute force, twins of the compiled kernel, gradients, nothing to pool."""
+
 from __future__ import annotations
 
 import itertools
@@ -42,7 +43,9 @@ def inside_by_force(points: Tensor, box: Tensor) -> list[int]:
 @given(st.integers(0, 10**6), st.integers(1, 40))
 def test_points_in_rois_by_force(seed: int, samples: int) -> None:
     points, features, rois = scene(seed)
-    pooled, empty = ops.roipoint_pool3d(points[None], features[None], rois[None], samples, (0.4, 0.2, 0.0))
+    pooled, empty = ops.roipoint_pool3d(
+        points[None], features[None], rois[None], samples, (0.4, 0.2, 0.0)
+    )
     assert pooled.shape == (1, 5, samples, 7)
     for roi, box in enumerate(rois):
         members = inside_by_force(points, box + torch.tensor([0, 0, 0, 0.4, 0.2, 0, 0]))
@@ -63,7 +66,13 @@ def test_points_in_rois_stay_in_their_frame() -> None:
 @pytest.mark.parametrize("method, expected", [("max", [3.0, -5.0]), ("avg", [1.5, -5.5])])
 def test_cells_by_hand(method: str, expected: list[float]) -> None:
     """Of the three points in the first cell the third is one too many."""
-    places = [[-0.5, -0.5, -0.5], [-0.4, -0.4, -0.4], [0.5, 0.5, 0.5], [-0.3, -0.3, -0.3], [0.9, 0.6, 0.1]]
+    places = [
+        [-0.5, -0.5, -0.5],
+        [-0.4, -0.4, -0.4],
+        [0.5, 0.5, 0.5],
+        [-0.3, -0.3, -0.3],
+        [0.9, 0.6, 0.1],
+    ]
     points = torch.tensor(places)
     features = torch.tensor([[0.0], [3.0], [-6.0], [100.0], [-5.0]])
     pooled = ops.roiaware_pool3d(torch.tensor([UNIT_BOX]), points, features, 2, 3, method)
@@ -81,8 +90,13 @@ def test_cells_by_force(seed: int, limit: int) -> None:
     for roi, box in enumerate(rois):
         local = local_places(points, box)
         for row in inside_by_force(points, box):
-            cells = [min(int((local[row, axis] / float(box[3 + axis]) + 0.5) * sizes[axis]), sizes[axis] - 1)
-                     for axis in range(3)]
+            cells = [
+                min(
+                    int((local[row, axis] / float(box[3 + axis]) + 0.5) * sizes[axis]),
+                    sizes[axis] - 1,
+                )
+                for axis in range(3)
+            ]
             key = ((roi * sizes[0] + cells[0]) * sizes[1] + cells[1]) * sizes[2] + cells[2]
             members.setdefault(key, []).append(row)
     expected = [(key, row) for key in sorted(members) for row in members[key][:limit]]
@@ -93,7 +107,9 @@ def test_cells_by_force(seed: int, limit: int) -> None:
 def test_gradients_of_cells(method: str) -> None:
     points, features, rois = scene(3, points=40)
     features = features.double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: ops.roiaware_pool3d(rois, points, x, 2, 4, method), features)
+    assert torch.autograd.gradcheck(
+        lambda x: ops.roiaware_pool3d(rois, points, x, 2, 4, method), features
+    )
 
 
 def test_gradient_of_a_tie_goes_to_the_first() -> None:
@@ -111,7 +127,9 @@ def test_nothing_to_pool(method: str, points: int, boxes: int) -> None:
     assert pooled.shape == (boxes, 2, 2, 2, 2) and (pooled == 0).all()
     pooled.sum().backward()
     assert (features.grad == 0).all()
-    both, empty = ops.roipoint_pool3d(torch.full((1, points, 3), 50.0), torch.ones(1, points, 2), rois[None], 4)
+    both, empty = ops.roipoint_pool3d(
+        torch.full((1, points, 3), 50.0), torch.ones(1, points, 2), rois[None], 4
+    )
     assert both.shape == (1, boxes, 4, 5) and (both == 0).all() and empty.all()
 
 
@@ -128,11 +146,20 @@ def random_voxels(seed: int, share: float = 0.4) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng(seed)
     cells = np.array(list(itertools.product(range(2), *map(range, SHAPE))))
     cells = rng.permutation(cells[rng.uniform(size=len(cells)) < share])
-    return torch.from_numpy(cells), torch.from_numpy(((cells[:, [3, 2, 1]] + 0.5) * VOXEL_M).astype(np.float32))
+    return torch.from_numpy(cells), torch.from_numpy(
+        ((cells[:, [3, 2, 1]] + 0.5) * VOXEL_M).astype(np.float32)
+    )
 
 
-def voxels_by_force(reach: tuple[int, ...], radius: float, slots: int, cells: Tensor, places: Tensor, cell: list[int],
-                    place: Tensor) -> list[int]:
+def voxels_by_force(
+    reach: tuple[int, ...],
+    radius: float,
+    slots: int,
+    cells: Tensor,
+    places: Tensor,
+    cell: list[int],
+    place: Tensor,
+) -> list[int]:
     rows = {tuple(key): row for row, key in enumerate(cells.tolist())}
     hits = []
     for step in itertools.product(*(range(-far, far + 1) for far in reach)):
@@ -156,7 +183,9 @@ def test_voxels_by_force(seed: int, slots: int, radius: float) -> None:
     reach = (1, 2, 2)
     rows, found = ops.voxel_query(reach, radius, slots, places, cells, SHAPE, centres, query)
     for number in range(len(query)):
-        hits = voxels_by_force(reach, radius, slots, cells, places, query[number].tolist(), centres[number])
+        hits = voxels_by_force(
+            reach, radius, slots, cells, places, query[number].tolist(), centres[number]
+        )
         assert found[number] == len(hits)
         assert rows[number].tolist() == hits + [hits[0] if hits else 0] * (slots - len(hits))
     limit = float(np.float32(radius) * np.float32(radius))
@@ -170,5 +199,7 @@ def test_voxels_without_neighbours() -> None:
     for function, limit in ((ops.voxel_query, 1.0), (ops.voxel_query_plain, 1.0)):
         rows, found = function((1, 1, 1), limit, 3, places, none.long(), SHAPE, centre, query)
         assert rows.tolist() == [[0, 0, 0]] and found.tolist() == [0]
-        rows, found = function((1, 1, 1), limit, 3, places, none.long(), SHAPE, centre[:0], query[:0])
+        rows, found = function(
+            (1, 1, 1), limit, 3, places, none.long(), SHAPE, centre[:0], query[:0]
+        )
         assert rows.shape == (0, 3) and found.shape == (0,)

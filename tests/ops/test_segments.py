@@ -1,4 +1,5 @@
 """The largest row of each run: values, twin, and where the gradient of equal rows goes."""
+
 from __future__ import annotations
 
 import pytest
@@ -23,8 +24,13 @@ def test_twin_and_split_by_split(dtype: torch.dtype) -> None:
     at = segment_argmax(rows, lengths)
     assert torch.equal(at, segment_argmax_plain(rows, lengths))
     parts = rows.split(lengths.tolist())
-    assert torch.equal(segment_max(rows, lengths), torch.stack([part.amax(dim=0) for part in parts]))
-    assert torch.equal(at - (lengths.cumsum(0) - lengths)[:, None], torch.stack([part.argmax(dim=0) for part in parts]))
+    assert torch.equal(
+        segment_max(rows, lengths), torch.stack([part.amax(dim=0) for part in parts])
+    )
+    assert torch.equal(
+        at - (lengths.cumsum(0) - lengths)[:, None],
+        torch.stack([part.argmax(dim=0) for part in parts]),
+    )
 
 
 def test_gradcheck() -> None:
@@ -34,4 +40,7 @@ def test_gradcheck() -> None:
 
 def test_no_runs() -> None:
     assert segment_max(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)).shape == (0, 3)
-    assert segment_argmax_plain(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)).shape == (0, 3)
+    assert segment_argmax_plain(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)).shape == (
+        0,
+        3,
+    )

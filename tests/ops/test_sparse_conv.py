@@ -1,4 +1,5 @@
 """Sparse convolution against dense convolution, its plain rulebooks, finite differences, and spconv where installed."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -27,16 +28,29 @@ from pcdet_distill.ops.sparse_conv import (
     SubMConv3d,
 )
 
-LAYERS = {2: (SubMConv2d, SparseConv2d, SparseInverseConv2d, F.conv2d),
-          3: (SubMConv3d, SparseConv3d, SparseInverseConv3d, F.conv3d)}
+LAYERS = {
+    2: (SubMConv2d, SparseConv2d, SparseInverseConv2d, F.conv2d),
+    3: (SubMConv3d, SparseConv3d, SparseInverseConv3d, F.conv3d),
+}
 
 
-def random_tensor(seed: int, shape: Sequence[int], batch_size: int = 2, channels: int = 3, cells: int = 40,
-                  dtype: torch.dtype = torch.float64) -> SparseConvTensor:
+def random_tensor(
+    seed: int,
+    shape: Sequence[int],
+    batch_size: int = 2,
+    channels: int = 3,
+    cells: int = 40,
+    dtype: torch.dtype = torch.float64,
+) -> SparseConvTensor:
     """Random features at random cells, in random order."""
     generator = torch.Generator().manual_seed(seed)
-    places = torch.stack([torch.randint(0, extent, (cells,), generator=generator)
-                          for extent in (batch_size, *shape)], dim=1).unique(dim=0)
+    places = torch.stack(
+        [
+            torch.randint(0, extent, (cells,), generator=generator)
+            for extent in (batch_size, *shape)
+        ],
+        dim=1,
+    ).unique(dim=0)
     places = places[torch.randperm(len(places), generator=generator)]
     features = torch.randn(len(places), channels, generator=generator, dtype=dtype)
     return SparseConvTensor(features.requires_grad_(), places, shape, batch_size)
@@ -56,13 +70,26 @@ def dense_weight(layer: nn.Module) -> Tensor:
 def geometries(draw: st.DrawFn) -> dict:
     """A grid, a kernel and a random seed."""
     axes = draw(st.sampled_from([2, 3]))
-    per_axis = {name: draw(st.lists(values, min_size=axes, max_size=axes))
-                for name, values in (("kernel_size", st.integers(1, 3)), ("stride", st.integers(1, 3)),
-                                     ("padding", st.integers(0, 2)), ("dilation", st.integers(1, 2)))}
-    shape = [draw(st.integers(dilation * (size - 1) + 1, 8))
-             for size, dilation in zip(per_axis["kernel_size"], per_axis["dilation"])]
-    return {"shape": shape, "seed": draw(st.integers(0, 2**16)), "threads": draw(st.sampled_from([1, 2, 3, 5])),
-            "cells": draw(st.integers(1, 80)), **per_axis}
+    per_axis = {
+        name: draw(st.lists(values, min_size=axes, max_size=axes))
+        for name, values in (
+            ("kernel_size", st.integers(1, 3)),
+            ("stride", st.integers(1, 3)),
+            ("padding", st.integers(0, 2)),
+            ("dilation", st.integers(1, 2)),
+        )
+    }
+    shape = [
+        draw(st.integers(dilation * (size - 1) + 1, 8))
+        for size, dilation in zip(per_axis["kernel_size"], per_axis["dilation"])
+    ]
+    return {
+        "shape": shape,
+        "seed": draw(st.integers(0, 2**16)),
+        "threads": draw(st.sampled_from([1, 2, 3, 5])),
+        "cells": draw(st.integers(1, 80)),
+        **per_axis,
+    }
 
 
 @pytest.fixture
@@ -73,15 +100,21 @@ def thread_count():
     torch.set_num_threads(before)
 
 
-def check_against_dense(found: SparseConvTensor, expected: Tensor, tensor: SparseConvTensor, layer: nn.Module) -> None:
+def check_against_dense(
+    found: SparseConvTensor, expected: Tensor, tensor: SparseConvTensor, layer: nn.Module
+) -> None:
     """Values, and gradients of features and weight, at the active cells of ``found``."""
     mask = active(found)
     assert found.dense().shape == expected.shape
     torch.testing.assert_close(found.dense(), expected * mask)
-    upstream = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    upstream = torch.randn(
+        expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     inputs = (tensor.features, layer.weight)
-    for sparse, dense in zip(torch.autograd.grad((found.dense() * upstream).sum(), inputs, retain_graph=True),
-                             torch.autograd.grad((expected * mask * upstream).sum(), inputs, retain_graph=True)):
+    for sparse, dense in zip(
+        torch.autograd.grad((found.dense() * upstream).sum(), inputs, retain_graph=True),
+        torch.autograd.grad((expected * mask * upstream).sum(), inputs, retain_graph=True),
+    ):
         torch.testing.assert_close(sparse, dense)
 
 
@@ -94,18 +127,27 @@ def test_strided_and_inverse_equal_dense_convolution(case: dict) -> None:
         _, strided, inverse, dense = LAYERS[len(case["shape"])]
         tensor = random_tensor(case["seed"], case["shape"], cells=case["cells"])
         geometry = {name: case[name] for name in ("stride", "padding", "dilation")}
-        layer = strided(3, 4, case["kernel_size"], bias=False, indice_key="down", **geometry).double()
+        layer = strided(
+            3, 4, case["kernel_size"], bias=False, indice_key="down", **geometry
+        ).double()
         found = layer(tensor)
-        check_against_dense(found, dense(tensor.dense(), dense_weight(layer), **geometry), tensor, layer)
-        reached = dense(active(tensor), torch.ones(1, 1, *case["kernel_size"], dtype=torch.float64), **geometry)
+        check_against_dense(
+            found, dense(tensor.dense(), dense_weight(layer), **geometry), tensor, layer
+        )
+        reached = dense(
+            active(tensor), torch.ones(1, 1, *case["kernel_size"], dtype=torch.float64), **geometry
+        )
         assert torch.equal(active(found) > 0, reached > 0)
         back = inverse(4, 5, case["kernel_size"], indice_key="down", bias=False).double()
         restored = back(found)
-        assert torch.equal(restored.indices, tensor.indices) and restored.spatial_shape == tensor.spatial_shape
+        assert (
+            torch.equal(restored.indices, tensor.indices)
+            and restored.spatial_shape == tensor.spatial_shape
+        )
         # The transpose of a convolution is what its gradient does.
         canvas = torch.zeros(2, 5, *case["shape"], dtype=torch.float64, requires_grad=True)
         forward = dense(canvas, back.weight.movedim(-1, 0), **geometry)
-        transposed, = torch.autograd.grad(forward, canvas, found.dense(), create_graph=True)
+        (transposed,) = torch.autograd.grad(forward, canvas, found.dense(), create_graph=True)
         check_against_dense(restored, transposed, tensor, back)
     finally:
         torch.set_num_threads(before)
@@ -124,7 +166,9 @@ def test_submanifold_equals_dense_convolution(case: dict) -> None:
         found = layer(tensor)
         assert torch.equal(found.indices, tensor.indices)
         padding = [extent // 2 * step for extent, step in zip(size, case["dilation"])]
-        expected = dense(tensor.dense(), dense_weight(layer), padding=padding, dilation=case["dilation"])
+        expected = dense(
+            tensor.dense(), dense_weight(layer), padding=padding, dilation=case["dilation"]
+        )
         check_against_dense(found, expected, tensor, layer)
     finally:
         torch.set_num_threads(before)
@@ -140,15 +184,24 @@ def test_compiled_rulebooks_equal_plain_ones(case: dict) -> None:
     plain, plain_cells = strided_rulebook_plain(indices, case["shape"], kernel)
     assert_same_rulebook(compiled, plain)
     assert torch.equal(cells, plain_cells) and cells.dtype == plain_cells.dtype == torch.int32
-    odd = Kernel(tuple(2 * (size // 2) + 1 for size in kernel.size), *[kernel.stride, kernel.padding, kernel.dilation])
-    assert_same_rulebook(rulebook_module.submanifold_rulebook(indices, case["shape"], odd),
-                         submanifold_rulebook_plain(indices, case["shape"], odd))
+    odd = Kernel(
+        tuple(2 * (size // 2) + 1 for size in kernel.size),
+        *[kernel.stride, kernel.padding, kernel.dilation],
+    )
+    assert_same_rulebook(
+        rulebook_module.submanifold_rulebook(indices, case["shape"], odd),
+        submanifold_rulebook_plain(indices, case["shape"], odd),
+    )
 
 
 def assert_same_rulebook(one: rulebook_module.Rulebook, other: rulebook_module.Rulebook) -> None:
     assert torch.equal(one.in_rows, other.in_rows) and torch.equal(one.out_rows, other.out_rows)
-    assert (one.counts, one.num_in, one.num_out, one.identity) == (other.counts, other.num_in, other.num_out,
-                                                                 other.identity)
+    assert (one.counts, one.num_in, one.num_out, one.identity) == (
+        other.counts,
+        other.num_in,
+        other.num_out,
+        other.identity,
+    )
 
 
 def test_new_cells_are_numbered_as_they_are_met() -> None:
@@ -163,31 +216,46 @@ def test_new_cells_are_numbered_as_they_are_met() -> None:
 def test_gradients_by_finite_differences(kind: str) -> None:
     tensor = random_tensor(3, [4, 5, 6], channels=2, cells=15)
     down = SparseConv3d(2, 2, 3, 2, 1, indice_key="down").double()
-    layer = {"submanifold": SubMConv3d(2, 3, 3), "strided": SparseConv3d(2, 3, (3, 1, 1), (2, 1, 1)),
-             "inverse": SparseInverseConv3d(2, 3, 3, "down")}[kind].double()
+    layer = {
+        "submanifold": SubMConv3d(2, 3, 3),
+        "strided": SparseConv3d(2, 3, (3, 1, 1), (2, 1, 1)),
+        "inverse": SparseInverseConv3d(2, 3, 3, "down"),
+    }[kind].double()
 
     def run(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         inputs = tensor.replace_feature(features)
         inputs = down(inputs) if kind == "inverse" else inputs
-        return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (inputs,)).features
+        return torch.func.functional_call(
+            layer, {"weight": weight, "bias": bias}, (inputs,)
+        ).features
 
     assert torch.autograd.gradcheck(run, (tensor.features, layer.weight, layer.bias))
 
 
 def test_every_run_gives_the_same_bits(thread_count) -> None:
     tensor = random_tensor(0, [10, 60, 60], channels=16, cells=6000, dtype=torch.float32)
-    network = SparseSequential(SubMConv3d(16, 32, 3, indice_key="a"), SparseConv3d(32, 32, 3, 2, 1, indice_key="b"),
-                               SparseInverseConv3d(32, 16, 3, "b"))
+    network = SparseSequential(
+        SubMConv3d(16, 32, 3, indice_key="a"),
+        SparseConv3d(32, 32, 3, 2, 1, indice_key="b"),
+        SparseInverseConv3d(32, 16, 3, "b"),
+    )
     for threads in (1, 2):
         thread_count(threads)
         results = []
         for _ in range(3):
             network.zero_grad()
-            inputs = SparseConvTensor(tensor.features.detach().requires_grad_(), tensor.indices, [10, 60, 60], 2)
+            inputs = SparseConvTensor(
+                tensor.features.detach().requires_grad_(), tensor.indices, [10, 60, 60], 2
+            )
             output = network(inputs).features
             output.square().sum().backward()
-            results.append([output.detach(), inputs.features.grad,
-                            *(parameter.grad.clone() for parameter in network.parameters())])
+            results.append(
+                [
+                    output.detach(),
+                    inputs.features.grad,
+                    *(parameter.grad.clone() for parameter in network.parameters()),
+                ]
+            )
         for again in results[1:]:
             assert all(map(torch.equal, results[0], again))
 
@@ -222,8 +290,12 @@ def test_inputs_stay_unchanged() -> None:
 @pytest.mark.parametrize("layer", [SubMConv3d(3, 4, 3), SparseConv3d(3, 4, 3, 2, 1)])
 def test_no_cell_at_all(layer: nn.Module) -> None:
     layer = layer.double()
-    tensor = SparseConvTensor(torch.zeros(0, 3, dtype=torch.float64, requires_grad=True),
-                              torch.zeros(0, 4, dtype=torch.int32), [4, 4, 4], 2)
+    tensor = SparseConvTensor(
+        torch.zeros(0, 3, dtype=torch.float64, requires_grad=True),
+        torch.zeros(0, 4, dtype=torch.int32),
+        [4, 4, 4],
+        2,
+    )
     found = layer(tensor)
     assert found.features.shape == (0, 4) and found.dense().shape[0] == 2
     found.features.sum().backward()
@@ -249,10 +321,17 @@ def test_a_cell_alone_and_an_empty_last_frame() -> None:
 def test_rulebooks_are_shared_by_key(monkeypatch) -> None:
     built = []
     original = sparse_conv.submanifold_rulebook
-    monkeypatch.setattr(sparse_conv, "submanifold_rulebook", lambda *given: built.append(1) or original(*given))
+    monkeypatch.setattr(
+        sparse_conv, "submanifold_rulebook", lambda *given: built.append(1) or original(*given)
+    )
     tensor = random_tensor(8, [5, 5, 5])
-    SparseSequential(SubMConv3d(3, 4, 3, indice_key="a"), SubMConv3d(4, 5, 3, indice_key="a"), nn.ReLU(),
-                     SubMConv3d(5, 5, 3, indice_key="b"), SubMConv3d(5, 5, 3)).double()(tensor)
+    SparseSequential(
+        SubMConv3d(3, 4, 3, indice_key="a"),
+        SubMConv3d(4, 5, 3, indice_key="a"),
+        nn.ReLU(),
+        SubMConv3d(5, 5, 3, indice_key="b"),
+        SubMConv3d(5, 5, 3),
+    ).double()(tensor)
     assert len(built) == 3
     assert set(tensor.indice_dict) == {"a", "b"}
 
@@ -292,11 +371,16 @@ def test_weights_have_the_layout_of_spconv_2() -> None:
 def test_weights_of_spconv_1_are_converted() -> None:
     tensor = random_tensor(10, [5, 5, 5])
     layer, other = SubMConv3d(3, 4, 3).double(), SubMConv3d(3, 4, 3).double()
-    old = {"weight": layer.weight.detach().permute(1, 2, 3, 4, 0).contiguous(), "bias": layer.bias.detach()}
+    old = {
+        "weight": layer.weight.detach().permute(1, 2, 3, 4, 0).contiguous(),
+        "bias": layer.bias.detach(),
+    }
     load_model_state(other, old, strict=True, where="old.pth")
     assert torch.equal(other(tensor).features, layer(tensor).features)
     with pytest.raises(CheckpointError, match=r"weight \(3, 3, 3, 3, 5\), model \(4, 3, 3, 3, 3\)"):
-        load_model_state(other, {**old, "weight": torch.zeros(3, 3, 3, 3, 5)}, strict=True, where="old.pth")
+        load_model_state(
+            other, {**old, "weight": torch.zeros(3, 3, 3, 3, 5)}, strict=True, where="old.pth"
+        )
 
 
 def test_sequential_runs_ordinary_modules_on_the_rows() -> None:
@@ -304,16 +388,24 @@ def test_sequential_runs_ordinary_modules_on_the_rows() -> None:
     layer = SubMConv2d(2, 3, 3).double()
     norm = nn.BatchNorm1d(3).double()
     found = SparseSequential(layer, norm, nn.ReLU())(tensor)
-    expected = torch.relu(F.batch_norm(layer(tensor).features, None, None, norm.weight, norm.bias, training=True))
+    expected = torch.relu(
+        F.batch_norm(layer(tensor).features, None, None, norm.weight, norm.bias, training=True)
+    )
     torch.testing.assert_close(found.features, expected)
     assert found.indices is tensor.indices and found.indice_dict is tensor.indice_dict
 
 
 def test_dense_places_features() -> None:
-    tensor = SparseConvTensor(torch.tensor([[1.0, 2], [3, 4]]), torch.tensor([[1, 0, 2], [0, 1, 0]]), [2, 3], 2)
+    tensor = SparseConvTensor(
+        torch.tensor([[1.0, 2], [3, 4]]), torch.tensor([[1, 0, 2], [0, 1, 0]]), [2, 3], 2
+    )
     canvas = tensor.dense()
     assert canvas.shape == (2, 2, 2, 3)
-    assert canvas[1, :, 0, 2].tolist() == [1, 2] and canvas[0, :, 1, 0].tolist() == [3, 4] and canvas.sum() == 10
+    assert (
+        canvas[1, :, 0, 2].tolist() == [1, 2]
+        and canvas[0, :, 1, 0].tolist() == [3, 4]
+        and canvas.sum() == 10
+    )
     assert torch.equal(tensor.dense(channels_first=False), canvas.permute(0, 2, 3, 1))
     assert "2 cells x 2 channels" in repr(tensor)
 
@@ -321,15 +413,20 @@ def test_dense_places_features() -> None:
 def test_any_device_gives_the_cpu_s_numbers(device: torch.device, monkeypatch) -> None:
     """Run with ``--device cuda``; there both our own way and spconv's, where it is installed."""
     tensor = random_tensor(12, [9, 20, 20], channels=8, cells=800, dtype=torch.float32)
-    network = SparseSequential(SubMConv3d(8, 16, 3, indice_key="a"), SparseConv3d(16, 16, 3, 2, 1, indice_key="b"),
-                               SparseInverseConv3d(16, 8, 3, "b"))
+    network = SparseSequential(
+        SubMConv3d(8, 16, 3, indice_key="a"),
+        SparseConv3d(16, 16, 3, 2, 1, indice_key="b"),
+        SparseInverseConv3d(16, 8, 3, "b"),
+    )
     expected = network(tensor).dense()
     for with_spconv in (False, True):
         if not with_spconv:
             monkeypatch.setattr(spconv_adapter, "spconv_module", lambda: None)
         else:
             monkeypatch.undo()
-        there = SparseConvTensor(tensor.features.to(device), tensor.indices.to(device), [9, 20, 20], 2)
+        there = SparseConvTensor(
+            tensor.features.to(device), tensor.indices.to(device), [9, 20, 20], 2
+        )
         found = network.to(device)(there).dense()
         torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-4)
         network.cpu()
@@ -340,8 +437,12 @@ def test_spconv_runs_our_layers(monkeypatch, thread_count) -> None:
     pytest.importorskip("spconv.pytorch")
     thread_count(1)
     tensor = random_tensor(13, [9, 20, 20], channels=8, cells=800, dtype=torch.float32)
-    network = SparseSequential(SubMConv3d(8, 16, 3, indice_key="a"), SparseConv3d(16, 16, 3, 2, 1, indice_key="b"),
-                               SparseInverseConv3d(16, 8, 3, "b"), SparseConv3d(8, 4, (3, 1, 1), (2, 1, 1)))
+    network = SparseSequential(
+        SubMConv3d(8, 16, 3, indice_key="a"),
+        SparseConv3d(16, 16, 3, 2, 1, indice_key="b"),
+        SparseInverseConv3d(16, 8, 3, "b"),
+        SparseConv3d(8, 4, (3, 1, 1), (2, 1, 1)),
+    )
     names = list(network.state_dict())
     expected = network(tensor)
     monkeypatch.setattr(spconv_adapter, "usable", lambda tensor: len(tensor.features) > 0)

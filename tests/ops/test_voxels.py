@@ -1,4 +1,5 @@
 """The voxelizer against hand-made numbers and a plain Python loop."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -14,7 +15,9 @@ SIZE = [1, 1, 1]
 
 def points_of(*xyz: tuple[float, float, float]) -> np.ndarray:
     """Points with their own number as intensity."""
-    return np.array([(*point, number) for number, point in enumerate(xyz)], dtype=np.float32).reshape(-1, 4)
+    return np.array(
+        [(*point, number) for number, point in enumerate(xyz)], dtype=np.float32
+    ).reshape(-1, 4)
 
 
 def slow_voxels(points: np.ndarray, limits, size, max_points: int, max_voxels: int):
@@ -34,7 +37,11 @@ def slow_voxels(points: np.ndarray, limits, size, max_points: int, max_voxels: i
         for slot, point in enumerate(members[:max_points]):
             voxels[row, slot] = point
     counts = [min(len(members), max_points) for members in rows.values()]
-    return voxels, np.array(list(rows), dtype=np.int32).reshape(-1, 3), np.array(counts, dtype=np.int32)
+    return (
+        voxels,
+        np.array(list(rows), dtype=np.int32).reshape(-1, 3),
+        np.array(counts, dtype=np.int32),
+    )
 
 
 def test_rows_come_in_the_order_of_first_points() -> None:
@@ -47,7 +54,9 @@ def test_rows_come_in_the_order_of_first_points() -> None:
 
 
 def test_lower_border_is_inside_and_upper_outside() -> None:
-    _, coords, _ = voxelize(points_of((0, 0, 0), (4, 1, 1), (1, 2, 1), (1, 1, 2), (-1e-6, 1, 1)), RANGE, SIZE, 2, 9)
+    _, coords, _ = voxelize(
+        points_of((0, 0, 0), (4, 1, 1), (1, 2, 1), (1, 1, 2), (-1e-6, 1, 1)), RANGE, SIZE, 2, 9
+    )
     assert coords.tolist() == [[0, 0, 0]]
 
 
@@ -91,13 +100,19 @@ def test_grid_size_rounds() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**31), count=st.integers(0, 300), max_points=st.integers(1, 6),
-       max_voxels=st.integers(1, 40))
+@given(
+    seed=st.integers(0, 2**31),
+    count=st.integers(0, 300),
+    max_points=st.integers(1, 6),
+    max_voxels=st.integers(1, 40),
+)
 def test_equals_the_plain_loop(seed: int, count: int, max_points: int, max_voxels: int) -> None:
     random = np.random.RandomState(seed)
     points = random.uniform(-1, 5, (count, 5)).astype(np.float32).round(1)
     limits, size = [0, -1, 0, 4, 3, 2], [0.5, 0.4, 1.0]
-    ours, slow = voxelize(points, limits, size, max_points, max_voxels), slow_voxels(points, limits, size, max_points,
-                                                                                      max_voxels)
+    ours, slow = (
+        voxelize(points, limits, size, max_points, max_voxels),
+        slow_voxels(points, limits, size, max_points, max_voxels),
+    )
     for one, other in zip(ours, slow):
         np.testing.assert_array_equal(one, other)

@@ -1,4 +1,5 @@
 """Every file of the golden folder is a test: ``@pytest.mark.golden("kitti_eval/*.json")`` runs once per match."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -18,4 +19,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     root = Path(metafunc.config.getoption("--golden")).resolve()
     files = sorted(root.glob(marker.args[0]))
-    metafunc.parametrize("golden_file", files, ids=[file.relative_to(root).as_posix() for file in files])
+    metafunc.parametrize(
+        "golden_file", files, ids=[file.relative_to(root).as_posix() for file in files]
+    )

@@ -1,4 +1,5 @@
 """The batches that the recorded forward passes saw, rebuilt from the points in the golden folder."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -24,7 +25,7 @@ def _public_scenes(file: Path) -> list[tuple[np.ndarray, np.ndarray]]:
         points = data["points"]
         boxes = _camera_to_lidar(data["boxes_camera_xyzlhwr"], data["R0"], data["Tr_velo2cam"])
     boxes = np.concatenate([boxes, np.ones((len(boxes), 1), np.float32)], axis=1)
-    added = [[12, 4, -.7, .8, .6, 1.73, .3, 2], [20, -6, -.7, 1.76, .6, 1.73, -1.2, 3]]
+    added = [[12, 4, -0.7, 0.8, 0.6, 1.73, 0.3, 2], [20, -6, -0.7, 1.76, 0.6, 1.73, -1.2, 3]]
     boxes = np.concatenate([boxes, np.array(added, np.float32)]).astype(np.float32)
     mirrored_points, mirrored = points[::2].copy(), boxes[[0, 1, 3, 4, 7]].copy()
     mirrored_points[:, 1] *= -1
@@ -32,21 +33,31 @@ def _public_scenes(file: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(points, boxes), (mirrored_points, mirrored)]
 
 
-def _camera_to_lidar(boxes: np.ndarray, rectification: np.ndarray, velodyne_to_camera: np.ndarray) -> np.ndarray:
+def _camera_to_lidar(
+    boxes: np.ndarray, rectification: np.ndarray, velodyne_to_camera: np.ndarray
+) -> np.ndarray:
     """Boxes (x, y, z of the bottom, l, h, w, ry) of the camera in LiDAR coordinates."""
     rotation = rectification @ velodyne_to_camera[:, :3]
     shift = rectification @ velodyne_to_camera[:, 3]
-    centres = np.linalg.solve(rotation.astype(np.float64), (boxes[:, :3] - shift).T.astype(np.float64)).T
+    centres = np.linalg.solve(
+        rotation.astype(np.float64), (boxes[:, :3] - shift).T.astype(np.float64)
+    ).T
     length, height, width, angle = boxes[:, 3:7].T
     centres[:, 2] += height / 2
-    return np.column_stack([centres, length, width, height, -(angle + np.pi / 2)]).astype(np.float32)
+    return np.column_stack([centres, length, width, height, -(angle + np.pi / 2)]).astype(
+        np.float32
+    )
 
 
-def make_batch(scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec, max_points: int,
-               max_voxels: int) -> dict[str, np.ndarray | int]:
+def make_batch(
+    scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec, max_points: int, max_voxels: int
+) -> dict[str, np.ndarray | int]:
     """Range mask on x and y, voxels in the points' order, and collation."""
     frames = _mask(scenes, spec)
-    voxels = [voxelize(points, spec.point_cloud_range, spec.voxel_size, max_points, max_voxels) for points, _ in frames]
+    voxels = [
+        voxelize(points, spec.point_cloud_range, spec.voxel_size, max_points, max_voxels)
+        for points, _ in frames
+    ]
     return {
         **_collate(frames),
         "voxels": np.concatenate([rows for rows, _, _ in voxels]),
@@ -55,15 +66,20 @@ def make_batch(scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec, max_
     }
 
 
-def make_point_batch(scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec,
-                     num_points: int) -> dict[str, np.ndarray | int]:
+def make_point_batch(
+    scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec, num_points: int
+) -> dict[str, np.ndarray | int]:
     """Range mask on x and y, points repeated and cut to the first ``num_points``, and collation."""
-    frames = [(np.tile(points, (-(-num_points // len(points)), 1))[:num_points], boxes)
-              for points, boxes in _mask(scenes, spec)]
+    frames = [
+        (np.tile(points, (-(-num_points // len(points)), 1))[:num_points], boxes)
+        for points, boxes in _mask(scenes, spec)
+    ]
     return _collate(frames)
 
 
-def _mask(scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec) -> list[tuple[np.ndarray, np.ndarray]]:
+def _mask(
+    scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Points in the range and boxes of the classes."""
     limits = spec.point_cloud_range
     frames = []
@@ -78,11 +94,17 @@ def _collate(frames: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarra
     """Points with their frame in front, and boxes filled up with zeros."""
     boxes = np.zeros((len(frames), max(len(rows) for _, rows in frames), 8), np.float32)
     for frame, (_, rows) in enumerate(frames):
-        boxes[frame, :len(rows)] = rows
-    return {"points": _with_frame([points for points, _ in frames]), "gt_boxes": boxes, "batch_size": len(frames)}
+        boxes[frame, : len(rows)] = rows
+    return {
+        "points": _with_frame([points for points, _ in frames]),
+        "gt_boxes": boxes,
+        "batch_size": len(frames),
+    }
 
 
 def _with_frame(frames: list[np.ndarray]) -> np.ndarray:
     """Rows of all frames, the number of the frame in front."""
-    numbered = [np.pad(rows, ((0, 0), (1, 0)), constant_values=number) for number, rows in enumerate(frames)]
+    numbered = [
+        np.pad(rows, ((0, 0), (1, 0)), constant_values=number) for number, rows in enumerate(frames)
+    ]
     return np.concatenate(numbered)

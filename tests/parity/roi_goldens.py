@@ -1,4 +1,5 @@
 """Recorded training passes of second stages: the RoIs that were drawn are put in place of our own draw."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from pcdet_distill.ops.rulebook import Kernel, cell_keys
 from pcdet_distill.ops.sparse_tensor import SparseConvTensor
 
 DRAWN = ("rois", "roi_scores", "roi_labels")
-MAY_BE_MISSING = 0.02      # rounding may flip single decisions of the NMS
+MAY_BE_MISSING = 0.02  # rounding may flip single decisions of the NMS
 
 
 class RecordedDraw(nn.Module):
@@ -63,8 +64,12 @@ def is_tied(scores: Tensor, candidates: Tensor) -> Tensor:
     return ((scores[:, None] - candidates).abs() < 1e-6).sum(dim=1) > 1
 
 
-def use_recorded_draw(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], head: nn.Module | None,
-                      model: nn.Module) -> None:
+def use_recorded_draw(
+    meta: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    head: nn.Module | None,
+    model: nn.Module,
+) -> None:
     """Prepare a model for a recorded training pass: recorded RoIs, and no dropout."""
     for name in meta.get("train/dropout_set_to_zero_in", ()):
         dropout = model.get_submodule(name)
@@ -78,14 +83,18 @@ def check_roi_targets(arrays: Mapping[str, np.ndarray], head: RoIHeadTemplate) -
     """IoUs, labels and boxes that the recorded RoIs are given."""
     found = head.forward_ret_dict
     prefix = "full/train/roi_head."
-    recorded = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+    recorded = {
+        key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)
+    }
     np.testing.assert_array_equal(found["reg_valid_mask"], recorded["reg_valid_mask"])
     for key in ("gt_iou_of_rois", "rcnn_cls_labels", "gt_of_rois_src"):
         np.testing.assert_allclose(found[key], recorded[key], atol=1e-4, err_msg=key)
     seen, expected = found["gt_of_rois"].numpy(), recorded["gt_of_rois"]
     others = [0, 1, 2, 3, 4, 5, 7]
     np.testing.assert_allclose(seen[..., others], expected[..., others], atol=1e-3)
-    turn = (seen[..., 6] - expected[..., 6] + pi / 2) % pi - pi / 2      # a quarter turn may round to either side
+    turn = (
+        seen[..., 6] - expected[..., 6] + pi / 2
+    ) % pi - pi / 2  # a quarter turn may round to either side
     np.testing.assert_allclose(turn, 0, atol=1e-3)
 
 
@@ -97,18 +106,25 @@ def use_reference_rows(pfe: nn.Module, backbone: nn.Module) -> None:
     are first met. The frames are mixed then, but the recorded passes counted the rows as if frame followed on frame:
     the first rows are shown as frame 0, whichever they belong to.
     """
+
     def show(module: nn.Module, inputs: tuple[dict[str, Any]]) -> None:
         levels = dict(inputs[0]["multi_scale_3d_features"])
         cells = levels["x_conv1"].indices
         for number in (2, 3, 4):
             tensor = levels[f"x_conv{number}"]
-            place = first_met(cells, tensor.spatial_shape, getattr(backbone, f"conv{number}")[0][0].kernel)
-            row_of_cell = {cell: row for row, cell in enumerate(flat_cells(tensor.indices, tensor.spatial_shape))}
+            place = first_met(
+                cells, tensor.spatial_shape, getattr(backbone, f"conv{number}")[0][0].kernel
+            )
+            row_of_cell = {
+                cell: row
+                for row, cell in enumerate(flat_cells(tensor.indices, tensor.spatial_shape))
+            }
             order = torch.tensor([row_of_cell[cell] for cell in place])
             cells = tensor.indices[order]
             shown = torch.cat([cells[:, :1].sort(dim=0).values, cells[:, 1:]], dim=1)
-            levels[f"x_conv{number}"] = SparseConvTensor(tensor.features[order], shown, tensor.spatial_shape,
-                                                         tensor.batch_size)
+            levels[f"x_conv{number}"] = SparseConvTensor(
+                tensor.features[order], shown, tensor.spatial_shape, tensor.batch_size
+            )
         inputs[0]["multi_scale_3d_features"] = levels
 
     pfe.register_forward_pre_hook(show)
@@ -122,10 +138,18 @@ def flat_cells(indices: Tensor, shape: list[int]) -> list[int]:
 def first_met(indices: Tensor, out_shape: list[int], kernel: Kernel) -> list[int]:
     """Output cells of a strided convolution, in the order in which the reference meets them."""
     met: dict[int, None] = {}
-    stride, padding, shape = (torch.tensor(values) for values in (kernel.stride, kernel.padding, out_shape))
+    stride, padding, shape = (
+        torch.tensor(values) for values in (kernel.stride, kernel.padding, out_shape)
+    )
     for offset in torch.cartesian_prod(*map(torch.arange, kernel.size)):
         reached = indices[:, 1:] + padding - offset
         cell = torch.div(reached, stride, rounding_mode="floor")
-        valid = (reached % stride == 0).all(dim=1) & (cell >= 0).all(dim=1) & (cell < shape).all(dim=1)
-        met.update(dict.fromkeys(flat_cells(torch.cat([indices[:, :1], cell], dim=1)[valid].int(), out_shape)))
+        valid = (
+            (reached % stride == 0).all(dim=1) & (cell >= 0).all(dim=1) & (cell < shape).all(dim=1)
+        )
+        met.update(
+            dict.fromkeys(
+                flat_cells(torch.cat([indices[:, :1], cell], dim=1)[valid].int(), out_shape)
+            )
+        )
     return list(met)

@@ -1,4 +1,5 @@
 """The centre head has OpenPCDet's parameters and buffers, also in detectors that are not built here as a whole."""
+
 from __future__ import annotations
 
 import json
@@ -20,10 +21,21 @@ def test_state_dict(golden_file: Path, repo: Path) -> None:
         pytest.skip(f"{golden_file.name} describes no detector with a centre head")
     cfg = load_config(repo / "cfgs" / manifest["config"])
     spec = DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
-    expected = [[key.removeprefix(PREFIX), shape, dtype] for key, shape, dtype in manifest["state_dict"]
-                if key.startswith(PREFIX)]
-    head = CenterHead(model_cfg=cfg.MODEL.DENSE_HEAD, input_channels=expected[0][1][1], num_class=len(cfg.CLASS_NAMES),
-                      class_names=cfg.CLASS_NAMES, grid_size=spec.grid_size, voxel_size=spec.voxel_size,
-                      point_cloud_range=spec.point_cloud_range)
-    assert [[key, list(value.shape), str(value.dtype).removeprefix("torch.")]
-            for key, value in head.state_dict().items()] == expected
+    expected = [
+        [key.removeprefix(PREFIX), shape, dtype]
+        for key, shape, dtype in manifest["state_dict"]
+        if key.startswith(PREFIX)
+    ]
+    head = CenterHead(
+        model_cfg=cfg.MODEL.DENSE_HEAD,
+        input_channels=expected[0][1][1],
+        num_class=len(cfg.CLASS_NAMES),
+        class_names=cfg.CLASS_NAMES,
+        grid_size=spec.grid_size,
+        voxel_size=spec.voxel_size,
+        point_cloud_range=spec.point_cloud_range,
+    )
+    assert [
+        [key, list(value.shape), str(value.dtype).removeprefix("torch.")]
+        for key, value in head.state_dict().items()
+    ] == expected

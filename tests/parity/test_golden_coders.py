@@ -1,4 +1,5 @@
 """Box coders, losses and angle arithmetic equal recorded values of OpenPCDet."""
+
 from __future__ import annotations
 
 from math import pi
@@ -49,7 +50,9 @@ def test_residual_coder(golden_file: Path) -> None:
     recorded = Recorded(golden_file)
     anchors, boxes = recorded["coder_anchors"], recorded["coder_gt"]
     recorded.check("residual_encoded", ResidualCoder().encode_torch(boxes, anchors))
-    recorded.check("residual_decoded", ResidualCoder().decode_torch(recorded["residual_encoded"], anchors))
+    recorded.check(
+        "residual_decoded", ResidualCoder().decode_torch(recorded["residual_encoded"], anchors)
+    )
 
 
 @pytest.mark.golden(PIPELINE)
@@ -58,14 +61,17 @@ def test_point_residual_coder(golden_file: Path) -> None:
     coder = PointResidualCoder(mean_size=KITTI_MEAN_SIZES)
     points, classes = recorded["coder_anchors"][:, :3], recorded["point_classes"]
     recorded.check("pointres_encoded", coder.encode_torch(recorded["coder_gt"], points, classes))
-    recorded.check("pointres_decoded", coder.decode_torch(recorded["pointres_encoded"], points, classes))
+    recorded.check(
+        "pointres_decoded", coder.decode_torch(recorded["pointres_encoded"], points, classes)
+    )
 
 
 @pytest.mark.golden(PIPELINE)
 def test_focal_loss(golden_file: Path) -> None:
     recorded = Recorded(golden_file)
-    loss = SigmoidFocalClassificationLoss()(recorded["focal_logits"], recorded["focal_targets"],
-                                            recorded["focal_weights"])
+    loss = SigmoidFocalClassificationLoss()(
+        recorded["focal_logits"], recorded["focal_targets"], recorded["focal_weights"]
+    )
     recorded.check("focal_loss", loss)
 
 
@@ -74,13 +80,17 @@ def test_smooth_l1_loss(golden_file: Path) -> None:
     recorded = Recorded(golden_file)
     assert torch.isnan(recorded["sl1_target"]).any()
     loss = WeightedSmoothL1Loss(code_weights=[1, 1, 1, 1, 1, 1, 2])
-    recorded.check("sl1_loss", loss(recorded["sl1_in"], recorded["sl1_target"], recorded["focal_weights"]))
+    recorded.check(
+        "sl1_loss", loss(recorded["sl1_in"], recorded["sl1_target"], recorded["focal_weights"])
+    )
 
 
 @pytest.mark.golden(PIPELINE)
 def test_cross_entropy_loss(golden_file: Path) -> None:
     recorded = Recorded(golden_file)
-    loss = WeightedCrossEntropyLoss()(recorded["ce_logits"], recorded["ce_onehot"], recorded["focal_weights"])
+    loss = WeightedCrossEntropyLoss()(
+        recorded["ce_logits"], recorded["ce_onehot"], recorded["focal_weights"]
+    )
     recorded.check("ce_loss", loss)
 
 

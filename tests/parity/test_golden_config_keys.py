@@ -1,4 +1,5 @@
 """Every yaml key that OpenPCDet's KITTI configs use is admitted, and our config of a model uses the same keys."""
+
 from __future__ import annotations
 
 import json
@@ -50,12 +51,16 @@ def test_every_key_is_admitted(golden_file: Path):
 def test_our_configs_use_the_same_keys(golden_file: Path, repo: Path):
     manifest = json.loads(golden_file.read_text())
     for model in manifest["models"]:
-        expected = {key for key, users in manifest["keys"].items() if users == "all" or model in users}
+        expected = {
+            key for key, users in manifest["keys"].items() if users == "all" or model in users
+        }
         expected = {key for key in expected if not key.endswith(BASE_KEY)}
         config = to_plain(load_config(repo / "cfgs" / "kitti_models" / f"{model}.yaml"))
         ours = set(key_paths({key: value for key, value in config.items() if key not in ADDED}))
         # The manifest stops at mappings whose keys are data, such as DATA_SPLIT.
-        ours = {next((key for key in expected if path.startswith(key + ".")), path) for path in ours}
+        ours = {
+            next((key for key in expected if path.startswith(key + ".")), path) for path in ours
+        }
         assert ours == expected, model
 
 

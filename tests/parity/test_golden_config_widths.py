@@ -1,4 +1,5 @@
 """Widths in cfgs/kitti_models are those of OpenPCDet's state dicts: by arithmetic, so also where nothing is built."""
+
 from __future__ import annotations
 
 import json
@@ -34,12 +35,26 @@ def test_backbone_2d(golden_file: Path, repo: Path):
     if backbone is None:
         assert not any(key.startswith("backbone_2d") for key in shapes)
         return
-    widths = zip(backbone.LAYER_NUMS, backbone.NUM_FILTERS, backbone.NUM_UPSAMPLE_FILTERS, backbone.UPSAMPLE_STRIDES)
+    widths = zip(
+        backbone.LAYER_NUMS,
+        backbone.NUM_FILTERS,
+        backbone.NUM_UPSAMPLE_FILTERS,
+        backbone.UPSAMPLE_STRIDES,
+    )
     for index, (layers, filters, upsampled, stride) in enumerate(widths):
         block = f"backbone_2d.blocks.{index}."
-        convolutions = [shape for key, shape in shapes.items() if key.startswith(block) and len(shape) == 4]
-        assert len(convolutions) == 1 + layers and all(shape[0] == filters for shape in convolutions)
-        assert shapes[f"backbone_2d.deblocks.{index}.0.weight"] == [filters, upsampled, stride, stride]
+        convolutions = [
+            shape for key, shape in shapes.items() if key.startswith(block) and len(shape) == 4
+        ]
+        assert len(convolutions) == 1 + layers and all(
+            shape[0] == filters for shape in convolutions
+        )
+        assert shapes[f"backbone_2d.deblocks.{index}.0.weight"] == [
+            filters,
+            upsampled,
+            stride,
+            stride,
+        ]
     assert count(shapes, "backbone_2d.blocks.") == len(backbone.LAYER_NUMS)
 
 
@@ -49,7 +64,9 @@ def test_anchor_head(golden_file: Path, repo: Path):
     head = config.MODEL.get("DENSE_HEAD")
     if head is None or head.NAME != "AnchorHeadSingle":
         return
-    anchors = sum(len(one.anchor_sizes) * len(one.anchor_rotations) for one in head.ANCHOR_GENERATOR_CONFIG)
+    anchors = sum(
+        len(one.anchor_sizes) * len(one.anchor_rotations) for one in head.ANCHOR_GENERATOR_CONFIG
+    )
     width = sum(config.MODEL.BACKBONE_2D.NUM_UPSAMPLE_FILTERS)
     assert shapes["dense_head.conv_cls.weight"] == [anchors * len(config.CLASS_NAMES), width, 1, 1]
     assert shapes["dense_head.conv_box.weight"] == [anchors * 7, width, 1, 1]
@@ -71,7 +88,9 @@ def test_fully_connected_layers(golden_file: Path, repo: Path):
         "point_head.part_reg_layers.": ("POINT_HEAD", "PART_FC", 1),
     }
     for prefix, (slot, key, outputs) in expected.items():
-        matrices = [shape for name, shape in shapes.items() if name.startswith(prefix) and len(shape) > 1]
+        matrices = [
+            shape for name, shape in shapes.items() if name.startswith(prefix) and len(shape) > 1
+        ]
         if matrices:
             hidden = matrices[: len(matrices) - outputs]
             assert [shape[0] for shape in hidden] == config.MODEL[slot][key], prefix
@@ -86,4 +105,6 @@ def test_grid(golden_file: Path, repo: Path):
     data = config.DATA_CONFIG
     size = next(step.VOXEL_SIZE for step in data.DATA_PROCESSOR if "VOXEL_SIZE" in step)
     low, high = data.POINT_CLOUD_RANGE[:3], data.POINT_CLOUD_RANGE[3:]
-    assert [round((end - start) / step) for start, end, step in zip(low, high, size)] == manifest["grid_size"]
+    assert [round((end - start) / step) for start, end, step in zip(low, high, size)] == manifest[
+        "grid_size"
+    ]

@@ -3,6 +3,7 @@
 Values, gradients and running statistics, for every kind of node the published code treats: pillars, SECOND's BEV maps
 (one by one, and the unused variant for a feature pyramid), nuScenes' BEV map, PointRCNN's points.
 """
+
 from __future__ import annotations
 
 import json
@@ -22,9 +23,14 @@ RTOL = 1e-9
 def fill(adapter, phase):
     """The recorded adapters' deterministic weights; the recording's modules held them in float32 before widening."""
     width, inputs = adapter.weight.shape
-    flat, out = torch.arange(width * inputs, dtype=torch.float64), torch.arange(width, dtype=torch.float64)
+    flat, out = (
+        torch.arange(width * inputs, dtype=torch.float64),
+        torch.arange(width, dtype=torch.float64),
+    )
     with torch.no_grad():
-        adapter.weight.copy_((torch.sin(0.37 * flat + 0.11 + phase) / inputs ** 0.5).reshape(width, inputs).float())
+        adapter.weight.copy_(
+            (torch.sin(0.37 * flat + 0.11 + phase) / inputs**0.5).reshape(width, inputs).float()
+        )
         adapter.gamma.copy_((1 + 0.1 * torch.cos(0.5 * out + phase)).float())
         adapter.beta.copy_((0.05 * torch.sin(0.3 * out + 1.0 + phase)).float())
 
@@ -35,8 +41,13 @@ POOLS = {"none": "none", "max": "max", "avg": "mean"}
 
 def settings_of(meta, kind, student_channels):
     """The loss' block as a yaml file would have it; what the preset has is not repeated where the recording allows."""
-    cfg = {"PRESET": "official", "NUM_NODES": meta["M"], "NUM_NEIGHBORS": meta["K"],
-           "EDGE": {"idendity": "concat", "sub": "difference"}[meta["fuse"]], "SAMPLING": meta["sample"]}
+    cfg = {
+        "PRESET": "official",
+        "NUM_NODES": meta["M"],
+        "NUM_NEIGHBORS": meta["K"],
+        "EDGE": {"idendity": "concat", "sub": "difference"}[meta["fuse"]],
+        "SAMPLING": meta["sample"],
+    }
     if kind == "point":
         assert meta["cout"] == student_channels  # which the preset takes
         if meta["pool"] != "max":
@@ -52,9 +63,12 @@ def settings_of(meta, kind, student_channels):
 
 def build(meta, kind, student_channels, teacher_channels, dtype):
     """The loss as a yaml file would ask for it."""
-    loss = GraphDistillLoss.from_config(settings_of(meta, kind, student_channels),
-                                        TapInfo("s", student_channels, 1, kind),
-                                        TapInfo("t", teacher_channels, 1, kind), "test").to(dtype)
+    loss = GraphDistillLoss.from_config(
+        settings_of(meta, kind, student_channels),
+        TapInfo("s", student_channels, 1, kind),
+        TapInfo("t", teacher_channels, 1, kind),
+        "test",
+    ).to(dtype)
     fill(loss.teacher_adapter, 0.0)
     fill(loss.student_adapter, 0.7)
     return loss
@@ -63,11 +77,15 @@ def build(meta, kind, student_channels, teacher_channels, dtype):
 def nodes_of(golden, meta, kind, features):
     """The nodes of one side's recorded features."""
     if kind == "bev":
-        return bev_nodes(features, {}, NodeGrid((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (*features.shape[:1:-1], 1)))
+        return bev_nodes(
+            features, {}, NodeGrid((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (*features.shape[:1:-1], 1))
+        )
     if kind == "point":
         frames, _, count = features.shape
         rows = torch.arange(frames * count)
-        coords = torch.stack([rows // count, rows % count, rows * 0, rows * 0], dim=1).to(features.dtype)
+        coords = torch.stack([rows // count, rows % count, rows * 0, rows * 0], dim=1).to(
+            features.dtype
+        )
         return point_nodes(features.transpose(1, 2).flatten(0, 1), {"point_coords": coords}, None)
     frame = torch.zeros(len(features), dtype=torch.long)
     counts = torch.from_numpy(golden["in_num_points"]).to(features.dtype)
@@ -92,7 +110,9 @@ def run(golden, meta, dtype):
     sides = [nodes_of(golden, meta, kind, features) for features in (student, teacher)]
     module = build(meta, kind, sides[0].features.shape[1], sides[1].features.shape[1], dtype)
     queries, recorded = module.choose_queries(sides[1]), recorded_queries(golden, sides[1])
-    if "counts" not in meta["id"]:  # integer counts tie, and which of equals are taken is not specified
+    if (
+        "counts" not in meta["id"]
+    ):  # integer counts tie, and which of equals are taken is not specified
         assert sorted(queries.tolist()) == sorted(recorded.tolist())
     value = module.compare(*sides, recorded)
     value.backward()
@@ -103,8 +123,12 @@ def close(actual, expected, rtol):
     """Relative to the largest number of the tensor."""
     expected = np.asarray(expected, dtype=np.float64)
     scale = max(float(np.abs(expected).max()), 1e-12)
-    np.testing.assert_allclose(actual.detach().double().numpy().reshape(expected.shape) / scale, expected / scale,
-                               rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(
+        actual.detach().double().numpy().reshape(expected.shape) / scale,
+        expected / scale,
+        rtol=rtol,
+        atol=rtol,
+    )
 
 
 def check(golden, meta, dtype, suffix, rtol):

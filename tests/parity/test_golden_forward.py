@@ -1,4 +1,5 @@
 """Detectors equal recorded passes of OpenPCDet: features, predictions, final boxes, targets, losses, gradients."""
+
 from __future__ import annotations
 
 import hashlib
@@ -10,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 from golden_inputs import load_scenes, make_batch, make_point_batch
-from roi_goldens import check_roi_targets, is_tied, use_recorded_draw, use_recorded_proposals, use_reference_rows
+from roi_goldens import (
+    check_roi_targets,
+    is_tied,
+    use_recorded_draw,
+    use_recorded_proposals,
+    use_reference_rows,
+)
 from torch import Tensor
 from weight_recipe import fill_state_dict, sha256_of
 
@@ -42,10 +49,14 @@ class Golden:
         scenes = load_scenes(file.parents[1], variant_of(file, config))
         steps = {step.NAME: step for step in self.cfg.DATA_CONFIG.DATA_PROCESSOR}
         if "sample_points" in steps:
-            self.raw = make_point_batch(scenes, self.spec, steps["sample_points"].NUM_POINTS["test"])
+            self.raw = make_point_batch(
+                scenes, self.spec, steps["sample_points"].NUM_POINTS["test"]
+            )
         else:
             step = steps["transform_points_to_voxels"]
-            self.raw = make_batch(scenes, self.spec, step.MAX_POINTS_PER_VOXEL, step.MAX_NUMBER_OF_VOXELS["test"])
+            self.raw = make_batch(
+                scenes, self.spec, step.MAX_POINTS_PER_VOXEL, step.MAX_NUMBER_OF_VOXELS["test"]
+            )
 
     def batch(self) -> dict:
         """A fresh batch of tensors."""
@@ -56,7 +67,9 @@ class Golden:
     def model(self) -> Detector3DTemplate:
         """The detector with the recipe's weights."""
         model = build_network(self.cfg.MODEL, len(self.cfg.CLASS_NAMES), self.spec)
-        state = fill_state_dict(model.state_dict(), self.meta["weight_salt"], self.meta.get("weight_roi_scale", 1.0))
+        state = fill_state_dict(
+            model.state_dict(), self.meta["weight_salt"], self.meta.get("weight_roi_scale", 1.0)
+        )
         if "weight_sha256_all" in self.meta:
             assert sha256_of(state) == self.meta["weight_sha256_all"]
         model.load_state_dict(state)
@@ -69,13 +82,22 @@ class Golden:
         meta = self.meta[name]
         assert list(value.shape) == meta["shape"], name
         flat = value.detach().flatten().numpy()
-        np.testing.assert_allclose(flat[::meta["stride"]], self.arrays[f"sample/{name}"], rtol=rtol, atol=ATOL,
-                                   err_msg=name)
+        np.testing.assert_allclose(
+            flat[:: meta["stride"]],
+            self.arrays[f"sample/{name}"],
+            rtol=rtol,
+            atol=ATOL,
+            err_msg=name,
+        )
         exact = flat.astype(np.float64)
         assert np.isfinite(flat).all() and meta["nonfinite"] == 0
         for sum_name, found in (("abssum", np.abs(exact).sum()), ("sqsum", (exact**2).sum())):
-            np.testing.assert_allclose(found, meta[sum_name], rtol=rtol, err_msg=f"{sum_name} of {name}")
-        np.testing.assert_allclose(exact.sum(), meta["sum"], atol=rtol * meta["abssum"], err_msg=f"sum of {name}")
+            np.testing.assert_allclose(
+                found, meta[sum_name], rtol=rtol, err_msg=f"{sum_name} of {name}"
+            )
+        np.testing.assert_allclose(
+            exact.sum(), meta["sum"], atol=rtol * meta["abssum"], err_msg=f"sum of {name}"
+        )
 
 
 @lru_cache(maxsize=1)
@@ -86,7 +108,11 @@ def load_golden(file: Path) -> Golden:
 def variant_of(file: Path, config: Path) -> str:
     """``pointpillar_synth.json`` of ``pointpillar.yaml`` -> ``synth``."""
     prefix = f"{config.stem}_"
-    return file.stem.removeprefix(prefix) if file.stem.startswith(prefix) else file.stem.rpartition("_")[2]
+    return (
+        file.stem.removeprefix(prefix)
+        if file.stem.startswith(prefix)
+        else file.stem.rpartition("_")[2]
+    )
 
 
 class Recorder:
@@ -95,12 +121,15 @@ class Recorder:
     def __init__(self, model: Detector3DTemplate, mode: str) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.cells: dict[str, tuple[list[int], Tensor]] = {}
-        self.handles = [module.register_forward_hook(self._hook(mode)) for module in model.module_list]
+        self.handles = [
+            module.register_forward_hook(self._hook(mode)) for module in model.module_list
+        ]
 
     def _hook(self, mode: str):
         def record(module, inputs, output) -> None:
             for key, value in output.items():
                 self._keep(f"{mode}/{type(module).__name__}.{key}", value)
+
         return record
 
     def _keep(self, name: str, value) -> None:
@@ -124,7 +153,9 @@ def test_inputs_equal(golden_file: Path) -> None:
         np.testing.assert_array_equal(golden.raw.get(name, 0), golden.arrays.get(f"full/{name}", 0))
     if "points" in golden.meta:
         points = np.ascontiguousarray(golden.raw["points"], np.float32)
-        assert hashlib.sha256(points.tobytes()).hexdigest() == golden.meta["points"]["sha256_float32"]
+        assert (
+            hashlib.sha256(points.tobytes()).hexdigest() == golden.meta["points"]["sha256_float32"]
+        )
     np.testing.assert_allclose(golden.raw["gt_boxes"], golden.arrays["full/gt_boxes"], atol=2e-5)
 
 
@@ -138,9 +169,15 @@ def test_eval_forward(golden_file: Path) -> None:
     with torch.no_grad():
         predictions, recall = model(batch)
     recorded = dict(recorder.tensors)
-    recorded.update({f"eval/final.{key}": batch[key] for key in ("batch_cls_preds", "batch_box_preds")})
+    recorded.update(
+        {f"eval/final.{key}": batch[key] for key in ("batch_cls_preds", "batch_box_preds")}
+    )
     recorded.update(head_tensors(model, "eval/{slot}.forward_ret_dict.{key}"))
-    names = [name for name in golden.meta if name.startswith("eval/") and f"sample/{name}" in golden.arrays]
+    names = [
+        name
+        for name in golden.meta
+        if name.startswith("eval/") and f"sample/{name}" in golden.arrays
+    ]
     assert names
     check_cells(golden, recorder, "eval")
     for name in names:
@@ -148,45 +185,68 @@ def test_eval_forward(golden_file: Path) -> None:
     assert recall == golden.meta["eval/recall_dict"]
     settings = golden.cfg.MODEL.POST_PROCESSING
     for frame, prediction in enumerate(predictions):
-        recorded_frame = {key: torch.from_numpy(golden.arrays[f"full/eval/{key}_{frame}"]) for key in prediction}
-        candidates = torch.sigmoid(batch["batch_cls_preds"][frame, :, 0]) if "rois" in batch else torch.zeros(0)
+        recorded_frame = {
+            key: torch.from_numpy(golden.arrays[f"full/eval/{key}_{frame}"]) for key in prediction
+        }
+        candidates = (
+            torch.sigmoid(batch["batch_cls_preds"][frame, :, 0])
+            if "rois" in batch
+            else torch.zeros(0)
+        )
         compare_detections(prediction, recorded_frame, settings.SCORE_THRESH, candidates)
 
 
 def head_tensors(model: Detector3DTemplate, name: str) -> dict[str, Tensor]:
     """What the heads keep for their losses, under ``name`` with its slot and key."""
     heads = {slot: getattr(model, slot) for slot in ("dense_head", "point_head", "roi_head")}
-    return {name.format(slot=slot, key=key): value for slot, head in heads.items() if head is not None
-            for key, value in head.forward_ret_dict.items()}
+    return {
+        name.format(slot=slot, key=key): value
+        for slot, head in heads.items()
+        if head is not None
+        for key, value in head.forward_ret_dict.items()
+    }
 
 
 def check_cells(golden: Golden, recorder: Recorder, mode: str) -> None:
     """The active cells of every sparse tensor."""
-    names = [name for name, meta in golden.meta.items()
-             if name.startswith(f"{mode}/") and isinstance(meta, dict) and "num_active" in meta]
+    names = [
+        name
+        for name, meta in golden.meta.items()
+        if name.startswith(f"{mode}/") and isinstance(meta, dict) and "num_active" in meta
+    ]
     for name in names:
         meta, (shape, cells) = golden.meta[name], recorder.cells[name]
         assert shape == meta["spatial_shape"] and len(cells) == meta["num_active"], name
-        assert hashlib.sha256(cells.numpy().tobytes()).hexdigest() == meta["indices_sorted_sha256_int32"], name
+        assert (
+            hashlib.sha256(cells.numpy().tobytes()).hexdigest()
+            == meta["indices_sorted_sha256_int32"]
+        ), name
 
 
-def compare_detections(found: dict[str, Tensor], recorded: dict[str, Tensor], score_thresh: float,
-                       candidates: Tensor) -> None:
+def compare_detections(
+    found: dict[str, Tensor], recorded: dict[str, Tensor], score_thresh: float, candidates: Tensor
+) -> None:
     """Nearly every detection has its twin in the other list.
 
     Rounding may flip single decisions of the greedy NMS and of the cuts before and after it; 1 % is allowed for them.
     Detections whose score (R,) candidates of a second stage share are left out.
     """
     for ours, theirs in ((found, recorded), (recorded, found)):
-        clear = (ours["pred_scores"] > score_thresh + 1e-3) & ~is_tied(ours["pred_scores"], candidates)
+        clear = (ours["pred_scores"] > score_thresh + 1e-3) & ~is_tied(
+            ours["pred_scores"], candidates
+        )
         assert clear.any()
-        boxes, scores, labels = (ours[key][clear] for key in ("pred_boxes", "pred_scores", "pred_labels"))
+        boxes, scores, labels = (
+            ours[key][clear] for key in ("pred_boxes", "pred_scores", "pred_labels")
+        )
         same_score = (scores[:, None] - theirs["pred_scores"]).abs() < 1e-4
         same_label = labels[:, None] == theirs["pred_labels"]
         same_place = (boxes[:, None, :6] - theirs["pred_boxes"][:, :6]).abs().amax(dim=2) < 1e-3
         turn = (boxes[:, None, 6] - theirs["pred_boxes"][:, 6]).abs()
         matched = (same_score & same_label & same_place & (turn < 1e-3)).any(dim=1)
-        assert matched.float().mean() >= 0.99, f"{int((~matched).sum())} of {len(matched)} detections have no twin"
+        assert matched.float().mean() >= 0.99, (
+            f"{int((~matched).sum())} of {len(matched)} detections have no twin"
+        )
         overlaps = boxes_iou3d(boxes, theirs["pred_boxes"]).amax(dim=1)
         assert (overlaps[matched] > 0.98).all()
 
@@ -207,8 +267,12 @@ def test_train_step(golden_file: Path) -> None:
     if model.roi_head is not None:
         check_roi_targets(golden.arrays, model.roi_head)
     for name in golden.meta:
-        if name.startswith("train/") and f"sample/{name}" in golden.arrays and "anchors" not in name \
-                and "gt_of_rois" not in name:
+        if (
+            name.startswith("train/")
+            and f"sample/{name}" in golden.arrays
+            and "anchors" not in name
+            and "gt_of_rois" not in name
+        ):
             golden.check_tensor(name, recorder.tensors[name])
     if model.dense_head is not None:
         check_targets(golden, model)
@@ -228,10 +292,17 @@ def check_targets(golden: Golden, model: Detector3DTemplate) -> None:
     positive = torch.nonzero(labels > 0)
     np.testing.assert_array_equal(positive, golden.arrays["full/train/pos_index"])
     np.testing.assert_array_equal(labels[labels > 0], golden.arrays["full/train/pos_label"])
-    np.testing.assert_allclose(head.forward_ret_dict["box_reg_targets"][labels > 0],
-                               golden.arrays["full/train/pos_reg_targets"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        head.forward_ret_dict["box_reg_targets"][labels > 0],
+        golden.arrays["full/train/pos_reg_targets"],
+        rtol=1e-4,
+        atol=1e-5,
+    )
     ignored = torch.nonzero(labels == -1).int().numpy()
-    assert hashlib.sha256(ignored.tobytes()).hexdigest() == golden.meta["train/ignored_index_sha256_int32"]
+    assert (
+        hashlib.sha256(ignored.tobytes()).hexdigest()
+        == golden.meta["train/ignored_index_sha256_int32"]
+    )
 
 
 def check_losses(golden: Golden, loss: Tensor, tb_dict: dict[str, float]) -> None:
@@ -246,8 +317,12 @@ def check_running_statistics(golden: Golden, model: Detector3DTemplate) -> None:
     recorded = golden.meta["train/bn_running_sum_after_one_forward"]
     assert recorded
     for name, value in recorded.items():
-        abs_error = 1e-3 if name.startswith("roi_head") else 1e-4      # which voxels a RoI sees is up to rounding
-        assert buffers[name].double().sum().item() == pytest.approx(value, rel=1e-5, abs=abs_error), name
+        abs_error = (
+            1e-3 if name.startswith("roi_head") else 1e-4
+        )  # which voxels a RoI sees is up to rounding
+        assert buffers[name].double().sum().item() == pytest.approx(
+            value, rel=1e-5, abs=abs_error
+        ), name
 
 
 def check_gradients(golden: Golden, model: Detector3DTemplate) -> None:
@@ -263,8 +338,11 @@ def check_gradients(golden: Golden, model: Detector3DTemplate) -> None:
     errors = {}
     for name, recorded in norms.items():
         gradient = parameters[name].grad.double()
-        sum_error = abs(gradient.sum().item() - golden.meta["train/grad_sum"][name]) / gradient.numel() ** 0.5
+        sum_error = (
+            abs(gradient.sum().item() - golden.meta["train/grad_sum"][name])
+            / gradient.numel() ** 0.5
+        )
         errors[name] = max(abs(gradient.norm().item() - recorded), sum_error) / max(recorded, 1e-6)
     worst = sorted(errors.items(), key=lambda item: item[1], reverse=True)
     assert worst[0][1] < 1e-2, worst[:5]
-    assert np.quantile(list(errors.values()), 0.9) < 2e-3, worst[:len(worst) // 5]
+    assert np.quantile(list(errors.values()), 0.9) < 2e-3, worst[: len(worst) // 5]

@@ -1,4 +1,5 @@
 """KITTI evaluation against OpenPCDet's: AP, precision curves and the printed text of every recorded set."""
+
 from __future__ import annotations
 
 import json
@@ -14,8 +15,11 @@ from pcdet_distill.evaluation.kitti import KittiResult, kitti_eval
 def frames(archive: dict[str, np.ndarray], kind: str) -> list[dict[str, np.ndarray]]:
     """The flat columns of ``gt`` or ``dt`` as one dict per frame."""
     cuts = np.cumsum(archive[f"{kind}_count"])[:-1]
-    columns = {key.removeprefix(f"{kind}_"): np.split(value, cuts) for key, value in archive.items()
-               if key.startswith(f"{kind}_") and key != f"{kind}_count"}
+    columns = {
+        key.removeprefix(f"{kind}_"): np.split(value, cuts)
+        for key, value in archive.items()
+        if key.startswith(f"{kind}_") and key != f"{kind}_count"
+    }
     return [dict(zip(columns, rows)) for rows in zip(*columns.values())]
 
 
@@ -42,7 +46,9 @@ def test_precision_curves(golden_file: Path) -> None:
         if metric == "aos" and metric not in result.precision:
             assert not any("aos" in key for key in golden["ap_dict"])
             continue
-        np.testing.assert_allclose(result.precision[metric], np.array(curves), atol=1e-8, err_msg=metric)
+        np.testing.assert_allclose(
+            result.precision[metric], np.array(curves), atol=1e-8, err_msg=metric
+        )
 
 
 @pytest.mark.golden("kitti_eval/*.json")

@@ -1,4 +1,5 @@
 """Every detector has OpenPCDet's parameters and buffers: names, shapes, types, order."""
+
 from __future__ import annotations
 
 import json
@@ -28,8 +29,10 @@ def test_state_dict(golden_file: Path) -> None:
             pytest.skip(f"{block.NAME} is not in the table of MODEL.{slot.block} yet")
     spec = DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
     model = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), spec)
-    state = [[key, list(value.shape), str(value.dtype).removeprefix("torch.")]
-             for key, value in model.state_dict().items()]
+    state = [
+        [key, list(value.shape), str(value.dtype).removeprefix("torch.")]
+        for key, value in model.state_dict().items()
+    ]
     assert state == manifest["state_dict"]
     assert [name for name, _ in model.named_parameters()] == manifest["parameters_in_order"]
     assert sum(parameter.numel() for parameter in model.parameters()) == manifest["num_parameters"]

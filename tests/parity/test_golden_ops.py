@@ -1,4 +1,5 @@
 """Box operators against the numbers recorded from OpenPCDet's own kernels."""
+
 from __future__ import annotations
 
 import json
@@ -32,8 +33,11 @@ def test_rotated_overlap_of_pairs(golden_file: Path, overlap) -> None:
 def test_iou_of_pairs(golden_file: Path) -> None:
     golden = load(golden_file)
     boxes_a, boxes_b = torch.from_numpy(golden["boxes_a"]), torch.from_numpy(golden["boxes_b"])
-    for function, key in ((box_ops.boxes_iou_bev, "iou_bev_ref"), (box_ops.boxes_iou3d, "iou3d_ref"),
-                          (box_ops.boxes3d_nearest_bev_iou, "nearest_bev_iou")):
+    for function, key in (
+        (box_ops.boxes_iou_bev, "iou_bev_ref"),
+        (box_ops.boxes_iou3d, "iou3d_ref"),
+        (box_ops.boxes3d_nearest_bev_iou, "nearest_bev_iou"),
+    ):
         got = function(boxes_a, boxes_b).diagonal().numpy()
         np.testing.assert_allclose(got, golden[key], rtol=1e-5, atol=1e-5, err_msg=key)
 
@@ -42,21 +46,33 @@ def test_iou_of_pairs(golden_file: Path) -> None:
 def test_iou_matrices(golden_file: Path) -> None:
     golden = load(golden_file)
     rows, columns = golden["matrix60_iou_bev_ref"].shape
-    boxes_a, boxes_b = torch.from_numpy(golden["boxes_a"][:rows]), torch.from_numpy(golden["boxes_b"][:columns])
-    for function, key in ((box_ops.boxes_iou_bev, "matrix60_iou_bev_ref"), (box_ops.boxes_iou3d, "matrix60_iou3d_ref"),
-                          (box_ops.boxes3d_nearest_bev_iou, "matrix60_nearest_bev")):
-        np.testing.assert_allclose(function(boxes_a, boxes_b).numpy(), golden[key], atol=1e-5, err_msg=key)
+    boxes_a, boxes_b = (
+        torch.from_numpy(golden["boxes_a"][:rows]),
+        torch.from_numpy(golden["boxes_b"][:columns]),
+    )
+    for function, key in (
+        (box_ops.boxes_iou_bev, "matrix60_iou_bev_ref"),
+        (box_ops.boxes_iou3d, "matrix60_iou3d_ref"),
+        (box_ops.boxes3d_nearest_bev_iou, "matrix60_nearest_bev"),
+    ):
+        np.testing.assert_allclose(
+            function(boxes_a, boxes_b).numpy(), golden[key], atol=1e-5, err_msg=key
+        )
 
 
 @pytest.mark.golden("ops/nms*.npz")
 @pytest.mark.parametrize("name", sorted(nms_ops.NMS_TYPES))
 def test_nms_keeps_the_same_list(golden_file: Path, name: str) -> None:
     golden = load(golden_file)
-    cases = [(key, match) for key in golden if (match := re.fullmatch(name + r"_(\d+)_([\d.]+)", key))]
+    cases = [
+        (key, match) for key in golden if (match := re.fullmatch(name + r"_(\d+)_([\d.]+)", key))
+    ]
     assert cases
     for key, match in cases:
         boxes, scores = golden[f"boxes_{match[1]}"], golden[f"scores_{match[1]}"]
-        kept = nms_ops.NMS_TYPES[name](torch.from_numpy(boxes), torch.from_numpy(scores), float(match[2]))
+        kept = nms_ops.NMS_TYPES[name](
+            torch.from_numpy(boxes), torch.from_numpy(scores), float(match[2])
+        )
         np.testing.assert_array_equal(kept.numpy(), golden[key], err_msg=key)
 
 
@@ -78,8 +94,13 @@ def test_the_recorded_settings_are_the_tested_ones(golden_file: Path) -> None:
 def test_class_agnostic_nms(golden_file: Path) -> None:
     golden = load(golden_file)
     for k in sets_of(golden):
-        boxes, scores = torch.from_numpy(golden[f"boxes_{k}"]), torch.from_numpy(golden[f"scores_{k}"])
-        selected, selected_scores = nms_ops.class_agnostic_nms(scores, boxes, CONFIG, score_thresh=0.3)
+        boxes, scores = (
+            torch.from_numpy(golden[f"boxes_{k}"]),
+            torch.from_numpy(golden[f"scores_{k}"]),
+        )
+        selected, selected_scores = nms_ops.class_agnostic_nms(
+            scores, boxes, CONFIG, score_thresh=0.3
+        )
         np.testing.assert_array_equal(selected.numpy(), golden[f"class_agnostic_{k}"])
         np.testing.assert_array_equal(selected_scores.numpy(), golden[f"class_agnostic_scores_{k}"])
 
@@ -88,7 +109,10 @@ def test_class_agnostic_nms(golden_file: Path) -> None:
 def test_multi_classes_nms(golden_file: Path) -> None:
     golden = load(golden_file)
     for k in sets_of(golden):
-        boxes, scores = torch.from_numpy(golden[f"boxes_{k}"]), torch.from_numpy(golden[f"cls3_scores_{k}"])
+        boxes, scores = (
+            torch.from_numpy(golden[f"boxes_{k}"]),
+            torch.from_numpy(golden[f"cls3_scores_{k}"]),
+        )
         got = nms_ops.multi_classes_nms(scores, boxes, CONFIG, score_thresh=0.5)
         for value, key in zip(got, ("multi_scores", "multi_labels", "multi_boxes")):
             np.testing.assert_array_equal(value.numpy(), golden[f"{key}_{k}"], err_msg=f"{key}_{k}")

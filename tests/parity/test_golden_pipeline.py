@@ -1,4 +1,5 @@
 """Calibration, boxes, masks, augmentation, voxels and gt_sampling against recorded numbers of OpenPCDet."""
+
 from __future__ import annotations
 
 import hashlib
@@ -45,11 +46,15 @@ def test_calibration(golden_file: Path) -> None:
     calib = calibration_of(golden)
     rect = calib.lidar_to_rect(golden["pts_lidar"])
     np.testing.assert_allclose(rect, golden["lidar_to_rect"], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(calib.rect_to_lidar(rect), golden["rect_to_lidar_roundtrip"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        calib.rect_to_lidar(rect), golden["rect_to_lidar_roundtrip"], rtol=0, atol=1e-5
+    )
     pixels, depth_m = calib.lidar_to_img(golden["pts_lidar"])
     np.testing.assert_allclose(pixels, golden["lidar_to_img"], rtol=1e-5, atol=1e-3)
     np.testing.assert_allclose(depth_m, golden["lidar_to_img_depth"], rtol=1e-6, atol=1e-5)
-    back = calib.img_to_rect(golden["lidar_to_img"][:, 0], golden["lidar_to_img"][:, 1], golden["lidar_to_img_depth"])
+    back = calib.img_to_rect(
+        golden["lidar_to_img"][:, 0], golden["lidar_to_img"][:, 1], golden["lidar_to_img_depth"]
+    )
     np.testing.assert_allclose(back, golden["img_to_rect"], rtol=1e-6, atol=1e-5)
 
 
@@ -64,22 +69,37 @@ def test_box_conversions(golden_file: Path) -> None:
     corners = camera_boxes.corners_of_camera_boxes(golden["boxes_camera"])
     np.testing.assert_allclose(corners, golden["corners_camera"], rtol=0, atol=1e-5)
     image_boxes = camera_boxes.image_boxes_of_camera_boxes
-    np.testing.assert_allclose(image_boxes(golden["boxes_camera"], calib, IMAGE_SHAPE),
-                               golden["image_boxes_clipped_375x1242"], rtol=1e-5, atol=1e-3)
-    np.testing.assert_allclose(image_boxes(golden["boxes_camera"], calib), golden["image_boxes_unclipped"],
-                               rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(
+        image_boxes(golden["boxes_camera"], calib, IMAGE_SHAPE),
+        golden["image_boxes_clipped_375x1242"],
+        rtol=1e-5,
+        atol=1e-3,
+    )
+    np.testing.assert_allclose(
+        image_boxes(golden["boxes_camera"], calib),
+        golden["image_boxes_unclipped"],
+        rtol=1e-5,
+        atol=1e-3,
+    )
 
 
 @pipeline
 def test_masks(golden_file: Path) -> None:
     golden, meta = np.load(golden_file, allow_pickle=False), load_meta(golden_file)
     points, calib = load_frame(golden_file)["points"], calibration_of(golden)
-    in_range, in_view = (np.unpackbits(golden[f"{name}_mask_packed"])[:len(points)] == 1 for name in ("range", "fov"))
+    in_range, in_view = (
+        np.unpackbits(golden[f"{name}_mask_packed"])[: len(points)] == 1
+        for name in ("range", "fov")
+    )
     np.testing.assert_array_equal(mask_points_by_range(points, KITTI_RANGE), in_range)
-    np.testing.assert_array_equal(calib.in_image(calib.lidar_to_rect(points[:, :3]), IMAGE_SHAPE), in_view)
+    np.testing.assert_array_equal(
+        calib.in_image(calib.lidar_to_rect(points[:, :3]), IMAGE_SHAPE), in_view
+    )
     assert (in_range.sum(), in_view.sum()) == (meta["range_mask_sum"], meta["fov_mask_sum"])
     boxes = golden["range_boxes"]
-    np.testing.assert_array_equal(mask_boxes_outside_range(boxes, KITTI_RANGE), golden["mask_boxes_center"])
+    np.testing.assert_array_equal(
+        mask_boxes_outside_range(boxes, KITTI_RANGE), golden["mask_boxes_center"]
+    )
     for corners in (1, 4):
         mask = mask_boxes_outside_range(boxes, KITTI_RANGE, corners, use_center_to_filter=False)
         np.testing.assert_array_equal(mask, golden[f"mask_boxes_corner{corners}"])
@@ -90,10 +110,12 @@ def test_masks(golden_file: Path) -> None:
 def test_single_augmentation(golden_file: Path, name: str) -> None:
     golden, meta = np.load(golden_file, allow_pickle=False), load_meta(golden_file)
     points, boxes = golden["aug_points"].copy(), golden["aug_boxes"].copy()
-    change = {"flipx": lambda: flip_along_axis(points, boxes, "x"),
-              "flipy": lambda: flip_along_axis(points, boxes, "y"),
-              "rot": lambda: rotate_scene(points, boxes, meta["rot_angle"]),
-              "scale": lambda: scale_scene(points, boxes, meta["scale"])}
+    change = {
+        "flipx": lambda: flip_along_axis(points, boxes, "x"),
+        "flipy": lambda: flip_along_axis(points, boxes, "y"),
+        "rot": lambda: rotate_scene(points, boxes, meta["rot_angle"]),
+        "scale": lambda: scale_scene(points, boxes, meta["scale"]),
+    }
     change[name]()
     np.testing.assert_allclose(points, golden[f"{name}_points"], rtol=1e-6, atol=1e-5)
     np.testing.assert_allclose(boxes, golden[f"{name}_boxes"], rtol=1e-6, atol=1e-5)
@@ -101,17 +123,32 @@ def test_single_augmentation(golden_file: Path, name: str) -> None:
 
 @pipeline
 def test_chain_of_the_kitti_configs(golden_file: Path) -> None:
-    golden, meta = np.load(golden_file, allow_pickle=False), load_meta(golden_file)["kitti_chain_seed_1024_plus_off"]
-    configs = [EasyDict(NAME="random_world_flip", ALONG_AXIS_LIST=["x"]),
-               EasyDict(NAME="random_world_rotation", WORLD_ROT_ANGLE=[-0.78539816, 0.78539816]),
-               EasyDict(NAME="random_world_scaling", WORLD_SCALE_RANGE=[0.95, 1.05])]
-    item = {"points": golden["aug_points"].copy(), "gt_boxes": golden["aug_boxes"].copy(), "gt_names": np.array([])}
-    item = DataAugmentor(Path("."), configs, ["Car"]).forward(item, np.random.RandomState(meta["seed"]))
+    golden, meta = (
+        np.load(golden_file, allow_pickle=False),
+        load_meta(golden_file)["kitti_chain_seed_1024_plus_off"],
+    )
+    configs = [
+        EasyDict(NAME="random_world_flip", ALONG_AXIS_LIST=["x"]),
+        EasyDict(NAME="random_world_rotation", WORLD_ROT_ANGLE=[-0.78539816, 0.78539816]),
+        EasyDict(NAME="random_world_scaling", WORLD_SCALE_RANGE=[0.95, 1.05]),
+    ]
+    item = {
+        "points": golden["aug_points"].copy(),
+        "gt_boxes": golden["aug_boxes"].copy(),
+        "gt_names": np.array([]),
+    }
+    item = DataAugmentor(Path("."), configs, ["Car"]).forward(
+        item, np.random.RandomState(meta["seed"])
+    )
     assert item["flip_x"] == meta["flip"]
-    np.testing.assert_allclose([item["noise_rot"], item["noise_scale"]], [meta["rot"], meta["scale"]], rtol=1e-12)
+    np.testing.assert_allclose(
+        [item["noise_rot"], item["noise_scale"]], [meta["rot"], meta["scale"]], rtol=1e-12
+    )
     np.testing.assert_allclose(item["points"], golden["chain_points"], rtol=1e-6, atol=1e-5)
     expected = golden["chain_boxes"].copy()
-    expected[:, 6] = limit_period(expected[:, 6], 0.5, 2 * np.pi)  # recorded before headings are wrapped
+    expected[:, 6] = limit_period(
+        expected[:, 6], 0.5, 2 * np.pi
+    )  # recorded before headings are wrapped
     np.testing.assert_allclose(item["gt_boxes"], expected, rtol=1e-6, atol=1e-5)
 
 
@@ -123,8 +160,9 @@ def test_voxels_bit_for_bit(golden_file: Path) -> None:
     assert cases
     for name in cases:
         case = meta[name]
-        voxels, coords, num_points = voxelize(points, case["range"], case["voxel_size"], case["max_points"],
-                                              case["max_voxels"])
+        voxels, coords, num_points = voxelize(
+            points, case["range"], case["voxel_size"], case["max_points"], case["max_voxels"]
+        )
         np.testing.assert_array_equal(coords, golden[f"{name}_coords"])
         np.testing.assert_array_equal(num_points, golden[f"{name}_num"])
         assert hashlib.sha256(voxels.tobytes()).hexdigest() == case["sha_voxels_f32"], name
@@ -136,12 +174,18 @@ def write_database(root: Path, golden) -> None:
     ends = np.cumsum(golden["db_num_points"])
     infos: dict[str, list[dict]] = {}
     for index, (name, end) in enumerate(zip(golden["db_class"].tolist(), ends)):
-        points = golden["db_points"][end - golden["db_num_points"][index]:end]
+        points = golden["db_points"][end - golden["db_num_points"][index] : end]
         path = f"gt_database/{index:06d}_{name}_0.bin"
         points.tofile(root / path)
-        infos.setdefault(name, []).append({
-            "name": name, "path": path, "box3d_lidar": golden["db_box"][index], "num_points_in_gt": len(points),
-            "difficulty": int(golden["db_difficulty"][index])})
+        infos.setdefault(name, []).append(
+            {
+                "name": name,
+                "path": path,
+                "box3d_lidar": golden["db_box"][index],
+                "num_points_in_gt": len(points),
+                "difficulty": int(golden["db_difficulty"][index]),
+            }
+        )
     (root / "kitti_dbinfos_train.pkl").write_bytes(pickle.dumps(infos))
 
 
@@ -156,14 +200,31 @@ def test_gt_sampling_over_several_calls(golden_file: Path, tag: str, tmp_path: P
     random, cursors = np.random.RandomState(case["seed"]), sampler.new_cursors()
     scene_names = np.array(["Car"] * 5 + ["Van"])
     for number, call in enumerate(case["calls"]):
-        item = {"points": frame["points"].copy(), "gt_boxes": golden["scene_gt"].copy(), "gt_names": scene_names,
-                "gt_boxes_mask": scene_names != "Van", "calib": calibration_of(frame),
-                "road_plane": np.array(meta["road_plane"])}
+        item = {
+            "points": frame["points"].copy(),
+            "gt_boxes": golden["scene_gt"].copy(),
+            "gt_names": scene_names,
+            "gt_boxes_mask": scene_names != "Van",
+            "calib": calibration_of(frame),
+            "road_plane": np.array(meta["road_plane"]),
+        }
         sampler(item, random, cursors)
-        assert item["gt_names"].tolist() == call["names"] == golden[f"{tag}_{number}_gt_names"].tolist()
-        np.testing.assert_allclose(item["gt_boxes"], golden[f"{tag}_{number}_gt_boxes"], rtol=1e-6, atol=1e-5)
+        assert (
+            item["gt_names"].tolist()
+            == call["names"]
+            == golden[f"{tag}_{number}_gt_names"].tolist()
+        )
+        np.testing.assert_allclose(
+            item["gt_boxes"], golden[f"{tag}_{number}_gt_boxes"], rtol=1e-6, atol=1e-5
+        )
         assert len(item["points"]) == call["num_points"]
-        np.testing.assert_allclose(item["points"].sum(axis=0, dtype=np.float64), call["points_sum_f64"], rtol=1e-6)
-        assert (item["points"].dtype.name, item["gt_boxes"].dtype.name) == (call["dtype"], call["gt_dtype"])
+        np.testing.assert_allclose(
+            item["points"].sum(axis=0, dtype=np.float64), call["points_sum_f64"], rtol=1e-6
+        )
+        assert (item["points"].dtype.name, item["gt_boxes"].dtype.name) == (
+            call["dtype"],
+            call["gt_dtype"],
+        )
         assert {name: cursor.pointer for name, cursor in cursors.items()} == {
-            name: pointer for name, (pointer, _) in call["pointers"].items()}
+            name: pointer for name, (pointer, _) in call["pointers"].items()
+        }

@@ -1,4 +1,5 @@
 """Weights that every implementation can make for itself, from the names and shapes of a state_dict alone."""
+
 from __future__ import annotations
 
 import hashlib
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor
 
 
-def fill_state_dict(state: Mapping[str, Tensor], salt: str = "", roi_scale: float = 1.0) -> dict[str, Tensor]:
+def fill_state_dict(
+    state: Mapping[str, Tensor], salt: str = "", roi_scale: float = 1.0
+) -> dict[str, Tensor]:
     """A state_dict with the names and shapes of ``state`` and the recipe's values."""
     return {key: _fill(key, value, state, salt, roi_scale) for key, value in state.items()}
 
@@ -23,12 +26,16 @@ def sha256_of(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _fill(key: str, value: Tensor, state: Mapping[str, Tensor], salt: str, roi_scale: float) -> Tensor:
+def _fill(
+    key: str, value: Tensor, state: Mapping[str, Tensor], salt: str, roi_scale: float
+) -> Tensor:
     stem, _, leaf = key.rpartition(".")
     if leaf in ("num_batches_tracked", "global_step"):
         return torch.zeros_like(value)
     shape = tuple(value.shape)
-    noise = np.random.Generator(np.random.PCG64(zlib.crc32((salt + key).encode()))).standard_normal(shape)
+    noise = np.random.Generator(np.random.PCG64(zlib.crc32((salt + key).encode()))).standard_normal(
+        shape
+    )
     if leaf == "running_var":
         filled = 1 + 0.2 * np.tanh(noise)
     elif leaf == "weight" and len(shape) == 1:
@@ -44,10 +51,17 @@ def _fill(key: str, value: Tensor, state: Mapping[str, Tensor], salt: str, roi_s
 
 def _is_output_layer(stem: str, state: Mapping[str, Tensor]) -> bool:
     weight = state.get(f"{stem}.weight")
-    return weight is not None and weight.dim() >= 2 and weight.shape[0] < 64 and f"{stem}.bias" in state
+    return (
+        weight is not None
+        and weight.dim() >= 2
+        and weight.shape[0] < 64
+        and f"{stem}.bias" in state
+    )
 
 
-def _weight_scale(stem: str, shape: tuple[int, ...], state: Mapping[str, Tensor], roi_scale: float) -> float:
+def _weight_scale(
+    stem: str, shape: tuple[int, ...], state: Mapping[str, Tensor], roi_scale: float
+) -> float:
     fan = 9 * shape[-1] if len(shape) == 5 else int(np.prod(shape[1:]))
     scale = np.sqrt(2 / fan)
     if _is_output_layer(stem, state):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The test suite, in the project's own environment: ruff, then pytest. Arguments go to pytest (for example --slow).
+# The test suite, in the project's own environment: ruff (lint and format), then pytest. Arguments go to pytest (for example --slow).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 cd "$ROOT"
@@ -8,4 +8,5 @@ cd "$ROOT"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 "$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check .
 exec "$PYTHON" -m pytest "$@"

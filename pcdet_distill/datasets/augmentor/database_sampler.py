@@ -3,6 +3,7 @@
 For each class the next objects of a shuffled list are candidates. One that touches an object of the scene, or another
 candidate, is dropped; the rest are put on the ground of the scene, and the scene's own points inside them are removed.
 """
+
 from __future__ import annotations
 
 import logging
@@ -40,7 +41,7 @@ class SampleCursor:
         if self.pointer >= len(self.order):
             self.order = random.permutation(len(self.order))
             self.pointer = 0
-        drawn = self.order[self.pointer:self.pointer + count]
+        drawn = self.order[self.pointer : self.pointer + count]
         self.pointer += count
         return drawn
 
@@ -76,19 +77,32 @@ class DataBaseSampler:
         sample_groups: how many objects of each class are drawn, in the order of SAMPLE_GROUPS.
     """
 
-    def __init__(self, root_path: Path, sampler_cfg: Mapping[str, Any], class_names: Sequence[str],
-                 logger: logging.Logger | None = None) -> None:
+    def __init__(
+        self,
+        root_path: Path,
+        sampler_cfg: Mapping[str, Any],
+        class_names: Sequence[str],
+        logger: logging.Logger | None = None,
+    ) -> None:
         self.where = f"{WHERE}.gt_sampling"
         if sampler_cfg.get("DATABASE_WITH_FAKELIDAR", False):
-            raise ConfigError(f"{self.where}.DATABASE_WITH_FAKELIDAR: True is not supported; the database of "
-                              "create_data.py holds LiDAR boxes: set it to False")
+            raise ConfigError(
+                f"{self.where}.DATABASE_WITH_FAKELIDAR: True is not supported; the database of "
+                "create_data.py holds LiDAR boxes: set it to False"
+            )
         self.use_road_plane = bool(sampler_cfg.get("USE_ROAD_PLANE", False))
         self.limit_whole_scene = bool(sampler_cfg.get("LIMIT_WHOLE_SCENE", False))
         self.extra_width_m = required(sampler_cfg, "REMOVE_EXTRA_WIDTH", self.where)
-        groups = _class_counts(required(sampler_cfg, "SAMPLE_GROUPS", self.where), f"{self.where}.SAMPLE_GROUPS")
+        groups = _class_counts(
+            required(sampler_cfg, "SAMPLE_GROUPS", self.where), f"{self.where}.SAMPLE_GROUPS"
+        )
         self.sample_groups = {name: count for name, count in groups.items() if name in class_names}
-        self.object_points = ObjectPoints(root_path, int(required(sampler_cfg, "NUM_POINT_FEATURES", self.where)))
-        self.db_infos = self._load(Path(root_path), required(sampler_cfg, "DB_INFO_PATH", self.where), class_names)
+        self.object_points = ObjectPoints(
+            root_path, int(required(sampler_cfg, "NUM_POINT_FEATURES", self.where))
+        )
+        self.db_infos = self._load(
+            Path(root_path), required(sampler_cfg, "DB_INFO_PATH", self.where), class_names
+        )
         for name, argument in (sampler_cfg.get("PREPARE") or {}).items():
             self.db_infos = lookup(FILTERS, name, f"{self.where}.PREPARE")(self.db_infos, argument)
         if logger is not None:
@@ -96,12 +110,18 @@ class DataBaseSampler:
             logger.info("gt_sampling database: %s", counts)
 
     @staticmethod
-    def _load(root: Path, paths: Sequence[str], class_names: Sequence[str]) -> dict[str, list[ObjectInfo]]:
+    def _load(
+        root: Path, paths: Sequence[str], class_names: Sequence[str]
+    ) -> dict[str, list[ObjectInfo]]:
         merged: dict[str, list[ObjectInfo]] = {name: [] for name in class_names}
         for path in [paths] if isinstance(paths, str) else paths:
             infos = load_plain_pickle(root / path, HOW_TO_MAKE)
-            if not isinstance(infos, dict) or not all(isinstance(entries, list) for entries in infos.values()):
-                raise DataError(f"{root / path}: expected a dict with a list of objects per class; {HOW_TO_MAKE}")
+            if not isinstance(infos, dict) or not all(
+                isinstance(entries, list) for entries in infos.values()
+            ):
+                raise DataError(
+                    f"{root / path}: expected a dict with a list of objects per class; {HOW_TO_MAKE}"
+                )
             for name in class_names:
                 merged[name].extend(_checked(infos.get(name, []), name, root, path))
         return merged
@@ -110,8 +130,12 @@ class DataBaseSampler:
         """A fresh cursor for each sampled class."""
         return {name: SampleCursor(len(self.db_infos[name])) for name in self.sample_groups}
 
-    def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState,
-                 cursors: dict[str, SampleCursor] | None = None) -> None:
+    def __call__(
+        self,
+        data_dict: dict[str, Any],
+        random: np.random.RandomState,
+        cursors: dict[str, SampleCursor] | None = None,
+    ) -> None:
         """Add objects to an item in place.
 
         Without ``cursors`` the item gets fresh ones, so that it depends on its own random state alone; with them, the
@@ -124,7 +148,9 @@ class DataBaseSampler:
             if self.limit_whole_scene:
                 count -= int((scene_names == name).sum())
             if count > 0:
-                candidates = [self.db_infos[name][index] for index in cursors[name].draw(count, random)]
+                candidates = [
+                    self.db_infos[name][index] for index in cursors[name].draw(count, random)
+                ]
                 fitting = _without_collisions(candidates, existing)
                 existing = np.concatenate([existing, _boxes_of(fitting)])
                 chosen += fitting
@@ -132,14 +158,16 @@ class DataBaseSampler:
         if mask is not None:
             data_dict["gt_boxes"], data_dict["gt_names"] = scene_boxes[mask], scene_names[mask]
         if chosen:
-            self._add(data_dict, chosen, existing[len(scene_boxes):].copy())
+            self._add(data_dict, chosen, existing[len(scene_boxes) :].copy())
 
     def _add(self, data_dict: dict[str, Any], chosen: list[ObjectInfo], boxes: np.ndarray) -> None:
         """Put the chosen objects with ``boxes`` (K, 7) in front of the scene's points."""
         drop_m = np.zeros(len(boxes), dtype=boxes.dtype)
         if self.use_road_plane:
             if data_dict.get("road_plane") is None:
-                raise DataError(f"{self.where}.USE_ROAD_PLANE is True, but the frame came without a road plane")
+                raise DataError(
+                    f"{self.where}.USE_ROAD_PLANE is True, but the frame came without a road plane"
+                )
             drop_m = heights_over_plane(boxes, data_dict["road_plane"], data_dict["calib"])
             boxes[:, 2] -= drop_m
         objects = [self._object_in_scene(info, height) for info, height in zip(chosen, drop_m)]
@@ -147,7 +175,9 @@ class DataBaseSampler:
         covered = points_in_boxes_mask(points, enlarge_box3d(boxes, self.extra_width_m)).any(axis=0)
         data_dict["points"] = np.concatenate([*objects, points[~covered]])
         data_dict["gt_boxes"] = np.concatenate([data_dict["gt_boxes"], boxes])
-        data_dict["gt_names"] = np.concatenate([data_dict["gt_names"], [info["name"] for info in chosen]])
+        data_dict["gt_names"] = np.concatenate(
+            [data_dict["gt_names"], [info["name"] for info in chosen]]
+        )
 
     def _object_in_scene(self, info: ObjectInfo, drop_m: float) -> np.ndarray:
         points = self.object_points.read(info["path"]).copy()
@@ -159,11 +189,15 @@ class DataBaseSampler:
 def _checked(entries: list[ObjectInfo], name: str, root: Path, path: str) -> list[ObjectInfo]:
     """The objects of a class as they are, when each is complete and the points of the first are there."""
     if not all(isinstance(entry, dict) and entry.keys() >= ENTRY_KEYS for entry in entries):
-        raise DataError(f"{root / path}: an object of class {name} lacks one of {', '.join(sorted(ENTRY_KEYS))}; "
-                        f"{HOW_TO_MAKE}")
+        raise DataError(
+            f"{root / path}: an object of class {name} lacks one of {', '.join(sorted(ENTRY_KEYS))}; "
+            f"{HOW_TO_MAKE}"
+        )
     if entries and not (root / entries[0]["path"]).is_file():
-        raise DataError(f"{root / entries[0]['path']}: this point file, which {path} lists, does not exist; "
-                        f"{HOW_TO_MAKE}")
+        raise DataError(
+            f"{root / entries[0]['path']}: this point file, which {path} lists, does not exist; "
+            f"{HOW_TO_MAKE}"
+        )
     return entries
 
 
@@ -202,16 +236,25 @@ def _class_counts(entries: Sequence[str], where: str) -> dict[str, int]:
     return counts
 
 
-def _filter_by_min_points(db_infos: dict[str, list[ObjectInfo]], entries: Sequence[str]) -> dict[str, list[ObjectInfo]]:
+def _filter_by_min_points(
+    db_infos: dict[str, list[ObjectInfo]], entries: Sequence[str]
+) -> dict[str, list[ObjectInfo]]:
     """Keep objects with at least so many points, ``["Car:5", ...]``."""
     least = _class_counts(entries, f"{WHERE}.gt_sampling.PREPARE.filter_by_min_points")
-    return {name: [info for info in infos if info["num_points_in_gt"] >= least.get(name, 0)]
-            for name, infos in db_infos.items()}
+    return {
+        name: [info for info in infos if info["num_points_in_gt"] >= least.get(name, 0)]
+        for name, infos in db_infos.items()
+    }
 
 
-def _filter_by_difficulty(db_infos: dict[str, list[ObjectInfo]], levels: Sequence[int]) -> dict[str, list[ObjectInfo]]:
+def _filter_by_difficulty(
+    db_infos: dict[str, list[ObjectInfo]], levels: Sequence[int]
+) -> dict[str, list[ObjectInfo]]:
     """Drop objects of these difficulties."""
-    return {name: [info for info in infos if info["difficulty"] not in levels] for name, infos in db_infos.items()}
+    return {
+        name: [info for info in infos if info["difficulty"] not in levels]
+        for name, infos in db_infos.items()
+    }
 
 
 FILTERS: dict[str, Callable[[dict[str, list[ObjectInfo]], Any], dict[str, list[ObjectInfo]]]] = {

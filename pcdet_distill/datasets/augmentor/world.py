@@ -4,6 +4,7 @@ Each draws from the item's own random state, changes points and boxes in place, 
 (``flip_x``, ``noise_rot``, ``noise_scale``, ``noise_translate``) and multiplies its motion onto ``lidar_aug_matrix``,
 so that ``lidar_aug_matrix @ (x, y, z, 1)`` leads from the recorded to the augmented scene.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +58,9 @@ class RandomWorldFlip:
         self.axes: Sequence[str] = required(config, "ALONG_AXIS_LIST", f"{WHERE}.random_world_flip")
         for axis in self.axes:
             if axis not in ("x", "y"):
-                raise ConfigError(f"{WHERE}.random_world_flip.ALONG_AXIS_LIST: unknown axis '{axis}'; known: x, y")
+                raise ConfigError(
+                    f"{WHERE}.random_world_flip.ALONG_AXIS_LIST: unknown axis '{axis}'; known: x, y"
+                )
 
     def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
         for axis in self.axes:
@@ -65,7 +68,9 @@ class RandomWorldFlip:
             data_dict[f"flip_{axis}"] = flips
             if flips:
                 flip_along_axis(data_dict["points"], data_dict["gt_boxes"], axis)
-                _note_motion(data_dict, np.diag([1.0, -1.0, 1.0] if axis == "x" else [-1.0, 1.0, 1.0]))
+                _note_motion(
+                    data_dict, np.diag([1.0, -1.0, 1.0] if axis == "x" else [-1.0, 1.0, 1.0])
+                )
 
 
 class RandomWorldRotation:
@@ -73,7 +78,9 @@ class RandomWorldRotation:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         angle = required(config, "WORLD_ROT_ANGLE", f"{WHERE}.random_world_rotation")
-        self.lowest_rad, self.highest_rad = angle if isinstance(angle, (list, tuple)) else (-angle, angle)
+        self.lowest_rad, self.highest_rad = (
+            angle if isinstance(angle, (list, tuple)) else (-angle, angle)
+        )
 
     def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
         angle_rad = random.uniform(self.lowest_rad, self.highest_rad)
@@ -87,7 +94,9 @@ class RandomWorldScaling:
     """Scale the scene by a factor out of WORLD_SCALE_RANGE."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.lowest, self.highest = required(config, "WORLD_SCALE_RANGE", f"{WHERE}.random_world_scaling")
+        self.lowest, self.highest = required(
+            config, "WORLD_SCALE_RANGE", f"{WHERE}.random_world_scaling"
+        )
 
     def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
         narrow = self.highest - self.lowest < LEAST_SCALE_SPAN
@@ -103,7 +112,9 @@ class RandomWorldTranslation:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.std_m = required(config, "NOISE_TRANSLATE_STD", f"{WHERE}.random_world_translation")
         if len(self.std_m) != 3:
-            raise ConfigError(f"{WHERE}.random_world_translation.NOISE_TRANSLATE_STD: expected three lengths")
+            raise ConfigError(
+                f"{WHERE}.random_world_translation.NOISE_TRANSLATE_STD: expected three lengths"
+            )
 
     def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
         shift_m = random.normal(0.0, self.std_m, size=3)

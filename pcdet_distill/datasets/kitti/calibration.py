@@ -3,6 +3,7 @@
 Frames: LiDAR x forward, y left, z up; rectified camera ("rect") x right, y down, z forward; image u right, v down.
 A calib file is read by the names of its lines.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -44,20 +45,24 @@ class Calibration:
         matrices = {name: _matrix(rows, name, shape, path) for name, shape in SHAPES.items()}
         for name, matrix in matrices.items():
             if np.linalg.matrix_rank(matrix[:, :3]) < 3:
-                raise DataError(f"{path}: the line '{name}:' cannot be inverted; expected the matrix of a real camera")
+                raise DataError(
+                    f"{path}: the line '{name}:' cannot be inverted; expected the matrix of a real camera"
+                )
         return cls(*matrices.values())
 
     @classmethod
     def from_info(cls, calib: Mapping[str, Any]) -> Calibration:
         """From the ``calib`` entry of an info: P2, R0_rect, Tr_velo_to_cam, each (4, 4)."""
-        return cls(*(np.asarray(calib[name])[:shape[0], :shape[1]] for name, shape in SHAPES.items()))
+        return cls(
+            *(np.asarray(calib[name])[: shape[0], : shape[1]] for name, shape in SHAPES.items())
+        )
 
     def to_info(self) -> dict[str, np.ndarray]:
         """The ``calib`` entry of an info: (4, 4) matrices completed by the identity."""
         info = {}
         for name, matrix in zip(SHAPES, (self.P2, self.R0, self.V2C)):
             info[name] = np.eye(4, dtype=np.float32)
-            info[name][:matrix.shape[0], :matrix.shape[1]] = matrix
+            info[name][: matrix.shape[0], : matrix.shape[1]] = matrix
         return info
 
     def lidar_to_rect(self, points: np.ndarray) -> np.ndarray:
@@ -103,21 +108,35 @@ def _read_rows(path: Path) -> dict[str, list[str]]:
     try:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
-        raise DataError(f"{path}: this calibration file does not exist; every frame needs one") from None
+        raise DataError(
+            f"{path}: this calibration file does not exist; every frame needs one"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a calibration file: {error}") from None
-    return {name.strip(): values.split() for name, _, values in (line.partition(":") for line in lines) if values}
+    return {
+        name.strip(): values.split()
+        for name, _, values in (line.partition(":") for line in lines)
+        if values
+    }
 
 
-def _matrix(rows: dict[str, list[str]], name: str, shape: tuple[int, int], path: Path) -> np.ndarray:
+def _matrix(
+    rows: dict[str, list[str]], name: str, shape: tuple[int, int], path: Path
+) -> np.ndarray:
     """The matrix on line ``name``, checked for its number of values."""
     if name not in rows:
-        raise DataError(f"{path}: the line '{name}:' is missing; a KITTI calibration has {', '.join(SHAPES)}")
+        raise DataError(
+            f"{path}: the line '{name}:' is missing; a KITTI calibration has {', '.join(SHAPES)}"
+        )
     expected = shape[0] * shape[1]
     try:
         values = np.array(rows[name], dtype=np.float32)
     except ValueError:
-        raise DataError(f"{path}: the line '{name}:' holds something that is not a number") from None
+        raise DataError(
+            f"{path}: the line '{name}:' holds something that is not a number"
+        ) from None
     if len(values) != expected or not np.isfinite(values).all():
-        raise DataError(f"{path}: the line '{name}:' has {len(values)} values, expected {expected} finite numbers")
+        raise DataError(
+            f"{path}: the line '{name}:' has {len(values)} values, expected {expected} finite numbers"
+        )
     return values.reshape(shape)

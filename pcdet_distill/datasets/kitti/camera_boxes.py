@@ -3,6 +3,7 @@
 A LiDAR box is (x, y, z, dx, dy, dz, heading) with its centre in the middle; a camera box is (x, y, z, l, h, w, ry) with
 its centre at the bottom, in rect coordinates. ``heading = -(ry + pi / 2)``; angles are not wrapped.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -15,7 +16,9 @@ def boxes_camera_to_lidar(boxes: np.ndarray, calib: Calibration) -> np.ndarray:
     length, height, width = boxes[:, 3:4], boxes[:, 4:5], boxes[:, 5:6]
     centre = calib.rect_to_lidar(boxes[:, 0:3])
     centre[:, 2] += height[:, 0] / 2
-    return np.concatenate([centre, length, width, height, -(boxes[:, 6:7] + np.pi / 2)], axis=1, dtype=boxes.dtype)
+    return np.concatenate(
+        [centre, length, width, height, -(boxes[:, 6:7] + np.pi / 2)], axis=1, dtype=boxes.dtype
+    )
 
 
 def boxes_lidar_to_camera(boxes: np.ndarray, calib: Calibration) -> np.ndarray:
@@ -24,7 +27,9 @@ def boxes_lidar_to_camera(boxes: np.ndarray, calib: Calibration) -> np.ndarray:
     bottom = boxes[:, 0:3].copy()
     bottom[:, 2] -= height[:, 0] / 2
     centre = calib.lidar_to_rect(bottom)
-    return np.concatenate([centre, length, height, width, -boxes[:, 6:7] - np.pi / 2], axis=1, dtype=boxes.dtype)
+    return np.concatenate(
+        [centre, length, height, width, -boxes[:, 6:7] - np.pi / 2], axis=1, dtype=boxes.dtype
+    )
 
 
 def corners_of_camera_boxes(boxes: np.ndarray) -> np.ndarray:
@@ -39,8 +44,9 @@ def corners_of_camera_boxes(boxes: np.ndarray) -> np.ndarray:
     return np.stack([x, boxes[:, 1:2] - up, z], axis=2).astype(np.float32)
 
 
-def image_boxes_of_camera_boxes(boxes: np.ndarray, calib: Calibration,
-                                image_shape: np.ndarray | None = None) -> np.ndarray:
+def image_boxes_of_camera_boxes(
+    boxes: np.ndarray, calib: Calibration, image_shape: np.ndarray | None = None
+) -> np.ndarray:
     """(N, 4) image rectangles (left, top, right, bottom) around the projected corners, clipped to (height, width)."""
     corners = corners_of_camera_boxes(boxes)
     pixels, _ = calib.rect_to_img(corners.reshape(-1, 3))
@@ -48,5 +54,7 @@ def image_boxes_of_camera_boxes(boxes: np.ndarray, calib: Calibration,
     rectangles = np.concatenate([pixels.min(axis=1), pixels.max(axis=1)], axis=1)
     if image_shape is not None:
         height, width = image_shape[0], image_shape[1]
-        rectangles = np.clip(rectangles, 0, np.array([width - 1, height - 1] * 2, dtype=rectangles.dtype))
+        rectangles = np.clip(
+            rectangles, 0, np.array([width - 1, height - 1] * 2, dtype=rectangles.dtype)
+        )
     return rectangles

@@ -1,4 +1,5 @@
 """The files of one half (``training`` or ``testing``) of a KITTI folder, read with every mistake named."""
+
 from __future__ import annotations
 
 import struct
@@ -12,7 +13,10 @@ from .calibration import Calibration
 from .object3d import Object3d, read_labels
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-EXTRA_SPLITS = ("holdout", "unlabelled")    # beside KITTI's: a second labelled one, and frames without labels
+EXTRA_SPLITS = (
+    "holdout",
+    "unlabelled",
+)  # beside KITTI's: a second labelled one, and frames without labels
 LAYOUT = "ImageSets/, training/{velodyne,calib,label_2,image_2}, testing/{velodyne,calib,image_2}"
 
 
@@ -31,9 +35,12 @@ class KittiFolder:
             raise DataError(
                 f"{path}: this split file does not exist; KITTI has no official one: the usual train/val split is "
                 "distributed with OpenPCDet, mmdetection3d and every other toolbox (ImageSets/*.txt), or "
-                "'python tools/create_data.py kitti CFG --make_split 0.5' draws one")
+                "'python tools/create_data.py kitti CFG --make_split 0.5' draws one"
+            )
         try:
-            return path.read_text(encoding="utf-8-sig").split()  # editors on Windows put a mark before the first frame
+            return path.read_text(
+                encoding="utf-8-sig"
+            ).split()  # editors on Windows put a mark before the first frame
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read as a list of frames: {error}") from None
 
@@ -62,9 +69,15 @@ def check_root(root: Path) -> Path:
     """``root`` itself, or a DataError that says where a KITTI folder comes from."""
     root = Path(root)
     if not (root / "training").is_dir() and not (root / "testing").is_dir():
-        what = "has neither training/ nor testing/" if root.is_dir() else "this dataset folder does not exist"
-        raise DataError(f"{root}: {what}; expected KITTI's layout ({LAYOUT}); a simulated one is made by "
-                        f"'python tools/create_data.py synthetic --out {root} --frames 400 --seed 0'")
+        what = (
+            "has neither training/ nor testing/"
+            if root.is_dir()
+            else "this dataset folder does not exist"
+        )
+        raise DataError(
+            f"{root}: {what}; expected KITTI's layout ({LAYOUT}); a simulated one is made by "
+            f"'python tools/create_data.py synthetic --out {root} --frames 400 --seed 0'"
+        )
     return root
 
 
@@ -79,14 +92,18 @@ def read_png_shape(path: Path) -> np.ndarray:
         with open(path, "rb") as file:
             header = file.read(24)
     except FileNotFoundError:
-        raise DataError(f"{path}: this image does not exist; its size tells which points the camera sees") from None
+        raise DataError(
+            f"{path}: this image does not exist; its size tells which points the camera sees"
+        ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     if len(header) < 24 or header[:8] != PNG_SIGNATURE or header[12:16] != b"IHDR":
         raise DataError(f"{path}: this is not a PNG image, or it is truncated")
     width, height = struct.unpack(">II", header[16:24])
     if width == 0 or height == 0:
-        raise DataError(f"{path}: its header tells of an image of {width} x {height} pixels; expected a picture")
+        raise DataError(
+            f"{path}: its header tells of an image of {width} x {height} pixels; expected a picture"
+        )
     return np.array([height, width], dtype=np.int32)
 
 
@@ -95,9 +112,13 @@ def read_road_plane(path: Path) -> np.ndarray:
     try:
         plane = np.array(path.read_text().splitlines()[3].split(), dtype=np.float64)
     except FileNotFoundError:
-        raise DataError(f"{path}: this road plane does not exist; USE_ROAD_PLANE needs one for every frame") from None
+        raise DataError(
+            f"{path}: this road plane does not exist; USE_ROAD_PLANE needs one for every frame"
+        ) from None
     except (OSError, UnicodeDecodeError, IndexError, ValueError):
-        raise DataError(f"{path}: expected a road plane: the numbers a b c d on the fourth line") from None
+        raise DataError(
+            f"{path}: expected a road plane: the numbers a b c d on the fourth line"
+        ) from None
     if plane.shape != (4,) or not np.isfinite(plane).all() or np.linalg.norm(plane[:3]) == 0:
         raise DataError(f"{path}: the fourth line must hold the four numbers a b c d of a plane")
     plane = plane if plane[1] <= 0 else -plane  # rect y points down: upwards is negative

@@ -3,6 +3,7 @@
 Everything is written beside its place first and moved there at the end: an interrupted run leaves the old files as they
 were, and a bad frame stops the run with its name.
 """
+
 from __future__ import annotations
 
 import os
@@ -66,28 +67,39 @@ def create_kitti_infos(root: Path, workers: int = 1, show_progress: bool = True)
 def _extra_splits(root: Path) -> list[str]:
     """Those of EXTRA_SPLITS that the folder has, made sure to be apart from all others of its labelled half."""
     found = [name for name in EXTRA_SPLITS if split_file(root, name).is_file()]
-    frames = {name: set(KittiFolder(root, name).frame_ids()) for name in ("train", "val", *found)} if found else {}
+    frames = (
+        {name: set(KittiFolder(root, name).frame_ids()) for name in ("train", "val", *found)}
+        if found
+        else {}
+    )
     for name in found:
         for other in frames:
             shared = sorted(frames[name] & frames[other]) if other != name else []
             if shared:
-                raise DataError(f"{split_file(root, name)}: {len(shared)} of its frames ({shared[0]} is one) are in "
-                                f"{other}.txt too; a {name} split must share none")
+                raise DataError(
+                    f"{split_file(root, name)}: {len(shared)} of its frames ({shared[0]} is one) are in "
+                    f"{other}.txt too; a {name} split must share none"
+                )
     return found
 
 
-def _process_split(root: Path, split: str, database: Path | None, workers: int,
-                   show_progress: bool) -> tuple[list[Info], dict[str, list[Info]]]:
+def _process_split(
+    root: Path, split: str, database: Path | None, workers: int, show_progress: bool
+) -> tuple[list[Info], dict[str, list[Info]]]:
     """The infos of a split; with a database folder also its objects by class."""
     frame_ids = KittiFolder(root, split).frame_ids()
     if split == "train" and not frame_ids:
-        raise DataError(f"{split_file(root, split)}: lists no frames; expected one number a line, such as 000008")
+        raise DataError(
+            f"{split_file(root, split)}: lists no frames; expected one number a line, such as 000008"
+        )
     task = partial(_process_frame, root, split, database)
     infos: list[Info] = []
     objects: dict[str, list[Info]] = {}
     with frame_results(task, frame_ids, workers) as results:
         hidden = None if show_progress else True  # None: shown on a terminal only
-        bar = tqdm(results, total=len(frame_ids), desc=f"infos of {split}", unit="frame", disable=hidden)
+        bar = tqdm(
+            results, total=len(frame_ids), desc=f"infos of {split}", unit="frame", disable=hidden
+        )
         for info, frame_objects in bar:
             infos.append(info)
             for entry in frame_objects:
@@ -103,7 +115,9 @@ def frame_results(task: partial, frame_ids: Sequence[str], workers: int) -> Iter
         return
     with ProcessPoolExecutor(min(workers, len(frame_ids)), initializer=_one_thread) as pool:
         try:
-            yield pool.map(task, frame_ids, chunksize=max(1, min(16, len(frame_ids) // (4 * workers))))
+            yield pool.map(
+                task, frame_ids, chunksize=max(1, min(16, len(frame_ids) // (4 * workers)))
+            )
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -116,10 +130,16 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _process_frame(root: Path, split: str, database: Path | None, frame_id: str) -> tuple[Info, list[Info]]:
+def _process_frame(
+    root: Path, split: str, database: Path | None, frame_id: str
+) -> tuple[Info, list[Info]]:
     """Info of one frame, and with a database folder also its objects, whose points are written there."""
     folder = KittiFolder(root, split)
-    points, calib, image_shape = folder.points(frame_id), folder.calibration(frame_id), folder.image_shape(frame_id)
+    points, calib, image_shape = (
+        folder.points(frame_id),
+        folder.calibration(frame_id),
+        folder.image_shape(frame_id),
+    )
     info: Info = {
         "point_cloud": {"num_features": 4, "lidar_idx": frame_id},
         "image": {"image_idx": frame_id, "image_shape": image_shape},
@@ -132,14 +152,18 @@ def _process_frame(root: Path, split: str, database: Path | None, frame_id: str)
     return info, objects
 
 
-def make_annos(objects: Sequence[Object3d], points: np.ndarray, calib: Calibration, image_shape: np.ndarray) -> Info:
+def make_annos(
+    objects: Sequence[Object3d], points: np.ndarray, calib: Calibration, image_shape: np.ndarray
+) -> Info:
     """The ``annos`` of a frame: one row per label, DontCare last; LiDAR boxes of all but DontCare."""
     real = [entry for entry in objects if entry.cls_type != "DontCare"]
     regions = len(objects) - len(real)
     location = np.array([entry.loc for entry in objects], dtype=np.float32).reshape(-1, 3)
-    sizes = np.array([[entry.l, entry.h, entry.w] for entry in objects], dtype=np.float64).reshape(-1, 3)
+    sizes = np.array([[entry.l, entry.h, entry.w] for entry in objects], dtype=np.float64).reshape(
+        -1, 3
+    )
     rotation_y = np.array([entry.ry for entry in objects], dtype=np.float64)
-    camera = np.concatenate([location, sizes, rotation_y[:, None]], axis=1)[:len(real)]
+    camera = np.concatenate([location, sizes, rotation_y[:, None]], axis=1)[: len(real)]
     boxes = boxes_camera_to_lidar(camera, calib)
     visible = points[calib.in_image(calib.lidar_to_rect(points[:, :3]), image_shape)]
     counts = count_points_in_corners(visible, boxes_to_corners_3d(boxes))
@@ -169,11 +193,22 @@ def _write_objects(database: Path, frame_id: str, points: np.ndarray, annos: Inf
         cut = points[inside > 0]
         cut[:, :3] -= boxes[index, :3].astype(np.float32)
         file_name = f"{frame_id}_{name}_{index}.bin"
-        (database / file_name).write_bytes(cut.tobytes())  # tofile would not say that a disk is full
-        entries.append({
-            "name": name, "path": f"{DATABASE}/{file_name}", "image_idx": frame_id, "gt_idx": index,
-            "box3d_lidar": boxes[index], "num_points_in_gt": len(cut), "difficulty": annos["difficulty"][index],
-            "bbox": annos["bbox"][index], "score": annos["score"][index]})
+        (database / file_name).write_bytes(
+            cut.tobytes()
+        )  # tofile would not say that a disk is full
+        entries.append(
+            {
+                "name": name,
+                "path": f"{DATABASE}/{file_name}",
+                "image_idx": frame_id,
+                "gt_idx": index,
+                "box3d_lidar": boxes[index],
+                "num_points_in_gt": len(cut),
+                "difficulty": annos["difficulty"][index],
+                "bbox": annos["bbox"][index],
+                "score": annos["score"][index],
+            }
+        )
     return entries
 
 

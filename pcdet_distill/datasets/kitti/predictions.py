@@ -1,4 +1,5 @@
 """Detections in KITTI's format: the dicts of result.pkl and the lines of final_result/data/<frame>.txt."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,12 @@ from .camera_boxes import boxes_lidar_to_camera, image_boxes_of_camera_boxes
 LINE = "{} -1 -1 {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f}\n"
 
 
-def prediction_anno(prediction: Mapping[str, torch.Tensor], calib: Calibration, image_shape: np.ndarray,
-                    class_names: Sequence[str]) -> dict[str, Any]:
+def prediction_anno(
+    prediction: Mapping[str, torch.Tensor],
+    calib: Calibration,
+    image_shape: np.ndarray,
+    class_names: Sequence[str],
+) -> dict[str, Any]:
     """KITTI's description of the detections of one frame.
 
     Args:
@@ -45,14 +50,33 @@ def prediction_anno(prediction: Mapping[str, torch.Tensor], calib: Calibration, 
 def _empty_anno() -> dict[str, Any]:
     """The same keys for a frame without detections."""
     shapes = {"bbox": (0, 4), "dimensions": (0, 3), "location": (0, 3), "boxes_lidar": (0, 7)}
-    keys = ("name", "truncated", "occluded", "alpha", "bbox", "dimensions", "location", "rotation_y", "score",
-            "boxes_lidar")
+    keys = (
+        "name",
+        "truncated",
+        "occluded",
+        "alpha",
+        "bbox",
+        "dimensions",
+        "location",
+        "rotation_y",
+        "score",
+        "boxes_lidar",
+    )
     return {key: np.zeros(shapes.get(key, (0,))) for key in keys}
 
 
 def write_result_file(path: Path, anno: Mapping[str, Any]) -> None:
     """KITTI's result file of one frame: sixteen fields a line, four decimals."""
     length, height, width = anno["dimensions"].T if len(anno["name"]) else ([], [], [])
-    rows = zip(anno["name"], anno["alpha"], *anno["bbox"].T, height, width, length, *anno["location"].T,
-               anno["rotation_y"], anno["score"])
+    rows = zip(
+        anno["name"],
+        anno["alpha"],
+        *anno["bbox"].T,
+        height,
+        width,
+        length,
+        *anno["location"].T,
+        anno["rotation_y"],
+        anno["score"],
+    )
     Path(path).write_text("".join(LINE.format(*row) for row in rows))

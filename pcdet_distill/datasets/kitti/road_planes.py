@@ -3,6 +3,7 @@
 The ground is ``z = a x + b y + c`` in LiDAR coordinates. It is fitted to the lowest points of one-metre cells near the
 car, and refitted several times to the cells that agree with it: walls and roofs drop out, because they lie higher.
 """
+
 from __future__ import annotations
 
 import os
@@ -29,7 +30,9 @@ def create_road_planes(root: Path, workers: int = 1, show_progress: bool = True)
     """Write ``training/planes/<frame>.txt`` for every frame of ``training/velodyne``; returns how many."""
     half = check_root(root) / "training"
     if (half / "planes").exists():
-        raise DataError(f"{half / 'planes'}: exists already; remove it first to estimate the planes again")
+        raise DataError(
+            f"{half / 'planes'}: exists already; remove it first to estimate the planes again"
+        )
     frame_ids = sorted(path.stem for path in (half / "velodyne").glob("*.bin"))
     staging = half / STAGING
     try:
@@ -37,7 +40,11 @@ def create_road_planes(root: Path, workers: int = 1, show_progress: bool = True)
         staging.mkdir()
         with frame_results(partial(_write_plane, root, staging), frame_ids, workers) as results:
             hidden = None if show_progress else True  # None: shown on a terminal only
-            list(tqdm(results, total=len(frame_ids), desc="road planes", unit="frame", disable=hidden))
+            list(
+                tqdm(
+                    results, total=len(frame_ids), desc="road planes", unit="frame", disable=hidden
+                )
+            )
         os.replace(staging, half / "planes")
     except OSError as error:
         raise DataError(f"{half}: cannot be written: {error}") from None
@@ -50,7 +57,9 @@ def estimate_road_plane(points: np.ndarray, calib: Calibration) -> np.ndarray:
     """(4,) a, b, c, d of the ground in rect coordinates, unit normal pointing up, from LiDAR points (N, 3+)."""
     slope_x, slope_y, height_m = _fit_ground(_lowest_of_cells(points))
     corners = np.array([[0, 0], [20, 0], [0, 20]], dtype=np.float32)
-    on_ground = np.column_stack([corners, corners @ np.array([slope_x, slope_y]) + height_m]).astype(np.float32)
+    on_ground = np.column_stack(
+        [corners, corners @ np.array([slope_x, slope_y]) + height_m]
+    ).astype(np.float32)
     first, forward, aside = calib.lidar_to_rect(on_ground).astype(np.float64)
     normal = np.cross(forward - first, aside - first)
     normal /= np.linalg.norm(normal) * (-1 if normal[1] > 0 else 1)
@@ -59,7 +68,10 @@ def estimate_road_plane(points: np.ndarray, calib: Calibration) -> np.ndarray:
 
 def _lowest_of_cells(points: np.ndarray) -> np.ndarray:
     """(K, 3) the lowest point of each square metre before the car."""
-    near = points[(points[:, 0] > 0) & (points[:, 0] < MAX_FORWARD_M) & (np.abs(points[:, 1]) < MAX_ASIDE_M), :3]
+    near = points[
+        (points[:, 0] > 0) & (points[:, 0] < MAX_FORWARD_M) & (np.abs(points[:, 1]) < MAX_ASIDE_M),
+        :3,
+    ]
     near = near[np.argsort(near[:, 2], kind="stable")].astype(np.float64)
     _, first = np.unique(np.floor(near[:, :2]), axis=0, return_index=True)
     return near[first]

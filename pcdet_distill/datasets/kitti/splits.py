@@ -1,4 +1,5 @@
 """Draw ImageSets/{train,val,trainval,test}.txt for a KITTI folder that has none."""
+
 from __future__ import annotations
 
 import os
@@ -21,13 +22,19 @@ def make_split(root: Path, fraction: float, seed: int = 0) -> dict[str, int]:
     """
     root = check_root(root)
     if not 0 < fraction < 1:
-        raise ConfigError(f"--make_split {fraction}: expected the share of training frames, between 0 and 1")
+        raise ConfigError(
+            f"--make_split {fraction}: expected the share of training frames, between 0 and 1"
+        )
     for name in ("train", "val"):
         if split_file(root, name).exists():
-            raise DataError(f"{split_file(root, name)}: exists already; remove it first to draw another split")
+            raise DataError(
+                f"{split_file(root, name)}: exists already; remove it first to draw another split"
+            )
     frames = _frames_of(root / "training")
     if len(frames) < 2:
-        raise DataError(f"{root / 'training' / 'velodyne'}: {len(frames)} .bin files are too few for a split")
+        raise DataError(
+            f"{root / 'training' / 'velodyne'}: {len(frames)} .bin files are too few for a split"
+        )
     order = np.random.RandomState(seed).permutation(len(frames))
     num_train = min(max(round(fraction * len(frames)), 1), len(frames) - 1)
     splits = {

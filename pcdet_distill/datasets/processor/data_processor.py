@@ -2,6 +2,7 @@
 
 Each step is made once from its block and is then called with an item's dict and the item's own random state.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,9 @@ class ProcessingStep:
         training: which of a ``{train, test}`` pair holds.
     """
 
-    def __init__(self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool
+    ) -> None:
         self.config = config
         self.where = f"{WHERE}.{config['NAME']}"
         self.point_cloud_range = point_cloud_range
@@ -37,7 +40,9 @@ class ProcessingStep:
 
     def _of_mode(self, key: str) -> Any:
         """The train or the test value of a ``{train: ..., test: ...}`` pair."""
-        return required(self._value(key), "train" if self.training else "test", f"{self.where}.{key}")
+        return required(
+            self._value(key), "train" if self.training else "test", f"{self.where}.{key}"
+        )
 
     def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
         """Change ``data_dict`` in place."""
@@ -46,24 +51,33 @@ class ProcessingStep:
 class MaskOutsideRange(ProcessingStep):
     """Drop points outside the range in x and y (z is the voxelizer's), and in training boxes outside it."""
 
-    def __init__(self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool
+    ) -> None:
         super().__init__(config, point_cloud_range, training)
         self.masks_boxes = training and bool(self._value("REMOVE_OUTSIDE_BOXES"))
 
     def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
         if data_dict.get("points") is not None:
-            data_dict["points"] = data_dict["points"][mask_points_by_range(data_dict["points"], self.point_cloud_range)]
+            data_dict["points"] = data_dict["points"][
+                mask_points_by_range(data_dict["points"], self.point_cloud_range)
+            ]
         if self.masks_boxes and data_dict.get("gt_boxes") is not None:
             mask = mask_boxes_outside_range(
-                data_dict["gt_boxes"], self.point_cloud_range, min_num_corners=self.config.get("min_num_corners", 1),
-                use_center_to_filter=self.config.get("USE_CENTER_TO_FILTER", True))
+                data_dict["gt_boxes"],
+                self.point_cloud_range,
+                min_num_corners=self.config.get("min_num_corners", 1),
+                use_center_to_filter=self.config.get("USE_CENTER_TO_FILTER", True),
+            )
             data_dict["gt_boxes"] = data_dict["gt_boxes"][mask]
 
 
 class ShufflePoints(ProcessingStep):
     """Random order, so that the voxel limits drop points without preference."""
 
-    def __init__(self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool
+    ) -> None:
         super().__init__(config, point_cloud_range, training)
         self.enabled = bool(self._of_mode("SHUFFLE_ENABLED"))
 
@@ -76,7 +90,9 @@ class ShufflePoints(ProcessingStep):
 class SamplePoints(ProcessingStep):
     """Exactly NUM_POINTS points: far points are all kept, near ones drawn; too few are repeated. -1 keeps all."""
 
-    def __init__(self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool
+    ) -> None:
         super().__init__(config, point_cloud_range, training)
         self.num_points = int(self._of_mode("NUM_POINTS"))
 
@@ -86,13 +102,20 @@ class SamplePoints(ProcessingStep):
             return
         if len(points) == 0:
             points = np.zeros((1, points.shape[1]), dtype=np.float32)
-        chosen = self._thin_out(points, random) if len(points) > self.num_points else self._repeat(len(points), random)
+        chosen = (
+            self._thin_out(points, random)
+            if len(points) > self.num_points
+            else self._repeat(len(points), random)
+        )
         random.shuffle(chosen)
         data_dict["points"] = points[chosen]
 
     def _thin_out(self, points: np.ndarray, random: np.random.RandomState) -> np.ndarray:
         distance_m = np.linalg.norm(points[:, :3], axis=1)
-        far, near = np.flatnonzero(distance_m >= NEAR_LIMIT_M), np.flatnonzero(distance_m < NEAR_LIMIT_M)
+        far, near = (
+            np.flatnonzero(distance_m >= NEAR_LIMIT_M),
+            np.flatnonzero(distance_m < NEAR_LIMIT_M),
+        )
         if len(far) >= self.num_points:
             return random.choice(len(points), self.num_points, replace=False)
         return np.concatenate([random.choice(near, self.num_points - len(far), replace=False), far])
@@ -106,7 +129,9 @@ class SamplePoints(ProcessingStep):
 class PointsToVoxels(ProcessingStep):
     """Adds ``voxels``, ``voxel_coords`` (z, y, x) and ``voxel_num_points``."""
 
-    def __init__(self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool
+    ) -> None:
         super().__init__(config, point_cloud_range, training)
         self.voxel_size = self._value("VOXEL_SIZE")
         self.max_points = int(self._value("MAX_POINTS_PER_VOXEL"))
@@ -114,7 +139,12 @@ class PointsToVoxels(ProcessingStep):
 
     def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
         voxels, coords, num_points = voxelize(
-            data_dict["points"], self.point_cloud_range, self.voxel_size, self.max_points, self.max_voxels)
+            data_dict["points"],
+            self.point_cloud_range,
+            self.voxel_size,
+            self.max_points,
+            self.max_voxels,
+        )
         data_dict["voxels"] = voxels if data_dict["use_lead_xyz"] else voxels[..., 3:]
         data_dict["voxel_coords"] = coords
         data_dict["voxel_num_points"] = num_points
@@ -141,8 +171,13 @@ class DataProcessor:
         voxel_size, grid_size: of the step that has VOXEL_SIZE, else None.
     """
 
-    def __init__(self, processor_configs: Sequence[Mapping[str, Any]], point_cloud_range: np.ndarray, training: bool,
-                 num_point_features: int) -> None:
+    def __init__(
+        self,
+        processor_configs: Sequence[Mapping[str, Any]],
+        point_cloud_range: np.ndarray,
+        training: bool,
+        num_point_features: int,
+    ) -> None:
         self.num_point_features = num_point_features
         self.voxel_size, self.grid_size = None, None
         self.steps: list[ProcessingStep] = []

@@ -1,4 +1,5 @@
 """Which numbers of a stored point the model sees: the POINT_FEATURE_ENCODING block."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -26,12 +27,20 @@ class PointFeatureEncoder:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.used_feature_list = list(required(config, "used_feature_list", WHERE))
         self.src_feature_list = list(required(config, "src_feature_list", WHERE))
-        self._encode = lookup(ENCODINGS, required(config, "encoding_type", WHERE), f"{WHERE}.encoding_type")
+        self._encode = lookup(
+            ENCODINGS, required(config, "encoding_type", WHERE), f"{WHERE}.encoding_type"
+        )
         for name in self.used_feature_list:
             if name not in self.src_feature_list:
                 hint = nearest(name, self.src_feature_list)
-                raise ConfigError(f"{WHERE}.used_feature_list: '{name}' is not in src_feature_list{hint}")
-        if self.used_feature_list[:3] != ["x", "y", "z"] or self.src_feature_list[:3] != ["x", "y", "z"]:
+                raise ConfigError(
+                    f"{WHERE}.used_feature_list: '{name}' is not in src_feature_list{hint}"
+                )
+        if self.used_feature_list[:3] != ["x", "y", "z"] or self.src_feature_list[:3] != [
+            "x",
+            "y",
+            "z",
+        ]:
             raise ConfigError(f"{WHERE}: both feature lists must begin with x, y, z")
         self._columns = [self.src_feature_list.index(name) for name in self.used_feature_list]
 

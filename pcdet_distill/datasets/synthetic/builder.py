@@ -2,6 +2,7 @@
 
 Places are given in street coordinates (u along the street, v to its left, see ``ground.py``).
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -13,8 +14,8 @@ from .library import Library, library
 from .lidar import SECTOR_RAD, Instances
 
 FURTHEST_M = 75.0
-CLEAR_AHEAD_M = 4.5         # nothing stands closer to the sensor than this
-COLOURS = np.array([0.25, 0.5, 0.8, 1.1, 1.4, 1.7])     # car paint, from black to white
+CLEAR_AHEAD_M = 4.5  # nothing stands closer to the sensor than this
+COLOURS = np.array([0.25, 0.5, 0.8, 1.1, 1.4, 1.7])  # car paint, from black to white
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,23 @@ class SceneBuilder:
     labels: list[str | None] = field(default_factory=list)
     taken: list[tuple[float, float, float]] = field(default_factory=list)
 
-    def furnish(self, name: str, u: float, v: float, size_m: tuple[float, float, float] | None = None,
-                turn_rad: float = 0.0, *, blocks: float = 0.0) -> None:
+    def furnish(
+        self,
+        name: str,
+        u: float,
+        v: float,
+        size_m: tuple[float, float, float] | None = None,
+        turn_rad: float = 0.0,
+        *,
+        blocks: float = 0.0,
+    ) -> None:
         """Put furniture at (u, v); ``blocks`` is the radius that traffic must keep away."""
         template = self.library.index[name]
         size = tuple(self.library.shapes.sizes_m[template]) if size_m is None else size_m
         x, y = map(float, self.ground.street_to_sensor(u, v))
-        sink = 0.15 if name in ("wall", "house", "hedge") else 0.02          # long things must not hover over a bend
+        sink = (
+            0.15 if name in ("wall", "house", "hedge") else 0.02
+        )  # long things must not hover over a bend
         pose = (x, y, float(self.ground.height(x, y)) - sink, self.ground.heading_rad + turn_rad)
         self._add(template, pose, size, self.rng.uniform(0.75, 1.25), None)
         if blocks:
@@ -57,27 +68,46 @@ class SceneBuilder:
         circles = _circles(x, y, yaw, size)
         if x < 1.0 or min(np.hypot(cx, cy) - radius for cx, cy, radius in circles) < CLEAR_AHEAD_M:
             return False
-        if abs(np.arctan2(y, x)) > SECTOR_RAD + 0.1 or np.hypot(x, y) > FURTHEST_M or self._collides(circles):
+        if (
+            abs(np.arctan2(y, x)) > SECTOR_RAD + 0.1
+            or np.hypot(x, y) > FURTHEST_M
+            or self._collides(circles)
+        ):
             return False
-        shade = self.rng.choice(COLOURS) if label in ("Car", "Van", "Truck") else self.rng.uniform(0.5, 1.3)
-        self._add(template, (x, y, float(self.ground.height(x, y)), yaw), tuple(size), float(shade), label)
+        shade = (
+            self.rng.choice(COLOURS)
+            if label in ("Car", "Van", "Truck")
+            else self.rng.uniform(0.5, 1.3)
+        )
+        self._add(
+            template, (x, y, float(self.ground.height(x, y)), yaw), tuple(size), float(shade), label
+        )
         self.taken.extend(circles)
         return True
 
     def _collides(self, circles: list[tuple[float, float, float]]) -> bool:
-        return any((x - a) ** 2 + (y - b) ** 2 < (radius + other) ** 2
-                   for x, y, radius in circles for a, b, other in self.taken)
+        return any(
+            (x - a) ** 2 + (y - b) ** 2 < (radius + other) ** 2
+            for x, y, radius in circles
+            for a, b, other in self.taken
+        )
 
-    def _add(self, template: int, pose: tuple, size: tuple, shade: float, label: str | None) -> None:
+    def _add(
+        self, template: int, pose: tuple, size: tuple, shade: float, label: str | None
+    ) -> None:
         self.rows.append((template, pose, size, shade))
         self.labels.append(label)
 
     def build(self) -> Scene:
         """The finished scene."""
         template, poses, sizes, shade = zip(*self.rows)
-        instances = Instances(np.array(template, dtype=np.int64), np.array(poses, dtype=float),
-                              np.array(sizes, dtype=float), np.array(shade, dtype=float),
-                              np.array([label is not None for label in self.labels]))
+        instances = Instances(
+            np.array(template, dtype=np.int64),
+            np.array(poses, dtype=float),
+            np.array(sizes, dtype=float),
+            np.array(shade, dtype=float),
+            np.array([label is not None for label in self.labels]),
+        )
         return Scene(self.ground, instances, self.labels)
 
 

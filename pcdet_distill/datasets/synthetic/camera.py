@@ -4,6 +4,7 @@ The numbers are like KITTI's (a rectified 1242 x 375 image, 720 px focal length,
 above the camera), but they belong to no car. The mounting differs from the ideal by a fraction of a degree, so that
 code that forgets R0_rect or Tr_velo_to_cam is found out.
 """
+
 from __future__ import annotations
 
 import functools
@@ -13,7 +14,9 @@ import numpy as np
 
 IMAGE_WIDTH, IMAGE_HEIGHT = 1242, 375
 NEAR_M = 0.1
-FORWARD = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])     # LiDAR axes to camera axes
+FORWARD = np.array(
+    [[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]]
+)  # LiDAR axes to camera axes
 _EDGES = [(a, b) for a in range(8) for b in range(a + 1, 8) if bin(a ^ b).count("1") == 1]
 
 
@@ -38,7 +41,12 @@ class Camera:
     def standard() -> Camera:
         """The one camera of all simulated frames."""
         intrinsic = np.array([[720.0, 0.0, 610.0], [0.0, 720.0, 173.0], [0.0, 0.0, 1.0]])
-        baselines = ((0.0, 0.0, 0.0), (-387.0, 0.0, 0.0), (44.5, 0.2, 0.0027), (-338.5, 2.0, 0.0027))
+        baselines = (
+            (0.0, 0.0, 0.0),
+            (-387.0, 0.0, 0.0),
+            (44.5, 0.2, 0.0027),
+            (-338.5, 2.0, 0.0027),
+        )
         projections = np.stack([np.column_stack([intrinsic, shift]) for shift in baselines])
         rotation = _small_rotation(-0.003, 0.001, 0.002) @ FORWARD
         from_lidar = np.column_stack([rotation, [-0.005, -0.075, -0.27]])
@@ -58,17 +66,27 @@ class Camera:
         to_rect = self.rectify @ self.from_lidar
         to_pixel = self.projections[2, :, :3] @ to_rect
         to_pixel[:, 3] += self.projections[2, :, 3]
-        column, row, depth = to_pixel[:, :3] @ np.asarray(points, dtype=np.float64).T + to_pixel[:, 3:]
-        low, right, bottom = -margin_px * depth, (IMAGE_WIDTH + margin_px) * depth, (IMAGE_HEIGHT + margin_px) * depth
+        column, row, depth = (
+            to_pixel[:, :3] @ np.asarray(points, dtype=np.float64).T + to_pixel[:, 3:]
+        )
+        low, right, bottom = (
+            -margin_px * depth,
+            (IMAGE_WIDTH + margin_px) * depth,
+            (IMAGE_HEIGHT + margin_px) * depth,
+        )
         return (depth > NEAR_M) & (column >= low) & (column < right) & (row >= low) & (row < bottom)
 
-    def box_in_image(self, location: np.ndarray, size_m: np.ndarray, rotation_y: float) -> np.ndarray | None:
+    def box_in_image(
+        self, location: np.ndarray, size_m: np.ndarray, rotation_y: float
+    ) -> np.ndarray | None:
         """The unclipped 2D box (left, top, right, bottom) of a 3D box, or None when it lies behind the camera.
 
         ``location`` is the bottom centre in the rectified frame, ``size_m`` length, width, height. Edges that cross
         the near plane are cut there.
         """
-        corner = np.array([[(k & 1) - 0.5, -((k >> 1) & 1), ((k >> 2) & 1) - 0.5] for k in range(8)])
+        corner = np.array(
+            [[(k & 1) - 0.5, -((k >> 1) & 1), ((k >> 2) & 1) - 0.5] for k in range(8)]
+        )
         corner = corner * size_m[[0, 2, 1]]
         cos, sin = np.cos(rotation_y), np.sin(rotation_y)
         corner = corner @ np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]]) + location
@@ -86,5 +104,12 @@ class Camera:
         """KITTI's calibration file: P0..P3, R0_rect, Tr_velo_to_cam, Tr_imu_to_velo."""
         imu = np.column_stack([np.eye(3), [-0.81, 0.32, -0.8]])
         rows = [(f"P{k}", matrix) for k, matrix in enumerate(self.projections)]
-        rows += [("R0_rect", self.rectify), ("Tr_velo_to_cam", self.from_lidar), ("Tr_imu_to_velo", imu)]
-        return "".join(f"{name}: {' '.join(f'{value:.12e}' for value in matrix.ravel())}\n" for name, matrix in rows)
+        rows += [
+            ("R0_rect", self.rectify),
+            ("Tr_velo_to_cam", self.from_lidar),
+            ("Tr_imu_to_velo", imu),
+        ]
+        return "".join(
+            f"{name}: {' '.join(f'{value:.12e}' for value in matrix.ravel())}\n"
+            for name, matrix in rows
+        )

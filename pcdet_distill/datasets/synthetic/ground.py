@@ -2,6 +2,7 @@
 
 Street coordinates: u along the street, v to its left, measured from the middle of the street beside the sensor.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Ground:
     slope: tuple[float, float] = (0.0, 0.0)
     bend_per_m: tuple[float, float] = (0.0, 0.0)
     heading_rad: float = 0.0
-    offset_m: float = 0.0               # v of the sensor
+    offset_m: float = 0.0  # v of the sensor
     half_width_m: float = 4.0
     pavement_m: float = 2.0
     kerb_m: float = 0.12
@@ -44,7 +45,9 @@ class Ground:
     def raised(self, x: Place, y: Place) -> np.ndarray:
         """Whether a place lies off the carriageways, ``(...)`` bool."""
         u, v = self.sensor_to_street(x, y)
-        return (np.abs(v) > self.half_width_m) & (np.abs(u - self.cross_u_m) > self.cross_half_width_m)
+        return (np.abs(v) > self.half_width_m) & (
+            np.abs(u - self.cross_u_m) > self.cross_half_width_m
+        )
 
     def height(self, x: Place, y: Place) -> np.ndarray:
         """z of the ground, kerb included."""
@@ -52,7 +55,9 @@ class Ground:
         smooth = smooth + self.bend_per_m[0] * x**2 + self.bend_per_m[1] * y**2
         return smooth + self.kerb_m * self.raised(x, y)
 
-    def cast(self, directions: np.ndarray, max_range_m: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def cast(
+        self, directions: np.ndarray, max_range_m: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rays ``(..., 3)`` from the sensor: range (inf for none), cosine of incidence and material, ``(...)`` each."""
         upper, lower = self._reach(directions, self.kerb_m), self._reach(directions, 0.0)
         x, y = directions[..., 0], directions[..., 1]
@@ -62,9 +67,16 @@ class Ground:
         range_m[on_kerb] = self._kerb_range(upper[on_kerb], lower[on_kerb], x[on_kerb], y[on_kerb])
         range_m[range_m > max_range_m] = np.inf
         hit_x, hit_y = self._at(range_m, x, y)
-        normal = np.stack([-(self.slope[0] + 2 * self.bend_per_m[0] * hit_x),
-                           -(self.slope[1] + 2 * self.bend_per_m[1] * hit_y), np.ones_like(hit_x)])
-        cosine = np.abs(normal[0] * x + normal[1] * y + directions[..., 2]) / np.linalg.norm(normal, axis=0)
+        normal = np.stack(
+            [
+                -(self.slope[0] + 2 * self.bend_per_m[0] * hit_x),
+                -(self.slope[1] + 2 * self.bend_per_m[1] * hit_y),
+                np.ones_like(hit_x),
+            ]
+        )
+        cosine = np.abs(normal[0] * x + normal[1] * y + directions[..., 2]) / np.linalg.norm(
+            normal, axis=0
+        )
         cosine[on_kerb] = 0.8
         return range_m, cosine, self._material(hit_x, hit_y, on_upper, on_kerb)
 
@@ -85,7 +97,9 @@ class Ground:
             near = -2.0 * c / (b + np.sqrt(root))
         return np.where((root >= 0.0) & (near > 0.0), near, np.inf)
 
-    def _kerb_range(self, upper: np.ndarray, lower: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def _kerb_range(
+        self, upper: np.ndarray, lower: np.ndarray, x: np.ndarray, y: np.ndarray
+    ) -> np.ndarray:
         """Between a ray's points at kerb height and at street height: where it leaves the carriageway, by bisection."""
         street, raised = np.where(np.isfinite(upper), upper, 0.0), lower.copy()
         for _ in range(8):
@@ -94,7 +108,11 @@ class Ground:
             street, raised = np.where(above, street, middle), np.where(above, middle, raised)
         return raised
 
-    def _material(self, x: np.ndarray, y: np.ndarray, on_upper: np.ndarray, on_kerb: np.ndarray) -> np.ndarray:
+    def _material(
+        self, x: np.ndarray, y: np.ndarray, on_upper: np.ndarray, on_kerb: np.ndarray
+    ) -> np.ndarray:
         beside = np.abs(self.sensor_to_street(x, y)[1]) - self.half_width_m
-        off_street = np.where(beside > self.pavement_m, MATERIAL_INDEX["grass"], MATERIAL_INDEX["pavement"])
+        off_street = np.where(
+            beside > self.pavement_m, MATERIAL_INDEX["grass"], MATERIAL_INDEX["pavement"]
+        )
         return np.where(on_upper | on_kerb, off_street, MATERIAL_INDEX["asphalt"])

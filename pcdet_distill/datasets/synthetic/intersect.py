@@ -4,6 +4,7 @@ A ray is ``origin + t * direction``; every function answers (t_in, t_out, surfac
 miss. Normals belong to the frame the ray is given in. Rays that start inside a piece are reported as misses: nothing
 stands on the sensor.
 """
+
 from __future__ import annotations
 
 import numba
@@ -32,7 +33,14 @@ def hit_polytope(params, count, ox, oy, oz, dx, dy, dz):
             return _MISS
     if t_in >= t_out or t_in <= 0.0:
         return _MISS
-    return t_in, t_out, surface, params[4 * surface], params[4 * surface + 1], params[4 * surface + 2]
+    return (
+        t_in,
+        t_out,
+        surface,
+        params[4 * surface],
+        params[4 * surface + 1],
+        params[4 * surface + 2],
+    )
 
 
 @numba.njit(cache=True)
@@ -112,7 +120,11 @@ def hit_piece(kind, params, count, ox, oy, oz, dx, dy, dz):
 def crosses_box(half_x, half_y, height, ox, oy, oz, dx, dy, dz, furthest):
     """Whether the ray meets the box |x| <= half_x, |y| <= half_y, 0 <= z <= height before ``furthest``."""
     t_in, t_out = 0.0, furthest
-    for low, high, o, d in ((-half_x, half_x, ox, dx), (-half_y, half_y, oy, dy), (0.0, height, oz, dz)):
+    for low, high, o, d in (
+        (-half_x, half_x, ox, dx),
+        (-half_y, half_y, oy, dy),
+        (0.0, height, oz, dz),
+    ):
         if abs(d) < 1e-12:
             if o < low or o > high:
                 return False

@@ -5,6 +5,7 @@ Angles follow the sensor's manual: 32 upper beams from +2 to -8.33 degrees in st
 beams that camera 2 can see are cast. Everything random about a ray is a hash of (seed, ray, piece), so that the result
 does not depend on the order in which objects are visited.
 """
+
 from __future__ import annotations
 
 import functools
@@ -21,11 +22,16 @@ from .shapes import Template
 
 SENSOR_HEIGHT_M = 1.73
 AZIMUTH_STEP_RAD = np.deg2rad(0.18)
-SECTOR_RAD = np.deg2rad(42.0)           # half the opening that is cast; camera 2 sees 40.6 degrees to either side
+SECTOR_RAD = np.deg2rad(
+    42.0
+)  # half the opening that is cast; camera 2 sees 40.6 degrees to either side
 MAX_RANGE_M = 80.0
 RANGE_NOISE_M = 0.015
 # the sensor's own amplification, range in metres and factor, as KITTI's intensities show it
-GAIN_BY_RANGE = ((0.0, 8.0, 15.0, 25.0, 40.0, 60.0, 80.0), (0.85, 1.05, 1.45, 0.95, 0.45, 0.22, 0.18))
+GAIN_BY_RANGE = (
+    (0.0, 8.0, 15.0, 25.0, 40.0, 60.0, 80.0),
+    (0.85, 1.05, 1.45, 0.95, 0.45, 0.22, 0.18),
+)
 NO_HIT = -1
 GROUND_HIT = -2
 
@@ -67,7 +73,9 @@ def _seen_by(camera: Camera) -> np.ndarray:
     """Rays ``(R, C)`` that can end in the image at some range, down to the last beam that does."""
     angle, elevation = np.meshgrid(_azimuths_rad(), beam_elevations_rad())
     level = np.cos(elevation)
-    directions = np.stack([level * np.cos(angle), level * np.sin(angle), np.sin(elevation)], axis=-1).reshape(-1, 3)
+    directions = np.stack(
+        [level * np.cos(angle), level * np.sin(angle), np.sin(elevation)], axis=-1
+    ).reshape(-1, 3)
     seen = np.zeros(len(directions), dtype=bool)
     for range_m in (3.0, 6.0, 15.0, MAX_RANGE_M):
         seen |= camera.sees(directions * range_m, margin_px=6.0)
@@ -96,8 +104,13 @@ class Shapes:
         """Concatenate the pieces of ``templates``."""
         starts = np.cumsum([0] + [len(template.kinds) for template in templates])
         names = ("kinds", "counts", "params", "materials")
-        joined = {name: np.concatenate([getattr(template, name) for template in templates]) for name in names}
-        return Shapes(**joined, starts=starts, sizes_m=np.stack([template.size_m for template in templates]))
+        joined = {
+            name: np.concatenate([getattr(template, name) for template in templates])
+            for name in names
+        }
+        return Shapes(
+            **joined, starts=starts, sizes_m=np.stack([template.size_m for template in templates])
+        )
 
 
 @dataclass(frozen=True)
@@ -129,18 +142,38 @@ class Sweep:
     visible: np.ndarray
 
 
-def cast(grid: RayGrid, shapes: Shapes, instances: Instances, ground: Ground, camera: Camera,
-         rng: np.random.Generator) -> Sweep:
+def cast(
+    grid: RayGrid,
+    shapes: Shapes,
+    instances: Instances,
+    ground: Ground,
+    camera: Camera,
+    rng: np.random.Generator,
+) -> Sweep:
     """Cast every ray into the scene and turn what comes back into points."""
     seed = int(rng.integers(1 << 62))
     range_m, cosine, material = ground.cast(grid.directions, MAX_RANGE_M)
     owner = np.where(np.isfinite(range_m), GROUND_HIT, NO_HIT).astype(np.int64)
     alone = np.zeros(len(instances.template), dtype=np.int64)
     _cast_instances(
-        grid.directions, grid.seen, grid.azimuths_rad, grid.elevations_rad,
-        (shapes.kinds, shapes.counts, shapes.params, shapes.materials, shapes.starts, shapes.sizes_m),
+        grid.directions,
+        grid.seen,
+        grid.azimuths_rad,
+        grid.elevations_rad,
+        (
+            shapes.kinds,
+            shapes.counts,
+            shapes.params,
+            shapes.materials,
+            shapes.starts,
+            shapes.sizes_m,
+        ),
         (instances.template, instances.poses, instances.sizes_m, instances.counted),
-        material_table(), seed, (range_m, cosine, material, owner), alone)
+        material_table(),
+        seed,
+        (range_m, cosine, material, owner),
+        alone,
+    )
     owner[~grid.seen] = NO_HIT
     visible = np.bincount(owner[owner >= 0], minlength=len(alone))
     points, owner = _returns(grid, range_m, cosine, material, owner, instances.shade, rng)
@@ -148,24 +181,37 @@ def cast(grid: RayGrid, shapes: Shapes, instances: Instances, ground: Ground, ca
     return Sweep(points[inside], owner[inside], alone, visible)
 
 
-def _returns(grid: RayGrid, range_m: np.ndarray, cosine: np.ndarray, material: np.ndarray, owner: np.ndarray,
-             shade: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _returns(
+    grid: RayGrid,
+    range_m: np.ndarray,
+    cosine: np.ndarray,
+    material: np.ndarray,
+    owner: np.ndarray,
+    shade: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
     """Noise, lost returns and intensity; ring after ring, each from straight ahead to the left, then from the right."""
     middle = int(np.searchsorted(grid.azimuths_rad, 0.0))
     order = np.roll(np.arange(owner.size).reshape(owner.shape), -middle, axis=1).ravel()
     order = order[owner.ravel()[order] != NO_HIT]
     range_m, cosine, owner = range_m.ravel()[order], cosine.ravel()[order], owner.ravel()[order]
     surface = material_table()[material.ravel()[order]]
-    albedo = surface[:, ALBEDO] * np.append(shade, 1.0)[np.maximum(owner, -1)]      # the ground has no shade of its own
+    albedo = (
+        surface[:, ALBEDO] * np.append(shade, 1.0)[np.maximum(owner, -1)]
+    )  # the ground has no shade of its own
     strength = albedo * (0.25 + 0.75 * cosine) / (1.0 + (range_m / 25.0) ** 2)
     arrives = (1.0 - np.exp(-110.0 * strength)) * (1.0 - surface[:, SPECULAR] * (1.0 - cosine) ** 3)
     kept = (rng.random(len(order)) < arrives) & (range_m < MAX_RANGE_M)
-    noise = rng.normal(0.0, 1.0, len(order)) * np.hypot(RANGE_NOISE_M, surface[:, ROUGHNESS] * np.sqrt(cosine))
+    noise = rng.normal(0.0, 1.0, len(order)) * np.hypot(
+        RANGE_NOISE_M, surface[:, ROUGHNESS] * np.sqrt(cosine)
+    )
     xyz = grid.directions.reshape(-1, 3)[order] * (range_m + noise)[:, None]
     glow = albedo * (0.6 + 0.4 * cosine) * np.interp(range_m, *GAIN_BY_RANGE)
     glow *= np.exp(rng.normal(0.0, 0.18, len(order)))
     glow[(rng.random(len(order)) < 0.06 + 0.004 * range_m) & (albedo < 0.9)] = 0.0
-    points = np.column_stack([np.round(xyz, 3), np.round(np.clip(glow, 0.0, 0.99), 2)]).astype(np.float32)
+    points = np.column_stack([np.round(xyz, 3), np.round(np.clip(glow, 0.0, 0.99), 2)]).astype(
+        np.float32
+    )
     return points[kept], owner[kept]
 
 
@@ -228,7 +274,9 @@ def _nearest_piece(pieces, first, last, ray_local, table, seed, ray, salt):
     ox, oy, oz, dx, dy, dz, sx, sy, sz = ray_local
     best, best_cosine, best_material = np.inf, 0.0, 0
     for piece in range(first, last):
-        t_in, t_out, face, nx, ny, nz = hit_piece(kinds[piece], params[piece], counts[piece], ox, oy, oz, dx, dy, dz)
+        t_in, t_out, face, nx, ny, nz = hit_piece(
+            kinds[piece], params[piece], counts[piece], ox, oy, oz, dx, dy, dz
+        )
         if t_in >= best:
             continue
         normal = np.sqrt((nx / sx) ** 2 + (ny / sy) ** 2 + (nz / sz) ** 2)
@@ -241,7 +289,9 @@ def _nearest_piece(pieces, first, last, ray_local, table, seed, ray, salt):
 
 
 @numba.njit(cache=True)
-def _cast_instances(directions, seen, azimuths, elevations, shapes, instances, table, seed, image, alone):
+def _cast_instances(
+    directions, seen, azimuths, elevations, shapes, instances, table, seed, image, alone
+):
     """Write every instance into the range image wherever it is nearer than what is there."""
     kinds, counts, params, materials, starts, template_sizes = shapes
     templates, poses, sizes, counted = instances
@@ -252,20 +302,46 @@ def _cast_instances(directions, seen, azimuths, elevations, shapes, instances, t
         reference = template_sizes[template]
         sx, sy, sz = size[0] / reference[0], size[1] / reference[1], size[2] / reference[2]
         cos, sin = np.cos(pose[3]), np.sin(pose[3])
-        ox, oy, oz = -(cos * pose[0] + sin * pose[1]) / sx, -(cos * pose[1] - sin * pose[0]) / sy, -pose[2] / sz
+        ox, oy, oz = (
+            -(cos * pose[0] + sin * pose[1]) / sx,
+            -(cos * pose[1] - sin * pose[0]) / sy,
+            -pose[2] / sz,
+        )
         row0, row1, col0, col1 = _window(pose, size, azimuths, elevations)
         for row in range(row0, row1):
             for column in range(col0, col1):
                 if not seen[row, column]:
                     continue
-                x, y, z = directions[row, column, 0], directions[row, column, 1], directions[row, column, 2]
+                x, y, z = (
+                    directions[row, column, 0],
+                    directions[row, column, 1],
+                    directions[row, column, 2],
+                )
                 dx, dy, dz = (cos * x + sin * y) / sx, (cos * y - sin * x) / sy, z / sz
                 furthest = np.inf if counted[index] else range_m[row, column]
-                if not crosses_box(reference[0] / 2, reference[1] / 2, reference[2], ox, oy, oz, dx, dy, dz, furthest):
+                if not crosses_box(
+                    reference[0] / 2,
+                    reference[1] / 2,
+                    reference[2],
+                    ox,
+                    oy,
+                    oz,
+                    dx,
+                    dy,
+                    dz,
+                    furthest,
+                ):
                     continue
                 t, cosine, material = _nearest_piece(
-                    (kinds, counts, params, materials), starts[template], starts[template + 1],
-                    (ox, oy, oz, dx, dy, dz, sx, sy, sz), table, seed, row * columns + column, 1000 * index)
+                    (kinds, counts, params, materials),
+                    starts[template],
+                    starts[template + 1],
+                    (ox, oy, oz, dx, dy, dz, sx, sy, sz),
+                    table,
+                    seed,
+                    row * columns + column,
+                    1000 * index,
+                )
                 if t == np.inf:
                     continue
                 alone[index] += 1

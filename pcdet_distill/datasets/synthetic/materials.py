@@ -2,6 +2,7 @@
 
 The numbers are chosen by eye and by ``benchmarks/synthetic_realism.py``; they follow no published table.
 """
+
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
@@ -13,12 +14,18 @@ import numpy as np
 class Material:
     """One surface. Defaults describe a plain, solid, dull one."""
 
-    albedo: float                   # share of the light that comes back, before the object's own shade
-    opacity: float = 1.0            # probability that a ray that meets the surface stops there
-    density_per_m: float = 0.0      # > 0: no surface but a cloud (leaves); mean free path is 1 / density
-    roughness_m: float = 0.0        # added to the range noise
-    specular: float = 0.0           # share of returns lost at grazing angles: polished surfaces mirror the pulse away
-    interior: float = 0.0           # probability that a ray let through stops inside the object (seats behind a window)
+    albedo: float  # share of the light that comes back, before the object's own shade
+    opacity: float = 1.0  # probability that a ray that meets the surface stops there
+    density_per_m: float = (
+        0.0  # > 0: no surface but a cloud (leaves); mean free path is 1 / density
+    )
+    roughness_m: float = 0.0  # added to the range noise
+    specular: float = (
+        0.0  # share of returns lost at grazing angles: polished surfaces mirror the pulse away
+    )
+    interior: float = (
+        0.0  # probability that a ray let through stops inside the object (seats behind a window)
+    )
 
 
 MATERIALS: dict[str, Material] = {

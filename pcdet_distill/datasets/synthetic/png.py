@@ -2,6 +2,7 @@
 
 No detector here reads it. It is there because a KITTI folder has one and because its header tells the image size.
 """
+
 from __future__ import annotations
 
 import functools
@@ -13,8 +14,14 @@ import numpy as np
 from .camera import IMAGE_HEIGHT, IMAGE_WIDTH
 
 SKY, STREET, HORIZON = (170, 195, 220), (95, 95, 100), 175
-COLOURS = {"Car": (60, 90, 160), "Van": (90, 110, 150), "Truck": (120, 100, 80), "Pedestrian": (190, 90, 70),
-           "Person_sitting": (170, 110, 90), "Cyclist": (90, 150, 80)}
+COLOURS = {
+    "Car": (60, 90, 160),
+    "Van": (90, 110, 150),
+    "Truck": (120, 100, 80),
+    "Pedestrian": (190, 90, 70),
+    "Person_sitting": (170, 110, 90),
+    "Cyclist": (90, 150, 80),
+}
 
 
 def sketch(label_lines: list[str]) -> np.ndarray:
@@ -45,7 +52,12 @@ def png_bytes(image: np.ndarray) -> bytes:
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = zlib.compress(filtered.data, level=1)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _chunk(b"IHDR", header)
+        + _chunk(b"IDAT", body)
+        + _chunk(b"IEND", b"")
+    )
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

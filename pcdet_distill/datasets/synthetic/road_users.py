@@ -1,4 +1,5 @@
 """Templates of what is labelled: cars, vans, trucks, pedestrians, sitting persons and cyclists."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -24,19 +25,43 @@ def car(style: str, size_m: tuple[float, float, float] = (3.9, 1.6, 1.56)) -> Te
     half, half_width = length / 2, width / 2
     cowl, roof_front, roof_rear, tail, belt = CAR_STYLES[style]
     belt_m = belt * height
-    hull = [(half - 0.12, 0.22), (half, 0.46), (half - 0.10, 0.74), (cowl * half, belt_m),
-            (-half + 0.10, belt_m), (-half, 0.52), (-half + 0.14, 0.26)]
-    cabin = [(cowl * half, belt_m - 0.03), (roof_front * half, height - 0.04),
-             ((roof_front + roof_rear) / 2 * half, height), (roof_rear * half, height - 0.05),
-             (tail * half, belt_m - 0.03)]
-    builder = ShapeBuilder(style).prism(hull, ["paint"] * 7, half_width - 0.02, "paint",
-                                        top_half_width=half_width - 0.07, corner_m=0.14)
-    builder.prism(cabin, ["glass", "paint", "paint", "glass", "paint"], half_width - 0.09, "glass",
-                  top_half_width=half_width - 0.24)
+    hull = [
+        (half - 0.12, 0.22),
+        (half, 0.46),
+        (half - 0.10, 0.74),
+        (cowl * half, belt_m),
+        (-half + 0.10, belt_m),
+        (-half, 0.52),
+        (-half + 0.14, 0.26),
+    ]
+    cabin = [
+        (cowl * half, belt_m - 0.03),
+        (roof_front * half, height - 0.04),
+        ((roof_front + roof_rear) / 2 * half, height),
+        (roof_rear * half, height - 0.05),
+        (tail * half, belt_m - 0.03),
+    ]
+    builder = ShapeBuilder(style).prism(
+        hull,
+        ["paint"] * 7,
+        half_width - 0.02,
+        "paint",
+        top_half_width=half_width - 0.07,
+        corner_m=0.14,
+    )
+    builder.prism(
+        cabin,
+        ["glass", "paint", "paint", "glass", "paint"],
+        half_width - 0.09,
+        "glass",
+        top_half_width=half_width - 0.24,
+    )
     _pillars(builder, cabin, half_width)
     for x in (0.62 * half, -0.64 * half):
         for side in (1.0, -1.0):
-            builder.cylinder((x, side * half_width, 0.30), (x, side * (half_width - 0.19), 0.30), 0.30, "rubber")
+            builder.cylinder(
+                (x, side * half_width, 0.30), (x, side * (half_width - 0.19), 0.30), 0.30, "rubber"
+            )
     for x in (half - 0.04, -half):
         builder.box((x, -0.26, 0.42), (x + 0.04, 0.26, 0.53), "reflector")
     return builder.build()
@@ -47,20 +72,35 @@ def _pillars(builder: ShapeBuilder, cabin: list[tuple[float, float]], half_width
     bottom, top = cabin[0][1], cabin[1][1]
     for x in (0.55 * (cabin[1][0] + cabin[3][0]), cabin[3][0] + 0.1):
         for side in (1.0, -1.0):
-            foot, head = (x, side * (half_width - 0.11), bottom), (x, side * (half_width - 0.25), top)
+            foot, head = (
+                (x, side * (half_width - 0.11), bottom),
+                (x, side * (half_width - 0.25), top),
+            )
             builder.cylinder(foot, head, 0.05, "paint")
 
 
 def van() -> Template:
     """A delivery van or minibus: no bonnet, a leaning windscreen, a tall closed body."""
     half, half_width, height = 2.45, 0.95, 2.15
-    body = [(half - 0.08, 0.28), (half, 0.55), (half - 0.07, 1.05), (half - 1.0, height - 0.06),
-            (half - 1.7, height), (-half + 0.15, height - 0.02), (-half, 1.1), (-half + 0.05, 0.30)]
+    body = [
+        (half - 0.08, 0.28),
+        (half, 0.55),
+        (half - 0.07, 1.05),
+        (half - 1.0, height - 0.06),
+        (half - 1.7, height),
+        (-half + 0.15, height - 0.02),
+        (-half, 1.1),
+        (-half + 0.05, 0.30),
+    ]
     edges = ["paint", "paint", "glass", "paint", "paint", "paint", "paint", "paint"]
-    builder = ShapeBuilder("van").prism(body, edges, half_width - 0.02, "paint", top_half_width=0.82, corner_m=0.08)
+    builder = ShapeBuilder("van").prism(
+        body, edges, half_width - 0.02, "paint", top_half_width=0.82, corner_m=0.08
+    )
     for x in (1.5, -1.4):
         for side in (1.0, -1.0):
-            builder.cylinder((x, side * half_width, 0.34), (x, side * (half_width - 0.22), 0.34), 0.34, "rubber")
+            builder.cylinder(
+                (x, side * half_width, 0.34), (x, side * (half_width - 0.22), 0.34), 0.34, "rubber"
+            )
     return builder.box((-half, -0.26, 0.5), (-half + 0.06, 0.26, 0.62), "reflector").build()
 
 
@@ -82,12 +122,20 @@ def pedestrian(stride_m: float, arm_swing_m: float, hunch_rad: float = 0.05) -> 
     builder = ShapeBuilder("pedestrian")
     for side in (1.0, -1.0):
         foot = side * stride_m
-        builder.cylinder((0.0, side * 0.09, 0.92), (foot * 0.55 + 0.04, side * 0.10, 0.50), 0.080, "cloth")
-        builder.cylinder((foot * 0.55 + 0.04, side * 0.10, 0.50), (foot, side * 0.10, 0.06), 0.058, "cloth")
+        builder.cylinder(
+            (0.0, side * 0.09, 0.92), (foot * 0.55 + 0.04, side * 0.10, 0.50), 0.080, "cloth"
+        )
+        builder.cylinder(
+            (foot * 0.55 + 0.04, side * 0.10, 0.50), (foot, side * 0.10, 0.06), 0.058, "cloth"
+        )
         builder.ellipsoid((foot + 0.06, side * 0.10, 0.05), (0.14, 0.05, 0.05), "rubber")
         hand = -side * arm_swing_m
-        builder.cylinder((0.0, side * 0.21, 1.42), (hand * 0.4 - 0.03, side * 0.25, 1.15), 0.050, "cloth")
-        builder.cylinder((hand * 0.4 - 0.03, side * 0.25, 1.15), (hand + 0.05, side * 0.24, 0.88), 0.042, "skin")
+        builder.cylinder(
+            (0.0, side * 0.21, 1.42), (hand * 0.4 - 0.03, side * 0.25, 1.15), 0.050, "cloth"
+        )
+        builder.cylinder(
+            (hand * 0.4 - 0.03, side * 0.25, 1.15), (hand + 0.05, side * 0.24, 0.88), 0.042, "skin"
+        )
     builder.ellipsoid((0.0, 0.0, 0.98), (0.13, 0.18, 0.17), "cloth")
     builder.ellipsoid((0.02, 0.0, 1.22), (0.135, 0.22, 0.30), "cloth", pitch_rad=hunch_rad)
     return builder.ellipsoid((0.05, 0.0, 1.63), (0.105, 0.085, 0.13), "skin").build()
@@ -118,7 +166,9 @@ def cyclist(knee_lift: float, lean_rad: float) -> Template:
         knee = (0.12, side * 0.13, 0.68 + 0.1 * lift)
         builder.cylinder((hip[0], side * 0.1, hip[2]), knee, 0.08, "cloth")
         builder.cylinder(knee, (0.02 + 0.1 * lift, side * 0.12, 0.27 + 0.15 * lift), 0.055, "cloth")
-        builder.cylinder((shoulder[0], side * 0.19, shoulder[2] - 0.05), (0.38, side * 0.27, 1.0), 0.045, "cloth")
+        builder.cylinder(
+            (shoulder[0], side * 0.19, shoulder[2] - 0.05), (0.38, side * 0.27, 1.0), 0.045, "cloth"
+        )
     return builder.build()
 
 
@@ -132,7 +182,14 @@ def _bicycle(builder: ShapeBuilder) -> ShapeBuilder:
     for x in (0.53, -0.53):
         builder.cylinder((x, -0.025, 0.34), (x, 0.025, 0.34), 0.34, "spokes")
     hub_back, hub_front = (-0.53, 0.0, 0.34), (0.53, 0.0, 0.34)
-    tubes = (crank, head), (crank, seat), (head, seat), (hub_back, seat), (hub_back, crank), (hub_front, head)
+    tubes = (
+        (crank, head),
+        (crank, seat),
+        (head, seat),
+        (hub_back, seat),
+        (hub_back, crank),
+        (hub_front, head),
+    )
     for start, end in tubes:
         builder.cylinder(start, end, 0.03, "metal")
     return builder.cylinder((0.38, -0.28, 1.0), (0.38, 0.28, 1.0), 0.03, "metal")

@@ -2,6 +2,7 @@
 
 The sensor drives in the right lane and looks roughly along the street.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -23,12 +24,12 @@ class Style:
     share: float
     half_width_m: tuple[float, float]
     pavement_m: tuple[float, float]
-    parked: float                       # probability that a parking place is taken
-    lane_gap_m: float                   # mean distance between moving vehicles
-    walkers: float                      # mean number of people on foot
-    riders: float                       # mean number of cyclists
-    border: str                         # what closes the street off: houses, gardens, fields
-    junction: float                     # probability of a street crossing ahead, closed by houses
+    parked: float  # probability that a parking place is taken
+    lane_gap_m: float  # mean distance between moving vehicles
+    walkers: float  # mean number of people on foot
+    riders: float  # mean number of cyclists
+    border: str  # what closes the street off: houses, gardens, fields
+    junction: float  # probability of a street crossing ahead, closed by houses
 
 
 STYLES: tuple[Style, ...] = (

@@ -4,6 +4,7 @@ A ``Template`` stands in its own frame: x forward, y left, z up from the ground,
 instance in a scene is a template with a pose and a size; because rays are moved into the template's frame by an affine
 map, the distance along a ray needs no correction and any size fits any template.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -53,8 +54,14 @@ class ShapeBuilder:
         return self._polytope(planes, [material] * 6, low, high)
 
     def prism(
-        self, profile: Sequence[Point], edges: Sequence[str], half_width: float, side: str,
-        *, top_half_width: float | None = None, corner_m: float = 0.0,
+        self,
+        profile: Sequence[Point],
+        edges: Sequence[str],
+        half_width: float,
+        side: str,
+        *,
+        top_half_width: float | None = None,
+        corner_m: float = 0.0,
     ) -> ShapeBuilder:
         """A convex side view, extruded across y.
 
@@ -68,7 +75,9 @@ class ShapeBuilder:
         for start, end in zip(points, np.roll(points, -1, axis=0)):
             normal = np.array([end[1] - start[1], start[0] - end[0]])
             normal *= np.sign(normal @ (start - inside)) / np.linalg.norm(normal)
-            assert (points @ normal <= normal @ start + 1e-9).all(), f"{self.name}: the profile is not convex"
+            assert (points @ normal <= normal @ start + 1e-9).all(), (
+                f"{self.name}: the profile is not convex"
+            )
             planes.append([normal[0], 0.0, normal[1], normal @ start])
         low_z, high_z = points[:, 1].min(), points[:, 1].max()
         lean = 0.0 if top_half_width is None else (half_width - top_half_width) / (high_z - low_z)
@@ -82,7 +91,9 @@ class ShapeBuilder:
         return self._polytope(planes, names, low, [points[:, 0].max(), half_width, high_z])
 
     @staticmethod
-    def _cut_corners(planes: list, names: list, x: np.ndarray, half_width: float, cut: float, side: str) -> None:
+    def _cut_corners(
+        planes: list, names: list, x: np.ndarray, half_width: float, cut: float, side: str
+    ) -> None:
         """Add four upright planes that take ``2 * cut`` off the length and ``cut`` off the width at each corner."""
         normal = np.array([1.0, 2.0]) / np.sqrt(5.0)
         for end, forward in ((x.max(), 1.0), (-x.min(), -1.0)):
@@ -91,7 +102,9 @@ class ShapeBuilder:
                 planes.append([forward * normal[0], left * normal[1], 0.0, distance])
                 names.append(side)
 
-    def ellipsoid(self, centre: Point, radii: Point, material: str, pitch_rad: float = 0.0) -> ShapeBuilder:
+    def ellipsoid(
+        self, centre: Point, radii: Point, material: str, pitch_rad: float = 0.0
+    ) -> ShapeBuilder:
         """An ellipsoid, its nose lowered by ``pitch_rad`` about the y axis."""
         cos, sin = np.cos(pitch_rad), np.sin(pitch_rad)
         rotation = np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])
@@ -108,21 +121,44 @@ class ShapeBuilder:
         axis = (last - first) / length
         reach = radius * np.sqrt(np.clip(1.0 - axis**2, 0.0, None))
         params = np.concatenate([(first + last) / 2, axis, [length / 2, radius]])
-        return self._add(CYLINDER, params, [material], np.minimum(first, last) - reach, np.maximum(first, last) + reach)
+        return self._add(
+            CYLINDER,
+            params,
+            [material],
+            np.minimum(first, last) - reach,
+            np.maximum(first, last) + reach,
+        )
 
     def _polytope(self, planes: list, names: list[str], low: Point, high: Point) -> ShapeBuilder:
-        return self._add(POLYTOPE, np.asarray(planes, dtype=float).ravel(), names, np.asarray(low), np.asarray(high))
+        return self._add(
+            POLYTOPE,
+            np.asarray(planes, dtype=float).ravel(),
+            names,
+            np.asarray(low),
+            np.asarray(high),
+        )
 
-    def _add(self, kind: int, params: np.ndarray, names: list[str], low: np.ndarray, high: np.ndarray) -> ShapeBuilder:
+    def _add(
+        self, kind: int, params: np.ndarray, names: list[str], low: np.ndarray, high: np.ndarray
+    ) -> ShapeBuilder:
         self._pieces.append((kind, params, [MATERIAL_INDEX[name] for name in names]))
         self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
         return self
 
     def build(self) -> Template:
         """The template, shifted so that its bounding box is centred in x and y and stands on z = 0."""
-        shift = np.array([-(self._low[0] + self._high[0]) / 2, -(self._low[1] + self._high[1]) / 2, -self._low[2]])
+        shift = np.array(
+            [
+                -(self._low[0] + self._high[0]) / 2,
+                -(self._low[1] + self._high[1]) / 2,
+                -self._low[2],
+            ]
+        )
         number = len(self._pieces)
-        params, materials = np.zeros((number, NUM_PARAMS)), np.zeros((number, MAX_PLANES), dtype=np.int64)
+        params, materials = (
+            np.zeros((number, NUM_PARAMS)),
+            np.zeros((number, MAX_PLANES), dtype=np.int64),
+        )
         counts = np.zeros(number, dtype=np.int64)
         for row, (kind, values, names) in enumerate(self._pieces):
             moved = values.copy()

@@ -1,4 +1,5 @@
 """Templates of what is not labelled: walls, houses, vegetation, fences, poles, bins."""
+
 from __future__ import annotations
 
 from .shapes import ShapeBuilder, Template
@@ -12,7 +13,9 @@ def plain_box(name: str, material: str) -> Template:
 def house() -> Template:
     """Eight metres of front with a plinth, four windows and a door set back into the wall; y = + is the street side."""
     builder = ShapeBuilder("house").box((-4.0, -2.0, 0.0), (4.0, 1.75, 6.0), "masonry")
-    builder.box((-4.0, 1.75, 0.0), (1.2, 2.0, 0.95), "masonry").box((2.3, 1.75, 0.0), (4.0, 2.0, 0.95), "masonry")
+    builder.box((-4.0, 1.75, 0.0), (1.2, 2.0, 0.95), "masonry").box(
+        (2.3, 1.75, 0.0), (4.0, 2.0, 0.95), "masonry"
+    )
     builder.box((-4.0, 1.75, 2.25), (4.0, 2.0, 6.0), "masonry")
     for start, end in ((-4.0, -3.2), (-2.1, -1.4), (-0.3, 0.1), (0.9, 1.2), (2.3, 2.8), (3.6, 4.0)):
         builder.box((start, 1.75, 0.95), (end, 2.0, 2.25), "masonry")
@@ -22,7 +25,11 @@ def house() -> Template:
 def tree() -> Template:
     """A trunk under three clouds of leaves."""
     builder = ShapeBuilder("tree").cylinder((0.0, 0.0, 0.0), (0.1, 0.0, 2.6), 0.17, "bark")
-    for centre, radius in (((0.4, 0.2, 3.4), 1.3), ((-0.5, -0.4, 3.3), 1.2), ((0.0, 0.3, 4.4), 1.4)):
+    for centre, radius in (
+        ((0.4, 0.2, 3.4), 1.3),
+        ((-0.5, -0.4, 3.3), 1.2),
+        ((0.0, 0.3, 4.4), 1.4),
+    ):
         builder.ellipsoid(centre, (radius, radius, 0.9 * radius), "foliage")
     return builder.build()
 
@@ -30,8 +37,12 @@ def tree() -> Template:
 def bush() -> Template:
     """Four clouds of leaves that overlap and touch the ground."""
     builder = ShapeBuilder("bush")
-    for centre, radii in (((0.0, 0.0, 0.6), (0.9, 0.8, 0.7)), ((0.8, 0.3, 0.5), (0.7, 0.6, 0.5)),
-                          ((-0.7, -0.2, 0.7), (0.6, 0.7, 0.7)), ((0.1, 0.2, 1.2), (0.6, 0.6, 0.6))):
+    for centre, radii in (
+        ((0.0, 0.0, 0.6), (0.9, 0.8, 0.7)),
+        ((0.8, 0.3, 0.5), (0.7, 0.6, 0.5)),
+        ((-0.7, -0.2, 0.7), (0.6, 0.7, 0.7)),
+        ((0.1, 0.2, 1.2), (0.6, 0.6, 0.6)),
+    ):
         builder.ellipsoid(centre, radii, "foliage")
     return builder.build()
 

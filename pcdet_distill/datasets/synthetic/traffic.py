@@ -1,4 +1,5 @@
 """Who uses a street: moving and parked vehicles, cyclists, people on foot. Places that are taken are left alone."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -18,7 +19,9 @@ def moving_traffic(builder: SceneBuilder, lane_gap_m: float) -> None:
     if np.isfinite(ground.cross_u_m):
         for _ in range(rng.poisson(1.0)):
             side = rng.choice([-1.0, 1.0])
-            builder.place(_vehicle(rng), ground.cross_u_m + side * 1.8, rng.uniform(-15, 15), side * np.pi / 2)
+            builder.place(
+                _vehicle(rng), ground.cross_u_m + side * 1.8, rng.uniform(-15, 15), side * np.pi / 2
+            )
 
 
 def _vehicle(rng: np.random.Generator) -> str:
@@ -36,9 +39,18 @@ def parked_cars(builder: SceneBuilder, share: float, may_stand_crosswise: bool) 
         step = 2.7 if crosswise else 6.0
         for u in np.arange(rng.uniform(2.0, 6.0), FURTHEST_M * 0.8, step):
             if rng.random() < share and not in_junction(ground, u, 3.0):
-                turn = side * np.pi / 2 if crosswise else (0.0 if side < 0 or rng.random() < 0.3 else np.pi)
+                turn = (
+                    side * np.pi / 2
+                    if crosswise
+                    else (0.0 if side < 0 or rng.random() < 0.3 else np.pi)
+                )
                 label = "Van" if rng.random() < 0.1 else "Car"
-                builder.place(label, u + rng.normal(0, 0.3), v + rng.normal(0, 0.12), turn + rng.normal(0, 0.04))
+                builder.place(
+                    label,
+                    u + rng.normal(0, 0.3),
+                    v + rng.normal(0, 0.12),
+                    turn + rng.normal(0, 0.04),
+                )
 
 
 def riders(builder: SceneBuilder, number: int) -> None:
@@ -48,7 +60,12 @@ def riders(builder: SceneBuilder, number: int) -> None:
         side = rng.choice([-1.0, 1.0])
         u = rng.uniform(5.0, 36.0)
         if rng.random() < 0.15:
-            builder.place("Cyclist", u, rng.uniform(-1, 1) * ground.half_width_m, side * np.pi / 2 + rng.normal(0, 0.3))
+            builder.place(
+                "Cyclist",
+                u,
+                rng.uniform(-1, 1) * ground.half_width_m,
+                side * np.pi / 2 + rng.normal(0, 0.3),
+            )
             continue
         v = side * (ground.half_width_m - rng.uniform(-0.8, 1.8))
         builder.place("Cyclist", u, v, (0.0 if side < 0 else np.pi) + rng.normal(0, 0.12))
@@ -62,7 +79,12 @@ def walkers(builder: SceneBuilder, number: int) -> None:
         turn = rng.choice([0.0, np.pi]) + rng.normal(0, 0.25)
         v = side * (ground.half_width_m + rng.uniform(0.3, ground.pavement_m - 0.3))
         if rng.random() < 0.2:
-            v, turn = rng.uniform(-1, 1) * ground.half_width_m, side * np.pi / 2 + rng.normal(0, 0.4)
+            v, turn = (
+                rng.uniform(-1, 1) * ground.half_width_m,
+                side * np.pi / 2 + rng.normal(0, 0.4),
+            )
         label = "Person_sitting" if rng.random() < 0.04 else "Pedestrian"
         if builder.place(label, u, v, turn) and rng.random() < 0.25:
-            builder.place("Pedestrian", u + rng.normal(0, 0.15), v - side * 0.75, turn + rng.normal(0, 0.1))
+            builder.place(
+                "Pedestrian", u + rng.normal(0, 0.15), v - side * 0.75, turn + rng.normal(0, 0.1)
+            )

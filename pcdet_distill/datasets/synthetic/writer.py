@@ -3,6 +3,7 @@
 Frame k depends on (seed, k) alone, so frames can be made by any number of processes, in any order, and again after an
 interruption. Each file appears whole or not at all. ``synthetic.json`` remembers what the folder was made from.
 """
+
 from __future__ import annotations
 
 import functools
@@ -26,11 +27,11 @@ from .lidar import RayGrid, Sweep, cast
 from .png import png_bytes, sketch
 from .scenes import draw_scene
 
-GENERATOR = 1               # raise when a change to the simulation changes the frames
+GENERATOR = 1  # raise when a change to the simulation changes the frames
 MANIFEST = "synthetic.json"
 FOLDERS = {"velodyne": "bin", "calib": "txt", "image_2": "png", "label_2": "txt"}
 GROWING = ("holdout_frames", "unlabelled_frames")
-FRAMES_WORTH_A_PROCESS = 150        # starting a worker takes as long as some 150 frames
+FRAMES_WORTH_A_PROCESS = 150  # starting a worker takes as long as some 150 frames
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,17 @@ class Plan:
     def splits(self) -> dict[str, Sequence[int]]:
         """The frames of each split; KITTI's own ``test`` has no labels, and stays empty."""
         first_val, end = self.frames - self.val_frames, self.frames + self.holdout_frames
-        splits = {"train": range(first_val), "val": range(first_val, self.frames), "trainval": range(self.frames),
-                  "test": range(0), "holdout": range(self.frames, end),
-                  "unlabelled": range(end, end + self.unlabelled_frames)}
-        return {name: frames for name, frames in splits.items() if frames or name not in EXTRA_SPLITS}
+        splits = {
+            "train": range(first_val),
+            "val": range(first_val, self.frames),
+            "trainval": range(self.frames),
+            "test": range(0),
+            "holdout": range(self.frames, end),
+            "unlabelled": range(end, end + self.unlabelled_frames),
+        }
+        return {
+            name: frames for name, frames in splits.items() if frames or name not in EXTRA_SPLITS
+        }
 
     @property
     def total(self) -> int:
@@ -59,8 +67,15 @@ class Plan:
 
 
 def create_synthetic_kitti(
-    out: str | os.PathLike, frames: int, seed: int = 0, *, val_frames: int | None = None, holdout_frames: int = 0,
-    unlabelled_frames: int = 0, workers: int | None = None, progress: bool = True,
+    out: str | os.PathLike,
+    frames: int,
+    seed: int = 0,
+    *,
+    val_frames: int | None = None,
+    holdout_frames: int = 0,
+    unlabelled_frames: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
 ) -> Path:
     """Write ``frames`` simulated frames to the folder ``out``; the last ``val_frames`` of them are for validation.
 
@@ -69,8 +84,16 @@ def create_synthetic_kitti(
     are made by fewer processes. Frames that are there already are kept; a folder with fewer holdout or unlabelled ones
     is extended. A folder made from other numbers otherwise, or holding anything else, is a DataError.
     """
-    plan = _checked_plan(Plan(int(seed), int(frames), int(frames // 5 if val_frames is None else val_frames),
-                              holdout_frames=int(holdout_frames), unlabelled_frames=int(unlabelled_frames)), workers)
+    plan = _checked_plan(
+        Plan(
+            int(seed),
+            int(frames),
+            int(frames // 5 if val_frames is None else val_frames),
+            holdout_frames=int(holdout_frames),
+            unlabelled_frames=int(unlabelled_frames),
+        ),
+        workers,
+    )
     root = Path(out).expanduser()
     try:
         _claim(root, plan)
@@ -78,7 +101,9 @@ def create_synthetic_kitti(
         _write_frames(root, plan.seed, missing, workers, progress)
         _write_splits(root, plan)
     except OSError as error:
-        raise DataError(f"{root}: cannot write the simulated frames there ({error.strerror or error})") from error
+        raise DataError(
+            f"{root}: cannot write the simulated frames there ({error.strerror or error})"
+        ) from error
     return root
 
 
@@ -87,22 +112,37 @@ def simulate_frame(seed: int, frame: int, camera: Camera | None = None) -> tuple
     rng = np.random.default_rng([seed, frame])
     camera = camera or Camera.standard()
     scene = draw_scene(rng)
-    return scene, cast(RayGrid.for_camera(camera, rng), library().shapes, scene.instances, scene.ground, camera, rng)
+    return scene, cast(
+        RayGrid.for_camera(camera, rng),
+        library().shapes,
+        scene.instances,
+        scene.ground,
+        camera,
+        rng,
+    )
 
 
 def _checked_plan(plan: Plan, workers: int | None) -> Plan:
     if plan.frames < 1:
-        raise ConfigError(f"frames: {plan.frames} simulated frames were asked for, at least 1 is needed")
+        raise ConfigError(
+            f"frames: {plan.frames} simulated frames were asked for, at least 1 is needed"
+        )
     if plan.total > 1_000_000:
-        raise ConfigError(f"frames: {plan.total} do not fit KITTI's six-digit file names, at most 1000000 do")
+        raise ConfigError(
+            f"frames: {plan.total} do not fit KITTI's six-digit file names, at most 1000000 do"
+        )
     for name in ("seed", "holdout_frames", "unlabelled_frames"):
         if getattr(plan, name) < 0:
             raise ConfigError(f"{name}: {getattr(plan, name)} is negative, expected 0 or more")
     if workers is not None and workers < 0:
-        raise ConfigError(f"workers: {workers} is negative, expected 0 or 1 (this process) or a number of processes")
+        raise ConfigError(
+            f"workers: {workers} is negative, expected 0 or 1 (this process) or a number of processes"
+        )
     if not 0 <= plan.val_frames < plan.frames:
-        raise ConfigError(f"val_frames: {plan.val_frames} of {plan.frames} frames asked for, expected 0 to "
-                          f"{plan.frames - 1}")
+        raise ConfigError(
+            f"val_frames: {plan.val_frames} of {plan.frames} frames asked for, expected 0 to "
+            f"{plan.frames - 1}"
+        )
     return plan
 
 
@@ -113,13 +153,20 @@ def _claim(root: Path, plan: Plan) -> None:
         raise DataError(f"{root}: is a file, expected a folder to write simulated frames to")
     if manifest.exists():
         known = {**dict.fromkeys(GROWING, 0), **_read_manifest(manifest)}
-        wrong = [(key, value) for key, value in asdict(plan).items()
-                 if known.get(key) != value and not _grows(key, known, plan)]
+        wrong = [
+            (key, value)
+            for key, value in asdict(plan).items()
+            if known.get(key) != value and not _grows(key, known, plan)
+        ]
         if wrong:
             other = ", ".join(f"{key} {known.get(key)} instead of {value}" for key, value in wrong)
-            raise DataError(f"{root}: holds simulated frames made with {other}; choose another folder or remove it")
+            raise DataError(
+                f"{root}: holds simulated frames made with {other}; choose another folder or remove it"
+            )
     elif root.exists() and any(entry.name != MANIFEST + ".part" for entry in root.iterdir()):
-        raise DataError(f"{root}: is not empty and was not made by this command; choose a new or an empty folder")
+        raise DataError(
+            f"{root}: is not empty and was not made by this command; choose a new or an empty folder"
+        )
     root.mkdir(parents=True, exist_ok=True)
     _write_whole(manifest, (json.dumps(asdict(plan), indent=2) + "\n").encode())
     for folder in ("ImageSets", *(f"training/{name}" for name in FOLDERS)):
@@ -139,28 +186,36 @@ def _read_manifest(path: Path) -> dict:
     except ValueError:
         known = None
     if not isinstance(known, dict):
-        raise DataError(f"{path}: is not the record of a simulated dataset; remove the folder and start again")
+        raise DataError(
+            f"{path}: is not the record of a simulated dataset; remove the folder and start again"
+        )
     return known
 
 
 def _paths(root: Path, frame: int) -> dict[str, Path]:
-    return {name: root / "training" / name / f"{frame:06d}.{suffix}" for name, suffix in FOLDERS.items()}
+    return {
+        name: root / "training" / name / f"{frame:06d}.{suffix}" for name, suffix in FOLDERS.items()
+    }
 
 
 def _complete(root: Path, frame: int) -> bool:
     return all(path.is_file() for path in _paths(root, frame).values())
 
 
-def _write_frames(root: Path, seed: int, missing: list[int], workers: int | None, progress: bool) -> None:
+def _write_frames(
+    root: Path, seed: int, missing: list[int], workers: int | None, progress: bool
+) -> None:
     limit = (os.cpu_count() or 1) if workers is None else workers
     workers = min(limit, 1 + len(missing) // FRAMES_WORTH_A_PROCESS)
     write = functools.partial(_write_frame, root, seed)
-    hidden = None if progress and missing else True     # None: shown on a terminal only
-    bar = functools.partial(tqdm, total=len(missing), desc="simulating", unit="frame", disable=hidden)
+    hidden = None if progress and missing else True  # None: shown on a terminal only
+    bar = functools.partial(
+        tqdm, total=len(missing), desc="simulating", unit="frame", disable=hidden
+    )
     if workers < 2 or len(missing) < 2:
         _exhaust(bar(map(write, missing)))
         return
-    write(missing[0])               # compiles the kernels once, for all processes
+    write(missing[0])  # compiles the kernels once, for all processes
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         _exhaust(bar(pool.imap_unordered(write, missing[1:], chunksize=4), initial=1))
 
@@ -184,7 +239,10 @@ def _write_frame(root: Path, seed: int, frame: int) -> None:
 def _write_splits(root: Path, plan: Plan) -> None:
     """ImageSets/<split>.txt of every split."""
     for name, chosen in plan.splits().items():
-        _write_whole(root / "ImageSets" / f"{name}.txt", "".join(f"{frame:06d}\n" for frame in chosen).encode())
+        _write_whole(
+            root / "ImageSets" / f"{name}.txt",
+            "".join(f"{frame:06d}\n" for frame in chosen).encode(),
+        )
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -1,4 +1,5 @@
 """The distillation losses, by the NAME a yaml file gives them."""
+
 from __future__ import annotations
 
 import importlib
@@ -45,9 +46,17 @@ def find_loss(name: str, where: str) -> type[DistillLoss]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ConfigError(f"{where}: '{module_name}' cannot be imported ({error}); expected the path of a class whose "
-                          "package is installed or on PYTHONPATH") from error
-    losses = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, DistillLoss)]
+        raise ConfigError(
+            f"{where}: '{module_name}' cannot be imported ({error}); expected the path of a class whose "
+            "package is installed or on PYTHONPATH"
+        ) from error
+    losses = [
+        key
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, DistillLoss)
+    ]
     if class_name not in losses:
-        raise ConfigError(f"{where}: '{class_name}' is no DistillLoss of {module_name}{nearest(class_name, losses)}")
+        raise ConfigError(
+            f"{where}: '{class_name}' is no DistillLoss of {module_name}{nearest(class_name, losses)}"
+        )
     return getattr(module, class_name)

@@ -21,6 +21,7 @@ detectors, six times both for one-stage ones, with a temperature of 0.1), averag
 softmax, leaves out the mask of channels for two-stage detectors, compares plain means behind learned layers, and takes
 plain products as relations, over their number, and adds the map itself to what they tell.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -60,30 +61,41 @@ class AttentionNonlocalOptions:
 class AttentionNonlocalLoss(DistillLoss):
     """Attention, features under attention, and relations between cells."""
 
-    def __init__(self, student: TapInfo, teacher: TapInfo, options: AttentionNonlocalOptions | None = None) -> None:
+    def __init__(
+        self, student: TapInfo, teacher: TapInfo, options: AttentionNonlocalOptions | None = None
+    ) -> None:
         super().__init__()
         self.options = options or AttentionNonlocalOptions()
         self.adapter = nn.Conv2d(student.channels, teacher.channels, 1)
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo,
-                    where: str) -> AttentionNonlocalLoss:
+    def from_config(
+        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
+    ) -> AttentionNonlocalLoss:
         weights = ("attention_weight", "masked_weight", "nonlocal_weight")
-        options = read_options(AttentionNonlocalOptions(), cfg, where, ranges=dict.fromkeys(weights, (0, inf)))
+        options = read_options(
+            AttentionNonlocalOptions(), cfg, where, ranges=dict.fromkeys(weights, (0, inf))
+        )
         whole_maps_only(where, "AttentionNonlocalLoss", student, teacher)
         return cls(student, teacher, options)
 
-    def forward(self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]) -> Tensor:
+    def forward(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+    ) -> Tensor:
         if len(student) == 0:
             return self.nothing(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
             own, theirs = self.adapter(as_map(student)), as_map(teacher)
             pool = self.options.pool
-            parts = {"attention": attention_distance(own, theirs),
-                     "masked": masked_distance(own, theirs, self.options.temperature),
-                     "nonlocal": norm_of_frames(relations(own, pool) - relations(theirs, pool))}
+            parts = {
+                "attention": attention_distance(own, theirs),
+                "masked": masked_distance(own, theirs, self.options.temperature),
+                "nonlocal": norm_of_frames(relations(own, pool) - relations(theirs, pool)),
+            }
             self.logs.update({name: value.detach() for name, value in parts.items()})
-            return torch.stack([getattr(self.options, f"{name}_weight") * value for name, value in parts.items()]).sum()
+            return torch.stack(
+                [getattr(self.options, f"{name}_weight") * value for name, value in parts.items()]
+            ).sum()
 
 
 def norm_of_frames(values: Tensor) -> Tensor:
@@ -104,7 +116,10 @@ def attention_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 def masked_distance(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """L_masked; the masks themselves are not learned."""
-    masks = [(own + theirs) / temperature for own, theirs in zip(attention(student.detach()), attention(teacher))]
+    masks = [
+        (own + theirs) / temperature
+        for own, theirs in zip(attention(student.detach()), attention(teacher))
+    ]
     weight = student.new_ones(())
     for mask in masks:
         weight = weight * (torch.softmax(mask.flatten(1), dim=1) * mask[0].numel()).view_as(mask)

@@ -10,6 +10,7 @@ Departures: the paper writes the norm; its code, as this one, the square, which 
 averages over the nodes what is summed here, so its weight is for a loss smaller by their number. It adds several layers
 up, where a term is one.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -46,17 +47,24 @@ class AttentionTransferLoss(DistillLoss):
         self.options = options or AttentionTransferOptions()
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo,
-                    where: str) -> AttentionTransferLoss:
+    def from_config(
+        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
+    ) -> AttentionTransferLoss:
         return cls(read_options(AttentionTransferOptions(), cfg, where, ranges={"power": (1, 8)}))
 
-    def forward(self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]) -> Tensor:
+    def forward(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+    ) -> Tensor:
         if len(student) == 0:
             return self.nothing(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
             own, theirs = self._attention(student.features), self._attention(teacher.features)
-            parts = [(functional.normalize(own[rows], dim=0) - functional.normalize(theirs[rows], dim=0)).square().sum()
-                     for rows in frames_of(student.batch_index)]
+            parts = [
+                (functional.normalize(own[rows], dim=0) - functional.normalize(theirs[rows], dim=0))
+                .square()
+                .sum()
+                for rows in frames_of(student.batch_index)
+            ]
             return torch.stack(parts).mean()
 
     def _attention(self, features: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 """What every distillation loss is, and how its block of a yaml file becomes keyword arguments."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -37,7 +38,9 @@ class DistillLoss(nn.Module):
         self.logs: dict[str, float | Tensor] = {}
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: Any, teacher: Any, where: str) -> DistillLoss:
+    def from_config(
+        cls, cfg: Mapping[str, Any], student: Any, teacher: Any, where: str
+    ) -> DistillLoss:
         """Build from a term's yaml block without the keys of the term itself; ``where`` is its key path for errors.
 
         ``student`` and ``teacher`` are the taps (TapInfo) of a loss that sees nodes, the PredictionReaders of one that
@@ -67,9 +70,13 @@ def no_options(cfg: Mapping[str, Any], where: str) -> None:
         raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, TERM_KEYS)}")
 
 
-def read_options(defaults: Options, cfg: Mapping[str, Any], where: str,
-                 choices: Mapping[str, Sequence[str]] | None = None,
-                 ranges: Mapping[str, tuple[float, float]] | None = None) -> Options:
+def read_options(
+    defaults: Options,
+    cfg: Mapping[str, Any],
+    where: str,
+    choices: Mapping[str, Sequence[str]] | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> Options:
     """The dataclass ``defaults`` with the values of ``cfg``, whose keys are the field names in capitals.
 
     An unknown key, a value of another type than the default's, and a value outside ``choices[field]`` or
@@ -79,15 +86,27 @@ def read_options(defaults: Options, cfg: Mapping[str, Any], where: str,
     changes = {}
     for key, value in cfg.items():
         if key not in fields:
-            raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, (*fields, *TERM_KEYS, 'PRESET'))}")
+            raise ConfigError(
+                f"{where}: unknown key '{key}'{nearest(key, (*fields, *TERM_KEYS, 'PRESET'))}"
+            )
         name = fields[key]
-        changes[name] = _checked(value, getattr(defaults, name), f"{where}.{key}", (choices or {}).get(name),
-                                 (ranges or {}).get(name))
+        changes[name] = _checked(
+            value,
+            getattr(defaults, name),
+            f"{where}.{key}",
+            (choices or {}).get(name),
+            (ranges or {}).get(name),
+        )
     return dataclasses.replace(defaults, **changes)  # type: ignore[type-var]
 
 
-def _checked(value: Any, default: Any, where: str, known: Sequence[str] | None,
-             limits: tuple[float, float] | None) -> Any:
+def _checked(
+    value: Any,
+    default: Any,
+    where: str,
+    known: Sequence[str] | None,
+    limits: tuple[float, float] | None,
+) -> Any:
     """``value`` in the type of ``default``, or a ConfigError."""
     if known is not None:
         if str(value) not in known:
@@ -95,7 +114,9 @@ def _checked(value: Any, default: Any, where: str, known: Sequence[str] | None,
         return str(value)
     is_bool, wants_bool = isinstance(value, bool), isinstance(default, bool)
     if is_bool != wants_bool or not isinstance(value, (bool, int, float)):
-        raise ConfigError(f"{where}: expected {'true or false' if wants_bool else 'a number'}, found {value!r}")
+        raise ConfigError(
+            f"{where}: expected {'true or false' if wants_bool else 'a number'}, found {value!r}"
+        )
     if wants_bool:
         return value
     if limits is None and value <= 0:

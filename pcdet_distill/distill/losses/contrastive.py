@@ -12,6 +12,7 @@ whole images of other classes, from a memory that is a moving average of their e
 Here they are the other places of the batch, of any class, with gradients on both sides; the decision is one among M, in
 one direction, and the defaults are the options' below.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -51,24 +52,32 @@ class ContrastiveOptions:
 class ContrastiveLoss(DistillLoss):
     """Which of the teacher's nodes belongs to this one of the student."""
 
-    def __init__(self, student: TapInfo, teacher: TapInfo, options: ContrastiveOptions | None = None) -> None:
+    def __init__(
+        self, student: TapInfo, teacher: TapInfo, options: ContrastiveOptions | None = None
+    ) -> None:
         super().__init__()
         self.options = options = options or ContrastiveOptions()
         self.student_embedding = nn.Linear(student.channels, options.embed_dim)
         self.teacher_embedding = nn.Linear(teacher.channels, options.embed_dim)
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str) -> ContrastiveLoss:
+    def from_config(
+        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
+    ) -> ContrastiveLoss:
         choices = {"sampling": ("top", "random"), "score": SCORES}
         return cls(student, teacher, read_options(ContrastiveOptions(), cfg, where, choices))
 
-    def forward(self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]) -> Tensor:
+    def forward(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+    ) -> Tensor:
         rows = self._sample(teacher)
         if len(rows) == 0:
             return self.nothing(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
             own = functional.normalize(self.student_embedding(full(student.features[rows])), dim=1)
-            theirs = functional.normalize(self.teacher_embedding(full(teacher.features[rows])), dim=1)
+            theirs = functional.normalize(
+                self.teacher_embedding(full(teacher.features[rows])), dim=1
+            )
             alike = own @ theirs.T / self.options.temperature
             right = torch.arange(len(rows), device=rows.device)
             self.logs["found"] = (alike.detach().argmax(dim=1) == right).float().mean()

@@ -7,6 +7,7 @@ and variance of x over all edges follow from the in-degrees, the centres and the
 the distance itself needs the edges: a chunk at a time, gradients included, and only of queries whose weight is not
 negligible.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -21,7 +22,7 @@ EDGE_FORMS = ("concat", "difference")
 POOLS = ("none", "max", "mean")
 ELEMENT_DISTANCES = ("mse", "smooth_l1", "cosine")
 CHUNK_FLOATS = 1 << 19  # elements of one edge tensor held at once
-NEGLIGIBLE = 1e-20      # queries that weigh less than this part of the heaviest are left out of the sum
+NEGLIGIBLE = 1e-20  # queries that weigh less than this part of the heaviest are left out of the sum
 BATCH_NORM_EPS, BATCH_NORM_MOMENTUM = 1e-5, 0.1
 
 
@@ -39,14 +40,16 @@ class EdgeAdapter(nn.Module):
         identity: with ``learned=False``, no projection at all: D = 2C, the edge itself, standardised.
     """
 
-    def __init__(self, channels: int, width: int, *, edge: str, learned: bool, identity: bool = False) -> None:
+    def __init__(
+        self, channels: int, width: int, *, edge: str, learned: bool, identity: bool = False
+    ) -> None:
         super().__init__()
         assert edge in EDGE_FORMS and not (learned and identity)
         self.edge, self.identity = edge, identity
         width = 2 * channels if identity else width
         weight = torch.eye(width) if identity else torch.empty(width, 2 * channels)
         if learned:
-            nn.init.kaiming_uniform_(weight, a=5 ** 0.5)
+            nn.init.kaiming_uniform_(weight, a=5**0.5)
         elif not identity:
             nn.init.orthogonal_(weight)
         self.weight: Tensor
@@ -61,7 +64,9 @@ class EdgeAdapter(nn.Module):
         self.register_buffer("running_mean", torch.zeros(width))
         self.register_buffer("running_var", torch.ones(width))
 
-    def forward(self, features: Tensor, queries: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, queries: Tensor, neighbours: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Normalised edges as two tables: edge (m, k) is ``nodes[neighbours[m, k]] + centres[m]``.
 
         Args:
@@ -84,18 +89,24 @@ class EdgeAdapter(nn.Module):
         centres = centres * scale
         return nodes * scale, centres if self.beta is None else centres + self.beta
 
-    def _centre(self, nodes: Tensor, centres: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _centre(
+        self, nodes: Tensor, centres: Tensor, neighbours: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Both tables with their edge-wise means removed, and the variance (D,) over all edges."""
         edges = neighbours.numel()
         share = torch.bincount(neighbours.flatten(), minlength=len(nodes)).to(nodes.dtype) / edges
         nodes_mean, centres_mean = share @ nodes, centres.mean(dim=0)
         nodes, centres = nodes - nodes_mean, centres - centres_mean
-        around = functional.embedding_bag(neighbours, nodes, mode="mean")  # (M, D) mean over each query's neighbours
+        around = functional.embedding_bag(
+            neighbours, nodes, mode="mean"
+        )  # (M, D) mean over each query's neighbours
         variance = share @ nodes.square() + (centres.square() + 2 * centres * around).mean(dim=0)
         variance = variance.clamp_min(0)
         with torch.no_grad():
             unbiased = variance * (edges / max(edges - 1, 1))
-            self.running_mean.lerp_((nodes_mean + centres_mean).to(self.running_mean.dtype), BATCH_NORM_MOMENTUM)
+            self.running_mean.lerp_(
+                (nodes_mean + centres_mean).to(self.running_mean.dtype), BATCH_NORM_MOMENTUM
+            )
             self.running_var.lerp_(unbiased.to(self.running_var.dtype), BATCH_NORM_MOMENTUM)
         return nodes, centres, variance
 
@@ -136,8 +147,13 @@ class EdgeComparison:
         return features if self.distance == "cosine" else features * width
 
 
-def sum_over_edges(comparison: EdgeComparison, neighbours: Tensor, weights: Tensor | None,
-                   teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor]) -> Tensor:
+def sum_over_edges(
+    comparison: EdgeComparison,
+    neighbours: Tensor,
+    weights: Tensor | None,
+    teacher: tuple[Tensor, Tensor],
+    student: tuple[Tensor, Tensor],
+) -> Tensor:
     """Sum of weighted distances over all queries, a scalar, in bounded memory.
 
     Args:
@@ -151,17 +167,29 @@ def sum_over_edges(comparison: EdgeComparison, neighbours: Tensor, weights: Tens
             neighbours, weights = neighbours[rows], weights[rows]
             teacher_centres, student_centres = teacher_centres[rows], student_centres[rows]
     if comparison.has_closed_form:
-        return _squares_over_edges(neighbours, weights, teacher_nodes - student_nodes,
-                                   teacher_centres - student_centres)
-    return _EdgeSum.apply(comparison, neighbours, weights, teacher_nodes, teacher_centres, student_nodes,
-                          student_centres)
+        return _squares_over_edges(
+            neighbours, weights, teacher_nodes - student_nodes, teacher_centres - student_centres
+        )
+    return _EdgeSum.apply(
+        comparison,
+        neighbours,
+        weights,
+        teacher_nodes,
+        teacher_centres,
+        student_nodes,
+        student_centres,
+    )
 
 
-def _squares_over_edges(neighbours: Tensor, weights: Tensor | None, nodes: Tensor, centres: Tensor) -> Tensor:
+def _squares_over_edges(
+    neighbours: Tensor, weights: Tensor | None, nodes: Tensor, centres: Tensor
+) -> Tensor:
     """Sum of w_m |nodes_j + centres_m|^2 over all edges: nodes and their squares are summed over j beforehand."""
     count = neighbours.shape[1]
     with_squares = torch.cat([nodes, nodes.square().sum(dim=1, keepdim=True)], dim=1)
-    around, squares = functional.embedding_bag(neighbours, with_squares, mode="sum").split((nodes.shape[1], 1), dim=1)
+    around, squares = functional.embedding_bag(neighbours, with_squares, mode="sum").split(
+        (nodes.shape[1], 1), dim=1
+    )
     distances = squares[:, 0] + (centres * (2 * around + count * centres)).sum(dim=1)
     return (distances if weights is None else distances * weights).sum().clamp_min(0)
 
@@ -170,34 +198,62 @@ class _EdgeSum(torch.autograd.Function):
     """The sum is a scalar, so its gradient is known up to one factor: it is computed chunk by chunk in the forward."""
 
     @staticmethod
-    def forward(ctx: Any, comparison: EdgeComparison, neighbours: Tensor, weights: Tensor | None,
-                *tables: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        comparison: EdgeComparison,
+        neighbours: Tensor,
+        weights: Tensor | None,
+        *tables: Tensor,
+    ) -> Tensor:
         wanted = ctx.needs_input_grad[3:]
-        gradients = [torch.zeros_like(table) if needed else None for table, needed in zip(tables, wanted)]
+        gradients = [
+            torch.zeros_like(table) if needed else None for table, needed in zip(tables, wanted)
+        ]
         total = tables[0].new_zeros(())
         rows = max(1, CHUNK_FLOATS // max(1, neighbours.shape[1] * tables[0].shape[1]))
         for start in range(0, len(neighbours), rows):
             part = slice(start, start + rows)
-            total += _chunk(comparison, neighbours[part], None if weights is None else weights[part], part, tables,
-                            gradients)
+            total += _chunk(
+                comparison,
+                neighbours[part],
+                None if weights is None else weights[part],
+                part,
+                tables,
+                gradients,
+            )
         ctx.gradients = gradients
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, None, None, *(None if own is None else own * gradient for own in ctx.gradients))
+        return (
+            None,
+            None,
+            None,
+            *(None if own is None else own * gradient for own in ctx.gradients),
+        )
 
 
-def _chunk(comparison: EdgeComparison, neighbours: Tensor, weights: Tensor | None, part: slice,
-           tables: tuple[Tensor, ...], gradients: list[Tensor | None]) -> Tensor:
+def _chunk(
+    comparison: EdgeComparison,
+    neighbours: Tensor,
+    weights: Tensor | None,
+    part: slice,
+    tables: tuple[Tensor, ...],
+    gradients: list[Tensor | None],
+) -> Tensor:
     """Sum over the queries in ``part``; adds its gradients to ``gradients``."""
     flat = neighbours.flatten()
     shape = (*neighbours.shape, tables[0].shape[1])
-    pieces = [table[part] if position % 2 else table.index_select(0, flat).view(shape)
-              for position, table in enumerate(tables)]
+    pieces = [
+        table[part] if position % 2 else table.index_select(0, flat).view(shape)
+        for position, table in enumerate(tables)
+    ]
     wanted = [position for position, gradient in enumerate(gradients) if gradient is not None]
-    leaves = [piece.detach().requires_grad_(position in wanted) for position, piece in enumerate(pieces)]
+    leaves = [
+        piece.detach().requires_grad_(position in wanted) for position, piece in enumerate(pieces)
+    ]
     with torch.enable_grad():
         distances = comparison.rows(comparison.embed(*leaves[:2]), comparison.embed(*leaves[2:]))
         total = (distances if weights is None else distances * weights).sum()

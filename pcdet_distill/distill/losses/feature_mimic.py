@@ -6,6 +6,7 @@ Departures: the paper trains up to the tap by this loss alone and goes on withou
 loss. The mean stands for the paper's sum. A is linear, where the paper's regressor is a convolution that ends in the
 teacher's own non-linearity.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -28,11 +29,15 @@ class FeatureMimicLoss(DistillLoss):
         self.adapter = adapter(student, teacher)
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str) -> FeatureMimicLoss:
+    def from_config(
+        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
+    ) -> FeatureMimicLoss:
         no_options(cfg, where)
         return cls(student, teacher)
 
-    def forward(self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]) -> Tensor:
+    def forward(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+    ) -> Tensor:
         if len(student) == 0:
             return self.nothing(student.features)
         with torch.autocast(student.features.device.type, enabled=False):

@@ -1,4 +1,5 @@
 """What the losses between features share: adapters, maps of nodes, statistics of the teacher's channels."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -10,7 +11,9 @@ from ...errors import ConfigError, DataError
 from ...models.taps import TapInfo
 from ..nodes import NodeFeatures
 
-CALIBRATION_STEPS = 20  # batches whose statistics are averaged; then they stay, so that targets hold still
+CALIBRATION_STEPS = (
+    20  # batches whose statistics are averaged; then they stay, so that targets hold still
+)
 SMALLEST_SPREAD = 1e-3
 SCORES = ("saliency", "objectness")
 
@@ -25,7 +28,9 @@ def score_of(teacher: NodeFeatures, score: str) -> Tensor:
     if score == "saliency":
         return teacher.saliency
     if teacher.objectness is None:
-        raise DataError("SCORE is objectness, but the teacher's nodes carry none; see with_objectness in nodes.py")
+        raise DataError(
+            "SCORE is objectness, but the teacher's nodes carry none; see with_objectness in nodes.py"
+        )
     return teacher.objectness
 
 
@@ -38,8 +43,10 @@ def whole_maps_only(where: str, name: str, *taps: Any) -> None:
     """Refuse taps whose nodes do not fill a map."""
     for tap in taps:
         if tap.kind != "bev":
-            raise ConfigError(f"{where}: {name} compares whole maps, but tap '{tap.path}' gives {tap.kind} features; "
-                              "name a bev tap")
+            raise ConfigError(
+                f"{where}: {name} compares whole maps, but tap '{tap.path}' gives {tap.kind} features; "
+                "name a bev tap"
+            )
 
 
 def as_map(nodes: NodeFeatures) -> Tensor:
@@ -50,7 +57,9 @@ def as_map(nodes: NodeFeatures) -> Tensor:
     features = full(nodes.features)
     place = (nodes.batch_index * height + nodes.cells[:, 1]) * width + nodes.cells[:, 2]
     if len(nodes) < frames * height * width:
-        features = features.new_zeros(frames * height * width, features.shape[1]).index_copy(0, place, features)
+        features = features.new_zeros(frames * height * width, features.shape[1]).index_copy(
+            0, place, features
+        )
     return features.view(frames, height, width, -1).permute(0, 3, 1, 2)
 
 

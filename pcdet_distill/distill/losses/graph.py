@@ -13,6 +13,7 @@ student's: both can learn to put out zeros, and then do, with the loss at zero a
 standardised, a student that knows nothing stays at a loss of 1, and 1 - loss is the explained share of the teacher's
 variance.
 """
+
 from __future__ import annotations
 
 import logging
@@ -32,7 +33,7 @@ from .edges import ELEMENT_DISTANCES, EdgeAdapter, EdgeComparison, sum_over_edge
 from .graph_options import GraphOptions, graph_options
 
 FROBENIUS_FACTOR, PUBLISHED_FACTOR = 5e-4, 2.0
-WATCH_EVERY, WATCH_QUERIES, DEAD_LOOKS = 20, 64, 2    # one look alone may have met an empty frame
+WATCH_EVERY, WATCH_QUERIES, DEAD_LOOKS = 20, 64, 2  # one look alone may have met an empty frame
 DEAD_SPREAD, DEAD_SHARE = 0.05, 0.9  # normalised outputs of live channels spread over about 5
 log = logging.getLogger(__name__)
 
@@ -40,13 +41,16 @@ log = logging.getLogger(__name__)
 class GraphDistillLoss(DistillLoss):
     """PointDistiller's local distillation between matched nodes."""
 
-    def __init__(self, student_channels: int, teacher_channels: int, options: GraphOptions | None = None) -> None:
+    def __init__(
+        self, student_channels: int, teacher_channels: int, options: GraphOptions | None = None
+    ) -> None:
         super().__init__()
         self.options = options = options or GraphOptions()
         trained, identity = options.teacher_adapter == "trained", options.teacher_adapter == "none"
         width = 2 * teacher_channels if identity else int(options.embed_dim)
-        self.teacher_adapter = EdgeAdapter(teacher_channels, width, edge=options.edge, learned=trained,
-                                           identity=identity)
+        self.teacher_adapter = EdgeAdapter(
+            teacher_channels, width, edge=options.edge, learned=trained, identity=identity
+        )
         self.student_adapter = EdgeAdapter(student_channels, width, edge=options.edge, learned=True)
         distance = options.distance if options.distance in ELEMENT_DISTANCES else "mse"
         self.comparison = EdgeComparison(trained, options.pool, distance)
@@ -54,10 +58,14 @@ class GraphDistillLoss(DistillLoss):
         self.dead_looks = {"teacher": 0, "student": 0}
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str) -> GraphDistillLoss:
+    def from_config(
+        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
+    ) -> GraphDistillLoss:
         return cls(student.channels, teacher.channels, graph_options(cfg, student, where))
 
-    def forward(self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]) -> Tensor:
+    def forward(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+    ) -> Tensor:
         return self.compare(student, teacher, self.choose_queries(teacher))
 
     def score(self, teacher: NodeFeatures) -> Tensor:
@@ -69,8 +77,10 @@ class GraphDistillLoss(DistillLoss):
         if self.options.score == "saliency":
             return teacher.saliency
         if teacher.objectness is None:
-            raise DataError("GraphDistillLoss: SCORE is objectness, but the teacher's nodes carry none; "
-                            "see with_objectness in distill/nodes.py")
+            raise DataError(
+                "GraphDistillLoss: SCORE is objectness, but the teacher's nodes carry none; "
+                "see with_objectness in distill/nodes.py"
+            )
         return teacher.objectness
 
     @torch.no_grad()
@@ -81,8 +91,14 @@ class GraphDistillLoss(DistillLoss):
             score = torch.rand(len(teacher), device=score.device)
         chosen = [score.new_zeros(0, dtype=torch.long)]
         for rows in self._groups(teacher.batch_index):
-            wanted = math.ceil(options.num_nodes * len(rows)) if options.num_nodes < 1 else int(options.num_nodes)
-            best = score[rows].topk(min(wanted, len(rows)), largest=options.sampling != "bottom", sorted=False)[1]
+            wanted = (
+                math.ceil(options.num_nodes * len(rows))
+                if options.num_nodes < 1
+                else int(options.num_nodes)
+            )
+            best = score[rows].topk(
+                min(wanted, len(rows)), largest=options.sampling != "bottom", sorted=False
+            )[1]
             chosen.append(rows[best])
         return torch.cat(chosen)
 
@@ -93,12 +109,16 @@ class GraphDistillLoss(DistillLoss):
         with torch.autocast(student.features.device.type, enabled=False):
             own, other = _full(student.features), _full(teacher.features.detach())
             neighbours = self._neighbours(other, teacher, queries)
-            weights = self._weights(self.score(teacher)[queries].to(other.dtype), teacher.batch_index[queries])
+            weights = self._weights(
+                self.score(teacher)[queries].to(other.dtype), teacher.batch_index[queries]
+            )
             rows, queries, neighbours = _occurring(len(teacher), queries, neighbours)
             student_edges = self.student_adapter(own.index_select(0, rows), queries, neighbours)
             teacher_edges = self.teacher_adapter(other.index_select(0, rows), queries, neighbours)
             self._watch(neighbours, teacher_edges, student_edges)
-            total = sum_over_edges(self.comparison, neighbours, weights, teacher_edges, student_edges)
+            total = sum_over_edges(
+                self.comparison, neighbours, weights, teacher_edges, student_edges
+            )
             return self._scale(total, neighbours)
 
     def _groups(self, batch_index: Tensor) -> list[Tensor]:
@@ -110,10 +130,14 @@ class GraphDistillLoss(DistillLoss):
     def _neighbours(self, features: Tensor, teacher: NodeFeatures, queries: Tensor) -> Tensor:
         """(M, K) rows of the nodes nearest to each query; no more than the fullest frame has."""
         points = teacher.coords if self.options.neighbor_space == "metres" else features
-        count = min(int(self.options.num_neighbors), max(map(len, self._groups(teacher.batch_index))))
+        count = min(
+            int(self.options.num_neighbors), max(map(len, self._groups(teacher.batch_index)))
+        )
         if self.options.mix_frames:
             return knn(points[queries], points, count)
-        return knn(points[queries], points, count, teacher.batch_index[queries], teacher.batch_index)
+        return knn(
+            points[queries], points, count, teacher.batch_index[queries], teacher.batch_index
+        )
 
     @torch.no_grad()
     def _weights(self, score: Tensor, batch_index: Tensor) -> Tensor | None:
@@ -126,7 +150,9 @@ class GraphDistillLoss(DistillLoss):
         for rows in self._groups(batch_index):
             group = score[rows]
             if self.options.weighting == "softmax":
-                group = (group - group.min()) / (group.max() - group.min()).clamp_min(torch.finfo(group.dtype).tiny)
+                group = (group - group.min()) / (group.max() - group.min()).clamp_min(
+                    torch.finfo(group.dtype).tiny
+                )
             share = torch.softmax(group / self.options.temperature, dim=0)
             weights[rows] = share * len(rows)
             entropies.append(torch.special.entr(share).sum() / math.log(max(len(rows), 2)))
@@ -156,8 +182,12 @@ class GraphDistillLoss(DistillLoss):
             self.dead_looks[name] = self.dead_looks[name] + 1 if is_dead else 0
             if self.dead_looks[name] == DEAD_LOOKS and name not in self.warned:
                 self.warned.add(name)
-                log.warning("GraphDistillLoss: %.0f %% of the channels of the %s's adapter are constant; "
-                            "this term no longer teaches anything", 100 * dead, name)
+                log.warning(
+                    "GraphDistillLoss: %.0f %% of the channels of the %s's adapter are constant; "
+                    "this term no longer teaches anything",
+                    100 * dead,
+                    name,
+                )
 
 
 def _occurring(count: int, queries: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor, Tensor]:

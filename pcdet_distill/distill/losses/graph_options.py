@@ -1,4 +1,5 @@
 """The options of GraphDistillLoss, the presets that set them, and what of a yaml block makes no sense together."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -58,17 +59,42 @@ class GraphOptions:
     mix_frames: bool = False
 
 
-CHOICES = {"edge": EDGE_FORMS, "pool": POOLS, "score": SCORES, "sampling": SAMPLINGS, "weighting": WEIGHTINGS,
-           "distance": (*ELEMENT_DISTANCES, "published", "frobenius"), "teacher_adapter": TEACHER_ADAPTERS,
-           "neighbor_space": SPACES}
+CHOICES = {
+    "edge": EDGE_FORMS,
+    "pool": POOLS,
+    "score": SCORES,
+    "sampling": SAMPLINGS,
+    "weighting": WEIGHTINGS,
+    "distance": (*ELEMENT_DISTANCES, "published", "frobenius"),
+    "teacher_adapter": TEACHER_ADAPTERS,
+    "neighbor_space": SPACES,
+}
 PRESETS = ("default", "official")
 OFFICIAL = {  # by the kind of the student's tap
-    "voxel": GraphOptions(num_nodes=6000.0, num_neighbors=128, weighting="softmax_raw", temperature=0.01,
-                          distance="published", teacher_adapter="trained", mix_frames=True),
-    "bev": GraphOptions(num_nodes=256.0, num_neighbors=128, weighting="batch_size", distance="published",
-                        teacher_adapter="trained"),
-    "point": GraphOptions(num_nodes=6000.0, num_neighbors=128, pool="max", weighting="none", distance="published",
-                          teacher_adapter="trained"),
+    "voxel": GraphOptions(
+        num_nodes=6000.0,
+        num_neighbors=128,
+        weighting="softmax_raw",
+        temperature=0.01,
+        distance="published",
+        teacher_adapter="trained",
+        mix_frames=True,
+    ),
+    "bev": GraphOptions(
+        num_nodes=256.0,
+        num_neighbors=128,
+        weighting="batch_size",
+        distance="published",
+        teacher_adapter="trained",
+    ),
+    "point": GraphOptions(
+        num_nodes=6000.0,
+        num_neighbors=128,
+        pool="max",
+        weighting="none",
+        distance="published",
+        teacher_adapter="trained",
+    ),
 }
 
 
@@ -79,8 +105,10 @@ def preset_options(name: str, student: TapInfo, where: str) -> GraphOptions:
     if name == "default":
         return GraphOptions()
     if student.kind not in OFFICIAL:
-        raise ConfigError(f"{where}.PRESET: the published code has no way for {student.kind} nodes, only for "
-                          f"{', '.join(OFFICIAL)}; use default")
+        raise ConfigError(
+            f"{where}.PRESET: the published code has no way for {student.kind} nodes, only for "
+            f"{', '.join(OFFICIAL)}; use default"
+        )
     if student.kind == "point":  # as wide as the student's own features
         return dataclasses.replace(OFFICIAL["point"], embed_dim=student.channels)
     return OFFICIAL[student.kind]
@@ -98,12 +126,20 @@ def graph_options(cfg: Mapping[str, Any], student: TapInfo, where: str) -> Graph
 def _refuse_without_effect(options: GraphOptions, settings: Mapping[str, Any], where: str) -> None:
     """What was asked for must make a difference."""
     if options.num_nodes > 1 and options.num_nodes != int(options.num_nodes):
-        raise ConfigError(f"{where}.NUM_NODES: expected a whole number, or a fraction below 1, "
-                          f"found {options.num_nodes}")
+        raise ConfigError(
+            f"{where}.NUM_NODES: expected a whole number, or a fraction below 1, "
+            f"found {options.num_nodes}"
+        )
     if options.teacher_adapter == "none" and "EMBED_DIM" in settings:
-        raise ConfigError(f"{where}.EMBED_DIM: has no effect with TEACHER_ADAPTER: none; remove one of them")
+        raise ConfigError(
+            f"{where}.EMBED_DIM: has no effect with TEACHER_ADAPTER: none; remove one of them"
+        )
     if not options.weighting.startswith("softmax") and "TEMPERATURE" in settings:
-        raise ConfigError(f"{where}.TEMPERATURE: has no effect with WEIGHTING: {options.weighting}; remove one of them")
+        raise ConfigError(
+            f"{where}.TEMPERATURE: has no effect with WEIGHTING: {options.weighting}; remove one of them"
+        )
     if options.distance == "frobenius" and options.weighting != "none":
-        raise ConfigError(f"{where}.DISTANCE: frobenius has no place for weights; it needs WEIGHTING: none, "
-                          f"not {options.weighting}")
+        raise ConfigError(
+            f"{where}.DISTANCE: frobenius has no place for weights; it needs WEIGHTING: none, "
+            f"not {options.weighting}"
+        )

@@ -10,6 +10,7 @@ Departures: the paper adds every box above the threshold (MAX_OVERLAP: 1), which
 0.6, for some classes of some students to 0.5, and they do so without NMS: an object then has several boxes. An assigner
 of anchors takes the one that fits an anchor best, a centre head learns them all.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -50,10 +51,18 @@ class TeacherLabels(DistillLoss):
         self.options = options or TeacherLabelOptions()
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: None, teacher: None, where: str) -> TeacherLabels:
+    def from_config(
+        cls, cfg: Mapping[str, Any], student: None, teacher: None, where: str
+    ) -> TeacherLabels:
         limits = (0.0, 1.0)
-        return cls(read_options(TeacherLabelOptions(), cfg, where,
-                                ranges={"score_thresh": limits, "max_overlap": limits}))
+        return cls(
+            read_options(
+                TeacherLabelOptions(),
+                cfg,
+                where,
+                ranges={"score_thresh": limits, "max_overlap": limits},
+            )
+        )
 
     @torch.no_grad()
     def prepare(self, batch_dict: dict[str, Any], teacher: Predictor) -> None:
@@ -63,12 +72,18 @@ class TeacherLabels(DistillLoss):
         if given is None:
             width = found[0]["pred_boxes"].shape[1] + 1
             given = found[0]["pred_boxes"].new_zeros(len(found), 0, width)
-        frames = [self.labels_of_frame(boxes, prediction) for boxes, prediction in zip(given, found)]
-        self.logs["added"] = float(sum(len(frame) for frame in frames)
-                                   - sum(int(is_labelled(boxes).sum()) for boxes in given))
-        joined = given.new_zeros(len(frames), max(1, *(len(frame) for frame in frames)), given.shape[2])
+        frames = [
+            self.labels_of_frame(boxes, prediction) for boxes, prediction in zip(given, found)
+        ]
+        self.logs["added"] = float(
+            sum(len(frame) for frame in frames)
+            - sum(int(is_labelled(boxes).sum()) for boxes in given)
+        )
+        joined = given.new_zeros(
+            len(frames), max(1, *(len(frame) for frame in frames)), given.shape[2]
+        )
         for row, frame in zip(joined, frames):
-            row[:len(frame)] = frame
+            row[: len(frame)] = frame
         batch_dict["gt_boxes"] = joined
 
     def labels_of_frame(self, given: Tensor, prediction: Mapping[str, Tensor]) -> Tensor:

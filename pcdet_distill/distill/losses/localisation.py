@@ -17,6 +17,7 @@ assigner's threshold and all of it. Its code weighs a position of the main regio
 the valuable region by a quarter of its anchor's IoU; it sums over positions, averages over bins and multiplies by the
 square of the temperature. The paper distils class scores as well, which is left to another term.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -55,25 +56,44 @@ class LocalisationLoss(DistillLoss):
         self.options = options or LocalisationOptions()
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: PredictionReader, teacher: PredictionReader,
-                    where: str) -> LocalisationLoss:
+    def from_config(
+        cls,
+        cfg: Mapping[str, Any],
+        student: PredictionReader,
+        teacher: PredictionReader,
+        where: str,
+    ) -> LocalisationLoss:
         share = (0.0, 1.0)
-        options = read_options(LocalisationOptions(), cfg, where,
-                               ranges={"main_iou": share, "valuable_iou": share, "valuable_weight": (0, inf),
-                                       "score_thresh": share})
+        options = read_options(
+            LocalisationOptions(),
+            cfg,
+            where,
+            ranges={
+                "main_iou": share,
+                "valuable_iou": share,
+                "valuable_weight": (0, inf),
+                "score_thresh": share,
+            },
+        )
         if options.valuable_iou > options.main_iou:
-            raise ConfigError(f"{where}.VALUABLE_IOU: expected at most MAIN_IOU, {options.main_iou}, "
-                              f"found {options.valuable_iou}")
+            raise ConfigError(
+                f"{where}.VALUABLE_IOU: expected at most MAIN_IOU, {options.main_iou}, "
+                f"found {options.valuable_iou}"
+            )
         return cls(options)
 
-    def forward(self, student: Predictions, teacher: Predictions, batch_dict: Mapping[str, Any]) -> Tensor:
+    def forward(
+        self, student: Predictions, teacher: Predictions, batch_dict: Mapping[str, Any]
+    ) -> Tensor:
         rows, weights = self.regions(teacher, batch_dict["gt_boxes"])
         self.logs["positions"] = float(len(rows))
         if len(rows) == 0:
             return self.nothing(student.logits, student.codes)
         with torch.autocast(student.logits.device.type, enabled=False):
             own = student.select(rows)
-            apart = (own.codes - teacher.select(rows).codes_like(own)).abs() / self.options.temperature
+            apart = (
+                own.codes - teacher.select(rows).codes_like(own)
+            ).abs() / self.options.temperature
             divergence = (apart + torch.exp(-apart) - 1).sum(dim=1)
             return (divergence * weights).sum() / weights.sum()
 

@@ -13,6 +13,7 @@ are. The second bounds the box loss by the teacher's own error; here the teacher
 The code of the heading is compared as it is. The detection loss of anchor heads takes the sine of the difference and
 leaves open which of two codes, half a circle apart, a student writes: here it is the teacher's.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -54,12 +55,25 @@ class LogitBoxLoss(DistillLoss):
         self.options = options or LogitBoxOptions()
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: PredictionReader, teacher: PredictionReader,
-                    where: str) -> LogitBoxLoss:
-        return cls(read_options(LogitBoxOptions(), cfg, where,
-                                ranges={"score_thresh": (0, 1), "logit_weight": (0, inf), "box_weight": (0, inf)}))
+    def from_config(
+        cls,
+        cfg: Mapping[str, Any],
+        student: PredictionReader,
+        teacher: PredictionReader,
+        where: str,
+    ) -> LogitBoxLoss:
+        return cls(
+            read_options(
+                LogitBoxOptions(),
+                cfg,
+                where,
+                ranges={"score_thresh": (0, 1), "logit_weight": (0, inf), "box_weight": (0, inf)},
+            )
+        )
 
-    def forward(self, student: Predictions, teacher: Predictions, batch_dict: Mapping[str, Any]) -> Tensor:
+    def forward(
+        self, student: Predictions, teacher: Predictions, batch_dict: Mapping[str, Any]
+    ) -> Tensor:
         scores = teacher.scores()
         positive = torch.nonzero(scores > self.options.score_thresh).flatten()
         self.logs["positions"] = float(len(positive))
@@ -69,7 +83,9 @@ class LogitBoxLoss(DistillLoss):
             logits = divergence(student.logits, teacher.logits).sum() / len(positive)
             sure = student.select(positive)
             targets = teacher.select(positive).codes_like(sure)
-            boxes = functional.smooth_l1_loss(sure.codes, targets, beta=SMOOTH_L1_BETA, reduction="none").sum(dim=1)
+            boxes = functional.smooth_l1_loss(
+                sure.codes, targets, beta=SMOOTH_L1_BETA, reduction="none"
+            ).sum(dim=1)
             boxes = (boxes * scores[positive]).sum() / len(positive)
             self.logs["logit"], self.logs["box"] = logits.detach(), boxes.detach()
             return self.options.logit_weight * logits + self.options.box_weight * boxes

@@ -14,6 +14,7 @@ Departures: the paper's w is 1 at cells with an anchor that overlaps an object b
 does, its targets are not standardised, and it has 1/2 in front and a sum over channels. Its code adapts by a 3x3
 convolution and a ReLU.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -54,22 +55,34 @@ class MaskedImitationOptions:
 class MaskedImitationLoss(DistillLoss):
     """Squared difference from the teacher's standardised features, where there are objects."""
 
-    def __init__(self, student: TapInfo, teacher: TapInfo, options: MaskedImitationOptions | None = None) -> None:
+    def __init__(
+        self, student: TapInfo, teacher: TapInfo, options: MaskedImitationOptions | None = None
+    ) -> None:
         super().__init__()
         self.options = options or MaskedImitationOptions()
         self.adapter = adapter(student, teacher)
         self.statistics = ChannelStatistics(teacher.channels)
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo,
-                    where: str) -> MaskedImitationLoss:
-        options = read_options(MaskedImitationOptions(), cfg, where, {"mask": MASKS, "score": SCORES},
-                               {"background": (0, 1)})
+    def from_config(
+        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
+    ) -> MaskedImitationLoss:
+        options = read_options(
+            MaskedImitationOptions(),
+            cfg,
+            where,
+            {"mask": MASKS, "score": SCORES},
+            {"background": (0, 1)},
+        )
         if options.mask == "score" and "SCORE" not in cfg:
-            raise ConfigError(f"{where}.SCORE is missing; MASK: score wants one of {', '.join(SCORES)}")
+            raise ConfigError(
+                f"{where}.SCORE is missing; MASK: score wants one of {', '.join(SCORES)}"
+            )
         return cls(student, teacher, options)
 
-    def forward(self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]) -> Tensor:
+    def forward(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+    ) -> Tensor:
         with torch.autocast(student.features.device.type, enabled=False):
             weights = self.weights(teacher, batch_dict)
             rows = torch.nonzero(weights > 0).flatten()
@@ -90,7 +103,9 @@ class MaskedImitationLoss(DistillLoss):
         elif options.mask == "box":
             found = box_weights(teacher.coords, teacher.batch_index, batch_dict["gt_boxes"])
         else:
-            found = gaussian_weights(teacher.coords, teacher.batch_index, batch_dict["gt_boxes"], options.sigma)
+            found = gaussian_weights(
+                teacher.coords, teacher.batch_index, batch_dict["gt_boxes"], options.sigma
+            )
         return found + options.background
 
 

@@ -1,4 +1,5 @@
 """Where the objects are: how much each node or prediction counts, from labelled boxes."""
+
 from __future__ import annotations
 
 import torch
@@ -34,8 +35,8 @@ def gaussian_weights(coords: Tensor, batch_index: Tensor, gt_boxes: Tensor, sigm
             cosine, sine = box[6].cos(), box[6].sin()
             along = (offset[:, 0] * cosine + offset[:, 1] * sine) / box[3]
             across = (offset[:, 1] * cosine - offset[:, 0] * sine) / box[4]
-            square = (along.square() + across.square()) / sigma ** 2
-            best = torch.maximum(best, torch.exp(-square / 2) * (square <= GAUSSIAN_REACH ** 2))
+            square = (along.square() + across.square()) / sigma**2
+            best = torch.maximum(best, torch.exp(-square / 2) * (square <= GAUSSIAN_REACH**2))
         weights[rows] = best
     return weights
 

@@ -13,6 +13,7 @@ Departures: the paper computes m from the teacher's batch norm; here it is avera
 which serves any tap. A term is one layer, where the paper adds several up, in its code each with half the weight of the
 next deeper one, and a mean, where it sums over a frame.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -40,11 +41,15 @@ class OverhaulLoss(DistillLoss):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str) -> OverhaulLoss:
+    def from_config(
+        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
+    ) -> OverhaulLoss:
         no_options(cfg, where)
         return cls(student, teacher)
 
-    def forward(self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]) -> Tensor:
+    def forward(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+    ) -> Tensor:
         if len(student) < 2:  # batch norm knows no spread of a single row
             return self.nothing(student.features)
         with torch.autocast(student.features.device.type, enabled=False):

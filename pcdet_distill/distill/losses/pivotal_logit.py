@@ -18,6 +18,7 @@ mean of plain differences. Its ranked positions weigh alike (top_k); that the we
 Gaussians are the round ones of a centre head's targets. Its published configurations multiply the Gaussian by conf;
 scores weigh 10 to 15 and boxes 0.2 for students with fewer channels, 7 and 0 for those with larger pillars.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -66,12 +67,26 @@ class PivotalLogitLoss(DistillLoss):
         self.options = options or PivotalLogitOptions()
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: PredictionReader, teacher: PredictionReader,
-                    where: str) -> PivotalLogitLoss:
-        return cls(read_options(PivotalLogitOptions(), cfg, where, {"select": SELECTIONS},
-                                {"score_thresh": (0, 1), "cls_weight": (0, inf), "box_weight": (0, inf)}))
+    def from_config(
+        cls,
+        cfg: Mapping[str, Any],
+        student: PredictionReader,
+        teacher: PredictionReader,
+        where: str,
+    ) -> PivotalLogitLoss:
+        return cls(
+            read_options(
+                PivotalLogitOptions(),
+                cfg,
+                where,
+                {"select": SELECTIONS},
+                {"score_thresh": (0, 1), "cls_weight": (0, inf), "box_weight": (0, inf)},
+            )
+        )
 
-    def forward(self, student: Predictions, teacher: Predictions, batch_dict: Mapping[str, Any]) -> Tensor:
+    def forward(
+        self, student: Predictions, teacher: Predictions, batch_dict: Mapping[str, Any]
+    ) -> Tensor:
         rows, weights = self.pivots(teacher, batch_dict)
         self.logs["positions"] = float(len(rows))
         if len(rows) == 0:
@@ -90,7 +105,9 @@ class PivotalLogitLoss(DistillLoss):
         if options.select in ("top_k", "rank"):
             return self._surest(scores, teacher.batch_index)
         if options.select == "gaussian":
-            weights = gaussian_weights(teacher.coords, teacher.batch_index, batch_dict["gt_boxes"], options.sigma)
+            weights = gaussian_weights(
+                teacher.coords, teacher.batch_index, batch_dict["gt_boxes"], options.sigma
+            )
         else:
             weights = (scores > options.score_thresh).to(scores.dtype)
         rows = torch.nonzero(weights > 0).flatten()

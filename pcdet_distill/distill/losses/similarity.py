@@ -6,6 +6,7 @@ OVER: frames (the paper) makes a row of Q of a whole frame, n frames in the batc
 and a batch of one teaches nothing. OVER: nodes makes a row of each of the NUM_NODES best nodes of a frame, and averages
 over the frames, which the paper does not have. It needs no adapter.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -46,13 +47,19 @@ class SimilarityLoss(DistillLoss):
         self.options = options or SimilarityOptions()
 
     @classmethod
-    def from_config(cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str) -> SimilarityLoss:
-        options = read_options(SimilarityOptions(), cfg, where, {"over": ("frames", "nodes"), "score": SCORES})
+    def from_config(
+        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
+    ) -> SimilarityLoss:
+        options = read_options(
+            SimilarityOptions(), cfg, where, {"over": ("frames", "nodes"), "score": SCORES}
+        )
         if options.over == "frames":
             whole_maps_only(where, "SimilarityLoss with OVER: frames", student, teacher)
         return cls(options)
 
-    def forward(self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]) -> Tensor:
+    def forward(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+    ) -> Tensor:
         if len(student) == 0:
             return self.nothing(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
@@ -62,7 +69,9 @@ class SimilarityLoss(DistillLoss):
             for rows in frames_of(student.batch_index):
                 score = score_of(teacher, self.options.score)[rows]
                 best = rows[score.topk(min(self.options.num_nodes, len(rows))).indices]
-                parts.append(similarity_distance(full(student.features[best]), full(teacher.features[best])))
+                parts.append(
+                    similarity_distance(full(student.features[best]), full(teacher.features[best]))
+                )
             return torch.stack(parts).mean()
 
 

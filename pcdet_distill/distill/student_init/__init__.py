@@ -3,6 +3,7 @@
 The student must be the teacher with fewer channels. Layer by layer it gets the teacher's most useful ones (SLICE), and
 on request new weights for them that make up for the others as well as a linear layer can (RECONSTRUCT).
 """
+
 from __future__ import annotations
 
 import logging
@@ -39,8 +40,13 @@ class StudentStart:
         self.options = options
         self.frames = options.frames
 
-    def __call__(self, student: nn.Module, teacher: Any, batches: Iterable[dict[str, Any]],
-                 logger: logging.Logger | None) -> None:
+    def __call__(
+        self,
+        student: nn.Module,
+        teacher: Any,
+        batches: Iterable[dict[str, Any]],
+        logger: logging.Logger | None,
+    ) -> None:
         """Give ``student`` its first weights from ``teacher`` (a Teacher), by batches as the loader makes them."""
         device = next(student.parameters()).device
         loaded = [dict(batch) for batch in batches]
@@ -50,8 +56,13 @@ class StudentStart:
 
 
 @torch.no_grad()
-def initialise_student(teacher: nn.Module, student: nn.Module, batches: Sequence[Mapping[str, Any]],
-                       options: InitOptions, logger: logging.Logger | None = None) -> None:
+def initialise_student(
+    teacher: nn.Module,
+    student: nn.Module,
+    batches: Sequence[Mapping[str, Any]],
+    options: InitOptions,
+    logger: logging.Logger | None = None,
+) -> None:
     """Give ``student`` the teacher's weights, as ``options`` say.
 
     Args:
@@ -74,14 +85,24 @@ def initialise_student(teacher: nn.Module, student: nn.Module, batches: Sequence
             measured = measure_statistics(student, plan, batches, proposals)
             done = f"{measured} norms measured anew"
         else:
-            explained = reconstruct(teacher, student, plan, batches, proposals, options.samples, generator)
+            explained = reconstruct(
+                teacher, student, plan, batches, proposals, options.samples, generator
+            )
             done = f"{len(explained)} layers fitted, R squared {_spread(explained)}"
     if logger is not None:
         frames = sum(int(batch["batch_size"]) for batch in batches)
         layers = sum(not layer.is_norm for layer in plan.student_layers.values())
-        logger.info("student starts from its teacher (%s, %s channels): %d of %d layers narrower, %s on %d frames, "
-                    "%.1f s", options.mode, options.select, len(narrower), layers, done, frames,
-                    time.monotonic() - started)
+        logger.info(
+            "student starts from its teacher (%s, %s channels): %d of %d layers narrower, %s on %d frames, "
+            "%.1f s",
+            options.mode,
+            options.select,
+            len(narrower),
+            layers,
+            done,
+            frames,
+            time.monotonic() - started,
+        )
 
 
 def _spread(numbers: Sequence[float]) -> str:
@@ -91,16 +112,22 @@ def _spread(numbers: Sequence[float]) -> str:
     return f"median {statistics.median(numbers):.2f} ({min(numbers):.2f} to {max(numbers):.2f})"
 
 
-def _make_plan(teacher: nn.Module, student: nn.Module, narrower: set[str],
-               batch_dict: Mapping[str, Any]) -> tuple[Plan, set[str]]:
+def _make_plan(
+    teacher: nn.Module, student: nn.Module, narrower: set[str], batch_dict: Mapping[str, Any]
+) -> tuple[Plan, set[str]]:
     """How channels flow through the teacher, and the names of the layers that predict."""
     predictions = predictions_of(teacher, narrower)
     flows = trace_channels(teacher, predictions, batch_dict) if narrower else []
     return Plan(flows, narrower, teacher, student), predictions
 
 
-def _choose(teacher: nn.Module, plan: Plan, batches: Sequence[Mapping[str, Any]], options: InitOptions,
-            generator: torch.Generator) -> None:
+def _choose(
+    teacher: nn.Module,
+    plan: Plan,
+    batches: Sequence[Mapping[str, Any]],
+    options: InitOptions,
+    generator: torch.Generator,
+) -> None:
     """Decide which channels are kept."""
     if options.select == "random":
         matrices = {group: torch.eye(plan.flows[group].layer.outputs) for group in plan.groups}

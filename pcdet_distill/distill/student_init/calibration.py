@@ -1,4 +1,5 @@
 """What the teacher shows on some frames: which channels vary and matter, at places where there is something to see."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -12,7 +13,7 @@ from torch import Tensor
 from .layers import Layer, features_of, listening, run
 from .plan import Plan
 
-SCORE_PARTS = ("conv_cls", "hm", "cls_layers")   # parts of the paths of layers that predict classes
+SCORE_PARTS = ("conv_cls", "hm", "cls_layers")  # parts of the paths of layers that predict classes
 OCCUPIED_WEIGHT, EMPTY_WEIGHT = 0.1, 0.01
 
 
@@ -31,8 +32,12 @@ class Interest:
     by_rows: Mapping[int, Tensor]
 
     @classmethod
-    def of(cls, predictions: Mapping[str, Any], batch_dict: Mapping[str, Any],
-           grid_size: Sequence[int] | None) -> Interest:
+    def of(
+        cls,
+        predictions: Mapping[str, Any],
+        batch_dict: Mapping[str, Any],
+        grid_size: Sequence[int] | None,
+    ) -> Interest:
         """From the outputs of the predicting layers by name."""
         cells, by_rows = None, {}
         for name, value in predictions.items():
@@ -40,7 +45,11 @@ class Interest:
                 continue
             if value.dim() == 4:
                 scores = value.sigmoid().amax(dim=1)
-                cells = scores if cells is None or cells.shape != scores.shape else torch.maximum(cells, scores)
+                cells = (
+                    scores
+                    if cells is None or cells.shape != scores.shape
+                    else torch.maximum(cells, scores)
+                )
             else:
                 rows = value.flatten(1)
                 by_rows[len(rows)] = rows.sigmoid().amax(dim=1)
@@ -55,7 +64,11 @@ class Interest:
             return self._of_cells(value)
         rows = layer.rows(value)
         found = self.by_rows.get(len(rows))
-        return rows.new_full((len(rows),), OCCUPIED_WEIGHT) if found is None else found + OCCUPIED_WEIGHT
+        return (
+            rows.new_full((len(rows),), OCCUPIED_WEIGHT)
+            if found is None
+            else found + OCCUPIED_WEIGHT
+        )
 
     def _of_map(self, height: int, width: int, like: Tensor) -> Tensor:
         weights = like.new_full((len(like), height, width), EMPTY_WEIGHT)
@@ -115,16 +128,26 @@ class Evidence:
         self.flows = plan.flows
         self.channels = plan.flows[group].layer.outputs
         depth = max((len(found) for _, places in self.readers for found in places), default=0)
-        self._sums = {(name, turn): _Moments(self.channels) for name, _ in self.readers for turn in range(depth)}
+        self._sums = {
+            (name, turn): _Moments(self.channels)
+            for name, _ in self.readers
+            for turn in range(depth)
+        }
 
     def add(self, name: str, rows: Tensor) -> None:
         """Sampled inputs (S, C_in) of a reader."""
         places = dict(self.readers)[name]
         for turn in range(max(map(len, places))):
-            chosen = [(channel, columns[turn]) for channel, columns in enumerate(places) if len(columns) > turn]
+            chosen = [
+                (channel, columns[turn])
+                for channel, columns in enumerate(places)
+                if len(columns) > turn
+            ]
             channels, columns = (torch.tensor(numbers) for numbers in zip(*chosen))
             values = torch.zeros(len(rows), self.channels, dtype=torch.float64)
-            values[:, channels] = (rows[:, columns.to(rows.device)] * self._norms(name, columns, rows)).double().cpu()
+            values[:, channels] = (
+                (rows[:, columns.to(rows.device)] * self._norms(name, columns, rows)).double().cpu()
+            )
             self._sums[name, turn].add(values)
 
     def matrix(self) -> Tensor:
@@ -156,8 +179,13 @@ class _Moments:
         return self.products / max(self.count, 1) - torch.outer(mean, mean)
 
 
-def gather_evidence(model: Any, plan: Plan, batches: Sequence[Mapping[str, Any]], samples: int,
-                    generator: torch.Generator) -> dict[str, Tensor]:
+def gather_evidence(
+    model: Any,
+    plan: Plan,
+    batches: Sequence[Mapping[str, Any]],
+    samples: int,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
     """The evidence matrix of every group of channels, from the teacher on ``batches``."""
     evidence = {group: Evidence(plan, group) for group in plan.groups}
     groups_of: dict[str, list[str]] = {}
@@ -168,13 +196,17 @@ def gather_evidence(model: Any, plan: Plan, batches: Sequence[Mapping[str, Any]]
         seen, interest = look(model, plan, batch)
         for layer, value, _ in seen:
             if layer.name in groups_of:
-                chosen = draw(interest.weights(layer, value), -(-samples // len(batches)), generator)
+                chosen = draw(
+                    interest.weights(layer, value), -(-samples // len(batches)), generator
+                )
                 for group in groups_of[layer.name]:
                     evidence[group].add(layer.name, layer.rows(value)[chosen])
     return {group: found.matrix() for group, found in evidence.items()}
 
 
-def look(model: Any, plan: Plan, batch: Mapping[str, Any]) -> tuple[list[tuple[Layer, Any, Any]], Interest]:
+def look(
+    model: Any, plan: Plan, batch: Mapping[str, Any]
+) -> tuple[list[tuple[Layer, Any, Any]], Interest]:
     """Every run of a layer (no norm) on a batch, as layer, input and output; and where the batch is interesting."""
     seen: list[tuple[Layer, Any, Any]] = []
     wanted = {name: flow.layer for name, flow in plan.flows.items() if not flow.layer.is_norm}

@@ -1,4 +1,5 @@
 """Layers whose channels can be chosen: which axis of the weight, and of the features, counts the channels."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -12,7 +13,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-GEOMETRY = ("kernel_size", "stride", "padding", "dilation", "output_padding", "groups", "kernel", "subm", "inverse")
+GEOMETRY = (
+    "kernel_size",
+    "stride",
+    "padding",
+    "dilation",
+    "output_padding",
+    "groups",
+    "kernel",
+    "subm",
+    "inverse",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +66,9 @@ class Layer:
     def rows(self, value: Any) -> Tensor:
         """What goes in or comes out as (rows, channels)."""
         features = features_of(value)
-        return features.movedim(self.feature_axis, -1).reshape(-1, features.shape[self.feature_axis])
+        return features.movedim(self.feature_axis, -1).reshape(
+            -1, features.shape[self.feature_axis]
+        )
 
     def spread(self, channels: Tensor, like: Any) -> Any:
         """``like`` with the same number (C,) for every row of a channel."""
@@ -83,7 +96,11 @@ def as_layer(name: str, module: nn.Module) -> Layer | None:
         return Layer(name, module, 0, 1, -1)
     if isinstance(module, _ConvNd):
         transposed = isinstance(module, _ConvTransposeNd)
-        return Layer(name, module, int(transposed), int(not transposed), 1) if module.groups == 1 else None
+        return (
+            Layer(name, module, int(transposed), int(not transposed), 1)
+            if module.groups == 1
+            else None
+        )
     if _is_sparse_convolution(module):
         return Layer(name, module, 0, module.weight.dim() - 1, 1)  # type: ignore[operator, union-attr]
     return None
@@ -93,7 +110,11 @@ def _is_sparse_convolution(module: Any) -> bool:
     """Our own or spconv's: the weight is (out, kz, ky, kx, in)."""
     weight = getattr(module, "weight", None)
     channels = (getattr(module, "out_channels", None), getattr(module, "in_channels", None))
-    return isinstance(weight, Tensor) and weight.dim() > 3 and (weight.shape[0], weight.shape[-1]) == channels
+    return (
+        isinstance(weight, Tensor)
+        and weight.dim() > 3
+        and (weight.shape[0], weight.shape[-1]) == channels
+    )
 
 
 def layers_of(model: nn.Module) -> dict[str, Layer]:
@@ -108,12 +129,22 @@ def predictions_of(model: nn.Module, narrower: set[str]) -> set[str]:
     followed = set()
     for parent, module in model.named_modules():
         children = [".".join(filter(None, (parent, child))) for child, _ in module.named_children()]
-        followed |= {name for name, after in zip(children, children[1:]) if after in layers and layers[after].is_norm}
-    return {name for name, layer in layers.items() if not layer.is_norm and name not in followed | narrower}
+        followed |= {
+            name
+            for name, after in zip(children, children[1:])
+            if after in layers and layers[after].is_norm
+        }
+    return {
+        name
+        for name, layer in layers.items()
+        if not layer.is_norm and name not in followed | narrower
+    }
 
 
 @contextmanager
-def listening(layers: Mapping[str, Layer], listener: Callable[[Layer, tuple, Any], Any]) -> Iterator[None]:
+def listening(
+    layers: Mapping[str, Layer], listener: Callable[[Layer, tuple, Any], Any]
+) -> Iterator[None]:
     """Inside, ``listener(layer, inputs, output)`` hears every run of ``layers``; what it returns replaces it."""
     with ExitStack() as hooks:
         for layer in layers.values():
@@ -122,8 +153,13 @@ def listening(layers: Mapping[str, Layer], listener: Callable[[Layer, tuple, Any
         yield
 
 
-def _tell(layer: Layer, listener: Callable[[Layer, tuple, Any], Any], module: nn.Module, inputs: tuple,
-          output: Any) -> Any:
+def _tell(
+    layer: Layer,
+    listener: Callable[[Layer, tuple, Any], Any],
+    module: nn.Module,
+    inputs: tuple,
+    output: Any,
+) -> Any:
     return listener(layer, inputs, output)
 
 

@@ -1,4 +1,5 @@
 """DISTILL.INIT_STUDENT: how the student starts, as one word or as a block of keys."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -40,11 +41,18 @@ class InitOptions:
         for key in block:
             if key not in known:
                 raise ConfigError(f"{WHERE}: unknown key '{key}'{nearest(key, known)}")
-        mode, where = block.get("MODE", "NONE"), f"{WHERE}.MODE" if isinstance(value, Mapping) else WHERE
-        options = {"mode": _word(mode, MODES, where),
-                   "select": _word(block.get("SELECT", cls.select), SELECTIONS, f"{WHERE}.SELECT")}
+        mode, where = (
+            block.get("MODE", "NONE"),
+            f"{WHERE}.MODE" if isinstance(value, Mapping) else WHERE,
+        )
+        options = {
+            "mode": _word(mode, MODES, where),
+            "select": _word(block.get("SELECT", cls.select), SELECTIONS, f"{WHERE}.SELECT"),
+        }
         for key, least in (("FRAMES", 1), ("SAMPLES", 1), ("SEED", 0)):
-            options[key.lower()] = _whole(block.get(key, getattr(cls, key.lower())), least, f"{WHERE}.{key}")
+            options[key.lower()] = _whole(
+                block.get(key, getattr(cls, key.lower())), least, f"{WHERE}.{key}"
+            )
         return cls(**options)
 
 

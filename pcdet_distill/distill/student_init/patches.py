@@ -4,6 +4,7 @@ A place is an output cell of a convolution (its patch: the input cells under the
 convolution whose blocks do not overlap (its output: the block), a row of a linear layer. Sparse cells are found by
 their coordinates, as teacher and student may list them in another order.
 """
+
 from __future__ import annotations
 
 import itertools
@@ -38,13 +39,19 @@ def patches(layer: Layer, value: Any, output_size: Sequence[int], places: Tensor
     module = layer.module
     if features_of(value) is not value:
         return _sparse_patches(module, value, places)
-    if isinstance(module, nn.Conv2d) and value.dim() == 4 and set(module.kernel_size) | set(module.stride) != {1}:
+    if (
+        isinstance(module, nn.Conv2d)
+        and value.dim() == 4
+        and set(module.kernel_size) | set(module.stride) != {1}
+    ):
         return _map_patches(module, value, output_size, places)
     if isinstance(module, nn.ConvTranspose2d):
         _check_blocks(layer)
     elif not isinstance(module, nn.Linear) and set(module.kernel_size) != {1}:
-        raise ConfigError(f"{WHERE}: RECONSTRUCT does not know the patches of {layer.name} ({type(module).__name__}, "
-                          f"kernel {module.kernel_size}); use SLICE")
+        raise ConfigError(
+            f"{WHERE}: RECONSTRUCT does not know the patches of {layer.name} ({type(module).__name__}, "
+            f"kernel {module.kernel_size}); use SLICE"
+        )
     return layer.rows(value)[places]
 
 
@@ -54,7 +61,9 @@ def targets(layer: Layer, output: Any, rows: Tensor, channels: Tensor) -> Tensor
         return layer.rows(output)[rows][:, channels]
     down, across = layer.module.stride
     frames, _, height, width = output.shape
-    blocks = output[:, channels].reshape(frames, len(channels), height // down, down, width // across, across)
+    blocks = output[:, channels].reshape(
+        frames, len(channels), height // down, down, width // across, across
+    )
     return blocks.permute(0, 2, 4, 1, 3, 5).reshape(-1, len(channels) * down * across)[rows]
 
 
@@ -64,27 +73,37 @@ def weight_of(layer: Layer, solution: Tensor) -> Tensor:
     return matrix.reshape(layer.module.weight.shape)
 
 
-def _map_patches(module: nn.Conv2d, value: Tensor, output_size: Sequence[int], places: Tensor) -> Tensor:
+def _map_patches(
+    module: nn.Conv2d, value: Tensor, output_size: Sequence[int], places: Tensor
+) -> Tensor:
     """(S, C * ky * kx), zero beyond the border."""
     height, width = output_size[2:]
     frame, y, x = places // (height * width), places // width % height, places % width
     rows = value.permute(0, 2, 3, 1)
     seen = []
     for down, across in itertools.product(*map(range, module.kernel_size)):
-        from_y = y * module.stride[0] - module.padding[0] + down * module.dilation[0]        # type: ignore[operator]
-        from_x = x * module.stride[1] - module.padding[1] + across * module.dilation[1]      # type: ignore[operator]
-        inside = (from_y >= 0) & (from_y < value.shape[2]) & (from_x >= 0) & (from_x < value.shape[3])
-        cells = rows[frame, from_y.clamp(0, value.shape[2] - 1), from_x.clamp(0, value.shape[3] - 1)]
+        from_y = y * module.stride[0] - module.padding[0] + down * module.dilation[0]  # type: ignore[operator]
+        from_x = x * module.stride[1] - module.padding[1] + across * module.dilation[1]  # type: ignore[operator]
+        inside = (
+            (from_y >= 0) & (from_y < value.shape[2]) & (from_x >= 0) & (from_x < value.shape[3])
+        )
+        cells = rows[
+            frame, from_y.clamp(0, value.shape[2] - 1), from_x.clamp(0, value.shape[3] - 1)
+        ]
         seen.append(cells * inside.unsqueeze(1))
     return torch.stack(seen, dim=2).flatten(1)
 
 
 def _check_blocks(layer: Layer) -> None:
     module = layer.module
-    apart = module.kernel_size == module.stride and set(module.padding) | set(module.output_padding) == {0}
+    apart = module.kernel_size == module.stride and set(module.padding) | set(
+        module.output_padding
+    ) == {0}
     if not apart or set(module.dilation) != {1}:
-        raise ConfigError(f"{WHERE}: RECONSTRUCT knows transposed convolutions whose blocks do not overlap, but "
-                          f"{layer.name} has kernel {module.kernel_size} and stride {module.stride}; use SLICE")
+        raise ConfigError(
+            f"{WHERE}: RECONSTRUCT knows transposed convolutions whose blocks do not overlap, but "
+            f"{layer.name} has kernel {module.kernel_size} and stride {module.stride}; use SLICE"
+        )
 
 
 def _sparse_patches(module: Any, value: Any, places: Tensor) -> Tensor:
@@ -109,20 +128,35 @@ def _kernel(module: Any, value: Any) -> tuple[Kernel, str]:
     if "Inverse" in name:
         record = value.indice_dict.get(module.indice_key)
         if not isinstance(getattr(record, "kernel", None), Kernel):
-            raise ConfigError(f"{WHERE}: RECONSTRUCT does not know the cells of a {name} of spconv; use SLICE")
+            raise ConfigError(
+                f"{WHERE}: RECONSTRUCT does not know the cells of a {name} of spconv; use SLICE"
+            )
         return record.kernel, "up"
     if hasattr(module, "kernel"):
         kernel = module.kernel
     else:
-        kernel = Kernel(*(tuple(getattr(module, key)) for key in ("kernel_size", "stride", "padding", "dilation")))
+        kernel = Kernel(
+            *(
+                tuple(getattr(module, key))
+                for key in ("kernel_size", "stride", "padding", "dilation")
+            )
+        )
     return kernel, "same" if name.startswith("SubM") else "down"
 
 
-def _input_cells(kernel: Kernel, way: str, offset: Sequence[int], cells: Tensor) -> tuple[Tensor, Tensor]:
+def _input_cells(
+    kernel: Kernel, way: str, offset: Sequence[int], cells: Tensor
+) -> tuple[Tensor, Tensor]:
     """The input cells (S, axes) that feed output ``cells`` at a kernel offset, and which of them exist."""
     everywhere = torch.ones(len(cells), dtype=torch.bool, device=cells.device)
-    stride, padding, place = (torch.tensor(numbers, device=cells.device) for numbers in (
-        kernel.stride, kernel.padding, [at * step for at, step in zip(offset, kernel.dilation)]))
+    stride, padding, place = (
+        torch.tensor(numbers, device=cells.device)
+        for numbers in (
+            kernel.stride,
+            kernel.padding,
+            [at * step for at, step in zip(offset, kernel.dilation)],
+        )
+    )
     if way == "same":
         return cells + torch.tensor(kernel.from_middle(offset), device=cells.device), everywhere
     if way == "down":

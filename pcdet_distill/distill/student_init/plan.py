@@ -1,4 +1,5 @@
 """Which channels of which layers are kept, and what follows from it for every other layer."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -21,7 +22,9 @@ class Plan:
         teacher, student: the detectors.
     """
 
-    def __init__(self, flows: Sequence[LayerFlow], narrower: set[str], teacher: nn.Module, student: nn.Module) -> None:
+    def __init__(
+        self, flows: Sequence[LayerFlow], narrower: set[str], teacher: nn.Module, student: nn.Module
+    ) -> None:
         self.flows = {flow.layer.name: flow for flow in flows}
         self.narrower = narrower
         self.teacher_layers, self.student_layers = layers_of(teacher), layers_of(student)
@@ -58,12 +61,17 @@ class Plan:
     def inputs(self, name: str) -> Tensor:
         """Input channels of a layer that stay."""
         kept = {layer: set(channels.tolist()) for layer, channels in self.kept.items()}
-        stay = [column for column, sources in enumerate(self.flows[name].sources)
-                if all(layer not in kept or channel in kept[layer] for layer, channel in sources)]
+        stay = [
+            column
+            for column, sources in enumerate(self.flows[name].sources)
+            if all(layer not in kept or channel in kept[layer] for layer, channel in sources)
+        ]
         if len(stay) != self.student_layers[name].inputs:
-            raise ConfigError(f"{WHERE}: {len(stay)} inputs of {name} come from channels that are kept, but the "
-                              f"student's {name} has {self.student_layers[name].inputs}; the layers before it "
-                              "are joined in another way than the teacher's, or show nothing on the first frames")
+            raise ConfigError(
+                f"{WHERE}: {len(stay)} inputs of {name} come from channels that are kept, but the "
+                f"student's {name} has {self.student_layers[name].inputs}; the layers before it "
+                "are joined in another way than the teacher's, or show nothing on the first frames"
+            )
         return torch.tensor(stay, dtype=torch.long)
 
     def is_exact(self, name: str) -> bool:
@@ -73,7 +81,9 @@ class Plan:
     def settle(self) -> None:
         """After all choices: find out which layers stay exact."""
         for name, flow in self.flows.items():
-            complete = flow.layer.is_norm or len(self.inputs(name)) == len(flow.sources)    # norms mix no channels
+            complete = flow.layer.is_norm or len(self.inputs(name)) == len(
+                flow.sources
+            )  # norms mix no channels
             self._exact[name] = complete and self._before_is_exact(flow)
 
     def _before_is_exact(self, flow: LayerFlow) -> bool:
@@ -87,7 +97,9 @@ class Plan:
                 continue
             places: dict[int, list[int]] = {}
             for column, sources in enumerate(flow.sources):
-                for channel in {channel for layer, channel in sources if self._leader.get(layer) == group}:
+                for channel in {
+                    channel for layer, channel in sources if self._leader.get(layer) == group
+                }:
                     places.setdefault(channel, []).append(column)
             if places:
                 total = self.flows[group].layer.outputs
@@ -96,8 +108,13 @@ class Plan:
 
     def read_layers(self) -> set[str]:
         """Layers whose channels another layer (no norm) sees."""
-        return {layer for flow in self.flows.values() if not flow.layer.is_norm
-                for sources in flow.sources for layer, _ in sources}
+        return {
+            layer
+            for flow in self.flows.values()
+            if not flow.layer.is_norm
+            for sources in flow.sources
+            for layer, _ in sources
+        }
 
     def _check(self) -> None:
         """Refuse what did not run, and predictions of another size."""
@@ -105,17 +122,23 @@ class Plan:
         for name, layer in self.student_layers.items():
             smaller = layer.module.weight.shape != self.teacher_layers[name].module.weight.shape
             if smaller and name not in self.flows:
-                raise ConfigError(f"{WHERE}: {name} did not run on the first frames, so what its channels are for is "
-                                  "not known; use INIT_STUDENT: NONE")
+                raise ConfigError(
+                    f"{WHERE}: {name} did not run on the first frames, so what its channels are for is "
+                    "not known; use INIT_STUDENT: NONE"
+                )
         for name in sorted(self.narrower):
             kept = self.num_kept(name)
             if name not in read:
-                raise ConfigError(f"{WHERE}: {name}, which no other layer reads, has {kept} outputs in the student and "
-                                  f"{self.flows[name].layer.outputs} in the teacher: they predict different things")
+                raise ConfigError(
+                    f"{WHERE}: {name}, which no other layer reads, has {kept} outputs in the student and "
+                    f"{self.flows[name].layer.outputs} in the teacher: they predict different things"
+                )
             partners = {other: self.num_kept(other) for other in self.groups[self._leader[name]]}
             if len(set(partners.values())) > 1:
-                raise ConfigError(f"{WHERE}: the channels of {' and '.join(partners)} are added up, but the student "
-                                  f"has {' and '.join(map(str, partners.values()))} of them")
+                raise ConfigError(
+                    f"{WHERE}: the channels of {' and '.join(partners)} are added up, but the student "
+                    f"has {' and '.join(map(str, partners.values()))} of them"
+                )
 
 
 def _groups(flows: Sequence[LayerFlow], narrower: set[str]) -> dict[str, str]:
@@ -139,9 +162,12 @@ def _groups(flows: Sequence[LayerFlow], narrower: set[str]) -> dict[str, str]:
 
 def _check_sum(reader: str, sources: tuple[Source, ...], narrower: set[str]) -> None:
     """What is added up must be channels of one number, of different layers that all lose channels."""
-    if len(sources) > 1 and (len({channel for _, channel in sources}) > 1
-                             or len({layer for layer, _ in sources if layer in narrower}) < len(sources)):
+    if len(sources) > 1 and (
+        len({channel for _, channel in sources}) > 1
+        or len({layer for layer, _ in sources if layer in narrower}) < len(sources)
+    ):
         told = " and ".join(f"channel {channel} of {layer}" for layer, channel in sources)
-        raise ConfigError(f"{WHERE}: {reader} sees the sum of {told}; only channels of one number can be kept or "
-                          "dropped together, so this detector cannot start from its teacher; use NONE")
-
+        raise ConfigError(
+            f"{WHERE}: {reader} sees the sum of {told}; only channels of one number can be kept or "
+            "dropped together, so this detector cannot start from its teacher; use NONE"
+        )

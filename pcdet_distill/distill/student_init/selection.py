@@ -1,4 +1,5 @@
 """Which channels to keep, from what speaks for them."""
+
 from __future__ import annotations
 
 import torch

@@ -1,4 +1,5 @@
 """The teacher's weights of the chosen channels into the student, and batch norm's statistics measured anew."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -11,18 +12,24 @@ from .layers import Layer, listening, run
 from .plan import Plan
 
 STATISTICS = ("running_mean", "running_var")
-NOT_COPIED = {"global_step"}       # counts the student's own training steps
+NOT_COPIED = {"global_step"}  # counts the student's own training steps
 
 
 @torch.no_grad()
 def copy_weights(teacher: nn.Module, student: nn.Module, plan: Plan) -> None:
     """Every tensor of the student: the chosen part of the teacher's, or the whole where nothing is dropped."""
-    theirs, own = (dict([*model.named_parameters(), *model.named_buffers()]) for model in (teacher, student))
+    theirs, own = (
+        dict([*model.named_parameters(), *model.named_buffers()]) for model in (teacher, student)
+    )
     for name, tensor in own.items():
         if name in NOT_COPIED:
             continue
         owner, _, key = name.rpartition(".")
-        tensor.copy_(_chosen(theirs[name], plan, owner, key) if owner in plan.student_layers else theirs[name])
+        tensor.copy_(
+            _chosen(theirs[name], plan, owner, key)
+            if owner in plan.student_layers
+            else theirs[name]
+        )
 
 
 def _chosen(tensor: Tensor, plan: Plan, name: str, key: str) -> Tensor:
@@ -33,19 +40,25 @@ def _chosen(tensor: Tensor, plan: Plan, name: str, key: str) -> Tensor:
     outputs = plan.outputs(name).to(tensor.device)
     if tensor.dim() == 1:
         return tensor[outputs]
-    return tensor.index_select(layer.out_axis, outputs).index_select(layer.in_axis, plan.inputs(name).to(tensor.device))
+    return tensor.index_select(layer.out_axis, outputs).index_select(
+        layer.in_axis, plan.inputs(name).to(tensor.device)
+    )
 
 
 @torch.no_grad()
-def measure_statistics(student: Any, plan: Plan, batches: Sequence[Mapping[str, Any]],
-                       proposals: Proposals) -> int:
+def measure_statistics(
+    student: Any, plan: Plan, batches: Sequence[Mapping[str, Any]], proposals: Proposals
+) -> int:
     """Running statistics of the norms that no longer see what the teacher's saw; how many norms there are.
 
     In each batch a norm uses the batch's own statistics, as it will in training, so every layer is measured behind
     layers that have been; what it keeps is the mean and variance over all rows of all batches.
     """
-    changed = {name: plan.student_layers[name] for name, flow in plan.flows.items()
-               if flow.layer.is_norm and not plan.is_exact(name)}
+    changed = {
+        name: plan.student_layers[name]
+        for name, flow in plan.flows.items()
+        if flow.layer.is_norm and not plan.is_exact(name)
+    }
     moments = {name: RowMoments() for name in changed}
 
     def before(layer: Layer, inputs: tuple) -> None:
@@ -55,8 +68,10 @@ def measure_statistics(student: Any, plan: Plan, batches: Sequence[Mapping[str, 
         moments[layer.name].merge(batch)
         batch.write(layer.module, batch.count)
 
-    handles = [layer.module.register_forward_pre_hook(lambda _, inputs, layer=layer: before(layer, inputs))
-               for layer in changed.values()]
+    handles = [
+        layer.module.register_forward_pre_hook(lambda _, inputs, layer=layer: before(layer, inputs))
+        for layer in changed.values()
+    ]
     try:
         for number, batch in enumerate(batches):
             with proposals.replayed(plan.student_layers, number):
@@ -93,7 +108,9 @@ class RowMoments:
         if other.count == 0:
             return
         step = other.mean - self.mean
-        self.squares = self.squares + other.squares + step * step * (self.count * other.count / total)
+        self.squares = (
+            self.squares + other.squares + step * step * (self.count * other.count / total)
+        )
         self.mean = self.mean + step * (other.count / total)
         self.count = total
 
@@ -116,9 +133,15 @@ class Proposals:
 
     def __init__(self, plan: Plan, predictions: set[str]) -> None:
         order = list(plan.flows)
-        last = max((number for number, name in enumerate(order)
-                    if name not in predictions and not plan.flows[name].layer.is_norm), default=-1)
-        self.names = {name for name in order[:max(last, 0)] if name in predictions}
+        last = max(
+            (
+                number
+                for number, name in enumerate(order)
+                if name not in predictions and not plan.flows[name].layer.is_norm
+            ),
+            default=-1,
+        )
+        self.names = {name for name in order[: max(last, 0)] if name in predictions}
         self.outputs: list[dict[str, list[Any]]] = []
 
     def record(self, teacher: Any, plan: Plan, batches: Sequence[Mapping[str, Any]]) -> None:
@@ -127,7 +150,7 @@ class Proposals:
             heard: dict[str, list[Any]] = {}
 
             def listener(layer: Layer, inputs: tuple, output: Any) -> None:
-                heard.setdefault(layer.name, []).append(output)     # noqa: B023
+                heard.setdefault(layer.name, []).append(output)  # noqa: B023
 
             with listening({name: plan.flows[name].layer for name in self.names}, listener):
                 run(teacher, batch)
@@ -135,6 +158,12 @@ class Proposals:
 
     def replayed(self, layers: Mapping[str, Layer], number: int) -> Any:
         """Inside, the student predicts for batch ``number`` what the teacher predicted."""
-        waiting = {name: iter(outputs) for name, outputs in self.outputs[number].items()} if self.names else {}
-        return listening({name: layers[name] for name in waiting},
-                         lambda layer, inputs, output: next(waiting[layer.name]))
+        waiting = (
+            {name: iter(outputs) for name, outputs in self.outputs[number].items()}
+            if self.names
+            else {}
+        )
+        return listening(
+            {name: layers[name] for name in waiting},
+            lambda layer, inputs, output: next(waiting[layer.name]),
+        )

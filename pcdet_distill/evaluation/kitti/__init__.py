@@ -2,6 +2,7 @@
 
 ``kitti_eval(gt_annos, det_annos, classes)`` returns a ``KittiResult``; ``str()`` of it is OpenPCDet's text.
 """
+
 from .average_precision import kitti_eval
 from .result import KittiResult
 

@@ -1,4 +1,5 @@
 """Annotations of many frames packed into flat arrays, with the roles that KITTI's difficulty rules give them."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -75,13 +76,18 @@ class Detections(Objects):
 
 def pack_truth(annos: Sequence[Mapping]) -> Truth:
     """Pack the ``annos`` of info files (a list of dicts of arrays, one per frame)."""
-    return Truth(**_pack_objects(annos, "ground truth"), truncated=_join(annos, "truncated", "ground truth"),
-                 occluded=_join(annos, "occluded", "ground truth"))
+    return Truth(
+        **_pack_objects(annos, "ground truth"),
+        truncated=_join(annos, "truncated", "ground truth"),
+        occluded=_join(annos, "occluded", "ground truth"),
+    )
 
 
 def pack_detections(annos: Sequence[Mapping]) -> Detections:
     """Pack detections as ``generate_prediction_dicts`` makes them (a list of dicts of arrays, one per frame)."""
-    return Detections(**_pack_objects(annos, "detections"), score=_join(annos, "score", "detections"))
+    return Detections(
+        **_pack_objects(annos, "detections"), score=_join(annos, "score", "detections")
+    )
 
 
 def _pack_objects(annos: Sequence[Mapping], kind: str) -> dict[str, np.ndarray]:
@@ -101,10 +107,23 @@ def _pack_objects(annos: Sequence[Mapping], kind: str) -> dict[str, np.ndarray]:
 
 def _check_lengths(anno: Mapping, where: str) -> None:
     if "name" not in anno:
-        raise DataError(f"{where}: no 'name' among its keys ({', '.join(map(str, anno)) or 'none'})")
-    for key in ("bbox", "location", "dimensions", "rotation_y", "alpha", "truncated", "occluded", "score"):
+        raise DataError(
+            f"{where}: no 'name' among its keys ({', '.join(map(str, anno)) or 'none'})"
+        )
+    for key in (
+        "bbox",
+        "location",
+        "dimensions",
+        "rotation_y",
+        "alpha",
+        "truncated",
+        "occluded",
+        "score",
+    ):
         if key in anno and len(anno[key]) != len(anno["name"]):
-            raise DataError(f"{where}: '{key}' has {len(anno[key])} rows, expected {len(anno['name'])} as 'name' has")
+            raise DataError(
+                f"{where}: '{key}' has {len(anno[key])} rows, expected {len(anno['name'])} as 'name' has"
+            )
 
 
 def _join(annos: Sequence[Mapping], key: str, kind: str, width: int | None = None) -> np.ndarray:
@@ -113,5 +132,7 @@ def _join(annos: Sequence[Mapping], key: str, kind: str, width: int | None = Non
     for index, anno in enumerate(annos):
         if key not in anno:
             raise DataError(f"{kind} of frame number {index}: key '{key}' is missing")
-    columns = [np.asarray(anno[key], dtype=np.float64).reshape(shape) for anno in annos if len(anno[key])]
+    columns = [
+        np.asarray(anno[key], dtype=np.float64).reshape(shape) for anno in annos if len(anno[key])
+    ]
     return np.concatenate(columns) if columns else np.zeros((0,) + shape[1:])

@@ -4,6 +4,7 @@ Objects choose in their given order. To find the score thresholds, an object tak
 score among those that overlap enough; to count, the one with the best overlap, and an ignored one only for lack of any
 other.
 """
+
 from __future__ import annotations
 
 import math
@@ -17,7 +18,9 @@ NOTHING = -1
 
 
 @numba.njit(cache=True)
-def matched_scores(gt_start, gt_role, dt_start, dt_role, dt_score, pair_start, overlap, min_overlap):
+def matched_scores(
+    gt_start, gt_role, dt_start, dt_role, dt_score, pair_start, overlap, min_overlap
+):
     """Scores (K,) float64 of the detections that match a counted object when all detections take part."""
     scores = np.empty(len(gt_role))
     found = 0
@@ -30,7 +33,11 @@ def matched_scores(gt_start, gt_role, dt_start, dt_role, dt_score, pair_start, o
             column = pair_start[frame] + g - gt_start[frame]
             best = NOTHING
             for d in range(first, dt_start[frame + 1]):
-                if dt_role[d] == OUT or taken[d] or not overlap[column + (d - first) * width] > min_overlap:
+                if (
+                    dt_role[d] == OUT
+                    or taken[d]
+                    or not overlap[column + (d - first) * width] > min_overlap
+                ):
                     continue
                 if best == NOTHING or dt_score[d] > dt_score[best]:
                     best = d
@@ -64,8 +71,20 @@ def recall_thresholds(scores, num_objects, num_points):
 
 
 @numba.njit(cache=True)
-def count_matches(gt_start, gt_role, gt_alpha, dt_start, dt_role, dt_alpha, dt_score, dt_dontcare, pair_start, overlap,
-                  min_overlap, thresholds):
+def count_matches(
+    gt_start,
+    gt_role,
+    gt_alpha,
+    dt_start,
+    dt_role,
+    dt_alpha,
+    dt_score,
+    dt_dontcare,
+    pair_start,
+    overlap,
+    min_overlap,
+    thresholds,
+):
     """Counts (T, 3) float64 at each score threshold: true positives, false positives, summed orientation similarity.
 
     A false positive that lies in a DontCare region by more than ``min_overlap`` (``dt_dontcare``) is not counted.
@@ -73,7 +92,11 @@ def count_matches(gt_start, gt_role, gt_alpha, dt_start, dt_role, dt_alpha, dt_s
     counts = np.zeros((len(thresholds), 3))
     taken = np.zeros(len(dt_role), np.bool_)
     for frame in range(len(gt_start) - 1):
-        first, last, width = dt_start[frame], dt_start[frame + 1], gt_start[frame + 1] - gt_start[frame]
+        first, last, width = (
+            dt_start[frame],
+            dt_start[frame + 1],
+            gt_start[frame + 1] - gt_start[frame],
+        )
         if first == last:
             continue
         for t in range(len(thresholds)):

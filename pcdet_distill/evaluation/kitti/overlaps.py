@@ -7,6 +7,7 @@ which no threshold passes; hence numpy's error model.
 Coinciding edges do not cross by its rule: a detection equal to its object to the last bit can get an overlap of 1/3 or
 0. OpenPCDet's numbers have the same flaw, which real detections never meet, and are matched here including it.
 """
+
 from __future__ import annotations
 
 import math
@@ -18,7 +19,9 @@ import numpy as np
 from .frames import Detections, Truth
 
 MAX_VERTICES = 24  # 8 corners and 16 edge crossings
-SLACK_M = np.float32(1e-3)  # boxes whose bounding circles stay further apart than this are not clipped
+SLACK_M = np.float32(
+    1e-3
+)  # boxes whose bounding circles stay further apart than this are not clipped
 ZERO = np.float32(0.0)
 TWO = np.float32(2.0)
 
@@ -42,8 +45,14 @@ def compute_overlaps(truth: Truth, detections: Detections) -> Overlaps:
     pairs = np.diff(truth.start) * np.diff(detections.start)
     start = np.concatenate(([0], np.cumsum(pairs, dtype=np.int64))).astype(np.int64)
     bbox, bev, volume, dontcare = _frame_overlaps(
-        truth.start, truth.bbox, truth.box, truth.name == "DontCare",
-        detections.start, detections.bbox, detections.box.astype(np.float32), start,
+        truth.start,
+        truth.bbox,
+        truth.box,
+        truth.name == "DontCare",
+        detections.start,
+        detections.bbox,
+        detections.box.astype(np.float32),
+        start,
     )
     return Overlaps(start, {"bbox": bbox, "bev": bev, "3d": volume}, dontcare)
 
@@ -55,7 +64,10 @@ def _frame_overlaps(gt_start, gt_bbox, gt_box, is_dontcare, dt_start, dt_bbox, d
     volume = np.zeros(pair_start[-1], np.float32)
     dontcare = np.zeros(dt_start[-1], np.float32)
     gt_outline, dt_outline = np.empty((4, 2), np.float32), np.empty((4, 2), np.float32)
-    vertices, order_key = np.empty((MAX_VERTICES, 2), np.float32), np.empty(MAX_VERTICES, np.float32)
+    vertices, order_key = (
+        np.empty((MAX_VERTICES, 2), np.float32),
+        np.empty(MAX_VERTICES, np.float32),
+    )
     gt_flat = gt_box.astype(np.float32)
     for frame in range(len(gt_start) - 1):
         pair = pair_start[frame]
@@ -103,7 +115,10 @@ def _volume_iou(dt_box, gt_box, shared_area):
 @numba.njit(cache=True, error_model="numpy")
 def _circles_meet(box, other):
     dx, dz = box[0] - other[0], box[2] - other[2]
-    reach = (math.sqrt(box[3] * box[3] + box[5] * box[5]) + math.sqrt(other[3] * other[3] + other[5] * other[5])) / TWO
+    reach = (
+        math.sqrt(box[3] * box[3] + box[5] * box[5])
+        + math.sqrt(other[3] * other[3] + other[5] * other[5])
+    ) / TWO
     return dx * dx + dz * dz <= (reach + SLACK_M) ** 2
 
 
@@ -134,7 +149,9 @@ def _add_crossing(a, b, c, d, vertices, count):
     ba_x, ba_y = b[0] - a[0], b[1] - a[1]
     ca_x, ca_y = c[0] - a[0], c[1] - a[1]
     da_x, da_y = d[0] - a[0], d[1] - a[1]
-    if (da_y * ca_x > ca_y * da_x) == ((d[1] - b[1]) * (c[0] - b[0]) > (c[1] - b[1]) * (d[0] - b[0])):
+    if (da_y * ca_x > ca_y * da_x) == (
+        (d[1] - b[1]) * (c[0] - b[0]) > (c[1] - b[1]) * (d[0] - b[0])
+    ):
         return count
     if (ca_y * ba_x > ba_y * ca_x) == (da_y * ba_x > ba_y * da_x):
         return count
@@ -180,14 +197,21 @@ def _shared_area(outline_a, outline_b, vertices, order_key):
             count += 1
     for i in range(4):
         for j in range(4):
-            count = _add_crossing(outline_a[i], outline_a[(i + 1) % 4], outline_b[j], outline_b[(j + 1) % 4],
-                                  vertices, count)
+            count = _add_crossing(
+                outline_a[i],
+                outline_a[(i + 1) % 4],
+                outline_b[j],
+                outline_b[(j + 1) % 4],
+                vertices,
+                count,
+            )
     if count < 3:
         return 0.0
     _sort_around_mean(vertices, count, order_key)
     area = 0.0
     for k in range(1, count - 1):
-        twice = ((vertices[0, 0] - vertices[k + 1, 0]) * (vertices[k, 1] - vertices[k + 1, 1])
-                 - (vertices[0, 1] - vertices[k + 1, 1]) * (vertices[k, 0] - vertices[k + 1, 0]))
+        twice = (vertices[0, 0] - vertices[k + 1, 0]) * (vertices[k, 1] - vertices[k + 1, 1]) - (
+            vertices[0, 1] - vertices[k + 1, 1]
+        ) * (vertices[k, 0] - vertices[k + 1, 0])
         area += abs(twice / 2.0)
     return area

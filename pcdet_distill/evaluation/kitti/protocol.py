@@ -3,6 +3,7 @@
 Difficulties are easy, moderate and hard. ``strict`` overlaps are the official ones; ``loose`` ones are OpenPCDet's
 second set, with lower BEV and 3D overlaps.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
 """The result of a KITTI evaluation: precision curves, and the average precisions and texts made from them."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -33,7 +34,11 @@ class KittiResult:
     def ap_dict(self) -> dict[str, float]:
         """OpenPCDet's result dict: ``Car_3d/moderate_R40`` and so on (R40, strict overlaps)."""
         named = {"aos": "aos", "3d": "3d", "bev": "bev", "image": "bbox"}
-        tables = {key: self.average_precision(metric) for key, metric in named.items() if metric in self.precision}
+        tables = {
+            key: self.average_precision(metric)
+            for key, metric in named.items()
+            if metric in self.precision
+        }
         return {
             f"{name}_{key}/{difficulty}_R40": float(table[c, d, 0])
             for c, name in enumerate(self.classes)
@@ -43,13 +48,19 @@ class KittiResult:
 
     def metrics(self) -> dict[str, Any]:
         """All APs as plain nested dicts: ``["Car"]["strict"]["3d"]["R40"]["moderate"]``."""
-        tables = {(metric, recall): self.average_precision(metric, recall)
-                  for metric in self.precision for recall in RECALLS}
+        tables = {
+            (metric, recall): self.average_precision(metric, recall)
+            for metric in self.precision
+            for recall in RECALLS
+        }
         return {
             name: {
                 overlap_set: {
                     metric: {
-                        recall: {level: float(tables[metric, recall][c, d, s]) for d, level in enumerate(DIFFICULTIES)}
+                        recall: {
+                            level: float(tables[metric, recall][c, d, s])
+                            for d, level in enumerate(DIFFICULTIES)
+                        }
                         for recall in RECALLS
                     }
                     for metric in self.precision
@@ -59,40 +70,73 @@ class KittiResult:
             for c, name in enumerate(self.classes)
         }
 
-    def map(self, metric: str = "3d", recall: str = "R40", difficulty: str = "moderate",
-            overlaps: str = "strict") -> float:
+    def map(
+        self,
+        metric: str = "3d",
+        recall: str = "R40",
+        difficulty: str = "moderate",
+        overlaps: str = "strict",
+    ) -> float:
         """Mean AP over the classes, in percent."""
         values = self.average_precision(metric, recall)
         return float(values[:, DIFFICULTIES.index(difficulty), OVERLAP_SETS.index(overlaps)].mean())
 
-    def table(self, metrics: Sequence[str] = ("bev", "3d"), recall: str = "R40",
-              overlaps: str = "strict") -> list[dict[str, Any]]:
+    def table(
+        self, metrics: Sequence[str] = ("bev", "3d"), recall: str = "R40", overlaps: str = "strict"
+    ) -> list[dict[str, Any]]:
         """One row per class and a last one "mAP": ``{"class": "Car", "bev easy": 90.1, ..., "3d hard": 70.2}``."""
         shown = [metric for metric in metrics if metric in self.precision]
-        values = np.stack([self.average_precision(metric, recall)[..., OVERLAP_SETS.index(overlaps)]
-                           for metric in shown], axis=1)
+        values = np.stack(
+            [
+                self.average_precision(metric, recall)[..., OVERLAP_SETS.index(overlaps)]
+                for metric in shown
+            ],
+            axis=1,
+        )
         rows = [*zip(self.classes, values), ("mAP", values.mean(axis=0))]
         return [
-            {"class": name, **{f"{metric} {level}": float(row[m, d]) for m, metric in enumerate(shown)
-                               for d, level in enumerate(DIFFICULTIES)}}
+            {
+                "class": name,
+                **{
+                    f"{metric} {level}": float(row[m, d])
+                    for m, metric in enumerate(shown)
+                    for d, level in enumerate(DIFFICULTIES)
+                },
+            }
             for name, row in rows
         ]
 
-    def text_table(self, metrics: Sequence[str] = ("bev", "3d"), recall: str = "R40", overlaps: str = "strict") -> str:
+    def text_table(
+        self, metrics: Sequence[str] = ("bev", "3d"), recall: str = "R40", overlaps: str = "strict"
+    ) -> str:
         """``table`` as aligned text for a log."""
         rows = self.table(metrics, recall, overlaps)
         columns = list(rows[0])
-        cells = [columns] + [[value if isinstance(value, str) else f"{value:.2f}" for value in row.values()]
-                             for row in rows]
+        cells = [columns] + [
+            [value if isinstance(value, str) else f"{value:.2f}" for value in row.values()]
+            for row in rows
+        ]
         widths = [max(map(len, column)) for column in zip(*cells)]
-        lines = ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
-                 for row in cells]
+        lines = [
+            "  ".join(
+                [
+                    row[0].ljust(widths[0]),
+                    *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:])),
+                ]
+            )
+            for row in cells
+        ]
         return "\n".join([f"AP {recall}, {overlaps} overlaps", *lines])
 
     def __str__(self) -> str:
         """OpenPCDet's text, line for line."""
-        lines = [line for c in range(len(self.classes)) for s in range(len(OVERLAP_SETS)) for recall in RECALLS
-                 for line in self._block(c, s, recall)]
+        lines = [
+            line
+            for c in range(len(self.classes))
+            for s in range(len(OVERLAP_SETS))
+            for recall in RECALLS
+            for line in self._block(c, s, recall)
+        ]
         return "\n".join([*lines, ""])
 
     def _block(self, class_index: int, set_index: int, recall: str) -> list[str]:
@@ -104,5 +148,7 @@ class KittiResult:
             if metric in self.precision:
                 values = self.average_precision(metric, recall)[class_index, :, set_index]
                 digits = 2 if metric == "aos" else 4
-                lines.append(f"{metric:<4} AP:" + ", ".join(f"{value:.{digits}f}" for value in values))
+                lines.append(
+                    f"{metric:<4} AP:" + ", ".join(f"{value:.{digits}f}" for value in values)
+                )
         return lines

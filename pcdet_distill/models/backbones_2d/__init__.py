@@ -1,4 +1,5 @@
 """Backbones on the bird's eye view: the slot ``backbone_2d``."""
+
 from __future__ import annotations
 
 from torch import nn

@@ -1,4 +1,5 @@
 """3D backbones: the slot ``backbone_3d``."""
+
 from __future__ import annotations
 
 from torch import nn

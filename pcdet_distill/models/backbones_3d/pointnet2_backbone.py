@@ -2,6 +2,7 @@
 
 The backbone of PointRCNN (CVPR 2019).
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -24,19 +25,31 @@ class PointNet2MSG(nn.Module):
         super().__init__()
         self.model_cfg = model_cfg
         settings = required(model_cfg, "SA_CONFIG", WHERE)
-        lists = {key: required(settings, key, f"{WHERE}.SA_CONFIG") for key in ("NPOINTS", "RADIUS", "NSAMPLE", "MLPS")}
+        lists = {
+            key: required(settings, key, f"{WHERE}.SA_CONFIG")
+            for key in ("NPOINTS", "RADIUS", "NSAMPLE", "MLPS")
+        }
         up = required(model_cfg, "FP_MLPS", WHERE)
         same_length({**lists, "FP_MLPS": up}, WHERE)
         self.SA_modules = nn.ModuleList()
         channels = [input_channels - 3]
         for npoint, radii, nsamples, mlps in zip(*lists.values()):
             same_length({"RADIUS": radii, "NSAMPLE": nsamples, "MLPS": mlps}, f"{WHERE}.SA_CONFIG")
-            self.SA_modules.append(PointnetSAModuleMSG(
-                npoint, radii, nsamples, [[channels[-1], *widths] for widths in mlps], settings.get("USE_XYZ", True)))
+            self.SA_modules.append(
+                PointnetSAModuleMSG(
+                    npoint,
+                    radii,
+                    nsamples,
+                    [[channels[-1], *widths] for widths in mlps],
+                    settings.get("USE_XYZ", True),
+                )
+            )
             channels.append(sum(widths[-1] for widths in mlps))
         below = [widths[-1] for widths in up[1:]] + [channels[-1]]
-        self.FP_modules = nn.ModuleList(PointnetFPModule([wide + skipped, *widths])
-                                        for wide, skipped, widths in zip(below, channels, up))
+        self.FP_modules = nn.ModuleList(
+            PointnetFPModule([wide + skipped, *widths])
+            for wide, skipped, widths in zip(below, channels, up)
+        )
         self.num_point_features = up[0][-1]
 
     def taps(self) -> list[TapInfo]:
@@ -59,7 +72,9 @@ class PointNet2MSG(nn.Module):
         carried = features[-1]
         assert carried is not None
         for level in range(len(self.FP_modules) - 1, -1, -1):
-            carried = self.FP_modules[level](places[level], places[level + 1], features[level], carried)
+            carried = self.FP_modules[level](
+                places[level], places[level + 1], features[level], carried
+            )
         batch_dict["point_features"] = carried.flatten(0, 1)
         return batch_dict
 

@@ -1,4 +1,5 @@
 """Building blocks of sparse backbones: convolution, batch norm, ReLU; and the residual block of two of them."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -32,8 +33,13 @@ def sparse_block(convolution: SparseConvolution) -> SparseSequential:
 class SparseBasicBlock(SparseModule):
     """Two submanifold 3 x 3 (x 3) convolutions with a shortcut (He et al., CVPR 2016)."""
 
-    def __init__(self, channels: int, indice_key: str, bias: bool,
-                 convolution: type[SubMConv3d] | type[SubMConv2d] = SubMConv3d) -> None:
+    def __init__(
+        self,
+        channels: int,
+        indice_key: str,
+        bias: bool,
+        convolution: type[SubMConv3d] | type[SubMConv2d] = SubMConv3d,
+    ) -> None:
         super().__init__()
         self.conv1 = convolution(channels, channels, 3, bias=bias, indice_key=indice_key)
         self.bn1 = sparse_norm(channels)
@@ -53,8 +59,12 @@ def sparse_widths(model_cfg: Mapping[str, Any], usual: tuple[int, ...]) -> list[
     widths = model_cfg.get("NUM_FILTERS")
     if widths is None:
         return list(usual)
-    is_list = isinstance(widths, (list, tuple)) and all(type(width) is int and width > 0 for width in widths)
+    is_list = isinstance(widths, (list, tuple)) and all(
+        type(width) is int and width > 0 for width in widths
+    )
     if not is_list or len(widths) != len(usual):
-        raise ConfigError(f"MODEL.BACKBONE_3D.NUM_FILTERS is {widths!r}, expected {len(usual)} channel numbers such as "
-                          f"{list(usual)}")
+        raise ConfigError(
+            f"MODEL.BACKBONE_3D.NUM_FILTERS is {widths!r}, expected {len(usual)} channel numbers such as "
+            f"{list(usual)}"
+        )
     return list(widths)

@@ -3,6 +3,7 @@
 ``NUM_FILTERS`` (not OpenPCDet's) sets the channels of conv1 to conv4 and conv_out, for students; without it they are
 OpenPCDet's.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -29,19 +30,37 @@ class SparseEncoder(nn.Module):
     usual_widths: tuple[int, ...]
     output_stride = 8
 
-    def __init__(self, model_cfg: Mapping[str, Any], input_channels: int, grid_size: Sequence[int],
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model_cfg: Mapping[str, Any],
+        input_channels: int,
+        grid_size: Sequence[int],
+        **kwargs: Any,
+    ) -> None:
         super().__init__()
         self.model_cfg = model_cfg
         self.sparse_shape = [int(grid_size[2]) + 1, int(grid_size[1]), int(grid_size[0])]
         self.widths = sparse_widths(model_cfg, self.usual_widths)
-        self.conv_input = sparse_block(SubMConv3d(input_channels, self.widths[0], 3, bias=False, indice_key="subm1"))
+        self.conv_input = sparse_block(
+            SubMConv3d(input_channels, self.widths[0], 3, bias=False, indice_key="subm1")
+        )
         self.conv1 = SparseSequential(*self.inner_layers(1, self.widths[0]))
         for level, padding in enumerate(PADDINGS, start=2):
-            wide_in, wide_out = self.widths[level - 2:level]
-            down = sparse_block(SparseConv3d(wide_in, wide_out, 3, stride=2, padding=padding, bias=False,
-                                             indice_key=f"spconv{level}"))
-            self.add_module(f"conv{level}", SparseSequential(down, *self.inner_layers(level, wide_out)))
+            wide_in, wide_out = self.widths[level - 2 : level]
+            down = sparse_block(
+                SparseConv3d(
+                    wide_in,
+                    wide_out,
+                    3,
+                    stride=2,
+                    padding=padding,
+                    bias=False,
+                    indice_key=f"spconv{level}",
+                )
+            )
+            self.add_module(
+                f"conv{level}", SparseSequential(down, *self.inner_layers(level, wide_out))
+            )
         self.conv_out = self.make_conv_out()
         self.num_point_features = self.widths[4]
         self.backbone_channels = dict(zip(LEVELS, self.widths))
@@ -52,23 +71,45 @@ class SparseEncoder(nn.Module):
 
     def make_conv_out(self) -> SparseSequential | None:
         """The layer that leads to the bird's eye view."""
-        return sparse_block(SparseConv3d(self.widths[3], self.widths[4], (3, 1, 1), stride=(2, 1, 1),
-                                         padding=self.model_cfg.get("last_pad", 0), bias=False,
-                                         indice_key="spconv_down2"))
+        return sparse_block(
+            SparseConv3d(
+                self.widths[3],
+                self.widths[4],
+                (3, 1, 1),
+                stride=(2, 1, 1),
+                padding=self.model_cfg.get("last_pad", 0),
+                bias=False,
+                indice_key="spconv_down2",
+            )
+        )
 
     def taps(self) -> list[TapInfo]:
         """What can be captured, relative to this slot."""
-        levels = [TapInfo(f"conv{STRIDES[name].bit_length()}", self.backbone_channels[name], STRIDES[name], "sparse")
-                  for name in LEVELS]
+        levels = [
+            TapInfo(
+                f"conv{STRIDES[name].bit_length()}",
+                self.backbone_channels[name],
+                STRIDES[name],
+                "sparse",
+            )
+            for name in LEVELS
+        ]
         if self.conv_out is None:
             return levels
-        return [*levels, TapInfo("conv_out", self.widths[4], 8, "sparse"),
-                TapInfo("@encoded_spconv_tensor", self.widths[4], 8, "sparse")]
+        return [
+            *levels,
+            TapInfo("conv_out", self.widths[4], 8, "sparse"),
+            TapInfo("@encoded_spconv_tensor", self.widths[4], 8, "sparse"),
+        ]
 
     def encode(self, batch_dict: Mapping[str, Any]) -> dict[str, SparseConvTensor]:
         """The four levels of ``voxel_features`` (M, C) at ``voxel_coords`` (M, 4) as (batch, z, y, x)."""
-        tensor = SparseConvTensor(batch_dict["voxel_features"], batch_dict["voxel_coords"].int(), self.sparse_shape,
-                                  batch_dict["batch_size"])
+        tensor = SparseConvTensor(
+            batch_dict["voxel_features"],
+            batch_dict["voxel_coords"].int(),
+            self.sparse_shape,
+            batch_dict["batch_size"],
+        )
         tensor = self.conv_input(tensor)
         levels = {}
         for number, name in enumerate(LEVELS, start=1):
@@ -100,8 +141,10 @@ class VoxelBackBone8x(SparseEncoder):
 
     def inner_layers(self, level: int, channels: int) -> list[nn.Module]:
         """Submanifold convolutions."""
-        return [sparse_block(SubMConv3d(channels, channels, 3, bias=False, indice_key=f"subm{level}"))
-                for _ in range(min(level, 2))]
+        return [
+            sparse_block(SubMConv3d(channels, channels, 3, bias=False, indice_key=f"subm{level}"))
+            for _ in range(min(level, 2))
+        ]
 
 
 class VoxelResBackBone8x(SparseEncoder):
@@ -112,4 +155,7 @@ class VoxelResBackBone8x(SparseEncoder):
     def inner_layers(self, level: int, channels: int) -> list[nn.Module]:
         """Residual blocks; ``USE_BIAS`` gives their convolutions a bias (the default)."""
         bias = self.model_cfg.get("USE_BIAS")
-        return [SparseBasicBlock(channels, f"res{level}", bias=True if bias is None else bool(bias)) for _ in range(2)]
+        return [
+            SparseBasicBlock(channels, f"res{level}", bias=True if bias is None else bool(bias))
+            for _ in range(2)
+        ]

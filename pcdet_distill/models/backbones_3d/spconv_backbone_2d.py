@@ -2,6 +2,7 @@
 
 ``NUM_FILTERS`` (not OpenPCDet's) sets the channels of conv1 to conv5, for students; without it they are OpenPCDet's.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -25,20 +26,38 @@ class SparseEncoder2d(nn.Module):
 
     output_stride = 8
 
-    def __init__(self, model_cfg: Mapping[str, Any], input_channels: int, grid_size: Sequence[int],
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model_cfg: Mapping[str, Any],
+        input_channels: int,
+        grid_size: Sequence[int],
+        **kwargs: Any,
+    ) -> None:
         super().__init__()
         self.model_cfg = model_cfg
         self.sparse_shape = [int(grid_size[1]), int(grid_size[0])]
         self.widths = sparse_widths(model_cfg, USUAL_WIDTHS)
         self.conv1 = SparseSequential(*self.first_layers(input_channels, self.widths[0]))
         for level in (2, 3, 4):
-            wide_in, wide_out = self.widths[level - 2:level]
-            down = sparse_block(SparseConv2d(wide_in, wide_out, 3, stride=2, padding=1, bias=False,
-                                             indice_key=f"spconv{level}"))
-            self.add_module(f"conv{level}", SparseSequential(down, *self.inner_layers(level, wide_out)))
-        self.conv5 = nn.Sequential(_dense_block(self.widths[3], self.widths[4], stride=2),
-                                   *self.dense_layers(self.widths[4]))
+            wide_in, wide_out = self.widths[level - 2 : level]
+            down = sparse_block(
+                SparseConv2d(
+                    wide_in,
+                    wide_out,
+                    3,
+                    stride=2,
+                    padding=1,
+                    bias=False,
+                    indice_key=f"spconv{level}",
+                )
+            )
+            self.add_module(
+                f"conv{level}", SparseSequential(down, *self.inner_layers(level, wide_out))
+            )
+        self.conv5 = nn.Sequential(
+            _dense_block(self.widths[3], self.widths[4], stride=2),
+            *self.dense_layers(self.widths[4]),
+        )
         self.num_point_features = self.widths[4]
         self.backbone_channels = dict(zip(STRIDES, self.widths))
 
@@ -56,10 +75,20 @@ class SparseEncoder2d(nn.Module):
 
     def taps(self) -> list[TapInfo]:
         """What can be captured, relative to this slot."""
-        sparse = [TapInfo(name.removeprefix("x_"), self.backbone_channels[name], stride, "sparse")
-                  for name, stride in STRIDES.items() if name != "x_conv5"]
-        dense = [TapInfo(f"@multi_scale_2d_features.{name}", self.backbone_channels[name], STRIDES[name], "bev")
-                 for name in ("x_conv4", "x_conv5")]
+        sparse = [
+            TapInfo(name.removeprefix("x_"), self.backbone_channels[name], stride, "sparse")
+            for name, stride in STRIDES.items()
+            if name != "x_conv5"
+        ]
+        dense = [
+            TapInfo(
+                f"@multi_scale_2d_features.{name}",
+                self.backbone_channels[name],
+                STRIDES[name],
+                "bev",
+            )
+            for name in ("x_conv4", "x_conv5")
+        ]
         return [*sparse, *dense]
 
     def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
@@ -68,8 +97,12 @@ class SparseEncoder2d(nn.Module):
         Writes ``multi_scale_2d_features``: sparse x_conv1 to x_conv3, dense x_conv4 (B, C, ny/8, nx/8) and x_conv5
         (B, C, ny/16, nx/16), channels_last in memory; and ``multi_scale_2d_strides``.
         """
-        tensor = SparseConvTensor(batch_dict["pillar_features"], batch_dict["pillar_coords"].int(), self.sparse_shape,
-                                  int(batch_dict["batch_size"]))
+        tensor = SparseConvTensor(
+            batch_dict["pillar_features"],
+            batch_dict["pillar_coords"].int(),
+            self.sparse_shape,
+            int(batch_dict["batch_size"]),
+        )
         levels: dict[str, SparseConvTensor | Tensor] = {}
         for number in (1, 2, 3, 4):
             levels[f"x_conv{number}"] = tensor = getattr(self, f"conv{number}")(tensor)
@@ -85,13 +118,17 @@ class PillarBackBone8x(SparseEncoder2d):
 
     def first_layers(self, input_channels: int, channels: int) -> list[nn.Module]:
         """Submanifold convolutions."""
-        return [sparse_block(SubMConv2d(wide_in, channels, 3, bias=False, indice_key="subm1"))
-                for wide_in in (input_channels, channels)]
+        return [
+            sparse_block(SubMConv2d(wide_in, channels, 3, bias=False, indice_key="subm1"))
+            for wide_in in (input_channels, channels)
+        ]
 
     def inner_layers(self, level: int, channels: int) -> list[nn.Module]:
         """Submanifold convolutions."""
-        return [sparse_block(SubMConv2d(channels, channels, 3, bias=False, indice_key=f"subm{level}"))
-                for _ in range(2)]
+        return [
+            sparse_block(SubMConv2d(channels, channels, 3, bias=False, indice_key=f"subm{level}"))
+            for _ in range(2)
+        ]
 
     def dense_layers(self, channels: int) -> list[nn.Module]:
         """Convolutions."""
@@ -104,13 +141,18 @@ class PillarRes18BackBone8x(SparseEncoder2d):
     def first_layers(self, input_channels: int, channels: int) -> list[nn.Module]:
         """Residual blocks, which keep the channels of the pillars."""
         if input_channels != channels:
-            raise ConfigError(f"MODEL.BACKBONE_3D: PillarRes18BackBone8x starts with {channels} channels, but "
-                              f"MODEL.VFE puts out {input_channels}; make them equal")
+            raise ConfigError(
+                f"MODEL.BACKBONE_3D: PillarRes18BackBone8x starts with {channels} channels, but "
+                f"MODEL.VFE puts out {input_channels}; make them equal"
+            )
         return self.inner_layers(1, channels)
 
     def inner_layers(self, level: int, channels: int) -> list[nn.Module]:
         """Sparse residual blocks."""
-        return [SparseBasicBlock(channels, f"res{level}", bias=True, convolution=SubMConv2d) for _ in range(2)]
+        return [
+            SparseBasicBlock(channels, f"res{level}", bias=True, convolution=SubMConv2d)
+            for _ in range(2)
+        ]
 
     def dense_layers(self, channels: int) -> list[nn.Module]:
         """Dense residual blocks."""

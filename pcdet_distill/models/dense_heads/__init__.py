@@ -1,4 +1,5 @@
 """Heads on the bird's eye view and on points: the slots ``dense_head`` and ``point_head``."""
+
 from __future__ import annotations
 
 from torch import nn

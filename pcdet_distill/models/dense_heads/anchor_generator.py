@@ -3,6 +3,7 @@
 Everything is float32 and rounded as OpenPCDet rounds it: a box may overlap several anchors alike, and the last digit
 decides which of them it claims.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -19,25 +20,35 @@ WHERE = "MODEL.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG"
 class AnchorGenerator:
     """Anchors of one class for every entry of ``anchor_generator_config``."""
 
-    def __init__(self, anchor_range: Sequence[float], anchor_generator_config: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, anchor_range: Sequence[float], anchor_generator_config: Sequence[Mapping[str, Any]]
+    ) -> None:
         self.anchor_range = [float(limit) for limit in anchor_range]
         self.config = list(anchor_generator_config)
 
-    def generate_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> tuple[list[Tensor], list[int]]:
+    def generate_anchors(
+        self, grid_sizes: Sequence[Sequence[int]]
+    ) -> tuple[list[Tensor], list[int]]:
         """Anchors for feature maps of ``grid_sizes`` (nx, ny), one for each class.
 
         Returns:
             per class anchors (1, ny, nx, sizes, rotations, 7), a size once for every bottom height, and the number of
             anchors at one location.
         """
-        anchors = [self._anchors_of_class(settings, int(nx), int(ny))
-                   for settings, (nx, ny) in zip(self.config, grid_sizes)]
+        anchors = [
+            self._anchors_of_class(settings, int(nx), int(ny))
+            for settings, (nx, ny) in zip(self.config, grid_sizes)
+        ]
         return anchors, [grid.shape[3] * grid.shape[4] for grid in anchors]
 
     def _anchors_of_class(self, settings: Mapping[str, Any], nx: int, ny: int) -> Tensor:
-        sizes = torch.tensor(required(settings, "anchor_sizes", WHERE), dtype=torch.float32).view(-1, 3)
+        sizes = torch.tensor(required(settings, "anchor_sizes", WHERE), dtype=torch.float32).view(
+            -1, 3
+        )
         rotations = torch.tensor(required(settings, "anchor_rotations", WHERE), dtype=torch.float32)
-        bottoms = torch.tensor(required(settings, "anchor_bottom_heights", WHERE), dtype=torch.float32)
+        bottoms = torch.tensor(
+            required(settings, "anchor_bottom_heights", WHERE), dtype=torch.float32
+        )
         align_center = settings.get("align_center", False)
         x = _positions(self.anchor_range[0], self.anchor_range[3], nx, align_center)
         y = _positions(self.anchor_range[1], self.anchor_range[4], ny, align_center)

@@ -3,6 +3,7 @@
 The three losses: focal loss of the classes, smooth L1 of the box codes with the heading as sin(a - b), cross entropy of
 the direction bins. Each frame is normalised by its number of positive anchors.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,11 @@ from ...errors import ConfigError
 from ...lookup import lookup
 from ...ops.boxes import limit_period
 from ..model_utils.box_coders import ANCHOR_BOX_CODERS
-from ..model_utils.losses import REGRESSION_LOSSES, SigmoidFocalClassificationLoss, WeightedCrossEntropyLoss
+from ..model_utils.losses import (
+    REGRESSION_LOSSES,
+    SigmoidFocalClassificationLoss,
+    WeightedCrossEntropyLoss,
+)
 from ..model_utils.settings import required
 from .anchor_generator import AnchorGenerator
 from .target_assigner import TARGET_ASSIGNERS
@@ -27,9 +32,15 @@ WHERE = "MODEL.DENSE_HEAD"
 class AnchorHeadTemplate(nn.Module):
     """Base of the anchor heads; a subclass predicts and fills ``forward_ret_dict``."""
 
-    def __init__(self, model_cfg: Mapping[str, Any], num_class: int, class_names: Sequence[str],
-                 grid_size: Sequence[int], point_cloud_range: Sequence[float],
-                 predict_boxes_when_training: bool) -> None:
+    def __init__(
+        self,
+        model_cfg: Mapping[str, Any],
+        num_class: int,
+        class_names: Sequence[str],
+        grid_size: Sequence[int],
+        point_cloud_range: Sequence[float],
+        predict_boxes_when_training: bool,
+    ) -> None:
         super().__init__()
         self.model_cfg = model_cfg
         self.num_class = num_class
@@ -37,11 +48,17 @@ class AnchorHeadTemplate(nn.Module):
         self.predict_boxes_when_training = predict_boxes_when_training
         settings = required(model_cfg, "TARGET_ASSIGNER_CONFIG", WHERE)
         where = f"{WHERE}.TARGET_ASSIGNER_CONFIG"
-        coder = lookup(ANCHOR_BOX_CODERS, required(settings, "BOX_CODER", where), f"{where}.BOX_CODER")
+        coder = lookup(
+            ANCHOR_BOX_CODERS, required(settings, "BOX_CODER", where), f"{where}.BOX_CODER"
+        )
         self.box_coder = coder(**settings.get("BOX_CODER_CONFIG", {}))
         assigner = lookup(TARGET_ASSIGNERS, required(settings, "NAME", where), f"{where}.NAME")
-        self.target_assigner = assigner(model_cfg, self.class_names, self.box_coder,
-                                        match_height=settings.get("MATCH_HEIGHT", False))
+        self.target_assigner = assigner(
+            model_cfg,
+            self.class_names,
+            self.box_coder,
+            match_height=settings.get("MATCH_HEIGHT", False),
+        )
         self._build_anchors(grid_size, point_cloud_range)
         self._build_losses(required(model_cfg, "LOSS_CONFIG", WHERE))
         self.forward_ret_dict: dict[str, Any] = {}
@@ -49,7 +66,10 @@ class AnchorHeadTemplate(nn.Module):
     @property
     def anchors(self) -> list[Tensor]:
         """Per class (1, ny, nx, sizes, rotations, box_size), on the device of the head."""
-        return [getattr(self, f"anchors_{number}") for number in range(len(self.num_anchors_per_location))]
+        return [
+            getattr(self, f"anchors_{number}")
+            for number in range(len(self.num_anchors_per_location))
+        ]
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: the tensors of the last forward stay behind, their graph cannot be copied."""
@@ -58,13 +78,20 @@ class AnchorHeadTemplate(nn.Module):
     def _build_anchors(self, grid_size: Sequence[int], point_cloud_range: Sequence[float]) -> None:
         """Anchors as buffers: they move with the head, and are no part of its state_dict."""
         generators = required(self.model_cfg, "ANCHOR_GENERATOR_CONFIG", WHERE)
-        strides = [required(entry, "feature_map_stride", f"{WHERE}.ANCHOR_GENERATOR_CONFIG") for entry in generators]
+        strides = [
+            required(entry, "feature_map_stride", f"{WHERE}.ANCHOR_GENERATOR_CONFIG")
+            for entry in generators
+        ]
         maps = [[int(cells) // stride for cells in grid_size[:2]] for stride in strides]
-        grids, self.num_anchors_per_location = AnchorGenerator(point_cloud_range, generators).generate_anchors(maps)
+        grids, self.num_anchors_per_location = AnchorGenerator(
+            point_cloud_range, generators
+        ).generate_anchors(maps)
         self.feature_map_size = maps[0]
         further = self.box_coder.box_size - 7
         for number, grid in enumerate(grids):
-            self.register_buffer(f"anchors_{number}", nn.functional.pad(grid, (0, further)), persistent=False)
+            self.register_buffer(
+                f"anchors_{number}", nn.functional.pad(grid, (0, further)), persistent=False
+            )
         flat = torch.cat(self.anchors, dim=-3)
         self.flat_anchors: Tensor
         self.register_buffer("flat_anchors", flat.reshape(-1, flat.shape[-1]), persistent=False)
@@ -81,8 +108,10 @@ class AnchorHeadTemplate(nn.Module):
         """The anchors must stand on the cells of the feature map."""
         if [width, height] != self.feature_map_size:
             nx, ny = self.feature_map_size
-            raise ConfigError(f"{WHERE}.ANCHOR_GENERATOR_CONFIG: feature_map_stride puts anchors on {nx} x {ny} cells, "
-                              f"but the feature map has {width} x {height}; make the stride that of MODEL.BACKBONE_2D")
+            raise ConfigError(
+                f"{WHERE}.ANCHOR_GENERATOR_CONFIG: feature_map_stride puts anchors on {nx} x {ny} cells, "
+                f"but the feature map has {width} x {height}; make the stride that of MODEL.BACKBONE_2D"
+            )
 
     def assign_targets(self, gt_boxes: Tensor) -> dict[str, Tensor]:
         """Targets for gt_boxes (B, G, 7 + C + 1)."""
@@ -92,12 +121,16 @@ class AnchorHeadTemplate(nn.Module):
         """Sum of the weighted losses of the last forward, and each of them for the log, still on its device."""
         losses = {"rpn_loss_cls": self.get_cls_layer_loss(), **self.get_box_reg_layer_loss()}
         total = torch.stack(list(losses.values())).sum()
-        return total, {name: value.detach() for name, value in {**losses, "rpn_loss": total}.items()}
+        return total, {
+            name: value.detach() for name, value in {**losses, "rpn_loss": total}.items()
+        }
 
     def get_cls_layer_loss(self) -> Tensor:
         """Focal loss over all anchors that are not ignored."""
         labels = self.forward_ret_dict["box_cls_labels"]
-        logits = at_least_float32(self.forward_ret_dict["cls_preds"]).reshape(*labels.shape, self.num_class)
+        logits = at_least_float32(self.forward_ret_dict["cls_preds"]).reshape(
+            *labels.shape, self.num_class
+        )
         positive = labels > 0
         if self.num_class == 1:
             labels = torch.where(positive, 1, labels)
@@ -117,7 +150,9 @@ class AnchorHeadTemplate(nn.Module):
         loss = self.reg_loss_func(*self.heading_terms(codes, targets), weights=weights)
         losses = {"rpn_loss_loc": loss.sum() / len(labels) * self.loss_weights["loc_weight"]}
         if "dir_cls_preds" in self.forward_ret_dict:
-            logits = self._of_positives("dir_cls_preds", frame, anchor, self.model_cfg["NUM_DIR_BINS"])
+            logits = self._of_positives(
+                "dir_cls_preds", frame, anchor, self.model_cfg["NUM_DIR_BINS"]
+            )
             bins = self.get_direction_target(self.flat_anchors[anchor], targets)
             loss = self.dir_loss_func(logits, bins, weights=weights)
             losses["rpn_loss_dir"] = loss.sum() / len(labels) * self.loss_weights["dir_weight"]
@@ -135,25 +170,41 @@ class AnchorHeadTemplate(nn.Module):
     @staticmethod
     def add_sin_difference(codes: Tensor, targets: Tensor, dim: int = 6) -> tuple[Tensor, Tensor]:
         """Replace two headings by terms whose difference is the sine of theirs: sin(a)cos(b) and cos(a)sin(b)."""
-        heading, target = codes[..., dim:dim + 1], targets[..., dim:dim + 1]
-        first, second = torch.sin(heading) * torch.cos(target), torch.cos(heading) * torch.sin(target)
-        return (torch.cat([codes[..., :dim], first, codes[..., dim + 1:]], dim=-1),
-                torch.cat([targets[..., :dim], second, targets[..., dim + 1:]], dim=-1))
+        heading, target = codes[..., dim : dim + 1], targets[..., dim : dim + 1]
+        first, second = (
+            torch.sin(heading) * torch.cos(target),
+            torch.cos(heading) * torch.sin(target),
+        )
+        return (
+            torch.cat([codes[..., :dim], first, codes[..., dim + 1 :]], dim=-1),
+            torch.cat([targets[..., :dim], second, targets[..., dim + 1 :]], dim=-1),
+        )
 
     def get_direction_target(self, anchors: Tensor, reg_targets: Tensor) -> Tensor:
         """One-hot bin (K, bins) of the heading that the targets (K, code_size) to anchors (K, 7) stand for."""
         bins = self.model_cfg["NUM_DIR_BINS"]
         heading = reg_targets[:, 6] + anchors[:, 6] - self.model_cfg["DIR_OFFSET"]
-        index = torch.floor(limit_period(heading, 0, 2 * pi) / (2 * pi / bins)).long().clamp(0, bins - 1)
+        index = (
+            torch.floor(limit_period(heading, 0, 2 * pi) / (2 * pi / bins))
+            .long()
+            .clamp(0, bins - 1)
+        )
         return nn.functional.one_hot(index, bins).to(reg_targets.dtype)
 
-    def generate_predicted_boxes(self, batch_size: int, cls_preds: Tensor, box_preds: Tensor,
-                                 dir_cls_preds: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def generate_predicted_boxes(
+        self,
+        batch_size: int,
+        cls_preds: Tensor,
+        box_preds: Tensor,
+        dir_cls_preds: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Logits (B, A, num_class) and boxes (B, A, 7 + C) of predictions (B, ny, nx, anchors * ...)."""
         logits = at_least_float32(cls_preds).reshape(batch_size, len(self.flat_anchors), -1)
         return logits, self.decode_boxes(batch_size, box_preds, dir_cls_preds)
 
-    def decode_boxes(self, batch_size: int, box_preds: Tensor, dir_cls_preds: Tensor | None = None) -> Tensor:
+    def decode_boxes(
+        self, batch_size: int, box_preds: Tensor, dir_cls_preds: Tensor | None = None
+    ) -> Tensor:
         """Boxes (B, A, 7 + C) of codes, and direction logits, in the order of ``flat_anchors``."""
         anchors = self.flat_anchors
         codes = at_least_float32(box_preds).reshape(batch_size, len(anchors), -1)

@@ -3,6 +3,7 @@
 One shared convolution, then one set of small branches for every group of classes. The final boxes are made here:
 ``final_box_dicts``, or ``rois`` for a second stage.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -30,21 +31,35 @@ FIRST_HEATMAP_LOGIT = -2.19  # what an untrained heatmap predicts: 0.1
 class SeparateHead(nn.Module):
     """A branch of 3x3 convolutions for each of ``branches``: name -> {out_channels, num_conv}."""
 
-    def __init__(self, input_channels: int, branches: Mapping[str, Mapping[str, int]], use_bias: bool,
-                 norm: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        input_channels: int,
+        branches: Mapping[str, Mapping[str, int]],
+        use_bias: bool,
+        norm: Mapping[str, float],
+    ) -> None:
         super().__init__()
         self.branch_names = list(branches)
         for name, branch in branches.items():
-            hidden = [conv_norm_relu(input_channels, input_channels, use_bias, norm)
-                      for _ in range(branch["num_conv"] - 1)]
-            self.add_module(name, nn.Sequential(
-                *hidden, nn.Conv2d(input_channels, branch["out_channels"], 3, padding=1, bias=True)))
+            hidden = [
+                conv_norm_relu(input_channels, input_channels, use_bias, norm)
+                for _ in range(branch["num_conv"] - 1)
+            ]
+            self.add_module(
+                name,
+                nn.Sequential(
+                    *hidden,
+                    nn.Conv2d(input_channels, branch["out_channels"], 3, padding=1, bias=True),
+                ),
+            )
         self.init_weights()
 
     def init_weights(self) -> None:
         """Rare foreground at the start."""
         for name in self.branch_names:
-            convolutions = [module for module in getattr(self, name).modules() if isinstance(module, nn.Conv2d)]
+            convolutions = [
+                module for module in getattr(self, name).modules() if isinstance(module, nn.Conv2d)
+            ]
             if name == "hm":
                 assert convolutions[-1].bias is not None
                 nn.init.constant_(convolutions[-1].bias, FIRST_HEATMAP_LOGIT)
@@ -62,9 +77,18 @@ class SeparateHead(nn.Module):
 class CenterHead(nn.Module):
     """Heatmaps, offsets, heights, sizes and headings, for every group of CLASS_NAMES_EACH_HEAD."""
 
-    def __init__(self, model_cfg: Mapping[str, Any], input_channels: int, num_class: int, class_names: Sequence[str],
-                 grid_size: Sequence[int], point_cloud_range: Sequence[float], voxel_size: Sequence[float],
-                 predict_boxes_when_training: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model_cfg: Mapping[str, Any],
+        input_channels: int,
+        num_class: int,
+        class_names: Sequence[str],
+        grid_size: Sequence[int],
+        point_cloud_range: Sequence[float],
+        voxel_size: Sequence[float],
+        predict_boxes_when_training: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__()
         self.model_cfg = model_cfg
         self.num_class = num_class
@@ -74,7 +98,9 @@ class CenterHead(nn.Module):
         self.head_labels = _head_labels(model_cfg, self.class_names)
         self.code_names = _code_names(required(model_cfg, "SEPARATE_HEAD_CFG", WHERE))
         settings = required(model_cfg, "TARGET_ASSIGNER_CONFIG", WHERE)
-        self.target_assigner = CenterTargetAssigner(settings, self.head_labels, voxel_size, point_cloud_range)
+        self.target_assigner = CenterTargetAssigner(
+            settings, self.head_labels, voxel_size, point_cloud_range
+        )
         stride = self.target_assigner.stride
         self.feature_map_size = [int(cells) // stride for cells in grid_size[:2]]
         self.cell_size = [float(edge) * stride for edge in voxel_size[:2]]
@@ -96,9 +122,14 @@ class CenterHead(nn.Module):
         branches = config["SEPARATE_HEAD_CFG"]["HEAD_DICT"]
         num_hm_conv = required(config, "NUM_HM_CONV", WHERE)
         self.heads_list = nn.ModuleList(
-            SeparateHead(width, {**branches, "hm": {"out_channels": len(labels), "num_conv": num_hm_conv}}, use_bias,
-                         norm)
-            for labels in self.head_labels)
+            SeparateHead(
+                width,
+                {**branches, "hm": {"out_channels": len(labels), "num_conv": num_hm_conv}},
+                use_bias,
+                norm,
+            )
+            for labels in self.head_labels
+        )
 
     def _read_loss_weights(self, losses_cfg: Mapping[str, Any]) -> None:
         where = f"{WHERE}.LOSS_CONFIG.LOSS_WEIGHTS"
@@ -108,15 +139,20 @@ class CenterHead(nn.Module):
         code_weights = [float(weight) for weight in required(weights, "code_weights", where)]
         expected = sum(BRANCHES[name] for name in self.code_names)
         if len(code_weights) != expected:
-            raise ConfigError(f"{where}.code_weights has {len(code_weights)} numbers, expected {expected}: one for "
-                              f"each channel of {', '.join(self.code_names)}")
+            raise ConfigError(
+                f"{where}.code_weights has {len(code_weights)} numbers, expected {expected}: one for "
+                f"each channel of {', '.join(self.code_names)}"
+            )
         self.code_weights: Tensor
         self.register_buffer("code_weights", torch.tensor(code_weights), persistent=False)
 
     def taps(self) -> list[TapInfo]:
         """What can be captured, relative to this slot: the shared features, and what each branch puts out."""
-        branches = [(f"heads_list.{number}.{name}", _width(branch))
-                    for number, head in enumerate(self.heads_list) for name, branch in head.named_children()]
+        branches = [
+            (f"heads_list.{number}.{name}", _width(branch))
+            for number, head in enumerate(self.heads_list)
+            for name, branch in head.named_children()
+        ]
         shared = ("shared_conv", _width(self.shared_conv))
         return [TapInfo(path, channels, 1, "bev") for path, channels in [shared, *branches]]
 
@@ -133,7 +169,9 @@ class CenterHead(nn.Module):
         predictions = [head(shared) for head in self.heads_list]
         self.forward_ret_dict = {"pred_dicts": predictions}
         if self.training:
-            targets = self.target_assigner.assign_targets(batch_dict["gt_boxes"].float(), self.feature_map_size)
+            targets = self.target_assigner.assign_targets(
+                batch_dict["gt_boxes"].float(), self.feature_map_size
+            )
             self.forward_ret_dict["target_dicts"] = targets
         if self.predict_boxes_when_training:
             batch_dict.update(boxes_as_rois(self.generate_predicted_boxes(predictions)))
@@ -147,15 +185,25 @@ class CenterHead(nn.Module):
         pairs = zip(self.forward_ret_dict["pred_dicts"], self.forward_ret_dict["target_dicts"])
         for number, (prediction, target) in enumerate(pairs):
             heatmap_loss = center_focal_loss(at_least_float32(prediction["hm"]), target.heatmap)
-            codes = torch.cat([at_least_float32(prediction[name]) for name in self.code_names], dim=1)
-            code_loss = center_regression_loss(gather_cells(codes, target.cells), target.boxes, target.mask)
+            codes = torch.cat(
+                [at_least_float32(prediction[name]) for name in self.code_names], dim=1
+            )
+            code_loss = center_regression_loss(
+                gather_cells(codes, target.cells), target.boxes, target.mask
+            )
             losses[f"hm_loss_head_{number}"] = heatmap_loss * self.cls_weight
-            losses[f"loc_loss_head_{number}"] = (code_loss * self.code_weights).sum() * self.loc_weight
+            losses[f"loc_loss_head_{number}"] = (
+                code_loss * self.code_weights
+            ).sum() * self.loc_weight
         total = torch.stack(list(losses.values())).sum()
-        return total, {name: value.detach() for name, value in {**losses, "rpn_loss": total}.items()}
+        return total, {
+            name: value.detach() for name, value in {**losses, "rpn_loss": total}.items()
+        }
 
     @torch.no_grad()
-    def generate_predicted_boxes(self, predictions: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
+    def generate_predicted_boxes(
+        self, predictions: Sequence[Mapping[str, Tensor]]
+    ) -> list[dict[str, Tensor]]:
         """Final boxes of every frame, from what the heads predict: (B, channels, H, W) of every branch."""
         settings = required(self.model_cfg, "POST_PROCESSING", WHERE)
         where = f"{WHERE}.POST_PROCESSING"
@@ -172,15 +220,27 @@ class CenterHead(nn.Module):
                 rows = torch.nonzero(admitted[frame])[:, 0]
                 kept, _ = class_agnostic_nms(scores[frame, rows], boxes[frame, rows], nms_config)
                 rows = rows[kept]
-                found[frame].append({"pred_boxes": boxes[frame, rows], "pred_scores": scores[frame, rows],
-                                     "pred_labels": all_labels[frame, rows]})
-        return [{key: torch.cat([part[key] for part in parts]) for key in parts[0]} for parts in found]
+                found[frame].append(
+                    {
+                        "pred_boxes": boxes[frame, rows],
+                        "pred_scores": scores[frame, rows],
+                        "pred_labels": all_labels[frame, rows],
+                    }
+                )
+        return [
+            {key: torch.cat([part[key] for part in parts]) for key in parts[0]} for parts in found
+        ]
 
     def _decode(self, prediction: Mapping[str, Tensor], best: TopCells) -> Tensor:
         """Boxes (B, K, 7 + C) at the chosen cells."""
-        code = {name: gather_cells(at_least_float32(prediction[name]), best.cells) for name in self.code_names}
+        code = {
+            name: gather_cells(at_least_float32(prediction[name]), best.cells)
+            for name in self.code_names
+        }
         width = prediction["hm"].shape[-1]
-        corner = torch.stack([best.cells % width, torch.div(best.cells, width, rounding_mode="floor")], dim=-1)
+        corner = torch.stack(
+            [best.cells % width, torch.div(best.cells, width, rounding_mode="floor")], dim=-1
+        )
         centre = (corner + code["center"]) * code["center"].new_tensor(self.cell_size)
         centre = centre + centre.new_tensor(self.origin)
         heading = torch.atan2(code["rot"][..., 1:2], code["rot"][..., 0:1])
@@ -198,14 +258,21 @@ class CenterHead(nn.Module):
     def _check_map_size(self, width: int, height: int) -> None:
         if [width, height] != self.feature_map_size:
             nx, ny = self.feature_map_size
-            raise ConfigError(f"{WHERE}.TARGET_ASSIGNER_CONFIG.FEATURE_MAP_STRIDE makes a map of {nx} x {ny} cells, "
-                              f"but the feature map has {width} x {height}; make the stride that of MODEL.BACKBONE_2D")
+            raise ConfigError(
+                f"{WHERE}.TARGET_ASSIGNER_CONFIG.FEATURE_MAP_STRIDE makes a map of {nx} x {ny} cells, "
+                f"but the feature map has {width} x {height}; make the stride that of MODEL.BACKBONE_2D"
+            )
 
 
-def conv_norm_relu(wide_in: int, wide_out: int, use_bias: bool, norm: Mapping[str, float]) -> nn.Sequential:
+def conv_norm_relu(
+    wide_in: int, wide_out: int, use_bias: bool, norm: Mapping[str, float]
+) -> nn.Sequential:
     """3x3 convolution, batch norm, ReLU."""
-    return nn.Sequential(nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=use_bias),
-                         ChannelsLastBatchNorm2d(wide_out, eps=norm["eps"], momentum=norm["momentum"]), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=use_bias),
+        ChannelsLastBatchNorm2d(wide_out, eps=norm["eps"], momentum=norm["momentum"]),
+        nn.ReLU(),
+    )
 
 
 def _width(branch: nn.Module) -> int:
@@ -217,21 +284,29 @@ def boxes_as_rois(pred_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
     """Boxes of every frame as proposals of a second stage, padded with zeros to the longest (at least 1)."""
     longest = max(1, *(len(frame["pred_scores"]) for frame in pred_dicts))
     rois = {}
-    for key, name in {"rois": "pred_boxes", "roi_scores": "pred_scores", "roi_labels": "pred_labels"}.items():
+    for key, name in {
+        "rois": "pred_boxes",
+        "roi_scores": "pred_scores",
+        "roi_labels": "pred_labels",
+    }.items():
         first = pred_dicts[0][name]
         rois[key] = first.new_zeros(len(pred_dicts), longest, *first.shape[1:])
         for frame, boxes in enumerate(pred_dicts):
-            rois[key][frame, :len(boxes[name])] = boxes[name]
+            rois[key][frame, : len(boxes[name])] = boxes[name]
     return {**rois, "has_class_labels": True}
 
 
 def _refuse_overlap_branches(model_cfg: Mapping[str, Any]) -> None:
     """Settings of branches that predict or train on overlaps, which this head does not have, are not passed over."""
     post_processing = model_cfg.get("POST_PROCESSING") or {}
-    for where, block, key in ((WHERE, model_cfg, "IOU_REG_LOSS"),
-                              (f"{WHERE}.POST_PROCESSING", post_processing, "USE_IOU_TO_RECTIFY_SCORE")):
+    for where, block, key in (
+        (WHERE, model_cfg, "IOU_REG_LOSS"),
+        (f"{WHERE}.POST_PROCESSING", post_processing, "USE_IOU_TO_RECTIFY_SCORE"),
+    ):
         if block.get(key):
-            raise ConfigError(f"{where}.{key} is true, expected false or nothing: CenterHead predicts no overlaps")
+            raise ConfigError(
+                f"{where}.{key} is true, expected false or nothing: CenterHead predicts no overlaps"
+            )
 
 
 def _head_labels(model_cfg: Mapping[str, Any], class_names: list[str]) -> list[list[int]]:
@@ -242,25 +317,36 @@ def _head_labels(model_cfg: Mapping[str, Any], class_names: list[str]) -> list[l
     missing = [name for name in class_names if named.count(name) != 1]
     if missing:
         times = named.count(missing[0])
-        raise ConfigError(f"{where} names '{missing[0]}' {times} times, expected once{nearest(missing[0], named)}")
+        raise ConfigError(
+            f"{where} names '{missing[0]}' {times} times, expected once{nearest(missing[0], named)}"
+        )
     # A head may name classes that this training leaves out.
-    labels = [[class_names.index(name) + 1 for name in group if name in class_names] for group in groups]
+    labels = [
+        [class_names.index(name) + 1 for name in group if name in class_names] for group in groups
+    ]
     return [group for group in labels if group]
 
 
 def _code_names(settings: Mapping[str, Any]) -> list[str]:
     """HEAD_ORDER, checked: which branches make the box, and that HEAD_DICT has each with its number of channels."""
     where = f"{WHERE}.SEPARATE_HEAD_CFG"
-    order, branches = list(required(settings, "HEAD_ORDER", where)), required(settings, "HEAD_DICT", where)
+    order, branches = (
+        list(required(settings, "HEAD_ORDER", where)),
+        required(settings, "HEAD_DICT", where),
+    )
     known = [name for name in BRANCHES if name in order or name != "vel"]
     if order != known:
         raise ConfigError(f"{where}.HEAD_ORDER is {order}, expected {known}")
     for name, branch in branches.items():
         channels = required(branch, "out_channels", f"{where}.HEAD_DICT.{name}")
         if name not in order:
-            raise ConfigError(f"{where}.HEAD_DICT.{name} is not in HEAD_ORDER{nearest(name, order)}")
+            raise ConfigError(
+                f"{where}.HEAD_DICT.{name} is not in HEAD_ORDER{nearest(name, order)}"
+            )
         if channels != BRANCHES[name]:
-            raise ConfigError(f"{where}.HEAD_DICT.{name}.out_channels is {channels}, expected {BRANCHES[name]}")
+            raise ConfigError(
+                f"{where}.HEAD_DICT.{name}.out_channels is {channels}, expected {BRANCHES[name]}"
+            )
     for name in order:
         required(branches, name, f"{where}.HEAD_DICT")
     return order

@@ -1,4 +1,5 @@
 """CenterTargetAssigner: heatmaps, and the codes of the boxes at their centres' cells (CenterPoint, CVPR 2021)."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -41,8 +42,13 @@ class CenterTargetAssigner:
         point_cloud_range: metres, x, y, z minimum then maximum.
     """
 
-    def __init__(self, settings: Mapping[str, Any], head_labels: Sequence[Sequence[int]], voxel_size: Sequence[float],
-                 point_cloud_range: Sequence[float]) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        head_labels: Sequence[Sequence[int]],
+        voxel_size: Sequence[float],
+        point_cloud_range: Sequence[float],
+    ) -> None:
         self.stride = int(required(settings, "FEATURE_MAP_STRIDE", WHERE))
         self.max_objects = int(settings.get("NUM_MAX_OBJS", 500))
         self.min_overlap = float(settings.get("GAUSSIAN_OVERLAP", 0.1))
@@ -56,7 +62,9 @@ class CenterTargetAssigner:
         """Targets per head for gt_boxes (B, G, 7 + C + 1) with the label last, on a map of ``map_size`` (nx, ny)."""
         return [self._assign_head(gt_boxes, labels, map_size) for labels in self.head_labels]
 
-    def _assign_head(self, gt_boxes: Tensor, labels: Sequence[int], map_size: Sequence[int]) -> CenterTargets:
+    def _assign_head(
+        self, gt_boxes: Tensor, labels: Sequence[int], map_size: Sequence[int]
+    ) -> CenterTargets:
         width, height = map_size
         frames, classes = len(gt_boxes), len(labels)
         wanted = gt_boxes[..., -1:].round() == gt_boxes.new_tensor(labels)
@@ -66,15 +74,25 @@ class CenterTargetAssigner:
         boxes, slot = gt_boxes[frame, row, :-1], place[frame, row]
         class_index = wanted[frame, row].int().argmax(dim=1)
         has_size = (boxes[:, 3:5] > 0).all(dim=1)
-        frame, slot, boxes, class_index = (value[has_size] for value in (frame, slot, boxes, class_index))
+        frame, slot, boxes, class_index = (
+            value[has_size] for value in (frame, slot, boxes, class_index)
+        )
 
         centre = self._in_cells(boxes[:, :2] - boxes.new_tensor(self.origin))
         centre = centre.clamp_min(0).minimum(centre.new_tensor([width - 0.5, height - 0.5]))
         cell = centre.long()
         size = self._in_cells(boxes[:, 3:5])
-        radius = gaussian_radius(size[:, 0], size[:, 1], self.min_overlap).long().clamp_min(self.min_radius)
-        heatmap = draw_peaks(gt_boxes.new_zeros(frames * classes, height, width), frame * classes + class_index, cell,
-                             radius)
+        radius = (
+            gaussian_radius(size[:, 0], size[:, 1], self.min_overlap)
+            .long()
+            .clamp_min(self.min_radius)
+        )
+        heatmap = draw_peaks(
+            gt_boxes.new_zeros(frames * classes, height, width),
+            frame * classes + class_index,
+            cell,
+            radius,
+        )
 
         codes = gt_boxes.new_zeros(frames, self.max_objects, boxes.shape[1] + 1)
         cells = torch.zeros(frames, self.max_objects, dtype=torch.long, device=gt_boxes.device)
@@ -93,4 +111,6 @@ def encode_centers(boxes: Tensor, offset: Tensor) -> Tensor:
     """Codes (G, 8 + C) of boxes (G, 7 + C) whose centres lie ``offset`` (G, 2) inside their cells."""
     log_size = boxes[:, 3:6].clamp_min(SMALLEST_SIZE_M).log()
     heading = boxes[:, 6:7]
-    return torch.cat([offset, boxes[:, 2:3], log_size, heading.cos(), heading.sin(), boxes[:, 7:]], dim=1)
+    return torch.cat(
+        [offset, boxes[:, 2:3], log_size, heading.cos(), heading.sin(), boxes[:, 7:]], dim=1
+    )

@@ -1,4 +1,5 @@
 """PointHeadBox: every point tells its class and proposes a box (PointRCNN, CVPR 2019, its first stage)."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -12,18 +13,29 @@ from .point_head_template import WHERE, PointHeadTemplate
 class PointHeadBox(PointHeadTemplate):
     """Two stacks of linear layers: classes and box codes."""
 
-    def __init__(self, model_cfg: Mapping[str, Any], num_class: int, input_channels: int,
-                 predict_boxes_when_training: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model_cfg: Mapping[str, Any],
+        num_class: int,
+        input_channels: int,
+        predict_boxes_when_training: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(model_cfg, num_class, predict_boxes_when_training)
         required(required(model_cfg, "TARGET_CONFIG", WHERE), "BOX_CODER", f"{WHERE}.TARGET_CONFIG")
-        self.cls_layers = self.make_fc_layers(required(model_cfg, "CLS_FC", WHERE), input_channels, num_class)
-        self.box_layers = self.make_fc_layers(required(model_cfg, "REG_FC", WHERE), input_channels,
-                                              self.box_coder.code_size)
+        self.cls_layers = self.make_fc_layers(
+            required(model_cfg, "CLS_FC", WHERE), input_channels, num_class
+        )
+        self.box_layers = self.make_fc_layers(
+            required(model_cfg, "REG_FC", WHERE), input_channels, self.box_coder.code_size
+        )
 
     def taps(self) -> list[TapInfo]:
         """What can be captured, relative to this slot: the raw predictions of every point."""
-        return [TapInfo("cls_layers", self.num_class, None, "point"),
-                TapInfo("box_layers", self.box_coder.code_size, None, "point")]
+        return [
+            TapInfo("cls_layers", self.num_class, None, "point"),
+            TapInfo("box_layers", self.box_coder.code_size, None, "point"),
+        ]
 
     def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
         """Reads ``point_features`` (N, C), ``point_coords`` (N, 4) and in training ``gt_boxes``.

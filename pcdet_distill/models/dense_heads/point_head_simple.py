@@ -1,4 +1,5 @@
 """PointHeadSimple: how likely a point lies on an object, to weigh keypoints with (PV-RCNN, CVPR 2020, section 3.3)."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -12,9 +13,13 @@ from .point_head_template import WHERE, PointHeadTemplate
 class PointHeadSimple(PointHeadTemplate):
     """One stack of linear layers for the classes."""
 
-    def __init__(self, model_cfg: Mapping[str, Any], num_class: int, input_channels: int, **kwargs: Any) -> None:
+    def __init__(
+        self, model_cfg: Mapping[str, Any], num_class: int, input_channels: int, **kwargs: Any
+    ) -> None:
         super().__init__(model_cfg, num_class)
-        self.cls_layers = self.make_fc_layers(required(model_cfg, "CLS_FC", WHERE), input_channels, num_class)
+        self.cls_layers = self.make_fc_layers(
+            required(model_cfg, "CLS_FC", WHERE), input_channels, num_class
+        )
 
     def taps(self) -> list[TapInfo]:
         """What can be captured, relative to this slot."""

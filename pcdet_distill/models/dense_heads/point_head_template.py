@@ -3,6 +3,7 @@
 A point inside a box belongs to the box's class. A point just outside, inside the box enlarged by GT_EXTRA_WIDTH, is
 ignored: whether it belongs to the object is a matter of centimetres.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,12 @@ IGNORED = -1
 class PointHeadTemplate(nn.Module):
     """Base of the point heads; a subclass predicts and fills ``forward_ret_dict``."""
 
-    def __init__(self, model_cfg: Mapping[str, Any], num_class: int, predict_boxes_when_training: bool = False) -> None:
+    def __init__(
+        self,
+        model_cfg: Mapping[str, Any],
+        num_class: int,
+        predict_boxes_when_training: bool = False,
+    ) -> None:
         super().__init__()
         self.model_cfg = model_cfg
         self.num_class = num_class
@@ -52,11 +58,17 @@ class PointHeadTemplate(nn.Module):
         return coder(**settings.get("BOX_CODER_CONFIG", {}))
 
     @staticmethod
-    def make_fc_layers(fc_cfg: Sequence[int], input_channels: int, output_channels: int) -> nn.Sequential:
+    def make_fc_layers(
+        fc_cfg: Sequence[int], input_channels: int, output_channels: int
+    ) -> nn.Sequential:
         """Linear, batch norm and ReLU for every width in ``fc_cfg``, then a linear layer to the outputs."""
         layers: list[nn.Module] = []
         for width in fc_cfg:
-            layers += [nn.Linear(input_channels, width, bias=False), WeightedBatchNorm1d(width), nn.ReLU()]
+            layers += [
+                nn.Linear(input_channels, width, bias=False),
+                WeightedBatchNorm1d(width),
+                nn.ReLU(),
+            ]
             input_channels = width
         return nn.Sequential(*layers, nn.Linear(input_channels, output_channels))
 
@@ -66,8 +78,12 @@ class PointHeadTemplate(nn.Module):
         return batch_dict["point_features_before_fusion" if before_fusion else "point_features"]
 
     @torch.no_grad()
-    def assign_targets(self, batch_dict: Mapping[str, Any], ret_box_labels: bool = False,
-                       ret_part_labels: bool = False) -> dict[str, Tensor]:
+    def assign_targets(
+        self,
+        batch_dict: Mapping[str, Any],
+        ret_box_labels: bool = False,
+        ret_part_labels: bool = False,
+    ) -> dict[str, Tensor]:
         """Targets for ``point_coords`` (N, 4) and ``gt_boxes`` (B, G, 7 + C + 1).
 
         Returns:
@@ -75,7 +91,11 @@ class PointHeadTemplate(nn.Module):
             (N, code_size) where asked for, ``point_part_labels`` (N, 3) likewise; both 0 outside of boxes.
         """
         points, gt_boxes = batch_dict["point_coords"], batch_dict["gt_boxes"]
-        width = required(required(self.model_cfg, "TARGET_CONFIG", WHERE), "GT_EXTRA_WIDTH", f"{WHERE}.TARGET_CONFIG")
+        width = required(
+            required(self.model_cfg, "TARGET_CONFIG", WHERE),
+            "GT_EXTRA_WIDTH",
+            f"{WHERE}.TARGET_CONFIG",
+        )
         labels = torch.zeros(len(points), dtype=torch.int64, device=points.device)
         owners = points.new_zeros(len(points), gt_boxes.shape[-1])
         for frame, boxes in enumerate(gt_boxes):
@@ -86,10 +106,18 @@ class PointHeadTemplate(nn.Module):
             inside = owner >= 0
             owners[rows[inside]] = boxes[owner[inside]].to(owners.dtype)
             labels[rows[inside != (nearly >= 0)]] = IGNORED
-        return self._targets_of_owners(points[:, 1:4], owners, labels, ret_box_labels, ret_part_labels)
+        return self._targets_of_owners(
+            points[:, 1:4], owners, labels, ret_box_labels, ret_part_labels
+        )
 
-    def _targets_of_owners(self, xyz: Tensor, owners: Tensor, labels: Tensor, ret_box_labels: bool,
-                           ret_part_labels: bool) -> dict[str, Tensor]:
+    def _targets_of_owners(
+        self,
+        xyz: Tensor,
+        owners: Tensor,
+        labels: Tensor,
+        ret_box_labels: bool,
+        ret_part_labels: bool,
+    ) -> dict[str, Tensor]:
         """Targets of points (N, 3) from the box (N, 7 + C + 1) each lies in, a row of zeros where there is none."""
         positive = owners.ne(0).any(dim=1) & (labels != IGNORED)
         boxes, classes = owners[positive, :-1], owners[positive, -1].long()
@@ -123,7 +151,10 @@ class PointHeadTemplate(nn.Module):
         weights = (labels >= 0) / (labels > 0).sum().clamp_min(1)
         classes = torch.arange(1, self.num_class + 1, device=labels.device)
         target = (labels.unsqueeze(1) == classes).to(logits.dtype)
-        return self.cls_loss_func(logits, target, weights=weights).sum() * self.loss_weights["point_cls_weight"]
+        return (
+            self.cls_loss_func(logits, target, weights=weights).sum()
+            * self.loss_weights["point_cls_weight"]
+        )
 
     def get_box_layer_loss(self) -> Tensor:
         """Loss of the box codes of points on objects, by their number."""
@@ -140,20 +171,30 @@ class PointHeadTemplate(nn.Module):
         loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
         return loss / (3 * positive.sum().clamp_min(1)) * self.loss_weights["point_part_weight"]
 
-    def generate_predicted_boxes(self, points: Tensor, cls_preds: Tensor, box_preds: Tensor) -> tuple[Tensor, Tensor]:
+    def generate_predicted_boxes(
+        self, points: Tensor, cls_preds: Tensor, box_preds: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Logits (N, num_class) and boxes (N, 7 + C) that points (N, 3) propose, sized for their best class."""
         logits = at_least_float32(cls_preds)
-        boxes = self.box_coder.decode_torch(at_least_float32(box_preds), points, logits.argmax(dim=-1) + 1)
+        boxes = self.box_coder.decode_torch(
+            at_least_float32(box_preds), points, logits.argmax(dim=-1) + 1
+        )
         return logits, boxes
 
-    def publish_boxes(self, batch_dict: dict[str, Any], cls_preds: Tensor, box_preds: Tensor) -> None:
+    def publish_boxes(
+        self, batch_dict: dict[str, Any], cls_preds: Tensor, box_preds: Tensor
+    ) -> None:
         """In eval, or for a second stage, write what the points propose."""
         if self.training and not self.predict_boxes_when_training:
             return
         coords = batch_dict["point_coords"]
         logits, boxes = self.generate_predicted_boxes(coords[:, 1:4], cls_preds, box_preds)
-        batch_dict.update(batch_cls_preds=logits, batch_box_preds=boxes, batch_index=coords[:, 0],
-                          cls_preds_normalized=False)
+        batch_dict.update(
+            batch_cls_preds=logits,
+            batch_box_preds=boxes,
+            batch_index=coords[:, 0],
+            cls_preds_normalized=False,
+        )
 
 
 def places_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
@@ -176,6 +217,11 @@ class _PlainLoss(nn.Module):
 
 def _box_loss(name: str | None, weights: Mapping[str, Any]) -> nn.Module:
     """The loss of box codes that LOSS_REG names."""
-    losses = {"smooth-l1": lambda: _PlainLoss(F.smooth_l1_loss), "l1": lambda: _PlainLoss(F.l1_loss),
-              "WeightedSmoothL1Loss": lambda: WeightedSmoothL1Loss(code_weights=weights.get("code_weights"))}
+    losses = {
+        "smooth-l1": lambda: _PlainLoss(F.smooth_l1_loss),
+        "l1": lambda: _PlainLoss(F.l1_loss),
+        "WeightedSmoothL1Loss": lambda: WeightedSmoothL1Loss(
+            code_weights=weights.get("code_weights")
+        ),
+    }
     return lookup(losses, name or "smooth-l1", f"{WHERE}.LOSS_CONFIG.LOSS_REG")()

@@ -4,6 +4,7 @@ Per class and frame, with the axis-aligned IoU of boxes turned to the nearer axi
 ``matched_threshold``, background below ``unmatched_threshold``, ignored between. Every box also claims the anchors that
 overlap it most, ties included; a claimed anchor takes the box that it overlaps most itself.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -46,8 +47,13 @@ class AxisAlignedTargetAssigner:
         match_height: use the rotated 3D IoU instead.
     """
 
-    def __init__(self, model_cfg: Mapping[str, Any], class_names: Sequence[str], box_coder: Any,
-                 match_height: bool = False) -> None:
+    def __init__(
+        self,
+        model_cfg: Mapping[str, Any],
+        class_names: Sequence[str],
+        box_coder: Any,
+        match_height: bool = False,
+    ) -> None:
         settings = required(model_cfg, "TARGET_ASSIGNER_CONFIG", "MODEL.DENSE_HEAD")
         generators = required(model_cfg, "ANCHOR_GENERATOR_CONFIG", "MODEL.DENSE_HEAD")
         self.box_coder = box_coder
@@ -58,7 +64,9 @@ class AxisAlignedTargetAssigner:
         self.rules = [_rule(entry, list(class_names)) for entry in generators]
 
     @torch.no_grad()
-    def assign_targets(self, all_anchors: Sequence[Tensor], gt_boxes_with_classes: Tensor) -> dict[str, Tensor]:
+    def assign_targets(
+        self, all_anchors: Sequence[Tensor], gt_boxes_with_classes: Tensor
+    ) -> dict[str, Tensor]:
         """Targets of a batch.
 
         Args:
@@ -79,20 +87,28 @@ class AxisAlignedTargetAssigner:
             boxes = rows[rows.ne(0).any(dim=1)]
             first = 0
             for rule, anchors, count in zip(self.rules, flat, per_cell):
-                found = self._assign_class(rule, anchors, boxes[boxes[:, -1].round() == rule.label, :-1])
-                label[frame, :, first:first + count] = found.label.view(cells, count)
+                found = self._assign_class(
+                    rule, anchors, boxes[boxes[:, -1].round() == rule.label, :-1]
+                )
+                label[frame, :, first : first + count] = found.label.view(cells, count)
                 codes[frame, found.positive // count, first + found.positive % count] = found.codes
                 first += count
         label = label.view(batch_size, -1)
-        return {"box_cls_labels": label, "box_reg_targets": codes.view(*label.shape, -1),
-                "reg_weights": self._weigh(label, codes.dtype)}
+        return {
+            "box_cls_labels": label,
+            "box_reg_targets": codes.view(*label.shape, -1),
+            "reg_weights": self._weigh(label, codes.dtype),
+        }
 
     def _assign_class(self, rule: MatchRule, anchors: Tensor, boxes: Tensor) -> ClassTargets:
         """Match anchors (A, 7 + C) with the boxes (G, 7 + C) of their class in one frame."""
         label = torch.full((len(anchors),), BACKGROUND, dtype=torch.int32, device=anchors.device)
         if len(boxes) == 0:
-            return ClassTargets(self._sample(label), label.new_zeros(0, dtype=torch.long),
-                                anchors.new_zeros(0, self.box_coder.code_size))
+            return ClassTargets(
+                self._sample(label),
+                label.new_zeros(0, dtype=torch.long),
+                anchors.new_zeros(0, self.box_coder.code_size),
+            )
         overlap = self.overlap(boxes, anchors)
         best, box_index = overlap.max(dim=0)
         highest = overlap.amax(dim=1, keepdim=True)
@@ -102,13 +118,20 @@ class AxisAlignedTargetAssigner:
         label[claimed] = rule.label
         label = self._sample(label)
         positive = torch.nonzero(label > 0)[:, 0]
-        return ClassTargets(label, positive, self.box_coder.encode_torch(boxes[box_index[positive]], anchors[positive]))
+        return ClassTargets(
+            label,
+            positive,
+            self.box_coder.encode_torch(boxes[box_index[positive]], anchors[positive]),
+        )
 
     def _sample(self, label: Tensor) -> Tensor:
         """With a POS_FRACTION: at most that share of SAMPLE_SIZE positives, filled up with random background."""
         if self.pos_fraction < 0:
             return label
-        positive, background = torch.nonzero(label > 0)[:, 0], torch.nonzero(label == BACKGROUND)[:, 0]
+        positive, background = (
+            torch.nonzero(label > 0)[:, 0],
+            torch.nonzero(label == BACKGROUND)[:, 0],
+        )
         allowed = min(len(positive), int(self.pos_fraction * self.sample_size))
         label = label.clone()
         for rows, keep in ((positive, allowed), (background, self.sample_size - allowed)):
@@ -128,9 +151,14 @@ def _rule(entry: Mapping[str, Any], class_names: list[str]) -> MatchRule:
     where = "MODEL.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG"
     name = required(entry, "class_name", where)
     if name not in class_names:
-        raise ConfigError(f"{where}: class_name '{name}' is not in CLASS_NAMES{nearest(name, class_names)}")
-    return MatchRule(class_names.index(name) + 1, float(required(entry, "matched_threshold", where)),
-                     float(required(entry, "unmatched_threshold", where)))
+        raise ConfigError(
+            f"{where}: class_name '{name}' is not in CLASS_NAMES{nearest(name, class_names)}"
+        )
+    return MatchRule(
+        class_names.index(name) + 1,
+        float(required(entry, "matched_threshold", where)),
+        float(required(entry, "unmatched_threshold", where)),
+    )
 
 
 TARGET_ASSIGNERS = {"AxisAlignedTargetAssigner": AxisAlignedTargetAssigner}

@@ -1,4 +1,5 @@
 """Whole detectors: MODEL.NAME, and how one is built."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -33,9 +34,13 @@ DETECTORS: dict[str, type[Detector3DTemplate]] = {
 }
 
 
-def build_detector(model_cfg: Mapping[str, Any], num_class: int, dataset: Any) -> Detector3DTemplate:
+def build_detector(
+    model_cfg: Mapping[str, Any], num_class: int, dataset: Any
+) -> Detector3DTemplate:
     """The detector that MODEL.NAME names; ``dataset`` is a dataset or a DataSpec."""
     if not isinstance(model_cfg, Mapping):
-        raise ConfigError(f"MODEL is {type(model_cfg).__name__}, expected a block with NAME and the slots' blocks")
+        raise ConfigError(
+            f"MODEL is {type(model_cfg).__name__}, expected a block with NAME and the slots' blocks"
+        )
     detector = lookup(DETECTORS, required(model_cfg, "NAME", "MODEL"), "MODEL.NAME")
     return detector(model_cfg=model_cfg, num_class=num_class, dataset=dataset)

@@ -1,4 +1,5 @@
 """CenterPoint: pillars or voxels, a 2D backbone and a centre head (Yin et al., CVPR 2021), its first stage."""
+
 from __future__ import annotations
 
 from .detector3d_template import Detector3DTemplate

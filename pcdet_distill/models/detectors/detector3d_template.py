@@ -1,4 +1,5 @@
 """Detector3DTemplate: a detector is its slots, run one after the other on one ``batch_dict``."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -107,7 +108,9 @@ class Detector3DTemplate(nn.Module):
         """Sum of the heads' losses after a forward in training mode, and each part for the log."""
         heads = [head for head in (getattr(self, slot) for slot in HEADS) if head is not None]
         if not heads:
-            raise ConfigError(f"MODEL: holds none of {', '.join(map(str.upper, HEADS))}, so there is nothing to train")
+            raise ConfigError(
+                f"MODEL: holds none of {', '.join(map(str.upper, HEADS))}, so there is nothing to train"
+            )
         losses, parts = zip(*(head.get_loss() for head in heads))
         total = sum(losses[1:], losses[0])
         tb_dict: dict[str, Any] = {"loss_rpn": total.detach()} if len(heads) == 1 else {}
@@ -116,7 +119,9 @@ class Detector3DTemplate(nn.Module):
         return total, tb_dict, {}
 
     @torch.no_grad()
-    def post_processing(self, batch_dict: dict[str, Any]) -> tuple[list[dict[str, Tensor]], dict[str, int]]:
+    def post_processing(
+        self, batch_dict: dict[str, Any]
+    ) -> tuple[list[dict[str, Tensor]], dict[str, int]]:
         """Final boxes of every frame and, where there is ground truth, recall counts."""
         settings = required(self.model_cfg, "POST_PROCESSING", "MODEL")
         return post_processing.post_process(batch_dict, settings, self.num_class)
@@ -143,14 +148,22 @@ class Detector3DTemplate(nn.Module):
     def load_checkpoint_state(self, state: Mapping[str, Any], where: str) -> LoadReport:
         """Load what ``checkpoint_state`` gave, or any OpenPCDet checkpoint; everything must fit."""
         if "model_state" not in state:
-            raise CheckpointError(f"{where}: no 'model_state' in it; it is not a checkpoint of a detector")
+            raise CheckpointError(
+                f"{where}: no 'model_state' in it; it is not a checkpoint of a detector"
+            )
         return load_model_state(self, state["model_state"], strict=True, where=where)
 
 
 def set_batch_norm_momentum(model: nn.Module, momentum: Any) -> None:
     """MODEL.BN_MOMENTUM: short trainings need running statistics that follow faster than 0.01 a step."""
-    if isinstance(momentum, bool) or not isinstance(momentum, (int, float)) or not 0 < momentum <= 1:
-        raise ConfigError(f"MODEL.BN_MOMENTUM is {momentum!r}, expected a number above 0 and up to 1")
+    if (
+        isinstance(momentum, bool)
+        or not isinstance(momentum, (int, float))
+        or not 0 < momentum <= 1
+    ):
+        raise ConfigError(
+            f"MODEL.BN_MOMENTUM is {momentum!r}, expected a number above 0 and up to 1"
+        )
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = float(momentum)

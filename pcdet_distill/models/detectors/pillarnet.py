@@ -1,4 +1,5 @@
 """PillarNet: dynamic pillars, a sparse 2D encoder, and an anchor or a centre head (Shi et al., ECCV 2022)."""
+
 from __future__ import annotations
 
 from .detector3d_template import Detector3DTemplate

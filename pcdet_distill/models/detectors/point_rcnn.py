@@ -1,4 +1,5 @@
 """PointRCNN: boxes proposed by every point, refined from the points inside (Shi et al., PointRCNN, CVPR 2019)."""
+
 from __future__ import annotations
 
 from .detector3d_template import Detector3DTemplate

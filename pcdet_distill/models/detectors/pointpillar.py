@@ -1,4 +1,5 @@
 """PointPillar: pillars, a 2D backbone and one anchor head (Lang et al., PointPillars, CVPR 2019)."""
+
 from __future__ import annotations
 
 from .detector3d_template import Detector3DTemplate

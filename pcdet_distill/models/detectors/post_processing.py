@@ -3,6 +3,7 @@
 Serves one-stage heads, dense (B, A, ...) or per point (N, ...) with ``batch_index``, and second stages, whose labels
 come from ``roi_labels`` and whose padding, RoIs without a size, is left out.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,12 @@ from ..roi_heads.target_assigner.proposal_target_layer import is_box
 WHERE = "MODEL.POST_PROCESSING"
 
 
-def post_process(batch_dict: Mapping[str, Any], settings: Mapping[str, Any], num_class: int,
-                 companions: Mapping[str, Tensor] | None = None) -> tuple[list[dict[str, Tensor]], dict[str, int]]:
+def post_process(
+    batch_dict: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    num_class: int,
+    companions: Mapping[str, Tensor] | None = None,
+) -> tuple[list[dict[str, Tensor]], dict[str, int]]:
     """Final boxes of a batch.
 
     Args:
@@ -41,29 +46,52 @@ def post_process(batch_dict: Mapping[str, Any], settings: Mapping[str, Any], num
         pred_dicts.append(prediction)
         if "gt_boxes" in batch_dict:
             rois = batch_dict["rois"][rows] if "rois" in batch_dict else None
-            candidates = prediction["pred_boxes"] if rois is None else batch_dict["batch_box_preds"][rows]
+            candidates = (
+                prediction["pred_boxes"] if rois is None else batch_dict["batch_box_preds"][rows]
+            )
             counts = count_recalled(candidates, rois, batch_dict["gt_boxes"][frame], thresholds)
             recall = {name: recall.get(name, 0) + count for name, count in counts.items()}
     return pred_dicts, recall
 
 
-def _boxes_of_frame(batch_dict: Mapping[str, Any], frame: int, rows: Any, settings: Mapping[str, Any], num_class: int,
-                    companions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _boxes_of_frame(
+    batch_dict: Mapping[str, Any],
+    frame: int,
+    rows: Any,
+    settings: Mapping[str, Any],
+    num_class: int,
+    companions: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
     """Final boxes of one frame: those the head has made itself, or else what is selected from its predictions."""
     if "final_box_dicts" in batch_dict:
         return batch_dict["final_box_dicts"][frame]
     boxes, normalized = batch_dict["batch_box_preds"][rows], batch_dict["cls_preds_normalized"]
     if "multihead_label_mapping" in batch_dict:
         predictions = [of_head[rows] for of_head in batch_dict["batch_cls_preds"]]
-        return select_boxes_of_heads(boxes, predictions, batch_dict["multihead_label_mapping"], settings, normalized)
+        return select_boxes_of_heads(
+            boxes, predictions, batch_dict["multihead_label_mapping"], settings, normalized
+        )
     predictions = batch_dict["batch_cls_preds"][rows]
-    assert predictions.shape[1] in (1, num_class), f"{predictions.shape[1]} class columns for {num_class} classes"
-    return select_boxes(boxes, predictions, settings, normalized=normalized, labels=_given_labels(batch_dict, rows),
-                        companions={name: values[rows] for name, values in companions.items()})
+    assert predictions.shape[1] in (1, num_class), (
+        f"{predictions.shape[1]} class columns for {num_class} classes"
+    )
+    return select_boxes(
+        boxes,
+        predictions,
+        settings,
+        normalized=normalized,
+        labels=_given_labels(batch_dict, rows),
+        companions={name: values[rows] for name, values in companions.items()},
+    )
 
 
-def select_boxes_of_heads(boxes: Tensor, predictions: Sequence[Tensor], label_mapping: Sequence[Tensor],
-                          settings: Mapping[str, Any], normalized: bool) -> dict[str, Tensor]:
+def select_boxes_of_heads(
+    boxes: Tensor,
+    predictions: Sequence[Tensor],
+    label_mapping: Sequence[Tensor],
+    settings: Mapping[str, Any],
+    normalized: bool,
+) -> dict[str, Tensor]:
     """``select_boxes`` when several heads predict different classes, each for its own boxes.
 
     Args:
@@ -74,7 +102,9 @@ def select_boxes_of_heads(boxes: Tensor, predictions: Sequence[Tensor], label_ma
     """
     if required(settings, "NMS_CONFIG", WHERE).get("MULTI_CLASSES_NMS"):
         parts = []
-        for own_boxes, own, labels in zip(boxes.split([len(own) for own in predictions]), predictions, label_mapping):
+        for own_boxes, own, labels in zip(
+            boxes.split([len(own) for own in predictions]), predictions, label_mapping
+        ):
             part = select_boxes(own_boxes, own, settings, normalized, labels=None)
             parts.append({**part, "pred_labels": labels[part["pred_labels"] - 1]})
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
@@ -84,8 +114,14 @@ def select_boxes_of_heads(boxes: Tensor, predictions: Sequence[Tensor], label_ma
     return select_boxes(boxes, raw, settings, normalized, labels=chosen)
 
 
-def select_boxes(boxes: Tensor, predictions: Tensor, settings: Mapping[str, Any], normalized: bool,
-                 labels: Tensor | None, companions: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+def select_boxes(
+    boxes: Tensor,
+    predictions: Tensor,
+    settings: Mapping[str, Any],
+    normalized: bool,
+    labels: Tensor | None,
+    companions: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
     """Score threshold and NMS for one frame.
 
     Args:
@@ -101,7 +137,9 @@ def select_boxes(boxes: Tensor, predictions: Tensor, settings: Mapping[str, Any]
     if nms_config.get("MULTI_CLASSES_NMS"):
         scores = predictions if normalized else torch.sigmoid(predictions)
         if companions:
-            raise ConfigError(f"{WHERE}.NMS_CONFIG.MULTI_CLASSES_NMS is true, expected false for this detector")
+            raise ConfigError(
+                f"{WHERE}.NMS_CONFIG.MULTI_CLASSES_NMS is true, expected false for this detector"
+            )
         scores, classes, kept = multi_classes_nms(scores, boxes, nms_config, score_thresh)
         return {"pred_boxes": kept, "pred_scores": scores, "pred_labels": classes + 1}
     # The sigmoid keeps the order: it is taken of the best class only.
@@ -111,12 +149,17 @@ def select_boxes(boxes: Tensor, predictions: Tensor, settings: Mapping[str, Any]
     selected, scores = class_agnostic_nms(scores, boxes, nms_config, score_thresh)
     if settings.get("OUTPUT_RAW_SCORE"):
         scores = raw[selected]
-    return {"pred_boxes": boxes[selected], "pred_scores": scores, "pred_labels": labels[selected],
-            **{name: values[selected] for name, values in companions.items()}}
+    return {
+        "pred_boxes": boxes[selected],
+        "pred_scores": scores,
+        "pred_labels": labels[selected],
+        **{name: values[selected] for name, values in companions.items()},
+    }
 
 
-def count_recalled(boxes: Tensor, rois: Tensor | None, gt_boxes: Tensor,
-                   thresholds: Sequence[float]) -> dict[str, int]:
+def count_recalled(
+    boxes: Tensor, rois: Tensor | None, gt_boxes: Tensor, thresholds: Sequence[float]
+) -> dict[str, int]:
     """How many ground truth boxes (G, 7 + C + 1; rows of zeros are padding) are overlapped above each threshold."""
     gt_boxes = gt_boxes[gt_boxes.ne(0).any(dim=1)]
     counts = {"gt": len(gt_boxes)}

@@ -1,4 +1,5 @@
 """SECONDNet: voxels, a sparse 3D backbone, its bird's eye view and a dense head (Yan et al., SECOND, Sensors 2018)."""
+
 from __future__ import annotations
 
 from .detector3d_template import Detector3DTemplate

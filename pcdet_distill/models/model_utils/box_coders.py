@@ -2,6 +2,7 @@
 
 No coder changes its inputs.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -21,7 +22,9 @@ class ResidualCoder:
         encode_angle_by_sincos: two residuals, of cosine and sine, instead of the angle difference; one code more.
     """
 
-    def __init__(self, code_size: int = 7, encode_angle_by_sincos: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, code_size: int = 7, encode_angle_by_sincos: bool = False, **kwargs: Any
+    ) -> None:
         self.box_size = code_size
         self.encode_angle_by_sincos = encode_angle_by_sincos
         self.code_size = code_size + 1 if encode_angle_by_sincos else code_size
@@ -36,7 +39,7 @@ class ResidualCoder:
             angle = [heading.cos() - anchor_heading.cos(), heading.sin() - anchor_heading.sin()]
         else:
             angle = [heading - anchor_heading]
-        further = boxes[..., 7:self.box_size] - anchors[..., 7:self.box_size]
+        further = boxes[..., 7 : self.box_size] - anchors[..., 7 : self.box_size]
         return torch.cat([position, torch.log(size / anchor_size), *angle, further], dim=-1)
 
     def decode_torch(self, codes: Tensor, anchors: Tensor) -> Tensor:
@@ -46,11 +49,13 @@ class ResidualCoder:
         size = codes[..., 3:6].exp() * anchors[..., 3:6]
         anchor_heading = anchors[..., 6:7]
         if self.encode_angle_by_sincos:
-            heading = torch.atan2(codes[..., 7:8] + anchor_heading.sin(), codes[..., 6:7] + anchor_heading.cos())
-            further = codes[..., 8:] + anchors[..., 7:self.box_size]
+            heading = torch.atan2(
+                codes[..., 7:8] + anchor_heading.sin(), codes[..., 6:7] + anchor_heading.cos()
+            )
+            further = codes[..., 8:] + anchors[..., 7 : self.box_size]
         else:
             heading = codes[..., 6:7] + anchor_heading
-            further = codes[..., 7:] + anchors[..., 7:self.box_size]
+            further = codes[..., 7:] + anchors[..., 7 : self.box_size]
         return torch.cat([position, size, heading, further], dim=-1)
 
 
@@ -63,8 +68,13 @@ class PointResidualCoder:
         mean_size: (classes, 3) metres, for ``use_mean_size``.
     """
 
-    def __init__(self, code_size: int = 8, use_mean_size: bool = True, mean_size: Sequence[Sequence[float]] = (),
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        code_size: int = 8,
+        use_mean_size: bool = True,
+        mean_size: Sequence[Sequence[float]] = (),
+        **kwargs: Any,
+    ) -> None:
         self.code_size = code_size
         self.use_mean_size = use_mean_size
         self.mean_size = torch.tensor(mean_size, dtype=torch.float32) if use_mean_size else None
@@ -85,14 +95,19 @@ class PointResidualCoder:
         """Residuals (N, 8 + C), points (N, 3), classes (N,) from 1, to boxes (N, 7 + C)."""
         if self.use_mean_size:
             mean = self._mean_size_of(classes, codes)
-            position, size = codes[:, :3] * _position_scale(mean) + points, codes[:, 3:6].exp() * mean
+            position, size = (
+                codes[:, :3] * _position_scale(mean) + points,
+                codes[:, 3:6].exp() * mean,
+            )
         else:
             position, size = codes[:, :3] + points, codes[:, 3:6].exp()
         heading = torch.atan2(codes[:, 7:8], codes[:, 6:7])
         return torch.cat([position, size, heading, codes[:, 8:]], dim=1)
 
     def _mean_size_of(self, classes: Tensor | None, like: Tensor) -> Tensor:
-        assert classes is not None and self.mean_size is not None, "mean sizes need the classes of the boxes"
+        assert classes is not None and self.mean_size is not None, (
+            "mean sizes need the classes of the boxes"
+        )
         return self.mean_size.to(like)[classes.long() - 1]
 
 

@@ -1,4 +1,5 @@
 """Losses of centre heads (CenterNet, Zhou et al., 2019): focal loss of heatmaps, L1 of the codes at the centres."""
+
 from __future__ import annotations
 
 import torch

@@ -3,6 +3,7 @@
 CornerNet (Law and Deng, ECCV 2018) has the radius, CenterNet (Zhou et al., 2019) the heatmap, CenterPoint (Yin et al.,
 CVPR 2021) both on the bird's eye view.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -18,9 +19,11 @@ def gaussian_radius(length: Tensor, width: Tensor, min_overlap: float) -> Tensor
     that followed it, the roots are divided by 2 whatever the leading coefficient is; trained models expect that.
     """
     area, half_perimeter = length * width, length + width
-    cases = ((1.0, half_perimeter, area * (1 - min_overlap) / (1 + min_overlap)),
-             (4.0, 2 * half_perimeter, (1 - min_overlap) * area),
-             (4 * min_overlap, -2 * min_overlap * half_perimeter, (min_overlap - 1) * area))
+    cases = (
+        (1.0, half_perimeter, area * (1 - min_overlap) / (1 + min_overlap)),
+        (4.0, 2 * half_perimeter, (1 - min_overlap) * area),
+        (4 * min_overlap, -2 * min_overlap * half_perimeter, (min_overlap - 1) * area),
+    )
     roots = [(b + (b.square() - 4 * a * c).sqrt()) / 2 for a, b, c in cases]
     return torch.stack(roots).amin(dim=0)
 
@@ -46,7 +49,9 @@ def draw_peaks(heatmaps: Tensor, planes: Tensor, cells: Tensor, radii: Tensor) -
     near = steps.abs() <= radii[:, None]
     drawn = near[:, None, :] & near[:, :, None] & (x >= 0) & (x < width) & (y >= 0) & (y < height)
     index = (planes[:, None, None] * height + y) * width + x
-    flat = heatmaps.reshape(-1).scatter_reduce(0, index[drawn], value[drawn].to(heatmaps.dtype), "amax")
+    flat = heatmaps.reshape(-1).scatter_reduce(
+        0, index[drawn], value[drawn].to(heatmaps.dtype), "amax"
+    )
     return flat.view(count, height, width)
 
 
@@ -63,7 +68,9 @@ def top_cells(scores: Tensor, count: int) -> TopCells:
     cells_per_class = scores.shape[2] * scores.shape[3]
     flat = scores.flatten(1)
     best, index = flat.topk(min(count, flat.shape[1]), dim=1)
-    return TopCells(best, torch.div(index, cells_per_class, rounding_mode="floor"), index % cells_per_class)
+    return TopCells(
+        best, torch.div(index, cells_per_class, rounding_mode="floor"), index % cells_per_class
+    )
 
 
 def gather_cells(feature_map: Tensor, cells: Tensor) -> Tensor:

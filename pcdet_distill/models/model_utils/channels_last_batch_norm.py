@@ -4,6 +4,7 @@ torch's own CPU kernel for this layout adds up all cells of a channel one after 
 the variance comes out wrong by nearly 1e-3, which grows from layer to layer. Here the sums are made block by block:
 right to 1e-6, for a tenth more time.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -28,10 +29,15 @@ class ChannelsLastBatchNorm2d(nn.BatchNorm2d):
         return _Normalise.apply(features, self.weight, self.bias, mean, variance, self.eps)
 
     def _is_for_us(self, features: Tensor) -> bool:
-        return (self.training and self.affine and self.track_running_stats
-                and features.device.type == "cpu" and features.dtype == self.weight.dtype
-                and features.numel() > features.shape[1]
-                and features.is_contiguous(memory_format=torch.channels_last))
+        return (
+            self.training
+            and self.affine
+            and self.track_running_stats
+            and features.device.type == "cpu"
+            and features.dtype == self.weight.dtype
+            and features.numel() > features.shape[1]
+            and features.is_contiguous(memory_format=torch.channels_last)
+        )
 
 
 @torch.no_grad()
@@ -50,9 +56,15 @@ def exact_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def update_running_statistics(norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, unbiased_variance: Tensor) -> None:
+def update_running_statistics(
+    norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, unbiased_variance: Tensor
+) -> None:
     """What a batch norm does after a batch in training."""
-    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    assert (
+        norm.running_mean is not None
+        and norm.running_var is not None
+        and norm.num_batches_tracked is not None
+    )
     norm.num_batches_tracked.add_(1)
     momentum = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
@@ -63,8 +75,15 @@ class _Normalise(torch.autograd.Function):
     """Batch norm in training mode whose statistics have been computed already."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor,
-                eps: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        eps: float,
+    ) -> Tensor:
         ctx.eps = eps
         ctx.save_for_backward(features, weight, mean, (variance + eps).rsqrt())
         return F.batch_norm(features, mean, variance, weight, bias, training=False, eps=eps)
@@ -75,5 +94,15 @@ class _Normalise(torch.autograd.Function):
         features, weight, mean, scale = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         gradients = torch.ops.aten.native_batch_norm_backward(
-            grad, features, weight, None, None, mean, scale, True, ctx.eps, list(ctx.needs_input_grad[:3]))
+            grad,
+            features,
+            weight,
+            None,
+            None,
+            mean,
+            scale,
+            True,
+            ctx.eps,
+            list(ctx.needs_input_grad[:3]),
+        )
         return *gradients, None, None, None

@@ -1,4 +1,5 @@
 """Which layer gathers what lies around a centre: NAME of the blocks of SA_LAYER and of ROI_GRID_POOL."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -21,10 +22,15 @@ def build_local_aggregation(block: Mapping[str, Any], input_channels: int, where
     return make(input_channels, block, where)
 
 
-def _stack_set_abstraction(input_channels: int, block: Mapping[str, Any], where: str) -> StackSAModuleMSG:
-    return StackSAModuleMSG(radii=required(block, "POOL_RADIUS", where), nsamples=required(block, "NSAMPLE", where),
-                            mlps=[[input_channels, *widths] for widths in required(block, "MLPS", where)],
-                            pool_method=block.get("POOL_METHOD", "max_pool"))
+def _stack_set_abstraction(
+    input_channels: int, block: Mapping[str, Any], where: str
+) -> StackSAModuleMSG:
+    return StackSAModuleMSG(
+        radii=required(block, "POOL_RADIUS", where),
+        nsamples=required(block, "NSAMPLE", where),
+        mlps=[[input_channels, *widths] for widths in required(block, "MLPS", where)],
+        pool_method=block.get("POOL_METHOD", "max_pool"),
+    )
 
 
 LOCAL_AGGREGATION_MODULES: dict[str, Callable[[int, Mapping[str, Any], str], nn.Module]] = {

@@ -2,6 +2,7 @@
 
 Focal loss: Lin et al., ICCV 2017. Smooth L1: Girshick, ICCV 2015.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -37,11 +38,17 @@ class SigmoidFocalClassificationLoss(nn.Module):
 class WeightedSmoothL1Loss(nn.Module):
     """Quadratic below ``beta``, linear above; differences are multiplied by ``code_weights`` first."""
 
-    def __init__(self, beta: float = 1.0 / 9.0, code_weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, beta: float = 1.0 / 9.0, code_weights: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
         self.beta = beta
         self.code_weights: Tensor | None
-        weights = None if code_weights is None else torch.tensor([float(weight) for weight in code_weights])
+        weights = (
+            None
+            if code_weights is None
+            else torch.tensor([float(weight) for weight in code_weights])
+        )
         self.register_buffer("code_weights", weights, persistent=False)
 
     def forward(self, prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -59,7 +66,11 @@ class WeightedL1Loss(nn.Module):
     def __init__(self, code_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         self.code_weights: Tensor | None
-        weights = None if code_weights is None else torch.tensor([float(weight) for weight in code_weights])
+        weights = (
+            None
+            if code_weights is None
+            else torch.tensor([float(weight) for weight in code_weights])
+        )
         self.register_buffer("code_weights", weights, persistent=False)
 
     def forward(self, prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -83,8 +94,10 @@ def corner_loss_lidar(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
     """
     turned = torch.cat([gt_boxes[:, :6], gt_boxes[:, 6:7] + pi], dim=1)
     corners = boxes_to_corners_3d(boxes[:, :7])
-    distance = torch.minimum((corners - boxes_to_corners_3d(gt_boxes[:, :7])).norm(dim=2),
-                             (corners - boxes_to_corners_3d(turned)).norm(dim=2))
+    distance = torch.minimum(
+        (corners - boxes_to_corners_3d(gt_boxes[:, :7])).norm(dim=2),
+        (corners - boxes_to_corners_3d(turned)).norm(dim=2),
+    )
     return F.huber_loss(distance, torch.zeros_like(distance), reduction="none").mean(dim=1)
 
 

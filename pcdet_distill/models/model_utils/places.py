@@ -1,4 +1,5 @@
 """Places inside RoIs and inside voxels, and rows of a batch stacked frame by frame."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -24,22 +25,31 @@ def framed_places(rois: Tensor, places: Tensor) -> Tensor:
     """
     number = torch.arange(len(rois), device=rois.device).unsqueeze(1)
     frame = torch.where((rois[..., 3:6] > 0).all(dim=-1), number, -1).reshape(-1, 1, 1)
-    return torch.cat([frame.expand(-1, places.shape[1], 1).to(places.dtype), places], dim=2).flatten(0, 1)
+    return torch.cat(
+        [frame.expand(-1, places.shape[1], 1).to(places.dtype), places], dim=2
+    ).flatten(0, 1)
 
 
-def voxel_centres(coords: Tensor, stride: int, voxel_size: Sequence[float], origin_m: Sequence[float]) -> Tensor:
+def voxel_centres(
+    coords: Tensor, stride: int, voxel_size: Sequence[float], origin_m: Sequence[float]
+) -> Tensor:
     """Centres (N, 3) in metres of voxels (N, 3) given as z, y, x, ``stride`` times as large as the smallest ones."""
     size = torch.tensor([float(edge) * stride for edge in voxel_size], device=coords.device)
     origin = torch.tensor([float(value) for value in origin_m[:3]], device=coords.device)
     return (coords.flip(1).float() + 0.5) * size + origin
 
 
-def register_first_centre(module: nn.Module, voxel_size: Sequence[float], origin_m: Sequence[float]) -> None:
+def register_first_centre(
+    module: nn.Module, voxel_size: Sequence[float], origin_m: Sequence[float]
+) -> None:
     """Buffers ``voxel_size`` and ``first_centre`` (3,), the middle of the voxel at the origin, for a module."""
     size = torch.tensor([float(edge) for edge in voxel_size])
     module.register_buffer("voxel_size", size, persistent=False)
-    module.register_buffer("first_centre", size / 2 + torch.tensor([float(value) for value in origin_m[:3]]),
-                           persistent=False)
+    module.register_buffer(
+        "first_centre",
+        size / 2 + torch.tensor([float(value) for value in origin_m[:3]]),
+        persistent=False,
+    )
 
 
 def stack_frames(frame: Tensor, batch_size: int, *columns: Tensor) -> tuple[Tensor, ...]:

@@ -4,6 +4,7 @@ Features are rows (points, C). The reference runs its layers on K slots per ball
 repeats its first one. Here a ball is as many rows as it has points, and the first row counts for the repetitions: the
 same numbers, statistics of the batch normalisation included, for a fraction of the work.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -102,7 +103,9 @@ class Neighbours(NamedTuple):
         """From what a ball or voxel query returned: rows (M, K) of points and how many are real (M,)."""
         slots = rows.shape[1]
         count = found.clamp_min(1)
-        centre, slot = torch.nonzero(torch.arange(slots, device=rows.device) < count.unsqueeze(1), as_tuple=True)
+        centre, slot = torch.nonzero(
+            torch.arange(slots, device=rows.device) < count.unsqueeze(1), as_tuple=True
+        )
         weight = torch.where(slot == 0, slots + 1 - count[centre], 1)
         return cls(centre, rows[centre, slot], weight, count, found == 0)
 
@@ -114,8 +117,15 @@ class Neighbours(NamedTuple):
         return cls(point // points, point, torch.ones_like(point), count, count == 0)
 
 
-def aggregate(mlp: SharedMLP, xyz: Tensor, features: Tensor | None, centres: Tensor, neighbours: Neighbours,
-              use_xyz: bool = True, zero_empty: bool = False) -> Tensor:
+def aggregate(
+    mlp: SharedMLP,
+    xyz: Tensor,
+    features: Tensor | None,
+    centres: Tensor,
+    neighbours: Neighbours,
+    use_xyz: bool = True,
+    zero_empty: bool = False,
+) -> Tensor:
     """The largest response (M, C_out) of ``mlp`` among the neighbours of each centre.
 
     Args:
@@ -128,20 +138,32 @@ def aggregate(mlp: SharedMLP, xyz: Tensor, features: Tensor | None, centres: Ten
         return _respond_to_zeros(mlp, len(centres), xyz)
     with full_precision(xyz):
         dtype = mlp.first.weight.dtype
-        xyz, centres, features = xyz.to(dtype), centres.to(dtype), None if features is None else features.to(dtype)
+        xyz, centres, features = (
+            xyz.to(dtype),
+            centres.to(dtype),
+            None if features is None else features.to(dtype),
+        )
         responses = _first_layer(mlp, xyz, features, centres, neighbours, use_xyz)
         if zero_empty:
             responses = responses * ~neighbours.is_empty[neighbours.centre].unsqueeze(1)
         return segment_max(mlp.finish(responses, neighbours.weight), neighbours.rows_per_centre)
 
 
-def _first_layer(mlp: SharedMLP, xyz: Tensor, features: Tensor | None, centres: Tensor, neighbours: Neighbours,
-                 use_xyz: bool) -> Tensor:
+def _first_layer(
+    mlp: SharedMLP,
+    xyz: Tensor,
+    features: Tensor | None,
+    centres: Tensor,
+    neighbours: Neighbours,
+    use_xyz: bool,
+) -> Tensor:
     """What the first convolution makes of every row; the points pass it before they are repeated, if that is less."""
     offset = take_rows(xyz, neighbours.point) - take_rows(centres, neighbours.centre)
     if features is None:
         return mlp.first(offset)
-    if len(neighbours.point) <= len(xyz) or mlp.first._forward_hooks:    # who listens to it must hear the whole of it
+    if (
+        len(neighbours.point) <= len(xyz) or mlp.first._forward_hooks
+    ):  # who listens to it must hear the whole of it
         rows = take_rows(features, neighbours.point)
         return mlp.first(torch.cat([offset, rows], dim=1) if use_xyz else rows)
     matrix = mlp.first.matrix()
@@ -169,13 +191,22 @@ class PointnetSAModuleMSG(nn.Module):
         mlps: widths of each ball's layers, those of the features (without x, y, z) first.
     """
 
-    def __init__(self, npoint: int | None, radii: Sequence[float], nsamples: Sequence[int],
-                 mlps: Sequence[Sequence[int]], use_xyz: bool = True, pool_method: str = "max_pool") -> None:
+    def __init__(
+        self,
+        npoint: int | None,
+        radii: Sequence[float],
+        nsamples: Sequence[int],
+        mlps: Sequence[Sequence[int]],
+        use_xyz: bool = True,
+        pool_method: str = "max_pool",
+    ) -> None:
         super().__init__()
         _check_pool_method(pool_method)
         self.npoint = npoint if npoint is not None and npoint > 0 else None
         self.radii, self.nsamples, self.use_xyz = list(radii), list(nsamples), use_xyz
-        self.mlps = nn.ModuleList(SharedMLP([widths[0] + 3 * use_xyz, *widths[1:]]) for widths in mlps)
+        self.mlps = nn.ModuleList(
+            SharedMLP([widths[0] + 3 * use_xyz, *widths[1:]]) for widths in mlps
+        )
 
     def forward(self, xyz: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Points (B, N, 3) with features (B, N, C) to centres (B, M, 3) with features (B, M, C')."""
@@ -189,8 +220,12 @@ class PointnetSAModuleMSG(nn.Module):
             first = total * torch.arange(frames, device=xyz.device).unsqueeze(1)
             centres = take_rows(flat, furthest_point_sample(xyz, self.npoint) + first)
             groups = [self._ball(scale, xyz, centres) for scale in range(len(self.mlps))]
-        pooled = [aggregate(cast(SharedMLP, mlp), flat, flat_features, centres.view(-1, 3), group, self.use_xyz)
-                  for mlp, group in zip(self.mlps, groups)]
+        pooled = [
+            aggregate(
+                cast(SharedMLP, mlp), flat, flat_features, centres.view(-1, 3), group, self.use_xyz
+            )
+            for mlp, group in zip(self.mlps, groups)
+        ]
         return centres, torch.cat(pooled, dim=1).view(frames, centres.shape[1], -1)
 
     def _ball(self, scale: int, xyz: Tensor, centres: Tensor) -> Neighbours:
@@ -202,8 +237,15 @@ class PointnetSAModuleMSG(nn.Module):
 class PointnetSAModule(PointnetSAModuleMSG):
     """Set abstraction at one radius, batch layout."""
 
-    def __init__(self, mlp: Sequence[int], npoint: int | None = None, radius: float = 0.0, nsample: int = 0,
-                 use_xyz: bool = True, pool_method: str = "max_pool") -> None:
+    def __init__(
+        self,
+        mlp: Sequence[int],
+        npoint: int | None = None,
+        radius: float = 0.0,
+        nsample: int = 0,
+        use_xyz: bool = True,
+        pool_method: str = "max_pool",
+    ) -> None:
         super().__init__(npoint, [radius], [nsample], [mlp], use_xyz, pool_method)
 
 
@@ -215,25 +257,50 @@ class StackSAModuleMSG(nn.Module):
         mlps: widths of each ball's layers, those of the features (without x, y, z) first.
     """
 
-    def __init__(self, *, radii: Sequence[float], nsamples: Sequence[int], mlps: Sequence[Sequence[int]],
-                 use_xyz: bool = True, pool_method: str = "max_pool") -> None:
+    def __init__(
+        self,
+        *,
+        radii: Sequence[float],
+        nsamples: Sequence[int],
+        mlps: Sequence[Sequence[int]],
+        use_xyz: bool = True,
+        pool_method: str = "max_pool",
+    ) -> None:
         super().__init__()
         _check_pool_method(pool_method)
         self.radii, self.nsamples, self.use_xyz = list(radii), list(nsamples), use_xyz
-        self.mlps = nn.ModuleList(SharedMLP([widths[0] + 3 * use_xyz, *widths[1:]]) for widths in mlps)
+        self.mlps = nn.ModuleList(
+            SharedMLP([widths[0] + 3 * use_xyz, *widths[1:]]) for widths in mlps
+        )
         self.num_output_features = sum(widths[-1] for widths in mlps)
         for layer in self.modules():
             if isinstance(layer, RowConv2d):
                 nn.init.kaiming_normal_(layer.weight)
 
-    def forward(self, xyz: Tensor, xyz_batch_cnt: Tensor | Sequence[int], new_xyz: Tensor,
-                new_xyz_batch_cnt: Tensor | Sequence[int], features: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        xyz: Tensor,
+        xyz_batch_cnt: Tensor | Sequence[int],
+        new_xyz: Tensor,
+        new_xyz_batch_cnt: Tensor | Sequence[int],
+        features: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Points (N, 3) with features (N, C) and centres (M, 3), counts (B,) each: the centres, and (M, C')."""
         pooled = []
         for radius, slots, mlp in zip(self.radii, self.nsamples, self.mlps):
             found = stack_ball_query(radius, slots, xyz, xyz_batch_cnt, new_xyz, new_xyz_batch_cnt)
             group = Neighbours.from_query(*found)
-            pooled.append(aggregate(cast(SharedMLP, mlp), xyz, features, new_xyz, group, self.use_xyz, zero_empty=True))
+            pooled.append(
+                aggregate(
+                    cast(SharedMLP, mlp),
+                    xyz,
+                    features,
+                    new_xyz,
+                    group,
+                    self.use_xyz,
+                    zero_empty=True,
+                )
+            )
         return new_xyz, torch.cat(pooled, dim=1)
 
 
@@ -244,13 +311,20 @@ class PointnetFPModule(nn.Module):
         super().__init__()
         self.mlp = SharedMLP(mlp)
 
-    def forward(self, unknown: Tensor, known: Tensor, unknown_features: Tensor | None,
-                known_features: Tensor) -> Tensor:
+    def forward(
+        self,
+        unknown: Tensor,
+        known: Tensor,
+        unknown_features: Tensor | None,
+        known_features: Tensor,
+    ) -> Tensor:
         """To ``unknown`` (B, n, 3) with features (B, n, C1) from ``known`` (B, m, 3) with (B, m, C2): (B, n, C')."""
         distance, rows = three_nn(unknown, known)
         with full_precision(known):
             dtype = self.mlp.first.weight.dtype
-            carried = three_interpolate(known_features.to(dtype), rows, interpolation_weights(distance).to(dtype))
+            carried = three_interpolate(
+                known_features.to(dtype), rows, interpolation_weights(distance).to(dtype)
+            )
             if unknown_features is not None:
                 carried = torch.cat([carried, unknown_features.to(dtype)], dim=2)
             return self.mlp(carried.flatten(0, 1)).view(*unknown.shape[:2], -1)

@@ -1,4 +1,5 @@
 """Reading a MODEL block: a setting that does not fit is answered with where it stands, not with a traceback."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

@@ -3,6 +3,7 @@
 PointPillars normalises all point slots of all pillars, empty slots included. The empty slots of one pillar are equal,
 so one row with a weight replaces them; the statistics below are those of the expanded rows.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -24,7 +25,9 @@ class WeightedBatchNorm1d(nn.BatchNorm1d):
         if weight is None and len(rows) > 1 or not use_batch_statistics:
             return super().forward(rows)
         if len(rows) == 0:
-            return rows * self.weight + self.bias if self.affine else rows  # keeps the parameters in the graph
+            return (
+                rows * self.weight + self.bias if self.affine else rows
+            )  # keeps the parameters in the graph
         weight = rows.new_ones(len(rows)) if weight is None else weight.to(rows.dtype)
         if self.affine and rows.device.type == "cpu" and rows.dtype == self.weight.dtype:
             return self._normalise_compiled(rows, weight)
@@ -32,8 +35,12 @@ class WeightedBatchNorm1d(nn.BatchNorm1d):
 
     def _normalise_compiled(self, rows: Tensor, weight: Tensor) -> Tensor:
         """On the CPU, with sums in float64 and a backward pass of two loops."""
-        mean, variance = (torch.from_numpy(moment) for moment in norm_kernels.weighted_moments(
-            rows.detach().contiguous().numpy(), weight.double().numpy()))
+        mean, variance = (
+            torch.from_numpy(moment)
+            for moment in norm_kernels.weighted_moments(
+                rows.detach().contiguous().numpy(), weight.double().numpy()
+            )
+        )
         total = float(weight.double().sum())
         if self.training and self.track_running_stats:
             update_running_statistics(self, mean, variance * (total / max(total - 1, 1)))
@@ -59,8 +66,16 @@ class _WeightedNormalise(torch.autograd.Function):
     """Batch norm of rows (R, C) whose mean and inverse deviation (C,) float64 have been computed already."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, mean: Tensor, scale: Tensor,
-                total: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        weight: Tensor,
+        mean: Tensor,
+        scale: Tensor,
+        total: float,
+    ) -> Tensor:
         ctx.save_for_backward(rows, gamma, weight, mean, scale)
         ctx.total = total
         factor = scale * gamma
@@ -71,14 +86,26 @@ class _WeightedNormalise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, gamma, weight, mean, scale = ctx.saved_tensors
         grad, rows, dtype = grad.contiguous(), rows.contiguous(), rows.dtype
-        plain, along = (torch.from_numpy(part) for part in norm_kernels.gradient_sums(
-            grad.numpy(), rows.numpy(), mean.numpy()))
+        plain, along = (
+            torch.from_numpy(part)
+            for part in norm_kernels.gradient_sums(grad.numpy(), rows.numpy(), mean.numpy())
+        )
         factor = scale * gamma
         constant, slope = factor * plain / ctx.total, factor * scale.square() * along / ctx.total
         to_rows = torch.empty_like(rows)
-        centre, factors, constants, slopes = (vector.to(dtype).numpy() for vector in (mean, factor, constant, slope))
-        norm_kernels.row_gradient(grad.numpy(), rows.numpy(), centre, weight.numpy(), factors, constants, slopes,
-                                  to_rows.numpy())
+        centre, factors, constants, slopes = (
+            vector.to(dtype).numpy() for vector in (mean, factor, constant, slope)
+        )
+        norm_kernels.row_gradient(
+            grad.numpy(),
+            rows.numpy(),
+            centre,
+            weight.numpy(),
+            factors,
+            constants,
+            slopes,
+            to_rows.numpy(),
+        )
         return to_rows, (along * scale).to(dtype), plain.to(dtype), None, None, None, None
 
 

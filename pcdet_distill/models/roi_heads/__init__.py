@@ -1,4 +1,5 @@
 """Second stages: the slot ``roi_head``."""
+
 from __future__ import annotations
 
 from torch import nn

@@ -1,4 +1,5 @@
 """PointRCNNHead: refines a proposal from the points inside, in its own frame (PointRCNN, CVPR 2019, section 3.3)."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -21,13 +22,18 @@ SPATIAL_CHANNELS = 5  # x, y, z in the proposal's frame, the point's score, its 
 class PointRCNNHead(RoIHeadTemplate):
     """Points inside the RoI with their features through a small PointNet++, to a class and box codes."""
 
-    def __init__(self, input_channels: int, model_cfg: Mapping[str, Any], num_class: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self, input_channels: int, model_cfg: Mapping[str, Any], num_class: int = 1, **kwargs: Any
+    ) -> None:
         super().__init__(num_class=num_class, model_cfg=model_cfg)
         self.pooling = required(model_cfg, "ROI_POINT_POOL", WHERE)
         for key in ("POOL_EXTRA_WIDTH", "NUM_SAMPLED_POINTS", "DEPTH_NORMALIZER"):
             required(self.pooling, key, f"{WHERE}.ROI_POINT_POOL")
         settings = required(model_cfg, "SA_CONFIG", WHERE)
-        lists = {key: required(settings, key, f"{WHERE}.SA_CONFIG") for key in ("NPOINTS", "RADIUS", "NSAMPLE", "MLPS")}
+        lists = {
+            key: required(settings, key, f"{WHERE}.SA_CONFIG")
+            for key in ("NPOINTS", "RADIUS", "NSAMPLE", "MLPS")
+        }
         same_length(lists, f"{WHERE}.SA_CONFIG")
         self.SA_modules = nn.ModuleList()
         self.merged_width = channels = input_channels
@@ -38,8 +44,12 @@ class PointRCNNHead(RoIHeadTemplate):
         up = list(required(model_cfg, "XYZ_UP_LAYER", WHERE))
         self.xyz_up_layer = SharedMLP([SPATIAL_CHANNELS, *up], use_bn)
         self.merge_down_layer = SharedMLP([up[-1] + input_channels, input_channels], use_bn)
-        self.cls_layers = self.make_fc_layers(channels, num_class, required(model_cfg, "CLS_FC", WHERE))
-        self.reg_layers = self.make_fc_layers(channels, self.box_coder.code_size, required(model_cfg, "REG_FC", WHERE))
+        self.cls_layers = self.make_fc_layers(
+            channels, num_class, required(model_cfg, "CLS_FC", WHERE)
+        )
+        self.reg_layers = self.make_fc_layers(
+            channels, self.box_coder.code_size, required(model_cfg, "REG_FC", WHERE)
+        )
         init_fc(self.cls_layers)
         init_fc(self.reg_layers, output_std=0.001)
 
@@ -58,7 +68,9 @@ class PointRCNNHead(RoIHeadTemplate):
         with full_precision(rows):
             lifted = self.xyz_up_layer(rows[:, :SPATIAL_CHANNELS])
             merged = self.merge_down_layer(torch.cat([lifted, rows[:, SPATIAL_CHANNELS:]], dim=1))
-        batch_dict.update(roi_point_features=merged, roi_point_coords=scene_places(batch_dict["rois"], pooled))
+        batch_dict.update(
+            roi_point_features=merged, roi_point_coords=scene_places(batch_dict["rois"], pooled)
+        )
         features = merged.view(rois, sampled, -1)
         xyz = pooled[..., :3]
         for module in self.SA_modules:
@@ -74,8 +86,13 @@ class PointRCNNHead(RoIHeadTemplate):
         scores = batch_dict["point_cls_scores"].view(frames, -1, 1)
         depth = xyz.norm(dim=2, keepdim=True) / self.pooling["DEPTH_NORMALIZER"] - 0.5
         features = batch_dict["point_features"].view(frames, xyz.shape[1], -1)
-        pooled, empty = roipoint_pool3d(xyz, torch.cat([scores.float(), depth, features.float()], dim=2), rois,
-                                        self.pooling["NUM_SAMPLED_POINTS"], self.pooling["POOL_EXTRA_WIDTH"])
+        pooled, empty = roipoint_pool3d(
+            xyz,
+            torch.cat([scores.float(), depth, features.float()], dim=2),
+            rois,
+            self.pooling["NUM_SAMPLED_POINTS"],
+            self.pooling["POOL_EXTRA_WIDTH"],
+        )
         offset = (pooled[..., :3] - rois[..., None, :3]).flatten(0, 1)
         local = rotate_points_along_z(offset, -rois[..., 6].flatten()).view(*pooled.shape[:3], 3)
         return torch.cat([local, pooled[..., 3:]], dim=3) * ~empty[..., None, None]

@@ -2,6 +2,7 @@
 
 By set abstraction, or by vector pooling (PV-RCNN++, IJCV 2023).
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -20,7 +21,9 @@ from .roi_head_template import WHERE, RoIHeadTemplate
 class PVRCNNHead(RoIHeadTemplate):
     """RoI grid pooling on ``point_features``, then fully connected layers."""
 
-    def __init__(self, input_channels: int, model_cfg: Mapping[str, Any], num_class: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self, input_channels: int, model_cfg: Mapping[str, Any], num_class: int = 1, **kwargs: Any
+    ) -> None:
         super().__init__(num_class=num_class, model_cfg=model_cfg)
         pooling, where = required(model_cfg, "ROI_GRID_POOL", WHERE), f"{WHERE}.ROI_GRID_POOL"
         self.grid_size = required(pooling, "GRID_SIZE", where)
@@ -46,9 +49,12 @@ class PVRCNNHead(RoIHeadTemplate):
         counts, coords, features = stack_frames(coords[:, 0], len(rois), coords, features)
         cells = roi_grid_points(rois.flatten(0, 1), self.grid_size)
         cell_counts = torch.full_like(counts, rois.shape[1] * cells.shape[1])
-        _, pooled = self.roi_grid_pool_layer(coords[:, 1:4].contiguous(), counts, cells.reshape(-1, 3), cell_counts,
-                                             features)
+        _, pooled = self.roi_grid_pool_layer(
+            coords[:, 1:4].contiguous(), counts, cells.reshape(-1, 3), cell_counts, features
+        )
         if len(features) == 0:
-            pooled = pooled + features.sum()  # zero: what makes keypoints stays in the graph when there are none
+            pooled = (
+                pooled + features.sum()
+            )  # zero: what makes keypoints stays in the graph when there are none
         batch_dict.update(roi_point_features=pooled, roi_point_coords=framed_places(rois, cells))
         return pooled.reshape(*cells.shape[:2], -1)

@@ -3,6 +3,7 @@
 A RoI (region of interest) is a proposal of the first stage. A subclass says how a RoI becomes features and predictions,
 in ``refine``; everything before and after is here.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -68,7 +69,9 @@ class RoIHeadTemplate(nn.Module):
         if self.training:
             self.forward_ret_dict = {**targets, "rcnn_cls": logits, "rcnn_reg": codes}
             return batch_dict
-        logits, boxes = self.generate_predicted_boxes(int(batch_dict["batch_size"]), batch_dict["rois"], logits, codes)
+        logits, boxes = self.generate_predicted_boxes(
+            int(batch_dict["batch_size"]), batch_dict["rois"], logits, codes
+        )
         batch_dict.update(batch_cls_preds=logits, batch_box_preds=boxes, cls_preds_normalized=False)
         return batch_dict
 
@@ -101,8 +104,10 @@ class RoIHeadTemplate(nn.Module):
         if batch_dict.get("rois") is not None:
             return
         if nms_config.get("MULTI_CLASSES_NMS"):
-            raise ConfigError(f"{WHERE}.NMS_CONFIG: MULTI_CLASSES_NMS is true, expected false: one NMS for "
-                              "the proposals of all classes")
+            raise ConfigError(
+                f"{WHERE}.NMS_CONFIG: MULTI_CLASSES_NMS is true, expected false: one NMS for "
+                "the proposals of all classes"
+            )
         boxes, logits = batch_dict["batch_box_preds"], batch_dict["batch_cls_preds"]
         batch_index = batch_dict.pop("batch_index", None)
         shape = (int(batch_dict["batch_size"]), nms_config["NMS_POST_MAXSIZE"])
@@ -112,11 +117,15 @@ class RoIHeadTemplate(nn.Module):
             rows = frame if batch_index is None else batch_index == frame
             scores, classes = logits[rows].max(dim=1)
             kept, kept_scores = class_agnostic_nms(scores, boxes[rows], nms_config)
-            rois[frame, :len(kept)] = boxes[rows][kept]
-            roi_scores[frame, :len(kept)] = kept_scores
-            roi_labels[frame, :len(kept)] = classes[kept] + 1
-        batch_dict.update(rois=rois, roi_scores=roi_scores, roi_labels=roi_labels,
-                          has_class_labels=logits.shape[-1] > 1)
+            rois[frame, : len(kept)] = boxes[rows][kept]
+            roi_scores[frame, : len(kept)] = kept_scores
+            roi_labels[frame, : len(kept)] = classes[kept] + 1
+        batch_dict.update(
+            rois=rois,
+            roi_scores=roi_scores,
+            roi_labels=roi_labels,
+            has_class_labels=logits.shape[-1] > 1,
+        )
 
     @torch.no_grad()
     def assign_targets(self, batch_dict: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -127,7 +136,9 @@ class RoIHeadTemplate(nn.Module):
         targets = self.proposal_target_layer(batch_dict)
         rois, boxes = targets["rois"], targets["gt_of_rois"]
         offset = (boxes[..., :3] - rois[..., :3]).reshape(-1, 1, 3)
-        local = rotate_points_along_z(offset, -rois[..., 6].reshape(-1)).reshape(*boxes.shape[:2], 3)
+        local = rotate_points_along_z(offset, -rois[..., 6].reshape(-1)).reshape(
+            *boxes.shape[:2], 3
+        )
         turn = limit_period(boxes[..., 6:7] - rois[..., 6:7], 0.5, pi)
         seen = torch.cat([local, boxes[..., 3:6], turn, boxes[..., 7:]], dim=-1)
         return {**targets, "gt_of_rois": seen, "gt_of_rois_src": boxes}
@@ -150,22 +161,29 @@ class RoIHeadTemplate(nn.Module):
         """Mean over the positive RoIs of the smooth L1 loss of their codes and, where asked for, of the corners."""
         settings = self.model_cfg["LOSS_CONFIG"]
         if settings.get("REG_LOSS", "smooth-l1") != "smooth-l1":
-            raise ConfigError(f"{WHERE}.LOSS_CONFIG.REG_LOSS is {settings['REG_LOSS']!r}, expected 'smooth-l1'")
+            raise ConfigError(
+                f"{WHERE}.LOSS_CONFIG.REG_LOSS is {settings['REG_LOSS']!r}, expected 'smooth-l1'"
+            )
         positive = self.forward_ret_dict["reg_valid_mask"].reshape(-1) > 0
         count = positive.sum().clamp_min(1)
         codes = at_least_float32(self.forward_ret_dict["rcnn_reg"])[positive]
-        rois, seen, boxes = (self.forward_ret_dict[key].flatten(0, 1)[positive]
-                             for key in ("rois", "gt_of_rois", "gt_of_rois_src"))
+        rois, seen, boxes = (
+            self.forward_ret_dict[key].flatten(0, 1)[positive]
+            for key in ("rois", "gt_of_rois", "gt_of_rois_src")
+        )
         targets = self.box_coder.encode_torch(seen[:, :-1], _at_origin(rois, turned=False))
         loss = self.reg_loss_func(codes, targets)
         losses = {"rcnn_loss_reg": loss.sum() / count * self.loss_weights["rcnn_reg_weight"]}
         if settings.get("CORNER_LOSS_REGULARIZATION"):
             corners = corner_loss_lidar(self.decode_boxes(codes, rois), boxes)
-            losses["rcnn_loss_corner"] = corners.sum() / count * self.loss_weights["rcnn_corner_weight"]
+            losses["rcnn_loss_corner"] = (
+                corners.sum() / count * self.loss_weights["rcnn_corner_weight"]
+            )
         return losses
 
-    def generate_predicted_boxes(self, batch_size: int, rois: Tensor, cls_preds: Tensor,
-                                 box_preds: Tensor) -> tuple[Tensor, Tensor]:
+    def generate_predicted_boxes(
+        self, batch_size: int, rois: Tensor, cls_preds: Tensor, box_preds: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Logits (B, R, num_class) and boxes (B, R, 7 + C) of rois (B, R, 7 + C) and predictions (B * R, ...)."""
         logits = at_least_float32(cls_preds).reshape(batch_size, -1, cls_preds.shape[-1])
         boxes = self.decode_boxes(at_least_float32(box_preds), rois.detach().flatten(0, 1))
@@ -184,9 +202,14 @@ class RoIHeadTemplate(nn.Module):
         """
         shared = list(required(self.model_cfg, "SHARED_FC", WHERE))
         self.shared_fc_layer = self.make_shared_fc(pooled_width, shared)
-        self.cls_layers = self.make_fc_layers(shared[-1], self.num_class, required(self.model_cfg, "CLS_FC", WHERE))
-        self.reg_layers = self.make_fc_layers(shared[-1], self.box_coder.code_size * self.num_class,
-                                              required(self.model_cfg, "REG_FC", WHERE))
+        self.cls_layers = self.make_fc_layers(
+            shared[-1], self.num_class, required(self.model_cfg, "CLS_FC", WHERE)
+        )
+        self.reg_layers = self.make_fc_layers(
+            shared[-1],
+            self.box_coder.code_size * self.num_class,
+            required(self.model_cfg, "REG_FC", WHERE),
+        )
         init_fc(self)
         init_fc(self.reg_layers, output_std=0.001)
 
@@ -195,20 +218,38 @@ class RoIHeadTemplate(nn.Module):
         shared = self.shared_fc_layer(pooled.flatten(1).unsqueeze(-1))
         return self.cls_layers(shared).squeeze(-1), self.reg_layers(shared).squeeze(-1)
 
-    def make_shared_fc(self, input_channels: int, widths: Sequence[int], on_rows: bool = False) -> nn.Sequential:
+    def make_shared_fc(
+        self, input_channels: int, widths: Sequence[int], on_rows: bool = False
+    ) -> nn.Sequential:
         """Layers on (B * R, C, 1), or (B * R, C) when ``on_rows``, with dropout between them."""
         ratio = self.model_cfg.get("DP_RATIO", 0)
         last = len(widths) - 1
-        layers = [layer for number, (wide_in, wide_out) in enumerate(zip([input_channels, *widths[:-1]], widths))
-                  for layer in _fc(wide_in, wide_out, ratio if ratio > 0 and number < last else None, on_rows)]
+        layers = [
+            layer
+            for number, (wide_in, wide_out) in enumerate(
+                zip([input_channels, *widths[:-1]], widths)
+            )
+            for layer in _fc(
+                wide_in, wide_out, ratio if ratio > 0 and number < last else None, on_rows
+            )
+        ]
         return nn.Sequential(*layers)
 
-    def make_fc_layers(self, input_channels: int, output_channels: int, fc_list: Sequence[int]) -> nn.Sequential:
+    def make_fc_layers(
+        self, input_channels: int, output_channels: int, fc_list: Sequence[int]
+    ) -> nn.Sequential:
         """Layers on (B * R, C, 1) that end in a prediction, with dropout after the first."""
         ratio = self.model_cfg.get("DP_RATIO", 0)
-        layers = [layer for number, (wide_in, wide_out) in enumerate(zip([input_channels, *fc_list[:-1]], fc_list))
-                  for layer in _fc(wide_in, wide_out, ratio if ratio >= 0 and number == 0 else None)]
-        return nn.Sequential(*layers, nn.Conv1d(fc_list[-1] if fc_list else input_channels, output_channels, 1))
+        layers = [
+            layer
+            for number, (wide_in, wide_out) in enumerate(
+                zip([input_channels, *fc_list[:-1]], fc_list)
+            )
+            for layer in _fc(wide_in, wide_out, ratio if ratio >= 0 and number == 0 else None)
+        ]
+        return nn.Sequential(
+            *layers, nn.Conv1d(fc_list[-1] if fc_list else input_channels, output_channels, 1)
+        )
 
 
 def total_of(losses: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -217,14 +258,20 @@ def total_of(losses: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     return total, {name: value.detach() for name, value in {**losses, "rcnn_loss": total}.items()}
 
 
-def init_fc(layers: nn.Module, weight_init: str = "xavier", output_std: float | None = None) -> None:
+def init_fc(
+    layers: nn.Module, weight_init: str = "xavier", output_std: float | None = None
+) -> None:
     """Fresh weights for fully connected layers, biases zero; ``output_std`` for the last one, a prediction.
 
     Args:
         weight_init: ``xavier`` or ``kaiming`` (normal both).
     """
     fill: Callable[[Tensor], Tensor] = FILLS[weight_init]
-    fully_connected = [module for module in layers.modules() if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear))]
+    fully_connected = [
+        module
+        for module in layers.modules()
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear))
+    ]
     for module in fully_connected:
         fill(module.weight)
         if module.bias is not None:
@@ -233,9 +280,15 @@ def init_fc(layers: nn.Module, weight_init: str = "xavier", output_std: float | 
         nn.init.normal_(fully_connected[-1].weight, mean=0.0, std=output_std)
 
 
-def _fc(wide_in: int, wide_out: int, dropout: float | None, on_rows: bool = False) -> list[nn.Module]:
+def _fc(
+    wide_in: int, wide_out: int, dropout: float | None, on_rows: bool = False
+) -> list[nn.Module]:
     """One fully connected layer on (N, C, 1), or on (N, C)."""
-    first = nn.Linear(wide_in, wide_out, bias=False) if on_rows else nn.Conv1d(wide_in, wide_out, 1, bias=False)
+    first = (
+        nn.Linear(wide_in, wide_out, bias=False)
+        if on_rows
+        else nn.Conv1d(wide_in, wide_out, 1, bias=False)
+    )
     layers = [first, nn.BatchNorm1d(wide_out), nn.ReLU()]
     return layers if dropout is None else [*layers, nn.Dropout(dropout)]
 
@@ -247,7 +300,9 @@ def _at_origin(rois: Tensor, turned: bool) -> Tensor:
 
 
 def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits.reshape(-1), labels.to(logits.dtype), reduction="sum")
+    return F.binary_cross_entropy_with_logits(
+        logits.reshape(-1), labels.to(logits.dtype), reduction="sum"
+    )
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 The boxes of the first stage stay as they are; the predicted IoU becomes their score.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,15 @@ from .roi_head_template import WHERE, RoIHeadTemplate, init_fc, total_of
 class SECONDHead(RoIHeadTemplate):
     """RoI grid pooling on ``spatial_features_2d``, then fully connected layers to one IoU logit."""
 
-    def __init__(self, input_channels: int, model_cfg: Mapping[str, Any], point_cloud_range: Sequence[float],
-                 voxel_size: Sequence[float], num_class: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        input_channels: int,
+        model_cfg: Mapping[str, Any],
+        point_cloud_range: Sequence[float],
+        voxel_size: Sequence[float],
+        num_class: int = 1,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_class=num_class, model_cfg=model_cfg)
         pooling = required(model_cfg, "ROI_GRID_POOL", WHERE)
         self.grid_size = required(pooling, "GRID_SIZE", f"{WHERE}.ROI_GRID_POOL")
@@ -31,7 +39,9 @@ class SECONDHead(RoIHeadTemplate):
         self.cell_m = [float(size) * stride for size in voxel_size[:2]]
         shared = list(required(model_cfg, "SHARED_FC", WHERE))
         self.shared_fc_layer = self.make_shared_fc(channels * self.grid_size**2, shared)
-        self.iou_layers = self.make_fc_layers(shared[-1], num_class, required(model_cfg, "IOU_FC", WHERE))
+        self.iou_layers = self.make_fc_layers(
+            shared[-1], num_class, required(model_cfg, "IOU_FC", WHERE)
+        )
         init_fc(self.shared_fc_layer)
         init_fc(self.iou_layers)
 
@@ -49,16 +59,23 @@ class SECONDHead(RoIHeadTemplate):
             self.forward_ret_dict = {**targets, "rcnn_iou": logits}
         else:
             logits = at_least_float32(logits).reshape(*rois.shape[:2], -1)
-            batch_dict.update(batch_cls_preds=logits, batch_box_preds=rois, cls_preds_normalized=False)
+            batch_dict.update(
+                batch_cls_preds=logits, batch_box_preds=rois, cls_preds_normalized=False
+            )
         return batch_dict
 
     def roi_grid_pool(self, features: Tensor, rois: Tensor) -> Tensor:
         """Features (B, C, H, W) on a grid in each of the rois (B, R, 7): (B * R, C, grid, grid)."""
         pooled = []
-        for frame_features, places in zip(features, self.grid_places(rois, features.shape[2], features.shape[3])):
+        for frame_features, places in zip(
+            features, self.grid_places(rois, features.shape[2], features.shape[3])
+        ):
             count, size = len(places), self.grid_size
-            sampled = F.grid_sample(at_least_float32(frame_features)[None],
-                                    places.reshape(1, count * size, size, 2), align_corners=True)
+            sampled = F.grid_sample(
+                at_least_float32(frame_features)[None],
+                places.reshape(1, count * size, size, 2),
+                align_corners=True,
+            )
             pooled.append(sampled[0].reshape(-1, count, size, size).transpose(0, 1))
         return torch.cat(pooled)
 
@@ -90,7 +107,9 @@ class SECONDHead(RoIHeadTemplate):
         counted = labels >= 0
         logits = at_least_float32(self.forward_ret_dict["rcnn_iou"]).reshape(-1)[counted]
         name = required(self.model_cfg["LOSS_CONFIG"], "IOU_LOSS", f"{WHERE}.LOSS_CONFIG")
-        loss = lookup(IOU_LOSSES, name, f"{WHERE}.LOSS_CONFIG.IOU_LOSS")(logits, labels[counted].to(logits.dtype))
+        loss = lookup(IOU_LOSSES, name, f"{WHERE}.LOSS_CONFIG.IOU_LOSS")(
+            logits, labels[counted].to(logits.dtype)
+        )
         return loss.sum() / counted.sum().clamp_min(1) * self.loss_weights["rcnn_iou_weight"]
 
 
@@ -106,4 +125,8 @@ def _smooth_l1(logits: Tensor, target: Tensor) -> Tensor:
     return F.smooth_l1_loss(logits, target, beta=1 / 9, reduction="none")
 
 
-IOU_LOSSES = {"BinaryCrossEntropy": _binary_cross_entropy, "L2": _squared_error, "smoothL1": _smooth_l1}
+IOU_LOSSES = {
+    "BinaryCrossEntropy": _binary_cross_entropy,
+    "L2": _squared_error,
+    "smoothL1": _smooth_l1,
+}

@@ -6,6 +6,7 @@ clipping by up to about 1e-3 for cars; it is kept because published weights and 
 
 Kernels are single-threaded, so the answer does not depend on the number of threads.
 """
+
 from __future__ import annotations
 
 import math
@@ -104,8 +105,14 @@ def _fan_area(vertices, count, order_key):
         order_key[slot], vertices[slot, 0], vertices[slot, 1] = key, x, y
     twice = ZERO
     for k in range(1, count - 1):
-        twice += _side(vertices[k, 0], vertices[k, 1], vertices[k + 1, 0], vertices[k + 1, 1],
-                       vertices[0, 0], vertices[0, 1])
+        twice += _side(
+            vertices[k, 0],
+            vertices[k, 1],
+            vertices[k + 1, 0],
+            vertices[k + 1, 1],
+            vertices[0, 0],
+            vertices[0, 1],
+        )
     return abs(twice) * HALF
 
 
@@ -133,21 +140,35 @@ def rotated_overlaps(boxes_a, boxes_b):
     areas = np.zeros((boxes_a.shape[0], boxes_b.shape[0]), np.float32)
     for i in range(boxes_a.shape[0]):
         for j in range(boxes_b.shape[0]):
-            dx, dy, near = boxes_a[i, 0] - boxes_b[j, 0], boxes_a[i, 1] - boxes_b[j, 1], reach_a[i] + reach_b[j]
+            dx, dy, near = (
+                boxes_a[i, 0] - boxes_b[j, 0],
+                boxes_a[i, 1] - boxes_b[j, 1],
+                reach_a[i] + reach_b[j],
+            )
             if dx * dx + dy * dy > near * near:
                 continue
-            areas[i, j] = _overlap(boxes_a[i], corners_a[i], turn_a[i], boxes_b[j], corners_b[j], turn_b[j],
-                                   vertices, order_key)
+            areas[i, j] = _overlap(
+                boxes_a[i],
+                corners_a[i],
+                turn_a[i],
+                boxes_b[j],
+                corners_b[j],
+                turn_b[j],
+                vertices,
+                order_key,
+            )
     return areas
 
 
 @numba.njit(cache=True)
 def _aligned_overlap(box_a, box_b):
     """BEV overlap area of two boxes whose heading is ignored."""
-    width = (min(box_a[0] + box_a[3] * HALF, box_b[0] + box_b[3] * HALF)
-             - max(box_a[0] - box_a[3] * HALF, box_b[0] - box_b[3] * HALF))
-    height = (min(box_a[1] + box_a[4] * HALF, box_b[1] + box_b[4] * HALF)
-              - max(box_a[1] - box_a[4] * HALF, box_b[1] - box_b[4] * HALF))
+    width = min(box_a[0] + box_a[3] * HALF, box_b[0] + box_b[3] * HALF) - max(
+        box_a[0] - box_a[3] * HALF, box_b[0] - box_b[3] * HALF
+    )
+    height = min(box_a[1] + box_a[4] * HALF, box_b[1] + box_b[4] * HALF) - max(
+        box_a[1] - box_a[4] * HALF, box_b[1] - box_b[4] * HALF
+    )
     return max(width, ZERO) * max(height, ZERO)
 
 
@@ -179,7 +200,16 @@ def greedy_nms(boxes, thresh, rotated, max_kept):
             if dx * dx + dy * dy > near * near:
                 continue
             if rotated:
-                overlap = _overlap(boxes[i], corners[i], turn[i], boxes[j], corners[j], turn[j], vertices, order_key)
+                overlap = _overlap(
+                    boxes[i],
+                    corners[i],
+                    turn[i],
+                    boxes[j],
+                    corners[j],
+                    turn[j],
+                    vertices,
+                    order_key,
+                )
             else:
                 overlap = _aligned_overlap(boxes[i], boxes[j])
             union = max(area + boxes[j, 3] * boxes[j, 4] - overlap, MIN_UNION_M2)
@@ -212,7 +242,11 @@ def points_in_boxes(points, boxes, margin):
     mask = np.zeros((boxes.shape[0], points.shape[0]), np.uint8)
     for t in range(boxes.shape[0]):
         x, y, z = boxes[t, 0], boxes[t, 1], boxes[t, 2]
-        half_x, half_y, half_z = boxes[t, 3] * HALF + margin, boxes[t, 4] * HALF + margin, boxes[t, 5] * HALF
+        half_x, half_y, half_z = (
+            boxes[t, 3] * HALF + margin,
+            boxes[t, 4] * HALF + margin,
+            boxes[t, 5] * HALF,
+        )
         cos, sin = math.cos(boxes[t, 6]), math.sin(boxes[t, 6])
         for n in range(points.shape[0]):
             if abs(points[n, 2] - z) > half_z:

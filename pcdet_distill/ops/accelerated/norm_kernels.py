@@ -1,4 +1,5 @@
 """Numba kernels for batch normalisation over weighted rows on the CPU: sums in float64, one pass over the rows each."""
+
 from __future__ import annotations
 
 import numba

@@ -7,6 +7,7 @@ with a hit are searched point by point. All arithmetic is float32 in the referen
 
 Kernels are single-threaded, so the answer does not depend on the number of threads.
 """
+
 from __future__ import annotations
 
 import numba
@@ -39,9 +40,9 @@ def furthest_points(points, count):
         px, py, pz = points[0, last], points[1, last], points[2, last]
         best, best_start = np.int32(-1), 0
         for start in range(0, total, CHUNK):
-            _approach(points[:, start:start + CHUNK], px, py, pz, nearest[start:start + CHUNK])
+            _approach(points[:, start : start + CHUNK], px, py, pz, nearest[start : start + CHUNK])
             top = np.int32(-1)
-            for value in bits[start:start + CHUNK]:
+            for value in bits[start : start + CHUNK]:
                 top = value if value > top else top
             if top > best:
                 best, best_start = top, start
@@ -64,7 +65,9 @@ def _nearer_than(points, px, py, pz, limit):
 
 
 @numba.njit(cache=True)
-def ball_neighbours(points, point_starts, centres, centre_starts, radius_squared, neighbours, found):
+def ball_neighbours(
+    points, point_starts, centres, centre_starts, radius_squared, neighbours, found
+):
     """The first points (3, N) of its item within each centre's (M, 3) ball.
 
     Writes rows of ``points`` to ``neighbours`` (M, K) int64, unused slots stay; their number to ``found`` (M,) int64.
@@ -122,8 +125,19 @@ def three_nearest(points, point_starts, known, known_starts, rows, squared):
 
 
 @numba.njit(cache=True)
-def voxel_neighbours(row_starts, voxels_x, voxel_rows, voxels, shape, centres, cells, reach, radius_squared,
-                     neighbours, found):
+def voxel_neighbours(
+    row_starts,
+    voxels_x,
+    voxel_rows,
+    voxels,
+    shape,
+    centres,
+    cells,
+    reach,
+    radius_squared,
+    neighbours,
+    found,
+):
     """The first voxels around each cell, in ascending z, y, x, whose centres lie within a ball (its surface included).
 
     Args:
@@ -147,8 +161,11 @@ def voxel_neighbours(row_starts, voxels_x, voxel_rows, voxels, shape, centres, c
                 at = start + np.searchsorted(voxels_x[start:stop], x - reach[2])
                 while at < stop and voxels_x[at] <= x + reach[2] and count < limit:
                     row = voxel_rows[at]
-                    dx, dy, dz = (voxels[row, 0] - centres[m, 0], voxels[row, 1] - centres[m, 1],
-                                  voxels[row, 2] - centres[m, 2])
+                    dx, dy, dz = (
+                        voxels[row, 0] - centres[m, 0],
+                        voxels[row, 1] - centres[m, 1],
+                        voxels[row, 2] - centres[m, 2],
+                    )
                     if dx * dx + dy * dy + dz * dz <= radius_squared:
                         neighbours[m, count] = row
                         count += 1

@@ -3,12 +3,15 @@
 Twins of the plain versions in ``rulebook`` and of ``index_add_``: the same pairs in the same order. Single-threaded, so
 that every answer is the same in every run.
 """
+
 from __future__ import annotations
 
 import numba
 import numpy as np
 
-HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads neighbouring cells over the table
+HASH_FACTOR = np.uint64(
+    0x9E3779B97F4A7C15
+)  # 2**64 / golden ratio: spreads neighbouring cells over the table
 
 
 @numba.njit(cache=True)
@@ -123,7 +126,8 @@ def _reached_keys(cells, reach_z, reach_y, reach_x, out_shape, counts):
                     number = (at_z * len(reach_y) + at_y) * len(reach_x) + at_x
                     in_rows[place[number]] = row
                     keys[place[number]] = (
-                        (np.int64(cells[row, 0]) * out_shape[0] + z) * out_shape[1] + y) * out_shape[2] + x
+                        (np.int64(cells[row, 0]) * out_shape[0] + z) * out_shape[1] + y
+                    ) * out_shape[2] + x
                     place[number] += 1
     return in_rows, keys
 

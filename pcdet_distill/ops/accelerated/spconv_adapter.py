@@ -4,6 +4,7 @@ Thin on purpose: every layer gets spconv's layer of the same name, which shares 
 over as they are. spconv's CPU build is never used: with more than one thread it adds up wrongly. The order of rows is
 spconv's. That both backends agree is what the parity tests check when they run with ``--device cuda``.
 """
+
 from __future__ import annotations
 
 from functools import lru_cache
@@ -41,10 +42,18 @@ def convolve(layer: SparseConvolution, tensor: SparseConvTensor) -> SparseConvTe
         twin = layer.__dict__["spconv_twin"] = _make_twin(library, layer)
     twin.weight, twin.bias = layer.weight, layer.bias
     twin.train(layer.training)
-    result = twin(library.SparseConvTensor(tensor.features, tensor.indices.contiguous(), tensor.spatial_shape,
-                                           tensor.batch_size, indice_dict=tensor.indice_dict))
-    return SparseConvTensor(result.features, result.indices, result.spatial_shape, result.batch_size,
-                            result.indice_dict)
+    result = twin(
+        library.SparseConvTensor(
+            tensor.features,
+            tensor.indices.contiguous(),
+            tensor.spatial_shape,
+            tensor.batch_size,
+            indice_dict=tensor.indice_dict,
+        )
+    )
+    return SparseConvTensor(
+        result.features, result.indices, result.spatial_shape, result.batch_size, result.indice_dict
+    )
 
 
 def _make_twin(library: ModuleType, layer: SparseConvolution):
@@ -54,4 +63,6 @@ def _make_twin(library: ModuleType, layer: SparseConvolution):
     options = {"bias": layer.bias is not None, "indice_key": layer.indice_key}
     if "Inverse" in name:
         return getattr(library, name)(*channels, kernel.size, **options)
-    return getattr(library, name)(*channels, kernel.size, kernel.stride, kernel.padding, kernel.dilation, **options)
+    return getattr(library, name)(
+        *channels, kernel.size, kernel.stride, kernel.padding, kernel.dilation, **options
+    )

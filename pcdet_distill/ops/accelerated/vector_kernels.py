@@ -4,6 +4,7 @@ Points come stacked as in ``point_kernels``: three rows (3, N), and ``starts`` (
 cube reaches ``reach`` metres from its centre along every axis, its surface included. All arithmetic is float32 in the
 reference's order of operations; kernels are single-threaded.
 """
+
 from __future__ import annotations
 
 import numba
@@ -32,8 +33,11 @@ def _cube_members(points, first, end, px, py, pz, reach, members):
         if _count_in_cube(points[:, start:stop], px, py, pz, reach) == 0:
             continue
         for k in range(start, stop):
-            inside = (abs(points[0, k] - px) <= reach and abs(points[1, k] - py) <= reach
-                      and abs(points[2, k] - pz) <= reach)
+            inside = (
+                abs(points[0, k] - px) <= reach
+                and abs(points[1, k] - py) <= reach
+                and abs(points[2, k] - pz) <= reach
+            )
             if inside and count < limit:
                 members[count] = k
                 count += 1
@@ -52,8 +56,16 @@ def cube_pairs(points, point_starts, centres, centre_starts, reach, limit):
     found = np.zeros(centres.shape[0], np.int64)
     for item in range(point_starts.shape[0] - 1):
         for m in range(centre_starts[item], centre_starts[item + 1]):
-            found[m] = _cube_members(points, point_starts[item], point_starts[item + 1], centres[m, 0], centres[m, 1],
-                                     centres[m, 2], reach, members)
+            found[m] = _cube_members(
+                points,
+                point_starts[item],
+                point_starts[item + 1],
+                centres[m, 0],
+                centres[m, 1],
+                centres[m, 2],
+                reach,
+                members,
+            )
     total = found.sum()
     centre, point = np.empty(total, np.int64), np.empty(total, np.int64)
     at = 0
@@ -62,8 +74,16 @@ def cube_pairs(points, point_starts, centres, centre_starts, reach, limit):
             if found[m]:
                 stop = at + found[m]
                 centre[at:stop] = m
-                _cube_members(points, point_starts[item], point_starts[item + 1], centres[m, 0], centres[m, 1],
-                              centres[m, 2], reach, point[at:stop])
+                _cube_members(
+                    points,
+                    point_starts[item],
+                    point_starts[item + 1],
+                    centres[m, 0],
+                    centres[m, 1],
+                    centres[m, 2],
+                    reach,
+                    point[at:stop],
+                )
                 at = stop
     return centre, point
 
@@ -94,7 +114,9 @@ def _three_smallest(distances, rows, best_rows, best):
 
 
 @numba.njit(cache=True)
-def three_nearest_in_cube(points, point_starts, centres, centre_starts, offsets, reach, limit, rows, squared, found):
+def three_nearest_in_cube(
+    points, point_starts, centres, centre_starts, offsets, reach, limit, rows, squared, found
+):
     """For every place of a centre, the three nearest of the first ``limit`` points in the centre's cube.
 
     Args:
@@ -108,7 +130,9 @@ def three_nearest_in_cube(points, point_starts, centres, centre_starts, offsets,
     for item in range(point_starts.shape[0] - 1):
         for m in range(centre_starts[item], centre_starts[item + 1]):
             px, py, pz = centres[m, 0], centres[m, 1], centres[m, 2]
-            count = _cube_members(points, point_starts[item], point_starts[item + 1], px, py, pz, reach, members)
+            count = _cube_members(
+                points, point_starts[item], point_starts[item + 1], px, py, pz, reach, members
+            )
             found[m] = count
             if count == 0:
                 continue
@@ -141,7 +165,9 @@ def first_in_cells(points, point_starts, centres, centre_starts, reach, sizes, s
     for item in range(point_starts.shape[0] - 1):
         for m in range(centre_starts[item], centre_starts[item + 1]):
             px, py, pz = centres[m, 0], centres[m, 1], centres[m, 2]
-            count = _cube_members(points, point_starts[item], point_starts[item + 1], px, py, pz, reach, members)
+            count = _cube_members(
+                points, point_starts[item], point_starts[item + 1], px, py, pz, reach, members
+            )
             filled = 0
             for k in members[:count]:
                 cell = _cell_along(points[0, k] - px, reach, sizes[0], shape[0])

@@ -1,4 +1,5 @@
 """From voxels to a bird's eye view: the slot ``map_to_bev_module``."""
+
 from __future__ import annotations
 
 from torch import nn

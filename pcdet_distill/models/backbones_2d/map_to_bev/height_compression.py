@@ -1,4 +1,5 @@
 """HeightCompression: the layers of a sparse 3D tensor become channels of a bird's eye view (SECOND, Sensors 2018)."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -33,8 +34,10 @@ class HeightCompression(nn.Module):
         layers, height, width = encoded.spatial_shape
         channels = encoded.features.shape[1]
         if channels * layers != self.num_bev_features:
-            raise ConfigError(f"MODEL.MAP_TO_BEV.NUM_BEV_FEATURES is {self.num_bev_features}, but MODEL.BACKBONE_3D "
-                              f"puts out {channels} channels in {layers} layers; expected {channels * layers}")
+            raise ConfigError(
+                f"MODEL.MAP_TO_BEV.NUM_BEV_FEATURES is {self.num_bev_features}, but MODEL.BACKBONE_3D "
+                f"puts out {channels} channels in {layers} layers; expected {channels * layers}"
+            )
         frame, z, y, x = encoded.indices.long().unbind(dim=1)
         canvas = encoded.features.new_zeros(encoded.batch_size * height * width, channels, layers)
         canvas[(frame * height + y) * width + x, :, z] = encoded.features

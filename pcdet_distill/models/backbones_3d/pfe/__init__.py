@@ -1,4 +1,5 @@
 """Point feature encoders from several sources: the slot ``pfe``."""
+
 from __future__ import annotations
 
 from torch import nn

@@ -1,4 +1,5 @@
 """Voxel feature encoders: the slot ``vfe``, from the points in a voxel to one feature row per voxel."""
+
 from __future__ import annotations
 
 from torch import nn

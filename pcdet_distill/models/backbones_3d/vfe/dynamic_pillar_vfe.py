@@ -3,6 +3,7 @@
 Points are grouped here, not by the data processor: nothing is dropped, nothing is padded. PillarNet (Shi et al., ECCV
 2022) uses the form without mean offsets, whose pillars go on to a sparse 2D backbone.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,9 @@ class GroupedPoints(NamedTuple):
     cells: Tensor
 
     @classmethod
-    def from_points(cls, points: Tensor, origin: Tensor, voxel_size: Tensor, grid: Sequence[int]) -> GroupedPoints:
+    def from_points(
+        cls, points: Tensor, origin: Tensor, voxel_size: Tensor, grid: Sequence[int]
+    ) -> GroupedPoints:
         """Group ``points`` (N, 1 + features) with the frame first; height does not matter."""
         nx, ny = grid
         cell = torch.floor((points[:, 1:3] - origin[:2]) / voxel_size[:2])
@@ -47,15 +50,24 @@ class GroupedPoints(NamedTuple):
 
     def mean(self) -> Tensor:
         """Mean place (M, 3) of each pillar's points."""
-        total = self.points.new_zeros(len(self.cells), 3).index_add_(0, self.rows.pillar, self.points[:, :3])
+        total = self.points.new_zeros(len(self.cells), 3).index_add_(
+            0, self.rows.pillar, self.points[:, :3]
+        )
         return total / self.rows.rows_per_pillar.unsqueeze(1)
 
 
 class DynamicPillarEncoder(nn.Module):
     """Base of the encoders of dynamic pillars; a subclass says what a point's features are and where they go."""
 
-    def __init__(self, model_cfg: Mapping[str, Any], num_point_features: int, voxel_size: Sequence[float],
-                 grid_size: Sequence[int], point_cloud_range: Sequence[float], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model_cfg: Mapping[str, Any],
+        num_point_features: int,
+        voxel_size: Sequence[float],
+        grid_size: Sequence[int],
+        point_cloud_range: Sequence[float],
+        **kwargs: Any,
+    ) -> None:
         super().__init__()
         self.model_cfg = model_cfg
         self.use_absolute_xyz = model_cfg.get("USE_ABSLOTE_XYZ", True)
@@ -68,9 +80,14 @@ class DynamicPillarEncoder(nn.Module):
         self.grid = [int(cells) for cells in grid_size[:2]]
         self.voxel_size: Tensor
         self.origin: Tensor
-        self.register_buffer("voxel_size", torch.tensor([float(edge) for edge in voxel_size]), persistent=False)
-        self.register_buffer("origin", torch.tensor([float(limit) for limit in point_cloud_range[:3]]),
-                             persistent=False)
+        self.register_buffer(
+            "voxel_size", torch.tensor([float(edge) for edge in voxel_size]), persistent=False
+        )
+        self.register_buffer(
+            "origin",
+            torch.tensor([float(limit) for limit in point_cloud_range[:3]]),
+            persistent=False,
+        )
 
     def num_offsets(self) -> int:
         """Numbers that are added to a point's own."""
@@ -78,7 +95,9 @@ class DynamicPillarEncoder(nn.Module):
 
     def decorate(self, grouped: GroupedPoints) -> list[Tensor]:
         """Input features of the points, in the order of the weights: (R, ...) each."""
-        raise AssertionError(f"{type(self).__name__} does not say what the features of its points are")
+        raise AssertionError(
+            f"{type(self).__name__} does not say what the features of its points are"
+        )
 
     def get_output_feature_dim(self) -> int:
         """Channels of ``pillar_features``."""
@@ -88,7 +107,9 @@ class DynamicPillarEncoder(nn.Module):
         """Features (M, C_out) of the pillars of ``points`` (N, 1 + C), and the pillars."""
         # Metres in half precision are centimetres wrong: this slot always computes in the precision of its weights.
         with torch.autocast(batch_dict["points"].device.type, enabled=False):
-            grouped = GroupedPoints.from_points(batch_dict["points"], self.origin, self.voxel_size, self.grid)
+            grouped = GroupedPoints.from_points(
+                batch_dict["points"], self.origin, self.voxel_size, self.grid
+            )
             features = torch.cat(self.decorate(grouped), dim=1)
             for layer in self.pfn_layers:
                 features = layer(features, grouped.rows)
@@ -122,8 +143,12 @@ class DynamicPillarVFE(DynamicPillarEncoder):
 
     def decorate(self, grouped: GroupedPoints) -> list[Tensor]:
         """Own features, offsets to mean and centre, distance."""
-        return [self.own_features(grouped.points), self.offsets_to_mean(grouped), self.offsets_to_centre(grouped),
-                *self.distances(grouped.points)]
+        return [
+            self.own_features(grouped.points),
+            self.offsets_to_mean(grouped),
+            self.offsets_to_centre(grouped),
+            *self.distances(grouped.points),
+        ]
 
     def taps(self) -> list[TapInfo]:
         """What can be captured, relative to this slot."""
@@ -152,9 +177,15 @@ class DynamicPillarVFESimple2D(DynamicPillarEncoder):
 
     def decorate(self, grouped: GroupedPoints) -> list[Tensor]:
         """Offsets to the centre, own features, offsets to the mean, distance."""
-        to_mean = [self.offsets_to_mean(grouped)] if self.model_cfg.get("USE_CLUSTER_XYZ", False) else []
-        return [self.offsets_to_centre(grouped), self.own_features(grouped.points), *to_mean,
-                *self.distances(grouped.points)]
+        to_mean = (
+            [self.offsets_to_mean(grouped)] if self.model_cfg.get("USE_CLUSTER_XYZ", False) else []
+        )
+        return [
+            self.offsets_to_centre(grouped),
+            self.own_features(grouped.points),
+            *to_mean,
+            *self.distances(grouped.points),
+        ]
 
     def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
         """Reads ``points`` (N, 1 + C); writes ``pillar_features`` (M, C_out), ``pillar_coords`` (M, 3) batch, y, x."""

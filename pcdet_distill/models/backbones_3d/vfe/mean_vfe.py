@@ -1,4 +1,5 @@
 """MeanVFE: a voxel's feature is the mean of its points (SECOND, Sensors 2018)."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ from ...taps import TapInfo
 class MeanVFE(nn.Module):
     """Mean of the point features of every voxel. Without parameters."""
 
-    def __init__(self, model_cfg: Mapping[str, Any], num_point_features: int, **kwargs: Any) -> None:
+    def __init__(
+        self, model_cfg: Mapping[str, Any], num_point_features: int, **kwargs: Any
+    ) -> None:
         super().__init__()
         self.model_cfg = model_cfg
         self.num_point_features = num_point_features

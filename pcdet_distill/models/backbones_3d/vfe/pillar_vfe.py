@@ -4,6 +4,7 @@ The reference normalises and maximises over all P slots of a pillar, empty ones 
 on it. Here the slots are not computed one by one: the points are rows of a flat list, and the empty slots of a pillar,
 all equal, are one more row that counts P - n times. On KITTI that is a seventh of the work, with the same numbers.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -42,8 +43,10 @@ class PillarRows(NamedTuple):
         """``num_points`` (M,) points in each pillar, of ``num_slots`` slots."""
         count = num_points.long()
         rows_per_pillar = (count + 1).clamp_max(num_slots)
-        pillar, slot = torch.nonzero(torch.arange(num_slots, device=count.device) < rows_per_pillar.unsqueeze(1),
-                                     as_tuple=True)
+        pillar, slot = torch.nonzero(
+            torch.arange(num_slots, device=count.device) < rows_per_pillar.unsqueeze(1),
+            as_tuple=True,
+        )
         is_point = slot < count[pillar]
         weight = torch.where(is_point, 1, num_slots - count[pillar])
         return cls(pillar, slot, is_point, weight, rows_per_pillar)
@@ -58,7 +61,9 @@ class PillarRows(NamedTuple):
 class PFNLayer(nn.Module):
     """Linear, batch norm, ReLU on every point; then the maximum of the pillar, alone (last) or beside every point."""
 
-    def __init__(self, in_channels: int, out_channels: int, use_norm: bool = True, last_layer: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, use_norm: bool = True, last_layer: bool = False
+    ) -> None:
         super().__init__()
         self.last_vfe = last_layer
         self.use_norm = use_norm
@@ -81,15 +86,23 @@ class PFNLayer(nn.Module):
 
 def make_pfn_layers(inputs: int, widths: Sequence[int], use_norm: bool) -> nn.ModuleList:
     """A layer for every width; all but the last hand on a pillar's maximum beside each row."""
-    return nn.ModuleList(PFNLayer(wide_in, wide_out, use_norm, last_layer=number == len(widths) - 1)
-                         for number, (wide_in, wide_out) in enumerate(zip([inputs, *widths[:-1]], widths)))
+    return nn.ModuleList(
+        PFNLayer(wide_in, wide_out, use_norm, last_layer=number == len(widths) - 1)
+        for number, (wide_in, wide_out) in enumerate(zip([inputs, *widths[:-1]], widths))
+    )
 
 
 class PillarVFE(nn.Module):
     """Pillar features from points, offsets to the pillar's mean and offsets to its centre."""
 
-    def __init__(self, model_cfg: Mapping[str, Any], num_point_features: int, voxel_size: Sequence[float] | None,
-                 point_cloud_range: Sequence[float], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model_cfg: Mapping[str, Any],
+        num_point_features: int,
+        voxel_size: Sequence[float] | None,
+        point_cloud_range: Sequence[float],
+        **kwargs: Any,
+    ) -> None:
         super().__init__()
         self.model_cfg = model_cfg
         self.use_absolute_xyz = model_cfg.get("USE_ABSLOTE_XYZ", True)
@@ -100,7 +113,9 @@ class PillarVFE(nn.Module):
         inputs = num_point_features + (6 if self.use_absolute_xyz else 3) + int(self.with_distance)
         self.pfn_layers = make_pfn_layers(inputs, widths, use_norm)
         if voxel_size is None:
-            raise ConfigError("MODEL.VFE: pillars need transform_points_to_voxels in DATA_CONFIG.DATA_PROCESSOR")
+            raise ConfigError(
+                "MODEL.VFE: pillars need transform_points_to_voxels in DATA_CONFIG.DATA_PROCESSOR"
+            )
         self.voxel_size: Tensor
         self.first_centre: Tensor
         register_first_centre(self, voxel_size, point_cloud_range)
@@ -128,13 +143,19 @@ class PillarVFE(nn.Module):
         batch_dict["pillar_features"] = features
         return batch_dict
 
-    def _decorate(self, voxels: Tensor, num_points: Tensor, coords: Tensor, rows: PillarRows) -> Tensor:
+    def _decorate(
+        self, voxels: Tensor, num_points: Tensor, coords: Tensor, rows: PillarRows
+    ) -> Tensor:
         """Input features of every row: (R, num_point_features + 3, 6 or 7); zero for empty slots."""
         mean = voxels[:, :, :3].sum(dim=1) / num_points.to(voxels.dtype).clamp_min(1).unsqueeze(1)
         centre = coords[:, [3, 2, 1]].to(voxels.dtype) * self.voxel_size + self.first_centre
         points = voxels[rows.pillar, rows.slot]
         xyz = points[:, :3]
-        parts = [points if self.use_absolute_xyz else points[:, 3:], xyz - mean[rows.pillar], xyz - centre[rows.pillar]]
+        parts = [
+            points if self.use_absolute_xyz else points[:, 3:],
+            xyz - mean[rows.pillar],
+            xyz - centre[rows.pillar],
+        ]
         if self.with_distance:
             parts.append(xyz.norm(dim=1, keepdim=True))
         return torch.cat(parts, dim=1) * rows.is_point.unsqueeze(1)

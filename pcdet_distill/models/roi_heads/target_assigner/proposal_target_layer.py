@@ -4,6 +4,7 @@ A proposal is foreground when its 3D IoU with a box is high enough; background i
 (hard) and from those that do not (easy), with replacement. A frame without any proposal yields padding that costs
 nothing.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -18,8 +19,15 @@ from ...model_utils.settings import required
 
 WHERE = "MODEL.ROI_HEAD.TARGET_CONFIG"
 IGNORED = -1
-SETTINGS = ("ROI_PER_IMAGE", "FG_RATIO", "HARD_BG_RATIO", "REG_FG_THRESH", "CLS_FG_THRESH", "CLS_BG_THRESH",
-            "CLS_BG_THRESH_LO")
+SETTINGS = (
+    "ROI_PER_IMAGE",
+    "FG_RATIO",
+    "HARD_BG_RATIO",
+    "REG_FG_THRESH",
+    "CLS_FG_THRESH",
+    "CLS_BG_THRESH",
+    "CLS_BG_THRESH_LO",
+)
 
 
 def is_box(rois: Tensor) -> Tensor:
@@ -35,7 +43,9 @@ class ProposalTargetLayer(nn.Module):
         generator: where the draws come from, on the CPU; None is torch's own generator.
     """
 
-    def __init__(self, roi_sampler_cfg: Mapping[str, Any], generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, roi_sampler_cfg: Mapping[str, Any], generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.roi_sampler_cfg = roi_sampler_cfg
         self.generator = generator
@@ -58,10 +68,15 @@ class ProposalTargetLayer(nn.Module):
         sampled = {key: torch.stack([frame[key] for frame in frames]) for key in frames[0]}
         real, overlap = is_box(sampled["rois"]), sampled["gt_iou_of_rois"]
         label = self.label_of_overlap(overlap, self.roi_sampler_cfg)
-        return {**sampled, "rcnn_cls_labels": label.masked_fill(~real, IGNORED),
-                "reg_valid_mask": (real & (overlap > self.roi_sampler_cfg["REG_FG_THRESH"])).long()}
+        return {
+            **sampled,
+            "rcnn_cls_labels": label.masked_fill(~real, IGNORED),
+            "reg_valid_mask": (real & (overlap > self.roi_sampler_cfg["REG_FG_THRESH"])).long(),
+        }
 
-    def _sample_frame(self, rois: Tensor, scores: Tensor, labels: Tensor, gt_boxes: Tensor) -> dict[str, Tensor]:
+    def _sample_frame(
+        self, rois: Tensor, scores: Tensor, labels: Tensor, gt_boxes: Tensor
+    ) -> dict[str, Tensor]:
         """The sampled proposals of one frame and their ground truth."""
         overlap, assigned = self.match(rois, labels, gt_boxes.to(rois.dtype))
         candidates = is_box(rois).nonzero()[:, 0]
@@ -69,8 +84,13 @@ class ProposalTargetLayer(nn.Module):
             chosen = candidates[self.subsample_rois(overlap[candidates])]
         else:
             chosen = labels.new_zeros(self.roi_sampler_cfg["ROI_PER_IMAGE"])
-        return {"rois": rois[chosen], "roi_scores": scores[chosen], "roi_labels": labels[chosen],
-                "gt_of_rois": assigned[chosen], "gt_iou_of_rois": overlap[chosen]}
+        return {
+            "rois": rois[chosen],
+            "roi_scores": scores[chosen],
+            "roi_labels": labels[chosen],
+            "gt_of_rois": assigned[chosen],
+            "gt_iou_of_rois": overlap[chosen],
+        }
 
     def match(self, rois: Tensor, labels: Tensor, gt_boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Highest 3D IoU (R,) of each proposal with a box, and that box (R, 7 + C + 1); without any, the first box.
@@ -93,11 +113,13 @@ class ProposalTargetLayer(nn.Module):
         is_foreground = overlap >= min(settings["REG_FG_THRESH"], settings["CLS_FG_THRESH"])
         is_hard = (overlap < settings["REG_FG_THRESH"]) & (overlap >= settings["CLS_BG_THRESH_LO"])
         is_easy = overlap < settings["CLS_BG_THRESH_LO"]
-        foreground, hard, easy = (mask.nonzero()[:, 0] for mask in (is_foreground, is_hard, is_easy))
+        foreground, hard, easy = (
+            mask.nonzero()[:, 0] for mask in (is_foreground, is_hard, is_easy)
+        )
         if len(hard) + len(easy) == 0:
             return self._draw(foreground, count)
         shuffled = torch.randperm(len(foreground), generator=self.generator).to(overlap.device)
-        foreground = foreground[shuffled[:round(settings["FG_RATIO"] * count)]]
+        foreground = foreground[shuffled[: round(settings["FG_RATIO"] * count)]]
         return torch.cat([foreground, self._draw_background(hard, easy, count - len(foreground))])
 
     def _draw_background(self, hard: Tensor, easy: Tensor, count: int) -> Tensor:

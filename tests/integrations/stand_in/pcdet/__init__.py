@@ -3,4 +3,5 @@
 It has what integrations/openpcdet.py may rely on and nothing else: how detectors, datasets, checkpoints and configs
 are used, not what they compute.
 """
+
 __version__ = "0.6.0+standin"

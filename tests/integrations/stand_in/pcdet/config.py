@@ -1,4 +1,5 @@
 """cfg_from_yaml_file: paths count from the working directory."""
+
 import yaml
 from easydict import EasyDict
 

@@ -1,4 +1,5 @@
 """build_network, and what a training step is."""
+
 from .data import load_data_to_gpu
 from .detectors import DETECTORS
 

@@ -1,4 +1,5 @@
 """Detectors: slots by name, run in the order of ``module_list`` on one dict."""
+
 import torch
 from torch import nn
 
@@ -21,14 +22,22 @@ class Detector3DTemplate(nn.Module):
         self.global_step += 1
 
     def build_networks(self):
-        data, modules, channels = self.dataset, [], self.dataset.point_feature_encoder.num_point_features
+        data, modules, channels = (
+            self.dataset,
+            [],
+            self.dataset.point_feature_encoder.num_point_features,
+        )
         for name, block in SLOTS.items():
             config = self.model_cfg.get(block)
             if config is None:
                 self.add_module(name, None)
                 continue
-            module = config_class(config)(model_cfg=config, channels=channels, num_class=self.num_class,
-                                          grid_size=data.grid_size)
+            module = config_class(config)(
+                model_cfg=config,
+                channels=channels,
+                num_class=self.num_class,
+                grid_size=data.grid_size,
+            )
             channels = getattr(module, "num_features", channels)
             self.add_module(name, module)
             modules.append(module)
@@ -48,25 +57,38 @@ class Detector3DTemplate(nn.Module):
         for frame in range(batch_dict["batch_size"]):
             scores, labels = batch_dict["batch_cls_preds"][frame].sigmoid().max(dim=-1)
             kept = scores > self.model_cfg.POST_PROCESSING.SCORE_THRESH
-            found.append({"pred_boxes": batch_dict["batch_box_preds"][frame][kept], "pred_scores": scores[kept],
-                          "pred_labels": labels[kept] + 1})
+            found.append(
+                {
+                    "pred_boxes": batch_dict["batch_box_preds"][frame][kept],
+                    "pred_scores": scores[kept],
+                    "pred_labels": labels[kept] + 1,
+                }
+            )
         return found, {"gt": 0}
 
     def _load_state_dict(self, on_disk, *, strict):
         own = self.state_dict()
-        fitting = {key: value for key, value in on_disk.items() if key in own and own[key].shape == value.shape}
+        fitting = {
+            key: value
+            for key, value in on_disk.items()
+            if key in own and own[key].shape == value.shape
+        }
         self.load_state_dict(fitting if strict else {**own, **fitting})
         return own, fitting
 
     def load_params_from_file(self, filename, logger, to_cpu=False, pre_trained_path=None):
-        checkpoint = torch.load(filename, map_location="cpu" if to_cpu else None, weights_only=False)
+        checkpoint = torch.load(
+            filename, map_location="cpu" if to_cpu else None, weights_only=False
+        )
         own, fitting = self._load_state_dict(checkpoint["model_state"], strict=False)
         for key in own:
             if key not in fitting:
                 logger.info(f"Not updated weight {key}: {tuple(own[key].shape)}")
 
     def load_params_with_optimizer(self, filename, to_cpu=False, optimizer=None, logger=None):
-        checkpoint = torch.load(filename, map_location="cpu" if to_cpu else None, weights_only=False)
+        checkpoint = torch.load(
+            filename, map_location="cpu" if to_cpu else None, weights_only=False
+        )
         self._load_state_dict(checkpoint["model_state"], strict=True)
         if optimizer is not None:
             optimizer.load_state_dict(checkpoint["optimizer_state"])
@@ -75,6 +97,7 @@ class Detector3DTemplate(nn.Module):
 
 def config_class(config):
     from . import layers
+
     return getattr(layers, config.NAME)
 
 

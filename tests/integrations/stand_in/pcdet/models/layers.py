@@ -1,10 +1,16 @@
 """Slot modules with OpenPCDet's names, batch keys and outputs; what they compute is as simple as can be."""
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-SLOTS = {"vfe": "VFE", "backbone_3d": "BACKBONE_3D", "map_to_bev_module": "MAP_TO_BEV", "backbone_2d": "BACKBONE_2D",
-         "dense_head": "DENSE_HEAD"}
+SLOTS = {
+    "vfe": "VFE",
+    "backbone_3d": "BACKBONE_3D",
+    "map_to_bev_module": "MAP_TO_BEV",
+    "backbone_2d": "BACKBONE_2D",
+    "dense_head": "DENSE_HEAD",
+}
 
 
 def mean_points(batch_dict):
@@ -15,7 +21,10 @@ class PillarVFE(nn.Module):
     def __init__(self, model_cfg, channels, **kwargs):
         super().__init__()
         self.num_features = model_cfg.NUM_FILTERS[-1]
-        self.linear, self.norm = nn.Linear(channels, self.num_features, bias=False), nn.BatchNorm1d(self.num_features)
+        self.linear, self.norm = (
+            nn.Linear(channels, self.num_features, bias=False),
+            nn.BatchNorm1d(self.num_features),
+        )
 
     def forward(self, batch_dict):
         batch_dict["pillar_features"] = self.norm(self.linear(mean_points(batch_dict))).relu()
@@ -35,10 +44,17 @@ class SparseConvTensor:
     """features (N, C), indices (N, 4) int32 b, z, y, x, spatial_shape z, y, x, as spconv has them."""
 
     def __init__(self, features, indices, spatial_shape, batch_size):
-        self.features, self.indices, self.spatial_shape, self.batch_size = features, indices, spatial_shape, batch_size
+        self.features, self.indices, self.spatial_shape, self.batch_size = (
+            features,
+            indices,
+            spatial_shape,
+            batch_size,
+        )
 
     def dense(self):
-        canvas = self.features.new_zeros(self.batch_size, *self.spatial_shape, self.features.shape[1])
+        canvas = self.features.new_zeros(
+            self.batch_size, *self.spatial_shape, self.features.shape[1]
+        )
         canvas[tuple(self.indices.long().T)] = self.features
         return canvas.permute(0, 4, 1, 2, 3)
 
@@ -49,15 +65,22 @@ class VoxelBackBone8x(nn.Module):
     def __init__(self, model_cfg, channels, grid_size, **kwargs):
         super().__init__()
         self.num_features = model_cfg.CHANNELS
-        self.linear, self.shape = nn.Linear(channels, model_cfg.CHANNELS), [-(-int(n) // 2) for n in grid_size[::-1]]
+        self.linear, self.shape = (
+            nn.Linear(channels, model_cfg.CHANNELS),
+            [-(-int(n) // 2) for n in grid_size[::-1]],
+        )
 
     def forward(self, batch_dict):
         coords = batch_dict["voxel_coords"].int()
         coords = torch.cat([coords[:, :1], coords[:, 1:] // 2], dim=1)
         cells, rows, counts = torch.unique(coords, dim=0, return_inverse=True, return_counts=True)
         sums = self.linear(batch_dict["voxel_features"])
-        features = sums.new_zeros(len(cells), sums.shape[1]).index_add(0, rows, sums) / counts[:, None]
-        batch_dict["encoded_spconv_tensor"] = SparseConvTensor(features, cells, self.shape, batch_dict["batch_size"])
+        features = (
+            sums.new_zeros(len(cells), sums.shape[1]).index_add(0, rows, sums) / counts[:, None]
+        )
+        batch_dict["encoded_spconv_tensor"] = SparseConvTensor(
+            features, cells, self.shape, batch_dict["batch_size"]
+        )
         batch_dict["encoded_spconv_tensor_stride"] = 2
         return batch_dict
 
@@ -79,7 +102,9 @@ class PointPillarScatter(nn.Module):
 
     def forward(self, batch_dict):
         coords, features = batch_dict["voxel_coords"].long(), batch_dict["pillar_features"]
-        canvas = features.new_zeros(batch_dict["batch_size"], self.size[1], self.size[0], features.shape[1])
+        canvas = features.new_zeros(
+            batch_dict["batch_size"], self.size[1], self.size[0], features.shape[1]
+        )
         canvas[coords[:, 0], coords[:, 2], coords[:, 3]] = features
         batch_dict["spatial_features"] = canvas.permute(0, 3, 1, 2)
         return batch_dict
@@ -89,9 +114,22 @@ class BaseBEVBackbone(nn.Module):
     def __init__(self, model_cfg, channels, **kwargs):
         super().__init__()
         self.num_features = model_cfg.NUM_FILTERS[0]
-        self.blocks = nn.ModuleList([nn.Sequential(
-            nn.Conv2d(channels, self.num_features, 3, stride=model_cfg.LAYER_STRIDES[0], padding=1, bias=False),
-            nn.BatchNorm2d(self.num_features), nn.ReLU())])
+        self.blocks = nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.Conv2d(
+                        channels,
+                        self.num_features,
+                        3,
+                        stride=model_cfg.LAYER_STRIDES[0],
+                        padding=1,
+                        bias=False,
+                    ),
+                    nn.BatchNorm2d(self.num_features),
+                    nn.ReLU(),
+                )
+            ]
+        )
 
     def forward(self, batch_dict):
         batch_dict["spatial_features_2d"] = self.blocks[0](batch_dict["spatial_features"])
@@ -117,20 +155,35 @@ class AnchorHeadSingle(nn.Module):
         self.conv_cls = nn.Conv2d(channels, num_class * num_class, 1)
         self.conv_box = nn.Conv2d(channels, num_class * 7, 1)
         self.conv_dir_cls = None
-        width, height = -(-int(grid_size[0]) // model_cfg.STRIDE), -(-int(grid_size[1]) // model_cfg.STRIDE)
+        width, height = (
+            -(-int(grid_size[0]) // model_cfg.STRIDE),
+            -(-int(grid_size[1]) // model_cfg.STRIDE),
+        )
         self.cell = model_cfg.CELL
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        place = torch.stack([(x + 0.5) * self.cell + model_cfg.ORIGIN[0], (y + 0.5) * self.cell + model_cfg.ORIGIN[1],
-                             torch.full_like(x, -1.0, dtype=torch.float)], dim=-1)
-        self.anchors = []    # of each class (z, y, x, sizes, rotations, 7); plain tensors, no buffers
+        place = torch.stack(
+            [
+                (x + 0.5) * self.cell + model_cfg.ORIGIN[0],
+                (y + 0.5) * self.cell + model_cfg.ORIGIN[1],
+                torch.full_like(x, -1.0, dtype=torch.float),
+            ],
+            dim=-1,
+        )
+        self.anchors = []  # of each class (z, y, x, sizes, rotations, 7); plain tensors, no buffers
         for entry in model_cfg.ANCHOR_GENERATOR_CONFIG:
             size = torch.tensor([*entry["anchor_sizes"][0], 0.0])
-            self.anchors.append(torch.cat([place, size.expand(height, width, 4)], dim=-1)[None, :, :, None, None])
+            self.anchors.append(
+                torch.cat([place, size.expand(height, width, 4)], dim=-1)[None, :, :, None, None]
+            )
 
     def forward(self, batch_dict):
         maps = batch_dict["spatial_features_2d"]
         logits, codes = (conv(maps).permute(0, 2, 3, 1) for conv in (self.conv_cls, self.conv_box))
-        self.forward_ret_dict = {"cls_preds": logits, "box_preds": codes, "gt_boxes": batch_dict.get("gt_boxes")}
+        self.forward_ret_dict = {
+            "cls_preds": logits,
+            "box_preds": codes,
+            "gt_boxes": batch_dict.get("gt_boxes"),
+        }
         if not self.training:
             frames = len(maps)
             anchors = torch.cat(self.anchors, dim=-3).view(1, -1, 7)
@@ -144,7 +197,9 @@ class AnchorHeadSingle(nn.Module):
         wanted = torch.zeros_like(logits)
         for frame, rows in enumerate(boxes):
             for row in rows[rows[:, 7] > 0]:
-                x, y = (int((row[axis] - self.model_cfg.ORIGIN[axis]) / self.cell) for axis in (0, 1))
+                x, y = (
+                    int((row[axis] - self.model_cfg.ORIGIN[axis]) / self.cell) for axis in (0, 1)
+                )
                 label = int(row[7]) - 1
                 wanted[frame, y, x, label * self.num_class + label] = 1.0
         loss = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=torch.tensor(20.0))
