@@ -23,6 +23,8 @@ LEAVES = {
     "config_values",
     "checkpoint",
     "processes",
+    "types",
+    "moved",
     "__init__",
 }
 # What each part may import, besides itself and the leaves.
