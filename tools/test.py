@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-
-from pcdet_distill.engine.evaluate import add_test_arguments, run_testing
-from pcdet_distill.errors import exit_on_user_error
-
-
-@exit_on_user_error
-def main() -> None:
-    """Read the command line and evaluate."""
-    run_testing(add_test_arguments(argparse.ArgumentParser(description=__doc__)).parse_args())
-
+from pcdet_distill.cli import test
 
 if __name__ == "__main__":
-    main()
+    test()

@@ -17,11 +17,11 @@ from .run import duration, run_steps, shorten
 __all__ = ["Plan", "main", "make_steps", "run_steps"]
 
 
-def main(root: Path, arguments: Sequence[str] | None = None) -> None:
+def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Everything from nothing to the table; what an earlier run completed is kept. ``root`` is the checkout."""
     from . import results
 
-    options = parse_arguments(arguments)
+    options = parse_arguments(arguments, prog)
     make_plan = Plan.small if options.fast else Plan.full
     plan = make_plan(
         root, options.detector, device=options.device, side_by_side=options.side_by_side
@@ -47,9 +47,9 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> None:
         results.publish(plan, comparison, pictures)
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
     """The quickstart's own options."""
-    parser = argparse.ArgumentParser(prog="quickstart", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument(
         "--detector",
         default=DEFAULT_DETECTOR,

@@ -27,9 +27,9 @@ from .table import Table, make_table, to_markdown, to_plain, to_text
 __all__ = ["Options", "Runner", "StudyPlan", "main", "make_table", "write_tables"]
 
 
-def main(root: Path, arguments: Sequence[str] | None = None) -> None:
+def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Do what tools/study.py was asked for. ``root`` is the checkout."""
-    args = parse_arguments(arguments)
+    args = parse_arguments(arguments, prog)
     on_gpu = (args.device or ("cuda" if torch.cuda.is_available() else "cpu")) != "cpu"
     workers = args.workers if args.workers is not None else 4 if on_gpu else 0
     plan = StudyPlan.read(args.study, root, Options(args.device, workers))
@@ -53,9 +53,9 @@ def main(root: Path, arguments: Sequence[str] | None = None) -> None:
         work(plan, args, on_gpu)
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
     """The options of tools/study.py."""
-    parser = argparse.ArgumentParser(prog="study.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("study", help="yaml of the study, e.g. cfgs/study/small_pair.yaml")
     add(

@@ -1,0 +1,101 @@
+"""Prepare data: simulate KITTI frames, or write the info files and object database of a KITTI folder.
+
+pcdet-distill data synthetic --out DIR --frames 500 --seed 0
+pcdet-distill data kitti cfgs/dataset_configs/kitti_dataset.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ..config import load_config, resolve_data_path
+from ..datasets.kitti.kitti_infos import create_kitti_infos
+from ..datasets.kitti.road_planes import create_road_planes
+from ..datasets.kitti.splits import make_split
+from ..datasets.synthetic import create_synthetic_kitti
+from ..lookup import required
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the two ways to make data, ``synthetic`` and ``kitti``, with their flags."""
+    commands = parser.add_subparsers(dest="command", required=True)
+    synthetic = commands.add_parser("synthetic", help="simulate a KITTI folder")
+    synthetic.add_argument("--out", required=True, help="folder to write")
+    synthetic.add_argument(
+        "--frames", type=int, required=True, help="number of frames to train and validate on"
+    )
+    synthetic.add_argument("--seed", type=int, default=0)
+    synthetic.add_argument(
+        "--val_frames", type=int, default=None, help="how many of them are for validation"
+    )
+    synthetic.add_argument(
+        "--holdout_frames",
+        type=int,
+        default=0,
+        help="as many more for a labelled split 'holdout', to evaluate what was chosen on val",
+    )
+    synthetic.add_argument(
+        "--unlabelled_frames", type=int, default=0, help="as many more for a split without labels"
+    )
+    kitti = commands.add_parser(
+        "kitti", help="make infos and ground-truth database of a KITTI folder"
+    )
+    kitti.add_argument(
+        "cfg", help="yaml of the dataset or of an experiment; its DATA_PATH is the folder"
+    )
+    kitti.add_argument(
+        "--make_split",
+        type=float,
+        metavar="FRACTION",
+        help="first draw ImageSets/*.txt, this share of the frames for training; overwrites nothing",
+    )
+    kitti.add_argument(
+        "--make_planes",
+        action="store_true",
+        help="first estimate training/planes from the points, for USE_ROAD_PLANE without KITTI's planes",
+    )
+    kitti.add_argument(
+        "--set",
+        dest="set_cfgs",
+        nargs=argparse.REMAINDER,
+        default=[],
+        help="override keys of the yaml",
+    )
+    for command in (synthetic, kitti):
+        command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    return parser
+
+
+def prepare_kitti(args: argparse.Namespace) -> None:
+    """Make what training on a KITTI folder needs, and say what was made."""
+    config = load_config(args.cfg, args.set_cfgs)
+    data_config = config.get("DATA_CONFIG", config)
+    root = resolve_data_path(required(data_config, "DATA_PATH", args.cfg), config.ROOT_DIR)
+    if args.make_split is not None:
+        print(f"split drawn: {_listed(make_split(root, args.make_split))} frames")
+    if args.make_planes:
+        print(f"road planes estimated: {create_road_planes(root, args.workers)} frames")
+    counts = create_kitti_infos(root, args.workers)
+    objects = counts.pop("gt_database")
+    print(f"{root}: infos of {_listed(counts)} frames, {objects} objects in gt_database")
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def run_data(args: argparse.Namespace) -> None:
+    """Make the data that the command line asks for."""
+    if args.command == "kitti":
+        prepare_kitti(args)
+        return
+    create_synthetic_kitti(
+        args.out,
+        args.frames,
+        args.seed,
+        val_frames=args.val_frames,
+        holdout_frames=args.holdout_frames,
+        unlabelled_frames=args.unlabelled_frames,
+        workers=args.workers,
+    )

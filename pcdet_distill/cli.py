@@ -1,0 +1,112 @@
+"""The command line. ``pcdet-distill NAME``, ``python -m pcdet_distill NAME`` and ``tools/*.py`` are one.
+
+Every subcommand is a function here. It imports what it runs when it is called: ``--help`` answers
+at once, without loading torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import __version__
+from .errors import ConfigError, exit_on_user_error
+from .lookup import nearest
+
+Arguments = Sequence[str] | None
+PROGRAM = "pcdet-distill"
+
+
+@exit_on_user_error
+def train(arguments: Arguments = None, prog: str | None = None) -> None:
+    """Train a detector, plain or distilled, and evaluate it."""
+    from .engine.train import add_train_arguments, run_training
+
+    parser = argparse.ArgumentParser(prog=prog, description=train.__doc__)
+    run_training(add_train_arguments(parser).parse_args(arguments))
+
+
+@exit_on_user_error
+def test(arguments: Arguments = None, prog: str | None = None) -> None:
+    """Evaluate one checkpoint, all checkpoints of a training, or a teacher."""
+    from .engine.evaluate import add_test_arguments, run_testing
+
+    parser = argparse.ArgumentParser(prog=prog, description=test.__doc__)
+    run_testing(add_test_arguments(parser).parse_args(arguments))
+
+
+@exit_on_user_error
+def data(arguments: Arguments = None, prog: str | None = None) -> None:
+    """Prepare data: simulate frames, or write the info files of a KITTI folder."""
+    from .apps.create_data import add_data_arguments, run_data
+
+    parser = argparse.ArgumentParser(prog=prog, description=data.__doc__)
+    run_data(add_data_arguments(parser).parse_args(arguments))
+
+
+@exit_on_user_error
+def demo(arguments: Arguments = None, prog: str | None = None) -> None:
+    """Detect objects in point files and draw them from above."""
+    from .demo import add_demo_arguments, run_demo
+
+    parser = argparse.ArgumentParser(prog=prog, description=demo.__doc__)
+    run_demo(add_demo_arguments(parser).parse_args(arguments))
+
+
+@exit_on_user_error
+def study(arguments: Arguments = None, prog: str | None = None) -> None:
+    """Compare students and recipes on the same data over several seeds."""
+    from .study import main as run_study
+
+    run_study(project_folder(), arguments, prog)
+
+
+@exit_on_user_error
+def quickstart(arguments: Arguments = None, prog: str | None = None) -> None:
+    """Simulate scenes, train a teacher and two students, compare them."""
+    from .quickstart import main as run_quickstart
+
+    run_quickstart(project_folder(), arguments, prog)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train,
+    "test": test,
+    "data": data,
+    "demo": demo,
+    "study": study,
+    "quickstart": quickstart,
+}
+
+
+def project_folder() -> Path:
+    """The folder that ``data/`` and ``output/`` belong to: the checkout, or else the working directory."""
+    checkout = Path(__file__).resolve().parents[1]
+    return checkout if (checkout / "cfgs").is_dir() else Path.cwd()
+
+
+@exit_on_user_error
+def main(arguments: Arguments = None, prog: str = PROGRAM) -> None:
+    """Run the subcommand that the first argument names."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(help_text(prog))
+        return
+    if given[0] == "--version":
+        print(f"{PROGRAM} {__version__}")
+        return
+    name, *rest = given
+    if name not in COMMANDS:
+        raise ConfigError(f"{prog}: unknown command '{name}'{nearest(name, COMMANDS)}")
+    COMMANDS[name](rest, f"{prog} {name}")
+
+
+def help_text(prog: str) -> str:
+    """The subcommands with a line each."""
+    lines = [f"usage: {prog} COMMAND ...", "", "commands:"]
+    for name, command in COMMANDS.items():
+        lines.append(f"  {name:<12}{command.__doc__}")
+    lines += ["", f"'{prog} COMMAND --help' lists the flags of a command."]
+    return "\n".join(lines)
