@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The test suite, in the project's own environment: ruff (lint and format), then pytest. Arguments go to pytest (for example --slow).
 set -euo pipefail
+EXTRAS=viz,docs,dev
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 cd "$ROOT"
 
