@@ -58,7 +58,7 @@ def demo(arguments: Arguments = None, prog: str | None = None) -> None:
 @exit_on_user_error
 def study(arguments: Arguments = None, prog: str | None = None) -> None:
     """Compare students and recipes on the same data over several seeds."""
-    from .study import main as run_study
+    from .apps.study import main as run_study
 
     run_study(project_folder(), arguments, prog)
 
@@ -66,7 +66,7 @@ def study(arguments: Arguments = None, prog: str | None = None) -> None:
 @exit_on_user_error
 def quickstart(arguments: Arguments = None, prog: str | None = None) -> None:
     """Simulate scenes, train a teacher and two students, compare them."""
-    from .quickstart import main as run_quickstart
+    from .apps.quickstart import main as run_quickstart
 
     run_quickstart(project_folder(), arguments, prog)
 

@@ -141,7 +141,7 @@ NAMES: dict[str, dict[str, list[str] | None]] = {
         "roiaware_pool3d": ["rois", "points", "features", "out_size"],
         "voxel_query": ["reach", "radius_m", "num_neighbors", "voxels", "voxel_coords"],
     },
-    "pcdet_distill.study": {
+    "pcdet_distill.apps.study": {
         "StudyPlan": ["spec", "root", "options"],
         "Runner": ["plan", "jobs", "only", "on_gpu", "check", "say"],
         "make_table": ["plan", "outcomes", "split"],
@@ -247,6 +247,12 @@ def test_public_method(owner: str, method: str, expected: list[str]):
 @pytest.mark.parametrize(("path", "expected"), FIELDS.items())
 def test_public_fields(path: str, expected: list[str]):
     assert [field.name for field in dataclasses.fields(find(path))][: len(expected)] == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["StudyPlan", "Runner", "make_table", "write_tables"])
+def test_names_of_study_stay_at_their_old_place_with_a_warning(name: str):
+    with pytest.warns(DeprecationWarning, match=r"pcdet_distill\.apps\.study"):
+        assert find(f"pcdet_distill.study.{name}") is find(f"pcdet_distill.apps.study.{name}")
 
 
 def test_everything_public_says_what_it_is():

@@ -9,15 +9,15 @@ import re
 import pytest
 import study_toys
 
-from pcdet_distill import study
+from pcdet_distill.apps import study
+from pcdet_distill.apps.study.plot import draw, label_offsets
+from pcdet_distill.apps.study.publish import publish
+from pcdet_distill.apps.study.results import FAILED, FINISHED, Outcome, read_ap, write_json
+from pcdet_distill.apps.study.runner import Runner
+from pcdet_distill.apps.study.spread import Spread
+from pcdet_distill.apps.study.table import make_table, to_markdown, to_plain, to_text
 from pcdet_distill.engine.cost import Cost
 from pcdet_distill.errors import ConfigError, DataError
-from pcdet_distill.study.plot import draw, label_offsets
-from pcdet_distill.study.publish import publish
-from pcdet_distill.study.results import FAILED, FINISHED, Outcome, read_ap, write_json
-from pcdet_distill.study.runner import Runner
-from pcdet_distill.study.spread import Spread
-from pcdet_distill.study.table import make_table, to_markdown, to_plain, to_text
 
 ALL_DONE = ["teacher", "plain-seed0", "plain-seed1", "recipe-seed0", "recipe-seed1"]
 SCORES = {
@@ -191,7 +191,7 @@ def toy_tool(tmp_path, monkeypatch):
     """tools/study.py with toys as trainings."""
     monkeypatch.setattr(study, "StudyPlan", study_toys.ToyPlan)
     monkeypatch.setattr(study, "check_runs", lambda plan, runs, say: say(f"checked {len(runs)}"))
-    monkeypatch.setattr("pcdet_distill.study.measured.measure_rows", lambda *_, **__: {})
+    monkeypatch.setattr("pcdet_distill.apps.study.measured.measure_rows", lambda *_, **__: {})
     path = study_toys.make_root(tmp_path, **{"recipe-seed1": {"says": "error: nan"}})
 
     def call(*arguments: str) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoint import save_checkpoint
-from ..config import load_config
-from ..datasets import DataSpec, build_dataset
-from ..engine.build import build_detector, build_trained_model
-from ..errors import ConfigError, UserError
-from ..models import load_data_to_device
+from ...checkpoint import save_checkpoint
+from ...config import load_config
+from ...datasets import DataSpec, build_dataset
+from ...engine.build import build_detector, build_trained_model
+from ...errors import ConfigError, UserError
+from ...models import load_data_to_device
 from .plan import Run, StudyPlan
 from .spec import TEACHER
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import to_plain
-from ..distill.losses import DISTILL_LOSSES
-from ..engine.logging import NOT_CONFIG
+from ...config import to_plain
+from ...distill.losses import DISTILL_LOSSES
+from ...engine.logging import NOT_CONFIG
 from .plan import StudyPlan
 from .results import FINISHED, Outcome, mean_ap
 from .spec import TEACHER, RowSpec

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pcdet_distill.quickstart.plan import DETECTORS, Plan
+from pcdet_distill.apps.quickstart.plan import DETECTORS, Plan
 
 
 @pytest.fixture

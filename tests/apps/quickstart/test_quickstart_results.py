@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from pcdet_distill.apps.quickstart import results
+from pcdet_distill.apps.quickstart.plan import DETECTORS, Plan
 from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
@@ -20,8 +22,6 @@ from pcdet_distill.datasets.synthetic import create_synthetic_kitti
 from pcdet_distill.errors import DataError, UserError
 from pcdet_distill.measure import count_parameters
 from pcdet_distill.models import build_network
-from pcdet_distill.quickstart import results
-from pcdet_distill.quickstart.plan import DETECTORS, Plan
 from pcdet_distill.report import BEGIN, END
 
 AP = {"teacher": 60.0, "student": 40.0, "distilled": 45.0}

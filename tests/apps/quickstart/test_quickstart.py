@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from pcdet_distill.apps.quickstart import main
+from pcdet_distill.apps.quickstart.plan import DETECTORS, MODELS, Plan, Step, make_steps
+from pcdet_distill.apps.quickstart.run import duration, is_worth_showing, run_steps
 from pcdet_distill.config import load_config
 from pcdet_distill.errors import UserError
-from pcdet_distill.quickstart import main
-from pcdet_distill.quickstart.plan import DETECTORS, MODELS, Plan, Step, make_steps
-from pcdet_distill.quickstart.run import duration, is_worth_showing, run_steps
 
 WRITE = """
 import pathlib, sys, time
@@ -97,8 +97,8 @@ def test_a_killed_quickstart_takes_its_training_with_it(root):
     )
     script = textwrap.dedent(f"""
         from pathlib import Path
-        from pcdet_distill.quickstart.plan import Step
-        from pcdet_distill.quickstart.run import run_steps
+        from pcdet_distill.apps.quickstart.plan import Step
+        from pcdet_distill.apps.quickstart.run import run_steps
         run_steps([Step("sleep", [["sleeper.py"]], [Path("never")])], Path({str(root)!r}))
     """)
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)

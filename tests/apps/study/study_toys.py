@@ -1,4 +1,4 @@
-"""A study whose trainings are a few lines of Python, for the tests of pcdet_distill/study."""
+"""A study whose trainings are a few lines of Python, for the tests of pcdet_distill/apps/study."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from pcdet_distill.study.plan import Options, Run, StudyPlan
-from pcdet_distill.study.spec import read_study
+from pcdet_distill.apps.study.plan import Options, Run, StudyPlan
+from pcdet_distill.apps.study.spec import read_study
 
 MODEL = """
 CLASS_NAMES: [Car, Cyclist]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..visualize import import_pyplot
+from ...visualize import import_pyplot
 from .spec import TEACHER
 from .table import MAP, Table
 

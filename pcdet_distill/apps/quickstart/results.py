@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..config import load_config
-from ..datasets import build_dataset
-from ..datasets.safe_pickle import load_plain_pickle
-from ..demo import load_detector
-from ..engine.device import choose_device
-from ..errors import UserError
-from ..measure import count_gflops, count_parameters, measure_latencies
-from ..models import load_data_to_device
-from ..report import (
+from ...config import load_config
+from ...datasets import build_dataset
+from ...datasets.safe_pickle import load_plain_pickle
+from ...demo import load_detector
+from ...engine.device import choose_device
+from ...errors import UserError
+from ...measure import count_gflops, count_parameters, measure_latencies
+from ...models import load_data_to_device
+from ...report import (
     Comparison,
     ModelResult,
     insert_results,
@@ -26,7 +26,7 @@ from ..report import (
     to_markdown,
     write_report,
 )
-from ..visualize import BevPanel, draw_bev
+from ...visualize import BevPanel, draw_bev
 from .plan import DEFAULT_DETECTOR, MODELS, TITLES, Plan, data_path_option
 from .run import shorten
 

@@ -7,9 +7,9 @@ import re
 import pytest
 import study_toys
 
+from pcdet_distill.apps.study.plan import Options, StudyPlan
+from pcdet_distill.apps.study.spec import read_study
 from pcdet_distill.errors import ConfigError
-from pcdet_distill.study.plan import Options, StudyPlan
-from pcdet_distill.study.spec import read_study
 
 PLAIN = {"CONFIG": "cfgs/toys/plain.yaml"}
 

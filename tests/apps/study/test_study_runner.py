@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import study_toys
 
+from pcdet_distill.apps.study import claims, runner
+from pcdet_distill.apps.study.claims import Claims
+from pcdet_distill.apps.study.data import claim_name
+from pcdet_distill.apps.study.results import Records, survey
+from pcdet_distill.apps.study.runner import Runner, summary, wanted_runs
 from pcdet_distill.engine import run_lock
 from pcdet_distill.errors import ConfigError
-from pcdet_distill.study import claims, runner
-from pcdet_distill.study.claims import Claims
-from pcdet_distill.study.data import claim_name
-from pcdet_distill.study.results import Records, survey
-from pcdet_distill.study.runner import Runner, summary, wanted_runs
 
 DEAD = {"host": "elsewhere", "pid": 1}
 
@@ -214,7 +214,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import study_toys
-from pcdet_distill.study import runner
+from pcdet_distill.apps.study import runner
 runner.POLL_SECONDS, runner.OTHERS_POLL_SECONDS = 0.01, 0.1
 plan = study_toys.ToyPlan(study_toys.read_study(Path({root!r}) / "cfgs/toys.yaml"), Path({root!r}))
 runner.Runner(plan).run()

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import load_config, to_plain
-from ..engine.logging import NOT_CONFIG
-from ..errors import ConfigError
+from ...config import load_config, to_plain
+from ...engine.logging import NOT_CONFIG
+from ...errors import ConfigError
 from .spec import TEACHER, RowSpec, StudySpec, needed_rows, read_study
 
 EVAL_TAG = "study"

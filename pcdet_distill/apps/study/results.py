@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..engine.cost import Cost, read_cost
-from ..errors import ConfigError, DataError
-from ..report import read_ap
+from ...engine.cost import Cost, read_cost
+from ...errors import ConfigError, DataError
+from ...report import read_ap
 from .claims import Claims, exclusive
 from .plan import Run, StudyPlan, differences
 from .spec import TEACHER, RowSpec

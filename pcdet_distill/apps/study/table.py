@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..report import METRICS, human_count
+from ...report import METRICS, human_count
 from .comparisons import EQUAL_COMPUTE, EQUAL_EPOCHS, LEFT_OUT, Comparison, compare_rows
 from .plan import StudyPlan
 from .results import BLOCKED, FAILED, FINISHED, Outcome, mean_ap, seconds

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pcdet_distill.apps.study import Options, StudyPlan
+from pcdet_distill.apps.study.check import check_runs
 from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
 from pcdet_distill.errors import ConfigError
-from pcdet_distill.study import Options, StudyPlan
-from pcdet_distill.study.check import check_runs
 
 TEACHER = "cfgs/synthetic/pointpillar_teacher.yaml"
 STUDENT = "cfgs/synthetic/pointpillar_student.yaml"

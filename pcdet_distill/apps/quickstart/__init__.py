@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UserError
+from ...errors import UserError
 from .plan import DEFAULT_DETECTOR, DETECTORS, Plan, make_steps
 from .run import duration, run_steps, shorten
 

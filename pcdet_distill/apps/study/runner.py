@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from ..config import to_plain
-from ..errors import ConfigError, UserError
-from ..processes import die_with_parent
+from ...config import to_plain
+from ...errors import ConfigError, UserError
+from ...processes import die_with_parent
 from ..quickstart.run import duration
 from .claims import Claims
 from .data import claim_name, data_commands

@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UserError
-from ..processes import die_with_parent
+from ...errors import UserError
+from ...processes import die_with_parent
 from .plan import Step
 
 LONG_RESULT = re.compile(r"AP(_R40)?@[\d., ]+:|^(bbox|bev|3d|aos) +AP:|recall_(roi|rcnn)_")
