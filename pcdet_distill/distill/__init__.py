@@ -18,12 +18,12 @@ from ..lookup import nearest
 from .api import VoxelSpace, distill
 from .classes import ClassMap
 from .distill_head import DistillHead, DistillTerm, TapSource
-from .distiller import Distiller, Start
+from .distiller import Distiller
+from .init import InitOptions, StudentInit
 from .losses import DISTILL_LOSSES, DistillLoss, GraphDistillLoss, GraphOptions
 from .nodes import NodeFeatures, NodeGrid, match_nodes
 from .predictions import Predictions
 from .schedule import WeightSchedule
-from .student_init import InitOptions, StudentStart
 from .teacher import Teacher, build_teacher
 from .teacher_check import TeacherReport, check_teacher
 
@@ -74,8 +74,9 @@ def build_distiller(
     """
     block = cfg["DISTILL"]
     check_block(block)
-    start, terms = _student_start(block), block.get("TERMS") or {}
-    if not terms and start is None:
+    student_init = _student_init(block)
+    terms = block.get("TERMS") or {}
+    if not terms and student_init is None:
         raise ConfigError(
             "DISTILL.TERMS: expected at least one term, as TERMS: {LOCAL_GRAPH: {NAME: ...}}"
         )
@@ -101,7 +102,7 @@ def build_distiller(
                     term.teacher,
                     term.schedule,
                 )
-    return Distiller(student, teacher, head, start)
+    return Distiller(student, teacher, head, student_init)
 
 
 def check_block(block: Mapping[str, Any]) -> None:
@@ -126,7 +127,7 @@ def _refuse_what_is_not_kept(head: DistillHead) -> None:
             )
 
 
-def _student_start(block: Mapping[str, Any]) -> Start | None:
-    """What makes the student's first weights: DISTILL.INIT_STUDENT."""
+def _student_init(block: Mapping[str, Any]) -> StudentInit | None:
+    """The initialisation of DISTILL.INIT_STUDENT; None leaves the student's random weights."""
     options = InitOptions.from_config(block.get("INIT_STUDENT"))
-    return None if options.mode == "NONE" else StudentStart(options)
+    return None if options.mode == "NONE" else StudentInit(options)

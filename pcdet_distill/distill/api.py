@@ -23,9 +23,9 @@ from ..ops.voxels import grid_size_of
 from .classes import ClassMap
 from .distill_head import DistillHead, TapSource
 from .distiller import Distiller
+from .init.layers import in_eval
 from .losses import find_loss
 from .nodes import NodeGrid, grid_of
-from .student_init.layers import in_eval
 from .teacher import Teacher
 
 TAP_KEYS = ("PATH", "KIND", "CHANNELS", "STRIDE")

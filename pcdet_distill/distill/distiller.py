@@ -15,10 +15,8 @@ from ..checkpoint import load_model_state
 from ..errors import CheckpointError
 from ..models.taps import capture
 from .distill_head import DistillHead
+from .init import StudentInit
 from .teacher import Teacher, TeacherPass
-
-# Gives the student its first weights: (student, teacher, batches, logger).
-Start = Callable[[nn.Module, Teacher, Iterable[dict[str, Any]], logging.Logger], None]
 
 
 class Distiller(nn.Module):
@@ -28,17 +26,21 @@ class Distiller(nn.Module):
         student: a detector.
         teacher: looked at in training, never changed.
         head: compares the two. Without any term the teacher does not run.
-        start: makes the student's first weights from the teacher's; None leaves them as they are.
+        student_init: sets the student's weights from the teacher's; None leaves them as they are.
     """
 
     def __init__(
-        self, student: nn.Module, teacher: Teacher, head: DistillHead, start: Start | None = None
+        self,
+        student: nn.Module,
+        teacher: Teacher,
+        head: DistillHead,
+        student_init: StudentInit | None = None,
     ) -> None:
         super().__init__()
         self.student = student
         self.teacher = teacher
         self.head = head
-        self.start = start
+        self.student_init = student_init
 
     def forward(self, batch_dict: dict[str, Any]) -> tuple:
         """In training ({"loss": detection + distillation}, tb_dict, disp_dict); in eval the student's forward."""
@@ -54,10 +56,10 @@ class Distiller(nn.Module):
         ret_dict = {**ret_dict, "loss": ret_dict["loss"] + loss}
         return ret_dict, {**tb_dict, **logs}, {**disp_dict, "distill": loss.detach()}
 
-    def initialise(self, batches: Iterable[dict[str, Any]], logger: logging.Logger) -> None:
-        """Once, before the first step of a new training: give the student the weights that ``start`` makes."""
-        if self.start is not None:
-            self.start(self.student, self.teacher, batches, logger)
+    def init_student(self, batches: Iterable[dict[str, Any]], logger: logging.Logger) -> None:
+        """Set the student's weights by ``student_init``. Called once, before the first step of a new training."""
+        if self.student_init is not None:
+            self.student_init(self.student, self.teacher, batches, logger)
 
     def set_progress(self, fraction: float) -> None:
         """Before each step: how far the training has come, from 0 to 1."""

@@ -27,7 +27,7 @@ __all__ = [
     "build_trained_model",
     "load_part",
     "look_at_teacher",
-    "start_student",
+    "init_student_weights",
     "teacher_experiment",
 ]
 
@@ -125,13 +125,13 @@ def teacher_experiment(cfg: Any, checkpoint: str | None) -> tuple[Any, Path]:
     return EasyDict({**cfg, **own, "DATA_CONFIG": data}), file
 
 
-def start_student(
+def init_student_weights(
     model: nn.Module, batches: TrainingBatches, world: World, logger: logging.Logger
 ) -> None:
-    """DISTILL.INIT_STUDENT: rank 0 gives the student its first weights; wrapping the model hands them to the others."""
-    start = getattr(model, "start", None)
-    if start is not None and world.is_main:
-        model.initialise(batches.first_frames(start.frames), logger)  # type: ignore[operator]
+    """DISTILL.INIT_STUDENT: rank 0 sets the student's weights; wrapping the model broadcasts them to the others."""
+    student_init = getattr(model, "student_init", None)
+    if student_init is not None and world.is_main:
+        model.init_student(batches.first_frames(student_init.frames), logger)  # type: ignore[operator]
 
 
 def load_part(model: nn.Module, path: str, logger: logging.Logger) -> None:

@@ -25,7 +25,7 @@ from .arguments import (
     read_config,
 )
 from .batches import TrainingBatches
-from .build import build_dataloader, build_trained_model, look_at_teacher, start_student
+from .build import build_dataloader, build_trained_model, init_student_weights, look_at_teacher
 from .checkpoint_files import find_newest, load_with_optimizer
 from .cost import CostMeter
 from .device import choose_device, prepare_for_device
@@ -84,7 +84,7 @@ def _train(
     cost = (
         CostMeter.resumed(folder / "metrics.jsonl", trainer.it)
         if trainer.it
-        else CostMeter(trainer.start_cost)
+        else CostMeter(trainer.init_cost)
     )
     writer = _open(args, cfg, folder, trainer, logger) if trainer.world.is_main else None
     trainer.world.wait()
@@ -139,12 +139,12 @@ def _build(
             look_at_teacher(model, batches, device, world, logger)
         meter = CostMeter()
         if resume is None and args.pretrained_model is None:
-            start_student(model, batches, world, logger)
-        start_cost = meter.read()
+            init_student_weights(model, batches, world, logger)
+        init_cost = meter.read()
         trainer = Trainer(
             model, batches, cfg.OPTIMIZATION, options, device=device, world=world, seed=seed
         )
-    trainer.start_cost = start_cost
+    trainer.init_cost = init_cost
     _choose_threads(trainer, resume, logger)
     if resume is not None:
         trainer.resume(resume[1], str(resume[0]), logger)

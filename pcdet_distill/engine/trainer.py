@@ -65,7 +65,7 @@ class Trainer:
         self.scaler = _grad_scaler(options.use_amp, loss_scale(optimization))
         self.max_norm = optimization.get("GRAD_NORM_CLIP") or 0
         self.it = 0  # finished iterations since the first epoch
-        self.start_cost = Cost()  # of what came before them: the student's first weights
+        self.init_cost = Cost()  # of DISTILL.INIT_STUDENT, before the first iteration
         self._loss: Any = 0.0  # of the last iteration
         self._saved_at = time.monotonic()
 

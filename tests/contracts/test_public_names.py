@@ -66,7 +66,12 @@ NAMES: dict[str, dict[str, list[str] | None]] = {
         "load_data_to_device": ["batch_dict", "device"],
     },
     "pcdet_distill.models.taps": {"capture": ["model", "paths"], "TapInfo": None},
-    "pcdet_distill.distill.student_init": {
+    "pcdet_distill.distill.init": {
+        "InitOptions": ["mode", "frames", "select", "samples", "seed"],
+        "StudentInit": ["options"],
+        "init_student": ["teacher", "student", "batches", "options", "logger"],
+    },
+    "pcdet_distill.distill.student_init": {  # the old place, for one more version
         "InitOptions": ["mode", "frames", "select", "samples", "seed"],
         "StudentStart": ["options"],
         "initialise_student": ["teacher", "student", "batches", "options", "logger"],

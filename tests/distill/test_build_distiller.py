@@ -356,7 +356,7 @@ def test_a_student_starts_as_it_is_unless_it_is_said(setup, start):
     cfg, student, spec, checkpoint = setup
     if start is not None:
         cfg.DISTILL.INIT_STUDENT = start
-    assert build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).start is None
+    assert build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).student_init is None
 
 
 @pytest.mark.parametrize(

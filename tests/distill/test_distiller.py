@@ -327,10 +327,12 @@ def test_terms_are_told_the_progress():
     assert model.head.terms["LOCAL"].progress == 0.25
 
 
-def test_the_start_is_made_from_student_teacher_and_batches():
+def test_init_gets_student_teacher_and_batches():
     student, teacher, told = ToyDetector(4), Teacher(ToyDetector(8)), []
-    model = Distiller(student, teacher, DistillHead({}), start=lambda *parts: told.append(parts))
+    model = Distiller(
+        student, teacher, DistillHead({}), student_init=lambda *parts: told.append(parts)
+    )
     logger = logging.getLogger("test")
-    model.initialise([1], logger)
+    model.init_student([1], logger)
     assert told == [(student, teacher, [1], logger)]
-    distiller().initialise([1], logger)  # without a start nothing happens
+    distiller().init_student([1], logger)  # without an initialisation nothing changes

@@ -53,4 +53,4 @@ def test_builds(file, weights_of):
     model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint)
     assert size_of(student) < 0.5 * teacher_size
     assert list(dict(model.head.named_terms())) == list(cfg.DISTILL.TERMS)
-    assert cfg.DISTILL.TERMS or model.start is not None
+    assert cfg.DISTILL.TERMS or model.student_init is not None

@@ -22,12 +22,12 @@ from torch import nn
 from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
-from pcdet_distill.distill import build_distiller
-from pcdet_distill.distill.student_init import InitOptions, StudentStart, initialise_student
-from pcdet_distill.distill.student_init import _make_plan as make_plan
-from pcdet_distill.distill.student_init.layers import in_eval, layers_of, run
-from pcdet_distill.distill.student_init.topology import narrower_layers
-from pcdet_distill.distill.student_init.weights import copy_weights
+from pcdet_distill.distill import build_distiller, student_init
+from pcdet_distill.distill.init import InitOptions, StudentInit, init_student
+from pcdet_distill.distill.init.layers import in_eval, layers_of, run
+from pcdet_distill.distill.init.student import _make_plan as make_plan
+from pcdet_distill.distill.init.topology import narrower_layers
+from pcdet_distill.distill.init.weights import copy_weights
 from pcdet_distill.distill.teacher import Teacher
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models import build_network
@@ -114,7 +114,7 @@ def pair(name: str, share: Any = narrow) -> tuple[nn.Module, nn.Module, list[dic
 
 def started(name: str, **options: Any) -> tuple[nn.Module, nn.Module]:
     teacher, student, batches = pair(name)
-    initialise_student(teacher, student, batches, InitOptions(**{"mode": "SLICE", **options}))
+    init_student(teacher, student, batches, InitOptions(**{"mode": "SLICE", **options}))
     return teacher, student
 
 
@@ -164,7 +164,7 @@ def silence(teacher: nn.Module, plan: Any) -> None:
 def test_equal_widths_give_the_teacher_back(name, mode):
     teacher, student, batches = pair(name, share=lambda config: config)
     teacher.global_step += 7
-    initialise_student(teacher, student, batches, InitOptions(mode))
+    init_student(teacher, student, batches, InitOptions(mode))
     own = student.state_dict()
     for key, value in teacher.state_dict().items():
         if key != "global_step":
@@ -179,7 +179,7 @@ def test_everybody_is_left_as_before(name, mode):
     student.train(), teacher.eval()
     before, random = copy.deepcopy(teacher.state_dict()), torch.get_rng_state()
     keys = set(batches[0])
-    initialise_student(teacher, student, batches, InitOptions(mode))
+    init_student(teacher, student, batches, InitOptions(mode))
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
     assert student.training and not teacher.training
     assert not any(
@@ -213,7 +213,7 @@ def test_input_layers_are_rows_of_the_teachers():
 def test_statistics_are_those_of_the_calibration_frames(name):
     """Measured by torch itself: norms in training mode with momentum 1, on one batch."""
     teacher, student, batches = pair(name)
-    initialise_student(teacher, student, batches, InitOptions("SLICE"))
+    init_student(teacher, student, batches, InitOptions("SLICE"))
     measured = {
         key: value.clone() for key, value in student.state_dict().items() if "running" in key
     }
@@ -238,7 +238,7 @@ def test_statistics_are_those_of_the_calibration_frames(name):
 def test_statistics_over_several_batches_are_pooled():
     teacher, student, _ = pair("PointPillar")
     batches = [make_batch([random_scene(seed)]) for seed in (0, 1)]
-    initialise_student(teacher, student, batches, InitOptions("SLICE"))
+    init_student(teacher, student, batches, InitOptions("SLICE"))
     norm, seen = student.backbone_2d.blocks[0][2], []
     student.backbone_2d.blocks[0][1].register_forward_hook(
         lambda _, __, output: seen.append(output)
@@ -254,9 +254,9 @@ def test_statistics_over_several_batches_are_pooled():
 def test_two_steps_of_width():
     """The middle student, once trained, is the teacher of the small one."""
     teacher, middle, batches = pair("SECOND")
-    initialise_student(teacher, middle, batches, InitOptions("SLICE"))
+    init_student(teacher, middle, batches, InitOptions("SLICE"))
     smallest = small_second(narrow(narrow(second_config())), seed=2)
-    initialise_student(middle, smallest, batches, InitOptions("SLICE"))
+    init_student(middle, smallest, batches, InitOptions("SLICE"))
     rows = smallest.backbone_3d.conv_input[0].weight
     assert all(
         (middle.backbone_3d.conv_input[0].weight == row).flatten(1).all(dim=1).any() for row in rows
@@ -279,7 +279,7 @@ def test_a_middle_student_teaches_by_its_own_config(repo, tmp_path):
     middle, smallest = (build_network(config.MODEL, 3, spec) for config in (load_config(file), cfg))
     save_checkpoint({"model_state": middle.state_dict()}, tmp_path / "middle.pth")
     model = build_distiller(cfg, smallest, spec, teacher_ckpt=tmp_path / "middle.pth")
-    assert model.start.frames == 24 and not model.head.named_terms()
+    assert model.student_init.frames == 24 and not model.head.named_terms()
     assert len(narrower_layers(model.teacher.model, model.student)) == 12
 
 
@@ -317,7 +317,7 @@ def test_a_block_says_every_option():
 
 
 def test_frames_is_what_the_engine_is_asked_for():
-    assert StudentStart(InitOptions("SLICE", frames=7)).frames == 7
+    assert StudentInit(InitOptions("SLICE", frames=7)).frames == 7
 
 
 def test_start_of_a_distiller_takes_batches_as_they_are_collated(caplog):
@@ -330,7 +330,7 @@ def test_start_of_a_distiller_takes_batches_as_they_are_collated(caplog):
         for batch in batches
     ]
     with caplog.at_level(logging.INFO):
-        StudentStart(InitOptions("RECONSTRUCT"))(
+        StudentInit(InitOptions("RECONSTRUCT"))(
             student, Teacher(teacher, "train"), plain, logging.getLogger("test")
         )
     assert not any(isinstance(value, torch.Tensor) for value in plain[0].values())
@@ -346,7 +346,7 @@ def test_start_of_a_distiller_takes_batches_as_they_are_collated(caplog):
 
 def refusal(teacher: nn.Module, student: nn.Module, batch: dict[str, Any] | None = None) -> str:
     with pytest.raises(ConfigError) as caught:
-        initialise_student(teacher, student, [batch or make_batch(SCENES)], InitOptions("SLICE"))
+        init_student(teacher, student, [batch or make_batch(SCENES)], InitOptions("SLICE"))
     assert str(caught.value).startswith("DISTILL.INIT_STUDENT: ")
     return str(caught.value)
 
@@ -523,3 +523,11 @@ def test_a_layer_that_does_not_run():
     for model in (teacher, student):
         model.backbone_2d.blocks[0][0].forward = lambda features: features
     assert "backbone_2d.blocks.0.0.0 did not run on the first frames" in refusal(teacher, student)
+
+
+@pytest.mark.parametrize(
+    ("old_name", "new"), [("StudentStart", StudentInit), ("initialise_student", init_student)]
+)
+def test_old_names_still_work_with_a_warning(old_name: str, new: object) -> None:
+    with pytest.warns(DeprecationWarning, match=r"use pcdet_distill\.distill\.init\."):
+        assert getattr(student_init, old_name) is new

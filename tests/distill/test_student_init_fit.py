@@ -15,19 +15,19 @@ from torch import nn
 
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
-from pcdet_distill.distill.student_init import InitOptions, initialise_student
-from pcdet_distill.distill.student_init.calibration import Interest, draw
-from pcdet_distill.distill.student_init.layers import Layer, as_layer, features_of, in_eval, run
-from pcdet_distill.distill.student_init.patches import (
+from pcdet_distill.distill.init import InitOptions, init_student
+from pcdet_distill.distill.init.calibration import Interest, draw
+from pcdet_distill.distill.init.layers import Layer, as_layer, features_of, in_eval, run
+from pcdet_distill.distill.init.patches import (
     at_rows,
     patches,
     place_of,
     targets,
     weight_of,
 )
-from pcdet_distill.distill.student_init.reconstruct import ridge
-from pcdet_distill.distill.student_init.selection import select
-from pcdet_distill.distill.student_init.topology import narrower_layers
+from pcdet_distill.distill.init.reconstruct import ridge
+from pcdet_distill.distill.init.selection import select
+from pcdet_distill.distill.init.topology import narrower_layers
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models import build_network
 from pcdet_distill.models.model_utils.pointnet2_modules import RowConv2d
@@ -235,7 +235,7 @@ def error_of_students(teacher: nn.Module, **options: Any) -> float:
     """Squared difference of the class logits on frames that were not calibrated on, students of half the width."""
     student = small_model(model_config(8), seed=1)
     frames = [make_batch([random_scene(seed)]) for seed in range(4)]
-    initialise_student(teacher, student, frames, InitOptions(**options))
+    init_student(teacher, student, frames, InitOptions(**options))
     with in_eval(student):
         held_out = make_batch([random_scene(seed) for seed in range(100, 104)])
         own, expected = (run(model, held_out)["batch_cls_preds"] for model in (student, teacher))
@@ -265,7 +265,7 @@ def test_what_can_be_fitted_exactly_is():
             lambda module: setattr(module, "momentum", 1.0)
         )  # norms learn the frames' statistics
         run(teacher, batches[0])
-    initialise_student(teacher, student, batches, InitOptions("RECONSTRUCT", select="qr"))
+    init_student(teacher, student, batches, InitOptions("RECONSTRUCT", select="qr"))
     with in_eval(teacher), in_eval(student):
         expected, own = (run(model, batches[0])["batch_cls_preds"] for model in (teacher, student))
     spread = expected.std(dim=1).mean()

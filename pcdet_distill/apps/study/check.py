@@ -67,8 +67,8 @@ def _look(plan: StudyPlan, run: Run, folder: Path, logger: logging.Logger) -> No
     batch = dataset.collate_batch(
         [dataset[index] for index in (0, len(dataset) - 1)]
     )  # frames without labels end
-    if getattr(model, "start", None) is not None:
-        model.initialise([dict(batch)], logger)  # type: ignore[operator]
+    if getattr(model, "student_init", None) is not None:
+        model.init_student([dict(batch)], logger)  # type: ignore[operator]
     load_data_to_device(batch, torch.device("cpu"))
     model.train()(batch)
 

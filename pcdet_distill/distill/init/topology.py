@@ -76,7 +76,7 @@ def _check_layer(teacher: Layer, student: Layer) -> None:
         if getattr(student, what) > getattr(teacher, what):
             raise ConfigError(
                 f"{WHERE}: {teacher.name} has {getattr(student, what)} {what} in the student and only "
-                f"{getattr(teacher, what)} in the teacher; a student starts from a wider teacher"
+                f"{getattr(teacher, what)} in the teacher; the teacher must be the wider one"
             )
 
 

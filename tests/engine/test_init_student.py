@@ -1,4 +1,4 @@
-"""When a student is started from its teacher: before the first step of a new training, and at no other time."""
+"""INIT_STUDENT runs before the first step of a new training, and at no other time."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ CHECKPOINT = "output/toys/toy/default/ckpt/checkpoint_epoch_{}.pth"
 
 
 @pytest.fixture
-def started(toys: None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The batches that toys were started with; a started toy has a head of ones."""
+def initialised(toys: None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The batches that toys were initialised with; their heads are ones."""
     heard: list[Any] = []
 
-    def initialise(model: Any, batches: list[Any], logger: Any) -> None:
+    def init_student(model: Any, batches: list[Any], logger: Any) -> None:
         heard.append(batches)
         torch.nn.init.ones_(model.head.weight)
         np.random.rand(), torch.rand(1)
 
-    monkeypatch.setattr(toy_engine.ToyDetector, "start", SimpleNamespace(frames=6), raising=False)
-    monkeypatch.setattr(toy_engine.ToyDetector, "initialise", initialise, raising=False)
+    monkeypatch.setattr(
+        toy_engine.ToyDetector, "student_init", SimpleNamespace(frames=6), raising=False
+    )
+    monkeypatch.setattr(toy_engine.ToyDetector, "init_student", init_student, raising=False)
     return heard
 
 
@@ -51,12 +53,12 @@ def train(folder: Path, *arguments: str) -> None:
     )
 
 
-def test_a_new_training_starts_from_the_first_frames_of_its_first_epoch(
-    tmp_path: Path, started: list[Any]
+def test_a_new_training_inits_from_the_first_frames_of_its_first_epoch(
+    tmp_path: Path, initialised: list[Any]
 ) -> None:
     train(tmp_path / "a", "--epochs", "1")
     train(tmp_path / "b", "--epochs", "1")
-    first, again = started
+    first, again = initialised
     assert [batch["batch_size"] for batch in first] == [4, 2]
     assert all(
         np.array_equal(batch["values"], other["values"]) for batch, other in zip(first, again)
@@ -67,19 +69,19 @@ def test_a_new_training_starts_from_the_first_frames_of_its_first_epoch(
 
 
 def test_more_frames_than_there_are(
-    tmp_path: Path, started: list[Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, initialised: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(toy_engine.ToyDetector, "start", SimpleNamespace(frames=100))
+    monkeypatch.setattr(toy_engine.ToyDetector, "student_init", SimpleNamespace(frames=100))
     train(tmp_path, "--epochs", "1")
-    assert sum(batch["batch_size"] for batch in started[0]) == toy_engine.FRAMES
+    assert sum(batch["batch_size"] for batch in initialised[0]) == toy_engine.FRAMES
 
 
-def test_neither_a_resumed_nor_a_pretrained_student_starts_again(
-    tmp_path: Path, started: list[Any]
+def test_neither_a_resumed_nor_a_pretrained_student_is_initialised_again(
+    tmp_path: Path, initialised: list[Any]
 ) -> None:
     train(tmp_path, "--epochs", "1")
     train(tmp_path, "--epochs", "2")
-    assert len(started) == 1
+    assert len(initialised) == 1
     train(
         tmp_path / "other",
         "--epochs",
@@ -87,7 +89,7 @@ def test_neither_a_resumed_nor_a_pretrained_student_starts_again(
         "--pretrained_model",
         str(tmp_path / CHECKPOINT.format(2)),
     )
-    assert len(started) == 1
+    assert len(initialised) == 1
 
 
 IN_TWO_PROCESSES = """
@@ -104,8 +106,8 @@ def tell(trainer, progress):
     Path(f"rank{{trainer.world.rank}}").write_text(f"{{trainer.model.head.weight.unique().tolist()}}")
     run(trainer, progress)
 
-toy_engine.ToyDetector.start = SimpleNamespace(frames=2)
-toy_engine.ToyDetector.initialise = lambda model, batches, logger: torch.nn.init.constant_(model.head.weight, 3.0)
+toy_engine.ToyDetector.student_init = SimpleNamespace(frames=2)
+toy_engine.ToyDetector.init_student = lambda model, batches, logger: torch.nn.init.constant_(model.head.weight, 3.0)
 Trainer.run = tell
 toy_engine.main()
 """
@@ -113,7 +115,7 @@ toy_engine.main()
 
 def test_all_processes_get_the_weights_of_the_first(tmp_path: Path) -> None:
     toy_engine.write_config(tmp_path)
-    (tmp_path / "start.py").write_text(
+    (tmp_path / "init.py").write_text(
         IN_TWO_PROCESSES.format(engine=str(Path(toy_engine.__file__).parent))
     )
     command = [
@@ -121,7 +123,7 @@ def test_all_processes_get_the_weights_of_the_first(tmp_path: Path) -> None:
         "-m",
         "pcdet_distill.engine.launch",
         "2",
-        "start.py",
+        "init.py",
         "train",
         "--cfg_file",
         "cfgs/toys/toy.yaml",

@@ -1,4 +1,4 @@
-"""DISTILL.INIT_STUDENT: how the student starts, as one word or as a block of keys."""
+"""DISTILL.INIT_STUDENT: how the student is initialised, as one word or as a block of keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SELECTIONS = ("magnitude", "qr", "random")
 
 @dataclasses.dataclass(frozen=True)
 class InitOptions:
-    """How a student starts from its teacher.
+    """How a student is initialised from its teacher.
 
     Attributes:
         mode: NONE; SLICE copies the weights of the chosen channels; RECONSTRUCT fits them anew, layer by layer.

@@ -169,5 +169,5 @@ def _check_sum(reader: str, sources: tuple[Source, ...], narrower: set[str]) -> 
         told = " and ".join(f"channel {channel} of {layer}" for layer, channel in sources)
         raise ConfigError(
             f"{WHERE}: {reader} sees the sum of {told}; only channels of one number can be kept or "
-            "dropped together, so this detector cannot start from its teacher; use NONE"
+            "dropped together, so this student cannot be initialised from its teacher; use NONE"
         )

@@ -26,10 +26,10 @@ from .selection import select
 from .topology import narrower_layers
 from .weights import Proposals, copy_weights, measure_statistics
 
-__all__ = ["InitOptions", "StudentStart", "initialise_student"]
+__all__ = ["InitOptions", "StudentInit", "init_student"]
 
 
-class StudentStart:
+class StudentInit:
     """The ``start`` of a Distiller: what INIT_STUDENT asks for.
 
     Attributes:
@@ -52,11 +52,11 @@ class StudentStart:
         loaded = [dict(batch) for batch in batches]
         for batch in loaded:
             load_data_to_device(batch, device)
-        initialise_student(teacher.model, student, loaded, self.options, logger)
+        init_student(teacher.model, student, loaded, self.options, logger)
 
 
 @torch.no_grad()
-def initialise_student(
+def init_student(
     teacher: nn.Module,
     student: nn.Module,
     batches: Sequence[Mapping[str, Any]],
@@ -93,7 +93,7 @@ def initialise_student(
         frames = sum(int(batch["batch_size"]) for batch in batches)
         layers = sum(not layer.is_norm for layer in plan.student_layers.values())
         logger.info(
-            "student starts from its teacher (%s, %s channels): %d of %d layers narrower, %s on %d frames, "
+            "student initialised from its teacher (%s, %s channels): %d of %d layers narrower, %s on %d frames, "
             "%.1f s",
             options.mode,
             options.select,
