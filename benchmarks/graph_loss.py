@@ -270,7 +270,7 @@ def step_share(files: list[str], repeats: int) -> None:
     torch.set_num_threads(1)
     for name in ("pointpillar_4x_pointdistiller", "pointpillar_4x_pointdistiller_official"):
         model, batch = kitti_step(name, files)
-        seen = model.teacher.observe(batch, model.head.teacher_paths)
+        seen = model.teacher.features(batch, model.head.teacher_paths)
         seconds: dict[str, list[float]] = {"student": [], "terms": []}
         for _ in range(repeats + 1):
             model.zero_grad(set_to_none=True)

@@ -80,7 +80,7 @@ def build_distiller(
         raise ConfigError(
             "DISTILL.TERMS: expected at least one term, as TERMS: {LOCAL_GRAPH: {NAME: ...}}"
         )
-    teacher = build_teacher(cfg, dataset, teacher_ckpt, logger, looked_at=bool(terms))
+    teacher = build_teacher(cfg, dataset, teacher_ckpt, logger, runs_in_training=bool(terms))
     head = DistillHead.from_config(
         terms,
         TapSource.of("student", student, dataset),

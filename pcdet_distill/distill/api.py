@@ -110,7 +110,7 @@ def distill(
         ]
         found.append(
             TapSource(
-                source.who,
+                source.role,
                 source.taps(entries, example),
                 source.grid,
                 source.model,
@@ -178,7 +178,7 @@ class _Example:
 class _Source:
     """One of the two detectors, and what describes its voxels."""
 
-    who: str
+    role: str
     model: nn.Module
     data: Any
 
@@ -211,7 +211,7 @@ class _Source:
             else:
                 known[path] = dataclasses.replace(known[path], **_fields(block))
         if open_ends and not (example or known):
-            raise ConfigError(_cannot_tell(self.who, *next(iter(open_ends.items()))))
+            raise ConfigError(_cannot_tell(self.role, *next(iter(open_ends.items()))))
         if open_ends and example:
             known.update(self._look(open_ends, example))
         return known
@@ -268,10 +268,10 @@ def _told(path: str, block: Mapping[str, Any]) -> TapInfo | None:
     return TapInfo(path, channels, stride, kind)
 
 
-def _cannot_tell(who: str, path: str, entry: tuple[str, dict[str, Any]]) -> str:
+def _cannot_tell(role: str, path: str, entry: tuple[str, dict[str, Any]]) -> str:
     """What to say of a tap that nothing describes."""
     return (
-        f"{entry[0]}: the {who} does not say what '{path}' gives; write "
+        f"{entry[0]}: the {role} does not say what '{path}' gives; write "
         f"{{PATH: {path}, KIND: bev, CHANNELS: 64, STRIDE: 2}} with its own values, or give an example_batch"
     )
 

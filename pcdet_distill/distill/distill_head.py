@@ -13,19 +13,20 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..lookup import lookup
+from .deprecated import warn_renamed
 from .losses import DistillLoss, find_loss
 from .losses.base import TERM_KEYS
-from .prediction_side import PredictionSide
+from .prediction_input import PredictionInput
 from .schedule import WeightSchedule
-from .sides import NodeSide, Side, TapSource
+from .term_inputs import NodeInput, TapSource, TermInput
 
 if TYPE_CHECKING:
     from .teacher import Predictor
 
-__all__ = ["SIDES", "DistillHead", "DistillTerm", "TapSource"]
+__all__ = ["INPUTS", "DistillHead", "DistillTerm", "TapSource"]
 
 # What a loss ``sees``; one that sees ``labels`` has no sides.
-SIDES: dict[str, type[Side]] = {"nodes": NodeSide, "predictions": PredictionSide}
+INPUTS: dict[str, type[TermInput]] = {"nodes": NodeInput, "predictions": PredictionInput}
 
 
 class DistillTerm(nn.Module):
@@ -42,8 +43,8 @@ class DistillTerm(nn.Module):
 
     def __init__(
         self,
-        student: Side | None,
-        teacher: Side | None,
+        student: TermInput | None,
+        teacher: TermInput | None,
         loss: DistillLoss,
         weight: float | WeightSchedule = 1.0,
     ) -> None:
@@ -71,7 +72,7 @@ class DistillTerm(nn.Module):
                     )
             return cls(None, None, loss_class.from_config(options, None, None, where))
         _require(cfg, ("STUDENT", "TEACHER"), where)
-        side = lookup(SIDES, loss_class.sees, f"{where}.NAME: 'sees' of {loss_class.__name__}")
+        side = lookup(INPUTS, loss_class.sees, f"{where}.NAME: 'sees' of {loss_class.__name__}")
         own, other = side.pair(cfg, student, teacher, where)
         weight = WeightSchedule.from_config(cfg.get("WEIGHT", 1.0), f"{where}.WEIGHT")
         return cls(own, other, loss_class.from_config(options, own.info, other.info, where), weight)
@@ -82,9 +83,15 @@ class DistillTerm(nn.Module):
         return self.schedule.at(self.progress)
 
     @property
-    def listens(self) -> bool:
+    def active(self) -> bool:
         """Whether features are compared now. At a weight of 0 there is no need to, nor for the teacher to run."""
         return self.student is not None and self.weight > 0
+
+    @property
+    def listens(self) -> bool:
+        """The old name of ``active``."""
+        warn_renamed("DistillTerm.listens", "DistillTerm.active")
+        return self.active
 
     def prepare(self, batch_dict: dict[str, Any], teacher: Predictor) -> None:
         """Before the student's forward pass: the loss may replace entries of ``batch_dict``, such as the labels."""
@@ -101,9 +108,9 @@ class DistillTerm(nn.Module):
         assert self.student is not None and self.teacher is not None, (
             "a term without sides has no loss of its own"
         )
-        if not self.listens:
+        if not self.active:
             self.loss.logs.clear()
-            return self.loss.nothing()
+            return self.loss.zero_loss()
         own = self.student.read(student, batch_dict, detached=False)
         other = self.teacher.read(teacher, teacher_batch_dict, detached=True)
         return self.weight * self.loss(*self.student.match(own, other), batch_dict)
@@ -147,7 +154,7 @@ class DistillHead(nn.Module):
         return _distinct(
             path
             for _, term in self.named_terms()
-            if term.student and term.listens
+            if term.student and term.active
             for path in term.student.paths
         )
 
@@ -157,7 +164,7 @@ class DistillHead(nn.Module):
         return _distinct(
             path
             for _, term in self.named_terms()
-            if term.teacher and term.listens
+            if term.teacher and term.active
             for path in term.teacher.paths
         )
 

@@ -49,10 +49,10 @@ class Distiller(nn.Module):
         batch_dict = dict(batch_dict)
         teacher = TeacherPass(self.teacher, self.head.teacher_paths)
         self.head.prepare(batch_dict, teacher)
-        teacher_features, teacher_batch = teacher.look(batch_dict)
+        output = teacher.run(batch_dict)
         with capture(self.student, self.head.student_paths) as student_features:
             ret_dict, tb_dict, disp_dict = self.student(batch_dict)
-        loss, logs = self.head(student_features, teacher_features, batch_dict, teacher_batch)
+        loss, logs = self.head(student_features, output.features, batch_dict, output.batch_dict)
         ret_dict = {**ret_dict, "loss": ret_dict["loss"] + loss}
         return ret_dict, {**tb_dict, **logs}, {**disp_dict, "distill": loss.detach()}
 

@@ -13,8 +13,8 @@ from ..lookup import nearest
 from ..models.dense_heads.anchor_head_template import at_least_float32
 from ..models.dense_heads.center_targets import encode_centers
 from ..ops.boxes import limit_period
-from .predictions import ABSENT_LOGIT, PredictionReader, Predictions, Sites
-from .sides import TapSource
+from .predictions import ABSENT_LOGIT, PredictionGrid, PredictionReader, Predictions
+from .term_inputs import TapSource
 
 HEAD_SLOTS = ("dense_head", "point_head")
 
@@ -31,7 +31,7 @@ def prediction_reader(source: TapSource, slot: str, where: str) -> PredictionRea
     heads = {name: kind for name, kind in heads.items() if kind != "NoneType"}
     if slot not in heads:
         raise ConfigError(
-            f"{where}: the {source.who} has no head '{slot}'{nearest(str(slot), heads)}"
+            f"{where}: the {source.role} has no head '{slot}'{nearest(str(slot), heads)}"
         )
     if heads[slot] not in PREDICTION_READERS:
         raise ConfigError(
@@ -50,20 +50,20 @@ class _Reader:
         self.path, self.head = path, head
         self.class_names = class_names if head.num_class == len(class_names) else ["any class"]
         self.paths: tuple[str, ...] = ()
-        self._sites: Sites | None = None
+        self._grid: PredictionGrid | None = None
 
     @property
     def channels(self) -> int:
         """Class columns."""
         return len(self.class_names)
 
-    def sites(self) -> Sites | None:
+    def grid(self) -> PredictionGrid | None:
         """The sites of every frame."""
-        if self._sites is None:
-            self._sites = self._find_sites()
-        return self._sites
+        if self._grid is None:
+            self._grid = self._find_grid()
+        return self._grid
 
-    def _find_sites(self) -> Sites | None:
+    def _find_grid(self) -> PredictionGrid | None:
         return None
 
 
@@ -114,8 +114,8 @@ class AnchorReader(_Reader):
         by_anchor = [part.reshape(len(part), len(anchors), -1) for part in maps]
         return _anchor_rows(by_anchor, anchors, rows, self.form)
 
-    def _find_sites(self) -> Sites:
-        return _anchor_sites(self.head, torch.cat(_class_marks(self.head), dim=-3).flatten())
+    def _find_grid(self) -> PredictionGrid:
+        return _anchor_grid(self.head, torch.cat(_class_marks(self.head), dim=-3).flatten())
 
 
 class MultiAnchorReader(_Reader):
@@ -156,12 +156,12 @@ class MultiAnchorReader(_Reader):
         )
         return spread.index_copy(2, head.head_label_indices - 1, at_least_float32(logits))
 
-    def _find_sites(self) -> Sites:
+    def _find_grid(self) -> PredictionGrid:
         cells = [
             marks.reshape(-1, *marks.shape[-2:]).flatten(1).transpose(0, 1).flatten()
             for marks in (mark.squeeze(-1) for mark in _class_marks(self.head))
         ]
-        return _anchor_sites(self.head, torch.cat(cells))
+        return _anchor_grid(self.head, torch.cat(cells))
 
 
 class _CentreForm:
@@ -228,7 +228,7 @@ class CentreReader(_Reader):
         )
         return torch.stack([x, y], dim=-1).flatten(0, 1).float().repeat(len(self.paths), 1)
 
-    def _find_sites(self) -> Sites:
+    def _find_grid(self) -> PredictionGrid:
         corners = self._corners(torch.device("cpu"))
         places = (corners + 0.5) * corners.new_tensor(self.head.cell_size) + corners.new_tensor(
             self.head.origin
@@ -237,7 +237,7 @@ class CentreReader(_Reader):
             tuple(sorted(self.class_names[label - 1] for label in labels))
             for labels in self.head.head_labels
         ]
-        return Sites(
+        return PredictionGrid(
             places, torch.arange(len(keys)).repeat_interleave(len(corners) // len(keys)), keys
         )
 
@@ -296,8 +296,8 @@ def _class_marks(head: Any) -> list[Tensor]:
     ]
 
 
-def _anchor_sites(head: Any, classes: Tensor) -> Sites:
-    """Sites of ``flat_anchors`` (A, 7 + C) that are of classes (A,), numbers of the generator's classes."""
+def _anchor_grid(head: Any, classes: Tensor) -> PredictionGrid:
+    """PredictionGrid of ``flat_anchors`` (A, 7 + C) that are of classes (A,), numbers of the generator's classes."""
     anchors = flat_anchors(head).detach().cpu()
     names = [entry["class_name"] for entry in head.model_cfg["ANCHOR_GENERATOR_CONFIG"]]
     heights = anchors[:, 2:7].double().mul(1000).round().long()
@@ -307,7 +307,7 @@ def _anchor_sites(head: Any, classes: Tensor) -> Sites:
     keys = [
         (names[number], *(value / 1000 for value in numbers)) for number, *numbers in kinds.tolist()
     ]
-    return Sites(anchors[:, :2], index, keys)
+    return PredictionGrid(anchors[:, :2], index, keys)
 
 
 def _anchor_rows(

@@ -2,7 +2,7 @@
 
 A head predicts at sites: anchors, cells of a heatmap, points. A row is one site of one frame: class logits, the codes
 of a box, and all that turns the codes into the box. ``prediction_readers.py`` knows the heads and makes the rows,
-``prediction_side.py`` brings the rows of a student and its teacher together.
+``prediction_input.py`` brings the rows of a student and its teacher together.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Predictions:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sites:
+class PredictionGrid:
     """The sites of a head that are the same in every frame.
 
     Attributes:
@@ -123,7 +123,7 @@ class PredictionReader(Protocol):
     def channels(self) -> int:
         """Class columns."""
 
-    def sites(self) -> Sites | None:
+    def grid(self) -> PredictionGrid | None:
         """The sites of every frame; None when they differ from frame to frame (points)."""
 
     def read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,11 +21,15 @@ from ..lookup import nearest
 from ..models import build_network
 from ..models.taps import capture
 from .classes import ClassMap
+from .deprecated import warn_renamed
 from .teacher_memory import TeacherMemory
 
 MODES = ("eval", "train")
 VIEW = "teacher"  # key of a batch: the same augmented points as the teacher's own DATA_PROCESSOR makes them
 PROCESSED = frozenset({"points", "voxels", "voxel_coords", "voxel_num_points", "use_lead_xyz"})
+
+BatchDict = Mapping[str, Any]
+Feature = Any  # a tensor, a sparse tensor, or a dict of tensors
 
 
 class Predictor(Protocol):
@@ -32,6 +37,21 @@ class Predictor(Protocol):
 
     def predict(self, batch_dict: Mapping[str, Any]) -> list[dict[str, Tensor]]:
         """Boxes of every frame, in the student's classes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherOutput:
+    """What one run of the teacher gives.
+
+    Attributes:
+        features: by tap path.
+        batch_dict: the teacher's own batch, with everything that its modules added.
+        boxes: of every frame, in the student's classes; empty when the run stopped at the last tap.
+    """
+
+    features: dict[str, Feature]
+    batch_dict: dict[str, Any]
+    boxes: list[dict[str, Tensor]] = dataclasses.field(default_factory=list)
 
 
 class Teacher:
@@ -81,64 +101,65 @@ class Teacher:
             **batch_dict[VIEW],
         }
 
-    @torch.no_grad()
-    def look(
-        self, batch_dict: Mapping[str, Any], paths: Sequence[str]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The features at ``paths`` for this batch, and the teacher's own batch after it ran as far as the last."""
-        own = self.own_batch(batch_dict)
-        if not paths:
-            return {}, own
-        return self._remembered(batch_dict, paths, lambda: self._features(own, paths)), own
+    def features(self, batch_dict: BatchDict, paths: Sequence[str]) -> dict[str, Feature]:
+        """The features at the taps ``paths``. ``batch_dict`` stays as it is.
 
-    def _features(self, own: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+        The teacher runs no further than its last tap.
+        """
+        return self.run(batch_dict, paths).features
+
+    def predict(self, batch_dict: BatchDict) -> list[dict[str, Tensor]]:
+        """Decoded boxes of every frame, as the detector gives them in eval, with the student's labels."""
+        return self.run(batch_dict, with_boxes=True).boxes
+
+    @torch.no_grad()
+    def run(
+        self, batch_dict: BatchDict, paths: Sequence[str] = (), *, with_boxes: bool = False
+    ) -> TeacherOutput:
+        """Run the teacher once: to its end for boxes, otherwise as far as the last of the taps ``paths``."""
+        own_batch = self.own_batch(batch_dict)
+        if with_boxes:
+            asked = ("boxes", *paths)
+            boxes, features = self._remembered(
+                batch_dict, asked, lambda: self._boxes_and_features(own_batch, paths)
+            )
+            return TeacherOutput(features, own_batch, boxes)
+        if not paths:
+            return TeacherOutput({}, own_batch)
+        features = self._remembered(batch_dict, paths, lambda: self._features(own_batch, paths))
+        return TeacherOutput(features, own_batch)
+
+    def observe(self, batch_dict: BatchDict, paths: Sequence[str]) -> dict[str, Feature]:
+        """The old name of ``features``."""
+        warn_renamed("Teacher.observe", "Teacher.features")
+        return self.features(batch_dict, paths)
+
+    def _features(self, own_batch: dict[str, Any], paths: Sequence[str]) -> dict[str, Feature]:
         with capture(self.model, paths, stop_when_complete=True) as features:
             if hasattr(self.model, "run_for_taps"):
-                self.model.run_for_taps(own, paths)  # type: ignore[operator]
+                self.model.run_for_taps(own_batch, paths)  # type: ignore[operator]
             else:
-                getattr(self.model, "run_modules", self.model)(own)
+                getattr(self.model, "run_modules", self.model)(own_batch)
         return features
 
+    def _boxes_and_features(self, own_batch: dict[str, Any], paths: Sequence[str]) -> list[Any]:
+        own_batch.pop("gt_boxes", None)
+        with capture(self.model, paths) as features:
+            boxes = self.model(own_batch)[0]
+        if self.classes is not None:
+            boxes = [self.classes.relabel(frame) for frame in boxes]
+        return [boxes, features]
+
     def _remembered(
-        self, batch_dict: Mapping[str, Any], asked: Sequence[str], answer: Callable[[], Any]
+        self, batch_dict: BatchDict, asked: Sequence[str], compute: Callable[[], Any]
     ) -> Any:
-        """``answer()``, or what it was when this batch came before."""
+        """``compute()``, or its result for this very batch from the memory."""
         if self.memory is None:
-            return answer()
+            return compute()
         seen = batch_dict.get(VIEW, batch_dict)
         keys = ("points",) if "points" in seen else sorted(PROCESSED)
-        return self.memory.recall(
-            [seen[key] for key in keys if isinstance(seen.get(key), Tensor)], asked, answer
-        )
-
-    def observe(self, batch_dict: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
-        """The features at ``paths`` for this batch; runs no further than the last of them, on a copy of the dict."""
-        return self.look(batch_dict, paths)[0]
-
-    @torch.no_grad()
-    def predict(self, batch_dict: Mapping[str, Any]) -> list[dict[str, Tensor]]:
-        """Decoded boxes of every frame, as the detector's ``forward`` in eval gives them, in the student's classes."""
-        return self.predict_and_look(batch_dict, ())[0]
-
-    @torch.no_grad()
-    def predict_and_look(
-        self, batch_dict: Mapping[str, Any], paths: Sequence[str]
-    ) -> tuple[list[dict[str, Tensor]], dict[str, Any], dict[str, Any]]:
-        """In one run: ``predict``, and both parts of ``look``."""
-        own = self.own_batch(batch_dict)
-
-        def answer() -> list[Any]:
-            with capture(self.model, paths) as features:
-                boxes = self._predict(own)
-            return [boxes, features]
-
-        boxes, features = self._remembered(batch_dict, ("boxes", *paths), answer)
-        return boxes, features, own
-
-    def _predict(self, own: dict[str, Any]) -> list[dict[str, Tensor]]:
-        own.pop("gt_boxes", None)
-        boxes = self.model(own)[0]
-        return boxes if self.classes is None else [self.classes.relabel(frame) for frame in boxes]
+        inputs = [seen[key] for key in keys if isinstance(seen.get(key), Tensor)]
+        return self.memory.recall(inputs, asked, compute)
 
     def apply_to_tensors(self, function: Callable[[Tensor], Tensor]) -> None:
         """What ``nn.Module.to`` and its like do to a submodule."""
@@ -146,29 +167,29 @@ class Teacher:
 
 
 class TeacherPass:
-    """A teacher before one batch: it runs once, to its end where its boxes are asked for.
+    """One batch of a training step. The teacher runs on it once, to its end if a batch transform needs boxes.
 
     Args:
-        teacher: what runs.
-        paths: the taps that will be looked at.
+        teacher: the teacher.
+        paths: the taps whose features the losses compare.
     """
 
     def __init__(self, teacher: Teacher, paths: Sequence[str]) -> None:
-        self.teacher, self.paths = teacher, paths
-        self._seen: tuple[dict[str, Any], dict[str, Any]] | None = None
-        self._boxes: list[dict[str, Tensor]] = []
+        self.teacher = teacher
+        self.paths = paths
+        self._output: TeacherOutput | None = None
 
-    @torch.no_grad()
-    def predict(self, batch_dict: Mapping[str, Any]) -> list[dict[str, Tensor]]:
-        """``Teacher.predict``; the features are recorded on the way."""
-        if self._seen is None:
-            self._boxes, *seen = self.teacher.predict_and_look(batch_dict, self.paths)
-            self._seen = seen[0], seen[1]
-        return self._boxes
+    def predict(self, batch_dict: BatchDict) -> list[dict[str, Tensor]]:
+        """``Teacher.predict``; the same run also records the features."""
+        if self._output is None:
+            self._output = self.teacher.run(batch_dict, self.paths, with_boxes=True)
+        return self._output.boxes
 
-    def look(self, batch_dict: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """``Teacher.look`` at the paths, without a second run."""
-        return self._seen or self.teacher.look(batch_dict, self.paths)
+    def run(self, batch_dict: BatchDict) -> TeacherOutput:
+        """The features at the taps, without a second run."""
+        if self._output is None:
+            self._output = self.teacher.run(batch_dict, self.paths)
+        return self._output
 
 
 def build_teacher(
@@ -177,7 +198,7 @@ def build_teacher(
     checkpoint: str | Path | None = None,
     logger: logging.Logger | None = None,
     *,
-    looked_at: bool = True,
+    runs_in_training: bool = True,
 ) -> Teacher:
     """The teacher of a config's DISTILL.TEACHER block, with its weights.
 
@@ -187,7 +208,7 @@ def build_teacher(
             dataset is told to process its points for the teacher too.
         checkpoint: takes the place of DISTILL.TEACHER.CKPT.
         logger: told in what the teacher differs from the student.
-        looked_at: False for a teacher that will only give its weights: then no points are processed for it.
+        runs_in_training: False for a teacher that will only give its weights: then no points are processed for it.
     """
     teacher_cfg, file = find_teacher(cfg, checkpoint)
     spec = DataSpec.from_config(teacher_cfg["DATA_CONFIG"], teacher_cfg["CLASS_NAMES"])
@@ -195,7 +216,9 @@ def build_teacher(
     _refuse_other_places(dataset, spec)
     with errors_name_file(teacher_cfg):  # type: ignore[arg-type]
         model = build_network(teacher_cfg["MODEL"], len(spec.class_names), spec)
-        own_view = looked_at and _add_view(cfg["DATA_CONFIG"], dataset, teacher_cfg["DATA_CONFIG"])
+        own_view = runs_in_training and _add_view(
+            cfg["DATA_CONFIG"], dataset, teacher_cfg["DATA_CONFIG"]
+        )
     load_model_state(
         model,
         load_checkpoint(file)["model_state"],
@@ -210,18 +233,18 @@ def build_teacher(
         str(block.get("MODE") or "eval"),
         classes,
         own_view,
-        _memory(block, dataset, looked_at),
+        _memory(block, dataset, runs_in_training),
     )
 
 
-def _memory(block: Mapping[str, Any], dataset: Any, looked_at: bool) -> TeacherMemory | None:
+def _memory(block: Mapping[str, Any], dataset: Any, runs_in_training: bool) -> TeacherMemory | None:
     """The memory of a teacher whose batches come REUSE epochs in a row; the dataset is told to repeat them."""
     where, shows = "DISTILL.TEACHER.REUSE", block.get("REUSE", 1)
     if isinstance(shows, bool) or not isinstance(shows, int) or shows < 1:
         raise ConfigError(f"{where}: expected a whole number of epochs, 1 or more, found {shows!r}")
     if shows == 1:
         return None
-    if not looked_at:
+    if not runs_in_training:
         raise ConfigError(f"{where}: has no effect without DISTILL.TERMS; remove it")
     if not hasattr(dataset, "repeat_draws"):
         raise ConfigError(

@@ -7,6 +7,7 @@ import importlib
 import inspect
 
 import pytest
+import torch
 
 # module -> name -> parameters that callers may rely on (None: a class or table whose members are listed elsewhere).
 NAMES: dict[str, dict[str, list[str] | None]] = {
@@ -173,12 +174,15 @@ METHODS: dict[str, dict[str, list[str]]] = {
     "pcdet_distill.distill.Teacher": {
         "observe": ["batch_dict", "paths"],
         "predict": ["batch_dict"],
+        "features": ["batch_dict", "paths"],
+        "run": ["batch_dict", "paths", "with_boxes"],
     },
     "pcdet_distill.distill.DistillLoss": {
         "from_config": ["cfg", "student", "teacher", "where"],
         "forward": ["student", "teacher", "batch_dict"],
         "prepare": ["batch_dict", "teacher"],
         "nothing": [],
+        "zero_loss": [],
     },
     "pcdet_distill.distill.Predictions": {
         "boxes": [],
@@ -266,3 +270,20 @@ def test_everything_public_says_what_it_is():
             found = find(f"{module}.{name}")
             if inspect.isclass(found) or inspect.isfunction(found):
                 assert found.__doc__, f"{module}.{name}"
+
+
+def test_old_names_of_the_distillation_work_with_a_warning():
+    """Names of version 0.1, and what they are now called."""
+    from pcdet_distill.distill import DistillLoss, TapSource, Teacher
+
+    class Detector(torch.nn.Module):
+        def forward(self, batch_dict):
+            return [], {}
+
+    loss = DistillLoss()
+    with pytest.warns(DeprecationWarning, match="DistillLoss.nothing is now DistillLoss.zero_loss"):
+        assert loss.nothing() == loss.zero_loss() == 0
+    with pytest.warns(DeprecationWarning, match="Teacher.observe is now Teacher.features"):
+        assert Teacher(Detector()).observe({}, []) == {}
+    with pytest.warns(DeprecationWarning, match="TapSource.who is now TapSource.role"):
+        assert TapSource("student", {}, None).who == "student"

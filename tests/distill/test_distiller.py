@@ -279,8 +279,8 @@ def test_teacher_with_other_row_order():
     }
     path, observer = "vfe@pillar_features", Teacher(teacher)
     own = {path: torch.randn(80, 4)}
-    same, _ = head(own, observer.observe(batch, [path]), batch)
-    other, _ = head(own, observer.observe(shuffled, [path]), batch, shuffled)
+    same, _ = head(own, observer.features(batch, [path]), batch)
+    other, _ = head(own, observer.features(shuffled, [path]), batch, shuffled)
     torch.testing.assert_close(same, other, rtol=1e-5, atol=0)
 
 

@@ -38,8 +38,8 @@ CFG = {
 }
 
 
-def source(taps=TAPS, who="teacher"):
-    return TapSource(who, {tap.path: tap for tap in taps}, GRID)
+def source(taps=TAPS, role="teacher"):
+    return TapSource(role, {tap.path: tap for tap in taps}, GRID)
 
 
 def batch():
@@ -94,7 +94,7 @@ def test_no_nodes_no_scores():
 
 
 def test_a_term_finds_the_scores_of_the_first_stage():
-    term = DistillTerm.from_config(CFG, source(who="student"), source(), "T")
+    term = DistillTerm.from_config(CFG, source(role="student"), source(), "T")
     assert list(term.student.paths) == ["vfe@pillar_features"]
     assert list(term.teacher.paths) == ["vfe@pillar_features", "dense_head.conv_cls"]
     features = {"vfe@pillar_features": torch.randn(4, 3), "dense_head.conv_cls": logits()}
@@ -104,20 +104,20 @@ def test_a_term_finds_the_scores_of_the_first_stage():
         3,
     ]  # not 0 and 1, which hold more points
     named = DistillTerm.from_config(
-        {**CFG, "SCORE_TAP": "point_head.cls_layers"}, source(who="student"), source(), "T"
+        {**CFG, "SCORE_TAP": "point_head.cls_layers"}, source(role="student"), source(), "T"
     )
     assert list(named.teacher.paths)[1:] == ["point_head.cls_layers"]
-    points_only = DistillTerm.from_config(CFG, source(who="student"), source(TAPS[::3]), "T")
+    points_only = DistillTerm.from_config(CFG, source(role="student"), source(TAPS[::3]), "T")
     assert list(points_only.teacher.paths)[1:] == ["point_head.cls_layers"]
     heads = [
         TapInfo(f"dense_head.heads_list.{number}.hm", 1, 2, "bev") for number in (0, 1)
     ]  # CenterHead's
     several = DistillTerm.from_config(
-        CFG, source(who="student"), source([TAPS[0], TAPS[3], *heads]), "T"
+        CFG, source(role="student"), source([TAPS[0], TAPS[3], *heads]), "T"
     )
     assert list(several.teacher.paths)[1:] == [head.path for head in heads]
     plain = DistillTerm.from_config(
-        {**CFG, "SCORE": "saliency"}, source(who="student"), source(), "T"
+        {**CFG, "SCORE": "saliency"}, source(role="student"), source(), "T"
     )
     assert list(plain.teacher.paths) == ["vfe@pillar_features"]
 
@@ -140,7 +140,7 @@ def test_a_term_finds_the_scores_of_the_first_stage():
 )
 def test_refused(change, taps, words):
     with pytest.raises(ConfigError, match=words):
-        DistillTerm.from_config({**CFG, **change}, source(who="student"), source(taps), "T")
+        DistillTerm.from_config({**CFG, **change}, source(role="student"), source(taps), "T")
 
 
 def test_nodes_without_objectness_are_named():

@@ -12,17 +12,17 @@ from small_model import CLASS_NAMES, make_batch, model_config, random_scene, sma
 from small_multi_head import multi_model_config
 from small_point_rcnn import point_batch, point_spec, small_point_rcnn, two_scenes
 
+from pcdet_distill.distill.prediction_input import PredictionInput
 from pcdet_distill.distill.prediction_readers import prediction_reader
-from pcdet_distill.distill.prediction_side import PredictionSide
 from pcdet_distill.distill.predictions import ABSENT_LOGIT
-from pcdet_distill.distill.sides import TapSource
+from pcdet_distill.distill.term_inputs import TapSource
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models import build_network
 from pcdet_distill.models.taps import capture
 
 
-def source(model, who="student", spec=None):
-    return TapSource.of(who, model, spec or model.dataset)
+def source(model, role="student", spec=None):
+    return TapSource.of(role, model, spec or model.dataset)
 
 
 def observed(model, batch, slot="dense_head"):
@@ -119,7 +119,7 @@ def test_codes_are_restored_from_boxes(config):
 
 def pair(student, teacher, **changes):
     cfg = {"NAME": "LogitBoxLoss", "STUDENT": "dense_head", "TEACHER": "dense_head", **changes}
-    return PredictionSide.pair(cfg, source(student), source(teacher, "teacher"), "T")
+    return PredictionInput.pair(cfg, source(student), source(teacher, "teacher"), "T")
 
 
 def matched(student, teacher, batch):
@@ -249,7 +249,7 @@ def test_several_heads_against_one():
 def test_points_meet_by_place():
     model = small_point_rcnn()
     cfg = {"NAME": "LogitBoxLoss", "STUDENT": "point_head", "TEACHER": "point_head"}
-    own, theirs = PredictionSide.pair(
+    own, theirs = PredictionInput.pair(
         cfg, source(model, spec=point_spec()), source(model, spec=point_spec()), "T"
     )
     batch = point_batch(two_scenes())
@@ -288,7 +288,7 @@ def test_points_are_not_compared_with_anchors():
     with pytest.raises(
         ConfigError, match="dense_head of the student predicts on a grid, point_head .* for points"
     ):
-        PredictionSide.pair(
+        PredictionInput.pair(
             cfg, source(small_model()), source(small_point_rcnn(), "teacher", point_spec()), "T"
         )
 

@@ -12,7 +12,7 @@ from pcdet_distill.config import load_config
 from pcdet_distill.datasets.collate import collate_items
 from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.datasets.view import PointView
-from pcdet_distill.distill.sides import NodeSide, TapSource
+from pcdet_distill.distill.term_inputs import NodeInput, TapSource
 from pcdet_distill.models import build_network, load_data_to_device
 from pcdet_distill.models.taps import capture
 
@@ -79,7 +79,7 @@ def test_nodes_stand_where_the_points_are(repo: Path, name: str) -> None:
         model.run_modules(batch)
     for tap in taps:
         grid = source.node_grid(tap, "TERM")
-        nodes = NodeSide(tap, grid).read(features, batch, detached=True)
+        nodes = NodeInput(tap, grid).read(features, batch, detached=True)
         assert nodes.features.shape[1] == tap.channels, tap.path
         places, amounts = changes(nodes)
         strongest = places[amounts > 0.5 * amounts.max()].mean(dim=0)

@@ -1,4 +1,4 @@
-"""Teacher: frozen, observe-only, no further than its last tap."""
+"""Teacher: frozen, unchanged, run no further than its last tap."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ def test_is_frozen_and_in_eval():
     assert not isinstance(teacher, torch.nn.Module)
 
 
-def test_observe_works_on_a_copy_and_stops_after_the_last_tap():
+def test_features_works_on_a_copy_and_stops_after_the_last_tap():
     teacher, batch = Teacher(ToyDetector(6)), toy_batch()
     keys, before = set(batch), {key: torch.as_tensor(value).clone() for key, value in batch.items()}
-    features = teacher.observe(batch, ["vfe@pillar_features"])
+    features = teacher.features(batch, ["vfe@pillar_features"])
     assert features["vfe@pillar_features"].shape == (80, 6) and teacher.model.backbone_2d.ran == 0
     assert set(batch) == keys and all(
         torch.equal(torch.as_tensor(batch[key]), before[key]) for key in keys
     )
     ran = []
     teacher.model.backbone_2d.register_forward_hook(lambda *_: ran.append(True))
-    features = teacher.observe(batch, ["backbone_2d.norm", "vfe@pillar_features"])
+    features = teacher.features(batch, ["backbone_2d.norm", "vfe@pillar_features"])
     assert features["backbone_2d.norm"].shape == (2, 6, 8, 8) and teacher.model.backbone_2d.ran == 1
     assert not ran  # not even to the end of the module that holds the last tap
     assert not any(feature.requires_grad for feature in features.values())
 
 
-def test_observe_refuses_an_unknown_tap():
+def test_features_refuses_an_unknown_tap():
     with pytest.raises(ConfigError, match="did you mean 'backbone_2d'"):
-        Teacher(ToyDetector(6)).observe(toy_batch(), ["backbone_2"])
+        Teacher(ToyDetector(6)).features(toy_batch(), ["backbone_2"])
 
 
 def test_mode_train_uses_batch_statistics_and_leaves_the_running_ones():
@@ -44,13 +44,13 @@ def test_mode_train_uses_batch_statistics_and_leaves_the_running_ones():
     model.vfe.norm.running_mean.fill_(0.3)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     teacher, batch = Teacher(model, mode="train"), toy_batch()
-    features = teacher.observe(batch, ["vfe@pillar_features"])["vfe@pillar_features"]
+    features = teacher.features(batch, ["vfe@pillar_features"])["vfe@pillar_features"]
     values = model.vfe.linear(batch["voxels"].mean(1))
     expected = torch.relu(
         (values - values.mean(0)) / torch.sqrt(values.var(0, unbiased=False) + 1e-5)
     )
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
-    still = Teacher(ToyDetector(6)).observe(batch, ["vfe@pillar_features"])["vfe@pillar_features"]
+    still = Teacher(ToyDetector(6)).features(batch, ["vfe@pillar_features"])["vfe@pillar_features"]
     assert not torch.allclose(features, still, atol=1e-3)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 

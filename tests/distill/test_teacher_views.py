@@ -71,31 +71,33 @@ def test_own_points_take_the_place_of_the_students():
     shared, own = toy_batch(seed=1), toy_batch(seed=2, per_frame=30)
     batch = {**shared, "points": torch.zeros(5, 5), "frame_id": ["a", "b"], "teacher": own}
     path = "vfe@pillar_features"
-    features, seen = teacher.look(batch, [path])
-    torch.testing.assert_close(features[path], Teacher(teacher.model).observe(own, [path])[path])
+    output = teacher.run(batch, [path])
+    features, seen = output.features, output.batch_dict
+    torch.testing.assert_close(features[path], Teacher(teacher.model).features(own, [path])[path])
     assert torch.equal(seen["voxel_coords"], own["voxel_coords"]) and seen["frame_id"] == ["a", "b"]
     assert (
         "points" not in seen and "teacher" not in seen and "pillar_features" not in batch["teacher"]
     )
     with pytest.raises(DataError, match="the batch has no 'teacher' entry"):
-        teacher.look(shared, [path])
+        teacher.run(shared, [path])
 
 
 def test_without_taps_nothing_runs():
     teacher = Teacher(ToyDetector(6))
-    assert teacher.look(toy_batch(), [])[0] == {} and teacher.model.backbone_2d.ran == 0
+    assert teacher.run(toy_batch(), []).features == {} and teacher.model.backbone_2d.ran == 0
 
 
 def test_one_pass_gives_boxes_and_features():
     teacher, batch, path = Teacher(ToyPredictor(6)), toy_batch(), "vfe@pillar_features"
     one = TeacherPass(teacher, [path])
     boxes, again = one.predict(batch), one.predict(batch)
-    features, seen = one.look(batch)
+    output = one.run(batch)
+    features, seen = output.features, output.batch_dict
     assert boxes is again and teacher.model.backbone_2d.ran == 1 and "spatial_features_2d" in seen
-    torch.testing.assert_close(features[path], teacher.observe(batch, [path])[path])
+    torch.testing.assert_close(features[path], teacher.features(batch, [path])[path])
     only = TeacherPass(teacher, [path])
     ran = teacher.model.backbone_2d.ran
-    torch.testing.assert_close(only.look(batch)[0][path], features[path])
+    torch.testing.assert_close(only.run(batch).features[path], features[path])
     assert (
         teacher.model.backbone_2d.ran == ran
     )  # without boxes it goes no further than its last tap
@@ -200,9 +202,9 @@ def test_a_teacher_runs_only_what_its_taps_depend_on():
     for name, module in teacher.model.named_slots():
         module.register_forward_hook(lambda *_, name=name: ran.append(name))
     path = "backbone_2d@spatial_features_2d"
-    found = teacher.observe(batch, [path])[path]
+    found = teacher.features(batch, [path])[path]
     assert ran == ["vfe", "backbone_3d", "map_to_bev_module", "backbone_2d"]
     ran.clear()
-    both = teacher.observe(batch, [path, "point_head.cls_layers"])
+    both = teacher.features(batch, [path, "point_head.cls_layers"])
     assert ran == ["vfe", "backbone_3d", "map_to_bev_module", "pfe", "backbone_2d", "dense_head"]
     assert torch.equal(both[path], found) and len(both) == 2

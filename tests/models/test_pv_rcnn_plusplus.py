@@ -85,9 +85,10 @@ def test_slots_are_built_in_the_usual_order() -> None:
 
 def test_a_teacher_runs_as_far_as_its_taps() -> None:
     teacher, batch = Teacher(plusplus()), second_batch([random_scene(0)])
-    _, own = teacher.look(batch, ["backbone_2d@spatial_features_2d"])
+    own = teacher.run(batch, ["backbone_2d@spatial_features_2d"]).batch_dict
     assert "spatial_features_2d" in own and "rois" not in own
-    features, own = teacher.look(batch, ["pfe@point_features"])
+    output = teacher.run(batch, ["pfe@point_features"])
+    features, own = output.features, output.batch_dict
     assert (
         features["pfe@point_features"].shape == (len(own["point_coords"]), 12)
         and "point_cls_scores" not in own

@@ -83,7 +83,7 @@ class AttentionNonlocalLoss(DistillLoss):
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
     ) -> Tensor:
         if len(student) == 0:
-            return self.nothing(student.features)
+            return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
             own, theirs = self.adapter(as_map(student)), as_map(teacher)
             pool = self.options.pool

@@ -56,7 +56,7 @@ class AttentionTransferLoss(DistillLoss):
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
     ) -> Tensor:
         if len(student) == 0:
-            return self.nothing(student.features)
+            return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
             own, theirs = self._attention(student.features), self._attention(teacher.features)
             parts = [

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError
 from ...lookup import nearest
+from ..deprecated import warn_renamed
 
 if TYPE_CHECKING:
     from ..teacher import Predictor
@@ -55,13 +56,19 @@ class DistillLoss(nn.Module):
         """The loss, a scalar, between NodeFeatures or Predictions: row i of both stands at the same place."""
         raise TypeError(f"{type(self).__name__} does not say how it compares")
 
-    def nothing(self, *outputs: Tensor) -> Tensor:
-        """Zero, from which a gradient of zero reaches ``outputs`` and every parameter: for batches that teach nothing.
+    def zero_loss(self, *outputs: Tensor) -> Tensor:
+        """A loss of 0 whose gradient, 0 too, reaches ``outputs`` and every parameter of the loss.
 
-        Parallel training waits for a gradient of every parameter in every process.
+        For batches without anything to compare: parallel training waits for a gradient of every parameter in every
+        process.
         """
         parts = [part.reshape(-1)[:0].sum().float() for part in (*outputs, *self.parameters())]
         return torch.stack(parts).sum() if parts else torch.zeros(())
+
+    def nothing(self, *outputs: Tensor) -> Tensor:
+        """The old name of ``zero_loss``."""
+        warn_renamed("DistillLoss.nothing", "DistillLoss.zero_loss")
+        return self.zero_loss(*outputs)
 
 
 def no_options(cfg: Mapping[str, Any], where: str) -> None:

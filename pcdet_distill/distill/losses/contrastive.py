@@ -72,7 +72,7 @@ class ContrastiveLoss(DistillLoss):
     ) -> Tensor:
         rows = self._sample(teacher)
         if len(rows) == 0:
-            return self.nothing(student.features)
+            return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
             own = functional.normalize(self.student_embedding(full(student.features[rows])), dim=1)
             theirs = functional.normalize(

@@ -39,7 +39,7 @@ class FeatureMimicLoss(DistillLoss):
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
     ) -> Tensor:
         if len(student) == 0:
-            return self.nothing(student.features)
+            return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
             difference = self.adapter(full(student.features)) - full(teacher.features)
             return difference.square().mean() / 2

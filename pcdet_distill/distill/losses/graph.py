@@ -105,7 +105,7 @@ class GraphDistillLoss(DistillLoss):
     def compare(self, student: NodeFeatures, teacher: NodeFeatures, queries: Tensor) -> Tensor:
         """The loss over the given queries (M,), rows of both."""
         if len(queries) == 0:
-            return self.nothing(student.features)
+            return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
             own, other = _full(student.features), _full(teacher.features.detach())
             neighbours = self._neighbours(other, teacher, queries)

@@ -88,7 +88,7 @@ class LocalisationLoss(DistillLoss):
         rows, weights = self.regions(teacher, batch_dict["gt_boxes"])
         self.logs["positions"] = float(len(rows))
         if len(rows) == 0:
-            return self.nothing(student.logits, student.codes)
+            return self.zero_loss(student.logits, student.codes)
         with torch.autocast(student.logits.device.type, enabled=False):
             own = student.select(rows)
             apart = (

@@ -78,7 +78,7 @@ class LogitBoxLoss(DistillLoss):
         positive = torch.nonzero(scores > self.options.score_thresh).flatten()
         self.logs["positions"] = float(len(positive))
         if len(positive) == 0:
-            return self.nothing(student.logits, student.codes)
+            return self.zero_loss(student.logits, student.codes)
         with torch.autocast(student.logits.device.type, enabled=False):
             logits = divergence(student.logits, teacher.logits).sum() / len(positive)
             sure = student.select(positive)

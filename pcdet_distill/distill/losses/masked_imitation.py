@@ -87,7 +87,7 @@ class MaskedImitationLoss(DistillLoss):
             weights = self.weights(teacher, batch_dict)
             rows = torch.nonzero(weights > 0).flatten()
             if len(rows) == 0:
-                return self.nothing(student.features)
+                return self.zero_loss(student.features)
             weights, theirs = weights[rows], full(teacher.features[rows])
             if self.training:
                 self.statistics.observe(theirs, weights)

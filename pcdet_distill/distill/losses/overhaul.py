@@ -51,7 +51,7 @@ class OverhaulLoss(DistillLoss):
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
     ) -> Tensor:
         if len(student) < 2:  # batch norm knows no spread of a single row
-            return self.nothing(student.features)
+            return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
             theirs = full(teacher.features)
             if self.training:

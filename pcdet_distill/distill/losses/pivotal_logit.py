@@ -90,7 +90,7 @@ class PivotalLogitLoss(DistillLoss):
         rows, weights = self.pivots(teacher, batch_dict)
         self.logs["positions"] = float(len(rows))
         if len(rows) == 0:
-            return self.nothing(student.logits, student.codes)
+            return self.zero_loss(student.logits, student.codes)
         with torch.autocast(student.logits.device.type, enabled=False):
             own, theirs = student.select(rows), teacher.select(rows)
             classes = (own.logits.sigmoid() - theirs.logits.sigmoid()).square().sum(dim=1)

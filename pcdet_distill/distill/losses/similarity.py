@@ -61,7 +61,7 @@ class SimilarityLoss(DistillLoss):
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
     ) -> Tensor:
         if len(student) == 0:
-            return self.nothing(student.features)
+            return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
             if self.options.over == "frames":
                 return similarity_distance(as_map(student).flatten(1), as_map(teacher).flatten(1))

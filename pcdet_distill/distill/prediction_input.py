@@ -1,4 +1,4 @@
-"""PredictionSide: the predictions of student and teacher, brought together.
+"""PredictionInput: the predictions of student and teacher, brought together.
 
 Rows meet by frame, place and kind: anchors of the same class, size and heading, cells of the same classes, points. On
 grids of different cells a student's site takes the nearest of the teacher's within half of the larger cell. Columns
@@ -17,13 +17,13 @@ from torch import Tensor
 from ..errors import ConfigError
 from .nodes import NodeFeatures, match_nodes
 from .prediction_readers import prediction_reader
-from .predictions import ABSENT_LOGIT, PredictionReader, Predictions, Sites
-from .sides import Side, TapSource
+from .predictions import ABSENT_LOGIT, PredictionGrid, PredictionReader, Predictions
+from .term_inputs import TapSource, TermInput
 
 PLACE_MARGIN_M = 1e-3
 
 
-class PredictionSide(Side):
+class PredictionInput(TermInput):
     """A head's predictions, in the rows and columns that it shares with the other side.
 
     Args:
@@ -48,12 +48,12 @@ class PredictionSide(Side):
     @property
     def needs_batch(self) -> bool:
         """Where the sites are not those of every frame."""
-        return self.reader.sites() is None
+        return self.reader.grid() is None
 
     @classmethod
     def pair(
         cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str
-    ) -> tuple[PredictionSide, PredictionSide]:
+    ) -> tuple[PredictionInput, PredictionInput]:
         """STUDENT and TEACHER name the slots of their heads."""
         if cfg.get("NODES") is not None:
             raise ConfigError(
@@ -62,7 +62,7 @@ class PredictionSide(Side):
         own = prediction_reader(student, cfg["STUDENT"], f"{where}.STUDENT")
         theirs = prediction_reader(teacher, cfg["TEACHER"], f"{where}.TEACHER")
         columns = _columns_of(own.class_names, theirs.class_names, where)
-        own_rows, their_rows = _match_sites(own, theirs, where)
+        own_rows, their_rows = _match_grids(own, theirs, where)
         silent = [number for number, column in enumerate(columns or []) if column < 0]
         return cls(own, own_rows, silent=silent), cls(theirs, their_rows, columns)
 
@@ -82,7 +82,7 @@ class PredictionSide(Side):
 
     def match(self, student: Predictions, teacher: Predictions) -> tuple[Predictions, Predictions]:
         """Row i of both is the same place of the same frame; classes that one side does not predict stay silent."""
-        if self.reader.sites() is None:
+        if self.reader.grid() is None:
             student, teacher = _match_points(student, teacher)
         if self.silent:
             absent = torch.zeros_like(student.logits, dtype=torch.bool)
@@ -122,12 +122,12 @@ def _columns_of(student: list[str], teacher: list[str], where: str) -> list[int]
     return [teacher.index(name) if name in teacher else -1 for name in student]
 
 
-def _names(sites: Sites) -> set[str]:
+def _names(sites: PredictionGrid) -> set[str]:
     """Classes of the sites; those of a class agnostic head's anchors too."""
     return {part for key in sites.kind_keys for part in key if isinstance(part, str)}
 
 
-def _shared_kinds(sites: Sites, shared: set[str]) -> list[tuple]:
+def _shared_kinds(sites: PredictionGrid, shared: set[str]) -> list[tuple]:
     """``kind_keys`` without the classes that only one side predicts; an empty one for a kind of such classes alone."""
     keys = []
     for key in sites.kind_keys:
@@ -136,11 +136,11 @@ def _shared_kinds(sites: Sites, shared: set[str]) -> list[tuple]:
     return keys
 
 
-def _match_sites(
+def _match_grids(
     student: PredictionReader, teacher: PredictionReader, where: str
 ) -> tuple[Tensor | None, Tensor | None]:
     """The sites (M,) of both that stand at one place and are of one kind; None, None when all do, in one order."""
-    own, theirs = student.sites(), teacher.sites()
+    own, theirs = student.grid(), teacher.grid()
     if (own is None) != (theirs is None):
         raise ConfigError(
             f"{where}: {student.path} of the student predicts {_what(own)}, {teacher.path} of the "
@@ -175,7 +175,7 @@ def _match_sites(
     return matched[0][order], matched[1][order]
 
 
-def _what(sites: Sites | None) -> str:
+def _what(sites: PredictionGrid | None) -> str:
     return "for points" if sites is None else "on a grid"
 
 

@@ -1,6 +1,6 @@
 """One side of a comparison: which taps it needs, and what of them a loss sees.
 
-A loss says by its ``sees`` what it compares; ``SIDES`` in ``distill_head.py`` has the class that delivers it. ``nodes``
+A loss states by its ``sees`` what it compares; ``INPUTS`` in ``distill_head.py`` has the class for it. ``nodes``
 are here: one tap, whose rows stand at places.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..lookup import lookup, nearest
 from ..models.taps import TapInfo
+from .deprecated import warn_renamed
 from .nodes import (
     GRIDLESS_KINDS,
     NODE_CONVERTERS,
@@ -29,37 +30,43 @@ class TapSource:
     """A detector as the terms see it.
 
     Attributes:
-        who: ``student`` or ``teacher``, for messages.
+        role: ``student`` or ``teacher``, for messages.
         taps: what it offers to be captured.
         grid: of its voxels; None when its data has none.
         model: the detector itself, for sides that must know their head.
         class_names: of its data; label 1 is the first.
     """
 
-    who: str
+    role: str
     taps: Mapping[str, TapInfo]
     grid: NodeGrid | None
     model: Any = None
     class_names: tuple[str, ...] = ()
 
+    @property
+    def who(self) -> str:
+        """The old name of ``role``."""
+        warn_renamed("TapSource.who", "TapSource.role")
+        return self.role
+
     @classmethod
-    def of(cls, who: str, model: Any, data: Any) -> TapSource:
+    def of(cls, role: str, model: Any, data: Any) -> TapSource:
         """From a detector with ``taps()`` and its dataset or DataSpec."""
-        return cls(who, model.taps(), grid_of(data), model, tuple(data.class_names))
+        return cls(role, model.taps(), grid_of(data), model, tuple(data.class_names))
 
     def find(self, path: Any, kind: str | None, where: str) -> TapInfo:
         """The tap ``path``, which must give nodes of ``kind`` (any when None)."""
         if path not in self.taps:
             hint = nearest(str(path), self.taps)
             others = (
-                "" if "known:" in hint else f" ({self.who}'s taps: {', '.join(sorted(self.taps))})"
+                "" if "known:" in hint else f" ({self.role}'s taps: {', '.join(sorted(self.taps))})"
             )
-            raise ConfigError(f"{where}: the {self.who} has no tap '{path}'{hint}{others}")
+            raise ConfigError(f"{where}: the {self.role} has no tap '{path}'{hint}{others}")
         info = self.taps[path]
         if kind is not None and info.kind != kind:
             raise ConfigError(
                 f"{where}: tap '{path}' gives {info.kind} features, NODES asks for {kind}; "
-                f"{kind} taps of the {self.who}: {self.taps_of(kind) or 'none'}"
+                f"{kind} taps of the {self.role}: {self.taps_of(kind) or 'none'}"
             )
         return info
 
@@ -77,7 +84,7 @@ class TapSource:
         of_cells = [tap for tap in scores if tap.kind == "bev"]
         if not scores:
             raise ConfigError(
-                f"{where}: the {self.who} has no tap of class scores known by its name; name it"
+                f"{where}: the {self.role} has no tap of class scores known by its name; name it"
             )
         return of_cells or scores
 
@@ -87,7 +94,7 @@ class TapSource:
             return None
         if self.grid is None:
             raise ConfigError(
-                f"{where}: the {self.who}'s data has no voxels, so {info.kind} features have no place"
+                f"{where}: the {self.role}'s data has no voxels, so {info.kind} features have no place"
             )
         if info.kind == "sparse":
             return self.grid.coarsen(info.stride or 1, layers=self.grid.size[2])
@@ -101,7 +108,7 @@ CLASS_SCORE_LAYERS = (
 )  # of dense heads with anchors, with centres, of point heads
 
 
-class Side:
+class TermInput:
     """Student or teacher in one term.
 
     Attributes:
@@ -120,7 +127,7 @@ class Side:
     @classmethod
     def pair(
         cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str
-    ) -> tuple[Side, Side]:
+    ) -> tuple[TermInput, TermInput]:
         """Both sides of the term ``cfg``, checked to be comparable; ``where`` is its key path."""
         raise TypeError(f"{cls.__name__} does not say how its sides are found")
 
@@ -138,7 +145,7 @@ class Side:
         return ", ".join(self.paths)
 
 
-class NodeSide(Side):
+class NodeInput(TermInput):
     """The nodes of one tap.
 
     Args:
@@ -164,7 +171,7 @@ class NodeSide(Side):
     @classmethod
     def pair(
         cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str
-    ) -> tuple[Side, Side]:
+    ) -> tuple[TermInput, TermInput]:
         """STUDENT and TEACHER name one tap each, of one kind; NODES may say of which.
 
         With SCORE: objectness the teacher's class scores are needed as well: SCORE_TAP, or those of its first stage.
