@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from . import __version__
+from .config import nearest
 from .errors import CheckpointError
-from .lookup import nearest
 
 # Counts training steps inside the model; checkpoints older than the buffer do not have it.
 OPTIONAL_KEYS = frozenset({"global_step"})

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import __version__
+from .config import nearest
 from .errors import ConfigError, exit_on_user_error
-from .lookup import nearest
 
 Arguments = Sequence[str] | None
 PROGRAM = "pcdet-distill"

@@ -13,11 +13,11 @@ from pcdet_distill.config import (
     errors_name_file,
     find_file,
     load_config,
+    lookup,
     resolve_data_path,
     to_plain,
 )
 from pcdet_distill.errors import ConfigError
-from pcdet_distill.lookup import lookup
 
 CFGS = Path(__file__).parents[1] / "cfgs"
 ALL_CONFIGS = sorted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pcdet_distill.config import lookup, nearest, required
 from pcdet_distill.errors import (
     CheckpointError,
     ConfigError,
@@ -11,7 +12,6 @@ from pcdet_distill.errors import (
     UserError,
     exit_on_user_error,
 )
-from pcdet_distill.lookup import lookup, nearest, required
 
 TABLE = {"MeanVFE": 1, "PillarVFE": 2}
 

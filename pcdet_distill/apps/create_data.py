@@ -9,12 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 
-from ..config import load_config, resolve_data_path
+from ..config import load_config, required, resolve_data_path
 from ..datasets.kitti.kitti_infos import create_kitti_infos
 from ..datasets.kitti.road_planes import create_road_planes
 from ..datasets.kitti.splits import make_split
 from ..datasets.synthetic import create_synthetic_kitti
-from ..lookup import required
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

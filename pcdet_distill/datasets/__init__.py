@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..lookup import lookup, required
+from ..config import lookup, required
 from .dataset import DatasetTemplate
 from .kitti.kitti_dataset import KittiDataset
 from .loader import EpochSampler, FrameLoader, draw_seed, make_loader

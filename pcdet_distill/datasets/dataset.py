@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..config import required
 from ..errors import ConfigError, DataError
-from ..lookup import required
 from .augmentor import DataAugmentor
 from .collate import collate_items
 from .processor import DataProcessor

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..config import required
 from ..errors import ConfigError
-from ..lookup import required
 from ..ops.voxels import grid_size_of
 from .processor.point_feature_encoder import PointFeatureEncoder
 

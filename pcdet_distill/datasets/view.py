@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ..config import required
 from ..errors import ConfigError
-from ..lookup import required
 from .processor import DataProcessor, PointFeatureEncoder
 
 LABEL_KEYS = frozenset(

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import nn
 
+from ..config import nearest
 from ..errors import ConfigError
-from ..lookup import nearest
 from .api import VoxelSpace, distill
 from .classes import ClassMap
 from .distill_head import DistillHead, DistillTerm, TapSource

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..config import nearest
 from ..errors import ConfigError
-from ..lookup import nearest
 from ..models import load_data_to_device
 from ..models.taps import TAP_KINDS, TapInfo, capture
 from ..ops.voxels import grid_size_of

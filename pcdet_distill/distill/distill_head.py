@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..config import lookup
 from ..errors import ConfigError
-from ..lookup import lookup
 from .deprecated import warn_renamed
 from .losses import DistillLoss, find_loss
 from .losses.base import TERM_KEYS

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..config import nearest
 from ..errors import ConfigError
-from ..lookup import nearest
 from ..models.dense_heads.anchor_head_template import at_least_float32
 from ..models.dense_heads.center_targets import encode_centers
 from ..ops.boxes import limit_period

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from math import cos, pi
 from typing import Any
 
+from ..config import nearest
 from ..errors import ConfigError
-from ..lookup import nearest
 
 SHAPES = ("constant", "linear", "cosine")
 KEYS = ("START", "END", "SCHEDULE", "UNTIL")

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint import load_checkpoint, load_model_state
-from ..config import errors_name_file, find_file, load_config
+from ..config import errors_name_file, find_file, load_config, nearest
 from ..datasets.spec import DataSpec
 from ..datasets.view import PointView, processing_of
 from ..errors import ConfigError, DataError
-from ..lookup import nearest
 from ..models import build_network
 from ..models.taps import capture
 from .classes import ClassMap

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..config import lookup, nearest
 from ..errors import ConfigError
-from ..lookup import lookup, nearest
 from ..models.taps import TapInfo
 from .deprecated import warn_renamed
 from .nodes import (

@@ -13,10 +13,9 @@ from easydict import EasyDict
 from torch import nn
 
 from ..checkpoint import load_checkpoint, load_model_state
-from ..config import errors_name_file
+from ..config import errors_name_file, required
 from ..datasets import build_dataloader
 from ..errors import ConfigError
-from ..lookup import required
 from ..models import Detector3DTemplate, build_network, load_data_to_device
 from .batches import TrainingBatches
 from .distributed import World

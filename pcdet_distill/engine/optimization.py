@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..config import lookup
 from ..errors import CheckpointError, ConfigError
-from ..lookup import lookup
 
 Rate = tuple[float, float | None]  # learning rate, momentum (None: as the optimizer was built)
 Schedule = Callable[[int], Rate]

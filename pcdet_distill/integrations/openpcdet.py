@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint import load_checkpoint, load_model_state
+from ..config import required
 from ..datasets.view import processing_of
 from ..distill import (
     DISTILL_LOSSES,
@@ -39,7 +40,6 @@ from ..distill import (
     distill,
 )
 from ..errors import CheckpointError, ConfigError
-from ..lookup import required
 from ..models import load_data_to_device
 
 __all__ = ["OpenPCDetDistiller", "build_openpcdet_teacher", "distill_openpcdet"]

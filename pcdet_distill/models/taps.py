@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from ..config import nearest
 from ..errors import ConfigError
-from ..lookup import nearest
 
 TAP_KINDS = ("voxel", "bev", "sparse", "point", "roi")
 

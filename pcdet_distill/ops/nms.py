@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..lookup import lookup
+from ..config import lookup
 from .accelerated import box_kernels
 from .boxes import boxes_bev_aligned_iou, boxes_iou_bev
 

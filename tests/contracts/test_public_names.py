@@ -26,6 +26,12 @@ NAMES: dict[str, dict[str, list[str] | None]] = {
         "resolve_data_path": ["path", "root_dir"],
         "to_plain": ["cfg"],
         "errors_name_file": ["cfg"],
+        "read_yaml": ["file"],
+        "lookup": ["table", "name", "where"],
+        "nearest": ["name", "known"],
+        "required": ["block", "key", "where"],
+        "same_length": ["lists", "where"],
+        "refuse_unknown_keys": ["block", "known", "where"],
     },
     "pcdet_distill.checkpoint": {
         "save_checkpoint": ["state", "path"],

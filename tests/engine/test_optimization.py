@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pcdet_distill import config_schema
+from pcdet_distill.config import schema
 from pcdet_distill.engine import optimization
 from pcdet_distill.engine.optimization import (
     build_optimizer,
@@ -81,7 +81,7 @@ def test_the_keys_that_are_read_are_known_to_the_yaml() -> None:
         "GRAD_NORM_CLIP",
         "USE_AMP",
     }
-    assert read <= set(config_schema.OPTIMIZATION.keys)
+    assert read <= set(schema.OPTIMIZATION.keys)
 
 
 def test_cosine_annealing_goes_by_epochs() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...lookup import lookup
+from ...config import lookup
 
 DATASET_CONFIG = "cfgs/synthetic/dataset.yaml"
 DETECTORS = {"pointpillar": 10, "second": 5, "pointrcnn": 4}  # epochs of the full run

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
+from ...config import nearest
 from ...errors import ConfigError, UserError
-from ...lookup import nearest
 from .check import check_runs
 from .data import data_commands
 from .plan import Options, StudyPlan

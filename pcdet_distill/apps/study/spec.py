@@ -23,9 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...config import find_file, read_yaml
+from ...config import find_file, nearest, read_yaml
 from ...errors import ConfigError
-from ...lookup import nearest
 
 TEACHER = "teacher"  # the name of the shared teacher's run, which no row may have
 STUDY_KEYS = ("NAME", "DATA", "EVALUATE", "TEACHER", "SEEDS", "EPOCHS", "BASELINE", "SET", "ROWS")

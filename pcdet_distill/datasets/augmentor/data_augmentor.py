@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...lookup import lookup, required
+from ...config import lookup, required
 from ...ops.boxes import limit_period
 from .database_sampler import DataBaseSampler
 from .world import (

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...config import lookup, required
 from ...errors import ConfigError, DataError
-from ...lookup import lookup, required
 from ...ops.boxes import boxes_overlap_bev, enlarge_box3d
 from ...ops.points import points_in_boxes_mask
 from ..kitti.calibration import Calibration

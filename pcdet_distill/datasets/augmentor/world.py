@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ...config import required
 from ...errors import ConfigError
-from ...lookup import required
 from ...ops.boxes import rotate_points_along_z
 
 WHERE = "DATA_CONFIG.DATA_AUGMENTOR.AUG_CONFIG_LIST"

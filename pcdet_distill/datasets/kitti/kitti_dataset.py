@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...config import nearest, required
 from ...errors import ConfigError, DataError
-from ...lookup import nearest, required
 from ..dataset import DatasetTemplate, Item
 from ..safe_pickle import load_plain_pickle
 from .calibration import Calibration

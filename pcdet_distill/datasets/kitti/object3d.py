@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...config import nearest
 from ...errors import DataError
-from ...lookup import nearest
 
 KITTI_CLASSES = (
     "Car",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...lookup import lookup, required
+from ...config import lookup, required
 from ...ops.boxes import mask_boxes_outside_range
 from ...ops.voxels import grid_size_of, voxelize
 

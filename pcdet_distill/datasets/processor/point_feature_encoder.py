@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ...config import lookup, nearest, required
 from ...errors import ConfigError
-from ...lookup import lookup, nearest, required
 
 WHERE = "DATA_CONFIG.POINT_FEATURE_ENCODING"
 

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ...config import nearest
 from ...errors import ConfigError
-from ...lookup import nearest
 
 WHERE = "DISTILL.INIT_STUDENT"
 MODES = ("NONE", "RECONSTRUCT", "SLICE")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 
+from ...config import lookup, nearest
 from ...errors import ConfigError
-from ...lookup import lookup, nearest
 from .attention_nonlocal import AttentionNonlocalLoss
 from .attention_transfer import AttentionTransferLoss
 from .base import DistillLoss

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ...config import nearest
 from ...errors import ConfigError
-from ...lookup import nearest
 from ..deprecated import warn_renamed
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ...config import nearest
 from ...errors import ConfigError
-from ...lookup import nearest
 from ...models.taps import TapInfo
 from .base import read_options
 from .edges import EDGE_FORMS, ELEMENT_DISTANCES, POOLS

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...config import nearest
 from ...errors import DataError
-from ...lookup import nearest
 
 DIFFICULTIES = ("easy", "moderate", "hard")
 METRICS = ("bbox", "bev", "3d")

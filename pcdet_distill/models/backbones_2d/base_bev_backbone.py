@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...config import required, same_length
 from ...errors import ConfigError
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
-from ..model_utils.settings import required, same_length
 from ..taps import TapInfo
 
 WHERE = "MODEL.BACKBONE_2D"

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...config import required, same_length
 from ..model_utils.pointnet2_modules import PointnetFPModule, PointnetSAModuleMSG
-from ..model_utils.settings import required, same_length
 from ..taps import TapInfo
 
 WHERE = "MODEL.BACKBONE_3D"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..model_utils.settings import required
+from ...config import required
 
 WHERE = "MODEL.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG"
 

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...config import nearest, required
 from ...errors import ConfigError
-from ...lookup import nearest
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
-from ..model_utils.settings import required
 from ..taps import TapInfo
 from .anchor_head_single import FIRST_FOREGROUND_PROBABILITY
 from .anchor_head_template import WHERE, AnchorHeadTemplate, at_least_float32

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ..model_utils.settings import required
+from ...config import required
 from ..taps import TapInfo
 from .anchor_head_template import WHERE, AnchorHeadTemplate
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...config import lookup, required
 from ...errors import ConfigError
-from ...lookup import lookup
 from ...ops.boxes import limit_period
 from ..model_utils.box_coders import ANCHOR_BOX_CODERS
 from ..model_utils.losses import (
@@ -22,7 +22,6 @@ from ..model_utils.losses import (
     SigmoidFocalClassificationLoss,
     WeightedCrossEntropyLoss,
 )
-from ..model_utils.settings import required
 from .anchor_generator import AnchorGenerator
 from .target_assigner import TARGET_ASSIGNERS
 

@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...config import nearest, required
 from ...errors import ConfigError
-from ...lookup import nearest
 from ...ops.nms import class_agnostic_nms
 from ..model_utils.center_losses import center_focal_loss, center_regression_loss
 from ..model_utils.centernet_utils import TopCells, gather_cells, top_cells
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
-from ..model_utils.settings import required
 from ..taps import TapInfo
 from .anchor_head_template import at_least_float32
 from .center_targets import CenterTargetAssigner

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...config import required
 from ..model_utils.box_coders import SMALLEST_SIZE_M
 from ..model_utils.centernet_utils import draw_peaks, gaussian_radius
-from ..model_utils.settings import required
 
 WHERE = "MODEL.DENSE_HEAD.TARGET_ASSIGNER_CONFIG"
 

@@ -13,12 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...lookup import lookup
+from ...config import lookup, required
 from ...ops.boxes import enlarge_box3d, rotate_points_along_z
 from ...ops.points import points_in_boxes
 from ..model_utils.box_coders import POINT_BOX_CODERS
 from ..model_utils.losses import SigmoidFocalClassificationLoss, WeightedSmoothL1Loss
-from ..model_utils.settings import required
 from ..model_utils.weighted_batch_norm import WeightedBatchNorm1d
 from .anchor_head_template import at_least_float32
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..model_utils.settings import required
+from ...config import required
 from ..taps import TapInfo
 from .point_head_template import WHERE, PointHeadTemplate
 

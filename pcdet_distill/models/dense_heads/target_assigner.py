@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...config import nearest, required
 from ...errors import ConfigError
-from ...lookup import nearest
 from ...ops.boxes import boxes3d_nearest_bev_iou, boxes_iou3d
-from ..model_utils.settings import required
 
 IGNORED, BACKGROUND = -1, 0
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...config import lookup, required
 from ...errors import ConfigError
-from ...lookup import lookup
-from ..model_utils.settings import required
 from .centerpoint import CenterPoint
 from .detector3d_template import Detector3DTemplate
 from .part_a2 import PartA2Net

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ...checkpoint import LoadReport, load_model_state
+from ...config import nearest, required
 from ...errors import CheckpointError, ConfigError
-from ...lookup import nearest
-from ..model_utils.settings import required
 from ..taps import TapInfo, capture, collect_taps
 from . import post_processing
 from .slots import SLOTS, ModelInfo

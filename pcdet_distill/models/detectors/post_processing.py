@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...config import required
 from ...errors import ConfigError
 from ...ops.boxes import boxes_iou3d
 from ...ops.nms import class_agnostic_nms, multi_classes_nms
-from ..model_utils.settings import required
 from ..roi_heads.target_assigner.proposal_target_layer import is_box
 
 WHERE = "MODEL.POST_PROCESSING"

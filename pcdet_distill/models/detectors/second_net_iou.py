@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...config import lookup, required
 from ...errors import ConfigError
-from ...lookup import lookup
-from ..model_utils.settings import required
 from . import post_processing
 from .detector3d_template import Detector3DTemplate
 

@@ -11,15 +11,14 @@ from typing import Any
 
 from torch import nn
 
+from ...config import lookup, required
 from ...errors import ConfigError
-from ...lookup import lookup
 from ..backbones_2d import BACKBONES_2D
 from ..backbones_2d.map_to_bev import MAP_TO_BEV
 from ..backbones_3d import BACKBONES_3D
 from ..backbones_3d.pfe import PFES
 from ..backbones_3d.vfe import VFES
 from ..dense_heads import DENSE_HEADS, POINT_HEADS
-from ..model_utils.settings import required
 from ..roi_heads import ROI_HEADS
 
 

@@ -1,1 +1,1 @@
-"""Parts that several slots share: settings, box coders, losses, weighted batch normalisation."""
+"""Parts that several slots share: box coders, losses, weighted batch normalisation."""

@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from ...lookup import lookup
+from ...config import lookup, required
 from .pointnet2_modules import StackSAModuleMSG
-from .settings import required
 from .vector_pool_modules import VectorPoolAggregationModuleMSG
 
 

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...config import lookup, required
 from ...errors import ConfigError
-from ...lookup import lookup
 from ...ops.point_sampling import (
     Counts,
     add_rows,
@@ -32,7 +32,6 @@ from ...ops.vector_pool import (
     three_nn_in_cubes,
 )
 from .pointnet2_modules import full_precision
-from .settings import required
 from .weighted_batch_norm import WeightedBatchNorm1d, normalise_weighted
 
 CUBE_OF_INTERPOLATION = (

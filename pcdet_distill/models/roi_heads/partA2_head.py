@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...config import required
 from ...ops.roi_pooling import roiaware_pool3d
 from ...ops.sparse_conv import SparseConvTensor, SparseSequential, SubMConv3d
 from ..backbones_3d.sparse_blocks import sparse_block
 from ..model_utils.places import framed_places, roi_grid_points
-from ..model_utils.settings import required
 from ..taps import TapInfo
 from .roi_head_template import WHERE, RoIHeadTemplate
 

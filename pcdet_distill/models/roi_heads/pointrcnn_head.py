@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...config import required, same_length
 from ...ops.boxes import rotate_points_along_z
 from ...ops.roi_pooling import roipoint_pool3d
 from ..model_utils.places import framed_places
 from ..model_utils.pointnet2_modules import PointnetSAModule, SharedMLP, full_precision
-from ..model_utils.settings import required, same_length
 from ..taps import TapInfo
 from .roi_head_template import WHERE, RoIHeadTemplate, init_fc
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...config import required
 from ..model_utils.local_aggregation import build_local_aggregation
 from ..model_utils.places import framed_places, roi_grid_points, stack_frames
-from ..model_utils.settings import required
 from ..taps import TapInfo
 from .roi_head_template import WHERE, RoIHeadTemplate
 

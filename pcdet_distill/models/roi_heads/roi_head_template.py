@@ -14,14 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...config import lookup, required
 from ...errors import ConfigError
-from ...lookup import lookup
 from ...ops.boxes import limit_period, rotate_points_along_z
 from ...ops.nms import class_agnostic_nms
 from ..dense_heads.anchor_head_template import at_least_float32
 from ..model_utils.box_coders import ANCHOR_BOX_CODERS
 from ..model_utils.losses import WeightedSmoothL1Loss, corner_loss_lidar
-from ..model_utils.settings import required
 from .target_assigner.proposal_target_layer import ProposalTargetLayer
 
 WHERE = "MODEL.ROI_HEAD"

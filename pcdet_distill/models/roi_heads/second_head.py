@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...lookup import lookup
+from ...config import lookup, required
 from ..dense_heads.anchor_head_template import at_least_float32
-from ..model_utils.settings import required
 from .roi_head_template import WHERE, RoIHeadTemplate, init_fc, total_of
 
 

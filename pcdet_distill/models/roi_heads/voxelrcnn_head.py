@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...config import required
 from ...errors import ConfigError
 from ...ops.point_sampling import take_rows
 from ...ops.roi_pooling import voxel_query
 from ...ops.sparse_tensor import SparseConvTensor
 from ..model_utils.places import framed_places, roi_grid_points, voxel_centres
 from ..model_utils.pointnet2_modules import Neighbours, RowConv2d
-from ..model_utils.settings import required
 from ..model_utils.weighted_batch_norm import WeightedBatchNorm1d, normalise_weighted
 from ..taps import TapInfo
 from .roi_head_template import WHERE, RoIHeadTemplate, init_fc

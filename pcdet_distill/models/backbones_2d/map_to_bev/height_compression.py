@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from ....config import required
 from ....errors import ConfigError
 from ....ops.sparse_conv import SparseConvTensor
-from ...model_utils.settings import required
 from ...taps import TapInfo
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ....config import required
 from ....errors import ConfigError
-from ...model_utils.settings import required
 from ...taps import TapInfo
 
 

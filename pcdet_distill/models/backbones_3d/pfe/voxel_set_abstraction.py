@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ....config import nearest, required
 from ....errors import ConfigError
-from ....lookup import nearest
 from ....ops.point_sampling import furthest_point_sample, take_rows
 from ....ops.proposal_sampling import near_boxes, sector_furthest_point_sample
 from ...model_utils.local_aggregation import build_local_aggregation
 from ...model_utils.places import stack_frames, voxel_centres
-from ...model_utils.settings import required
 from ...model_utils.weighted_batch_norm import WeightedBatchNorm1d
 from ...taps import TapInfo
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...model_utils.settings import required
+from ....config import required
 from ...taps import TapInfo
 from .pillar_vfe import PillarRows, make_pfn_layers
 

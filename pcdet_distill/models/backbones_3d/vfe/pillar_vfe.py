@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ....config import required
 from ....errors import ConfigError
 from ....ops.segments import segment_max
 from ...model_utils.places import register_first_centre
-from ...model_utils.settings import required
 from ...model_utils.weighted_batch_norm import WeightedBatchNorm1d, normalise_weighted
 from ...taps import TapInfo
 

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ....lookup import lookup
+from ....config import lookup, required
 from ....ops.boxes import boxes_iou3d
-from ...model_utils.settings import required
 
 WHERE = "MODEL.ROI_HEAD.TARGET_CONFIG"
 IGNORED = -1

@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .config_schema import Block, Free, ListOf, Node
-from .config_values import KNOWN_NAMES, wrong_kind
-from .errors import ConfigError
-from .lookup import nearest
+from ..errors import ConfigError
+from .names import nearest
+from .schema import Block, Free, ListOf, Node
+from .values import KNOWN_NAMES, wrong_kind
 
 # One slip in a name of ten letters still leaves nine in ten alike; names of real classes are farther apart.
 TYPO_SIMILARITY = 0.85

@@ -2,27 +2,26 @@
 
 The rules are OpenPCDet's: ``_BASE_CONFIG_`` (at any level) is loaded first, then the file's own keys are merged into
 it, mappings key by key, everything else, lists included, as a whole; then come the ``--set`` pairs. Two things are
-added: base files are found from any working directory, and every key is checked against ``config_schema``.
+added: base files are found from any working directory, and every key is checked against ``schema``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from easydict import EasyDict
 
-from . import config_schema as schema
-from .config_check import check
-from .config_override import apply_overrides
-from .errors import ConfigError
-from .lookup import nearest
+from ..errors import ConfigError
+from . import schema
+from .check import check
+from .names import nearest
+from .override import apply_overrides
 
 BASE_KEY = "_BASE_CONFIG_"
 
@@ -67,7 +66,7 @@ def find_file(name: str | Path, *, near: Path) -> Path:
         near = Path(near).resolve()
         folders = [near, *near.parents] if near.is_dir() else list(near.parents)
         candidates = [place / name for folder in folders for place in (folder, folder / "tools")]
-        candidates += [Path.cwd() / name, Path(__file__).resolve().parents[1] / name]
+        candidates += [Path.cwd() / name, Path(__file__).resolve().parents[2] / name]
     for candidate in candidates:
         if candidate.is_file():
             return candidate.resolve()
@@ -85,27 +84,6 @@ def resolve_data_path(path: str | Path, root_dir: str | Path) -> Path:
     candidates = [Path.cwd() / path, root_dir / path, root_dir / "tools" / path]
     found = next((candidate for candidate in candidates if candidate.exists()), None)
     return found.resolve() if found else Path(os.path.normpath(candidates[-1]))
-
-
-def to_plain(cfg: Any) -> Any:
-    """Plain dicts, lists and scalars (paths become text), for yaml or json dumps."""
-    if isinstance(cfg, dict):
-        return {key: to_plain(value) for key, value in cfg.items()}
-    if isinstance(cfg, (list, tuple)):
-        return [to_plain(value) for value in cfg]
-    return str(cfg) if isinstance(cfg, Path) else cfg
-
-
-@contextlib.contextmanager
-def errors_name_file(cfg: dict) -> Iterator[None]:
-    """Put ``cfg.CONFIG_FILE`` before every ConfigError raised inside, e.g. by ``build_network``'s look-up of a NAME."""
-    try:
-        yield
-    except ConfigError as error:
-        file = str(cfg.get("CONFIG_FILE", ""))
-        if not file or file in str(error):
-            raise
-        raise ConfigError(f"{file}: {error}") from error
 
 
 class _Loader(yaml.SafeLoader):

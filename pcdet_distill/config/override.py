@@ -11,10 +11,10 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
-from .config_check import is_open
-from .config_schema import FREE, Block, ListOf, Node
-from .errors import ConfigError
-from .lookup import nearest
+from ..errors import ConfigError
+from .check import is_open
+from .names import nearest
+from .schema import FREE, Block, ListOf, Node
 
 ORIGIN = "--set"
 _YAML_WORDS = {"true": True, "false": False, "null": None}
