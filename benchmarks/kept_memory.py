@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from training_memory import ROOT, simulate, training_step
 
-from pcdet_distill.engine.heap import keep_freed_memory
+from pcdet_distill.engine.resources.heap import keep_freed_memory
 
 MODELS = ROOT / "cfgs" / "kitti_models"
 DEFAULT = [MODELS / f"{name}.yaml" for name in ("pointpillar", "second", "pointrcnn")]

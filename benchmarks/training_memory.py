@@ -23,7 +23,7 @@ from pcdet_distill.datasets import build_dataset
 from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
 from pcdet_distill.datasets.kitti.road_planes import create_road_planes
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
-from pcdet_distill.engine.heap import keep_freed_memory
+from pcdet_distill.engine.resources.heap import keep_freed_memory
 from pcdet_distill.measure import count_parameters
 from pcdet_distill.models import build_network, load_data_to_device
 from pcdet_distill.models.detectors import DETECTORS

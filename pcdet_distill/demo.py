@@ -16,7 +16,7 @@ from .config import load_config
 from .datasets.dataset import DatasetTemplate, Item
 from .datasets.point_files import read_points
 from .engine.build import build_detector
-from .engine.device import choose_device, prepare_for_device
+from .engine.resources.device import choose_device, prepare_for_device
 from .errors import ConfigError, DataError
 from .models import load_data_to_device
 from .visualize import BevPanel, draw_bev

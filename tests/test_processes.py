@@ -81,7 +81,14 @@ def kill_and_watch(command: list[str], folder: Path, workers: int, how: signal.S
 def test_a_killed_launcher_takes_its_workers_with_it(tmp_path: Path, how: signal.Signals) -> None:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    command = [sys.executable, "-m", "pcdet_distill.engine.launch", "2", str(script), str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pcdet_distill.engine.distributed.launch",
+        "2",
+        str(script),
+        str(tmp_path),
+    ]
     kill_and_watch(command, tmp_path, 2, how)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import distributed
 
 from ..errors import DataError
-from ..processes import die_with_parent
+from ..processes import available_cores, die_with_parent
 from .dataset import DatasetTemplate
 
 
@@ -88,11 +87,6 @@ def make_loader(
         generator=torch.Generator().manual_seed(seed),
     )
     return loader, sampler
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def draw_seed(dist: bool) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from ..errors import DataError, UserError
-from .randomness import randomness_kept
+from .checkpoints.randomness import randomness_kept
 
 
 def with_batches(loader: DataLoader, batches: Sequence[list[int]]) -> DataLoader:

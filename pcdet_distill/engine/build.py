@@ -25,7 +25,7 @@ __all__ = [
     "build_detector",
     "build_trained_model",
     "load_part",
-    "look_at_teacher",
+    "check_teacher_before_training",
     "init_student_weights",
     "teacher_experiment",
 ]
@@ -77,7 +77,7 @@ def build_trained_model(
         return build_distiller(cfg, detector, dataset, teacher_ckpt=teacher_ckpt, logger=logger)
 
 
-def look_at_teacher(
+def check_teacher_before_training(
     model: nn.Module,
     batches: TrainingBatches,
     device: torch.device,

@@ -19,20 +19,19 @@ from ..checkpoint import load_checkpoint
 from ..config import errors_name_file
 from ..errors import CheckpointError, ConfigError
 from ..models import load_data_to_device
-from .arguments import (
-    add_test_arguments,
+from ..processes import available_cores
+from .batches import first_batch
+from .build import build_dataloader, build_detector, teacher_experiment
+from .checkpoints.files import next_unevaluated, wait_for
+from .cli.arguments import add_test_arguments
+from .cli.settings import (
     batch_size_per_process,
     data_workers,
     output_folder,
     read_config,
 )
-from .batches import first_batch
-from .build import build_dataloader, build_detector, teacher_experiment
-from .checkpoint_files import next_unevaluated, wait_for
-from .device import choose_device, prepare_for_device
 from .distributed import World, join_world
-from .eval_loop import EvalOutcome, evaluate_model
-from .heap import keep_freed_memory
+from .evaluation.loop import EvalOutcome, evaluate_model
 from .logging import (
     MetricWriter,
     check_writable,
@@ -43,7 +42,9 @@ from .logging import (
     open_log_file,
     writing,
 )
-from .threads import allowed_cores, tune_threads
+from .resources.device import choose_device, prepare_for_device
+from .resources.heap import keep_freed_memory
+from .resources.threads import tune_threads
 
 __all__ = [
     "EvalOutcome",
@@ -136,7 +137,7 @@ def evaluate_checkpoints(
         done = _evaluated(record)
         minutes = 0 if last_epoch in done else waiting_mins
         look = partial(next_unevaluated, ckpt_dir, done, start_epoch)
-        found = world.share(
+        found = world.broadcast(
             world.is_main
             and wait_for(look, minutes, evaluator.logger.info, f"a checkpoint in {ckpt_dir}")
         )
@@ -148,7 +149,7 @@ def evaluate_checkpoints(
         if world.is_main:
             _record(epoch, outcomes[epoch], record, folder / f"tensorboard_{split}")
             evaluator.logger.info(f"Epoch {epoch} has been evaluated")
-        world.wait()
+        world.barrier()
 
 
 def _record(epoch: int, outcome: EvalOutcome, record: Path, tensorboard_dir: Path) -> None:
@@ -207,7 +208,7 @@ def _tune(
         run,
         lambda: first_batch(loader),
         logger,
-        max(1, allowed_cores() // world.local_size),
+        max(1, available_cores() // world.local_size),
     )
 
 
@@ -273,7 +274,7 @@ def _open(
         open_log_file(logger, make_folder(folder) / f"log_eval_{stamp}.txt")
         logger.debug(f"arguments: {vars(args)}")
         logger.debug(f"environment: {environment()}\n{config_text(cfg)}")
-    world.wait()
+    world.barrier()
 
 
 def run_testing(args: argparse.Namespace) -> None:

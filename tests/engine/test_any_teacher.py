@@ -24,8 +24,8 @@ from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
 from pcdet_distill.datasets.view import PointView
 from pcdet_distill.distill import build_distiller
+from pcdet_distill.engine.loop import Trainer
 from pcdet_distill.engine.train import add_train_arguments, run_training
-from pcdet_distill.engine.trainer import Trainer
 from pcdet_distill.models import build_network, load_data_to_device
 
 STUDENT_RANGE, TEACHER_RANGE = [0, -6.4, -3, 25.6, 6.4, 1], [0, -9.6, -3, 32, 9.6, 1]
@@ -237,7 +237,7 @@ def test_two_processes(experiment: Experiment) -> None:
     command = [
         sys.executable,
         "-m",
-        "pcdet_distill.engine.launch",
+        "pcdet_distill.engine.distributed.launch",
         "2",
         str(experiment.repo / "tools" / "train.py"),
         "--launcher",

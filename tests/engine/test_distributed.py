@@ -24,7 +24,7 @@ def run_two(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
         "-m",
-        "pcdet_distill.engine.launch",
+        "pcdet_distill.engine.distributed.launch",
         "2",
         toy_engine.__file__,
         *arguments,
@@ -143,7 +143,7 @@ def test_slurm_world(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_process_talks_to_itself() -> None:
     world = World()
-    assert world.share("x") == "x" and world.gather("x") == ["x"] and world.is_main
+    assert world.broadcast("x") == "x" and world.gather("x") == ["x"] and world.is_main
 
 
 def test_sync_bn_is_refused_where_it_cannot_work() -> None:

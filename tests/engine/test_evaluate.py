@@ -13,9 +13,9 @@ import pytest
 import torch
 import toy_engine
 
-from pcdet_distill.engine import checkpoint_files
-from pcdet_distill.engine.eval_report import recall_values
+from pcdet_distill.engine.checkpoints import files
 from pcdet_distill.engine.evaluate import evaluate_model
+from pcdet_distill.engine.evaluation.report import recall_values
 from pcdet_distill.errors import CheckpointError, ConfigError, DataError
 
 pytestmark = pytest.mark.usefixtures("toys")
@@ -147,7 +147,7 @@ def test_eval_all_takes_each_once_and_does_not_wait(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: pytest.fail("it waits"))
-    monkeypatch.setattr(checkpoint_files, "time", clock)
+    monkeypatch.setattr(files, "time", clock)
     run_test(tmp_path, "--eval_all", "--max_waiting_mins", "0", "--start_epoch", "2")
     folder = trained / "eval" / "eval_all_default" / "default"
     assert (folder / "eval_list_val.txt").read_text().split() == ["2", "3"]
@@ -179,13 +179,13 @@ def test_eval_all_on_an_empty_folder_ends(tmp_path: Path) -> None:
 
 def test_waiting_honours_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit counts from the start, found or not; a find ends it at once."""
-    monkeypatch.setattr(checkpoint_files, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(files, "POLL_SECONDS", 0.01)
     said: list[str] = []
     start = time.monotonic()
-    assert checkpoint_files.wait_for(lambda: None, 0.1 / 60, said.append, "x") is None
+    assert files.wait_for(lambda: None, 0.1 / 60, said.append, "x") is None
     assert time.monotonic() - start >= 0.1 and len(said) > 2
     looks = iter([None, None, "found"])
-    assert checkpoint_files.wait_for(lambda: next(looks), 10, said.append, "x") == "found"
+    assert files.wait_for(lambda: next(looks), 10, said.append, "x") == "found"
 
 
 def test_what_is_missing_or_contradictory(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ import sys
 import pytest
 import torch
 
-from pcdet_distill.engine import heap
+from pcdet_distill.engine.resources import heap
 
 glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="there is no glibc here")
 BLOCKS = 8
 COUNT_FAULTS = f"""
 import resource, sys, torch
-from pcdet_distill.engine.heap import keep_freed_memory
+from pcdet_distill.engine.resources.heap import keep_freed_memory
 def faults(blocks):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(blocks):

@@ -98,7 +98,7 @@ from pathlib import Path
 from types import SimpleNamespace
 sys.path.insert(0, {engine!r})
 import torch, toy_engine
-from pcdet_distill.engine.trainer import Trainer
+from pcdet_distill.engine.loop import Trainer
 
 run = Trainer.run
 
@@ -121,7 +121,7 @@ def test_all_processes_get_the_weights_of_the_first(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "pcdet_distill.engine.launch",
+        "pcdet_distill.engine.distributed.launch",
         "2",
         "init.py",
         "train",

@@ -23,7 +23,7 @@ from pcdet_distill.engine.logging import (
     value_text,
     write_config,
 )
-from pcdet_distill.engine.progress import Progress, check_finite
+from pcdet_distill.engine.logging.progress import Progress, check_finite
 from pcdet_distill.errors import ConfigError
 
 

@@ -17,9 +17,9 @@ import torch
 import toy_engine
 
 from pcdet_distill.checkpoint import load_checkpoint
-from pcdet_distill.engine import checkpoint_files
-from pcdet_distill.engine.state import position
-from pcdet_distill.engine.trainer import Trainer
+from pcdet_distill.engine.checkpoints import files
+from pcdet_distill.engine.checkpoints.state import resume_iteration
+from pcdet_distill.engine.loop import Trainer
 from pcdet_distill.errors import CheckpointError, ConfigError
 
 SCRIPT = Path(toy_engine.__file__)
@@ -94,13 +94,13 @@ def test_a_drawn_seed_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "--ckpt_save_time_interval",
         "0",
     ]
-    monkeypatch.setattr(toy_engine.train, "draw_seed", lambda: 4321)
+    monkeypatch.setattr(toy_engine.setup, "draw_seed", lambda: 4321)
     toy_engine.run("train", [*config, "--extra_tag", "whole"])
     with monkeypatch.context() as patch:
         stop_after(patch, 4)
         with pytest.raises(Killed):
             toy_engine.run("train", [*config, "--extra_tag", "parts"])
-    monkeypatch.setattr(toy_engine.train, "draw_seed", lambda: 99)
+    monkeypatch.setattr(toy_engine.setup, "draw_seed", lambda: 99)
     toy_engine.run("train", [*config, "--extra_tag", "parts"])
     base = tmp_path / "output" / "toys" / "toy"
     assert final(base / "parts")["seed"] == 4321
@@ -177,7 +177,7 @@ def test_only_broken_files_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "checkpoint_epoch_1.pth").write_bytes(b"junk")
     (tmp_path / "latest_model.pth").write_bytes(b"")
     with pytest.raises(CheckpointError, match="none of the checkpoints there can be read"):
-        checkpoint_files.find_newest(tmp_path, logging.getLogger("quiet"))
+        files.find_newest(tmp_path, logging.getLogger("quiet"))
 
 
 def test_newest_goes_by_progress_not_by_time(tmp_path: Path) -> None:
@@ -190,10 +190,10 @@ def test_newest_goes_by_progress_not_by_time(tmp_path: Path) -> None:
     write("checkpoint_epoch_2.pth", 2, 20, age_s=0)
     write("checkpoint_epoch_10.pth", 10, 100, age_s=500)
     write("latest_model.pth", 9, 95, age_s=1)
-    newest = checkpoint_files.find_newest(tmp_path, logging.getLogger("quiet"))
+    newest = files.find_newest(tmp_path, logging.getLogger("quiet"))
     assert newest is not None and newest[0].name == "checkpoint_epoch_10.pth"
     write("latest_model.pth", 10, 105, age_s=1000)
-    newest = checkpoint_files.find_newest(tmp_path, logging.getLogger("quiet"))
+    newest = files.find_newest(tmp_path, logging.getLogger("quiet"))
     assert newest is not None and newest[0].name == "latest_model.pth"
 
 
@@ -204,7 +204,7 @@ def test_only_so_many_are_kept_and_the_last_is_always_written(tmp_path: Path) ->
         "checkpoint_epoch_5.pth",
     ]
     train(tmp_path, "--epochs", "7", "--max_ckpt_save_num", "2")
-    assert list(checkpoint_files.epoch_files(folder / "ckpt")) == [6, 7]
+    assert list(files.epoch_files(folder / "ckpt")) == [6, 7]
     assert (folder / "eval" / "eval_with_train" / "eval_list_val.txt").read_text().split() == [
         "5",
         "7",
@@ -214,10 +214,10 @@ def test_only_so_many_are_kept_and_the_last_is_always_written(tmp_path: Path) ->
 def test_position_in_an_epoch_of_another_length() -> None:
     quiet = logging.getLogger("quiet")
     checkpoint = {"epoch": 2, "it": 25, "iterations_per_epoch": 10}
-    assert position(checkpoint, 10, "f", quiet) == 25
-    assert position(checkpoint, 5, "f", quiet) == 10
+    assert resume_iteration(checkpoint, 10, "f", quiet) == 25
+    assert resume_iteration(checkpoint, 5, "f", quiet) == 10
     assert (
-        position({"epoch": 2, "it": 20}, 10, "f", quiet) == 20
+        resume_iteration({"epoch": 2, "it": 20}, 10, "f", quiet) == 20
     )  # OpenPCDet's, at the end of an epoch
 
 
@@ -225,7 +225,7 @@ def test_position_that_is_no_number() -> None:
     with pytest.raises(
         CheckpointError, match="f: expected whole numbers as 'epoch' and 'it', found 'two' and 20"
     ):
-        position({"epoch": "two", "it": 20}, 10, "f", logging.getLogger("quiet"))
+        resume_iteration({"epoch": "two", "it": 20}, 10, "f", logging.getLogger("quiet"))
 
 
 def test_weights_alone_cannot_be_resumed(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pcdet_distill.engine.run_lock import folder_to_itself
+from pcdet_distill.engine.checkpoints.run_lock import exclusive_folder
 from pcdet_distill.errors import ConfigError
 
 HOLDER = """
 import sys
 from pathlib import Path
-from pcdet_distill.engine.run_lock import folder_to_itself
-with folder_to_itself(Path(sys.argv[1])):
+from pcdet_distill.engine.checkpoints.run_lock import exclusive_folder
+with exclusive_folder(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -31,19 +31,19 @@ def test_another_process_is_refused_until_the_first_ends(tmp_path: Path) -> None
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     with (
         pytest.raises(ConfigError, match="another training is running in it"),
-        folder_to_itself(tmp_path),
+        exclusive_folder(tmp_path),
     ):
         pass
     assert (tmp_path / ".lock").exists()
     holder.kill()
     holder.wait()
-    with folder_to_itself(tmp_path):  # a kill leaves the file, not the lock
+    with exclusive_folder(tmp_path):  # a kill leaves the file, not the lock
         assert (tmp_path / ".lock").exists()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_inside_keep_their_own_words(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="mine"), folder_to_itself(tmp_path):
+    with pytest.raises(FileNotFoundError, match="mine"), exclusive_folder(tmp_path):
         raise FileNotFoundError("mine")
     assert list(tmp_path.iterdir()) == []
 
@@ -51,7 +51,7 @@ def test_errors_inside_keep_their_own_words(tmp_path: Path) -> None:
 def test_a_lock_removed_by_its_last_holder_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pcdet_distill.engine import run_lock
+    from pcdet_distill.engine.checkpoints import run_lock
 
     lock, taken = run_lock._lock, []
 
@@ -62,5 +62,5 @@ def test_a_lock_removed_by_its_last_holder_is_made_anew(
         lock(file, folder)
 
     monkeypatch.setattr(run_lock, "_lock", lock_after_removal)
-    with folder_to_itself(tmp_path):
+    with exclusive_folder(tmp_path):
         assert len(taken) == 2 and (tmp_path / ".lock").exists()

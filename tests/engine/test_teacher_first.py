@@ -13,7 +13,7 @@ import toy_engine
 from small_model import CLASS_NAMES, make_batch, random_scene, small_model
 
 from pcdet_distill.distill import Teacher
-from pcdet_distill.engine.build import CHECKED_FRAMES, look_at_teacher
+from pcdet_distill.engine.build import CHECKED_FRAMES, check_teacher_before_training
 from pcdet_distill.engine.distributed import World
 from pcdet_distill.errors import CheckpointError, ConfigError
 
@@ -117,7 +117,7 @@ def looked_at(model: torch.nn.Module, rank: int = 0, frames_per_batch: int = 8) 
         first_frames=first_frames,
         loader=SimpleNamespace(dataset=SimpleNamespace(class_names=CLASS_NAMES)),
     )
-    look_at_teacher(
+    check_teacher_before_training(
         model,
         batches,
         torch.device("cpu"),
@@ -153,7 +153,9 @@ def test_a_slow_teacher_is_not_looked_at_for_long(monkeypatch, caplog):
 def test_it_is_looked_at_when_a_training_starts_and_not_when_it_resumes(tmp_path, monkeypatch):
     looks = []
     monkeypatch.setattr(
-        toy_engine.train, "look_at_teacher", lambda model, *_: looks.append(type(model).__name__)
+        toy_engine.setup,
+        "check_teacher_before_training",
+        lambda model, *_: looks.append(type(model).__name__),
     )
     arguments = ["--cfg_file", str(toy_engine.write_config(tmp_path)), "--workers", "0", "--epochs"]
     toy_engine.run("train", [*arguments, "1"])

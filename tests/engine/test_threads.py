@@ -12,8 +12,8 @@ import torch
 import toy_engine
 from torch import nn
 
-from pcdet_distill.engine import threads
-from pcdet_distill.engine.device import choose_device, prepare_for_device
+from pcdet_distill.engine.resources import threads
+from pcdet_distill.engine.resources.device import choose_device, prepare_for_device
 from pcdet_distill.errors import ConfigError
 
 QUIET = logging.getLogger("quiet")

@@ -13,8 +13,8 @@ import torch
 import toy_engine
 
 from pcdet_distill.checkpoint import load_checkpoint
-from pcdet_distill.engine import cost
-from pcdet_distill.engine.cost import Cost, CostMeter, read_cost
+from pcdet_distill.engine.logging import cost
+from pcdet_distill.engine.logging.cost import Cost, CostMeter, read_cost
 from pcdet_distill.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("toys")
@@ -109,6 +109,6 @@ def test_another_seed_does_not_go_on_with_a_training(tmp_path):
 
 
 def test_the_start_of_a_student_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(toy_engine.train, "init_student_weights", lambda *_: time.sleep(0.6))
+    monkeypatch.setattr(toy_engine.setup, "init_student_weights", lambda *_: time.sleep(0.6))
     folder = train(tmp_path, "--epochs", "1")
     assert read_cost(folder / "metrics.jsonl", 3).wall_s > 0.6

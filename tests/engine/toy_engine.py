@@ -25,7 +25,7 @@ from torch.utils.data import (
 )
 
 from pcdet_distill.checkpoint import load_model_state
-from pcdet_distill.engine import build, evaluate, train
+from pcdet_distill.engine import build, evaluate, setup, train
 from pcdet_distill.errors import DataError, exit_on_user_error
 
 FRAMES = 12
@@ -197,12 +197,12 @@ def pin_threads(monkeypatch: Any) -> None:
     torch.set_num_threads(1)
 
 
-REPLACED = ((train, "build_dataloader"), (evaluate, "build_dataloader"), (build, "build_network"))
+REPLACED = ((setup, "build_dataloader"), (evaluate, "build_dataloader"), (build, "build_network"))
 
 
 def install(batch_norm: bool = True, dropout: float = 0.2) -> None:
     """Put the toys where the engine looks for the real ones."""
-    train.build_dataloader = evaluate.build_dataloader = build_toy_dataloader
+    setup.build_dataloader = evaluate.build_dataloader = build_toy_dataloader
     build.build_network = lambda *_: ToyDetector(batch_norm, dropout)
 
 

@@ -17,7 +17,7 @@ from small_second import (
 
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
-from pcdet_distill.engine.device import prepare_for_device
+from pcdet_distill.engine.resources.device import prepare_for_device
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.measure import count_parameters
 from pcdet_distill.models import build_network

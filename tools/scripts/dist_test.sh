@@ -4,4 +4,4 @@
 set -euo pipefail
 TOOLS="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 NGPUS="${1:?usage: dist_test.sh NGPUS ARGS OF test.py ...}"
-exec "${PYTHON:-python}" -m pcdet_distill.engine.launch "$NGPUS" "$TOOLS/test.py" --launcher pytorch "${@:2}"
+exec "${PYTHON:-python}" -m pcdet_distill.engine.distributed.launch "$NGPUS" "$TOOLS/test.py" --launcher pytorch "${@:2}"

@@ -13,7 +13,7 @@ from ...config import load_config
 from ...datasets import build_dataset
 from ...datasets.safe_pickle import load_plain_pickle
 from ...demo import load_detector
-from ...engine.device import choose_device
+from ...engine.resources.device import choose_device
 from ...errors import UserError
 from ...measure import count_gflops, count_parameters, measure_latencies
 from ...models import load_data_to_device

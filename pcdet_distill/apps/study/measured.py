@@ -10,7 +10,7 @@ import torch
 from ...config import load_config
 from ...datasets import build_dataset
 from ...demo import load_detector
-from ...engine.device import choose_device
+from ...engine.resources.device import choose_device
 from ...measure import count_gflops, count_parameters, measure_latencies
 from ...models import load_data_to_device
 from .plan import Run, StudyPlan

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...engine.cost import Cost, read_cost
+from ...engine.logging.cost import Cost, read_cost
 from ...errors import ConfigError, DataError
 from ...report import read_ap
 from .claims import Claims, exclusive

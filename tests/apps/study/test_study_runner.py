@@ -19,7 +19,7 @@ from pcdet_distill.apps.study.claims import Claims
 from pcdet_distill.apps.study.data import claim_name
 from pcdet_distill.apps.study.results import Records, survey
 from pcdet_distill.apps.study.runner import Runner, summary, wanted_runs
-from pcdet_distill.engine import run_lock
+from pcdet_distill.engine.checkpoints import run_lock
 from pcdet_distill.errors import ConfigError
 
 DEAD = {"host": "elsewhere", "pid": 1}

@@ -16,7 +16,7 @@ from pcdet_distill.apps.study.results import FAILED, FINISHED, Outcome, read_ap,
 from pcdet_distill.apps.study.runner import Runner
 from pcdet_distill.apps.study.spread import Spread
 from pcdet_distill.apps.study.table import make_table, to_markdown, to_plain, to_text
-from pcdet_distill.engine.cost import Cost
+from pcdet_distill.engine.logging.cost import Cost
 from pcdet_distill.errors import ConfigError, DataError
 
 ALL_DONE = ["teacher", "plain-seed0", "plain-seed1", "recipe-seed0", "recipe-seed1"]

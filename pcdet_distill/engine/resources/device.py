@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ...errors import ConfigError
 
 
 def choose_device(name: str | None = None, local_rank: int = 0) -> torch.device:

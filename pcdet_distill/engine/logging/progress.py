@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..errors import ConfigError
+from ...errors import ConfigError
 from .cost import CostMeter
-from .logging import MetricWriter, duration_text, numbers, rate_text, value_text
+from .metrics import MetricWriter, numbers
+from .text import duration_text, rate_text, value_text
 
 _END = object()
 

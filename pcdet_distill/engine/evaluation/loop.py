@@ -15,13 +15,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..errors import DataError
-from ..models import load_data_to_device
-from .batches import batches_of, in_turn, share_of
-from .device import synchronize
-from .distributed import World
-from .eval_report import log_performance, recall_values, write_results
-from .logging import LOGGER_NAME, make_folder
+from ...errors import DataError
+from ...models import load_data_to_device
+from ..batches import batches_of, in_turn, share_of
+from ..distributed import World
+from ..logging import LOGGER_NAME, make_folder
+from ..resources.device import synchronize
+from .report import log_performance, recall_values, write_results
 
 WARMUP_BATCHES = (
     3  # at most so many are left out of --infer_time: allocations, compilation, autotuning

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from .logging import writing
+from ..logging import writing
 
 
 def recall_values(recall: Mapping[str, float]) -> dict[str, float]:

@@ -16,10 +16,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
-from ..errors import ConfigError
-from ..processes import die_with_parent
+from ...errors import ConfigError
+from ...processes import die_with_parent
 
 PATIENCE = datetime.timedelta(
     minutes=60
@@ -45,7 +44,7 @@ class World:
         """True in the one process that writes files and speaks to the user."""
         return self.rank == 0
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Rank 0's ``value``, in every process."""
         if self.size == 1:
             return value
@@ -61,7 +60,7 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Return when every process has come here."""
         if self.size > 1:
             dist.barrier()
@@ -167,7 +166,7 @@ def join_world(
     _connect(world, "nccl" if on_cuda else "gloo", tcp_port, waiting_mins)
     try:
         yield world
-        world.wait()  # leave together: a process that is still talking must find the others
+        world.barrier()  # leave together: a process that is still talking must find the others
     except RuntimeError as error:
         if not any(sign in str(error) for sign in PEER_GONE):
             raise
@@ -176,26 +175,3 @@ def join_world(
         ) from None
     finally:
         dist.destroy_process_group()
-
-
-def wrap_model(model: nn.Module, world: World, device: torch.device) -> nn.Module:
-    """``model`` whose gradients are averaged over all processes; itself when there is one process."""
-    if world.size == 1:
-        return model
-    return nn.parallel.DistributedDataParallel(
-        model, device_ids=[device.index] if device.type == "cuda" else None
-    )
-
-
-def share_batch_norm(model: nn.Module, world: World, device: torch.device) -> nn.Module:
-    """``model`` with batch statistics over all processes (--sync_bn)."""
-    if device.type != "cuda":
-        raise ConfigError(
-            "--sync_bn: PyTorch synchronises BatchNorm on CUDA only; leave the flag out on a CPU"
-        )
-    if world.size == 1:
-        raise ConfigError(
-            "--sync_bn: there is one process and nothing to synchronise; leave the flag out or set "
-            "--launcher"
-        )
-    return nn.SyncBatchNorm.convert_sync_batchnorm(model)

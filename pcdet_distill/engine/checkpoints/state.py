@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import __version__
-from ..errors import CheckpointError
-from .distributed import World
-from .optimization import load_optimizer_state
+from ... import __version__
+from ...errors import CheckpointError
+from ..distributed import World
+from ..optimization import load_optimizer_state
 from .randomness import random_state, restore_random_state, seed_everything
 
 
-def pack(
+def make_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: Any,
@@ -44,7 +44,9 @@ def pack(
     }
 
 
-def position(checkpoint: dict[str, Any], per_epoch: int, where: str, logger: logging.Logger) -> int:
+def resume_iteration(
+    checkpoint: dict[str, Any], per_epoch: int, where: str, logger: logging.Logger
+) -> int:
     """The iteration to go on with. In another batch size or data set an epoch begun is begun again."""
     try:
         epoch, it = int(checkpoint.get("epoch") or 0), int(checkpoint.get("it") or 0)
@@ -64,7 +66,7 @@ def position(checkpoint: dict[str, Any], per_epoch: int, where: str, logger: log
     return epoch * per_epoch
 
 
-def unpack(
+def restore_checkpoint(
     checkpoint: dict[str, Any],
     model: nn.Module,
     optimizer: torch.optim.Optimizer,

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import ConfigError
-from .logging import make_folder, writing
+from ...errors import ConfigError
+from ..logging import make_folder, writing
 
 try:
     import fcntl
@@ -21,7 +21,7 @@ except ImportError:  # Windows: goes without
 
 
 @contextmanager
-def folder_to_itself(folder: Path) -> Iterator[None]:
+def exclusive_folder(folder: Path) -> Iterator[None]:
     """Hold ``folder`` while inside; a ConfigError when another process holds it. Nothing stays behind."""
     path = make_folder(folder) / ".lock"
     while True:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import load_checkpoint, optimizer_state
-from ..errors import CheckpointError
+from ...checkpoint import load_checkpoint, optimizer_state
+from ...errors import CheckpointError
 
 LATEST = "latest_model.pth"
 EPOCH_NAME = re.compile(r"checkpoint_epoch_(\d+)\.pth$")

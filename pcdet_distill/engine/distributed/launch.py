@@ -1,4 +1,6 @@
-"""Start N processes of a tool on this machine: ``python -m pcdet_distill.engine.launch N tools/train.py ARGS...``
+"""Start N processes of a tool on this machine.
+
+``python -m pcdet_distill.engine.distributed.launch N tools/train.py ARGS...``
 
 torchrun, less its banner: a tool has said in a sentence what is wrong, and its exit code is passed on.
 """
@@ -13,7 +15,7 @@ import sys
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
-from .threads import allowed_cores
+from ...processes import available_cores
 
 
 def free_port() -> int:
@@ -30,7 +32,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(2)
     count, *command = arguments
     # torchrun's own default is one thread, with a warning of five lines
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, allowed_cores() // int(count))))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // int(count))))
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed"):
             logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -14,31 +14,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from .randomness import randomness_kept
+from ..checkpoints.randomness import randomness_kept
 
 CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 WORTH_IT = (
     0.95  # more threads must be this much faster: the cores they take are missing to data workers
 )
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-
-
-def allowed_cores() -> int:
-    """Cores this process may use: affinity, and the quota of a container."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    )
-    try:
-        quota, period = CPU_QUOTA.read_text().split()
-        return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return cores
 
 
 def candidates(most: int) -> list[int]:

@@ -15,12 +15,12 @@ from torch import nn
 from ..checkpoint import save_checkpoint
 from ..models import load_data_to_device
 from .batches import TrainingBatches
-from .checkpoint_files import LATEST, epoch_path, prune
-from .cost import Cost
+from .checkpoints.files import LATEST, epoch_path, prune
+from .checkpoints.state import make_checkpoint, restore_checkpoint, resume_iteration
 from .distributed import World, wrap_model
+from .logging.cost import Cost
+from .logging.progress import Progress, check_finite
 from .optimization import build_optimizer, build_schedule, loss_scale, set_rate
-from .progress import Progress, check_finite
-from .state import pack, position, unpack
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Trainer:
 
     def resume(self, checkpoint: dict[str, Any], where: str, logger: logging.Logger) -> None:
         """Go on where ``checkpoint`` was written."""
-        unpack(
+        restore_checkpoint(
             checkpoint,
             self.model,
             self.optimizer,
@@ -80,7 +80,7 @@ class Trainer:
             where=where,
             logger=logger,
         )
-        self.it = position(checkpoint, self.batches.per_epoch, where, logger)
+        self.it = resume_iteration(checkpoint, self.batches.per_epoch, where, logger)
 
     def run(self, progress: Progress) -> None:
         """Train to the last epoch; write checkpoints on the way and always one at the end."""
@@ -135,13 +135,13 @@ class Trainer:
             and self.options.save_seconds > 0
         ):
             return False
-        return self.world.share(time.monotonic() - self._saved_at >= self.options.save_seconds)
+        return self.world.broadcast(time.monotonic() - self._saved_at >= self.options.save_seconds)
 
     def _save(self, path: Path, progress: Progress) -> None:
         """Write the state of now to ``path``, from rank 0."""
         check_finite(float(self._loss), self.it)
         progress.record_cost(self.it)
-        state = pack(
+        state = make_checkpoint(
             self.model,
             self.optimizer,
             self.scaler,

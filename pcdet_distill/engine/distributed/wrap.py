@@ -1,0 +1,32 @@
+"""Models for several processes: averaged gradients, shared batch statistics."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ...errors import ConfigError
+from .world import World
+
+
+def wrap_model(model: nn.Module, world: World, device: torch.device) -> nn.Module:
+    """``model`` whose gradients are averaged over all processes; itself when there is one process."""
+    if world.size == 1:
+        return model
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=[device.index] if device.type == "cuda" else None
+    )
+
+
+def share_batch_norm(model: nn.Module, world: World, device: torch.device) -> nn.Module:
+    """``model`` with batch statistics over all processes (--sync_bn)."""
+    if device.type != "cuda":
+        raise ConfigError(
+            "--sync_bn: PyTorch synchronises BatchNorm on CUDA only; leave the flag out on a CPU"
+        )
+    if world.size == 1:
+        raise ConfigError(
+            "--sync_bn: there is one process and nothing to synchronise; leave the flag out or set "
+            "--launcher"
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
