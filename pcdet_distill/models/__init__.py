@@ -44,6 +44,9 @@ multi_scale_2d_strides     x_conv1 to x_conv5          PillarBackBone8x    pilla
 
 A is ordered by y, x, class, size, rotation. In training a RoI head leaves in ``rois`` and ``roi_labels`` only the
 proposals that it has drawn; in eval it replaces ``batch_cls_preds`` and ``batch_box_preds`` by its own, (B, R, ...).
+
+Heads describe themselves, so that other code can read any of them (``dense_heads/detection_head.py``): ``score_taps()``
+names the modules whose outputs are class logits, ``prediction_layout()`` states what the raw predictions mean.
 """
 
 from __future__ import annotations

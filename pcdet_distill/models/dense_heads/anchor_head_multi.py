@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from ...config import nearest, required
 from ...errors import ConfigError
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
+from ..model_utils.precision import at_least_float32
 from ..taps import TapInfo
 from .anchor_head_single import FIRST_FOREGROUND_PROBABILITY
-from .anchor_head_template import WHERE, AnchorHeadTemplate, at_least_float32
+from .anchor_head_template import WHERE, AnchorHeadTemplate
+from .prediction_layout import MultiAnchorLayout
 
 HEADS = f"{WHERE}.RPN_HEAD_CFGS"
 
@@ -137,13 +139,6 @@ class AnchorHeadMulti(AnchorHeadTemplate):
             predict_boxes_when_training=predict_boxes_when_training,
         )
         self.separate_multihead = bool(model_cfg.get("SEPARATE_MULTIHEAD", False))
-        per_class = [
-            anchors.reshape(-1, *anchors.shape[-3:-1], anchors.shape[-1])
-            for anchors in self.anchors
-        ]
-        self.flat_anchors = torch.cat(
-            [anchors.flatten(1, 2).transpose(0, 1).flatten(0, 1) for anchors in per_class]
-        )
         self.shared_width = width = model_cfg.get("SHARED_CONV_NUM_FILTER") or 0
         self.shared_conv = None
         if width:
@@ -155,6 +150,15 @@ class AnchorHeadMulti(AnchorHeadTemplate):
         self.rpn_heads = nn.ModuleList(
             self._make_head(width or input_channels, names) for names in self._class_groups()
         )
+
+    def in_order_of_predictions(self, grids: Sequence[Tensor]) -> Tensor:
+        """Rows (A, width) of per class (1, ny, nx, sizes, rotations, width): by class, size, rotation, then cell."""
+        rows = []
+        for grid in grids:
+            width = grid.shape[-1]
+            by_cell = grid.flatten(-3, -2).reshape(-1, grid.shape[-3] * grid.shape[-2], width)
+            rows.append(by_cell.transpose(0, 1).reshape(-1, width))
+        return torch.cat(rows)
 
     def _class_groups(self) -> list[list[str]]:
         """HEAD_CLS_NAME of every head, checked: together they are the classes of the anchors, in their order."""
@@ -190,11 +194,7 @@ class AnchorHeadMulti(AnchorHeadTemplate):
         labels = [self.class_names.index(name) + 1 for name in names]
         generated = [entry["class_name"] for entry in self.model_cfg["ANCHOR_GENERATOR_CONFIG"]]
         anchors = sum(self.num_anchors_per_location[generated.index(name)] for name in names)
-        bins = (
-            required(self.model_cfg, "NUM_DIR_BINS", WHERE)
-            if self.model_cfg.get("USE_DIRECTION_CLASSIFIER")
-            else 0
-        )
+        bins = 0 if self.directions is None else self.directions.count
         num_class = len(labels) if self.separate_multihead else self.num_class
         return SingleHead(
             input_channels,
@@ -219,6 +219,29 @@ class AnchorHeadMulti(AnchorHeadTemplate):
             for name, layer in head.named_children()
             if name != "conv_dir_cls" and isinstance(layer, nn.Conv2d)
         ]
+
+    def score_taps(self) -> list[str]:
+        """The class convolution of every head, or the branch that ends in it."""
+        return [f"rpn_heads.{number}.conv_cls" for number in range(len(self.rpn_heads))]
+
+    def prediction_layout(self) -> MultiAnchorLayout:
+        """The outputs of the heads, by anchor."""
+        all_labels = tuple(range(1, self.num_class + 1))
+        head_labels = []
+        for head in self.rpn_heads:
+            assert isinstance(head, SingleHead)
+            own_labels = tuple(head.head_label_indices.tolist())
+            head_labels.append(own_labels if self.separate_multihead else all_labels)
+        return MultiAnchorLayout(
+            modules=tuple(f"rpn_heads.{number}" for number in range(len(self.rpn_heads))),
+            num_class=self.num_class,
+            anchors=self.flat_anchors,
+            anchor_classes=self.anchor_classes(),
+            class_names=self.anchor_class_names,
+            box_coder=self.box_coder,
+            directions=self.directions,
+            head_labels=tuple(head_labels),
+        )
 
     def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
         """Reads ``spatial_features_2d`` (B, C, H, W), in training ``gt_boxes`` (B, G, 7 + C + 1), and ``batch_size``.
@@ -298,7 +321,7 @@ class AnchorHeadMulti(AnchorHeadTemplate):
 
     def heading_terms(self, codes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Headings are compared by the sine of their difference only where a direction is classified."""
-        if not self.model_cfg.get("USE_DIRECTION_CLASSIFIER"):
+        if self.directions is None:
             return codes, targets
         return self.add_sin_difference(codes, targets)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from ...config import required
 from ..taps import TapInfo
-from .anchor_head_template import WHERE, AnchorHeadTemplate
+from .anchor_head_template import AnchorHeadTemplate
+from .prediction_layout import AnchorLayout
 
 FIRST_FOREGROUND_PROBABILITY = (
     0.01  # what an untrained head predicts, so that background does not flood the loss
@@ -43,10 +43,8 @@ class AnchorHeadSingle(AnchorHeadTemplate):
         self.conv_cls = nn.Conv2d(input_channels, anchors * num_class, 1)
         self.conv_box = nn.Conv2d(input_channels, anchors * self.box_coder.code_size, 1)
         self.conv_dir_cls = None
-        if model_cfg.get("USE_DIRECTION_CLASSIFIER"):
-            self.conv_dir_cls = nn.Conv2d(
-                input_channels, anchors * required(model_cfg, "NUM_DIR_BINS", WHERE), 1
-            )
+        if self.directions is not None:
+            self.conv_dir_cls = nn.Conv2d(input_channels, anchors * self.directions.count, 1)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -64,6 +62,25 @@ class AnchorHeadSingle(AnchorHeadTemplate):
             TapInfo(name, getattr(self, name).out_channels, 1, "bev")
             for name in ("conv_cls", "conv_box")
         ]
+
+    def score_taps(self) -> list[str]:
+        """The convolution of the class logits of all anchors."""
+        return ["conv_cls"]
+
+    def prediction_layout(self) -> AnchorLayout:
+        """The outputs of the two or three convolutions, by anchor."""
+        modules = ["conv_cls", "conv_box"]
+        if self.directions is not None:
+            modules.append("conv_dir_cls")
+        return AnchorLayout(
+            modules=tuple(modules),
+            num_class=self.num_class,
+            anchors=self.flat_anchors,
+            anchor_classes=self.anchor_classes(),
+            class_names=self.anchor_class_names,
+            box_coder=self.box_coder,
+            directions=self.directions,
+        )
 
     def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
         """Reads ``spatial_features_2d`` (B, C, H, W), in training ``gt_boxes`` (B, G, 7 + C + 1), and ``batch_size``.

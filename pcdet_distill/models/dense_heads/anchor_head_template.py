@@ -7,7 +7,6 @@ the direction bins. Each frame is normalised by its number of positive anchors.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import pi
 from typing import Any
 
 import torch
@@ -15,20 +14,22 @@ from torch import Tensor, nn
 
 from ...config import lookup, required
 from ...errors import ConfigError
-from ...ops.boxes import limit_period
 from ..model_utils.box_coders import ANCHOR_BOX_CODERS
 from ..model_utils.losses import (
     REGRESSION_LOSSES,
     SigmoidFocalClassificationLoss,
     WeightedCrossEntropyLoss,
 )
+from ..model_utils.precision import at_least_float32
 from .anchor_generator import AnchorGenerator
+from .detection_head import DetectionHead
+from .direction_bins import DirectionBins
 from .target_assigner import TARGET_ASSIGNERS
 
 WHERE = "MODEL.DENSE_HEAD"
 
 
-class AnchorHeadTemplate(nn.Module):
+class AnchorHeadTemplate(DetectionHead):
     """Base of the anchor heads; a subclass predicts and fills ``forward_ret_dict``."""
 
     def __init__(
@@ -40,11 +41,9 @@ class AnchorHeadTemplate(nn.Module):
         point_cloud_range: Sequence[float],
         predict_boxes_when_training: bool,
     ) -> None:
-        super().__init__()
-        self.model_cfg = model_cfg
-        self.num_class = num_class
+        super().__init__(model_cfg, num_class, predict_boxes_when_training)
         self.class_names = list(class_names)
-        self.predict_boxes_when_training = predict_boxes_when_training
+        self.directions = DirectionBins.from_config(model_cfg, WHERE)
         settings = required(model_cfg, "TARGET_ASSIGNER_CONFIG", WHERE)
         where = f"{WHERE}.TARGET_ASSIGNER_CONFIG"
         coder = lookup(
@@ -60,7 +59,6 @@ class AnchorHeadTemplate(nn.Module):
         )
         self._build_anchors(grid_size, point_cloud_range)
         self._build_losses(required(model_cfg, "LOSS_CONFIG", WHERE))
-        self.forward_ret_dict: dict[str, Any] = {}
 
     @property
     def anchors(self) -> list[Tensor]:
@@ -70,9 +68,24 @@ class AnchorHeadTemplate(nn.Module):
             for number in range(len(self.num_anchors_per_location))
         ]
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: the tensors of the last forward stay behind, their graph cannot be copied."""
-        return {**self.__dict__, "forward_ret_dict": {}}
+    @property
+    def anchor_class_names(self) -> tuple[str, ...]:
+        """Class of each entry of ``anchors``."""
+        return tuple(entry["class_name"] for entry in self.model_cfg["ANCHOR_GENERATOR_CONFIG"])
+
+    def anchor_classes(self) -> Tensor:
+        """(A,) int64 on the CPU: the class of each of ``flat_anchors``, an index of ``anchor_class_names``."""
+        by_class = [
+            torch.full((*grid.shape[:-1], 1), number) for number, grid in enumerate(self.anchors)
+        ]
+        return self.in_order_of_predictions(by_class).flatten()
+
+    def in_order_of_predictions(self, grids: Sequence[Tensor]) -> Tensor:
+        """Rows (A, width) of per class (1, ny, nx, sizes, rotations, width), as the predictions are ordered.
+
+        Cell by cell; within a cell by class, size and rotation.
+        """
+        return torch.cat(list(grids), dim=-3).reshape(-1, grids[0].shape[-1])
 
     def _build_anchors(self, grid_size: Sequence[int], point_cloud_range: Sequence[float]) -> None:
         """Anchors as buffers: they move with the head, and are no part of its state_dict."""
@@ -91,9 +104,9 @@ class AnchorHeadTemplate(nn.Module):
             self.register_buffer(
                 f"anchors_{number}", nn.functional.pad(grid, (0, further)), persistent=False
             )
-        flat = torch.cat(self.anchors, dim=-3)
         self.flat_anchors: Tensor
-        self.register_buffer("flat_anchors", flat.reshape(-1, flat.shape[-1]), persistent=False)
+        flat_anchors = self.in_order_of_predictions(self.anchors)
+        self.register_buffer("flat_anchors", flat_anchors, persistent=False)
 
     def _build_losses(self, losses_cfg: Mapping[str, Any]) -> None:
         self.loss_weights = required(losses_cfg, "LOSS_WEIGHTS", f"{WHERE}.LOSS_CONFIG")
@@ -148,10 +161,8 @@ class AnchorHeadTemplate(nn.Module):
         codes = self._of_positives("box_preds", frame, anchor, self.box_coder.code_size)
         loss = self.reg_loss_func(*self.heading_terms(codes, targets), weights=weights)
         losses = {"rpn_loss_loc": loss.sum() / len(labels) * self.loss_weights["loc_weight"]}
-        if "dir_cls_preds" in self.forward_ret_dict:
-            logits = self._of_positives(
-                "dir_cls_preds", frame, anchor, self.model_cfg["NUM_DIR_BINS"]
-            )
+        if self.directions is not None:
+            logits = self._of_positives("dir_cls_preds", frame, anchor, self.directions.count)
             bins = self.get_direction_target(self.flat_anchors[anchor], targets)
             loss = self.dir_loss_func(logits, bins, weights=weights)
             losses["rpn_loss_dir"] = loss.sum() / len(labels) * self.loss_weights["dir_weight"]
@@ -181,14 +192,9 @@ class AnchorHeadTemplate(nn.Module):
 
     def get_direction_target(self, anchors: Tensor, reg_targets: Tensor) -> Tensor:
         """One-hot bin (K, bins) of the heading that the targets (K, code_size) to anchors (K, 7) stand for."""
-        bins = self.model_cfg["NUM_DIR_BINS"]
-        heading = reg_targets[:, 6] + anchors[:, 6] - self.model_cfg["DIR_OFFSET"]
-        index = (
-            torch.floor(limit_period(heading, 0, 2 * pi) / (2 * pi / bins))
-            .long()
-            .clamp(0, bins - 1)
-        )
-        return nn.functional.one_hot(index, bins).to(reg_targets.dtype)
+        assert self.directions is not None
+        index = self.directions.bin_of(reg_targets[:, 6] + anchors[:, 6])
+        return nn.functional.one_hot(index, self.directions.count).to(reg_targets.dtype)
 
     def generate_predicted_boxes(
         self,
@@ -208,16 +214,8 @@ class AnchorHeadTemplate(nn.Module):
         anchors = self.flat_anchors
         codes = at_least_float32(box_preds).reshape(batch_size, len(anchors), -1)
         boxes = self.box_coder.decode_torch(codes, anchors)
-        if dir_cls_preds is None:
+        if self.directions is None or dir_cls_preds is None:
             return boxes
-        period = 2 * pi / self.model_cfg["NUM_DIR_BINS"]
-        offset = self.model_cfg["DIR_OFFSET"]
-        direction = dir_cls_preds.reshape(batch_size, len(anchors), -1).argmax(dim=-1)
-        heading = limit_period(boxes[..., 6] - offset, self.model_cfg["DIR_LIMIT_OFFSET"], period)
-        boxes[..., 6] = heading + offset + period * direction.to(boxes.dtype)
+        directions = dir_cls_preds.reshape(batch_size, len(anchors), -1)
+        boxes[..., 6] = self.directions.correct(boxes[..., 6], directions)
         return boxes
-
-
-def at_least_float32(prediction: Tensor) -> Tensor:
-    """Metres and losses are not computed in the half precision of mixed precision training."""
-    return prediction.float() if prediction.dtype in (torch.float16, torch.bfloat16) else prediction

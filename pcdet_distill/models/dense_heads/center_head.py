@@ -18,9 +18,11 @@ from ...ops.nms import class_agnostic_nms
 from ..model_utils.center_losses import center_focal_loss, center_regression_loss
 from ..model_utils.centernet_utils import TopCells, gather_cells, top_cells
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
+from ..model_utils.precision import at_least_float32
 from ..taps import TapInfo
-from .anchor_head_template import at_least_float32
-from .center_targets import CenterTargetAssigner
+from .center_targets import CenterTargetAssigner, decode_centers
+from .detection_head import DetectionHead
+from .prediction_layout import CenterLayout
 
 WHERE = "MODEL.DENSE_HEAD"
 BRANCHES = {"center": 2, "center_z": 1, "dim": 3, "rot": 2, "vel": 2}  # in the order of the codes
@@ -73,7 +75,7 @@ class SeparateHead(nn.Module):
         return {name: getattr(self, name)(features) for name in self.branch_names}
 
 
-class CenterHead(nn.Module):
+class CenterHead(DetectionHead):
     """Heatmaps, offsets, heights, sizes and headings, for every group of CLASS_NAMES_EACH_HEAD."""
 
     def __init__(
@@ -88,11 +90,8 @@ class CenterHead(nn.Module):
         predict_boxes_when_training: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__()
-        self.model_cfg = model_cfg
-        self.num_class = num_class
+        super().__init__(model_cfg, num_class, predict_boxes_when_training)
         self.class_names = list(class_names)
-        self.predict_boxes_when_training = predict_boxes_when_training
         _refuse_overlap_branches(model_cfg)
         self.head_labels = _head_labels(model_cfg, self.class_names)
         self.code_names = _code_names(required(model_cfg, "SEPARATE_HEAD_CFG", WHERE))
@@ -106,11 +105,6 @@ class CenterHead(nn.Module):
         self.origin = [float(limit) for limit in point_cloud_range[:2]]
         self._read_loss_weights(required(model_cfg, "LOSS_CONFIG", WHERE))
         self._build_layers(input_channels)
-        self.forward_ret_dict: dict[str, Any] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: the tensors of the last forward stay behind, their graph cannot be copied."""
-        return {**self.__dict__, "forward_ret_dict": {}}
 
     def _build_layers(self, input_channels: int) -> None:
         config = self.model_cfg
@@ -154,6 +148,23 @@ class CenterHead(nn.Module):
         ]
         shared = ("shared_conv", _width(self.shared_conv))
         return [TapInfo(path, channels, 1, "bev") for path, channels in [shared, *branches]]
+
+    def score_taps(self) -> list[str]:
+        """The heatmap branch of every head."""
+        return [f"heads_list.{number}.hm" for number in range(len(self.heads_list))]
+
+    def prediction_layout(self) -> CenterLayout:
+        """The outputs of the heads, by cell."""
+        nx, ny = self.feature_map_size
+        return CenterLayout(
+            modules=tuple(f"heads_list.{number}" for number in range(len(self.heads_list))),
+            num_class=self.num_class,
+            head_labels=tuple(tuple(labels) for labels in self.head_labels),
+            code_names=tuple(self.code_names),
+            map_size=(nx, ny),
+            cell_size_m=(self.cell_size[0], self.cell_size[1]),
+            origin_m=(self.origin[0], self.origin[1]),
+        )
 
     def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
         """Reads ``spatial_features_2d`` (B, C, H, W), in training ``gt_boxes`` (B, G, 7 + C + 1).
@@ -232,19 +243,15 @@ class CenterHead(nn.Module):
 
     def _decode(self, prediction: Mapping[str, Tensor], best: TopCells) -> Tensor:
         """Boxes (B, K, 7 + C) at the chosen cells."""
-        code = {
-            name: gather_cells(at_least_float32(prediction[name]), best.cells)
-            for name in self.code_names
-        }
+        codes = [
+            gather_cells(at_least_float32(prediction[name]), best.cells) for name in self.code_names
+        ]
         width = prediction["hm"].shape[-1]
-        corner = torch.stack(
-            [best.cells % width, torch.div(best.cells, width, rounding_mode="floor")], dim=-1
+        row = torch.div(best.cells, width, rounding_mode="floor")
+        corners = torch.stack([best.cells % width, row], dim=-1)
+        return decode_centers(
+            torch.cat(codes, dim=-1), corners, cell_size_m=self.cell_size, origin_m=self.origin
         )
-        centre = (corner + code["center"]) * code["center"].new_tensor(self.cell_size)
-        centre = centre + centre.new_tensor(self.origin)
-        heading = torch.atan2(code["rot"][..., 1:2], code["rot"][..., 0:1])
-        parts = [centre, code["center_z"], code["dim"].exp(), heading]
-        return torch.cat(parts + [code["vel"]] if "vel" in code else parts, dim=-1)
 
     @staticmethod
     def _is_admitted(boxes: Tensor, scores: Tensor, settings: Mapping[str, Any]) -> Tensor:

@@ -114,3 +114,24 @@ def encode_centers(boxes: Tensor, offset: Tensor) -> Tensor:
     return torch.cat(
         [offset, boxes[:, 2:3], log_size, heading.cos(), heading.sin(), boxes[:, 7:]], dim=1
     )
+
+
+def decode_centers(
+    codes: Tensor,
+    corners: Tensor,
+    *,
+    cell_size_m: Sequence[float],
+    origin_m: Sequence[float],
+) -> Tensor:
+    """Boxes (..., 7 + C) of codes (..., 8 + C), the reverse of ``encode_centers``.
+
+    Args:
+        codes: what the branches of CenterHead predict, concatenated in the order of HEAD_ORDER.
+        corners: (..., 2) column and row of the cell that predicts each box.
+        cell_size_m: edges of a cell along x and y.
+        origin_m: x and y of the corner of the first cell.
+    """
+    centre = (corners + codes[..., :2]) * codes.new_tensor(cell_size_m) + codes.new_tensor(origin_m)
+    size = codes[..., 3:6].exp()
+    heading = torch.atan2(codes[..., 7:8], codes[..., 6:7])
+    return torch.cat([centre, codes[..., 2:3], size, heading, codes[..., 8:]], dim=-1)

@@ -8,6 +8,7 @@ from typing import Any
 from ...config import required
 from ..taps import TapInfo
 from .point_head_template import WHERE, PointHeadTemplate
+from .prediction_layout import PointLayout
 
 
 class PointHeadBox(PointHeadTemplate):
@@ -36,6 +37,14 @@ class PointHeadBox(PointHeadTemplate):
             TapInfo("cls_layers", self.num_class, None, "point"),
             TapInfo("box_layers", self.box_coder.code_size, None, "point"),
         ]
+
+    def prediction_layout(self) -> PointLayout:
+        """The outputs of both stacks, by point."""
+        return PointLayout(
+            modules=("cls_layers", "box_layers"),
+            num_class=self.num_class,
+            box_coder=self.box_coder,
+        )
 
     def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
         """Reads ``point_features`` (N, C), ``point_coords`` (N, 4) and in training ``gt_boxes``.

@@ -18,14 +18,16 @@ from ...ops.boxes import enlarge_box3d, rotate_points_along_z
 from ...ops.points import points_in_boxes
 from ..model_utils.box_coders import POINT_BOX_CODERS
 from ..model_utils.losses import SigmoidFocalClassificationLoss, WeightedSmoothL1Loss
+from ..model_utils.precision import at_least_float32
 from ..model_utils.weighted_batch_norm import WeightedBatchNorm1d
-from .anchor_head_template import at_least_float32
+from .detection_head import DetectionHead
+from .prediction_layout import PredictionLayout
 
 WHERE = "MODEL.POINT_HEAD"
 IGNORED = -1
 
 
-class PointHeadTemplate(nn.Module):
+class PointHeadTemplate(DetectionHead):
     """Base of the point heads; a subclass predicts and fills ``forward_ret_dict``."""
 
     def __init__(
@@ -34,20 +36,20 @@ class PointHeadTemplate(nn.Module):
         num_class: int,
         predict_boxes_when_training: bool = False,
     ) -> None:
-        super().__init__()
-        self.model_cfg = model_cfg
-        self.num_class = num_class
-        self.predict_boxes_when_training = predict_boxes_when_training
+        super().__init__(model_cfg, num_class, predict_boxes_when_training)
         losses = required(model_cfg, "LOSS_CONFIG", WHERE)
         self.loss_weights = required(losses, "LOSS_WEIGHTS", f"{WHERE}.LOSS_CONFIG")
         self.cls_loss_func = SigmoidFocalClassificationLoss(alpha=0.25, gamma=2.0)
         self.reg_loss_func = _box_loss(losses.get("LOSS_REG"), self.loss_weights)
         self.box_coder = self._build_box_coder(required(model_cfg, "TARGET_CONFIG", WHERE))
-        self.forward_ret_dict: dict[str, Tensor] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: the tensors of the last forward stay behind, their graph cannot be copied."""
-        return {**self.__dict__, "forward_ret_dict": {}}
+    def score_taps(self) -> list[str]:
+        """The layers of the classes."""
+        return ["cls_layers"]
+
+    def prediction_layout(self) -> PredictionLayout | None:
+        """None: without boxes there is nothing to match."""
+        return None
 
     @staticmethod
     def _build_box_coder(settings: Mapping[str, Any]) -> Any:

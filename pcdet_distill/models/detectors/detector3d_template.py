@@ -136,6 +136,19 @@ class Detector3DTemplate(nn.Module):
             reached *= getattr(module, "output_stride", 1)
         return found
 
+    def score_taps(self) -> list[str]:
+        """Paths of the modules whose outputs are class logits, of all heads.
+
+        A head publishes them by ``score_taps() -> list[str]``, relative to its slot. A head without the method (a
+        third-party one) publishes none.
+        """
+        paths: list[str] = []
+        for slot in HEADS:
+            publish = getattr(getattr(self, slot), "score_taps", None)
+            for path in publish() if callable(publish) else ():
+                paths.append(f"{slot}.{path}")
+        return paths
+
     def capture(self, paths: Sequence[str]) -> AbstractContextManager[dict[str, Any]]:
         """Record features while the detector runs: ``with model.capture(paths) as features: model(batch_dict)``."""
         return capture(self, paths)

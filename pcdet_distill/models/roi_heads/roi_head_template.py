@@ -18,16 +18,17 @@ from ...config import lookup, required
 from ...errors import ConfigError
 from ...ops.boxes import limit_period, rotate_points_along_z
 from ...ops.nms import class_agnostic_nms
-from ..dense_heads.anchor_head_template import at_least_float32
+from ..dense_heads.detection_head import DetectionHead
 from ..model_utils.box_coders import ANCHOR_BOX_CODERS
 from ..model_utils.losses import WeightedSmoothL1Loss, corner_loss_lidar
+from ..model_utils.precision import at_least_float32
 from .target_assigner.proposal_target_layer import ProposalTargetLayer
 
 WHERE = "MODEL.ROI_HEAD"
 FILLS: dict[str, Any] = {"xavier": nn.init.xavier_normal_, "kaiming": nn.init.kaiming_normal_}
 
 
-class RoIHeadTemplate(nn.Module):
+class RoIHeadTemplate(DetectionHead):
     """Base of the second stages: a subclass writes ``refine``.
 
     Args:
@@ -36,9 +37,7 @@ class RoIHeadTemplate(nn.Module):
     """
 
     def __init__(self, num_class: int, model_cfg: Mapping[str, Any], **kwargs: Any) -> None:
-        super().__init__()
-        self.model_cfg = model_cfg
-        self.num_class = num_class
+        super().__init__(model_cfg, num_class)
         targets = required(model_cfg, "TARGET_CONFIG", WHERE)
         name = required(targets, "BOX_CODER", f"{WHERE}.TARGET_CONFIG")
         coder = lookup(ANCHOR_BOX_CODERS, name, f"{WHERE}.TARGET_CONFIG.BOX_CODER")
@@ -47,11 +46,14 @@ class RoIHeadTemplate(nn.Module):
         losses = required(model_cfg, "LOSS_CONFIG", WHERE)
         self.loss_weights = required(losses, "LOSS_WEIGHTS", f"{WHERE}.LOSS_CONFIG")
         self.reg_loss_func = WeightedSmoothL1Loss(code_weights=self.loss_weights["code_weights"])
-        self.forward_ret_dict: dict[str, Tensor] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: the tensors of the last forward stay behind, their graph cannot be copied."""
-        return {**self.__dict__, "forward_ret_dict": {}}
+    def score_taps(self) -> list[str]:
+        """The layers of the classes."""
+        return ["cls_layers"]
+
+    def prediction_layout(self) -> None:
+        """None: each detector refines proposals of its own, so two of them predict for different boxes."""
+        return
 
     def refine(self, batch_dict: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Class logits (B * R, num_class) and box codes (B * R, code_size) of ``rois`` (B, R, 7 + C)."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...config import lookup, required
-from ..dense_heads.anchor_head_template import at_least_float32
+from ..model_utils.precision import at_least_float32
 from .roi_head_template import WHERE, RoIHeadTemplate, init_fc, total_of
 
 
@@ -43,6 +43,10 @@ class SECONDHead(RoIHeadTemplate):
         )
         init_fc(self.shared_fc_layer)
         init_fc(self.iou_layers)
+
+    def score_taps(self) -> list[str]:
+        """None: this head predicts overlaps; the classes are those of the first stage."""
+        return []
 
     def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
         """Reads ``spatial_features_2d`` (B, C, H, W) and what ``proposal_layer`` reads; writes what that writes.

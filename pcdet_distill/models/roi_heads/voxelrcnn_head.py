@@ -164,6 +164,10 @@ class VoxelRCNNHead(RoIHeadTemplate):
         init_fc(self.cls_pred_layer, output_std=0.01)
         init_fc(self.reg_pred_layer, output_std=0.001)
 
+    def score_taps(self) -> list[str]:
+        """The layer of the classes; ``cls_fc_layers`` before it give features."""
+        return ["cls_pred_layer"]
+
     def taps(self) -> list[TapInfo]:
         """What can be captured, relative to this slot."""
         return [TapInfo("@roi_point_features", self.pooled_width, None, "roi")]
