@@ -1,7 +1,16 @@
-"""What every dataset shares: from a raw frame to an item, from items to a batch.
+"""The dataset contract: frames become items, items become batches, detections become an evaluation.
 
-An item's randomness comes from its own generator, made from (seed, epoch, index). So an item is the same whichever
-process makes it, and another one in the next epoch.
+A dataset of your own subclasses ``DatasetTemplate`` and defines
+
+* ``num_frames`` and ``load_frame(index)``: how many frames there are, and the raw item of one;
+* ``frame_name(index)``: the name of a frame in messages;
+* ``box_fields``: the columns of its boxes, when they carry velocities;
+* ``evaluate(det_annos)``: its benchmark, when detections are to be scored.
+
+``docs/extending.md`` writes one step by step.
+
+Random numbers of an item come from a generator made from (seed, epoch, index). So an item does not
+depend on the process that makes it, and differs in the next epoch.
 """
 
 from __future__ import annotations
@@ -16,32 +25,47 @@ import torch
 
 from ..config import required
 from ..errors import ConfigError, DataError
+from ..evaluation.result import EvaluationResult, PlainResult
 from .augmentor import DataAugmentor
+from .box_fields import BOX_FIELDS, check_box_fields
 from .collate import collate_items
+from .detections import lidar_detections
 from .processor import DataProcessor
 from .spec import DataSpec
 from .view import PointView
 
 MAX_DRAWS = 1000  # frames tried for one training item before giving up
+PASTING = frozenset({"gt_sampling"})  # augmentations that need to know where a frame is free
 Item = dict[str, Any]
 
 
 def item_random_state(seed: int, epoch: int, index: int) -> np.random.RandomState:
-    """The generator of one item: well mixed, so that neighbouring numbers do not give similar streams."""
-    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch, index])))
+    """The generator of one item."""
+    # SeedSequence mixes the numbers: RandomState seeded with neighbours would give related streams.
+    sequence = np.random.SeedSequence([seed, epoch, index])
+    return np.random.RandomState(np.random.MT19937(sequence))
 
 
 class DatasetTemplate(torch.utils.data.Dataset):
-    """Base of all datasets; a subclass says how many frames there are and loads one.
+    """Base class of all datasets.
 
     Args:
         dataset_cfg: the DATA_CONFIG block.
         class_names: classes of the experiment; label 1 is the first.
-        training: items are augmented and frames without objects are passed over.
-        root_path: dataset folder.
-        seed: of all randomness of the items.
+        training: augment the items, and replace frames without objects by other frames.
+        root_path: folder of the dataset.
+        logger: receives the number of frames and a line for each skipped frame.
+        seed: seed of all random numbers of the items.
         skip_bad_frames: log an unreadable frame and take another one instead of stopping.
+
+    Attributes:
+        box_fields: names of the columns of ``gt_boxes`` and of detected boxes. A subclass that
+            decides by its config sets it before it calls this constructor.
+        how_to_make_files: end of the messages about missing info files: the command that makes them.
     """
+
+    box_fields: Sequence[str] = BOX_FIELDS
+    how_to_make_files = "make it with tools/create_data.py"
 
     def __init__(
         self,
@@ -55,22 +79,22 @@ class DatasetTemplate(torch.utils.data.Dataset):
         skip_bad_frames: bool = False,
     ) -> None:
         super().__init__()
+        check_box_fields(self.box_fields, type(self).__name__)
         self.dataset_cfg = dataset_cfg
         self.training = training
         self.root_path = Path(root_path or required(dataset_cfg, "DATA_PATH", "DATA_CONFIG"))
         self.logger = logger or logging.getLogger(__name__)
-        self.seed, self.skip_bad_frames = seed, skip_bad_frames
+        self.seed = seed
+        self.skip_bad_frames = skip_bad_frames
+        # OpenPCDet's networks read these attributes from the dataset that they are built for.
         self.spec = DataSpec.from_config(dataset_cfg, class_names)
         self.class_names = self.spec.class_names
         self.point_cloud_range = self.spec.point_cloud_range
         self.point_feature_encoder = self.spec.point_feature_encoder
-        self.voxel_size, self.grid_size = self.spec.voxel_size, self.spec.grid_size
+        self.voxel_size = self.spec.voxel_size
+        self.grid_size = self.spec.grid_size
         self.depth_downsample_factor = None
-        self.data_augmentor = None
-        if training and dataset_cfg.get("DATA_AUGMENTOR"):
-            self.data_augmentor = DataAugmentor(
-                self.root_path, dataset_cfg["DATA_AUGMENTOR"], class_names, self.logger
-            )
+        self.data_augmentor = self._build_augmentor() if training else None
         self.data_processor = DataProcessor(
             dataset_cfg["DATA_PROCESSOR"],
             self.point_cloud_range,
@@ -81,16 +105,123 @@ class DatasetTemplate(torch.utils.data.Dataset):
         self.takes_unlabelled = False
         self.repeats = 1
         self.epochs_per_draw = 1
-        self._epoch = torch.zeros(
-            1, dtype=torch.int64
-        ).share_memory_()  # worker processes look at the same number
+        # Shared memory, so that loader workers that are already running read the new epoch too.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._disabled: frozenset[str] = frozenset()
         self._disabled_from_epoch = 0
         self._warned: set[str] = set()
 
+    def _build_augmentor(self) -> DataAugmentor | None:
+        block = self.dataset_cfg.get("DATA_AUGMENTOR")
+        if not block:
+            return None
+        return DataAugmentor(
+            self.root_path,
+            block,
+            self.class_names,
+            self.logger,
+            how_to_make_files=self.how_to_make_files,
+        )
+
+    # ---- What a subclass defines ----
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the split."""
+        return 0
+
+    def load_frame(self, index: int) -> Item:
+        """The raw item of frame ``index``.
+
+        Returns:
+            ``points`` (N, C) float32 with the columns of ``src_feature_list``, and ``frame_id``. A
+            labelled frame also has ``gt_boxes`` (M, len(box_fields)) float32 and ``gt_names`` (M,).
+            Further entries reach the batch.
+        """
+        raise DataError(f"{type(self).__name__} cannot load frame {index}")
+
+    def frame_name(self, index: int) -> str:
+        """Name of frame ``index`` in messages."""
+        return str(index)
+
+    def generate_prediction_dicts(
+        self,
+        batch_dict: Item,
+        pred_dicts: Sequence[Mapping[str, torch.Tensor]],
+        class_names: Sequence[str],
+        output_path: Path | None = None,
+    ) -> list[Item]:
+        """Detections of a batch, one dict a frame, in the format that ``evaluate`` reads.
+
+        Args:
+            pred_dicts: for each frame ``pred_boxes`` (K, len(box_fields)), ``pred_scores`` (K,) and
+                ``pred_labels`` (K,) from 1.
+            output_path: folder for the text files of a benchmark that has some.
+        """
+        return [
+            lidar_detections(prediction, str(frame_id), class_names, len(self.box_fields))
+            for frame_id, prediction in zip(batch_dict["frame_id"], pred_dicts)
+        ]
+
+    def evaluate(self, det_annos: Sequence[Item]) -> EvaluationResult:
+        """Score detections of this split, one dict a frame as ``generate_prediction_dicts`` makes it.
+
+        A dataset that only has OpenPCDet's ``evaluation`` is scored by that.
+
+        Raises:
+            DataError: the split has no labels.
+        """
+        text, ap_dict = self.evaluation(det_annos, self.class_names)
+        return PlainResult(text, ap_dict)
+
+    def evaluation(
+        self, det_annos: Sequence[Item], class_names: Sequence[str], **kwargs: Any
+    ) -> tuple[str, dict[str, float]]:
+        """OpenPCDet's form of an evaluation: the text and the dict of numbers."""
+        raise ConfigError(
+            f"{type(self).__name__} has no evaluation; expected a method evaluate(det_annos)"
+        )
+
+    # ---- What a training may set before the loader starts its workers ----
+
+    def disable_augmentations(self, names: Collection[str], from_epoch: int) -> None:
+        """Leave out the augmentations ``names`` from epoch ``from_epoch`` on."""
+        self._disabled = frozenset(names)
+        self._disabled_from_epoch = from_epoch
+
+    def add_view(self, name: str, view: PointView) -> None:
+        """Add ``view`` to every item as entry ``name``: the item's points, processed for a second model."""
+        self.views[name] = view
+
+    def take_unlabelled(self) -> None:
+        """Accept frames without labels in training, as frames without objects.
+
+        This is for trainings that label frames themselves. ``gt_sampling`` skips such a frame,
+        because it must know where the frame is free.
+        """
+        self.takes_unlabelled = True
+
+    def repeat_draws(self, epochs: int) -> None:
+        """Repeat the same order and augmentation for ``epochs`` epochs in a row.
+
+        This is for trainings that keep what they computed for an item, to use it again in the next epochs.
+        """
+        if self.repeats > 1:
+            raise ConfigError(
+                "--merge_all_iters_to_one_epoch makes one epoch of all, so the augmented frames of "
+                "one epoch cannot be repeated in the next; leave it out"
+            )
+        self.epochs_per_draw = epochs
+
+    def merge_all_iters_to_one_epoch(self, epochs: int) -> None:
+        """Make one long epoch of ``epochs`` passes over the frames."""
+        self.repeats = max(1, epochs)
+
+    # ---- From a frame to an item ----
+
     @property
     def mode(self) -> str:
-        """``train`` or ``test``: which entry of a pair in the config holds."""
+        """``train`` or ``test``: which value of a ``{train, test}`` pair in the config applies."""
         return "train" if self.training else "test"
 
     @property
@@ -99,50 +230,8 @@ class DatasetTemplate(torch.utils.data.Dataset):
         return int(self._epoch.item())
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch begins; reaches worker processes too."""
+        """Set the epoch, in running worker processes too."""
         self._epoch.fill_(epoch)
-
-    def disable_augmentations(self, names: Collection[str], from_epoch: int) -> None:
-        """Leave out these augmentations from an epoch on; to be called before the loader starts its workers."""
-        self._disabled, self._disabled_from_epoch = frozenset(names), from_epoch
-
-    def add_view(self, name: str, view: PointView) -> None:
-        """Let every item hold ``view`` of its points as entry ``name``; to be called before the loader starts."""
-        self.views[name] = view
-
-    def take_unlabelled(self) -> None:
-        """Train on frames without labels too, as frames without objects; to be called before the loader starts.
-
-        For trainings that label them on the way. No objects are pasted into such a frame, as nobody knows where it is
-        free.
-        """
-        self.takes_unlabelled = True
-
-    def repeat_draws(self, epochs: int) -> None:
-        """Show the same augmented frames for ``epochs`` epochs in a row; to be called before the loader starts."""
-        if self.repeats > 1:
-            raise ConfigError(
-                "--merge_all_iters_to_one_epoch makes one epoch of all, so no frame can come as it was "
-                "in another one; leave it or DISTILL.TEACHER.REUSE out"
-            )
-        self.epochs_per_draw = epochs
-
-    def merge_all_iters_to_one_epoch(self, epochs: int) -> None:
-        """Make one long epoch of ``epochs`` passes."""
-        self.repeats = max(1, epochs)
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of the split."""
-        return 0
-
-    def load_frame(self, index: int) -> Item:
-        """The raw item of frame ``index``: points, frame_id and, where labelled, gt_boxes and gt_names."""
-        raise DataError(f"{type(self).__name__} cannot load frame {index}")
-
-    def frame_name(self, index: int) -> str:
-        """What frame ``index`` is called in messages."""
-        return str(index)
 
     def __len__(self) -> int:
         return self.num_frames * self.repeats
@@ -163,34 +252,36 @@ class DatasetTemplate(torch.utils.data.Dataset):
         )
 
     def _try_frame(self, frame: int, random: np.random.RandomState) -> Item | None:
-        """The item, or None when another frame is to be taken."""
+        """The item, or None when another frame has to replace it."""
+        name = self.frame_name(frame)
         try:
             return self.prepare_data(self.load_frame(frame), random)
         except DataError as error:
             if not self.skip_bad_frames:
-                raise DataError(f"frame {self.frame_name(frame)}: {error}") from None
-            if self.frame_name(frame) not in self._warned:
-                self._warned.add(self.frame_name(frame))
-                self.logger.warning("frame %s skipped: %s", self.frame_name(frame), error)
+                raise DataError(f"frame {name}: {error}") from None
+            if name not in self._warned:
+                self._warned.add(name)
+                self.logger.warning("frame %s skipped: %s", name, error)
             return None
 
     def prepare_data(self, data_dict: Item, random: np.random.RandomState) -> Item | None:
-        """Augment, choose the classes, process. None: a training item on which no object is left."""
+        """Augment, keep the boxes of the classes, process the points.
+
+        Returns:
+            the item; None for a training item on which no object is left.
+        """
         data_dict.setdefault("lidar_aug_matrix", np.eye(4))
         labelled = "gt_boxes" in data_dict
+        if labelled:
+            self._check_box_width(data_dict["gt_boxes"])
         if self.training:
             if not labelled:
-                self._add_no_labels(data_dict)
-            if self.data_augmentor is not None:
-                data_dict["gt_boxes_mask"] = np.isin(data_dict["gt_names"], self.class_names)
-                skip = self._disabled if self.epoch >= self._disabled_from_epoch else frozenset()
-                skip = skip if labelled else skip | {"gt_sampling"}
-                data_dict = self.data_augmentor.forward(data_dict, random, skip)
+                self._add_empty_labels(data_dict)
+            data_dict = self._augment(data_dict, random, labelled)
         if "gt_boxes" in data_dict:
             self._add_labels(data_dict)
-        data_dict.update(
-            {name: view.make(data_dict["points"], random) for name, view in self.views.items()}
-        )
+        for name, view in self.views.items():
+            data_dict[name] = view.make(data_dict["points"], random)
         data_dict = self.point_feature_encoder.forward(data_dict)
         data_dict = self.data_processor.forward(data_dict, random)
         for key in ("gt_names", "road_plane"):
@@ -199,23 +290,39 @@ class DatasetTemplate(torch.utils.data.Dataset):
             return None
         return data_dict
 
-    def _add_no_labels(self, data_dict: Item) -> None:
-        """The labels of an unlabelled frame: none."""
+    def _augment(self, data_dict: Item, random: np.random.RandomState, labelled: bool) -> Item:
+        if self.data_augmentor is None:
+            return data_dict
+        data_dict["gt_boxes_mask"] = np.isin(data_dict["gt_names"], self.class_names)
+        skip: frozenset[str] = frozenset()
+        if self.epoch >= self._disabled_from_epoch:
+            skip = self._disabled
+        if not labelled:
+            skip = skip | PASTING
+        return self.data_augmentor.forward(data_dict, random, skip)
+
+    def _check_box_width(self, boxes: np.ndarray) -> None:
+        if boxes.shape[1] != len(self.box_fields):
+            raise DataError(
+                f"its boxes have {boxes.shape[1]} columns, expected {len(self.box_fields)}: "
+                f"{', '.join(self.box_fields)}"
+            )
+
+    def _add_empty_labels(self, data_dict: Item) -> None:
+        """Give an unlabelled frame a list of no boxes."""
         if not self.takes_unlabelled:
             raise DataError(
-                "it has no labels, so it cannot be trained on; a distillation with a TeacherLabels term "
-                "can be"
+                "it has no labels, so it cannot be trained on; expected labels, or a training that "
+                "labels the frames itself"
             )
-        data_dict.update(gt_boxes=np.zeros((0, 7), np.float32), gt_names=np.zeros(0, dtype=str))
+        data_dict["gt_boxes"] = np.zeros((0, len(self.box_fields)), np.float32)
+        data_dict["gt_names"] = np.zeros(0, dtype=str)
 
     def _add_labels(self, data_dict: Item) -> None:
-        """Keep the boxes of the experiment's classes; ``gt_boxes`` becomes (M, 8) float32 with the label last."""
+        """Keep the boxes of the experiment's classes, with the label as float32 last column."""
+        label_of = {name: label for label, name in enumerate(self.class_names, start=1)}
         labels = np.array(
-            [
-                self.class_names.index(name) + 1 if name in self.class_names else 0
-                for name in data_dict["gt_names"]
-            ],
-            dtype=np.float32,
+            [label_of.get(name, 0) for name in data_dict["gt_names"]], dtype=np.float32
         )
         boxes = np.concatenate([data_dict["gt_boxes"], labels[:, None]], axis=1).astype(np.float32)
         data_dict["gt_boxes"] = boxes[labels > 0]
@@ -224,19 +331,3 @@ class DatasetTemplate(torch.utils.data.Dataset):
     def collate_batch(batch_list: Sequence[Item], _unused: bool = False) -> Item:
         """The batch_dict of these items."""
         return collate_items(batch_list)
-
-    def generate_prediction_dicts(
-        self,
-        batch_dict: Item,
-        pred_dicts: Sequence[Mapping[str, torch.Tensor]],
-        class_names: Sequence[str],
-        output_path: Path | None = None,
-    ) -> list[Item]:
-        """Detections in the dataset's own format, one dict a frame."""
-        raise ConfigError(f"{type(self).__name__} has no detection format")
-
-    def evaluation(
-        self, det_annos: Sequence[Item], class_names: Sequence[str], **kwargs: Any
-    ) -> tuple[str, Item]:
-        """The text and the numbers of the dataset's own evaluation."""
-        raise ConfigError(f"{type(self).__name__} has no evaluation")

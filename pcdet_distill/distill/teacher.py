@@ -249,7 +249,10 @@ def _memory(block: Mapping[str, Any], dataset: Any, runs_in_training: bool) -> T
         raise ConfigError(
             f"{where}: {type(dataset).__name__} cannot repeat its augmented frames; remove it"
         )
-    dataset.repeat_draws(shows)
+    try:
+        dataset.repeat_draws(shows)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
     return TeacherMemory(shows)
 
 

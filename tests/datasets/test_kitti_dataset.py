@@ -333,10 +333,10 @@ def test_detections_are_paired_by_frame_not_by_order(kitti_root: Path, data_conf
     data_config.INFO_PATH.test = ["kitti_infos_train.pkl"]
     dataset = make(data_config, kitti_root, training=False)
     annos = nearly_perfect(dataset)
-    expected = dataset.kitti_result(annos, CLASSES).ap_dict
-    assert dataset.kitti_result([annos[0], *annos[::-1]], CLASSES).ap_dict == expected
+    expected = dataset.evaluate(annos).ap_dict
+    assert dataset.evaluate([annos[0], *annos[::-1]]).ap_dict == expected
     with caplog.at_level(logging.WARNING):
-        dataset.kitti_result(annos[1:], CLASSES)
+        dataset.evaluate(annos[1:])
     assert "5 of 6 frames" in caplog.text
 
 

@@ -28,7 +28,7 @@ def dataset(kitti_root, data_config, tmp_path):
 
 
 def test_refused(dataset):
-    with pytest.raises(DataError, match="it has no labels.*TeacherLabels"):
+    with pytest.raises(DataError, match="it has no labels.*labels the frames itself"):
         dataset[1]
 
 

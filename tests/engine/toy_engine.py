@@ -27,6 +27,7 @@ from torch.utils.data import (
 from pcdet_distill.checkpoint import load_model_state
 from pcdet_distill.engine import build, evaluate, setup, train
 from pcdet_distill.errors import DataError, exit_on_user_error
+from pcdet_distill.evaluation.result import PlainResult
 
 FRAMES = 12
 CONFIG = """
@@ -106,11 +107,9 @@ class ToyDataset(Dataset):
         return annos
 
     @staticmethod
-    def evaluation(
-        det_annos: list[dict[str, Any]], class_names: Any
-    ) -> tuple[str, dict[str, float]]:
+    def evaluate(det_annos: list[dict[str, Any]]) -> PlainResult:
         value = float(np.mean([anno["score"].mean() for anno in det_annos]))
-        return f"toy score {value:.6f}\n", {"Car_3d/moderate_R40": value}
+        return PlainResult(f"toy score {value:.6f}\n", {"Car_3d/moderate_R40": value})
 
 
 class ToyDetector(nn.Module):

@@ -1,17 +1,17 @@
-"""The DATA_AUGMENTOR block: its list of augmentations, in order, less the disabled ones."""
+"""The DATA_AUGMENTOR block: its list of augmentations, in order, without the disabled ones."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ...config import lookup, required
 from ...ops.boxes import limit_period
-from .database_sampler import DataBaseSampler
+from .database_sampler import HOW_TO_MAKE_FILES, DataBaseSampler
 from .world import (
     WHERE,
     RandomWorldFlip,
@@ -27,9 +27,15 @@ AUGMENTORS: dict[str, type] = {
     "random_world_scaling": RandomWorldScaling,
     "random_world_translation": RandomWorldTranslation,
 }
-PLACEHOLDER = (
-    "placeholder"  # what OpenPCDet's files write into a DISABLE_AUG_LIST that disables nothing
-)
+# What OpenPCDet's files write into a DISABLE_AUG_LIST that disables nothing.
+PLACEHOLDER = "placeholder"
+
+
+class Augmentor(Protocol):
+    """One augmentation: changes an item in place, with random numbers of that item alone."""
+
+    def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
+        """Augment ``data_dict``."""
 
 
 class DataAugmentor:
@@ -39,6 +45,8 @@ class DataAugmentor:
         root_path: dataset folder, where gt_sampling finds its database.
         augmentor_configs: the DATA_AUGMENTOR block, or only its AUG_CONFIG_LIST.
         class_names: classes that are trained.
+        logger: receives the number of objects in the database.
+        how_to_make_files: end of the message about a missing database.
     """
 
     def __init__(
@@ -47,27 +55,37 @@ class DataAugmentor:
         augmentor_configs: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         class_names: Sequence[str],
         logger: logging.Logger | None = None,
+        *,
+        how_to_make_files: str = HOW_TO_MAKE_FILES,
     ) -> None:
-        block = (
-            augmentor_configs
-            if isinstance(augmentor_configs, Mapping)
-            else {"AUG_CONFIG_LIST": augmentor_configs}
-        )
+        self.root_path = root_path
+        self.class_names = class_names
+        self.logger = logger
+        self.how_to_make_files = how_to_make_files
+        if isinstance(augmentor_configs, Mapping):
+            block = augmentor_configs
+        else:
+            block = {"AUG_CONFIG_LIST": augmentor_configs}
         disabled = block.get("DISABLE_AUG_LIST") or []
         for name in set(disabled) - {PLACEHOLDER}:
             lookup(AUGMENTORS, name, "DATA_CONFIG.DATA_AUGMENTOR.DISABLE_AUG_LIST")
-        self.queue: list[tuple[str, Callable[[dict[str, Any], np.random.RandomState], None]]] = []
+        self.queue: list[tuple[str, Augmentor]] = []
         for config in required(block, "AUG_CONFIG_LIST", "DATA_CONFIG.DATA_AUGMENTOR"):
             name = required(config, "NAME", WHERE)
-            augmentor = lookup(AUGMENTORS, name, f"{WHERE}.NAME")
+            augmentor_class = lookup(AUGMENTORS, name, f"{WHERE}.NAME")
             if name not in disabled:
-                needs_files = augmentor is DataBaseSampler
-                made = (
-                    augmentor(root_path, config, class_names, logger)
-                    if needs_files
-                    else augmentor(config)
-                )
-                self.queue.append((name, made))
+                self.queue.append((name, self._build(augmentor_class, config)))
+
+    def _build(self, augmentor_class: type, config: Mapping[str, Any]) -> Augmentor:
+        if augmentor_class is not DataBaseSampler:
+            return augmentor_class(config)
+        return DataBaseSampler(
+            self.root_path,
+            config,
+            self.class_names,
+            self.logger,
+            how_to_make_files=self.how_to_make_files,
+        )
 
     @property
     def needs_road_plane(self) -> bool:
@@ -83,8 +101,9 @@ class DataAugmentor:
         """Augment one item in place.
 
         Args:
-            data_dict: ``points`` (N, C), ``gt_boxes`` (M, 7), ``gt_names`` (M,), ``gt_boxes_mask`` (M,) bool: boxes of
-                unwanted classes take part in the collision test of gt_sampling, then they are dropped.
+            data_dict: ``points`` (N, C), ``gt_boxes`` (M, 7 or 9), ``gt_names`` (M,), and
+                ``gt_boxes_mask`` (M,) bool: boxes of other classes take part in the collision test
+                of gt_sampling and are dropped after it.
             skip: names of augmentations to leave out.
         """
         data_dict.setdefault("lidar_aug_matrix", np.eye(4))
@@ -93,11 +112,8 @@ class DataAugmentor:
                 augmentor(data_dict, random)
         mask = data_dict.pop("gt_boxes_mask", None)
         if mask is not None:
-            data_dict["gt_boxes"], data_dict["gt_names"] = (
-                data_dict["gt_boxes"][mask],
-                data_dict["gt_names"][mask],
-            )
-        data_dict["gt_boxes"][:, 6] = limit_period(
-            data_dict["gt_boxes"][:, 6], offset=0.5, period=2 * np.pi
-        )
+            data_dict["gt_boxes"] = data_dict["gt_boxes"][mask]
+            data_dict["gt_names"] = data_dict["gt_names"][mask]
+        boxes = data_dict["gt_boxes"]
+        boxes[:, 6] = limit_period(boxes[:, 6], offset=0.5, period=2 * np.pi)
         return data_dict

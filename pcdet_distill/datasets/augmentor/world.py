@@ -1,8 +1,13 @@
 """Augmentations of the whole scene: flip, rotation, scaling, translation.
 
-Each draws from the item's own random state, changes points and boxes in place, notes what it drew under OpenPCDet's key
-(``flip_x``, ``noise_rot``, ``noise_scale``, ``noise_translate``) and multiplies its motion onto ``lidar_aug_matrix``,
-so that ``lidar_aug_matrix @ (x, y, z, 1)`` leads from the recorded to the augmented scene.
+Each draws from the item's own random state and changes points and boxes in place. It stores what it
+drew under OpenPCDet's key (``flip_x``, ``noise_rot``, ``noise_scale``, ``noise_translate``) and
+multiplies its matrix onto ``lidar_aug_matrix``. So ``lidar_aug_matrix @ (x, y, z, 1)`` maps the
+recorded scene to the augmented one.
+
+Boxes (M, 7) are x, y, z, dx, dy, dz, heading; boxes (M, 9) also have the velocity vx, vy. A velocity
+is a vector in the scene: it is flipped, rotated and scaled with it, and a translation leaves it
+alone. An unknown velocity is NaN and stays NaN.
 """
 
 from __future__ import annotations
@@ -15,37 +20,49 @@ import numpy as np
 from ...config import required
 from ...errors import ConfigError
 from ...ops.boxes import rotate_points_along_z
+from ..box_fields import BOX_FIELDS, VELOCITY
 
 WHERE = "DATA_CONFIG.DATA_AUGMENTOR.AUG_CONFIG_LIST"
+MIRRORS = {"x": [1.0, -1.0, 1.0], "y": [-1.0, 1.0, 1.0]}  # factors of x, y, z
 LEAST_SCALE_SPAN = 1e-3  # a narrower WORLD_SCALE_RANGE means no scaling, and draws no number
 
 
+def _has_velocity(boxes: np.ndarray) -> bool:
+    return boxes.shape[1] > len(BOX_FIELDS)
+
+
 def flip_along_axis(points: np.ndarray, boxes: np.ndarray, axis: str) -> None:
-    """Mirror points (N, 3+) and boxes (M, 7) in place; ``x`` keeps x and negates y."""
+    """Mirror points (N, 3+) and boxes (M, 7 or 9) in place; ``x`` keeps x and negates y."""
     column = 1 if axis == "x" else 0
     points[:, column] *= -1
     boxes[:, column] *= -1
     boxes[:, 6] *= -1
     if axis == "y":
         boxes[:, 6] -= np.pi
+    if _has_velocity(boxes):
+        boxes[:, VELOCITY.start + column] *= -1
 
 
 def rotate_scene(points: np.ndarray, boxes: np.ndarray, angle_rad: float) -> None:
-    """Turn points (N, 3+) and boxes (M, 7) in place around z, from x towards y."""
+    """Turn points (N, 3+) and boxes (M, 7 or 9) in place around z, from x towards y."""
     angle = np.array([angle_rad], dtype=np.float32)
     points[:, :3] = rotate_points_along_z(points[None, :, :3], angle)[0]
     boxes[:, :3] = rotate_points_along_z(boxes[None, :, :3], angle)[0]
     boxes[:, 6] += angle_rad
+    if _has_velocity(boxes):
+        boxes[:, VELOCITY] = rotate_points_along_z(boxes[None, :, VELOCITY], angle)[0]
 
 
 def scale_scene(points: np.ndarray, boxes: np.ndarray, factor: float) -> None:
-    """Scale points (N, 3+) and boxes (M, 7), places and sizes, in place."""
+    """Scale points (N, 3+) and boxes (M, 7 or 9) in place: places, sizes and velocities."""
     points[:, :3] *= factor
     boxes[:, :6] *= factor
+    if _has_velocity(boxes):
+        boxes[:, VELOCITY] *= factor
 
 
 def _note_motion(data_dict: dict[str, Any], motion: np.ndarray) -> None:
-    """Put a (3, 3) linear motion in front of ``lidar_aug_matrix`` (4, 4)."""
+    """Multiply a (3, 3) linear motion onto ``lidar_aug_matrix`` (4, 4), from the left."""
     step = np.eye(4)
     step[:3, :3] = motion
     data_dict["lidar_aug_matrix"] = step @ data_dict["lidar_aug_matrix"]
@@ -55,12 +72,11 @@ class RandomWorldFlip:
     """Mirror the scene with probability one half, for each of ALONG_AXIS_LIST."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.axes: Sequence[str] = required(config, "ALONG_AXIS_LIST", f"{WHERE}.random_world_flip")
+        where = f"{WHERE}.random_world_flip"
+        self.axes: Sequence[str] = required(config, "ALONG_AXIS_LIST", where)
         for axis in self.axes:
-            if axis not in ("x", "y"):
-                raise ConfigError(
-                    f"{WHERE}.random_world_flip.ALONG_AXIS_LIST: unknown axis '{axis}'; known: x, y"
-                )
+            if axis not in MIRRORS:
+                raise ConfigError(f"{where}.ALONG_AXIS_LIST: unknown axis '{axis}'; known: x, y")
 
     def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
         for axis in self.axes:
@@ -68,39 +84,40 @@ class RandomWorldFlip:
             data_dict[f"flip_{axis}"] = flips
             if flips:
                 flip_along_axis(data_dict["points"], data_dict["gt_boxes"], axis)
-                _note_motion(
-                    data_dict, np.diag([1.0, -1.0, 1.0] if axis == "x" else [-1.0, 1.0, 1.0])
-                )
+                _note_motion(data_dict, np.diag(MIRRORS[axis]))
 
 
 class RandomWorldRotation:
-    """Turn the scene around z by an angle out of WORLD_ROT_ANGLE (radians; one number means plus or minus it)."""
+    """Turn the scene around z by a random angle out of WORLD_ROT_ANGLE, in radians.
+
+    WORLD_ROT_ANGLE is (lowest, highest), or one number for the range from minus to plus it.
+    """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        angle = required(config, "WORLD_ROT_ANGLE", f"{WHERE}.random_world_rotation")
-        self.lowest_rad, self.highest_rad = (
-            angle if isinstance(angle, (list, tuple)) else (-angle, angle)
-        )
+        angle_rad = required(config, "WORLD_ROT_ANGLE", f"{WHERE}.random_world_rotation")
+        if not isinstance(angle_rad, (list, tuple)):
+            angle_rad = (-angle_rad, angle_rad)
+        self.lowest_rad, self.highest_rad = angle_rad
 
     def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
         angle_rad = random.uniform(self.lowest_rad, self.highest_rad)
         rotate_scene(data_dict["points"], data_dict["gt_boxes"], angle_rad)
         data_dict["noise_rot"] = angle_rad
-        cosine, sine = np.cos(angle_rad), np.sin(angle_rad)
+        cosine = np.cos(angle_rad)
+        sine = np.sin(angle_rad)
         _note_motion(data_dict, np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]))
 
 
 class RandomWorldScaling:
-    """Scale the scene by a factor out of WORLD_SCALE_RANGE."""
+    """Scale the scene by a random factor out of WORLD_SCALE_RANGE."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.lowest, self.highest = required(
-            config, "WORLD_SCALE_RANGE", f"{WHERE}.random_world_scaling"
-        )
+        where = f"{WHERE}.random_world_scaling"
+        self.lowest, self.highest = required(config, "WORLD_SCALE_RANGE", where)
 
     def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
-        narrow = self.highest - self.lowest < LEAST_SCALE_SPAN
-        factor = 1.0 if narrow else random.uniform(self.lowest, self.highest)
+        is_narrow = self.highest - self.lowest < LEAST_SCALE_SPAN
+        factor = 1.0 if is_narrow else random.uniform(self.lowest, self.highest)
         scale_scene(data_dict["points"], data_dict["gt_boxes"], factor)
         data_dict["noise_scale"] = factor
         _note_motion(data_dict, np.eye(3) * factor)
@@ -110,16 +127,16 @@ class RandomWorldTranslation:
     """Shift the scene by normal noise of NOISE_TRANSLATE_STD metres along x, y, z."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.std_m = required(config, "NOISE_TRANSLATE_STD", f"{WHERE}.random_world_translation")
+        where = f"{WHERE}.random_world_translation"
+        self.std_m = required(config, "NOISE_TRANSLATE_STD", where)
         if len(self.std_m) != 3:
-            raise ConfigError(
-                f"{WHERE}.random_world_translation.NOISE_TRANSLATE_STD: expected three lengths"
-            )
+            raise ConfigError(f"{where}.NOISE_TRANSLATE_STD: expected three lengths")
 
     def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
         shift_m = random.normal(0.0, self.std_m, size=3)
         data_dict["points"][:, :3] += shift_m.astype(np.float32)
         data_dict["gt_boxes"][:, :3] += shift_m.astype(np.float32)
         data_dict["noise_translate"] = shift_m
-        data_dict["lidar_aug_matrix"] = data_dict["lidar_aug_matrix"].copy()
-        data_dict["lidar_aug_matrix"][:3, 3] += shift_m
+        matrix = data_dict["lidar_aug_matrix"].copy()
+        matrix[:3, 3] += shift_m
+        data_dict["lidar_aug_matrix"] = matrix

@@ -5,22 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from ...config import nearest, required
 from ...errors import ConfigError, DataError
+from ...evaluation.kitti import KittiResult, kitti_eval
 from ..dataset import DatasetTemplate, Item
 from ..safe_pickle import load_plain_pickle
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
 from .folder import KittiFolder, check_root
 from .predictions import prediction_anno, write_result_file
-
-if TYPE_CHECKING:
-    from ...evaluation.kitti import KittiResult
 
 HOW_TO_MAKE = "make it with 'python tools/create_data.py kitti CFG'"
 ITEMS = ("points",)
@@ -47,6 +45,8 @@ class KittiDataset(DatasetTemplate):
     Attributes:
         kitti_infos: one info dict a frame.
     """
+
+    how_to_make_files = HOW_TO_MAKE
 
     def __init__(
         self,
@@ -184,10 +184,24 @@ class KittiDataset(DatasetTemplate):
                 write_result_file(Path(output_path) / f"{anno['frame_id']}.txt", anno)
         return annos
 
-    def kitti_result(self, det_annos: Sequence[Item], class_names: Sequence[str]) -> KittiResult:
-        """AP of detections on this split; frames are paired by their id, one that comes twice counts once."""
-        from ...evaluation.kitti import kitti_eval
+    def evaluate(self, det_annos: Sequence[Item]) -> KittiResult:
+        """KITTI's AP of detections on this split.
 
+        Frames are paired by their id. Of a frame that comes twice, as where a sampler pads the last
+        batch, the first one counts.
+        """
+        return self._kitti_result(det_annos, self.class_names)
+
+    def evaluation(
+        self, det_annos: Sequence[Item], class_names: Sequence[str], **kwargs: Any
+    ) -> tuple[str, dict[str, float]]:
+        """OpenPCDet's text and its dict of R40 values; both empty for a split without labels."""
+        if "annos" not in self.kitti_infos[0]:
+            return "The split has no labels: nothing is evaluated", {}
+        result = self._kitti_result(det_annos, class_names)
+        return result.text, result.ap_dict
+
+    def _kitti_result(self, det_annos: Sequence[Item], class_names: Sequence[str]) -> KittiResult:
         if any("annos" not in info for info in self.kitti_infos):
             raise DataError(
                 f"{self.root_path}: the split '{self.split}' has no labels, so it cannot be evaluated"
@@ -202,19 +216,10 @@ class KittiDataset(DatasetTemplate):
                 "evaluated on %d of %d frames: the rest has no detections", len(chosen), len(labels)
             )
         return kitti_eval(
-            [labels[name] for name in chosen],
-            [detections[name] for name in chosen],
+            [labels[frame_id] for frame_id in chosen],
+            [detections[frame_id] for frame_id in chosen],
             list(class_names),
         )
-
-    def evaluation(
-        self, det_annos: Sequence[Item], class_names: Sequence[str], **kwargs: Any
-    ) -> tuple[str, Item]:
-        """OpenPCDet's text and its dict of R40 values; both empty for a split without labels."""
-        if "annos" not in self.kitti_infos[0]:
-            return "The split has no labels: nothing is evaluated", {}
-        result = self.kitti_result(det_annos, class_names)
-        return str(result), result.ap_dict
 
 
 def _missing_of_info(info: Any) -> str:

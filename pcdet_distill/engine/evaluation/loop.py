@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ...errors import DataError
+from ...evaluation.result import EvaluationResult
 from ...models import load_data_to_device
 from ..batches import batches_of, in_turn, share_of
 from ..distributed import World
@@ -32,7 +34,7 @@ WARMUP_BATCHES = (
 class EvalOutcome:
     """What an evaluation found. Processes other than rank 0 have only ``ret_dict`` of recalls and ``det_annos``."""
 
-    result: Any | None  # evaluation.kitti.KittiResult; None: no labels, or another kind of dataset
+    result: EvaluationResult | None  # None: the split has no labels
     text: str  # the table as OpenPCDet prints it
     ret_dict: dict[str, float]  # recall/roi_t, recall/rcnn_t and the AP dict
     det_annos: list[dict[str, Any]]  # OpenPCDet's detections, in the order of the dataset
@@ -118,20 +120,13 @@ def _infer_ms(passes: list[_Pass]) -> float:
     )
 
 
-def _score(
-    dataset: Any, det_annos: list[dict[str, Any]]
-) -> tuple[Any | None, str, dict[str, float]]:
-    """The KITTI result with its text and AP dict; of another dataset only text and dict."""
-    if hasattr(dataset, "kitti_result"):
-        try:
-            result = dataset.kitti_result(det_annos, dataset.class_names)
-        except (
-            DataError
-        ) as error:  # KITTI's test split has no labels; its detections are still wanted
-            return None, str(error), {}
-        return result, str(result), dict(result.ap_dict)
-    text, ap_dict = dataset.evaluation(det_annos, dataset.class_names)
-    return None, text, dict(ap_dict)
+def _score(dataset: Any, det_annos: list[dict[str, Any]]) -> tuple[EvaluationResult | None, str]:
+    """The dataset's result and its text; for a split without labels None, and the reason as text."""
+    try:
+        result = dataset.evaluate(det_annos)
+    except DataError as error:  # its detections are still wanted
+        return None, str(error)
+    return result, result.text
 
 
 def evaluate_model(
@@ -210,9 +205,12 @@ def _report(
             f"Average inference time: {outcome.infer_ms_per_sample:.2f} ms per frame (the model alone)"
         )
     recalls = dict(outcome.ret_dict)
-    outcome.result, outcome.text, ap_dict = _score(dataset, outcome.det_annos)
-    outcome.ret_dict.update(ap_dict)
-    outcome.table = outcome.result.text_table() if outcome.result is not None else ""
+    outcome.result, outcome.text = _score(dataset, outcome.det_annos)
+    ap: Mapping[str, object] = {}
+    if outcome.result is not None:
+        outcome.ret_dict.update(outcome.result.ap_dict)
+        outcome.table = outcome.result.text_table()
+        ap = outcome.result.metrics()
     logger.info(outcome.text)
     outcome.metrics = {
         "epoch": epoch_id,
@@ -220,7 +218,7 @@ def _report(
         "seconds_per_sample": outcome.seconds_per_sample,
         "infer_ms_per_sample": outcome.infer_ms_per_sample,
         **recalls,
-        "ap": outcome.result.metrics() if outcome.result is not None else ap_dict,
+        "ap": ap,
     }
     if result_dir is not None:
         write_results(make_folder(result_dir), outcome.det_annos, outcome.metrics)

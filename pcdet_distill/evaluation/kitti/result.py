@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..result import PrimaryMetric
 from .protocol import DIFFICULTIES, METRICS, MIN_OVERLAP, OVERLAP_SETS
 
 RECALLS = ("R11", "R40")
@@ -29,6 +30,16 @@ class KittiResult:
         curves = self.precision[metric]
         points = curves[..., ::4] if recall == "R11" else curves[..., 1:]
         return points.mean(axis=-1) * 100
+
+    @property
+    def text(self) -> str:
+        """OpenPCDet's text, line for line."""
+        return str(self)
+
+    @property
+    def primary(self) -> PrimaryMetric:
+        """Mean 3D AP over the classes, moderate difficulty, R40, official overlaps."""
+        return PrimaryMetric("3D mAP moderate R40", self.map())
 
     @property
     def ap_dict(self) -> dict[str, float]:
