@@ -15,7 +15,7 @@ from .checkpoint import load_checkpoint, load_model_state
 from .config import load_config
 from .datasets.dataset import DatasetTemplate, Item
 from .datasets.point_files import read_points
-from .engine.build import build_detector
+from .engine.build import build_model
 from .engine.resources.device import choose_device, prepare_for_device
 from .errors import ConfigError, DataError
 from .models import load_data_to_device
@@ -116,7 +116,7 @@ def load_detector(
     cfg: Any, dataset: DatasetTemplate, ckpt: str | Path, device: torch.device
 ) -> nn.Module:
     """The detector of a config with the weights of a checkpoint, which must fit completely, ready to detect."""
-    model = build_detector(cfg, dataset)
+    model = build_model(cfg, dataset)
     load_model_state(model, load_checkpoint(ckpt)["model_state"], strict=True, where=str(ckpt))
     return prepare_for_device(model, device).eval()
 

@@ -6,20 +6,22 @@ It speaks the detector's contract, so the training loop, DDP, mixed precision an
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..checkpoint import load_model_state
+from ..checkpoint import LoadReport, load_model_state
 from ..errors import CheckpointError
 from ..models.taps import capture
+from ..models.trainable import CheckpointState, TrainableModule, TrainingData, as_trainable
 from .distill_head import DistillHead
 from .init import StudentInit
 from .teacher import Teacher, TeacherPass
+from .teacher_check import check_on_first_frames
 
 
-class Distiller(nn.Module):
+class Distiller(TrainableModule):
     """Student and distillation head; the teacher is a plain attribute that follows to the student's device.
 
     Args:
@@ -56,8 +58,17 @@ class Distiller(nn.Module):
         ret_dict = {**ret_dict, "loss": ret_dict["loss"] + loss}
         return ret_dict, {**tb_dict, **logs}, {**disp_dict, "distill": loss.detach()}
 
+    def check_before_training(self, data: TrainingData, logger: logging.Logger) -> None:
+        """Check on a few frames that the teacher detects the student's classes in these data."""
+        check_on_first_frames(self.teacher, data, next(self.parameters()).device).log(logger)
+
+    def init_before_training(self, data: TrainingData, logger: logging.Logger) -> None:
+        """DISTILL.INIT_STUDENT on the first frames of the training data."""
+        if self.student_init is not None:
+            self.init_student(data.first_frames(self.student_init.frames), logger)
+
     def init_student(self, batches: Iterable[dict[str, Any]], logger: logging.Logger) -> None:
-        """Set the student's weights by ``student_init``. Called once, before the first step of a new training."""
+        """Set the student's weights by ``student_init``."""
         if self.student_init is not None:
             self.student_init(self.student, self.teacher, batches, logger)
 
@@ -72,33 +83,24 @@ class Distiller(nn.Module):
         return self
 
     def update_global_step(self) -> None:
-        """One training step is done."""
-        count = getattr(self.student, "update_global_step", None)
-        if count is not None:
-            count()
+        """Count one finished training step."""
+        as_trainable(self.student).update_global_step()
 
-    def checkpoint_state(self) -> dict[str, Any]:
-        """The student's own state, as if it had been trained alone, and beside it what a resumed distillation needs."""
-        own = getattr(self.student, "checkpoint_state", None)
-        state = {"model_state": self.student.state_dict()} if own is None else own()
-        return {**state, "distill_state": self.head.state_dict()}
+    def checkpoint_state(self) -> CheckpointState:
+        """The student's state as if it had been trained alone, and the head's as ``distill_state``."""
+        student_state = as_trainable(self.student).checkpoint_state()
+        return {**student_state, "distill_state": self.head.state_dict()}
 
-    def load_checkpoint_state(self, state: Mapping[str, Any], where: str) -> Any:
-        """Go on where ``checkpoint_state`` was taken; everything must fit."""
+    def load_checkpoint_state(self, state: CheckpointState, where: str) -> LoadReport:
+        """Load what ``checkpoint_state`` returned; every tensor must fit."""
         if "distill_state" not in state:
             raise CheckpointError(
                 f"{where}: no 'distill_state' in it, so this distillation cannot be resumed from it; "
                 "to start from a plain detector give it as --pretrained_model"
             )
-        own = getattr(self.student, "load_checkpoint_state", None)
-        report = (
-            load_model_state(self.student, state["model_state"], strict=True, where=where)
-            if own is None
-            else own(state, where)
-        )
-        if (
-            state["distill_state"] or self.head.state_dict()
-        ):  # losses without adapters have no tensors to load
+        report = as_trainable(self.student).load_checkpoint_state(state, where)
+        # Losses without adapters have no tensors to load.
+        if state["distill_state"] or self.head.state_dict():
             load_model_state(
                 self.head, state["distill_state"], strict=True, where=f"{where} (distill_state)"
             )

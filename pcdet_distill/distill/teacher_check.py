@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,9 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..models import load_data_to_device
+from ..models.trainable import TrainingData
 from ..ops.boxes import boxes_iou3d
+from ..types import BatchDict
 from .teacher import Teacher
 
+CHECKED_FRAMES = 8  # before a training starts
+CHECK_SECONDS = 2.0  # then no further batch is checked
 FOUND_IOU = 0.3  # 3D overlap from which a labelled box counts as found
 ENOUGH_BOXES = 5  # labels of a class, to judge how it is found
 MOST_OUTSIDE = 0.05  # share of the labels that may lie where the teacher does not look
@@ -183,6 +189,24 @@ def check_teacher(
         outside,
         [entry.fit(name) for name, entry in moments.items()],
     )
+
+
+def check_on_first_frames(
+    teacher: Teacher, data: TrainingData, device: torch.device
+) -> TeacherReport:
+    """``check_teacher`` on the first ``CHECKED_FRAMES`` frames, as far as ``CHECK_SECONDS`` last."""
+    batches = data.first_frames(CHECKED_FRAMES)
+    return check_teacher(teacher, _until_time_is_up(batches, device), data.class_names)
+
+
+def _until_time_is_up(batches: list[BatchDict], device: torch.device) -> Iterator[BatchDict]:
+    """The batches on ``device``: always the first one, others while there is time."""
+    start = time.perf_counter()
+    for number, batch in enumerate(batches):
+        if number > 0 and time.perf_counter() - start >= CHECK_SECONDS:
+            return
+        load_data_to_device(batch, device)
+        yield batch
 
 
 def _in_range(boxes: Tensor, limits: Any) -> Tensor:

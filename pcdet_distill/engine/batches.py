@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from torch.utils.data import DataLoader
 
+from ..datasets import DatasetTemplate
 from ..errors import DataError, UserError
 from .checkpoints.randomness import randomness_kept
 
@@ -82,7 +83,9 @@ class TrainingBatches:
     """
 
     def __init__(self, loader: DataLoader, sampler: Any, epochs_merged: int = 1) -> None:
-        self.loader, self.sampler = loader, sampler
+        self.loader = loader
+        self.dataset = cast(DatasetTemplate, loader.dataset)
+        self.sampler = sampler
         self.merged = epochs_merged > 1
         self.per_epoch = len(loader) // max(epochs_merged, 1)
         if self.per_epoch == 0:
@@ -90,6 +93,11 @@ class TrainingBatches:
                 f"the training split gives {len(loader)} batches; expected one or more for each epoch"
             )
         self._running: Iterator[Any] | None = None
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the dataset's classes."""
+        return self.dataset.class_names
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Any]:
         """Batches ``first`` .. ``per_epoch`` of ``epoch``."""
@@ -118,13 +126,8 @@ class TrainingBatches:
 
     def _set_epoch(self, epoch: int) -> None:
         """Tell sampler and dataset which permutation and augmentation to use; a dataset may repeat its draws."""
-        dataset = self.loader.dataset
-        for part, number in (
-            (self.sampler, epoch // getattr(dataset, "epochs_per_draw", 1)),
-            (dataset, epoch),
-        ):
-            if hasattr(part, "set_epoch"):
-                part.set_epoch(number)
+        self.sampler.set_epoch(epoch // self.dataset.epochs_per_draw)
+        self.dataset.set_epoch(epoch)
 
     def _start(self, epoch: int, first: int) -> Iterator[Any]:
         """An iterator over batches ``first`` ... of the loader in ``epoch``."""

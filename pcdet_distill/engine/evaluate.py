@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,11 +17,13 @@ from torch.utils.data import DataLoader
 
 from ..checkpoint import load_checkpoint
 from ..config import errors_name_file
+from ..datasets import DatasetTemplate
 from ..errors import CheckpointError, ConfigError
 from ..models import load_data_to_device
+from ..models.trainable import TrainableModule
 from ..processes import available_cores
 from .batches import first_batch
-from .build import build_dataloader, build_detector, teacher_experiment
+from .build import build_dataloader, build_model, teacher_experiment
 from .checkpoints.files import next_unevaluated, wait_for
 from .cli.arguments import add_test_arguments
 from .cli.settings import (
@@ -60,7 +62,7 @@ __all__ = [
 class Evaluator:
     """What stays the same from checkpoint to checkpoint."""
 
-    model: nn.Module
+    model: TrainableModule
     loader: DataLoader
     logger: logging.Logger
     world: World
@@ -144,7 +146,7 @@ def evaluate_checkpoints(
         if not found:
             return outcomes
         epoch, path = found
-        evaluator.model.load_checkpoint_state(load_checkpoint(path), str(path))  # type: ignore[operator]
+        evaluator.model.load_checkpoint_state(load_checkpoint(path), str(path))
         outcomes[epoch] = evaluator.evaluate(epoch, folder / f"epoch_{epoch}" / split)
         if world.is_main:
             _record(epoch, outcomes[epoch], record, folder / f"tensorboard_{split}")
@@ -179,16 +181,16 @@ def _result_folder(args: argparse.Namespace, cfg: Any) -> Path:
     )
 
 
-def _load(model: nn.Module, args: argparse.Namespace) -> None:
+def _load(model: TrainableModule, args: argparse.Namespace) -> None:
     """--ckpt into ``model``, completely; what --pretrained_model holds may be missing in it."""
     checkpoint = load_checkpoint(args.ckpt)
     if args.pretrained_model is not None:
         before = load_checkpoint(args.pretrained_model)["model_state"]
-        own = model.state_dict()
+        own = model.checkpoint_state()["model_state"]
         before = {key: value for key, value in before.items() if key in own}
         checkpoint["model_state"] = {**before, **checkpoint["model_state"]}
     where = f"{args.ckpt}, as the teacher of {args.cfg_file}" if args.teacher else args.ckpt
-    model.load_checkpoint_state(checkpoint, where)  # type: ignore[operator]
+    model.load_checkpoint_state(checkpoint, where)
 
 
 def _tune(
@@ -292,7 +294,7 @@ def run_testing(args: argparse.Namespace) -> None:
         device = choose_device(args.device, world.local_rank)
         keep_freed_memory(device)
         loader = test_loader(args, cfg, world, logger)
-        model = prepare_for_device(build_detector(cfg, loader.dataset), device)
+        model = prepare_for_device(build_model(cfg, cast(DatasetTemplate, loader.dataset)), device)
         if not args.eval_all:
             _load(model, args)
         evaluator = Evaluator(

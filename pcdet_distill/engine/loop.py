@@ -14,6 +14,7 @@ from torch import nn
 
 from ..checkpoint import save_checkpoint
 from ..models import load_data_to_device
+from ..models.trainable import TrainableModule
 from .batches import TrainingBatches
 from .checkpoints.files import LATEST, epoch_path, prune
 from .checkpoints.state import make_checkpoint, restore_checkpoint, resume_iteration
@@ -48,7 +49,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: TrainableModule,
         batches: TrainingBatches,
         optimization: Mapping[str, Any],
         options: TrainOptions,
@@ -94,7 +95,7 @@ class Trainer:
         self.parallel_model.train()
         first = self.it - epoch * self.batches.per_epoch
         for batch in progress.watch(self.batches.epoch(epoch, first), epoch, first):
-            self._tell_progress()
+            self.model.set_progress(self.it / (self.options.epochs * self.batches.per_epoch))
             rate = self.schedule(self.it)
             set_rate(self.optimizer, rate)
             values, shown = self._step(batch)
@@ -118,14 +119,8 @@ class Trainer:
             values["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.model.update_global_step()  # type: ignore[operator]
+        self.model.update_global_step()
         return values, ["loss", *(name for name in disp_dict if name != "loss")]
-
-    def _tell_progress(self) -> None:
-        """Tell a model that asks for it how far the training has come, from 0 to 1."""
-        tell = getattr(self.model, "set_progress", None)
-        if callable(tell):
-            tell(self.it / (self.options.epochs * self.batches.per_epoch))
 
     def _time_to_save(self) -> bool:
         """Whether latest_model.pth is due: by rank 0's clock, asked at log intervals when there are more ranks."""

@@ -16,12 +16,7 @@ from ..errors import ConfigError
 from ..models import load_data_to_device
 from ..processes import available_cores
 from .batches import TrainingBatches
-from .build import (
-    build_dataloader,
-    build_trained_model,
-    check_teacher_before_training,
-    init_student_weights,
-)
+from .build import build_dataloader, build_trained_model
 from .checkpoints.files import find_newest, load_with_optimizer
 from .checkpoints.randomness import draw_seed, seed_everything
 from .cli.settings import batch_size_per_process, chosen_seed, data_workers
@@ -61,11 +56,11 @@ def build_trainer(
         model = share_batch_norm(model, world, device)
     model = prepare_for_device(model, device).train()
     with errors_name_file(cfg):
-        if resume is None:
-            check_teacher_before_training(model, batches, device, world, logger)
+        if resume is None and world.is_main:
+            model.check_before_training(batches, logger)
         meter = CostMeter()
-        if resume is None and args.pretrained_model is None:
-            init_student_weights(model, batches, world, logger)
+        if resume is None and args.pretrained_model is None and world.is_main:
+            model.init_before_training(batches, logger)
         init_cost = meter.read()
         trainer = Trainer(
             model, batches, cfg.OPTIMIZATION, options, device=device, world=world, seed=seed

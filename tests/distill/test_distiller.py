@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -336,3 +337,14 @@ def test_init_gets_student_teacher_and_batches():
     model.init_student([1], logger)
     assert told == [(student, teacher, [1], logger)]
     distiller().init_student([1], logger)  # without an initialisation nothing changes
+
+
+def test_init_before_training_takes_the_first_frames_of_the_data():
+    calls = []
+    init = SimpleNamespace(frames=3)
+    data = SimpleNamespace(first_frames=lambda count: [count])
+    model = distiller()
+    model.student_init = init
+    model.init_student = lambda batches, logger: calls.append(batches)
+    model.init_before_training(data, logging.getLogger("test"))
+    assert calls == [[3]]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,25 +14,39 @@ import torch
 import toy_engine
 
 from pcdet_distill.checkpoint import load_checkpoint
+from pcdet_distill.models.trainable import TrainingData
+from pcdet_distill.types import BatchDict
 
 CHECKPOINT = "output/toys/toy/default/ckpt/checkpoint_epoch_{}.pth"
 
 
-@pytest.fixture
-def initialised(toys: None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The batches that toys were initialised with; their heads are ones."""
-    heard: list[Any] = []
+class ToyInit:
+    """An ``init_before_training`` that keeps the batches it is given and sets the head to ones."""
 
-    def init_student(model: Any, batches: list[Any], logger: Any) -> None:
-        heard.append(batches)
+    def __init__(self) -> None:
+        self.frames = 6
+        self.calls: list[list[BatchDict]] = []
+
+    def __call__(
+        self, model: toy_engine.ToyDetector, data: TrainingData, logger: logging.Logger
+    ) -> None:
+        self.calls.append(data.first_frames(self.frames))
         torch.nn.init.ones_(model.head.weight)
-        np.random.rand(), torch.rand(1)
+        # Random numbers that are drawn here must not change the training that follows.
+        np.random.rand()
+        torch.rand(1)
 
+
+@pytest.fixture
+def toy_init(toys: None, monkeypatch: pytest.MonkeyPatch) -> ToyInit:
+    """Initialises every toy detector of the test."""
+    init = ToyInit()
     monkeypatch.setattr(
-        toy_engine.ToyDetector, "student_init", SimpleNamespace(frames=6), raising=False
+        toy_engine.ToyDetector,
+        "init_before_training",
+        lambda model, data, logger: init(model, data, logger),
     )
-    monkeypatch.setattr(toy_engine.ToyDetector, "init_student", init_student, raising=False)
-    return heard
+    return init
 
 
 def train(folder: Path, *arguments: str) -> None:
@@ -54,11 +67,11 @@ def train(folder: Path, *arguments: str) -> None:
 
 
 def test_a_new_training_inits_from_the_first_frames_of_its_first_epoch(
-    tmp_path: Path, initialised: list[Any]
+    tmp_path: Path, toy_init: ToyInit
 ) -> None:
     train(tmp_path / "a", "--epochs", "1")
     train(tmp_path / "b", "--epochs", "1")
-    first, again = initialised
+    first, again = toy_init.calls
     assert [batch["batch_size"] for batch in first] == [4, 2]
     assert all(
         np.array_equal(batch["values"], other["values"]) for batch, other in zip(first, again)
@@ -68,20 +81,18 @@ def test_a_new_training_inits_from_the_first_frames_of_its_first_epoch(
     torch.testing.assert_close(head, torch.ones(1, 32), rtol=0, atol=1e-4)
 
 
-def test_more_frames_than_there_are(
-    tmp_path: Path, initialised: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(toy_engine.ToyDetector, "student_init", SimpleNamespace(frames=100))
+def test_more_frames_than_there_are(tmp_path: Path, toy_init: ToyInit) -> None:
+    toy_init.frames = 100
     train(tmp_path, "--epochs", "1")
-    assert sum(batch["batch_size"] for batch in initialised[0]) == toy_engine.FRAMES
+    assert sum(batch["batch_size"] for batch in toy_init.calls[0]) == toy_engine.FRAMES
 
 
 def test_neither_a_resumed_nor_a_pretrained_student_is_initialised_again(
-    tmp_path: Path, initialised: list[Any]
+    tmp_path: Path, toy_init: ToyInit
 ) -> None:
     train(tmp_path, "--epochs", "1")
     train(tmp_path, "--epochs", "2")
-    assert len(initialised) == 1
+    assert len(toy_init.calls) == 1
     train(
         tmp_path / "other",
         "--epochs",
@@ -89,13 +100,12 @@ def test_neither_a_resumed_nor_a_pretrained_student_is_initialised_again(
         "--pretrained_model",
         str(tmp_path / CHECKPOINT.format(2)),
     )
-    assert len(initialised) == 1
+    assert len(toy_init.calls) == 1
 
 
 IN_TWO_PROCESSES = """
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 sys.path.insert(0, {engine!r})
 import torch, toy_engine
 from pcdet_distill.engine.loop import Trainer
@@ -106,8 +116,10 @@ def tell(trainer, progress):
     Path(f"rank{{trainer.world.rank}}").write_text(f"{{trainer.model.head.weight.unique().tolist()}}")
     run(trainer, progress)
 
-toy_engine.ToyDetector.student_init = SimpleNamespace(frames=2)
-toy_engine.ToyDetector.init_student = lambda model, batches, logger: torch.nn.init.constant_(model.head.weight, 3.0)
+def init_with_threes(model, data, logger):
+    torch.nn.init.constant_(model.head.weight, 3.0)
+
+toy_engine.ToyDetector.init_before_training = init_with_threes
 Trainer.run = tell
 toy_engine.main()
 """

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 import toy_engine
 from small_model import CLASS_NAMES, make_batch, random_scene, small_model
 
-from pcdet_distill.distill import Teacher
-from pcdet_distill.engine.build import CHECKED_FRAMES, check_teacher_before_training
-from pcdet_distill.engine.distributed import World
+from pcdet_distill.distill import Distiller, DistillHead, Teacher, teacher_check
+from pcdet_distill.distill.teacher_check import CHECKED_FRAMES
 from pcdet_distill.errors import CheckpointError, ConfigError
+from pcdet_distill.types import BatchDict
 
 OF_THE_TEACHER = """
 CLASS_NAMES: [Pedestrian]
@@ -102,38 +101,35 @@ def test_what_cannot_be_meant_is_one_sentence(student, tmp_path):
         evaluate(plain, "--teacher", "--teacher_ckpt", checkpoint)
 
 
-def looked_at(model: torch.nn.Module, rank: int = 0, frames_per_batch: int = 8) -> list[int]:
-    """Look at the teacher of ``model``; how many frames were asked for."""
-    wanted = []
+class RandomFrames:
+    """Training data of random scenes; ``requests`` lists how many frames were asked for."""
 
-    def first_frames(count: int) -> list:
-        wanted.append(count)
-        return [
-            make_batch([random_scene(first + seed) for seed in range(frames_per_batch)])
-            for first in range(0, count, frames_per_batch)
-        ]
+    class_names = CLASS_NAMES
 
-    batches = SimpleNamespace(
-        first_frames=first_frames,
-        loader=SimpleNamespace(dataset=SimpleNamespace(class_names=CLASS_NAMES)),
-    )
-    check_teacher_before_training(
-        model,
-        batches,
-        torch.device("cpu"),
-        World(rank=rank, size=rank + 1, local_size=1),
-        logging.getLogger("test"),
-    )
-    return wanted
+    def __init__(self, frames_per_batch: int = 8) -> None:
+        self.frames_per_batch = frames_per_batch
+        self.requests: list[int] = []
+
+    def first_frames(self, count: int) -> list[BatchDict]:
+        self.requests.append(count)
+        batches = []
+        for first in range(0, count, self.frames_per_batch):
+            seeds = range(first, first + self.frames_per_batch)
+            batches.append(make_batch([random_scene(seed) for seed in seeds]))
+        return batches
+
+
+def untrained_distiller() -> Distiller:
+    return Distiller(small_model(), Teacher(small_model()), DistillHead({}))
 
 
 def test_a_teacher_without_training_is_reported(caplog):
-    model = torch.nn.Module()
-    assert looked_at(model) == [] and not caplog.records
-    model.teacher = Teacher(small_model())
+    data = RandomFrames()
+    small_model().check_before_training(data, logging.getLogger("test"))
+    assert data.requests == [] and not caplog.records
     with caplog.at_level(logging.INFO):
-        assert looked_at(model, rank=1) == [] and not caplog.records
-        assert looked_at(model) == [CHECKED_FRAMES]
+        untrained_distiller().check_before_training(data, logging.getLogger("test"))
+    assert data.requests == [CHECKED_FRAMES]
     levels = [record.levelname for record in caplog.records]
     assert (
         levels[0] == "INFO" and "teacher check on 8 frames: finds Car 0% of" in caplog.messages[0]
@@ -142,22 +138,22 @@ def test_a_teacher_without_training_is_reported(caplog):
 
 
 def test_a_slow_teacher_is_not_looked_at_for_long(monkeypatch, caplog):
-    monkeypatch.setattr(toy_engine.build, "CHECK_SECONDS", 0.0)
-    model = torch.nn.Module()
-    model.teacher = Teacher(small_model())
+    monkeypatch.setattr(teacher_check, "CHECK_SECONDS", 0.0)
     with caplog.at_level(logging.INFO):
-        looked_at(model, frames_per_batch=2)
+        untrained_distiller().check_before_training(
+            RandomFrames(frames_per_batch=2), logging.getLogger("test")
+        )
     assert "teacher check on 2 frames" in caplog.messages[0]
 
 
 def test_it_is_looked_at_when_a_training_starts_and_not_when_it_resumes(tmp_path, monkeypatch):
-    looks = []
+    checked = []
     monkeypatch.setattr(
-        toy_engine.setup,
-        "check_teacher_before_training",
-        lambda model, *_: looks.append(type(model).__name__),
+        toy_engine.ToyDetector,
+        "check_before_training",
+        lambda model, data, logger: checked.append(type(model).__name__),
     )
     arguments = ["--cfg_file", str(toy_engine.write_config(tmp_path)), "--workers", "0", "--epochs"]
     toy_engine.run("train", [*arguments, "1"])
     toy_engine.run("train", [*arguments, "2"])
-    assert looks == ["ToyDetector"]
+    assert checked == ["ToyDetector"]

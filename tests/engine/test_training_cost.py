@@ -109,6 +109,6 @@ def test_another_seed_does_not_go_on_with_a_training(tmp_path):
 
 
 def test_the_start_of_a_student_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(toy_engine.setup, "init_student_weights", lambda *_: time.sleep(0.6))
+    monkeypatch.setattr(toy_engine.ToyDetector, "init_before_training", lambda *_: time.sleep(0.6))
     folder = train(tmp_path, "--epochs", "1")
     assert read_cost(folder / "metrics.jsonl", 3).wall_s > 0.6

@@ -24,10 +24,10 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
-from pcdet_distill.checkpoint import load_model_state
 from pcdet_distill.engine import build, evaluate, setup, train
 from pcdet_distill.errors import DataError, exit_on_user_error
 from pcdet_distill.evaluation.result import PlainResult
+from pcdet_distill.models.trainable import TrainableModule
 
 FRAMES = 12
 CONFIG = """
@@ -52,6 +52,7 @@ class ToyDataset(Dataset):
     """Samples of 8 numbers; in training noise is added that depends on (seed, epoch, index) alone."""
 
     class_names = ("Car",)
+    epochs_per_draw = 1
 
     def __init__(self, training: bool, seed: int) -> None:
         self.training, self.seed, self.epoch = training, seed, 0
@@ -112,7 +113,7 @@ class ToyDataset(Dataset):
         return PlainResult(f"toy score {value:.6f}\n", {"Car_3d/moderate_R40": value})
 
 
-class ToyDetector(nn.Module):
+class ToyDetector(TrainableModule):
     """A small network with Dropout (draws random numbers), a convolution and, unless asked, BatchNorm."""
 
     def __init__(self, batch_norm: bool = True, dropout: float = 0.2) -> None:
@@ -125,12 +126,6 @@ class ToyDetector(nn.Module):
 
     def update_global_step(self) -> None:
         self.global_step += 1
-
-    def checkpoint_state(self) -> dict[str, Any]:
-        return {"model_state": self.state_dict()}
-
-    def load_checkpoint_state(self, checkpoint: dict[str, Any], where: str) -> None:
-        load_model_state(self, checkpoint["model_state"], strict=True, where=where)
 
     def forward(self, batch: dict[str, Any]) -> Any:
         values = batch["values"]

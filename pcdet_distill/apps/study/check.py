@@ -16,7 +16,7 @@ import torch
 from ...checkpoint import save_checkpoint
 from ...config import load_config
 from ...datasets import DataSpec, build_dataset
-from ...engine.build import build_detector, build_trained_model
+from ...engine.build import build_model, build_trained_model
 from ...errors import ConfigError, UserError
 from ...models import load_data_to_device
 from .plan import Run, StudyPlan
@@ -83,6 +83,6 @@ def _untrained_teacher(plan: StudyPlan, run: Run, folder: Path) -> str | None:
     path = folder / f"{row}.pth"
     if not path.exists():
         cfg = plan.configs[row]
-        detector = build_detector(cfg, DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
+        detector = build_model(cfg, DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
         save_checkpoint(detector.checkpoint_state(), path)  # type: ignore[operator]
     return str(path)

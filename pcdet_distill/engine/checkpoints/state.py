@@ -10,17 +10,17 @@ import logging
 from typing import Any
 
 import torch
-from torch import nn
 
 from ... import __version__
 from ...errors import CheckpointError
+from ...models.trainable import Trainable
 from ..distributed import World
 from ..optimization import load_optimizer_state
 from .randomness import random_state, restore_random_state, seed_everything
 
 
 def make_checkpoint(
-    model: nn.Module,
+    model: Trainable,
     optimizer: torch.optim.Optimizer,
     scaler: Any,
     *,
@@ -33,7 +33,7 @@ def make_checkpoint(
     return {
         "epoch": it // per_epoch,
         "it": it,
-        **model.checkpoint_state(),  # type: ignore[operator]
+        **model.checkpoint_state(),
         "optimizer_state": optimizer.state_dict(),
         "scaler_state": scaler.state_dict(),
         "version": f"pcdet_distill+{__version__}",
@@ -68,7 +68,7 @@ def resume_iteration(
 
 def restore_checkpoint(
     checkpoint: dict[str, Any],
-    model: nn.Module,
+    model: Trainable,
     optimizer: torch.optim.Optimizer,
     scaler: Any,
     *,
@@ -82,7 +82,7 @@ def restore_checkpoint(
             f"{where}: holds weights but no training state, so training cannot be resumed from it; "
             "give it as --pretrained_model to start from its weights"
         )
-    model.load_checkpoint_state(checkpoint, where)  # type: ignore[operator]
+    model.load_checkpoint_state(checkpoint, where)
     if checkpoint.get("optimizer_state"):
         load_optimizer_state(optimizer, checkpoint["optimizer_state"], where)
     else:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 
 from ...errors import ConfigError
 from .world import World
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def wrap_model(model: nn.Module, world: World, device: torch.device) -> nn.Module:
@@ -18,7 +22,7 @@ def wrap_model(model: nn.Module, world: World, device: torch.device) -> nn.Modul
     )
 
 
-def share_batch_norm(model: nn.Module, world: World, device: torch.device) -> nn.Module:
+def share_batch_norm(model: ModuleT, world: World, device: torch.device) -> ModuleT:
     """``model`` with batch statistics over all processes (--sync_bn)."""
     if device.type != "cuda":
         raise ConfigError(

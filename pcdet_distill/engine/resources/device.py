@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def choose_device(name: str | None = None, local_rank: int = 0) -> torch.device:
@@ -35,7 +39,7 @@ def _cuda_device(name: str, index: int | None, local_rank: int) -> torch.device:
     return torch.device("cuda", index)
 
 
-def prepare_for_device(model: nn.Module, device: torch.device) -> nn.Module:
+def prepare_for_device(model: ModuleT, device: torch.device) -> ModuleT:
     """Move ``model`` to ``device``. On a CPU the 4-D weights become channels_last: convolutions run faster so."""
     model = model.to(device)
     if device.type == "cpu":

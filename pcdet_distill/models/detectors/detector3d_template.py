@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...checkpoint import LoadReport, load_model_state
 from ...config import nearest, required
-from ...errors import CheckpointError, ConfigError
+from ...errors import ConfigError
 from ..taps import TapInfo, capture, collect_taps
+from ..trainable import TrainableModule
 from . import post_processing
 from .slots import SLOTS, ModelInfo
 
@@ -22,7 +22,7 @@ HEADS = ("dense_head", "point_head", "roi_head")
 READERS = {"pfe": {"pfe", "point_head", "roi_head"}}  # a slot whose output only these look at
 
 
-class Detector3DTemplate(nn.Module):
+class Detector3DTemplate(TrainableModule):
     """Builds the slots that the config names, in their order; a slot without a block is None.
 
     Args:
@@ -152,18 +152,6 @@ class Detector3DTemplate(nn.Module):
     def capture(self, paths: Sequence[str]) -> AbstractContextManager[dict[str, Any]]:
         """Record features while the detector runs: ``with model.capture(paths) as features: model(batch_dict)``."""
         return capture(self, paths)
-
-    def checkpoint_state(self) -> dict[str, Any]:
-        """What a checkpoint holds of the model."""
-        return {"model_state": self.state_dict()}
-
-    def load_checkpoint_state(self, state: Mapping[str, Any], where: str) -> LoadReport:
-        """Load what ``checkpoint_state`` gave, or any OpenPCDet checkpoint; everything must fit."""
-        if "model_state" not in state:
-            raise CheckpointError(
-                f"{where}: no 'model_state' in it; it is not a checkpoint of a detector"
-            )
-        return load_model_state(self, state["model_state"], strict=True, where=where)
 
 
 def set_batch_norm_momentum(model: nn.Module, momentum: Any) -> None:
