@@ -1,15 +1,23 @@
 """Config files: OpenPCDet's yaml, every key of it checked, and how a block is read."""
 
 from .blocks import errors_name_file, refuse_unknown_keys, required, same_length, to_plain
+from .distill_options import DistillOptions, TeacherOptions
 from .load import find_file, load_config, read_yaml, resolve_data_path
 from .names import lookup, nearest
+from .options import option, option_keys, option_table, read_options
 
 __all__ = [
+    "DistillOptions",
+    "TeacherOptions",
     "errors_name_file",
     "find_file",
     "load_config",
     "lookup",
     "nearest",
+    "option",
+    "option_keys",
+    "option_table",
+    "read_options",
     "read_yaml",
     "refuse_unknown_keys",
     "required",

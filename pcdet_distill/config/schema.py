@@ -18,6 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from .distill_options import DistillOptions, TeacherOptions
+from .options import option_keys
+
 
 @dataclass(frozen=True)
 class Free:
@@ -62,6 +65,11 @@ def keys(names: str, **nested: Node) -> dict[str, Node]:
 def block(names: str, **nested: Node) -> Block:
     """A Block of ``keys``."""
     return Block(keys(names, **nested))
+
+
+def options_block(options: type[object], **nested: Node) -> Block:
+    """The Block of a dataclass of options."""
+    return block(" ".join(option_keys(options)), **nested)
 
 
 def slot(known_classes: str, names: str, **nested: Node) -> Block:
@@ -254,9 +262,9 @@ OPTIMIZATION = block(
     " LR_DECAY LR_CLIP LR_WARMUP WARMUP_EPOCH WARMUP_ITER GRAD_NORM_CLIP USE_AMP LOSS_SCALE_FP16"
 )
 
-DISTILL = block(
-    "INIT_STUDENT",
-    TEACHER=block("CFG_FILE CKPT MODE REUSE", MODEL=MODEL),
+DISTILL = options_block(
+    DistillOptions,
+    TEACHER=options_block(TeacherOptions, MODEL=MODEL),
     TERMS=Block({"*": Block({"*": FREE})}),
 )
 
