@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import ConfigError
-from .names import nearest
+from .names import unknown_key
 from .schema import Block, Free, ListOf, Node
 from .values import KNOWN_NAMES, wrong_kind
 
@@ -87,7 +87,7 @@ def _block_problems(value: Mapping[str, Any], node: Block, path: str) -> Iterato
         place = f"{path}.{key}".lstrip(".")
         below = node.find(str(key))
         if below is None:
-            yield place, f"unknown key {place}{nearest(str(key), node.keys)}"
+            yield place, unknown_key(str(key), node.keys, path=place)
         else:
             yield from _value_problems(str(key), inner, place)
             yield from _problems(inner, below, place)

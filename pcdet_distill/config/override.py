@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ConfigError
+from .blocks import refuse_unknown_keys
 from .check import is_open
-from .names import nearest
+from .names import unknown_key
 from .schema import FREE, Block, ListOf, Node
 
 ORIGIN = "--set"
@@ -61,7 +62,7 @@ def _step(place: Any, node: Node, key: str, path: str) -> tuple[Node, Any]:
     known = FREE if is_open(node, place) else node.find(key) if isinstance(node, Block) else FREE
     if key not in place and known is None:
         names = {*place, *(node.keys if isinstance(node, Block) else ())}
-        raise ConfigError(f"{ORIGIN} {path}: unknown key '{key}'{nearest(key, names)}")
+        raise ConfigError(f"{ORIGIN} {path}: {unknown_key(key, names)}")
     return known or FREE, place.get(key, _MISSING)
 
 
@@ -113,7 +114,5 @@ def _merge_block(value: Any, old: dict, path: str) -> dict:
                 f"{ORIGIN} {path} {value}: expected a block, written as key1:value1,key2:value2"
             )
         value = {key.strip(): item for key, item in pairs}
-    unknown = [key for key in value if key not in old]
-    if unknown:
-        raise ConfigError(f"{ORIGIN} {path}: unknown key '{unknown[0]}'{nearest(unknown[0], old)}")
+    refuse_unknown_keys(value, old, f"{ORIGIN} {path}")
     return {**old, **{key: coerce(item, old[key], f"{path}.{key}") for key, item in value.items()}}

@@ -13,8 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from ..config import nearest
+from ..config import DistillOptions, read_options
 from ..errors import ConfigError
+from ..types import ConfigDict
 from .api import VoxelSpace, distill
 from .classes import ClassMap
 from .distill_head import DistillHead, DistillTerm, TapSource
@@ -50,9 +51,6 @@ __all__ = [
     "distill",
     "match_nodes",
 ]
-
-BLOCK_KEYS = ("INIT_STUDENT", "TEACHER", "TERMS")
-TEACHER_KEYS = ("CFG_FILE", "CKPT", "MODE", "MODEL", "REUSE")
 
 
 def build_distiller(
@@ -105,16 +103,9 @@ def build_distiller(
     return Distiller(student, teacher, head, student_init)
 
 
-def check_block(block: Mapping[str, Any]) -> None:
-    """Refuse unknown keys."""
-    teacher = block.get("TEACHER") or {}
-    for where, keys, known in (
-        ("DISTILL", block, BLOCK_KEYS),
-        ("DISTILL.TEACHER", teacher, TEACHER_KEYS),
-    ):
-        for key in keys:
-            if key not in known:
-                raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, known)}")
+def check_block(block: ConfigDict) -> None:
+    """Refuse unknown keys and values of DISTILL; the terms read their own options."""
+    read_options(DistillOptions, block, "DISTILL")
 
 
 def _refuse_what_is_not_kept(head: DistillHead) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..config import nearest
+from ..config import nearest, refuse_unknown_keys
 from ..errors import ConfigError
 from ..models import load_data_to_device
 from ..models.taps import TAP_KINDS, TapInfo, capture
@@ -233,9 +233,7 @@ class _Source:
 def _tap_block(entry: Any, where: str) -> dict[str, Any]:
     """``{PATH: ...}`` of a path or a block, checked."""
     block = dict(entry) if isinstance(entry, Mapping) else {"PATH": entry}
-    for key in block:
-        if key not in TAP_KEYS:
-            raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, TAP_KEYS)}")
+    refuse_unknown_keys(block, TAP_KEYS, where)
     if not isinstance(block.get("PATH"), str):
         raise ConfigError(
             f"{where}: expected a tap path such as 'backbone_2d', or a block with PATH, found {entry!r}"

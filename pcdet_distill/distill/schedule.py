@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from math import cos, pi
 from typing import Any
 
-from ..config import nearest
+from ..config import nearest, refuse_unknown_keys
 from ..errors import ConfigError
 
 SHAPES = ("constant", "linear", "cosine")
@@ -37,9 +37,7 @@ class WeightSchedule:
         if not isinstance(value, Mapping):
             weight = _number(value, where)
             return cls(weight, weight)
-        for key in value:
-            if key not in KEYS:
-                raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, KEYS)}")
+        refuse_unknown_keys(value, KEYS, where)
         shape = str(value.get("SCHEDULE", "linear"))
         if shape not in SHAPES:
             raise ConfigError(f"{where}.SCHEDULE: unknown value '{shape}'{nearest(shape, SHAPES)}")

@@ -13,12 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint import load_checkpoint, load_model_state
-from ..config import errors_name_file, find_file, load_config, nearest
+from ..config import (
+    TeacherOptions,
+    errors_name_file,
+    find_file,
+    load_config,
+    nearest,
+    read_options,
+)
 from ..datasets.spec import DataSpec
 from ..datasets.view import PointView, processing_of
 from ..errors import ConfigError, DataError
 from ..models import build_network
 from ..models.taps import capture
+from ..types import ConfigDict
 from .classes import ClassMap
 from .deprecated import warn_renamed
 from .teacher_memory import TeacherMemory
@@ -226,21 +234,19 @@ def build_teacher(
     )
     if logger is not None:
         _log_differences(logger, spec, classes, own_view)
-    block = cfg["DISTILL"].get("TEACHER") or {}
-    return Teacher(
-        model,
-        str(block.get("MODE") or "eval"),
-        classes,
-        own_view,
-        _memory(block, dataset, runs_in_training),
-    )
+    options = _teacher_options(cfg)
+    memory = _memory(options.reuse, dataset, runs_in_training)
+    return Teacher(model, options.mode, classes, own_view, memory)
 
 
-def _memory(block: Mapping[str, Any], dataset: Any, runs_in_training: bool) -> TeacherMemory | None:
+def _teacher_options(cfg: ConfigDict) -> TeacherOptions:
+    """The DISTILL.TEACHER block of the student's config."""
+    return read_options(TeacherOptions, cfg["DISTILL"].get("TEACHER") or {}, "DISTILL.TEACHER")
+
+
+def _memory(shows: int, dataset: Any, runs_in_training: bool) -> TeacherMemory | None:
     """The memory of a teacher whose batches come REUSE epochs in a row; the dataset is told to repeat them."""
-    where, shows = "DISTILL.TEACHER.REUSE", block.get("REUSE", 1)
-    if isinstance(shows, bool) or not isinstance(shows, int) or shows < 1:
-        raise ConfigError(f"{where}: expected a whole number of epochs, 1 or more, found {shows!r}")
+    where = "DISTILL.TEACHER.REUSE"
     if shows == 1:
         return None
     if not runs_in_training:
@@ -265,31 +271,31 @@ def find_teacher(
         cfg: the student's whole config.
         checkpoint: takes the place of DISTILL.TEACHER.CKPT.
     """
-    block = cfg["DISTILL"].get("TEACHER") or {}
-    file = _checkpoint_file(cfg, block, checkpoint)
-    return _teacher_config(cfg, block, file), file
+    options = _teacher_options(cfg)
+    file = _checkpoint_file(cfg, options, checkpoint)
+    return _teacher_config(cfg, options, file), file
 
 
 def _teacher_config(
-    cfg: Mapping[str, Any], block: Mapping[str, Any], checkpoint: Path
+    cfg: Mapping[str, Any], options: TeacherOptions, checkpoint: Path
 ) -> Mapping[str, Any]:
     """The config the teacher was trained with: CFG_FILE's, or this one with the teacher's MODEL block in it."""
-    if block.get("CFG_FILE"):
-        return load_config(_found(block["CFG_FILE"], cfg, "DISTILL.TEACHER.CFG_FILE"))
-    if block.get("MODEL"):
-        return {**cfg, "MODEL": block["MODEL"]}
+    if options.cfg_file:
+        return load_config(_found(options.cfg_file, cfg, "DISTILL.TEACHER.CFG_FILE"))
+    if options.model:
+        return {**cfg, "MODEL": options.model}
     raise ConfigError(
         f"DISTILL.TEACHER.CFG_FILE is missing: the yaml file the teacher {checkpoint} was trained with"
     )
 
 
 def _checkpoint_file(
-    cfg: Mapping[str, Any], block: Mapping[str, Any], given: str | Path | None
+    cfg: Mapping[str, Any], options: TeacherOptions, given: str | Path | None
 ) -> Path:
     """``given``, or CKPT: relative to the working directory, else found as other files named in a config are."""
     if given:
         return Path(given)
-    name = block.get("CKPT")
+    name = options.ckpt
     if not name:
         raise ConfigError(
             "DISTILL.TEACHER.CKPT: the teacher has no checkpoint; name one there or by --teacher_ckpt"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pcdet_distill.distill import BLOCK_KEYS, TEACHER_KEYS
+from pcdet_distill.config import DistillOptions, TeacherOptions, option_keys
 from pcdet_distill.distill.losses.base import TERM_KEYS
 from pcdet_distill.distill.losses.graph_options import CHOICES, OFFICIAL, GraphOptions
 
@@ -44,8 +44,8 @@ def test_every_option_with_its_values(guide: dict[str, list[str]], field: str) -
 
 def test_every_key_of_the_block_and_of_a_term(guide: dict[str, list[str]]) -> None:
     named = set().union(*map(quoted, guide))
-    assert named >= {f"TEACHER.{key}" for key in TEACHER_KEYS} - {"TEACHER.MODEL"} | set(
-        BLOCK_KEYS
-    ) - {"TEACHER"}
+    teacher_keys = {f"TEACHER.{key}" for key in option_keys(TeacherOptions)}
+    assert named >= teacher_keys - {"TEACHER.MODEL"}
+    assert named >= set(option_keys(DistillOptions)) - {"TEACHER"}
     assert named >= set(TERM_KEYS)
     assert "TEACHER.MODEL" in quoted(guide["`TEACHER.CFG_FILE`"][0])

@@ -125,7 +125,7 @@ def test_real_detectors_learn_the_same(file, teacher_of):
 @pytest.mark.parametrize("reuse", [0, -1, "2", 1.5, True])
 def test_only_whole_numbers(reuse, teacher_of):
     with pytest.raises(
-        ConfigError, match="^DISTILL.TEACHER.REUSE: expected a whole number of epochs, 1 or more"
+        ConfigError, match="^DISTILL.TEACHER.REUSE: expected a whole number from 1 up"
     ):
         built(LOGITS, teacher_of, reuse)
 
