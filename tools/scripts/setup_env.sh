@@ -4,12 +4,14 @@
 #   EXTRAS                    the extras of pyproject.toml to install (set by the script that sources this one)
 #   PCDET_DISTILL_VENV        where the environment lives (default: .venv in the checkout)
 #   PCDET_DISTILL_PYTHON      the python it is made from  (default: python3)
+#   PCDET_DISTILL_CONSTRAINTS which versions are installed without a GPU (default: constraints/cpu.txt)
 #   PCDET_DISTILL_TORCH_INDEX where PyTorch's CPU build is looked for (default: PyTorch's own index)
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 VENV="${PCDET_DISTILL_VENV:-$ROOT/.venv}"
 BASE_PYTHON="${PCDET_DISTILL_PYTHON:-python3}"
 TORCH_INDEX="${PCDET_DISTILL_TORCH_INDEX:-https://download.pytorch.org/whl/cpu}"
+VERSIONS="$(cd "$ROOT" && realpath "${PCDET_DISTILL_CONSTRAINTS:-constraints/cpu.txt}")"
 PYTHON="$VENV/bin/python"
 
 has_gpu() { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; }
@@ -31,7 +33,7 @@ install_cpu_torch() {
     if "$PYTHON" -c 'import torch' >/dev/null 2>&1; then
         return
     fi
-    if torch_index_answers && pip_install --index-url "$TORCH_INDEX" -r "$ROOT/constraints/cpu.txt"; then
+    if torch_index_answers && pip_install --index-url "$TORCH_INDEX" -r "$VERSIONS"; then
         return
     fi
     echo "   $TORCH_INDEX does not answer; torch comes from pip's default index" >&2
@@ -43,7 +45,7 @@ if ! "$BASE_PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev
 fi
 
 # With a GPU the user's own torch is used; elsewhere the pinned CPU build is installed.
-CONSTRAINTS=(-c "$ROOT/constraints/cpu.txt")
+CONSTRAINTS=(-c "$VERSIONS")
 VENV_ARGS=()
 if has_gpu; then
     CONSTRAINTS=()
@@ -51,7 +53,7 @@ if has_gpu; then
 fi
 
 STAMP="$VENV/.installed-${EXTRAS//,/-}"
-WANTED="$(cat "$ROOT/pyproject.toml" "$ROOT/constraints/cpu.txt" "${BASH_SOURCE[0]}" | cksum) $ROOT ${CONSTRAINTS[*]:-}"
+WANTED="$(cat "$ROOT/pyproject.toml" "$VERSIONS" "${BASH_SOURCE[0]}" | cksum) $ROOT ${CONSTRAINTS[*]:-}"
 if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
     echo "== preparing the environment in $VENV (once)"
     if ! "$BASE_PYTHON" -m venv "${VENV_ARGS[@]}" "$VENV" >/dev/null 2>&1; then
