@@ -163,7 +163,7 @@ def _record(epoch: int, outcome: EvalOutcome, record: Path, tensorboard_dir: Pat
         file.write(f"{epoch}\n")
 
 
-def _epoch_id(ckpt: str) -> str:
+def epoch_of_checkpoint(ckpt: str) -> str:
     """The last number in the path of a checkpoint, as OpenPCDet names its result folders."""
     found = re.findall(r"\d+", ckpt)
     return found[-1] if found else "no_number"
@@ -177,7 +177,10 @@ def _result_folder(args: argparse.Namespace, cfg: Any) -> Path:
     if args.eval_all:
         return base / "eval_all_default" / args.eval_tag
     return (
-        base / f"epoch_{_epoch_id(args.ckpt)}" / cfg.DATA_CONFIG.DATA_SPLIT["test"] / args.eval_tag
+        base
+        / f"epoch_{epoch_of_checkpoint(args.ckpt)}"
+        / cfg.DATA_CONFIG.DATA_SPLIT["test"]
+        / args.eval_tag
     )
 
 
@@ -240,7 +243,7 @@ def _check_arguments(args: argparse.Namespace) -> None:
 def _evaluate_one(evaluator: Evaluator, args: argparse.Namespace, folder: Path) -> None:
     """--ckpt FILE, already loaded."""
     _tune(evaluator.model, evaluator.loader, evaluator.device, evaluator.world, evaluator.logger)
-    evaluator.evaluate("teacher" if args.teacher else _epoch_id(args.ckpt), folder)
+    evaluator.evaluate("teacher" if args.teacher else epoch_of_checkpoint(args.ckpt), folder)
 
 
 def _evaluate_all(evaluator: Evaluator, args: argparse.Namespace, cfg: Any, folder: Path) -> None:

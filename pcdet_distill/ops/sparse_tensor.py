@@ -6,12 +6,15 @@ Its attributes and methods are those of spconv 2's class of the same name, as fa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .rulebook import ConvolutionRecord, cell_keys
+from .rulebook import cell_keys
+
+if TYPE_CHECKING:
+    from .sparse_conv import ConvolutionRecord
 
 
 class SparseConvTensor:

@@ -19,7 +19,6 @@ LEAVES = {
     "config",
     "checkpoint",
     "processes",
-    "seeds",
     "types",
     "moved",
     "__init__",

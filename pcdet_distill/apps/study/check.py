@@ -1,6 +1,7 @@
-"""Before any training: build what every recipe trains, on the CPU, and let it look at its first and its last frame.
+"""Before any training: build what every row trains, on the CPU, and compute the loss of two frames.
 
-The teacher is not trained yet, so its checkpoint is one of random weights; whether all of it fits shows nevertheless.
+The teacher is usually not trained yet; a checkpoint of random weights of the same shapes takes its
+place. It shows whether the parts fit together just as well.
 """
 
 from __future__ import annotations
@@ -9,46 +10,55 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ...checkpoint import save_checkpoint
+from ...checkpoint import load_checkpoint, save_checkpoint
 from ...config import load_config
 from ...datasets import DataSpec, build_dataset
 from ...engine.build import build_model, build_trained_model
 from ...errors import ConfigError, UserError
 from ...models import load_data_to_device
+from ...types import BatchDict
 from .plan import Run, StudyPlan
 from .spec import TEACHER
 
 
-def check_runs(plan: StudyPlan, runs: Sequence[Run], say: Callable[[str], None]) -> None:
-    """Raise a ConfigError that lists every row that cannot be trained; warn of what else goes wrong."""
+def check_runs(plan: StudyPlan, runs: Sequence[Run], log: Callable[[str], None]) -> None:
+    """Raise a ConfigError that lists every row that cannot be trained.
+
+    Args:
+        runs: the runs to come; one of each row is checked.
+        log: receives progress lines, and a warning for every unexpected exception. Such a run is
+            started nevertheless, and its failure stands in the table.
+    """
     rows = {run.row.name: run for run in runs}
-    say(f"checking {len(rows)} rows before any training")
+    log(f"checking {len(rows)} rows before any training")
     problems = []
-    logger = logging.getLogger(f"{__name__}.silent")
-    with tempfile.TemporaryDirectory() as folder, _without_log():
+    with tempfile.TemporaryDirectory() as folder, _logging_disabled():
         for name, run in rows.items():
             try:
-                _look(plan, run, Path(folder), logger)
+                if run.is_trained:
+                    _check_training(plan, run, Path(folder))
+                else:
+                    _check_given_checkpoint(plan, run)
             except UserError as error:
-                problems.append(f"{'TEACHER' if name == TEACHER else 'ROWS.' + name}: {error}")
-            except (
-                Exception
-            ) as error:  # a fault of the software: the run itself will tell, in the table
-                say(f"warning: {name}: {type(error).__name__}: {error}")
+                place = "TEACHER" if name == TEACHER else f"ROWS.{name}"
+                problems.append(f"{place}: {error}")
+            except Exception as error:
+                log(f"warning: {name}: {type(error).__name__}: {error}")
     if problems:
+        listed = "\n  ".join(problems)
         raise ConfigError(
-            f"{plan.spec.file}: nothing was trained, because this cannot be:\n  "
-            + "\n  ".join(problems)
+            f"{plan.spec.file}: nothing was trained, because this cannot be trained:\n  {listed}"
         )
 
 
 @contextmanager
-def _without_log() -> Iterator[None]:
-    """What the models say of an untrained teacher is of no interest."""
+def _logging_disabled() -> Iterator[None]:
+    """Without the warnings about a teacher that detects nothing: it is not trained yet."""
     logging.disable(logging.CRITICAL)
     try:
         yield
@@ -56,33 +66,51 @@ def _without_log() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _look(plan: StudyPlan, run: Run, folder: Path, logger: logging.Logger) -> None:
-    """Build what a run trains as the training does, and take a step's loss of it."""
-    command = plan.train_command(run)
-    cfg = load_config(plan.root / run.row.config, command[command.index("--set") + 1 :])
+@dataclass(frozen=True)
+class _TwoFrames:
+    """Stands for the training data when a student is initialised from its teacher."""
+
+    class_names: Sequence[str]
+    batch: BatchDict
+
+    def first_frames(self, count: int) -> list[BatchDict]:
+        """The two frames, however many are asked for."""
+        return [dict(self.batch)]
+
+
+def _check_training(plan: StudyPlan, run: Run, folder: Path) -> None:
+    """Build what a run trains as the training does, and compute the loss of one step."""
+    _, *settings = plan.settings(run, plan.spec.evaluate[0])
+    cfg = load_config(plan.root / run.row.config, settings)
+    logger = logging.getLogger(f"{__name__}.silent")
     dataset = build_dataset(cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=cfg.ROOT_DIR, training=True)
-    model = build_trained_model(
-        cfg, dataset, teacher_ckpt=_untrained_teacher(plan, run, folder), logger=logger
-    )
-    batch = dataset.collate_batch(
-        [dataset[index] for index in (0, len(dataset) - 1)]
-    )  # frames without labels end
-    if getattr(model, "student_init", None) is not None:
-        model.init_student([dict(batch)], logger)  # type: ignore[operator]
+    teacher_ckpt = _teacher_checkpoint(plan, run, folder)
+    model = build_trained_model(cfg, dataset, teacher_ckpt=teacher_ckpt, logger=logger)
+    # Frames without labels come last in the dataset: both kinds are tried.
+    batch = dataset.collate_batch([dataset[0], dataset[len(dataset) - 1]])
+    model.init_before_training(_TwoFrames(dataset.class_names, batch), logger)
     load_data_to_device(batch, torch.device("cpu"))
     model.train()(batch)
 
 
-def _untrained_teacher(plan: StudyPlan, run: Run, folder: Path) -> str | None:
-    """A checkpoint of the right shapes for a run that learns from a teacher; one that is there is taken itself."""
+def _check_given_checkpoint(plan: StudyPlan, run: Run) -> None:
+    """A given teacher must exist and fit its yaml."""
+    cfg = plan.configs[run.row.name]
+    detector = build_model(cfg, DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
+    path = plan.root / run.checkpoint
+    detector.load_checkpoint_state(load_checkpoint(path), str(path))
+
+
+def _teacher_checkpoint(plan: StudyPlan, run: Run, folder: Path) -> str | None:
+    """The checkpoint a run learns from, or one of random weights while it does not exist yet."""
     if run.teacher_ckpt is None:
         return None
     if (plan.root / run.teacher_ckpt).is_file():
         return str(plan.root / run.teacher_ckpt)
-    row = run.row.teacher
-    path = folder / f"{row}.pth"
+    teacher = run.row.teacher
+    path = folder / f"{teacher}.pth"
     if not path.exists():
-        cfg = plan.configs[row]
+        cfg = plan.configs[teacher]
         detector = build_model(cfg, DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
-        save_checkpoint(detector.checkpoint_state(), path)  # type: ignore[operator]
+        save_checkpoint(dict(detector.checkpoint_state()), path)
     return str(path)

@@ -1,133 +1,157 @@
-"""Which rows of a study are held against each other: equal epochs, equal compute, one part left out.
+"""Which rows of a study are compared: at equal epochs, at equal compute, or with one part left out.
 
-All of it is found in the yaml. The parts of a row are its start from the teacher (INIT_STUDENT) and its terms. A row
-that has all parts of another one but one, and is the same in everything else, says what that part adds.
+All of it is found in the configurations, nothing is declared. The parts of a row are its
+initialisation from the teacher (INIT_STUDENT) and its terms. When another row has all parts of this
+one but one, and equals it in everything else, the difference is what that part adds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ...config import to_plain
 from ...distill.losses import DISTILL_LOSSES
 from ...engine.logging import NOT_CONFIG
+from ...types import ConfigDict
 from .plan import StudyPlan
-from .results import FINISHED, Outcome, mean_ap
 from .spec import TEACHER, RowSpec
 from .spread import Spread
+from .survey import FINISHED, Outcome, mean_ap
 
-EQUAL_EPOCHS, EQUAL_COMPUTE, LEFT_OUT = "equal epochs", "equal compute", "one part left out"
-START = "INIT_STUDENT"
+EQUAL_EPOCHS = "equal epochs"
+EQUAL_COMPUTE = "equal compute"
+LEFT_OUT = "one part left out"
+INIT = "INIT_STUDENT"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row against another one: ``difference`` of the 3D mAP, run by run over the seeds that both have."""
+    """A row against another one."""
 
     kind: str
     row: str
     other: str
-    difference: Spread | None
-    part: str = ""  # what the other row goes without
+    difference: Spread | None  # of the 3D mAP, seed by seed, over the seeds that both have
+    part: str = ""  # the part that the other row lacks
 
 
 def compare_rows(plan: StudyPlan, outcomes: Mapping[str, Outcome], split: str) -> list[Comparison]:
-    """Every pair of rows that the study is there for, in the order of the kinds."""
-    rows = plan.spec.rows
-    scores = {
-        name: {
-            each.run.seed: mean_ap(each.ap[split], "3d")
-            for each in outcomes.values()
-            if each.run.row.name == name and each.status == FINISHED
-        }
-        for name in rows
-    }
+    """Every pair of rows to compare, ordered by kind."""
+    rows = list(plan.spec.rows.values())
+    scores = {row.name: _scores(row, outcomes, split) for row in rows}
+    comparisons = []
 
-    def pair(kind: str, row: str, other: str, part: str = "") -> Comparison:
-        shared = [seed for seed in scores[row] if seed in scores[other]]
-        return Comparison(
-            kind,
-            row,
-            other,
-            Spread.of([scores[row][seed] - scores[other][seed] for seed in shared]),
-            part,
-        )
+    def add(kind: str, row: str, other: str, part: str = "") -> None:
+        difference = _difference(scores[row], scores[other])
+        comparisons.append(Comparison(kind, row, other, difference, part))
 
-    found = [
-        pair(EQUAL_EPOCHS, row.name, row.baseline)
-        for row in rows.values()
-        if row.baseline not in (None, TEACHER, row.name)
-        and row.epochs is not None
-        and _frames_shown(plan, row) == _frames_shown(plan, rows[row.baseline])
-    ]
-    found += [
-        pair(EQUAL_COMPUTE, name, row.name) for row in rows.values() for name in _matched(plan, row)
-    ]
-    found += [
-        pair(LEFT_OUT, row.name, other.name, part)
-        for row in rows.values()
-        for other in rows.values()
-        for part in [part_left_out(plan, row, other)]
-        if part
-    ]
-    return found
+    for row in rows:
+        if row.baseline is not None and _is_equally_long(plan, row):
+            add(EQUAL_EPOCHS, row.name, row.baseline)
+    for row in rows:
+        for name in _matched_rows(plan, row):
+            add(EQUAL_COMPUTE, name, row.name)
+    for row in rows:
+        for other in rows:
+            part = part_left_out(plan, row, other)
+            if part is not None:
+                add(LEFT_OUT, row.name, other.name, part)
+    return comparisons
 
 
-def _frames_shown(plan: StudyPlan, row: RowSpec) -> int | None:
-    """How many frames a row sees in its training: epochs of more frames, those without labels, are longer."""
-    frames, shown = plan.spec.data.frames, str(plan.configs[row.name].DATA_CONFIG.INFO_PATH.train)
+def _scores(row: RowSpec, outcomes: Mapping[str, Outcome], split: str) -> dict[int, float]:
+    """3D mAP of a row's finished runs, by seed."""
+    scores = {}
+    for outcome in outcomes.values():
+        if outcome.run.row.name == row.name and outcome.status == FINISHED:
+            scores[outcome.run.seed] = mean_ap(outcome.ap[split], "3d")
+    return scores
+
+
+def _difference(scores: Mapping[int, float], others: Mapping[int, float]) -> Spread | None:
+    """Runs of the same seed see the same data in the same order, so they are paired."""
+    return Spread.of([scores[seed] - others[seed] for seed in scores if seed in others])
+
+
+def _is_equally_long(plan: StudyPlan, row: RowSpec) -> bool:
+    """Whether a row trains on as many frames as its baseline, which is another row."""
+    if row.baseline in (None, TEACHER, row.name) or row.epochs is None:
+        return False
+    baseline = plan.spec.rows[str(row.baseline)]
+    return _frames_trained_on(plan, row) == _frames_trained_on(plan, baseline)
+
+
+def _frames_trained_on(plan: StudyPlan, row: RowSpec) -> int | None:
+    """Epochs times frames: an epoch that includes frames without labels is longer."""
+    frames = plan.spec.data.frames
     if frames is None or row.epochs is None:
         return row.epochs
-    return row.epochs * (frames["train"] + ("unlabelled" in shown) * frames["unlabelled"])
+    per_epoch = frames["train"]
+    if "unlabelled" in str(plan.configs[row.name].DATA_CONFIG.INFO_PATH.train):
+        per_epoch += frames["unlabelled"]
+    return row.epochs * per_epoch
 
 
-def _matched(plan: StudyPlan, row: RowSpec) -> list[str]:
-    """The row whose compute this one got: of several that add up, the last stage."""
+def _matched_rows(plan: StudyPlan, row: RowSpec) -> list[str]:
+    """The rows whose compute ``row`` was given. Of several stages, only the last one."""
     named = [name for name in row.equal_compute_of if name != TEACHER]
-    return [name for name in named if name not in {plan.spec.rows[each].teacher for each in named}]
+    earlier_stages = {plan.spec.rows[name].teacher for name in named}
+    return [name for name in named if name not in earlier_stages]
 
 
 def part_left_out(plan: StudyPlan, row: RowSpec, other: RowSpec) -> str | None:
-    """The one part of at least two of ``row`` that ``other`` goes without, being its equal in all else; or None."""
-    parts, fewer = (parts_of(plan.configs[each.name]) for each in (row, other))
-    missing = [name for name in parts if name not in fewer]
-    if (
-        len(parts) < 2
-        or len(missing) != 1
-        or fewer != {name: parts[name] for name in parts if name != missing[0]}
-    ):
+    """The one part of ``row`` that ``other`` lacks, being equal in all else; None when not so.
+
+    ``row`` must have two parts or more: with a single one, ``other`` is the plain baseline.
+    """
+    config = plan.configs[row.name]
+    other_config = plan.configs[other.name]
+    parts = parts_of(config)
+    missing = [name for name in parts if name not in parts_of(other_config)]
+    if len(parts) < 2 or len(missing) != 1:
         return None
-    loss = (
-        DISTILL_LOSSES.get(str(parts[missing[0]].get("NAME")))
-        if isinstance(parts[missing[0]], Mapping)
-        else None
-    )
-    own, its = (_rest(plan.configs[each.name]) for each in (row, other))
-    if (
-        loss is not None and loss.labels_frames and own[1] != its[1]
-    ):  # frames that only the teacher labels
-        return missing[0] if own[0] == its[0] and row.teacher == other.teacher else None
-    return (
-        missing[0]
-        if (*own, row.epochs, row.teacher) == (*its, other.epochs, other.teacher)
-        else None
-    )
+    part = missing[0]
+    remaining = {name: block for name, block in parts.items() if name != part}
+    if parts_of(other_config) != remaining or row.teacher != other.teacher:
+        return None
+    rest = _without_distillation(config)
+    other_rest = _without_distillation(other_config)
+    frames = _train_infos(config)
+    other_frames = _train_infos(other_config)
+    if rest != other_rest:
+        return None
+    # A part that labels frames may bring frames of its own, and then other epochs.
+    if _labels_frames(parts[part]) and frames != other_frames:
+        return part
+    return part if (frames, row.epochs) == (other_frames, other.epochs) else None
 
 
-def parts_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Start and terms of a row's configuration, by name."""
+def parts_of(config: ConfigDict) -> dict[str, object]:
+    """Initialisation and terms of a row's configuration, by name."""
     block = to_plain(config).get("DISTILL") or {}
-    start = block.get(START)
-    return {**({} if start in (None, "NONE") else {START: start}), **(block.get("TERMS") or {})}
+    parts = dict(block.get("TERMS") or {})
+    init = block.get(INIT)
+    return parts if init in (None, "NONE") else {INIT: init, **parts}
 
 
-def _rest(config: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """A configuration without its distillation, and the frames it trains on."""
-    rest = {
-        key: value for key, value in to_plain(config).items() if key not in ("DISTILL", *NOT_CONFIG)
-    }
+def _labels_frames(block: object) -> bool:
+    """Whether a part is a term that lets the teacher label frames without labels."""
+    if not isinstance(block, Mapping):
+        return False
+    loss = DISTILL_LOSSES.get(str(block.get("NAME")))
+    return loss is not None and loss.labels_frames
+
+
+def _without_distillation(config: ConfigDict) -> dict[str, object]:
+    """What else is in a configuration: no DISTILL block, no training frames."""
+    plain = to_plain(config)
+    rest = {key: value for key, value in plain.items() if key not in ("DISTILL", *NOT_CONFIG)}
     data = dict(rest.get("DATA_CONFIG") or {})
-    frames = data.pop("INFO_PATH", None)
-    return {**rest, "DATA_CONFIG": data}, frames
+    data.pop("INFO_PATH", None)
+    return {**rest, "DATA_CONFIG": data}
+
+
+def _train_infos(config: ConfigDict) -> object:
+    """The info files of a configuration: which frames it trains and evaluates on."""
+    return (to_plain(config).get("DATA_CONFIG") or {}).get("INFO_PATH")

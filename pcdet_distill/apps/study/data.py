@@ -1,4 +1,4 @@
-"""The data of a study: simulated once, by the commands a user could type."""
+"""The data of a study: simulated once, by commands that a user could type."""
 
 from __future__ import annotations
 
@@ -7,73 +7,69 @@ import json
 from pathlib import Path
 
 from .plan import StudyPlan
-from .spec import DataSpec
+from .spec import StudyData
 
 
 def data_commands(plan: StudyPlan) -> list[list[str]]:
-    """The commands that make what is missing of the data; none for data that the study does not make."""
+    """The commands that make the missing data; none for data that the study does not simulate."""
     data = plan.spec.data
     if data.frames is None or data.path is None:
         return []
     folder = plan.root / data.path
-    if not _simulated(folder, data):
+    if not _is_simulated(folder, data):
         return all_data_commands(plan)
-    splits = [split for split, count in data.frames.items() if count]
-    lists = [folder / "ImageSets" / f"{split}.txt" for split in splits]
-    infos = [folder / f"kitti_infos_{split}.pkl" for split in splits] + [
-        folder / "kitti_dbinfos_train.pkl"
-    ]
-    newest = max(path.stat().st_mtime for path in lists)
-    ready = all(path.is_file() and path.stat().st_mtime >= newest for path in infos)
-    return [] if ready else [_prepare(data)]
-
-
-def claim_name(plan: StudyPlan) -> str:
-    """Of the claim on the data's folder, which several studies may have."""
-    return "data-" + hashlib.sha256(str(plan.spec.data.path).encode()).hexdigest()[:8]
+    return [] if _is_prepared(folder, data) else [_prepare_command(data)]
 
 
 def all_data_commands(plan: StudyPlan) -> list[list[str]]:
-    """The commands that make the data from nothing."""
+    """The commands that make the data in an empty folder."""
     data = plan.spec.data
-    return [] if data.frames is None or data.path is None else [_simulate(data), _prepare(data)]
+    if data.frames is None or data.path is None:
+        return []
+    return [_simulate_command(data), _prepare_command(data)]
 
 
-def _simulated(folder: Path, data: DataSpec) -> bool:
-    """Whether the split files, which are written last, list the frames of this study."""
+def claim_name(plan: StudyPlan) -> str:
+    """The name of the claim on the data's folder, which several studies may use."""
+    return "data-" + hashlib.sha256(str(plan.spec.data.path).encode()).hexdigest()[:8]
+
+
+def _splits(data: StudyData) -> dict[str, int]:
+    """The splits that have frames, with their number."""
+    return {split: count for split, count in (data.frames or {}).items() if count}
+
+
+def _is_simulated(folder: Path, data: StudyData) -> bool:
+    """Whether the split files, which the simulator writes last, list this study's frames."""
     try:
         manifest = json.loads((folder / "synthetic.json").read_text())
-        counts = {
-            split: len((folder / "ImageSets" / f"{split}.txt").read_text().split())
-            for split, count in (data.frames or {}).items()
-            if count
-        }
+        for split, count in _splits(data).items():
+            frames = (folder / "ImageSets" / f"{split}.txt").read_text().split()
+            if len(frames) != count:
+                return False
     except (OSError, ValueError):
         return False
-    return manifest.get("seed") == data.seed and all(
-        counts[split] == (data.frames or {})[split] for split in counts
-    )
+    return manifest.get("seed") == data.seed
 
 
-def _simulate(data: DataSpec) -> list[str]:
+def _is_prepared(folder: Path, data: StudyData) -> bool:
+    """Whether the info files and the object database are newer than the frames."""
+    lists = [folder / "ImageSets" / f"{split}.txt" for split in _splits(data)]
+    infos = [folder / f"kitti_infos_{split}.pkl" for split in _splits(data)]
+    infos.append(folder / "kitti_dbinfos_train.pkl")
+    newest = max(path.stat().st_mtime for path in lists)
+    return all(path.is_file() and path.stat().st_mtime >= newest for path in infos)
+
+
+def _simulate_command(data: StudyData) -> list[str]:
     frames = data.frames or {}
-    return [
-        "tools/create_data.py",
-        "synthetic",
-        "--out",
-        str(data.path),
-        "--seed",
-        str(data.seed),
-        "--frames",
-        str(frames["train"] + frames["val"]),
-        "--val_frames",
-        str(frames["val"]),
-        "--holdout_frames",
-        str(frames["holdout"]),
-        "--unlabelled_frames",
-        str(frames["unlabelled"]),
-    ]
+    words = ["tools/create_data.py", "synthetic", "--out", str(data.path), "--seed", str(data.seed)]
+    words += ["--frames", str(frames["train"] + frames["val"])]
+    words += ["--val_frames", str(frames["val"])]
+    words += ["--holdout_frames", str(frames["holdout"])]
+    words += ["--unlabelled_frames", str(frames["unlabelled"])]
+    return words
 
 
-def _prepare(data: DataSpec) -> list[str]:
+def _prepare_command(data: StudyData) -> list[str]:
     return ["tools/create_data.py", "kitti", data.config, "--set", "DATA_PATH", str(data.path)]

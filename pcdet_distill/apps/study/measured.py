@@ -1,11 +1,12 @@
-"""What the students of a study cost when they detect: parameters, GFLOPs and latency, measured once and kept."""
+"""What the detectors of a study cost at test time: parameters, GFLOPs and latency."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 import torch
+from torch import nn
 
 from ...config import load_config
 from ...datasets import build_dataset
@@ -13,55 +14,66 @@ from ...demo import load_detector
 from ...engine.resources.device import choose_device
 from ...measure import count_gflops, count_parameters, measure_latencies
 from ...models import load_data_to_device
+from ...types import BatchDict
 from .plan import Run, StudyPlan
-from .results import FINISHED, Outcome, Records, read_json, write_json
+from .records import Records, read_json, write_json
+from .survey import FINISHED, Outcome
+
+
+class Measured(TypedDict, total=False):
+    """What one detector costs; a key is missing while it has not been measured."""
+
+    parameters: int
+    gflops: float
+    latency_ms: float
 
 
 def measure_rows(
     plan: StudyPlan, records: Records, outcomes: Mapping[str, Outcome], *, latency: bool
-) -> dict[str, dict[str, float]]:
-    """Parameters and GFLOPs of every row with a finished run, ``[row]``; with ``latency`` also the time of a frame.
+) -> dict[str, Measured]:
+    """Cost of every row with a finished run; measured once and kept in measured.json.
 
-    Latency is for when nothing else runs: all rows take turns on the first frame of the evaluation, with one thread.
+    Args:
+        latency: also measure latency. Only meaningful while nothing else runs: all rows take turns
+            on the first frame of the last split, with one CPU thread or on the GPU.
     """
     path = records.folder / "measured.json"
-    known: dict[str, dict[str, float]] = read_json(path) if path.exists() else {}
-    firsts: dict[str, Run] = {}
-    for outcome in outcomes.values():
-        if outcome.status == FINISHED and (plan.root / outcome.run.checkpoint).exists():
-            firsts.setdefault(outcome.run.row.name, outcome.run)
-    wanted = ("parameters", "gflops", *(("latency_ms",) if latency else ()))
-    if all(key in known.get(row, {}) for row in firsts for key in wanted):
+    known: dict[str, Measured] = read_json(path) if path.exists() else {}
+    runs = _first_finished_runs(plan, outcomes)
+    wanted = {"parameters", "gflops"} | ({"latency_ms"} if latency else set())
+    if all(wanted <= known.get(row, {}).keys() for row in runs):
         return known
     torch.set_num_threads(1)
     device = choose_device(plan.options.device)
-    loaded = {row: _load(plan, run, device) for row, run in firsts.items()}
-    for row, (model, batch) in loaded.items():
-        known[row] = {
-            **known.get(row, {}),
-            "parameters": count_parameters(model),
-            "gflops": count_gflops(model, batch),
-        }
-    if latency and loaded:
-        models, batches = zip(*loaded.values())
-        for row, milliseconds in zip(loaded, measure_latencies(models, batches)):
-            known[row]["latency_ms"] = milliseconds
+    models = {}
+    batches = {}
+    for row, run in runs.items():
+        models[row], batches[row] = _load(plan, run, device)
+        measured = known.setdefault(row, {})
+        measured["parameters"] = count_parameters(models[row])
+        measured["gflops"] = count_gflops(models[row], batches[row])
+    if latency and models:
+        latencies = measure_latencies(list(models.values()), list(batches.values()))
+        for row, latency_ms in zip(models, latencies):
+            known[row]["latency_ms"] = latency_ms
     write_json(path, known)
     return known
 
 
-def _load(plan: StudyPlan, run: Run, device: torch.device) -> tuple[Any, dict[str, Any]]:
-    """The trained detector of a run and the first frame of its last split."""
-    command = plan.train_command(run)
-    pairs = [*command[command.index("--set") + 1 :]]
-    split = plan.spec.evaluate[-1]
-    pairs += [
-        "DATA_CONFIG.DATA_SPLIT.test",
-        split,
-        "DATA_CONFIG.INFO_PATH.test",
-        f"kitti_infos_{split}.pkl",
-    ]
-    cfg = load_config(plan.root / run.row.config, pairs)
+def _first_finished_runs(plan: StudyPlan, outcomes: Mapping[str, Outcome]) -> dict[str, Run]:
+    """One finished run of each row, with its checkpoint still there."""
+    runs: dict[str, Run] = {}
+    for outcome in outcomes.values():
+        run = outcome.run
+        if outcome.status == FINISHED and (plan.root / run.checkpoint).exists():
+            runs.setdefault(run.row.name, run)
+    return runs
+
+
+def _load(plan: StudyPlan, run: Run, device: torch.device) -> tuple[nn.Module, BatchDict]:
+    """The trained detector of a run, and the first frame of the last split."""
+    _, *settings = plan.settings(run, plan.spec.evaluate[-1])
+    cfg = load_config(plan.root / run.row.config, settings)
     dataset = build_dataset(cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=plan.root, training=False)
     model = load_detector(cfg, dataset, plan.root / run.checkpoint, device)
     batch = dataset.collate_batch([dataset[0]])

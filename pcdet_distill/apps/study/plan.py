@@ -1,6 +1,7 @@
-"""From a study's yaml to runs: each a command that a user could type, a folder, and files that show its end.
+"""From a study's yaml to runs: commands that a user could type, a folder, and files that mark the end.
 
-A run is an ordinary ``tools/train.py``, which evaluates the first split, and a ``tools/test.py`` for each further one.
+A run is an ordinary ``tools/train.py``, which evaluates the first split, and a ``tools/test.py`` for
+each further split. A given teacher checkpoint is only evaluated: a ``tools/test.py`` for each split.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
+
+from easydict import EasyDict
 
 from ...config import load_config, to_plain
+from ...engine.evaluate import epoch_of_checkpoint
 from ...engine.logging import NOT_CONFIG
 from ...errors import ConfigError
 from .spec import TEACHER, RowSpec, StudySpec, needed_rows, read_study
@@ -23,20 +27,27 @@ KEPT_CHECKPOINTS = 2
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says about every run."""
+    """How every run of a study is started."""
 
     device: str | None = None
     workers: int = 0
 
 
+class Command(NamedTuple):
+    """The words after ``python``, and the file whose existence shows that the command is done."""
+
+    words: list[str]
+    result: Path  # from the checkout
+
+
 @dataclass(frozen=True)
 class Run:
-    """One training of one row."""
+    """One row with one seed. All paths are relative to the checkout."""
 
     row: RowSpec
     seed: int
-    epochs: int | None  # None: not known yet
-    folder: Path  # of tools/train.py, from the checkout
+    epochs: int | None  # None: not chosen yet, or nothing is trained
+    folder: Path  # output folder of tools/train.py
     teacher_ckpt: str | None
     needs: tuple[str, ...]  # names of the runs that must be finished before
 
@@ -51,188 +62,180 @@ class Run:
         return self.folder.name
 
     @property
-    def checkpoint(self) -> Path:
-        """The last checkpoint, from the checkout."""
-        return self.folder / "ckpt" / f"checkpoint_epoch_{self.epochs}.pth"
+    def is_trained(self) -> bool:
+        """Whether the study trains it; a given checkpoint is only evaluated."""
+        return self.row.checkpoint is None
 
-    def metrics(self, split: str, first: bool) -> Path:
-        """metrics.json of an evaluation, from the checkout; the ``first`` split is evaluated by the training."""
-        if first:
-            return (
-                self.folder
-                / "eval"
-                / "eval_with_train"
-                / f"epoch_{self.epochs}"
-                / split
-                / "metrics.json"
-            )
-        return self.folder / "eval" / f"epoch_{self.epochs}" / split / EVAL_TAG / "metrics.json"
+    @property
+    def has_commands(self) -> bool:
+        """Whether its commands are known: a row of EQUAL_COMPUTE_OF has none before its epochs."""
+        return self.epochs is not None or not self.is_trained
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint that is evaluated."""
+        if self.row.checkpoint is not None:
+            return Path(self.row.checkpoint)
+        return self.folder / "ckpt" / f"checkpoint_epoch_{self.epochs}.pth"
 
 
 class StudyPlan:
     """All runs of a study. ``root`` is the checkout, where commands run and paths begin."""
 
     def __init__(self, spec: StudySpec, root: Path, options: Options | None = None) -> None:
-        self.spec, self.root, self.options = spec, root, options or Options()
+        self.spec = spec
+        self.root = root
+        self.options = options or Options()
         self.folder = root / "output" / "study" / spec.name
-        rows = [*([spec.teacher] if spec.teacher else []), *spec.rows.values()]
-        self.configs = {row.name: self._config(row) for row in rows}
+        self.configs = {row.name: self._load_config(row) for row in spec.all_rows()}
         self._chosen_epochs: dict[str, int] = {}
         for row in spec.rows.values():
-            if (
-                self.configs[row.name].get("DISTILL")
-                and spec.teacher is None
-                and row.teacher == TEACHER
-            ):
-                raise ConfigError(
-                    f"{spec.file}: ROWS.{row.name} distils, and the study has no TEACHER; expected "
-                    "TEACHER: {CONFIG: cfgs/..., EPOCHS: 10}"
-                )
+            self._check_teacher(row)
 
     @classmethod
     def read(cls, path: str | Path, root: Path, options: Options | None = None) -> StudyPlan:
         """From a yaml file."""
         return cls(read_study(path), root, options)
 
-    def _config(self, row: RowSpec) -> Any:
+    def _load_config(self, row: RowSpec) -> EasyDict:
         """The row's whole configuration, with its SET."""
-        pairs = [text for key, value in row.settings.items() for text in (key, setting_text(value))]
         try:
-            return load_config(self.root / row.config, pairs)
+            return load_config(self.root / row.config, setting_words(row.settings))
         except ConfigError as error:
             place = "TEACHER" if row.name == TEACHER else f"ROWS.{row.name}"
             raise ConfigError(f"{self.spec.file}: {place}: {error}") from None
+
+    def _check_teacher(self, row: RowSpec) -> None:
+        if self._distils(row) and row.teacher == TEACHER and self.spec.teacher is None:
+            raise ConfigError(
+                f"{self.spec.file}: ROWS.{row.name} distils, and the study has no TEACHER; "
+                "expected TEACHER: {CONFIG: cfgs/..., EPOCHS: 10}"
+            )
+
+    def _distils(self, row: RowSpec) -> bool:
+        return row.name != TEACHER and bool(self.configs[row.name].get("DISTILL"))
 
     def choose_epochs(self, row: str, epochs: int) -> None:
         """Fix the epochs of a row of equal compute, once they are known."""
         self._chosen_epochs[row] = epochs
 
     def epochs(self, row: RowSpec) -> int | None:
-        """How long a row trains; None while that depends on runs still to come."""
+        """How long a row trains; None while that depends on unfinished runs."""
         return row.epochs if row.epochs is not None else self._chosen_epochs.get(row.name)
 
     def runs(self) -> list[Run]:
-        """All runs, the teacher first, then the first seed of every row, the second seed of every row ..."""
+        """All runs: the teacher, the first seed of every row, the second seed of every row ..."""
         rows = list(self.spec.rows.values())
-        longest = max(len(row.seeds) for row in rows)
-        teacher = (
-            [self.run(TEACHER)]
-            if self.spec.teacher is not None and self.spec.teacher_ckpt is None
-            else []
-        )
-        return teacher + [
-            self.run(row.name, row.seeds[turn])
-            for turn in range(longest)
-            for row in rows
-            if turn < len(row.seeds)
-        ]
+        runs = [] if self.spec.teacher is None else [self.run(TEACHER)]
+        most_seeds = max(len(row.seeds) for row in rows)
+        for turn in range(most_seeds):
+            for row in rows:
+                if turn < len(row.seeds):
+                    runs.append(self.run(row.name, row.seeds[turn]))
+        return runs
 
     def runs_of(self, row: str) -> list[Run]:
         """The runs of one row, or the teacher's."""
         return [self.run(row, seed) for seed in self.spec.row(row).seeds]
 
     def run(self, row_name: str, seed: int | None = None) -> Run:
-        """One run; of the row's first seed when it has not this one (a teacher may have fewer seeds)."""
+        """One run. A row without this seed gives its first one: a teacher may have fewer seeds."""
         row = self.spec.row(row_name)
-        seed = seed if seed in row.seeds else row.seeds[0]
-        tag = (
-            f"teacher-{self.teacher_id()}"
-            if row_name == TEACHER
-            else f"{self.spec.name}-{row.name}-seed{seed}"
-        )
+        known_seed = seed if seed is not None and seed in row.seeds else row.seeds[0]
         config = self.configs[row_name]
+        if row_name == TEACHER:
+            tag = f"teacher-{self.teacher_id()}"
+        else:
+            tag = f"{self.spec.name}-{row.name}-seed{known_seed}"
         folder = Path("output") / config.EXP_GROUP_PATH / config.TAG / tag
-        checkpoint, needs = self._teacher_of(row, int(seed))
+        teacher_ckpt, needs = self._teacher_of(row, known_seed)
         if row.equal_compute_of:
-            needs += tuple(run.name for name in needed_rows(row) for run in self.runs_of(name))
-        return Run(row, int(seed), self.epochs(row), folder, checkpoint, needs)
+            for name in needed_rows(row):
+                needs += tuple(run.name for run in self.runs_of(name))
+        return Run(row, known_seed, self.epochs(row), folder, teacher_ckpt, needs)
 
     def _teacher_of(self, row: RowSpec, seed: int) -> tuple[str | None, tuple[str, ...]]:
-        """The checkpoint a row learns from, and the run that makes it."""
-        if row.name == TEACHER or not self.configs[row.name].get("DISTILL"):
+        """The checkpoint a row learns from, and the runs that must make it first."""
+        if not self._distils(row):
             return None, ()
-        if row.teacher == TEACHER and self.spec.teacher_ckpt is not None:
-            return self.spec.teacher_ckpt, ()
         teacher = self.run(row.teacher, seed)
-        return str(teacher.checkpoint), (teacher.name,)
+        needs = (teacher.name,) if teacher.is_trained else ()
+        return str(teacher.checkpoint), needs
 
     def teacher_id(self) -> str:
-        """Eight digits from all that makes the teacher what it is: studies with the same one share its training."""
+        """Eight digits of a hash over all that decides the teacher's result.
+
+        The teacher's folder is named by them, so studies with the same teacher share its training.
+        """
         assert self.spec.teacher is not None
-        text = json.dumps(
-            self.identity(self.spec.teacher, self.spec.teacher.seeds[0]), sort_keys=True
-        )
+        identity = self.identity(self.spec.teacher, self.spec.teacher.seeds[0])
+        text = json.dumps(identity, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
-    def identity(self, row: RowSpec, seed: int) -> dict[str, Any]:
+    def identity(self, row: RowSpec, seed: int) -> dict[str, object]:
         """What a run's result depends on: configuration, data, seed, epochs, teacher."""
-        config = {
-            key: value
-            for key, value in to_plain(self.configs[row.name]).items()
-            if key not in NOT_CONFIG
-        }
-        frames = self.spec.data.frames or {}
-        data = {
-            "path": self.spec.data.path,
-            "seed": self.spec.data.seed,
-            "train_frames": frames.get("train"),
-        }
-        if "unlabelled" in str(config["DATA_CONFIG"]["INFO_PATH"]["train"]):
-            data["unlabelled_frames"] = frames.get("unlabelled")
-        if row.name == TEACHER:
-            return {"config": config, "data": data, "seed": seed, "epochs": row.epochs}
-        teacher, _ = self._teacher_of(replace(row, equal_compute_of=()), seed)
-        return {
+        whole = to_plain(self.configs[row.name])
+        config = {key: value for key, value in whole.items() if key not in NOT_CONFIG}
+        identity: dict[str, object] = {
             "config": config,
-            "data": data,
+            "data": self._data_identity(str(config["DATA_CONFIG"]["INFO_PATH"]["train"])),
             "seed": seed,
             "epochs": row.epochs,
-            "teacher": teacher,
         }
+        if row.checkpoint is not None:
+            identity["checkpoint"] = row.checkpoint
+        if row.name != TEACHER:
+            # Only the teacher's checkpoint is wanted here, not the runs of equal compute.
+            identity["teacher"], _ = self._teacher_of(replace(row, equal_compute_of=()), seed)
+        return identity
+
+    def _data_identity(self, info_files: str) -> dict[str, object]:
+        """The data of a run. Unlabelled frames count only where the run trains on them."""
+        data = self.spec.data
+        frames = data.frames or {}
+        identity: dict[str, object] = {
+            "path": data.path,
+            "seed": data.seed,
+            "train_frames": frames.get("train"),
+        }
+        if "unlabelled" in info_files:
+            identity["unlabelled_frames"] = frames.get("unlabelled")
+        return identity
+
+    def commands(self, run: Run) -> list[Command]:
+        """The commands of a run, in their order."""
+        first, *others = self.spec.evaluate
+        commands = []
+        if run.is_trained:
+            commands.append(Command(self.train_command(run), self.metrics_file(run, first)))
+        else:
+            others = [first, *others]
+        for split in others:
+            commands.append(Command(self.test_command(run, split), self.metrics_file(run, split)))
+        return commands
 
     def train_command(self, run: Run) -> list[str]:
-        """``tools/train.py ...``: trains, goes on where it was stopped, evaluates the first split."""
-        command = [
-            "tools/train.py",
-            "--cfg_file",
-            run.row.config,
-            "--extra_tag",
-            run.tag,
-            "--epochs",
-            str(run.epochs),
-            "--seed",
-            str(run.seed),
-            "--workers",
-            str(self.options.workers),
-            "--max_ckpt_save_num",
-            str(KEPT_CHECKPOINTS),
-        ]
+        """``tools/train.py ...``: trains or resumes, then evaluates the first split."""
+        words = ["tools/train.py", "--cfg_file", run.row.config, "--extra_tag", run.tag]
+        words += ["--epochs", str(run.epochs), "--seed", str(run.seed)]
+        words += ["--workers", str(self.options.workers)]
+        words += ["--max_ckpt_save_num", str(KEPT_CHECKPOINTS)]
         if run.teacher_ckpt is not None:
-            command += ["--teacher_ckpt", run.teacher_ckpt]
-        return command + self._device() + self._settings(run, self.spec.evaluate[0])
+            words += ["--teacher_ckpt", run.teacher_ckpt]
+        return words + self._device() + self.settings(run, self.spec.evaluate[0])
 
     def test_command(self, run: Run, split: str) -> list[str]:
-        """``tools/test.py ...``: evaluates the last checkpoint on a further split."""
-        command = [
-            "tools/test.py",
-            "--cfg_file",
-            run.row.config,
-            "--extra_tag",
-            run.tag,
-            "--ckpt",
-            str(run.checkpoint),
-            "--eval_tag",
-            EVAL_TAG,
-            "--workers",
-            str(self.options.workers),
-        ]
-        return command + self._device() + self._settings(run, split)
+        """``tools/test.py ...``: evaluates the run's checkpoint on a split."""
+        words = ["tools/test.py", "--cfg_file", run.row.config, "--extra_tag", run.tag]
+        words += ["--ckpt", str(run.checkpoint), "--eval_tag", EVAL_TAG]
+        words += ["--workers", str(self.options.workers)]
+        return words + self._device() + self.settings(run, split)
 
     def _device(self) -> list[str]:
         return ["--device", self.options.device] if self.options.device else []
 
-    def _settings(self, run: Run, split: str) -> list[str]:
-        """--set: the row's own values, the data and the split to evaluate."""
+    def settings(self, run: Run, split: str) -> list[str]:
+        """``--set ...``: the row's own values, the data, and ``split`` as the one to evaluate."""
         pairs = {
             **run.row.settings,
             "DATA_CONFIG.DATA_SPLIT.test": split,
@@ -240,44 +243,45 @@ class StudyPlan:
         }
         if self.spec.data.path is not None:
             pairs["DATA_CONFIG.DATA_PATH"] = self.spec.data.path
-        return [
-            "--set",
-            *(text for key, value in pairs.items() for text in (key, setting_text(value))),
-        ]
+        return ["--set", *setting_words(pairs)]
 
-    def commands(self, run: Run) -> list[tuple[list[str], Path]]:
-        """Each command of a run with the file that shows it is done, from the checkout."""
-        first, *others = self.spec.evaluate
-        return [
-            (self.train_command(run), run.metrics(first, True)),
-            *((self.test_command(run, split), run.metrics(split, False)) for split in others),
-        ]
+    def metrics_file(self, run: Run, split: str) -> Path:
+        """metrics.json of an evaluation, from the checkout. Training evaluates the first split."""
+        evaluations = run.folder / "eval"
+        if run.is_trained and split == self.spec.evaluate[0]:
+            return evaluations / "eval_with_train" / f"epoch_{run.epochs}" / split / "metrics.json"
+        epoch = epoch_of_checkpoint(str(run.checkpoint))
+        return evaluations / f"epoch_{epoch}" / split / EVAL_TAG / "metrics.json"
 
     def results(self, run: Run) -> dict[str, Path]:
         """metrics.json of every split."""
-        return {
-            split: self.root / run.metrics(split, number == 0)
-            for number, split in enumerate(self.spec.evaluate)
-        }
+        return {split: self.root / self.metrics_file(run, split) for split in self.spec.evaluate}
 
 
-def setting_text(value: Any) -> str:
+def setting_words(settings: Mapping[str, object]) -> list[str]:
+    """Key paths and values as the words after ``--set``."""
+    words = []
+    for key, value in settings.items():
+        words += [key, setting_text(value)]
+    return words
+
+
+def setting_text(value: object) -> str:
     """A yaml value as ``--set`` reads it."""
     if value is None:
         return "null"
     if isinstance(value, (list, tuple)):
-        return ",".join(map(setting_text, value))
+        return ",".join(setting_text(entry) for entry in value)
     return str(value)
 
 
-def differences(before: Any, now: Any, path: str = "") -> list[str]:
-    """The key paths at which two plain structures differ."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        return [
-            found
-            for key in [*before, *(key for key in now if key not in before)]
-            for found in differences(
-                before.get(key), now.get(key), f"{path}.{key}" if path else str(key)
-            )
-        ]
-    return [] if before == now else [f"{path} ({before} -> {now})"]
+def differences(before: object, now: object, path: str = "") -> list[str]:
+    """The key paths at which two plain structures differ, with both values."""
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        return [] if before == now else [f"{path} ({before} -> {now})"]
+    found = []
+    added = [key for key in now if key not in before]
+    for key in [*before, *added]:
+        below = f"{path}.{key}" if path else str(key)
+        found += differences(before.get(key), now.get(key), below)
+    return found

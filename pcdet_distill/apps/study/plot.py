@@ -1,97 +1,129 @@
-"""A picture of a study: 3D mAP over what a training took, a point a row, its spread as bars, the teacher as a line."""
+"""A picture of a study: 3D mAP over the cost of training, one point a row, the teacher as a line.
+
+Error bars are the standard deviation over the seeds. The names stand in a column beside the plot,
+each joined to its point by a thin line: names beside the points would lie on each other.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...visualize import import_pyplot
 from .spec import TEACHER
 from .table import MAP, Table
 
-LETTER_PT, LINE_PT, GAP_PT = 4.6, 9.0, 4.0  # of labels, roughly
-Box = tuple[float, float, float, float]  # left, bottom, right, top
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH_INCH = 8.5
+HEIGHT_INCH = 5.0  # more when the column of names needs it
+LABEL_INCH = 0.165  # from one name to the next
+# Edges of the axes as shares of the figure; the names stand to the right of them.
+LEFT, RIGHT, BOTTOM, TOP = 0.09, 0.7, 0.1, 0.98
+COLOURS = 10
+COLUMN_X = 1.03  # where names begin, as a share of the axes' width
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A named place in the plot, in data coordinates. The teacher has no cost: ``x`` is None."""
+
+    title: str
+    x: float | None
+    y: float
+    colour: str
 
 
 def draw(table: Table, path: Path, on_gpu: bool) -> None:
     """Draw the rows that have results; a UserError without matplotlib."""
     plt = import_pyplot()
-    figure, axes = plt.subplots(figsize=(8, 5))
-    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.1, top=0.98)
-    shown = []
+    height = max(HEIGHT_INCH, LABEL_INCH * len(table.rows) / (TOP - BOTTOM))
+    figure, axes = plt.subplots(figsize=(WIDTH_INCH, height))
+    figure.subplots_adjust(left=LEFT, right=RIGHT, bottom=BOTTOM, top=TOP)
+    axes.set_xlabel(f"training, {'wall-clock' if on_gpu else 'CPU'} seconds")
+    axes.set_ylabel(f"3D mAP, moderate, split {table.split}")
+    axes.grid(alpha=0.3)
+    points = _draw_rows(axes, table)
+    axes.set_xlim(axes.get_xlim())  # the lines to the names must not widen the axes
+    _draw_names(axes, points, distance=LABEL_INCH / (height * (TOP - BOTTOM)))
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def _draw_rows(axes: Axes, table: Table) -> list[_Point]:
+    """A point with error bars for each student, a dashed line for the teacher."""
+    points = []
     for row in table.rows:
         if not row.ap:
             continue
         score = row.ap["3d"][MAP]
         if row.name == TEACHER:
             axes.axhline(score.mean, color="black", linestyle="--", linewidth=1)
-            axes.annotate(
-                "teacher",
-                (1, score.mean),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="bottom",
-            )
+            points.append(_Point(row.title, None, score.mean, "black"))
         elif row.train_s is not None:
-            point, *_ = axes.errorbar(
-                row.train_s.mean,
+            cost = row.train_s
+            colour = f"C{len(points) % COLOURS}"  # the next one of matplotlib's cycle
+            axes.errorbar(
+                cost.mean,
                 score.mean,
-                xerr=row.train_s.deviation,
+                xerr=cost.deviation,
                 yerr=score.deviation,
                 fmt="o",
+                color=colour,
+                markersize=5,
                 capsize=3,
             )
-            shown.append((row.title, row.train_s.mean, score.mean, point.get_color()))
-    axes.set_xlabel(f"training, {'seconds on the clock' if on_gpu else 'processor seconds'}")
-    axes.set_ylabel(f"3D mAP, moderate, split {table.split}")
-    axes.grid(alpha=0.3)
-    figure.canvas.draw()  # only now are the axes where they stay
-    to_points = 72 / figure.dpi
-    frame = axes.get_window_extent()
-    places = [
-        tuple(value * to_points for value in axes.transData.transform((x, y)))
-        for _, x, y, _ in shown
-    ]
-    offsets = label_offsets([title for title, *_ in shown], places, frame.x1 * to_points)
-    for (title, x, y, color), offset in zip(shown, offsets):
+            points.append(_Point(row.title, cost.mean, score.mean, colour))
+    return points
+
+
+def _draw_names(axes: Axes, points: Sequence[_Point], distance: float) -> None:
+    """The column of names, the highest score first, with a line from each to its point."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    ordered = sorted(points, key=lambda point: -point.y)
+    heights = spread_out([(point.y - low) / (high - low) for point in ordered], distance)
+    for point, y in zip(ordered, heights):
+        right_edge = axes.get_xlim()[1]
         axes.annotate(
-            title, (x, y), xytext=offset, textcoords="offset points", fontsize=8, color=color
+            point.title,
+            xy=(right_edge if point.x is None else point.x, point.y),
+            xycoords="data",
+            xytext=(COLUMN_X, y),
+            textcoords="axes fraction",
+            fontsize=8,
+            color=point.colour,
+            va="center",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": point.colour,
+                "linewidth": 0.5,
+                "alpha": 0.6,
+                "relpos": (0.0, 0.5),
+                "shrinkA": 1,
+                "shrinkB": 0,
+            },
         )
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
 
 
-def label_offsets(
-    titles: list[str], places: list[tuple[float, ...]], right_edge: float
-) -> list[tuple[float, float]]:
-    """Where the label of each point begins, in typographic points from it, so that few labels lie on one another."""
-    taken: list[Box] = [
-        (x - GAP_PT / 2, y - GAP_PT / 2, x + GAP_PT / 2, y + GAP_PT / 2) for x, y in places
-    ]
-    offsets = []
-    for title, (x, y) in zip(titles, places):
-        width = LETTER_PT * len(title)
-        tried = []
-        for up in (GAP_PT, -GAP_PT - LINE_PT, GAP_PT + LINE_PT, -GAP_PT - 2 * LINE_PT):
-            for right in (GAP_PT, -GAP_PT - width):
-                box = (x + right, y + up, x + right + width, y + up + LINE_PT)
-                tried.append(
-                    (
-                        sum(_overlap(box, other) for other in taken)
-                        + 10 * width * (box[2] > right_edge),
-                        len(tried),
-                        box,
-                    )
-                )
-        best = min(tried)[2]
-        taken.append(best)
-        offsets.append((best[0] - x, best[1] - y))
-    return offsets
+def spread_out(heights: Sequence[float], distance: float) -> list[float]:
+    """Move heights apart so that neighbours are ``distance`` away and all stay in [0, 1].
 
-
-def _overlap(one: Box, other: Box) -> float:
-    """The area that two boxes share."""
-    width, height = (
-        min(one[2], other[2]) - max(one[0], other[0]),
-        min(one[3], other[3]) - max(one[1], other[1]),
-    )
-    return max(width, 0.0) * max(height, 0.0)
+    Args:
+        heights: from the highest to the lowest. They keep this order.
+        distance: so small that all of them fit.
+    """
+    placed: list[float] = []
+    ceiling = 1.0
+    for height in heights:
+        placed.append(min(height, ceiling))
+        ceiling = placed[-1] - distance
+    # What was pushed below the bottom is lifted again, and pushes up what stands above it.
+    floor = 0.0
+    for index in reversed(range(len(placed))):
+        placed[index] = max(placed[index], floor)
+        floor = placed[index] + distance
+    return placed

@@ -1,7 +1,7 @@
-"""Run what is missing of a study: a few trainings at a time, shared with whoever else works on the same study.
+"""Run what is missing of a study: a few trainings at a time, shared with other processes.
 
-Nothing is lost by a kill: a training resumes from its newest checkpoint, a finished one has its metrics.json. A run
-that fails is noted with its reason and does not stop the others.
+A kill loses nothing: a training resumes from its newest checkpoint, a finished one has its
+metrics.json. A run that fails is recorded with its reason and does not stop the others.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from types import FrameType
+from typing import IO
 
 from ...config import to_plain
 from ...errors import ConfigError, UserError
@@ -28,42 +29,39 @@ from ...processes import die_with_parent
 from ..quickstart.run import duration
 from .claims import Claims
 from .data import claim_name, data_commands
-from .plan import Run, StudyPlan
-from .results import (
-    BLOCKED,
-    FAILED,
-    FINISHED,
-    READY,
-    RUNNING,
-    Outcome,
-    Records,
-    choose_equal_epochs,
-    survey,
-)
+from .equal_compute import choose_equal_epochs
+from .plan import Command, Run, StudyPlan
+from .records import Records
+from .survey import FAILED, FINISHED, READY, RUNNING, Outcome, survey
 
 POLL_SECONDS = 0.5
 OTHERS_POLL_SECONDS = 10.0
-IN_USE = "another training is running in it"  # what tools/train.py says of an output folder that is taken
-Say = Callable[[str], None]
+TERMINATE_SECONDS = 10.0
+# In the message of tools/train.py when another training uses its output folder.
+IN_USE = "another training is running in it"
 
 
 @dataclass
 class _Job:
-    """A run at work in this process: its commands, one after the other."""
+    """A run that this process works on."""
 
     run: Run
-    commands: list[tuple[list[str], Path]]
+    commands: list[Command]  # to run one after the other; the first one is running
     log: IO[str]
-    process: subprocess.Popen | None = None
+    process: subprocess.Popen[bytes] | None = None
     started: float = field(default_factory=time.monotonic)
 
 
 class Runner:
-    """Works on a study until nothing that it may do is left.
+    """Works on a study until nothing is left that it may do.
 
     Args:
-        only: rows to run, with what they need; all when empty.
-        check: called once with the runs to come, before the first of them; raises when one cannot work.
+        jobs: trainings at a time.
+        only: rows to run, with what they need; all rows when empty.
+        on_gpu: match equal compute by wall-clock instead of CPU seconds.
+        check: called with the unfinished runs before the first of them starts; raises when one
+            of them cannot work.
+        say: receives progress lines.
     """
 
     def __init__(
@@ -74,86 +72,93 @@ class Runner:
         only: Sequence[str] = (),
         on_gpu: bool = False,
         check: Callable[[list[Run]], None] | None = None,
-        say: Say = print,
+        say: Callable[[str], None] = print,
     ) -> None:
-        self.plan, self.jobs, self.on_gpu, self.check, self.say = plan, jobs, on_gpu, check, say
+        self.plan = plan
+        self.jobs = jobs
+        self.on_gpu = on_gpu
+        self.check = check
+        self.say = say
         self.records = Records(plan)
         self.wanted = wanted_runs(plan, only)
         self.active: list[_Job] = []
 
     def run(self) -> dict[str, Outcome]:
-        """Everything; gives how all runs stand at the end."""
+        """Run everything; returns the state of all runs at the end."""
         self.records.own_the_folder()
         with (
-            one_study_at_a_time(self.plan, self.records.claims),
-            self.records.shared_claims.holding(),
-            terminated_is_interrupted(),
+            same_version_only(self.plan, self.records.claims),
+            self.records.shared_claims.kept_alive(),
+            sigterm_interrupts(),
         ):
             try:
                 self._make_data()
                 if self.check is not None:
-                    self.check(
-                        [
-                            each.run
-                            for each in self._survey().values()
-                            if each.status not in (FINISHED, FAILED)
-                        ]
-                    )
+                    self.check(self._unfinished_runs())
                 self._work()
             finally:
                 self._stop()
         return survey(self.plan, self.records)
 
+    def _unfinished_runs(self) -> list[Run]:
+        outcomes = self._survey().values()
+        return [each.run for each in outcomes if each.status not in (FINISHED, FAILED)]
+
     def _survey(self) -> dict[str, Outcome]:
-        """How the wanted runs stand, after fixing the epochs of equal compute that can be known by now."""
+        """The state of the wanted runs, after choosing epochs of equal compute where possible."""
         outcomes = survey(self.plan, self.records)
         for row in self.plan.spec.rows.values():
             if row.equal_compute_of and self.plan.epochs(row) is None:
                 choice = choose_equal_epochs(self.plan, row, outcomes, self.on_gpu)
                 if choice is not None:
                     self.records.keep_equal_epochs(row.name, choice)
-                    self.say(
-                        f"{row.name}: {choice['epochs']} epochs cost what {' + '.join(row.equal_compute_of)} does"
-                    )
+                    named = " + ".join(row.equal_compute_of)
+                    self.say(f"{row.name}: {choice['epochs']} epochs cost as much as {named}")
                     outcomes = survey(self.plan, self.records)
         return {name: outcome for name, outcome in outcomes.items() if name in self.wanted}
 
     def _make_data(self) -> None:
-        """Simulate what is missing, or wait for the process that does: of this study, or of one with the same data."""
-        said, claims, name = False, self.records.shared_claims, claim_name(self.plan)
+        """Simulate missing data, or wait for the process, of any study, that does."""
+        claims = self.records.shared_claims
+        name = claim_name(self.plan)
+        announced = False
         while data_commands(self.plan):
-            if not claims.take(name):
-                if not said:
-                    self.say("waiting for another process to make the data")
-                said = True
-                time.sleep(OTHERS_POLL_SECONDS)
-                continue
-            for command in data_commands(self.plan):
-                self.say("$ python " + shlex.join(command))
-                if subprocess.run([sys.executable, *command], cwd=self.plan.root).returncode:
-                    raise UserError("the data could not be made, the message is above")
-            claims.release(name)
+            if claims.take(name):
+                for command in data_commands(self.plan):
+                    self._run_data_command(command)
+                claims.release(name)
+                return
+            if not announced:
+                self.say("waiting for another process to make the data")
+                announced = True
+            time.sleep(OTHERS_POLL_SECONDS)
+
+    def _run_data_command(self, command: list[str]) -> None:
+        self.say("$ python " + shlex.join(command))
+        done = subprocess.run([sys.executable, *command], cwd=self.plan.root)
+        if done.returncode:
+            raise UserError("the data could not be made, the message is above")
 
     def _work(self) -> None:
         """Start, watch and finish jobs until nothing is left to start."""
-        said = False
+        announced = False
         while True:
             self._collect()
             outcomes = self._survey()
             started = self._start(outcomes)
-            if not self.active and not started:
-                others = [name for name, outcome in outcomes.items() if outcome.status == RUNNING]
+            if self.active and not started:
+                self._wait()
+            elif not self.active:
+                others = [name for name, each in outcomes.items() if each.status == RUNNING]
                 if not others:
                     return
-                if not said:
+                if not announced:
                     self.say(f"waiting for {', '.join(others)}, which another process runs")
-                said = True
+                    announced = True
                 time.sleep(OTHERS_POLL_SECONDS)
-            elif not started:
-                self._wait()
 
-    def _start(self, outcomes: dict[str, Outcome]) -> bool:
-        """Start what is ready as far as there is room; whether anything was."""
+    def _start(self, outcomes: Mapping[str, Outcome]) -> bool:
+        """Start ready runs up to ``jobs``; returns whether any was started."""
         before = len(self.active)
         for outcome in outcomes.values():
             if len(self.active) >= self.jobs:
@@ -165,30 +170,29 @@ class Runner:
     def _begin(self, run: Run) -> None:
         """Start the first command of a run whose result is missing."""
         self.records.begin(run)
-        path = self.records.log(run)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        commands = [
-            (command, result)
-            for command, result in self.plan.commands(run)
-            if not (self.plan.root / result).exists()
-        ]
-        job = _Job(run, commands, path.open("a"))
+        log = self.records.log(run)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        commands = []
+        for command in self.plan.commands(run):
+            if not (self.plan.root / command.result).exists():
+                commands.append(command)
+        job = _Job(run, commands, log.open("a"))
         self.active.append(job)
-        self._next(job)
+        self._start_next(job)
 
-    def _next(self, job: _Job) -> None:
+    def _start_next(self, job: _Job) -> None:
         """Start the next command of a job, or end the job when there is none."""
         if not job.commands:
             self._end(job)
             return
-        command = job.commands[0][0]
-        self.say(f"{job.run.name}: $ python {shlex.join(command)}")
-        job.log.write(f"$ python {shlex.join(command)}\n")
+        words = job.commands[0].words
+        self.say(f"{job.run.name}: $ python {shlex.join(words)}")
+        job.log.write(f"$ python {shlex.join(words)}\n")
         job.log.flush()
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         environment.setdefault("OMP_NUM_THREADS", "1")
         job.process = subprocess.Popen(
-            [sys.executable, *command],
+            [sys.executable, *words],
             cwd=self.plan.root,
             env=environment,
             stdout=job.log,
@@ -198,9 +202,10 @@ class Runner:
         )
 
     def _wait(self) -> None:
-        """Until a command of some job ends; with room for more jobs, not for long: others may finish what is needed."""
-        end = math.inf if len(self.active) >= self.jobs else time.monotonic() + OTHERS_POLL_SECONDS
-        while all(job.process is not None and job.process.poll() is None for job in self.active):
+        """Until a command ends, or, with room for more jobs, until others may have finished some."""
+        has_room = len(self.active) < self.jobs
+        end = time.monotonic() + OTHERS_POLL_SECONDS if has_room else math.inf
+        while all(_is_running(job) for job in self.active):
             if time.monotonic() > end:
                 return
             time.sleep(POLL_SECONDS)
@@ -208,32 +213,32 @@ class Runner:
     def _collect(self) -> None:
         """Go on with the jobs whose command has ended."""
         for job in list(self.active):
-            code = job.process.poll() if job.process is not None else 0
-            if code is None:
-                continue
-            command, result = job.commands.pop(0)
-            if code or not (self.plan.root / result).exists():
-                reason = failure_reason(self.records.log(job.run), code, command[0])
-                if (
-                    IN_USE in reason
-                ):  # one that was killed a moment ago, or that somebody started by hand
-                    self.say(f"{job.run.name}: {reason}")
-                    time.sleep(OTHERS_POLL_SECONDS)
-                    self._drop(job)
-                else:
-                    self._end(job, reason)
-            else:
-                self._next(job)
+            if not _is_running(job):
+                self._finish_command(job)
+
+    def _finish_command(self, job: _Job) -> None:
+        command = job.commands.pop(0)
+        code = 0 if job.process is None else job.process.returncode
+        if code == 0 and (self.plan.root / command.result).exists():
+            self._start_next(job)
+            return
+        reason = failure_reason(self.records.log(job.run), code, command.words[0])
+        if IN_USE in reason:
+            # A training killed a moment ago, or one started by hand: try again later.
+            self.say(f"{job.run.name}: {reason}")
+            time.sleep(OTHERS_POLL_SECONDS)
+            self._drop(job)
+        else:
+            self._end(job, reason)
 
     def _end(self, job: _Job, reason: str | None = None) -> None:
-        """Note how a run ended, and let go of it."""
+        """Record how a run ended, and release it."""
+        ending = "finished"
         if reason is not None:
             reason = reason.replace(f"{self.plan.root}/", "")
             self.records.fail(job.run, reason)
-        took = duration(time.monotonic() - job.started)
-        self.say(
-            f"{job.run.name}: {'finished' if reason is None else 'FAILED: ' + reason} after {took}"
-        )
+            ending = f"FAILED: {reason}"
+        self.say(f"{job.run.name}: {ending} after {duration(time.monotonic() - job.started)}")
         self._drop(job)
 
     def _drop(self, job: _Job) -> None:
@@ -242,79 +247,96 @@ class Runner:
         self.records.release(job.run)
 
     def _stop(self) -> None:
-        """End what is still running; the next start goes on with it."""
+        """End what is still running; the next start of the study resumes it."""
         for job in list(self.active):
             if job.process is not None and job.process.poll() is None:
                 job.process.terminate()
                 try:
-                    job.process.wait(timeout=10)
+                    job.process.wait(timeout=TERMINATE_SECONDS)
                 except subprocess.TimeoutExpired:
                     job.process.kill()
                     job.process.wait()
             self._drop(job)
 
 
+def _is_running(job: _Job) -> bool:
+    return job.process is not None and job.process.poll() is None
+
+
 def wanted_runs(plan: StudyPlan, only: Sequence[str]) -> set[str]:
-    """The names of the runs of the rows ``only``, with all they need; of all rows when there are none."""
+    """The names of the runs of the rows ``only`` with all they need; every run when it is empty."""
     by_name = {run.name: run for run in plan.runs()}
-    waiting = [run for run in by_name.values() if not only or run.row.name in only]
+    unvisited = [run for run in by_name.values() if not only or run.row.name in only]
     wanted: set[str] = set()
-    while waiting:
-        run = waiting.pop()
+    while unvisited:
+        run = unvisited.pop()
         if run.name not in wanted:
             wanted.add(run.name)
-            waiting += [by_name[name] for name in run.needs if name in by_name]
+            unvisited += [by_name[name] for name in run.needs if name in by_name]
     return wanted
 
 
 def failure_reason(log: Path, code: int, tool: str) -> str:
-    """One sentence from what a failed command said last."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    start = max(
-        (number for number, line in enumerate(lines) if line.startswith("$ python ")), default=-1
-    )
-    errors = [
-        line for line in lines[start + 1 :] if line.startswith("error: ") or ": error: " in line
-    ]
+    """One sentence from the last lines of a failed command.
+
+    Args:
+        log: the log of the run; its last ``$ python`` line begins the output of the command.
+        code: exit code of the command, negative for a signal.
+        tool: the command's script.
+    """
     if code < 0:
         return f"{tool} was killed by {signal.Signals(-code).name}"
+    lines = _last_output(log)
+    errors = [line for line in lines if line.startswith("error: ") or ": error: " in line]
     if errors:
         return errors[-1].split("error: ", 1)[1]
-    last = lines[-1] if len(lines) > start + 1 else "it said nothing"
-    return (
-        f"{tool} ended with {code}: {last}"
-        if code
-        else f"{tool} ended without writing its result: {last}"
-    )
+    last = lines[-1] if lines else "it printed nothing"
+    if code:
+        return f"{tool} ended with {code}: {last}"
+    return f"{tool} ended without writing its result: {last}"
+
+
+def _last_output(log: Path) -> list[str]:
+    """The non-empty lines that the last command in a log printed."""
+    output: list[str] = []
+    for line in log.read_text(errors="replace").splitlines():
+        if line.strip().startswith("$ python "):
+            output = []
+        elif line.strip():
+            output.append(line.strip())
+    return output
 
 
 @contextmanager
-def one_study_at_a_time(plan: StudyPlan, claims: Claims) -> Iterator[None]:
-    """Let others work on the very same study, and refuse one whose yaml says something else."""
-    spec: Any = {
-        "rows": {name: to_plain(config) for name, config in plan.configs.items()},
-        "study": repr((plan.spec.rows, plan.spec.data, plan.spec.evaluate)),
-    }
-    print_of = hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()[
-        :12
-    ]
-    others = [owner for name, owner in claims.alive().items() if name.startswith("worker-")]
-    for owner in others:
-        if owner.get("study") != print_of:
+def same_version_only(plan: StudyPlan, claims: Claims) -> Iterator[None]:
+    """Let other processes work on the very same study; refuse to join one with another yaml."""
+    version = _fingerprint(plan)
+    for name, owner in claims.held().items():
+        if name.startswith("worker-") and owner.get("study") != version:
             raise ConfigError(
-                f"{plan.folder}: process {owner.get('pid')} on {owner.get('host')} works there on another"
-                " version of this study; wait for its end, or give this one another NAME"
+                f"{plan.folder}: process {owner.get('pid')} on {owner.get('host')} works there on "
+                "another version of this study; wait for its end, or give this one another NAME"
             )
-    with claims.holding():
-        claims.take(f"worker-{socket.gethostname()}-{os.getpid()}", {"study": print_of})
+    with claims.kept_alive():
+        claims.take(f"worker-{socket.gethostname()}-{os.getpid()}", {"study": version})
         yield
 
 
-@contextmanager
-def terminated_is_interrupted() -> Iterator[None]:
-    """SIGTERM ends the study as Ctrl-C does: in good order."""
+def _fingerprint(plan: StudyPlan) -> str:
+    """A short hash of everything that a study's yaml decides."""
+    spec = {
+        "rows": {name: to_plain(config) for name, config in plan.configs.items()},
+        "study": repr((plan.spec.rows, plan.spec.data, plan.spec.evaluate)),
+    }
+    text = json.dumps(spec, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def interrupt(_signal: int, _frame: Any) -> None:
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Make SIGTERM end the study like Ctrl-C, so that its jobs are stopped and released."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
@@ -322,16 +344,3 @@ def terminated_is_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def summary(outcomes: dict[str, Outcome]) -> str:
-    """``12 finished, 1 failed, 3 waiting``."""
-    order = (FINISHED, RUNNING, READY, FAILED, BLOCKED)
-    counts = {
-        status: sum(outcome.status == status for outcome in outcomes.values()) for status in order
-    }
-    counts["waiting"] = len(outcomes) - sum(counts.values())
-    return (
-        ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-        or "nothing to do"
-    )

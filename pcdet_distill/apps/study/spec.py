@@ -1,42 +1,41 @@
-"""A study's yaml: which students and recipes are compared, on which data, with which teacher and seeds.
+"""A study's yaml: the students and recipes, the data, the teacher and the seeds.
 
-DATA: {CONFIG: cfgs/synthetic/dataset.yaml, PATH: data/study, SEED: 0, TRAIN_FRAMES: 400, VAL_FRAMES: 200,
-       HOLDOUT_FRAMES: 500, UNLABELLED_FRAMES: 0}      # simulated when missing; PATH alone: data that is there
-EVALUATE: [val, holdout]                               # choose by the first, report the last
-TEACHER: {CONFIG: cfgs/..., EPOCHS: 10, SEED: 0}       # or CKPT: a checkpoint that is there
+DATA: {CONFIG: cfgs/synthetic/dataset.yaml, PATH: data/study, SEED: 0, TRAIN_FRAMES: 400,
+       VAL_FRAMES: 200, HOLDOUT_FRAMES: 500, UNLABELLED_FRAMES: 0}
+                                    # simulated when missing; PATH alone: data that exists
+EVALUATE: [val, holdout]            # choose by the first split, report the last
+TEACHER: {CONFIG: cfgs/..., EPOCHS: 10, SEED: 0}   # or CKPT: a trained one, only evaluated
 SEEDS: [0, 1, 2]
 EPOCHS: 6
-BASELINE: plain                                        # the share of the gap to the teacher starts here
-SET: {OPTIMIZATION.LR: 0.002}                          # --set for the teacher and every row
+BASELINE: plain                     # gap closed: 0 % at this row, 100 % at the teacher
+SET: {OPTIMIZATION.LR: 0.002}       # --set for the teacher and every row
 ROWS:
     plain: {CONFIG: cfgs/...}
     recipe: {CONFIG: cfgs/..., SET: {DISTILL.TERMS.LOGIT.WEIGHT: 2.0}, EPOCHS: 4, SEEDS: [0]}
     plain_as_long: {LIKE: plain, EQUAL_COMPUTE_OF: recipe}
-    two_stage: {CONFIG: cfgs/..., TEACHER: recipe}     # learns from the recipe's student of the same seed
+    two_stage: {CONFIG: cfgs/..., TEACHER: recipe}  # its teacher: the recipe's student, same seed
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from ...config import find_file, nearest, read_yaml
+from ...config import find_file, nearest, read_yaml, refuse_unknown_keys
 from ...errors import ConfigError
+from ...types import ConfigDict
 
-TEACHER = "teacher"  # the name of the shared teacher's run, which no row may have
+TEACHER = "teacher"  # the name of the shared teacher's run; no row may have it
 STUDY_KEYS = ("NAME", "DATA", "EVALUATE", "TEACHER", "SEEDS", "EPOCHS", "BASELINE", "SET", "ROWS")
-DATA_KEYS = (
-    "CONFIG",
-    "PATH",
-    "SEED",
-    "TRAIN_FRAMES",
-    "VAL_FRAMES",
-    "HOLDOUT_FRAMES",
-    "UNLABELLED_FRAMES",
-)
+FRAMES_KEYS = {
+    "train": "TRAIN_FRAMES",
+    "val": "VAL_FRAMES",
+    "holdout": "HOLDOUT_FRAMES",
+    "unlabelled": "UNLABELLED_FRAMES",
+}
+DATA_KEYS = ("CONFIG", "PATH", "SEED", *FRAMES_KEYS.values())
 TEACHER_KEYS = ("CONFIG", "CKPT", "EPOCHS", "SEED", "SET")
 ROW_KEYS = (
     "CONFIG",
@@ -49,12 +48,14 @@ ROW_KEYS = (
     "BASELINE",
     "TITLE",
 )
+# What LIKE does not take over from the other row.
+NOT_INHERITED = ("TITLE", "EQUAL_COMPUTE_OF", "LIKE")
 SPLITS = ("val", "holdout")
 
 
 @dataclass(frozen=True)
-class DataSpec:
-    """The data of all runs; ``frames`` by split when it is simulated, None when it must be there."""
+class StudyData:
+    """The data of all runs. ``frames`` counts the simulated frames of each split; None: not simulated."""
 
     path: str | None = None
     config: str = "cfgs/synthetic/dataset.yaml"
@@ -68,26 +69,26 @@ class RowSpec:
 
     name: str
     config: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    epochs: int | None = None  # None: chosen by equal_compute_of
+    settings: Mapping[str, object] = field(default_factory=dict)  # --set
+    epochs: int | None = None  # None: chosen by equal_compute_of, or nothing is trained
     seeds: tuple[int, ...] = (0,)
-    teacher: str = TEACHER  # the run that a DISTILL block learns from
+    teacher: str = TEACHER  # the row that a DISTILL block learns from
     like: str | None = None
-    equal_compute_of: tuple[str, ...] = ()  # rows, or the teacher, whose mean costs are added up
+    equal_compute_of: tuple[str, ...] = ()  # rows, or the teacher; their mean costs are added up
     baseline: str | None = None
     title: str = ""
+    checkpoint: str | None = None  # a trained one: it is evaluated, nothing is trained
 
 
 @dataclass(frozen=True)
 class StudySpec:
-    """All of a study."""
+    """The whole yaml."""
 
     name: str
     file: Path
-    data: DataSpec
+    data: StudyData
     evaluate: tuple[str, ...]
     teacher: RowSpec | None
-    teacher_ckpt: str | None
     rows: Mapping[str, RowSpec]
 
     def row(self, name: str) -> RowSpec:
@@ -96,19 +97,53 @@ class StudySpec:
             return self.teacher
         return self.rows[name]
 
+    def all_rows(self) -> list[RowSpec]:
+        """The teacher, if there is one, then the rows in the order of the yaml."""
+        teacher = [] if self.teacher is None else [self.teacher]
+        return [*teacher, *self.rows.values()]
+
 
 def read_study(path: str | Path) -> StudySpec:
     """Read and check a study's yaml."""
     file = find_file(path, near=Path.cwd())
     content = read_yaml(file)
     try:
-        return _study(content, file)
+        return _read_study_block(content, file)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
 
 
-def _study(content: Mapping[str, Any], file: Path) -> StudySpec:
-    _check_keys(content, STUDY_KEYS, "")
+def override(
+    spec: StudySpec, *, epochs: int | None = None, seeds: Sequence[int] | None = None
+) -> StudySpec:
+    """The study with other epochs and seeds, for a quick run.
+
+    It gets a name of its own (``small_pair-epochs1-seeds0``), so that neither its trainings nor its
+    table are mistaken for those of the yaml. ``epochs`` also applies to the teacher; rows of
+    EQUAL_COMPUTE_OF go on choosing their own.
+    """
+    name = spec.name
+    rows = dict(spec.rows)
+    teacher = spec.teacher
+    if epochs is not None:
+        _whole(epochs, "--epochs", 1)
+        name += f"-epochs{epochs}"
+        rows = {row.name: _with_epochs(row, epochs) for row in rows.values()}
+        teacher = None if teacher is None else _with_epochs(teacher, epochs)
+    if seeds is not None:
+        checked = _seeds(seeds, "--seeds")
+        name += "-seeds" + "_".join(str(seed) for seed in checked)
+        rows = {row.name: replace(row, seeds=checked) for row in rows.values()}
+    return replace(spec, name=name, rows=rows, teacher=teacher)
+
+
+def _with_epochs(row: RowSpec, epochs: int) -> RowSpec:
+    """The row with other epochs, where it is trained for a fixed number."""
+    return row if row.epochs is None else replace(row, epochs=epochs)
+
+
+def _read_study_block(content: ConfigDict, file: Path) -> StudySpec:
+    refuse_unknown_keys(content, STUDY_KEYS, "")
     name = str(content.get("NAME") or file.stem)
     _check_name(name, "NAME")
     blocks = content.get("ROWS")
@@ -121,147 +156,139 @@ def _study(content: Mapping[str, Any], file: Path) -> StudySpec:
         "BASELINE": content.get("BASELINE"),
         "SET": common,
     }
-    rows = {str(row): _row(str(row), blocks, defaults) for row in blocks}
-    teacher, checkpoint = _teacher(content.get("TEACHER"), common)
+    rows = {str(row): _read_row(str(row), blocks, defaults) for row in blocks}
+    teacher = _read_teacher(content.get("TEACHER"), common)
     _check_references(rows, teacher)
+    evaluate = _read_splits(content)
+    data = _read_data(content.get("DATA") or {}, evaluate)
+    return StudySpec(name, file, data, evaluate, teacher, rows)
+
+
+def _read_splits(content: ConfigDict) -> tuple[str, ...]:
     evaluate = tuple(_list(content.get("EVALUATE", ["val"]), "EVALUATE"))
     for split in evaluate:
         if split not in SPLITS:
             raise ConfigError(f"EVALUATE: unknown split '{split}'{nearest(str(split), SPLITS)}")
-    return StudySpec(
-        name, file, _data(content.get("DATA") or {}, evaluate), evaluate, teacher, checkpoint, rows
-    )
+    return evaluate
 
 
-def _data(block: Any, evaluate: Sequence[str]) -> DataSpec:
-    _check_keys(block, DATA_KEYS, "DATA")
+def _read_data(block: ConfigDict, evaluate: Sequence[str]) -> StudyData:
+    refuse_unknown_keys(block, DATA_KEYS, "DATA")
     path = None if block.get("PATH") is None else str(block["PATH"])
     if block.get("TRAIN_FRAMES") is None:
-        return DataSpec(path)
+        return StudyData(path)
     if path is None:
         raise ConfigError(
             "DATA.PATH: missing; expected a folder for the simulated frames, such as data/study"
         )
-    names = {
-        "train": "TRAIN_FRAMES",
-        "val": "VAL_FRAMES",
-        "holdout": "HOLDOUT_FRAMES",
-        "unlabelled": "UNLABELLED_FRAMES",
-    }
-    frames = {split: _whole(block.get(key, 0), f"DATA.{key}", 0) for split, key in names.items()}
+    frames = {}
+    for split, key in FRAMES_KEYS.items():
+        frames[split] = _whole(block.get(key, 0), f"DATA.{key}", 0)
     for split in ("train", *evaluate):
         if frames[split] < 1:
             raise ConfigError(
-                f"DATA.{names[split]}: {frames[split]}, and the study needs frames of {split}"
+                f"DATA.{FRAMES_KEYS[split]}: {frames[split]}, and the study needs frames of {split}"
             )
     seed = _whole(block.get("SEED", 0), "DATA.SEED", 0)
-    return DataSpec(path, str(block.get("CONFIG", DataSpec.config)), seed, frames)
+    return StudyData(path, str(block.get("CONFIG", StudyData.config)), seed, frames)
 
 
-def _teacher(block: Any, common: Mapping[str, Any]) -> tuple[RowSpec | None, str | None]:
-    """How the teacher is trained, or the checkpoint that takes its place."""
+def _read_teacher(block: ConfigDict | None, common: Mapping[str, object]) -> RowSpec | None:
+    """How the teacher is trained, or the trained checkpoint to evaluate."""
     if block is None:
-        return None, None
-    _check_keys(block, TEACHER_KEYS, "TEACHER")
+        return None
+    refuse_unknown_keys(block, TEACHER_KEYS, "TEACHER")
     if not block.get("CONFIG"):
-        raise ConfigError(
-            "TEACHER.CONFIG: missing; expected the yaml that the teacher is trained with"
-        )
+        raise ConfigError("TEACHER.CONFIG: missing; expected the yaml that the teacher is built by")
     checkpoint = block.get("CKPT")
     if checkpoint is None and block.get("EPOCHS") is None:
         raise ConfigError("TEACHER: expected EPOCHS to train it, or the CKPT of a trained one")
-    epochs = None if checkpoint is not None else _whole(block["EPOCHS"], "TEACHER.EPOCHS", 1)
-    seed = _whole(block.get("SEED", 0), "TEACHER.SEED", 0)
-    settings = {**common, **_settings(block.get("SET"), "TEACHER.SET")}
-    row = RowSpec(TEACHER, str(block["CONFIG"]), settings, epochs, (seed,), title=TEACHER)
-    return row, None if checkpoint is None else str(checkpoint)
+    return RowSpec(
+        TEACHER,
+        str(block["CONFIG"]),
+        {**common, **_settings(block.get("SET"), "TEACHER.SET")},
+        epochs=None if checkpoint is not None else _whole(block["EPOCHS"], "TEACHER.EPOCHS", 1),
+        seeds=(_whole(block.get("SEED", 0), "TEACHER.SEED", 0),),
+        title=TEACHER,
+        checkpoint=None if checkpoint is None else str(checkpoint),
+    )
 
 
-def _row(name: str, blocks: Mapping[str, Any], defaults: Mapping[str, Any]) -> RowSpec:
+def _read_row(name: str, blocks: ConfigDict, defaults: ConfigDict) -> RowSpec:
     """A row, with what it inherits by LIKE."""
     where = f"ROWS.{name}"
     _check_name(name, where)
-    block = _inherited(name, blocks)
-    equal = _list(block.get("EQUAL_COMPUTE_OF", []), f"{where}.EQUAL_COMPUTE_OF")
+    block = _inherit(name, blocks)
+    equal = tuple(_list(block.get("EQUAL_COMPUTE_OF", []), f"{where}.EQUAL_COMPUTE_OF"))
     if equal and "EPOCHS" in blocks[name]:
         raise ConfigError(
             f"{where}: EPOCHS and EQUAL_COMPUTE_OF exclude each other; give one of them"
         )
     if equal and not block.get("LIKE"):
         raise ConfigError(
-            f"{where}.LIKE: missing; EQUAL_COMPUTE_OF takes the cost of an epoch from the row it names"
+            f"{where}.LIKE: missing; EQUAL_COMPUTE_OF takes the cost of an epoch from the row it "
+            "names"
         )
-    epochs = None if equal else block.get("EPOCHS", defaults["EPOCHS"])
-    if not equal:
-        epochs = _whole(epochs, f"{where}.EPOCHS", 1)
-    seeds = tuple(
-        _whole(seed, f"{where}.SEEDS", 0)
-        for seed in _list(block.get("SEEDS", defaults["SEEDS"]), where)
-    )
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(
-            f"{where}.SEEDS: expected different whole numbers, at least one, found {list(seeds)}"
-        )
+    epochs = block.get("EPOCHS", defaults["EPOCHS"])
     return RowSpec(
         name,
         str(block["CONFIG"]),
         {**defaults["SET"], **block["SET"]},
-        epochs,
-        seeds,
-        str(block.get("TEACHER", TEACHER)),
-        block.get("LIKE"),
-        tuple(equal),
-        block.get("BASELINE", defaults["BASELINE"]),
-        str(block.get("TITLE", name)),
+        epochs=None if equal else _whole(epochs, f"{where}.EPOCHS", 1),
+        seeds=_seeds(_list(block.get("SEEDS", defaults["SEEDS"]), where), f"{where}.SEEDS"),
+        teacher=str(block.get("TEACHER", TEACHER)),
+        like=block.get("LIKE"),
+        equal_compute_of=equal,
+        baseline=block.get("BASELINE", defaults["BASELINE"]),
+        title=str(block.get("TITLE", name)),
     )
 
 
-def _inherited(name: str, blocks: Mapping[str, Any], seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The keys of a row over those of the row it is LIKE; SET is merged, titles and compute are its own."""
+def _inherit(name: str, blocks: ConfigDict, seen: tuple[str, ...] = ()) -> ConfigDict:
+    """The keys of a row over those of the row it is LIKE; the two SETs are merged."""
     where = f"ROWS.{name}"
     block = blocks[name] or {}
-    _check_keys(block, ROW_KEYS, where)
-    base: dict[str, Any] = {}
+    refuse_unknown_keys(block, ROW_KEYS, where)
+    base: dict[str, object] = {}
     like = block.get("LIKE")
     if like is not None:
         if like in (*seen, name):
             raise ConfigError(f"{where}.LIKE: '{like}' is like itself")
         if like not in blocks:
             raise ConfigError(f"{where}.LIKE: there is no row '{like}'{nearest(str(like), blocks)}")
-        base = _inherited(str(like), blocks, (*seen, name))
-        base = {
-            key: value
-            for key, value in base.items()
-            if key not in ("TITLE", "EQUAL_COMPUTE_OF", "LIKE")
-        }
-    merged = {
-        **base,
-        **block,
-        "SET": {**base.get("SET", {}), **_settings(block.get("SET"), f"{where}.SET")},
+        inherited = _inherit(str(like), blocks, (*seen, name))
+        base = {key: value for key, value in inherited.items() if key not in NOT_INHERITED}
+    settings = {
+        **_settings(base.get("SET"), f"{where}.SET"),
+        **_settings(block.get("SET"), f"{where}.SET"),
     }
+    merged = {**base, **block, "SET": settings}
     if not merged.get("CONFIG"):
         raise ConfigError(
-            f"{where}.CONFIG: missing; expected a yaml such as cfgs/synthetic/pointpillar_student.yaml"
+            f"{where}.CONFIG: missing; expected a yaml such as "
+            "cfgs/synthetic/pointpillar_student.yaml"
         )
     return merged
 
 
 def _check_references(rows: Mapping[str, RowSpec], teacher: RowSpec | None) -> None:
-    """Every row that is named exists, and no row waits for itself."""
-    known = [*rows, *([TEACHER] if teacher is not None and teacher.epochs is not None else [])]
+    """Every row that is named exists, and no row depends on itself."""
+    known = list(rows)
+    if teacher is not None and teacher.checkpoint is None:
+        known.append(TEACHER)
     for row in rows.values():
-        named = {
-            "EQUAL_COMPUTE_OF": row.equal_compute_of,
-            "BASELINE": (row.baseline,) if row.baseline else (),
-            "TEACHER": (row.teacher,) if row.teacher != TEACHER else (),
-        }
-        for key, names in named.items():
-            for name in names:
-                if name not in known:
-                    raise ConfigError(
-                        f"ROWS.{row.name}.{key}: there is no row '{name}'{nearest(str(name), known)}"
-                    )
+        _check_names(f"ROWS.{row.name}.EQUAL_COMPUTE_OF", row.equal_compute_of, known)
+        if row.baseline:
+            _check_names(f"ROWS.{row.name}.BASELINE", [row.baseline], known)
+        if row.teacher != TEACHER:
+            _check_names(f"ROWS.{row.name}.TEACHER", [row.teacher], known)
         _check_not_circular(row, rows, ())
+
+
+def _check_names(where: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{where}: there is no row '{name}'{nearest(str(name), known)}")
 
 
 def _check_not_circular(row: RowSpec, rows: Mapping[str, RowSpec], above: tuple[str, ...]) -> None:
@@ -275,22 +302,13 @@ def _check_not_circular(row: RowSpec, rows: Mapping[str, RowSpec], above: tuple[
 def needed_rows(row: RowSpec) -> tuple[str, ...]:
     """The rows that must be finished before this one can begin, apart from the shared teacher."""
     teacher = () if row.teacher == TEACHER else (row.teacher,)
-    measured = (row.like, *row.equal_compute_of) if row.equal_compute_of else ()
-    return (*teacher, *(str(name) for name in measured))
-
-
-def _check_keys(block: Any, known: Sequence[str], where: str) -> None:
-    if not isinstance(block, Mapping):
-        raise ConfigError(f"{where}: expected a block of keys, found {block!r}")
-    for key in block:
-        if key not in known:
-            raise ConfigError(
-                f"{where}{'.' if where else ''}{key}: unknown key{nearest(str(key), known)}"
-            )
+    if not row.equal_compute_of:
+        return teacher
+    return (*teacher, str(row.like), *row.equal_compute_of)
 
 
 def _check_name(name: str, where: str) -> None:
-    """Names are parts of folder names."""
+    """Names become parts of folder names."""
     if name == TEACHER or not re.fullmatch(r"[A-Za-z0-9_.+-]+", name) or name.startswith("."):
         raise ConfigError(
             f"{where}: '{name}' cannot be a name; expected letters, digits, _ + . or -, and not "
@@ -298,25 +316,35 @@ def _check_name(name: str, where: str) -> None:
         )
 
 
-def _settings(block: Any, where: str) -> dict[str, Any]:
+def _settings(block: object, where: str) -> dict[str, object]:
     """Key paths and values, for --set."""
     if block is None:
         return {}
-    if not isinstance(block, Mapping) or any(
+    flat = isinstance(block, Mapping) and not any(
         isinstance(value, Mapping) for value in block.values()
-    ):
+    )
+    if not isinstance(block, Mapping) or not flat:
         raise ConfigError(f"{where}: expected key paths and values, as {{OPTIMIZATION.LR: 0.001}}")
     return {str(key): value for key, value in block.items()}
 
 
-def _list(value: Any, where: str) -> list[Any]:
+def _list(value: object, where: str) -> list:
     """One entry or several."""
     if isinstance(value, Mapping):
         raise ConfigError(f"{where}: expected a list, found {value!r}")
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _whole(value: Any, where: str, least: int) -> int:
+def _seeds(values: Sequence[object], where: str) -> tuple[int, ...]:
+    seeds = tuple(_whole(seed, where, 0) for seed in values)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(
+            f"{where}: expected different whole numbers, at least one, found {list(seeds)}"
+        )
+    return seeds
+
+
+def _whole(value: object, where: str, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{where}: {value!r} is not a whole number of {least} or more")
     return value

@@ -1,4 +1,4 @@
-"""Mean and standard deviation over the seeds."""
+"""Mean and standard deviation over the seeds of a row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation (n - 1; None for one value) of some values."""
+    """Mean and sample standard deviation (n - 1) of some values; no deviation for a single value."""
 
     mean: float
     deviation: float | None
@@ -17,13 +17,21 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
-        """None of no values."""
+        """The spread of ``values``; None when there are none."""
         if not values:
             return None
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return cls(statistics.fmean(values), deviation, tuple(values))
 
     def text(self, digits: int = 1, sign: str = "+-", plus: str = "") -> str:
-        """``34.3+-1.7``, without a spread for one value; ``plus`` is ``+`` where a positive mean shows its sign."""
-        spread = "" if self.deviation is None else f"{sign}{self.deviation:.{digits}f}"
-        return f"{self.mean:{plus}.{digits}f}{spread}"
+        """The numbers as in a table: ``34.3+-1.7``, or ``34.3`` for one value.
+
+        Args:
+            digits: decimals of both numbers.
+            sign: stands between mean and deviation.
+            plus: ``"+"`` writes the sign of a positive mean too.
+        """
+        mean = f"{self.mean:{plus}.{digits}f}"
+        if self.deviation is None:
+            return mean
+        return f"{mean}{sign}{self.deviation:.{digits}f}"

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ..nodes import NodeFeatures
 from .base import DistillLoss, no_options
-from .features import adapter
+from .features import adapter, full
 
 
 class FeatureMimicLoss(DistillLoss):
@@ -42,7 +41,5 @@ class FeatureMimicLoss(DistillLoss):
         if len(student) == 0:
             return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
-            difference = self.adapter(at_least_float32(student.features)) - at_least_float32(
-                teacher.features
-            )
+            difference = self.adapter(full(student.features)) - full(teacher.features)
             return difference.square().mean() / 2

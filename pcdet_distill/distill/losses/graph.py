@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from ...errors import DataError
-from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of, knn
 from ..nodes import NodeFeatures
@@ -108,10 +107,7 @@ class GraphDistillLoss(DistillLoss):
         if len(queries) == 0:
             return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
-            own, other = (
-                at_least_float32(student.features),
-                at_least_float32(teacher.features.detach()),
-            )
+            own, other = _full(student.features), _full(teacher.features.detach())
             neighbours = self._neighbours(other, teacher, queries)
             weights = self._weights(
                 self.score(teacher)[queries].to(other.dtype), teacher.batch_index[queries]
@@ -204,3 +200,8 @@ def _occurring(count: int, queries: Tensor, neighbours: Tensor) -> tuple[Tensor,
     used[neighbours.flatten()] = True
     place = used.cumsum(dim=0) - 1
     return torch.nonzero(used).flatten(), place[queries], place[neighbours]
+
+
+def _full(features: Tensor) -> Tensor:
+    """At least float32: half precision ranks neighbours and sums edges wrongly."""
+    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from pcdet_distill.apps.study.plan import Options, Run, StudyPlan
+from pcdet_distill.apps.study.plan import Command, Options, Run, StudyPlan
 from pcdet_distill.apps.study.spec import read_study
 
 MODEL = """
@@ -25,56 +25,51 @@ OPTIMIZATION: {OPTIMIZER: adam_onecycle, LR: 0.003, NUM_EPOCHS: 2, BATCH_SIZE_PE
 """
 DISTILL = "DISTILL: {TEACHER: {CFG_FILE: cfgs/toys/plain.yaml}, TERMS: {}}\n"
 
-# argv: name, epochs, metrics.json to write, metrics.jsonl to write
+# argv: name, epochs, metrics.json to write, metrics.jsonl to write. toy.json sets how it behaves:
+# seconds: sleep; together: wait until so many runs have started; says, code: fail with a message;
+# silent: end without a result; ap, cost: the numbers to write. A key with a run's name is its own.
 TOY = """
 import json, os, sys, time
 from pathlib import Path
-name, epochs, result, cost = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
+name, epochs, result, cost = sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])
+epochs = 0 if epochs == "None" else int(epochs)
 with open("order.txt", "a") as file:
     file.write(name + "\\n")
 settings = json.loads(Path("toy.json").read_text())
-own = {**settings, **settings.get(name, {})}
-time.sleep(own.get("seconds", 0))
+toy = {**settings, **settings.get(name, {})}
+time.sleep(toy.get("seconds", 0))
 deadline = time.monotonic() + 60
-while len(Path("order.txt").read_text().splitlines()) < own.get("together", 0):     # waits for the others to start
+while len(Path("order.txt").read_text().splitlines()) < toy.get("together", 0):
     if time.monotonic() > deadline:
         sys.exit("error: alone")
     time.sleep(0.02)
-if "says" in own:
-    print(own["says"])
-    sys.exit(own.get("code", 2))
-if own.get("silent"):
+if "says" in toy:
+    print(toy["says"])
+    sys.exit(toy.get("code", 2))
+if toy.get("silent"):
     sys.exit(0)
-values = {kind: {"R40": {"moderate": own.get("ap", 10.0) + epochs}} for kind in ("3d", "bev")}
+values = {kind: {"R40": {"moderate": toy.get("ap", 10.0) + epochs}} for kind in ("3d", "bev")}
 result.parent.mkdir(parents=True, exist_ok=True)
 result.write_text(json.dumps({"ap": {"Car": {"strict": values}, "Cyclist": {"strict": values}}}))
 cost.parent.mkdir(parents=True, exist_ok=True)
-cost.write_text(json.dumps({"kind": "cost", "it": 5, "wall_s": 2.0 * epochs * own.get("cost", 1.0),
-                            "cpu_s": epochs * own.get("cost", 1.0), "first_it": 0}) + "\\n")
+cpu_s = epochs * toy.get("cost", 1.0)
+line = {"kind": "cost", "it": 5, "wall_s": 2.0 * cpu_s, "cpu_s": cpu_s, "first_it": 0}
+cost.write_text(json.dumps(line) + "\\n")
 """
 
 
 class ToyPlan(StudyPlan):
     """Runs are ``toy.py``."""
 
-    def commands(self, run: Run) -> list[tuple[list[str], Path]]:
-        """One toy a split."""
-        results = [
-            run.metrics(split, number == 0) for number, split in enumerate(self.spec.evaluate)
-        ]
-        return [
-            (
-                [
-                    "toy.py",
-                    run.name,
-                    str(run.epochs),
-                    str(result),
-                    str(run.folder / "metrics.jsonl"),
-                ],
-                result,
-            )
-            for result in results
-        ]
+    def commands(self, run: Run) -> list[Command]:
+        """One toy for each split."""
+        commands = []
+        for split in self.spec.evaluate:
+            result = self.metrics_file(run, split)
+            cost = run.folder / "metrics.jsonl"
+            words = ["toy.py", run.name, str(run.epochs), str(result), str(cost)]
+            commands.append(Command(words, result))
+        return commands
 
 
 def study(**changes: Any) -> dict[str, Any]:
@@ -95,7 +90,11 @@ def study(**changes: Any) -> dict[str, Any]:
 def make_root(
     root: Path, content: dict[str, Any] | None = None, name: str = "toys.yaml", **toy: Any
 ) -> Path:
-    """A checkout with the yaml of a study, two configurations and the toy; ``toy`` says how the toys behave."""
+    """A checkout with the yaml of a study, two configurations and the toy.
+
+    Args:
+        toy: the content of toy.json.
+    """
     (root / "cfgs" / "toys").mkdir(parents=True, exist_ok=True)
     (root / "cfgs" / "toys" / "plain.yaml").write_text(MODEL)
     (root / "cfgs" / "toys" / "recipe.yaml").write_text(MODEL + DISTILL)

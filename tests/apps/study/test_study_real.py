@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import shutil
@@ -14,8 +15,11 @@ import yaml
 
 from pcdet_distill.apps.study import Options, StudyPlan
 from pcdet_distill.apps.study.check import check_runs
+from pcdet_distill.checkpoint import save_checkpoint
+from pcdet_distill.datasets import DataSpec
 from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
+from pcdet_distill.engine.build import build_model
 from pcdet_distill.errors import ConfigError
 
 TEACHER = "cfgs/synthetic/pointpillar_teacher.yaml"
@@ -94,6 +98,21 @@ def test_what_cannot_be_trained_is_named_before_any_training(repo, tmp_path, dat
     assert not (repo / plan.runs()[0].folder).exists()
 
 
+def test_a_given_teacher_that_is_missing_or_does_not_fit_is_named(repo, tmp_path, data):
+    rows = {"plain": {"CONFIG": STUDENT}}
+    missing = {"CONFIG": TEACHER, "CKPT": str(tmp_path / "missing.pth")}
+    plan = StudyPlan.read(write_study(tmp_path, data, rows, TEACHER=missing), repo, Options("cpu"))
+    with pytest.raises(ConfigError, match=r"TEACHER: .*missing\.pth"):
+        check_runs(plan, plan.runs()[:1], lambda _: None)
+    other = {"CONFIG": TEACHER, "CKPT": str(tmp_path / "student.pth")}
+    cfg = plan.configs["plain"]
+    student = build_model(cfg, DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
+    save_checkpoint(student.checkpoint_state(), tmp_path / "student.pth")
+    plan = StudyPlan.read(write_study(tmp_path, data, rows, TEACHER=other), repo, Options("cpu"))
+    with pytest.raises(ConfigError, match=r"TEACHER: .*student\.pth"):
+        check_runs(plan, plan.runs()[:1], lambda _: None)
+
+
 @pytest.mark.slow
 def test_from_nothing_to_the_published_table(repo, tmp_path):
     for name in ("cfgs", "tools"):
@@ -126,7 +145,7 @@ def test_from_nothing_to_the_published_table(repo, tmp_path):
     )
     assert again.returncode == 0, again.stderr
     assert "FAILED nan, seed 0: training: the loss became" in again.stdout
-    table = json.loads((tmp_path / "docs/study/tiny/table_holdout.json").read_text())
+    table = json.loads((tmp_path / "output/study/tiny/table_holdout.json").read_text())
     rows = {row["name"]: row for row in table["rows"]}
     assert {name: row["seeds"] for name, row in rows.items()} == {
         "teacher": 1,
@@ -140,10 +159,14 @@ def test_from_nothing_to_the_published_table(repo, tmp_path):
     assert rows["plain"]["measured"]["parameters"] < rows["teacher"]["measured"]["parameters"]
     assert rows["plain"]["measured"]["latency_ms"] > 0 and rows["init"]["train_s"]["mean"] > 0
     assert rows["equal"]["epochs"] >= 1 and rows["equal"]["note"]
-    record = json.loads((tmp_path / "docs/study/tiny/metrics/init-seed0.json").read_text())
-    assert (
-        record["metrics"]["holdout"]["samples"] == 2 and "--teacher_ckpt" in record["commands"][0]
-    )
+    published = tmp_path / "docs/study/tiny"
+    with (published / "results.csv").open() as file:
+        lines = [line for line in csv.DictReader(file) if line["run"] == "init-seed0"]
+    assert [line["split"] for line in lines] == ["val", "holdout"]
+    assert all(float(line["cpu_s"]) > 0 and line["3d_mAP"] for line in lines)
+    page = (published / "README.md").read_text()
+    commands = [line for line in page.splitlines() if "--extra_tag tiny-init-seed0 " in line]
+    assert "--teacher_ckpt" in commands[0]
     infos = (tmp_path / "data/tiny/ImageSets/holdout.txt").read_text().split()
     database = [path.name[:6] for path in (tmp_path / "data/tiny/gt_database").iterdir()]
     assert infos == ["000006", "000007"] and set(database) <= {f"{frame:06d}" for frame in range(4)}

@@ -17,8 +17,11 @@ import study_toys
 from pcdet_distill.apps.study import claims, runner
 from pcdet_distill.apps.study.claims import Claims
 from pcdet_distill.apps.study.data import claim_name
-from pcdet_distill.apps.study.results import Records, survey
-from pcdet_distill.apps.study.runner import Runner, summary, wanted_runs
+from pcdet_distill.apps.study.records import Records
+from pcdet_distill.apps.study.runner import Runner, wanted_runs
+from pcdet_distill.apps.study.survey import summary, survey
+from pcdet_distill.apps.study.table import make_table
+from pcdet_distill.apps.study.text import to_text
 from pcdet_distill.engine.checkpoints import run_lock
 from pcdet_distill.errors import ConfigError
 
@@ -109,7 +112,7 @@ def test_a_failure_is_noted_and_stops_nothing_but_what_needs_it(tmp_path):
     ("toy", "reason"),
     [
         ({"says": "Traceback\nKeyError: 'x'", "code": 1}, "toy.py ended with 1: KeyError: 'x'"),
-        ({"silent": True}, "toy.py ended without writing its result: it said nothing"),
+        ({"silent": True}, "toy.py ended without writing its result: it printed nothing"),
         ({"ap": float("nan")}, "its evaluation gave numbers that are not finite"),
     ],
 )
@@ -183,7 +186,7 @@ def test_data_that_two_studies_share_is_made_once(tmp_path, monkeypatch):
     plan = study_toys.make_plan(tmp_path, content, "second.yaml")
     assert plan.spec.name == "second" and first.shared_claims.take(claim_name(plan))
     monkeypatch.setattr(
-        runner, "data_commands", lambda plan: [["never.py"]] if first.shared_claims.alive() else []
+        runner, "data_commands", lambda plan: [["never.py"]] if first.shared_claims.held() else []
     )
     said = []
 
@@ -206,7 +209,7 @@ def test_the_check_comes_before_any_training(tmp_path):
 
     with pytest.raises(ConfigError, match="5 runs, and one cannot be"):
         run(plan, check=refuse)
-    assert study_toys.order(tmp_path) == [] and Records(plan).claims.alive() == {}
+    assert study_toys.order(tmp_path) == [] and Records(plan).claims.held() == {}
 
 
 SCRIPT = """
@@ -289,12 +292,12 @@ def test_claims_are_exclusive_and_die_with_their_owner(tmp_path, monkeypatch):
     one, two = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
     assert one.take("a") and not two.take("a")
     one.release("a")
-    assert two.take("a") and list(one.alive()) == ["a"]
+    assert two.take("a") and list(one.held()) == ["a"]
     path = tmp_path / "claims" / "a.json"
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     path.write_text(json.dumps({"host": claims.socket.gethostname(), "pid": gone.pid}))
-    assert one.alive() == {} and one.take("a")  # its process is gone
+    assert one.held() == {} and one.take("a")  # its process is gone
     path.write_text(json.dumps(DEAD))
     assert not two.take("a")  # another machine's, touched just now
     os.utime(path, (time.time() - 400, time.time() - 400))
@@ -305,7 +308,7 @@ def test_held_claims_are_touched_and_given_back(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "TOUCH_SECONDS", 0.02)
     own = Claims(tmp_path)
     path = tmp_path / "a.json"
-    with own.holding():
+    with own.kept_alive():
         own.take("a")
         os.utime(path, (1, 1))
         end = time.monotonic() + 10
@@ -356,3 +359,19 @@ def test_equal_compute_goes_without_the_runs_that_failed(tmp_path):
     statuses, _ = run(plan)
     assert statuses["equal-seed0"] == "blocked"
     assert "no run of recipe finished" in survey(plan, Records(plan))["equal-seed0"].reason
+
+
+def test_a_given_teacher_has_a_row_and_closes_the_gap(tmp_path):
+    given = {"CONFIG": "cfgs/toys/plain.yaml", "CKPT": "weights/teacher.pth"}
+    content = study_toys.study(TEACHER=given)
+    toy = {"teacher": {"ap": 30.0}, "recipe-seed0": {"ap": 20.0}, "recipe-seed1": {"ap": 20.0}}
+    plan = study_toys.make_plan(tmp_path, content, **toy)
+    outcomes = Runner(plan, say=lambda _: None).run()
+    assert {outcome.status for outcome in outcomes.values()} == {"finished"}
+    table = make_table(plan, outcomes, "val")
+    teacher = table.row("teacher")
+    assert teacher.ap["3d"]["mAP"].mean == 30.0
+    assert teacher.train_s is None and teacher.epochs is None
+    assert teacher.note == "evaluated from weights/teacher.pth; its training is not counted"
+    assert table.row("recipe").gap == pytest.approx((22 - 12) / (30 - 12))
+    assert "teacher: evaluated from weights/teacher.pth" in to_text(table)

@@ -8,7 +8,7 @@ import pytest
 import study_toys
 
 from pcdet_distill.apps.study.plan import Options, StudyPlan
-from pcdet_distill.apps.study.spec import read_study
+from pcdet_distill.apps.study.spec import override, read_study
 from pcdet_distill.errors import ConfigError
 
 PLAIN = {"CONFIG": "cfgs/toys/plain.yaml"}
@@ -51,7 +51,7 @@ def test_a_row_takes_over_what_it_is_like(tmp_path):
     ("content", "message"),
     [
         ({"ROWS": {}}, "ROWS: expected at least one row"),
-        (study_toys.study(SEDS=[1]), "SEDS: unknown key; did you mean 'SEEDS'"),
+        (study_toys.study(SEDS=[1]), "unknown key 'SEDS'; did you mean 'SEEDS'"),
         (rows(recipe={"EPOCHS": 1}), "ROWS.recipe.CONFIG: missing"),
         (
             rows(recipe={**PLAIN, "EPOCHS": 0}),
@@ -176,14 +176,40 @@ def test_a_row_may_learn_from_another_row(tmp_path):
     )
 
 
-def test_a_trained_teacher_is_taken(tmp_path):
-    content = {
-        **study_toys.study(),
-        "TEACHER": {"CONFIG": "cfgs/toys/plain.yaml", "CKPT": "teacher.pth"},
-    }
-    plan = study_toys.make_plan(tmp_path, content)
-    assert [run.row.name for run in plan.runs()].count("teacher") == 0
-    assert plan.run("recipe", 0).teacher_ckpt == "teacher.pth" and plan.run("recipe", 0).needs == ()
+GIVEN = {"CONFIG": "cfgs/toys/plain.yaml", "CKPT": "weights/teacher_v3.pth"}
+
+
+def test_a_given_teacher_is_evaluated_but_not_trained(tmp_path):
+    content = {**study_toys.study(TEACHER=GIVEN), "EVALUATE": ["val", "holdout"]}
+    path = study_toys.make_root(tmp_path, content)
+    plan = StudyPlan(read_study(path), tmp_path)
+    teacher = plan.runs()[0]
+    assert teacher.name == "teacher"
+    assert not teacher.is_trained
+    for command, split in zip(plan.commands(teacher), ("val", "holdout")):
+        assert command.words[0] == "tools/test.py"
+        assert "weights/teacher_v3.pth" in command.words
+        assert f"kitti_infos_{split}.pkl" in command.words
+        folder = f"output/toys/plain/teacher-{plan.teacher_id()}"
+        assert str(command.result) == f"{folder}/eval/epoch_3/{split}/study/metrics.json"
+
+
+def test_students_of_a_given_teacher_wait_for_nothing(tmp_path):
+    plan = study_toys.make_plan(tmp_path, study_toys.study(TEACHER=GIVEN))
+    assert plan.run("recipe", 0).teacher_ckpt == "weights/teacher_v3.pth"
+    assert plan.run("recipe", 0).needs == ()
+
+
+def test_a_quick_run_has_a_name_of_its_own(tmp_path):
+    content = study_toys.study()
+    content["ROWS"]["equal"] = {"LIKE": "plain", "EQUAL_COMPUTE_OF": "recipe"}
+    spec = read_study(study_toys.make_root(tmp_path, content))
+    quick = override(spec, epochs=1, seeds=[4, 7])
+    assert quick.name == "toys-epochs1-seeds4_7"
+    assert quick.teacher.epochs == quick.rows["plain"].epochs == 1
+    assert quick.rows["recipe"].seeds == (4, 7)
+    assert quick.rows["equal"].epochs is None  # still chosen by the cost of the recipe
+    assert override(spec) == spec
 
 
 @pytest.mark.parametrize(

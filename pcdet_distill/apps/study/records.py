@@ -1,0 +1,163 @@
+"""The study's own folder: claims, failures, what each run was made from, epochs of equal compute."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypedDict
+
+from ...errors import ConfigError, DataError
+from .claims import Claims, Owner, exclusive
+from .plan import Run, StudyPlan, differences
+from .spec import TEACHER
+
+
+class EqualCompute(TypedDict):
+    """The epochs of a row of equal compute, and the measured seconds they follow from."""
+
+    epochs: int
+    target_s: float  # mean cost of the rows of EQUAL_COMPUTE_OF
+    epoch_s: float  # mean cost of an epoch of this row
+    unit: str  # "cpu" or "wall"
+
+
+class Records:
+    """Reads and writes ``output/study/<study>``."""
+
+    def __init__(self, plan: StudyPlan) -> None:
+        self.plan = plan
+        self.folder = plan.folder
+        self.claims = Claims(self.folder / "claims")
+        # Claims on what several studies share: data and teachers.
+        self.shared_claims = Claims(self.folder.parent / ".teachers")
+
+    def claim(self, run: Run) -> bool:
+        """Take a run for this process; False when another process holds it."""
+        return self._claims_of(run).take(self._claim_name(run))
+
+    def release(self, run: Run) -> None:
+        """Give a run back."""
+        self._claims_of(run).release(self._claim_name(run))
+
+    def claimed(self) -> dict[str, Owner]:
+        """All claims that are held now, by name."""
+        return {**self.claims.held(), **self.shared_claims.held()}
+
+    def is_claimed(self, run: Run, claimed: Mapping[str, Owner]) -> bool:
+        """Whether a run is among ``claimed()``."""
+        return self._claim_name(run) in claimed
+
+    def _claims_of(self, run: Run) -> Claims:
+        return self.shared_claims if run.row.name == TEACHER else self.claims
+
+    def _claim_name(self, run: Run) -> str:
+        return run.tag if run.row.name == TEACHER else run.name
+
+    def log(self, run: Run) -> Path:
+        """The output of a run's commands."""
+        return self.folder / "logs" / f"{run.name}.log"
+
+    def own_the_folder(self) -> None:
+        """Mark the folder as this study's; refuse one that belongs to another study."""
+        with exclusive(self.folder):
+            if not self._owner_file.exists():
+                write_json(self._owner_file, self._identity())
+        self.refuse_foreign_results()
+
+    def refuse_foreign_results(self) -> None:
+        """Raise a ConfigError when the folder, or a run in it, belongs to another configuration."""
+        if self._owner_file.exists():
+            wrong = differences(read_json(self._owner_file), self._identity())
+            if wrong:
+                raise ConfigError(
+                    f"{self.folder}: belongs to another study ({'; '.join(wrong)}); give this one "
+                    "another NAME, or delete that folder with its trainings"
+                )
+        for run in self.plan.runs():
+            self._refuse_changed(run)
+
+    @property
+    def _owner_file(self) -> Path:
+        return self.folder / "study.json"
+
+    def _identity(self) -> dict[str, object]:
+        data = _as_json(asdict(self.plan.spec.data))
+        frames = data["frames"] or {}
+        frames.pop("unlabelled", None)  # such frames may be added later
+        return {"file": os.path.relpath(self.plan.spec.file, self.plan.root), "data": data}
+
+    def _refuse_changed(self, run: Run) -> None:
+        """A run begun from another configuration must not be resumed, nor shown as this one's."""
+        path = self._record_file(run)
+        if not path.exists():
+            return
+        identity = _as_json(self.plan.identity(run.row, run.seed))
+        wrong = differences(read_json(path)["identity"], identity)
+        if wrong:
+            raise ConfigError(
+                f"{self.plan.spec.file}: {run.name} was trained with another configuration "
+                f"({'; '.join(wrong[:5])}); give the row another name, or delete {path} and "
+                f"{self.plan.root / run.folder} to train it again"
+            )
+
+    def begin(self, run: Run) -> None:
+        """Record what a run is made from."""
+        identity = self.plan.identity(run.row, run.seed)
+        write_json(self._record_file(run), {"identity": identity, "epochs": run.epochs})
+
+    def fail(self, run: Run, reason: str) -> None:
+        """Record why a run failed."""
+        write_json(self._failure_file(run), {"reason": reason})
+
+    def forget_failure(self, run: Run) -> None:
+        """Let a failed run be tried again."""
+        self._failure_file(run).unlink(missing_ok=True)
+
+    def failure(self, run: Run) -> str | None:
+        """Why a run failed; None when it did not."""
+        path = self._failure_file(run)
+        return str(read_json(path)["reason"]) if path.exists() else None
+
+    def equal_epochs(self) -> dict[str, EqualCompute]:
+        """The epochs chosen so far for rows of equal compute."""
+        path = self.folder / "equal_compute.json"
+        return read_json(path) if path.exists() else {}
+
+    def keep_equal_epochs(self, row: str, choice: EqualCompute) -> None:
+        """Fix the epochs of a row for good: another process may already train with them."""
+        with exclusive(self.folder):
+            known = self.equal_epochs()
+            if row not in known:
+                write_json(self.folder / "equal_compute.json", {**known, row: choice})
+
+    def _record_file(self, run: Run) -> Path:
+        return self.folder / "runs" / f"{run.name}.json"
+
+    def _failure_file(self, run: Run) -> Path:
+        return self.folder / "failed" / f"{run.name}.json"
+
+
+def _as_json(content: object) -> Any:
+    """What ``content`` is after writing and reading: lists for tuples, text for keys."""
+    return json.loads(json.dumps(content))
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a whole file or none: a killed process must not leave half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(part, path)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a file of ``write_json``."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: cannot be read as a record of this study ({error}); delete it"
+        ) from None

@@ -1,0 +1,206 @@
+"""The command line of studies: ``pcdet-distill study`` and tools/study.py."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ...config import nearest
+from ...errors import ConfigError, UserError
+from .check import check_runs
+from .data import data_commands
+from .measured import measure_rows
+from .plan import Options, StudyPlan
+from .plot import draw
+from .publish import command_line, publish
+from .records import Records
+from .runner import Runner, wanted_runs
+from .spec import TEACHER, override, read_study
+from .survey import FAILED, RUNNING, Outcome, summary, survey
+from .table import Table, make_table, to_plain
+from .text import to_markdown, to_text
+
+
+def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """Run, show or publish a study. ``root`` is the checkout."""
+    args = parse_arguments(arguments, prog)
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device != "cpu"
+    workers = args.workers
+    if workers is None:
+        workers = 4 if on_gpu else 0
+    spec = override(read_study(args.study), epochs=args.epochs, seeds=args.seeds)
+    plan = StudyPlan(spec, root, Options(args.device, workers))
+    known = [*spec.rows, TEACHER]
+    for row in args.only:
+        if row not in known:
+            raise ConfigError(f"--only {row}: the study has no such row{nearest(row, known)}")
+    Records(plan).refuse_foreign_results()
+    if args.list:
+        print(list_runs(plan, args.only))
+    elif args.dry_run:
+        print(list_commands(plan, args.only))
+    elif args.table:
+        show(plan, on_gpu)
+    elif args.publish is not None:
+        print(publish(plan, show(plan, on_gpu), Path(args.publish)))
+    else:
+        work(plan, args, on_gpu)
+
+
+def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Compare students and recipes on the same data over several seeds.",
+    )
+    add = parser.add_argument
+    add("study", help="yaml of the study, e.g. cfgs/study/small_pair.yaml")
+    add(
+        "--jobs",
+        type=int,
+        default=1,
+        help="trainings at a time, each with OMP_NUM_THREADS threads (default: 1, 1 thread)",
+    )
+    add("--only", nargs="+", default=[], metavar="ROW", help="only these rows and what they need")
+    add(
+        "--epochs",
+        type=int,
+        default=None,
+        help="train every row and the teacher this long, for a quick run with a folder of its own",
+    )
+    add(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=None,
+        metavar="SEED",
+        help="train every row with these seeds, for a quick run with a folder of its own",
+    )
+    add("--device", default=None, help="cpu, cuda or cuda:N (default: cuda when there is one)")
+    add(
+        "--workers",
+        type=int,
+        default=None,
+        help="data loading processes of each training (default: 0 on a CPU, 4 on a GPU)",
+    )
+    add("--retry_failed", action="store_true", help="also run again what failed before")
+    add("--list", action="store_true", help="only print every run and its state")
+    add("--dry_run", action="store_true", help="only print the commands of unfinished runs")
+    add("--table", action="store_true", help="only write and print the table of finished runs")
+    add(
+        "--publish",
+        metavar="DIR",
+        default=None,
+        help="write page, plot and results.csv to DIR/<study>, e.g. docs/study",
+    )
+    return parser.parse_args(arguments)
+
+
+def log(text: str) -> None:
+    """Print a progress line at once, even into a pipe."""
+    print(text, flush=True)
+
+
+def work(plan: StudyPlan, args: argparse.Namespace, on_gpu: bool) -> None:
+    """Run what is missing, then show the table; a UserError at the end when a run failed."""
+    if args.jobs < 1:
+        raise ConfigError(f"--jobs {args.jobs}: expected 1 or more")
+    torch.set_num_threads(1)
+    runner = Runner(
+        plan,
+        jobs=args.jobs,
+        only=args.only,
+        on_gpu=on_gpu,
+        say=log,
+        check=lambda runs: check_runs(plan, runs, log),
+    )
+    if args.retry_failed:
+        for run in plan.runs():
+            runner.records.forget_failure(run)
+    try:
+        outcomes = runner.run()
+    except KeyboardInterrupt:
+        raise UserError("interrupted; run the same command again to resume") from None
+    print(summary(outcomes))
+    show(plan, on_gpu)
+    failed = [name for name, outcome in outcomes.items() if outcome.status == FAILED]
+    if failed:
+        raise UserError(
+            f"failed: {', '.join(failed)}; their reasons are in the table, their output in "
+            f"{runner.records.folder / 'logs'}; --retry_failed tries them again"
+        )
+
+
+def list_runs(plan: StudyPlan, only: Sequence[str]) -> str:
+    """One line for each run: name, epochs, state."""
+    outcomes = _wanted_outcomes(plan, only)
+    width = max(len(name) for name in outcomes)
+    lines = []
+    for name, outcome in outcomes.items():
+        reason = f": {outcome.reason}" if outcome.reason else ""
+        epochs = f"{outcome.run.epochs or '?':>3} epochs"
+        if not outcome.run.is_trained:
+            epochs = "not trained"
+        lines.append(f"{name.ljust(width)}  {epochs}  {outcome.status}{reason}")
+    return "\n".join([*lines, summary(outcomes)])
+
+
+def list_commands(plan: StudyPlan, only: Sequence[str]) -> str:
+    """The commands still to run, in their order."""
+    lines = [command_line(words) for words in data_commands(plan)]
+    for name, outcome in _wanted_outcomes(plan, only).items():
+        if not outcome.run.has_commands:
+            lines.append(f"# {name}: {outcome.reason}")
+            continue
+        for command in plan.commands(outcome.run):
+            if not (plan.root / command.result).exists():
+                lines.append(command_line(command.words))
+    return "\n".join(lines) or "nothing to do"
+
+
+def _wanted_outcomes(plan: StudyPlan, only: Sequence[str]) -> dict[str, Outcome]:
+    wanted = wanted_runs(plan, only)
+    outcomes = survey(plan, Records(plan))
+    return {name: outcome for name, outcome in outcomes.items() if name in wanted}
+
+
+def show(plan: StudyPlan, on_gpu: bool) -> list[Table]:
+    """Write tables and plot into the study's folder, and print the table of the last split."""
+    tables = write_tables(plan, on_gpu)
+    print(to_text(tables[-1]))
+    try:
+        draw(tables[-1], plan.folder / "plot.png", on_gpu)
+    except UserError as error:
+        print(f"no plot: {error}")
+    print(f"tables of every split: {plan.folder}/table_*.md")
+    return tables
+
+
+def write_tables(plan: StudyPlan, on_gpu: bool) -> list[Table]:
+    """Write table_<split>.{txt,md,json} of every split into the study's folder."""
+    records = Records(plan)
+    outcomes = survey(plan, records)
+    is_busy = any(outcome.status == RUNNING for outcome in outcomes.values())
+    measured = measure_rows(plan, records, outcomes, latency=not is_busy)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    tables = []
+    for split in plan.spec.evaluate:
+        table = make_table(
+            plan,
+            outcomes,
+            split,
+            on_gpu=on_gpu,
+            measured=measured,
+            equal=records.equal_epochs(),
+        )
+        path = plan.folder / f"table_{split}"
+        path.with_suffix(".txt").write_text(to_text(table))
+        path.with_suffix(".md").write_text(to_markdown(table))
+        path.with_suffix(".json").write_text(json.dumps(to_plain(table), indent=1) + "\n")
+        tables.append(table)
+    return tables
