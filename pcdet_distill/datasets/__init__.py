@@ -10,7 +10,7 @@ from typing import Any
 from ..config import lookup, required
 from .dataset import DatasetTemplate
 from .kitti.kitti_dataset import KittiDataset
-from .loader import EpochSampler, FrameLoader, draw_seed, make_loader
+from .loader import EpochSampler, FrameLoader, draw_shared_seed, make_loader
 from .spec import DataSpec
 from .view import PointView
 
@@ -90,7 +90,7 @@ def build_dataloader(
         merge_all_iters_to_one_epoch: one epoch of ``total_epochs`` passes.
     """
     if seed is None:
-        seed = draw_seed(dist)
+        seed = draw_shared_seed(dist)
         (logger or logging.getLogger(__name__)).info("seed of the data: %d", seed)
     dataset = build_dataset(
         dataset_cfg,

@@ -11,6 +11,7 @@ from torch import distributed
 
 from ..errors import DataError
 from ..processes import available_cores, die_with_parent
+from ..seeds import draw_seed
 from .dataset import DatasetTemplate
 
 
@@ -89,9 +90,9 @@ def make_loader(
     return loader, sampler
 
 
-def draw_seed(dist: bool) -> int:
+def draw_shared_seed(dist: bool) -> int:
     """A seed from the machine's entropy, the same in every process."""
-    box = [int(np.random.SeedSequence().generate_state(1)[0])]
+    box = [draw_seed()]
     if dist and distributed.is_available() and distributed.is_initialized():
         distributed.broadcast_object_list(box, src=0)
     return box[0]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..ops.knn import knn
+from ..ops.rulebook import cell_keys
 
 PLACE_MARGIN_M = 1e-4
 POINT_REACH_M = (
@@ -234,7 +235,7 @@ def _points_in_cells(nodes: NodeFeatures, points: Tensor) -> Tensor:
     assert nodes.grid is not None
     cells = nodes.grid.cells_at(points[:, 1:4])
     inside = nodes.grid.contains(cells)
-    keys = cell_keys(nodes.grid, points[inside, 0].long(), cells[inside])
+    keys = _keys_in_grid(nodes.grid, points[inside, 0].long(), cells[inside])
     _, rows = _match_keys(keys, _cell_keys(nodes))
     return torch.bincount(rows, minlength=len(nodes)).to(points.dtype)
 
@@ -281,14 +282,14 @@ def _same_place(student: NodeFeatures, teacher: NodeFeatures) -> Tensor:
 def _cell_keys(nodes: NodeFeatures) -> Tensor:
     """One integer (N,) per frame and cell."""
     assert nodes.grid is not None and nodes.cells is not None
-    return cell_keys(nodes.grid, nodes.batch_index, nodes.cells)
+    return _keys_in_grid(nodes.grid, nodes.batch_index, nodes.cells)
 
 
-def cell_keys(grid: NodeGrid, batch_index: Tensor, cells: Tensor) -> Tensor:
+def _keys_in_grid(grid: NodeGrid, batch_index: Tensor, cells: Tensor) -> Tensor:
     """One integer (N,) per frame (N,) and cell (N, 3) z, y, x inside ``grid``."""
     width, height, depth = grid.size
-    z, y, x = cells.unbind(dim=1)
-    return ((batch_index * depth + z) * height + y) * width + x
+    indices = torch.cat([batch_index.unsqueeze(1), cells], dim=1)
+    return cell_keys(indices, (depth, height, width))
 
 
 def _match_keys(student_keys: Tensor, teacher_keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -340,7 +341,7 @@ def _probable_partners(student: NodeFeatures, teacher: NodeFeatures) -> Tensor:
         cells = teacher.grid.cells_at(student.coords)
         inside = teacher.grid.contains(cells)
         student_keys, teacher_keys = (
-            cell_keys(teacher.grid, student.batch_index, cells),
+            _keys_in_grid(teacher.grid, student.batch_index, cells),
             _cell_keys(teacher),
         )
     rows, found = _match_keys(student_keys, teacher_keys)

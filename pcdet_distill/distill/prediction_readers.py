@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..config import nearest
 from ..errors import ConfigError
-from ..models.dense_heads.anchor_head_template import at_least_float32
 from ..models.dense_heads.center_targets import encode_centers
+from ..models.model_utils.precision import at_least_float32
 from ..ops.boxes import limit_period
 from .predictions import ABSENT_LOGIT, PredictionGrid, PredictionReader, Predictions
 from .term_inputs import TapSource

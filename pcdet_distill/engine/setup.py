@@ -15,10 +15,11 @@ from ..config import errors_name_file
 from ..errors import ConfigError
 from ..models import load_data_to_device
 from ..processes import available_cores
+from ..seeds import draw_seed
 from .batches import TrainingBatches
 from .build import build_dataloader, build_trained_model
 from .checkpoints.files import find_newest, load_with_optimizer
-from .checkpoints.randomness import draw_seed, seed_everything
+from .checkpoints.randomness import seed_everything
 from .cli.settings import batch_size_per_process, chosen_seed, data_workers
 from .distributed import World, share_batch_norm
 from .logging.cost import CostMeter

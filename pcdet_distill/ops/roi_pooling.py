@@ -18,6 +18,7 @@ from .accelerated import point_kernels
 from .boxes import enlarge_box3d
 from .point_sampling import PAIRS_PER_CHUNK, add_rows, fill_with_first, first_true, take_rows
 from .points import inside_boxes
+from .rulebook import cell_keys
 
 POOL_METHODS = ("max", "avg")
 
@@ -237,7 +238,7 @@ def voxel_query_plain(
         none = torch.zeros(len(centres), dtype=torch.int64, device=centres.device)
         return none.unsqueeze(1).repeat(1, num_neighbors), none
     shape = torch.tensor([int(extent) for extent in spatial_shape], device=voxels.device)
-    keys, order = torch.sort(_cell_keys(coords, shape))
+    keys, order = torch.sort(cell_keys(coords, spatial_shape))
     steps = torch.cartesian_prod(
         *[torch.arange(-far, far + 1, device=voxels.device) for far in reach]
     ).view(-1, 3)
@@ -247,9 +248,8 @@ def voxel_query_plain(
     ):
         around = part[:, None, 1:] + steps
         on_grid = ((around >= 0) & (around < shape)).all(dim=2)
-        key = _cell_keys(
-            torch.cat([part[:, None, :1].expand(-1, len(steps), 1), around], dim=2), shape
-        )
+        frame = part[:, None, :1].expand(-1, len(steps), 1)
+        key = cell_keys(torch.cat([frame, around], dim=2), spatial_shape)
         at = torch.searchsorted(keys, key).clamp_max(len(keys) - 1)
         candidate = order[at]
         square = (voxels[candidate] - places.unsqueeze(1)).square()
@@ -258,10 +258,3 @@ def voxel_query_plain(
         rows.append(torch.where(count.unsqueeze(1) > 0, candidate.gather(1, columns), 0))
         found.append(count)
     return torch.cat(rows), torch.cat(found)
-
-
-def _cell_keys(coords: Tensor, shape: Tensor) -> Tensor:
-    """One integer (...) per cell of coords (..., 4) frame, z, y, x."""
-    return ((coords[..., 0] * shape[0] + coords[..., 1]) * shape[1] + coords[..., 2]) * shape[
-        2
-    ] + coords[..., 3]

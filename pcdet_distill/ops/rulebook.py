@@ -97,6 +97,27 @@ class Rulebook:
         return [OffsetPairs(number, out_rows, in_rows) for number, in_rows, out_rows in self.pairs]
 
 
+@dataclasses.dataclass(frozen=True)
+class ConvolutionRecord:
+    """What a convolution leaves in ``indice_dict`` under its ``indice_key``.
+
+    Attributes:
+        kernel: its geometry.
+        rulebook: its pairs of rows.
+        in_indices: (N, 1 + axes) int32, the cells it reads.
+        in_shape: the grid of those cells.
+        out_indices: (M, 1 + axes) int32, the cells it writes.
+        out_shape: the grid of those cells.
+    """
+
+    kernel: Kernel
+    rulebook: Rulebook
+    in_indices: Tensor
+    in_shape: list[int]
+    out_indices: Tensor
+    out_shape: list[int]
+
+
 def submanifold_rulebook(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> Rulebook:
     """The rulebook of a convolution whose output cells are its input cells.
 
@@ -188,8 +209,8 @@ def _number_by_first_place(keys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cell_keys(indices: Tensor, shape: Sequence[int]) -> Tensor:
-    """One number (N,) int64 per frame and cell of ``indices`` (N, 1 + axes)."""
-    columns = indices.long().unbind(dim=1)
+    """One number (...) int64 per frame and cell of ``indices`` (..., 1 + axes): frame, z, y, x."""
+    columns = indices.long().unbind(dim=-1)
     key = columns[0]
     for cells, column in zip(shape, columns[1:]):
         key = key * cells + column

@@ -7,7 +7,6 @@ cells, where every cell that is not active counts as zero.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from .accelerated import spconv_adapter
 from .pair_product import pair_product
-from .rulebook import Kernel, Rulebook, strided_rulebook, submanifold_rulebook
+from .rulebook import ConvolutionRecord, Kernel, Rulebook, strided_rulebook, submanifold_rulebook
 from .sparse_tensor import SparseConvTensor
 
 __all__ = [
@@ -33,18 +32,6 @@ __all__ = [
     "SubMConv2d",
     "SubMConv3d",
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class ConvolutionRecord:
-    """What a convolution leaves in ``indice_dict`` under its ``indice_key``: its pairs, the cells on both sides."""
-
-    kernel: Kernel
-    rulebook: Rulebook
-    in_indices: Tensor
-    in_shape: list[int]
-    out_indices: Tensor
-    out_shape: list[int]
 
 
 class SparseModule(nn.Module):

@@ -6,15 +6,12 @@ Its attributes and methods are those of spconv 2's class of the same name, as fa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .rulebook import cell_keys
-
-if TYPE_CHECKING:
-    from .sparse_conv import ConvolutionRecord
+from .rulebook import ConvolutionRecord, cell_keys
 
 
 class SparseConvTensor:

@@ -19,6 +19,7 @@ LEAVES = {
     "config",
     "checkpoint",
     "processes",
+    "seeds",
     "types",
     "moved",
     "__init__",

@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of
 from ..nodes import NodeFeatures
 from .base import DistillLoss, read_options
-from .features import full
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,4 +69,4 @@ class AttentionTransferLoss(DistillLoss):
 
     def _attention(self, features: Tensor) -> Tensor:
         """(N,)"""
-        return full(features).abs().pow(self.options.power).sum(dim=1)
+        return at_least_float32(features).abs().pow(self.options.power).sum(dim=1)

@@ -23,11 +23,12 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of
 from ..nodes import NodeFeatures
 from .base import DistillLoss, read_options
-from .features import SCORES, full, score_of
+from .features import SCORES, score_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +75,11 @@ class ContrastiveLoss(DistillLoss):
         if len(rows) == 0:
             return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
-            own = functional.normalize(self.student_embedding(full(student.features[rows])), dim=1)
+            own = functional.normalize(
+                self.student_embedding(at_least_float32(student.features[rows])), dim=1
+            )
             theirs = functional.normalize(
-                self.teacher_embedding(full(teacher.features[rows])), dim=1
+                self.teacher_embedding(at_least_float32(teacher.features[rows])), dim=1
             )
             alike = own @ theirs.T / self.options.temperature
             right = torch.arange(len(rows), device=rows.device)

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ..nodes import NodeFeatures
 from .base import DistillLoss, no_options
-from .features import adapter, full
+from .features import adapter
 
 
 class FeatureMimicLoss(DistillLoss):
@@ -41,5 +42,7 @@ class FeatureMimicLoss(DistillLoss):
         if len(student) == 0:
             return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
-            difference = self.adapter(full(student.features)) - full(teacher.features)
+            difference = self.adapter(at_least_float32(student.features)) - at_least_float32(
+                teacher.features
+            )
             return difference.square().mean() / 2

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError, DataError
+from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ..nodes import NodeFeatures
 
@@ -16,11 +17,6 @@ CALIBRATION_STEPS = (
 )
 SMALLEST_SPREAD = 1e-3
 SCORES = ("saliency", "objectness")
-
-
-def full(features: Tensor) -> Tensor:
-    """At least float32: sums over many cells overflow half precision."""
-    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
 def score_of(teacher: NodeFeatures, score: str) -> Tensor:
@@ -54,7 +50,7 @@ def as_map(nodes: NodeFeatures) -> Tensor:
     assert nodes.cells is not None and nodes.grid is not None
     width, height, _ = nodes.grid.size
     frames = int(nodes.batch_index[-1]) + 1 if len(nodes) else 0
-    features = full(nodes.features)
+    features = at_least_float32(nodes.features)
     place = (nodes.batch_index * height + nodes.cells[:, 1]) * width + nodes.cells[:, 2]
     if len(nodes) < frames * height * width:
         features = features.new_zeros(frames * height * width, features.shape[1]).index_copy(

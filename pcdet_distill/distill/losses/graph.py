@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ...errors import DataError
+from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of, knn
 from ..nodes import NodeFeatures
@@ -107,7 +108,10 @@ class GraphDistillLoss(DistillLoss):
         if len(queries) == 0:
             return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
-            own, other = _full(student.features), _full(teacher.features.detach())
+            own, other = (
+                at_least_float32(student.features),
+                at_least_float32(teacher.features.detach()),
+            )
             neighbours = self._neighbours(other, teacher, queries)
             weights = self._weights(
                 self.score(teacher)[queries].to(other.dtype), teacher.batch_index[queries]
@@ -200,8 +204,3 @@ def _occurring(count: int, queries: Tensor, neighbours: Tensor) -> tuple[Tensor,
     used[neighbours.flatten()] = True
     place = used.cumsum(dim=0) - 1
     return torch.nonzero(used).flatten(), place[queries], place[neighbours]
-
-
-def _full(features: Tensor) -> Tensor:
-    """At least float32: half precision ranks neighbours and sums edges wrongly."""
-    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features

@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError
+from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of
 from ..nodes import NodeFeatures
 from .base import DistillLoss, read_options
-from .features import SCORES, ChannelStatistics, adapter, full, score_of
+from .features import SCORES, ChannelStatistics, adapter, score_of
 from .masks import box_weights, gaussian_weights
 
 MASKS = ("box", "gaussian", "score")
@@ -88,10 +89,12 @@ class MaskedImitationLoss(DistillLoss):
             rows = torch.nonzero(weights > 0).flatten()
             if len(rows) == 0:
                 return self.zero_loss(student.features)
-            weights, theirs = weights[rows], full(teacher.features[rows])
+            weights, theirs = weights[rows], at_least_float32(teacher.features[rows])
             if self.training:
                 self.statistics.observe(theirs, weights)
-            apart = self.adapter(full(student.features[rows])) - self.statistics.standardise(theirs)
+            apart = self.adapter(
+                at_least_float32(student.features[rows])
+            ) - self.statistics.standardise(theirs)
             return (apart.square().mean(dim=1) * weights).sum() / weights.sum()
 
     @torch.no_grad()
@@ -99,7 +102,7 @@ class MaskedImitationLoss(DistillLoss):
         """(N,) of every node."""
         options = self.options
         if options.mask == "score":
-            found = _scaled(full(score_of(teacher, options.score)), teacher.batch_index)
+            found = _scaled(at_least_float32(score_of(teacher, options.score)), teacher.batch_index)
         elif options.mask == "box":
             found = box_weights(teacher.coords, teacher.batch_index, batch_dict["gt_boxes"])
         else:

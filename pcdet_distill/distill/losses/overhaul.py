@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ..nodes import NodeFeatures
 from .base import DistillLoss, no_options
-from .features import CALIBRATION_STEPS, full
+from .features import CALIBRATION_STEPS
 
 
 class OverhaulLoss(DistillLoss):
@@ -53,10 +54,10 @@ class OverhaulLoss(DistillLoss):
         if len(student) < 2:  # batch norm knows no spread of a single row
             return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
-            theirs = full(teacher.features)
+            theirs = at_least_float32(teacher.features)
             if self.training:
                 self._learn_margin(theirs)
-            adapted = self.norm(self.adapter(full(student.features)))
+            adapted = self.norm(self.adapter(at_least_float32(student.features)))
             return partial_distance(torch.maximum(theirs, self.margin), adapted).mean()
 
     @torch.no_grad()

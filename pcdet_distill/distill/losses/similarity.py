@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of
 from ..nodes import NodeFeatures
 from .base import DistillLoss, read_options
-from .features import SCORES, as_map, full, score_of, whole_maps_only
+from .features import SCORES, as_map, score_of, whole_maps_only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,10 @@ class SimilarityLoss(DistillLoss):
                 score = score_of(teacher, self.options.score)[rows]
                 best = rows[score.topk(min(self.options.num_nodes, len(rows))).indices]
                 parts.append(
-                    similarity_distance(full(student.features[best]), full(teacher.features[best]))
+                    similarity_distance(
+                        at_least_float32(student.features[best]),
+                        at_least_float32(teacher.features[best]),
+                    )
                 )
             return torch.stack(parts).mean()
 

@@ -15,14 +15,13 @@ from .files import (
     prune,
     wait_for,
 )
-from .randomness import FIXED_SEED, draw_seed, randomness_kept, seed_everything
+from .randomness import FIXED_SEED, randomness_kept, seed_everything
 from .run_lock import exclusive_folder
 from .state import make_checkpoint, restore_checkpoint, resume_iteration
 
 __all__ = [
     "FIXED_SEED",
     "LATEST",
-    "draw_seed",
     "epoch_path",
     "find_newest",
     "exclusive_folder",

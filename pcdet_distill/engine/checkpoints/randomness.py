@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +11,6 @@ import numpy as np
 import torch
 
 FIXED_SEED = 666  # OpenPCDet's --fix_random_seed
-
-
-def draw_seed() -> int:
-    """A seed that nobody chose."""
-    return int.from_bytes(os.urandom(4), "little") % 2**31
 
 
 def seed_everything(seed: int) -> None:

@@ -207,10 +207,12 @@ def _report(
     recalls = dict(outcome.ret_dict)
     outcome.result, outcome.text = _score(dataset, outcome.det_annos)
     ap: Mapping[str, object] = {}
+    primary = None
     if outcome.result is not None:
         outcome.ret_dict.update(outcome.result.ap_dict)
         outcome.table = outcome.result.text_table()
         ap = outcome.result.metrics()
+        primary = outcome.result.primary
     logger.info(outcome.text)
     outcome.metrics = {
         "epoch": epoch_id,
@@ -219,6 +221,7 @@ def _report(
         "infer_ms_per_sample": outcome.infer_ms_per_sample,
         **recalls,
         "ap": ap,
+        "primary": None if primary is None else primary._asdict(),
     }
     if result_dir is not None:
         write_results(make_folder(result_dir), outcome.det_annos, outcome.metrics)

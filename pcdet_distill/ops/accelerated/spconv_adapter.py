@@ -1,20 +1,35 @@
 """Sparse convolution on CUDA by spconv 2, where it is installed (extras ``cu118``, ``cu120``, ``cu126``).
 
-Thin on purpose: every layer gets spconv's layer of the same name, which shares its parameters, and tensors are handed
-over as they are. spconv's CPU build is never used: with more than one thread it adds up wrongly. The order of rows is
-spconv's. That both backends agree is what the parity tests check when they run with ``--device cuda``.
+The adapter is thin: every layer gets spconv's layer of the same name, which shares its parameters,
+and tensors pass between the two without a copy. spconv's CPU build is never used, because its sums
+are wrong when it runs with more than one thread. The order of output rows is spconv's own. The
+parity tests compare both backends when they run with ``--device cuda``.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import Protocol, cast
 
+from torch import nn
+
+from ..rulebook import Kernel
 from ..sparse_tensor import SparseConvTensor
 
-if TYPE_CHECKING:
-    from ..sparse_conv import SparseConvolution
+TWIN = "spconv_twin"
+
+
+class ConvolutionLayer(Protocol):
+    """The attributes of a sparse convolution that the adapter reads."""
+
+    in_channels: int
+    out_channels: int
+    kernel: Kernel
+    indice_key: str | None
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    training: bool
 
 
 @lru_cache(maxsize=1)
@@ -24,23 +39,21 @@ def spconv_module() -> ModuleType | None:
         import spconv.pytorch
     except ImportError:
         return None
-    return spconv.pytorch
+    return cast(ModuleType, spconv.pytorch)
 
 
 def usable(tensor: SparseConvTensor) -> bool:
-    """Whether spconv should convolve this tensor; it refuses one without cells."""
+    """Whether spconv should convolve this tensor; it rejects a tensor without cells."""
     return tensor.features.is_cuda and len(tensor.features) > 0 and spconv_module() is not None
 
 
-def convolve(layer: SparseConvolution, tensor: SparseConvTensor) -> SparseConvTensor:
-    """What ``layer`` makes of ``tensor``, computed by spconv."""
+def convolve(layer: ConvolutionLayer, tensor: SparseConvTensor) -> SparseConvTensor:
+    """The output of ``layer`` for ``tensor``, computed by spconv."""
     library = spconv_module()
     assert library is not None
-    # Kept out of the module's own attributes: the parameters must stand in the state dict once only.
-    twin = layer.__dict__.get("spconv_twin")
-    if twin is None:
-        twin = layer.__dict__["spconv_twin"] = _make_twin(library, layer)
-    twin.weight, twin.bias = layer.weight, layer.bias
+    twin = _twin_of(library, layer)
+    twin.register_parameter("weight", layer.weight)
+    twin.register_parameter("bias", layer.bias)
     twin.train(layer.training)
     result = twin(
         library.SparseConvTensor(
@@ -56,13 +69,31 @@ def convolve(layer: SparseConvolution, tensor: SparseConvTensor) -> SparseConvTe
     )
 
 
-def _make_twin(library: ModuleType, layer: SparseConvolution):
+def _twin_of(library: ModuleType, layer: ConvolutionLayer) -> nn.Module:
+    """spconv's layer for ``layer``, made at its first use."""
+    # ``setattr`` would register the twin as a submodule, and the state dict would list the shared
+    # parameters twice. The instance's ``__dict__`` keeps it out of there.
+    twin = layer.__dict__.get(TWIN)
+    if twin is None:
+        twin = _make_twin(library, layer)
+        layer.__dict__[TWIN] = twin
+    return cast(nn.Module, twin)
+
+
+def _make_twin(library: ModuleType, layer: ConvolutionLayer) -> nn.Module:
     """spconv's layer of the same name and geometry."""
-    name = next(base.__name__ for base in type(layer).__mro__ if hasattr(library, base.__name__))
-    channels, kernel = (layer.in_channels, layer.out_channels), layer.kernel
-    options = {"bias": layer.bias is not None, "indice_key": layer.indice_key}
-    if "Inverse" in name:
-        return getattr(library, name)(*channels, kernel.size, **options)
-    return getattr(library, name)(
-        *channels, kernel.size, kernel.stride, kernel.padding, kernel.dilation, **options
+    names = [base.__name__ for base in type(layer).__mro__]
+    name = next(name for name in names if hasattr(library, name))
+    kernel = layer.kernel
+    geometry = {"kernel_size": kernel.size}
+    if "Inverse" not in name:
+        geometry.update(stride=kernel.stride, padding=kernel.padding, dilation=kernel.dilation)
+    layer_class = getattr(library, name)
+    twin = layer_class(
+        layer.in_channels,
+        layer.out_channels,
+        **geometry,
+        bias=layer.bias is not None,
+        indice_key=layer.indice_key,
     )
+    return cast(nn.Module, twin)
