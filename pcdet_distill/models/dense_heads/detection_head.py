@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
+from ...errors import ConfigError
+from ...types import BatchDict, ConfigDict
 from .prediction_layout import PredictionLayout
 
 
 class DetectionHead(nn.Module):
-    """Base of the heads. A subclass predicts in ``forward`` and keeps in ``forward_ret_dict`` what its losses need.
+    """Base of the heads.
 
-    A head describes itself to the outside with two methods:
+    A subclass predicts in ``forward`` and keeps in ``forward_ret_dict`` what ``get_loss`` needs.
+    To code outside of the models, a head describes itself with two methods:
 
     ``score_taps()``
-        which of its layers give the class scores. Losses use them to find where a teacher sees objects.
+        Which of its modules give the class scores. Losses use them to find where a teacher sees
+        objects.
     ``prediction_layout()``
-        what its raw predictions mean: which modules give them, to which anchors, cells or points they belong, and how
-        codes become boxes. Losses on predictions read a head by its layout.
+        What its raw predictions mean: which modules give them, to which anchors, cells or points
+        they belong, and how codes become boxes. Losses on predictions read a head by its layout.
 
     Args:
         model_cfg: the head's block.
         num_class: number of classes to predict.
-        predict_boxes_when_training: decode boxes in training too, as the proposals of a second stage.
+        predict_boxes_when_training: decode boxes in training too, as proposals of a second stage.
     """
 
     def __init__(
         self,
-        model_cfg: Mapping[str, Any],
+        model_cfg: ConfigDict,
         num_class: int,
         predict_boxes_when_training: bool = False,
     ) -> None:
@@ -37,20 +41,57 @@ class DetectionHead(nn.Module):
         self.model_cfg = model_cfg
         self.num_class = num_class
         self.predict_boxes_when_training = predict_boxes_when_training
-        self.forward_ret_dict: dict[str, Any] = {}
+        # Predictions and targets of the last forward, by name.
+        self.forward_ret_dict: BatchDict = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        """State for copies and pickles, without the last forward: tensors inside a graph cannot be copied."""
+    def __getstate__(self) -> dict[str, object]:
+        """State for copies and pickles, without the last forward.
+
+        Its tensors belong to an autograd graph, and torch cannot copy those.
+        """
         return {**self.__dict__, "forward_ret_dict": {}}
 
     def score_taps(self) -> list[str]:
-        """Paths, relative to this head, of the modules whose outputs are class logits; empty if it has none."""
+        """Paths, relative to this head, of the modules whose outputs are class logits."""
         raise NotImplementedError(f"{type(self).__name__} does not define score_taps")
 
     def prediction_layout(self) -> PredictionLayout | None:
-        """What the raw predictions are; None if they cannot be compared with those of another detector."""
+        """What the raw predictions mean; None if another detector's cannot be compared with them."""
         raise NotImplementedError(f"{type(self).__name__} does not define prediction_layout")
 
     def get_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the last forward in training, and its detached parts by name for the log."""
         raise NotImplementedError(f"{type(self).__name__} does not define get_loss")
+
+
+def sum_losses(losses: Mapping[str, Tensor], total: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """Sum of weighted losses; and, for the log, each of them and the sum under the name ``total``.
+
+    The log entries are detached but stay on their device: reading them would wait for the GPU.
+    """
+    loss = torch.stack(list(losses.values())).sum()
+    entries = {name: value.detach() for name, value in losses.items()}
+    entries[total] = loss.detach()
+    return loss, entries
+
+
+def one_hot_labels(labels: Tensor, classes: Tensor, dtype: torch.dtype) -> Tensor:
+    """Targets (..., C) of a sigmoid for every class: 1 where a label (...) is among classes (C,).
+
+    Background and ignored rows, whose labels are 0 and -1, are all zeros.
+    """
+    return (labels.unsqueeze(-1) == classes).to(dtype)
+
+
+def check_map_size(features: Tensor, expected: Sequence[int], stride_key: str) -> None:
+    """Raise a ConfigError if the map of features (B, C, ny, nx) is not ``expected`` (nx, ny).
+
+    Args:
+        stride_key: path of the yaml key that decides the expected size.
+    """
+    ny, nx = features.shape[-2:]
+    if [nx, ny] != list(expected):
+        raise ConfigError(
+            f"{stride_key} makes a map of {expected[0]} x {expected[1]} cells, but the feature map "
+            f"has {nx} x {ny}; set it to the stride of MODEL.BACKBONE_2D"
+        )
