@@ -18,7 +18,7 @@ from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
 from ..model_utils.precision import at_least_float32
 from ..taps import TapInfo
 from .anchor_head_template import WHERE, AnchorHeadTemplate, init_class_bias
-from .detection_head import one_hot_labels
+from .detection_head import convolutions_of, one_hot_labels
 from .prediction_layout import MultiAnchorLayout
 
 HEADS = f"{WHERE}.RPN_HEAD_CFGS"
@@ -76,11 +76,11 @@ class SingleHead(nn.Module):
 
     def init_weights(self) -> None:
         """Rare foreground; boxes close to their anchors where one convolution predicts them."""
-        init_class_bias(_convolutions(self.conv_cls)[-1])
+        init_class_bias(convolutions_of(self.conv_cls)[-1])
         if isinstance(self.conv_box, nn.Conv2d):
             nn.init.normal_(self.conv_box.weight, mean=0, std=0.001)
             return
-        for convolution in _convolutions(self.conv_box):
+        for convolution in convolutions_of(self.conv_box):
             nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
             if convolution.bias is not None:
                 nn.init.zeros_(convolution.bias)
@@ -123,7 +123,7 @@ class AnchorHeadMulti(AnchorHeadTemplate):
     """
 
     def build_layers(self, input_channels: int) -> None:
-        """Make the shared convolution, if SHARED_CONV_NUM_FILTER gives it a width, and the heads."""
+        """Make the shared convolution, of SHARED_CONV_NUM_FILTER channels, and the heads."""
         self.separate_multihead = bool(self.model_cfg.get("SEPARATE_MULTIHEAD", False))
         self.shared_width = self.model_cfg.get("SHARED_CONV_NUM_FILTER") or 0
         self.shared_conv = None
@@ -344,10 +344,6 @@ def _branch(input_channels: int, output_channels: int, separate: ConfigDict) -> 
         input_channels = width
     layers.append(nn.Conv2d(input_channels, output_channels, 3, padding=1))
     return nn.Sequential(*layers)
-
-
-def _convolutions(layers: nn.Module) -> list[nn.Conv2d]:
-    return [module for module in layers.modules() if isinstance(module, nn.Conv2d)]
 
 
 def _parts_of_code(separate: ConfigDict, code_size: int) -> dict[str, int]:

@@ -152,7 +152,7 @@ class AnchorHeadTemplate(DetectionHead):
         return torch.cat(list(grids), dim=-3).reshape(-1, grids[0].shape[-1])
 
     def check_map_size(self, features: Tensor) -> None:
-        """Raise a ConfigError if the anchors do not stand on the cells of features (B, C, ny, nx)."""
+        """Raise a ConfigError if features (B, C, ny, nx) have other cells than the anchors."""
         check_map_size(features, self.feature_map_size, f"{GENERATORS}: feature_map_stride")
 
     def assign_targets(self, gt_boxes: Tensor) -> dict[str, Tensor]:
@@ -230,8 +230,8 @@ class AnchorHeadTemplate(DetectionHead):
     ) -> tuple[Tensor, Tensor]:
         """Replace two headings by terms whose difference is the sine of the headings' difference.
 
-        sin(a - b) = sin(a) cos(b) - cos(a) sin(b). A plain difference would punish a heading that is
-        off by a full circle, and one that is off by half a circle, where the box is the same.
+        sin(a - b) = sin(a) cos(b) - cos(a) sin(b). A plain difference would punish headings that
+        are off by a full circle, or by half a circle, where the box covers the same volume.
         """
         heading = codes[..., dim : dim + 1]
         target = targets[..., dim : dim + 1]

@@ -1,13 +1,13 @@
-"""CenterHead: objects as peaks of class heatmaps, with the box read at the peak's cell (CenterPoint, CVPR 2021).
+"""CenterHead: objects as peaks of class heatmaps (CenterPoint, CVPR 2021).
 
-One shared convolution, then one set of small branches for every group of classes. The final boxes are made here:
-``final_box_dicts``, or ``rois`` for a second stage.
+One shared convolution, then one set of small branches for every group of classes. The box of an
+object is read from the other branches at the cell of its peak. The head makes the final boxes
+itself: ``final_box_dicts``, or ``rois`` for a second stage.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +15,33 @@ from torch import Tensor, nn
 from ...config import nearest, required
 from ...errors import ConfigError
 from ...ops.nms import class_agnostic_nms
+from ...types import BatchDict, ConfigDict
 from ..model_utils.center_losses import center_focal_loss, center_regression_loss
 from ..model_utils.centernet_utils import TopCells, gather_cells, top_cells
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
 from ..model_utils.precision import at_least_float32
 from ..taps import TapInfo
 from .center_targets import CenterTargetAssigner, decode_centers
-from .detection_head import DetectionHead
+from .detection_head import DetectionHead, check_map_size, convolutions_of, sum_losses
 from .prediction_layout import CenterLayout
 
 WHERE = "MODEL.DENSE_HEAD"
-BRANCHES = {"center": 2, "center_z": 1, "dim": 3, "rot": 2, "vel": 2}  # in the order of the codes
-FIRST_HEATMAP_LOGIT = -2.19  # what an untrained heatmap predicts: 0.1
+POST_PROCESSING = f"{WHERE}.POST_PROCESSING"
+# Branches that make a box, with their channels, in the order of the code.
+BRANCHES = {"center": 2, "center_z": 1, "dim": 3, "rot": 2, "vel": 2}
+# Its sigmoid is 0.1: an untrained head finds little, which keeps its focal loss small (CornerNet).
+INITIAL_HEATMAP_LOGIT = -2.19
 
 
 class SeparateHead(nn.Module):
-    """A branch of 3x3 convolutions for each of ``branches``: name -> {out_channels, num_conv}."""
+    """A branch of 3x3 convolutions for each part of a prediction.
+
+    Args:
+        input_channels: channels of the shared features.
+        branches: for each name its ``out_channels`` and ``num_conv``.
+        use_bias: give the convolutions before a batch norm a bias.
+        norm: eps and momentum of the batch norms.
+    """
 
     def __init__(
         self,
@@ -42,28 +53,23 @@ class SeparateHead(nn.Module):
         super().__init__()
         self.branch_names = list(branches)
         for name, branch in branches.items():
-            hidden = [
-                conv_norm_relu(input_channels, input_channels, use_bias, norm)
-                for _ in range(branch["num_conv"] - 1)
-            ]
-            self.add_module(
-                name,
-                nn.Sequential(
-                    *hidden,
-                    nn.Conv2d(input_channels, branch["out_channels"], 3, padding=1, bias=True),
-                ),
+            layers: list[nn.Module] = []
+            for _ in range(branch["num_conv"] - 1):
+                layers.append(conv_norm_relu(input_channels, input_channels, use_bias, norm))
+            layers.append(
+                nn.Conv2d(input_channels, branch["out_channels"], 3, padding=1, bias=True)
             )
+            self.add_module(name, nn.Sequential(*layers))
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Rare foreground at the start."""
+        """Rare foreground in the heatmaps, Kaiming's weights elsewhere."""
         for name in self.branch_names:
-            convolutions = [
-                module for module in getattr(self, name).modules() if isinstance(module, nn.Conv2d)
-            ]
+            convolutions = convolutions_of(getattr(self, name))
             if name == "hm":
-                assert convolutions[-1].bias is not None
-                nn.init.constant_(convolutions[-1].bias, FIRST_HEATMAP_LOGIT)
+                last_bias = convolutions[-1].bias
+                assert last_bias is not None
+                nn.init.constant_(last_bias, INITIAL_HEATMAP_LOGIT)
                 continue
             for convolution in convolutions:
                 nn.init.kaiming_normal_(convolution.weight)
@@ -71,16 +77,29 @@ class SeparateHead(nn.Module):
                     nn.init.zeros_(convolution.bias)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """(B, C, H, W) to (B, out_channels, H, W) of every branch."""
+        """The output (B, out_channels, H, W) of every branch for features (B, C, H, W)."""
         return {name: getattr(self, name)(features) for name in self.branch_names}
 
 
 class CenterHead(DetectionHead):
-    """Heatmaps, offsets, heights, sizes and headings, for every group of CLASS_NAMES_EACH_HEAD."""
+    """Heatmaps, offsets, heights, sizes and headings for each group of CLASS_NAMES_EACH_HEAD.
+
+    Args:
+        model_cfg: the DENSE_HEAD block.
+        input_channels: channels of ``spatial_features_2d``.
+        num_class: number of classes to predict.
+        class_names: of the data; label 1 is the first.
+        grid_size: number of voxels along x, y, z.
+        point_cloud_range: metres; x, y, z minimum, then maximum.
+        voxel_size: metres.
+        predict_boxes_when_training: write ``rois`` for a second stage, in eval too.
+        others: what OpenPCDet passes to every dense head, not needed here.
+    """
 
     def __init__(
         self,
-        model_cfg: Mapping[str, Any],
+        *,
+        model_cfg: ConfigDict,
         input_channels: int,
         num_class: int,
         class_names: Sequence[str],
@@ -88,7 +107,7 @@ class CenterHead(DetectionHead):
         point_cloud_range: Sequence[float],
         voxel_size: Sequence[float],
         predict_boxes_when_training: bool = True,
-        **kwargs: Any,
+        **others: object,
     ) -> None:
         super().__init__(model_cfg, num_class, predict_boxes_when_training)
         self.class_names = list(class_names)
@@ -106,25 +125,7 @@ class CenterHead(DetectionHead):
         self._read_loss_weights(required(model_cfg, "LOSS_CONFIG", WHERE))
         self._build_layers(input_channels)
 
-    def _build_layers(self, input_channels: int) -> None:
-        config = self.model_cfg
-        use_bias = bool(config.get("USE_BIAS_BEFORE_NORM", False))
-        norm = {"eps": config.get("BN_EPS", 1e-5), "momentum": config.get("BN_MOM", 0.1)}
-        width = required(config, "SHARED_CONV_CHANNEL", WHERE)
-        self.shared_conv = conv_norm_relu(input_channels, width, use_bias, norm)
-        branches = config["SEPARATE_HEAD_CFG"]["HEAD_DICT"]
-        num_hm_conv = required(config, "NUM_HM_CONV", WHERE)
-        self.heads_list = nn.ModuleList(
-            SeparateHead(
-                width,
-                {**branches, "hm": {"out_channels": len(labels), "num_conv": num_hm_conv}},
-                use_bias,
-                norm,
-            )
-            for labels in self.head_labels
-        )
-
-    def _read_loss_weights(self, losses_cfg: Mapping[str, Any]) -> None:
+    def _read_loss_weights(self, losses_cfg: ConfigDict) -> None:
         where = f"{WHERE}.LOSS_CONFIG.LOSS_WEIGHTS"
         weights = required(losses_cfg, "LOSS_WEIGHTS", f"{WHERE}.LOSS_CONFIG")
         self.cls_weight = float(required(weights, "cls_weight", where))
@@ -133,21 +134,33 @@ class CenterHead(DetectionHead):
         expected = sum(BRANCHES[name] for name in self.code_names)
         if len(code_weights) != expected:
             raise ConfigError(
-                f"{where}.code_weights has {len(code_weights)} numbers, expected {expected}: one for "
-                f"each channel of {', '.join(self.code_names)}"
+                f"{where}.code_weights has {len(code_weights)} numbers, expected {expected}: one "
+                f"for each channel of {', '.join(self.code_names)}"
             )
         self.code_weights: Tensor
         self.register_buffer("code_weights", torch.tensor(code_weights), persistent=False)
 
+    def _build_layers(self, input_channels: int) -> None:
+        config = self.model_cfg
+        use_bias = bool(config.get("USE_BIAS_BEFORE_NORM", False))
+        norm = {"eps": config.get("BN_EPS", 1e-5), "momentum": config.get("BN_MOM", 0.1)}
+        width = required(config, "SHARED_CONV_CHANNEL", WHERE)
+        self.shared_conv = conv_norm_relu(input_channels, width, use_bias, norm)
+        num_hm_conv = required(config, "NUM_HM_CONV", WHERE)
+        self.heads_list = nn.ModuleList()
+        for labels in self.head_labels:
+            branches = dict(config["SEPARATE_HEAD_CFG"]["HEAD_DICT"])
+            branches["hm"] = {"out_channels": len(labels), "num_conv": num_hm_conv}
+            self.heads_list.append(SeparateHead(width, branches, use_bias, norm))
+
     def taps(self) -> list[TapInfo]:
-        """What can be captured, relative to this slot: the shared features, and what each branch puts out."""
-        branches = [
-            (f"heads_list.{number}.{name}", _width(branch))
-            for number, head in enumerate(self.heads_list)
-            for name, branch in head.named_children()
-        ]
-        shared = ("shared_conv", _width(self.shared_conv))
-        return [TapInfo(path, channels, 1, "bev") for path, channels in [shared, *branches]]
+        """What can be captured: the shared features, and the output of each branch."""
+        taps = [TapInfo("shared_conv", _output_channels(self.shared_conv), 1, "bev")]
+        for number, head in enumerate(self.heads_list):
+            for name, branch in head.named_children():
+                path = f"heads_list.{number}.{name}"
+                taps.append(TapInfo(path, _output_channels(branch), 1, "bev"))
+        return taps
 
     def score_taps(self) -> list[str]:
         """The heatmap branch of every head."""
@@ -166,22 +179,23 @@ class CenterHead(DetectionHead):
             origin_m=(self.origin[0], self.origin[1]),
         )
 
-    def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
-        """Reads ``spatial_features_2d`` (B, C, H, W), in training ``gt_boxes`` (B, G, 7 + C + 1).
+    def forward(self, batch_dict: BatchDict) -> BatchDict:
+        """Predict all cells, in training assign their targets, else make the boxes.
 
-        In eval writes ``final_box_dicts``: per frame ``pred_boxes`` (K, 7 + C), ``pred_scores`` (K,), ``pred_labels``
-        (K,) from 1. For a second stage, in training too, writes ``rois`` (B, R, 7 + C), ``roi_scores`` (B, R),
-        ``roi_labels`` (B, R) and ``has_class_labels`` instead.
+        Reads ``spatial_features_2d`` (B, C, H, W) and, in training, ``gt_boxes`` (B, G, 7 + C + 1).
+        In eval writes ``final_box_dicts``: per frame ``pred_boxes`` (K, 7 + C), ``pred_scores``
+        (K,), ``pred_labels`` (K,) from 1. For a second stage, in training too, writes what
+        ``boxes_as_rois`` returns instead.
         """
         features = batch_dict["spatial_features_2d"]
-        self._check_map_size(features.shape[-1], features.shape[-2])
+        stride_key = f"{WHERE}.TARGET_ASSIGNER_CONFIG.FEATURE_MAP_STRIDE"
+        check_map_size(features, self.feature_map_size, stride_key)
         shared = self.shared_conv(features)
         predictions = [head(shared) for head in self.heads_list]
         self.forward_ret_dict = {"pred_dicts": predictions}
         if self.training:
-            targets = self.target_assigner.assign_targets(
-                batch_dict["gt_boxes"].float(), self.feature_map_size
-            )
+            gt_boxes = batch_dict["gt_boxes"].float()
+            targets = self.target_assigner.assign_targets(gt_boxes, self.feature_map_size)
             self.forward_ret_dict["target_dicts"] = targets
         if self.predict_boxes_when_training:
             batch_dict.update(boxes_as_rois(self.generate_predicted_boxes(predictions)))
@@ -190,62 +204,73 @@ class CenterHead(DetectionHead):
         return batch_dict
 
     def get_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum of the weighted losses of the last forward, and each of them for the log, still on its device."""
+        """Sum of the weighted losses of the last forward, and each of them for the log."""
         losses = {}
-        pairs = zip(self.forward_ret_dict["pred_dicts"], self.forward_ret_dict["target_dicts"])
-        for number, (prediction, target) in enumerate(pairs):
+        predictions = self.forward_ret_dict["pred_dicts"]
+        targets = self.forward_ret_dict["target_dicts"]
+        for number, (prediction, target) in enumerate(zip(predictions, targets)):
             heatmap_loss = center_focal_loss(at_least_float32(prediction["hm"]), target.heatmap)
-            codes = torch.cat(
-                [at_least_float32(prediction[name]) for name in self.code_names], dim=1
-            )
-            code_loss = center_regression_loss(
-                gather_cells(codes, target.cells), target.boxes, target.mask
-            )
             losses[f"hm_loss_head_{number}"] = heatmap_loss * self.cls_weight
-            losses[f"loc_loss_head_{number}"] = (
-                code_loss * self.code_weights
-            ).sum() * self.loc_weight
-        total = torch.stack(list(losses.values())).sum()
-        return total, {
-            name: value.detach() for name, value in {**losses, "rpn_loss": total}.items()
-        }
+            # The box is learnt at the centre's cell only; elsewhere its branches are never read.
+            code_maps = [at_least_float32(prediction[name]) for name in self.code_names]
+            codes = gather_cells(torch.cat(code_maps, dim=1), target.cells)
+            code_loss = center_regression_loss(codes, target.boxes, target.mask)
+            weighted = (code_loss * self.code_weights).sum()
+            losses[f"loc_loss_head_{number}"] = weighted * self.loc_weight
+        return sum_losses(losses, total="rpn_loss")
 
     @torch.no_grad()
     def generate_predicted_boxes(
         self, predictions: Sequence[Mapping[str, Tensor]]
     ) -> list[dict[str, Tensor]]:
-        """Final boxes of every frame, from what the heads predict: (B, channels, H, W) of every branch."""
-        settings = required(self.model_cfg, "POST_PROCESSING", WHERE)
-        where = f"{WHERE}.POST_PROCESSING"
-        nms_config = required(settings, "NMS_CONFIG", where)
-        frames = range(len(predictions[0]["hm"]))
-        found: list[list[dict[str, Tensor]]] = [[] for _ in frames]
+        """Final boxes of every frame, those of all heads one after the other.
+
+        Args:
+            predictions: per head the output (B, channels, H, W) of each branch.
+        """
+        num_frames = len(predictions[0]["hm"])
+        parts_of_frames: list[list[dict[str, Tensor]]] = [[] for _ in range(num_frames)]
         for prediction, labels in zip(predictions, self.head_labels):
-            logits = at_least_float32(prediction["hm"])
-            best = top_cells(logits, int(required(settings, "MAX_OBJ_PER_SAMPLE", where)))
-            boxes, scores = self._decode(prediction, best), torch.sigmoid(best.scores)
-            admitted = self._is_admitted(boxes, scores, settings)
-            all_labels = best.classes.new_tensor(labels)[best.classes]
-            for frame in frames:
-                rows = torch.nonzero(admitted[frame])[:, 0]
-                kept, _ = class_agnostic_nms(scores[frame, rows], boxes[frame, rows], nms_config)
-                rows = rows[kept]
-                found[frame].append(
-                    {
-                        "pred_boxes": boxes[frame, rows],
-                        "pred_scores": scores[frame, rows],
-                        "pred_labels": all_labels[frame, rows],
-                    }
-                )
-        return [
-            {key: torch.cat([part[key] for part in parts]) for key in parts[0]} for parts in found
-        ]
+            boxes_of_head = self._boxes_of_head(prediction, labels)
+            for parts, boxes_of_frame in zip(parts_of_frames, boxes_of_head):
+                parts.append(boxes_of_frame)
+        return [_concatenate(parts) for parts in parts_of_frames]
+
+    def _boxes_of_head(
+        self, prediction: Mapping[str, Tensor], labels: Sequence[int]
+    ) -> list[dict[str, Tensor]]:
+        """Boxes of every frame from one head: the highest cells, filtered, then after NMS.
+
+        NMS runs over all classes of a head together. Classes that may stand close to each other,
+        such as barrier and cone, belong into different heads.
+        """
+        settings = required(self.model_cfg, "POST_PROCESSING", WHERE)
+        nms_config = required(settings, "NMS_CONFIG", POST_PROCESSING)
+        count = int(required(settings, "MAX_OBJ_PER_SAMPLE", POST_PROCESSING))
+        best = top_cells(at_least_float32(prediction["hm"]), count)
+        boxes = self._decode(prediction, best)
+        scores = torch.sigmoid(best.scores)
+        all_labels = best.classes.new_tensor(labels)[best.classes]
+        admitted = self._is_admitted(boxes, scores, settings)
+        boxes_of_frames = []
+        for frame, is_admitted in enumerate(admitted):
+            rows = torch.nonzero(is_admitted)[:, 0]
+            kept, _ = class_agnostic_nms(scores[frame, rows], boxes[frame, rows], nms_config)
+            rows = rows[kept]
+            boxes_of_frames.append(
+                {
+                    "pred_boxes": boxes[frame, rows],
+                    "pred_scores": scores[frame, rows],
+                    "pred_labels": all_labels[frame, rows],
+                }
+            )
+        return boxes_of_frames
 
     def _decode(self, prediction: Mapping[str, Tensor], best: TopCells) -> Tensor:
         """Boxes (B, K, 7 + C) at the chosen cells."""
-        codes = [
-            gather_cells(at_least_float32(prediction[name]), best.cells) for name in self.code_names
-        ]
+        codes = []
+        for name in self.code_names:
+            codes.append(gather_cells(at_least_float32(prediction[name]), best.cells))
         width = prediction["hm"].shape[-1]
         row = torch.div(best.cells, width, rounding_mode="floor")
         corners = torch.stack([best.cells % width, row], dim=-1)
@@ -254,60 +279,61 @@ class CenterHead(DetectionHead):
         )
 
     @staticmethod
-    def _is_admitted(boxes: Tensor, scores: Tensor, settings: Mapping[str, Any]) -> Tensor:
-        """(B, K) bool: boxes whose centre is inside POST_CENTER_LIMIT_RANGE, with a score above SCORE_THRESH."""
-        where = f"{WHERE}.POST_PROCESSING"
-        limits = boxes.new_tensor(required(settings, "POST_CENTER_LIMIT_RANGE", where))
-        inside = ((boxes[..., :3] >= limits[:3]) & (boxes[..., :3] <= limits[3:])).all(dim=-1)
-        return inside & (scores > required(settings, "SCORE_THRESH", where))
+    def _is_admitted(boxes: Tensor, scores: Tensor, settings: ConfigDict) -> Tensor:
+        """Which boxes (B, K, 7 + C) have a centre in the range and a score (B, K) high enough.
 
-    def _check_map_size(self, width: int, height: int) -> None:
-        if [width, height] != self.feature_map_size:
-            nx, ny = self.feature_map_size
-            raise ConfigError(
-                f"{WHERE}.TARGET_ASSIGNER_CONFIG.FEATURE_MAP_STRIDE makes a map of {nx} x {ny} cells, "
-                f"but the feature map has {width} x {height}; make the stride that of MODEL.BACKBONE_2D"
-            )
+        The limits are POST_CENTER_LIMIT_RANGE and SCORE_THRESH.
+        """
+        limits = boxes.new_tensor(required(settings, "POST_CENTER_LIMIT_RANGE", POST_PROCESSING))
+        centre = boxes[..., :3]
+        inside = ((centre >= limits[:3]) & (centre <= limits[3:])).all(dim=-1)
+        return inside & (scores > required(settings, "SCORE_THRESH", POST_PROCESSING))
 
 
 def conv_norm_relu(
-    wide_in: int, wide_out: int, use_bias: bool, norm: Mapping[str, float]
+    input_channels: int, output_channels: int, use_bias: bool, norm: Mapping[str, float]
 ) -> nn.Sequential:
     """3x3 convolution, batch norm, ReLU."""
     return nn.Sequential(
-        nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=use_bias),
-        ChannelsLastBatchNorm2d(wide_out, eps=norm["eps"], momentum=norm["momentum"]),
+        nn.Conv2d(input_channels, output_channels, 3, padding=1, bias=use_bias),
+        ChannelsLastBatchNorm2d(output_channels, eps=norm["eps"], momentum=norm["momentum"]),
         nn.ReLU(),
     )
 
 
-def _width(branch: nn.Module) -> int:
-    """Channels that leave a branch: those of its last convolution."""
-    return [module.out_channels for module in branch.modules() if isinstance(module, nn.Conv2d)][-1]
+def boxes_as_rois(pred_dicts: Sequence[Mapping[str, Tensor]]) -> BatchDict:
+    """Boxes of every frame as proposals of a second stage.
 
-
-def boxes_as_rois(pred_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
-    """Boxes of every frame as proposals of a second stage, padded with zeros to the longest (at least 1)."""
+    Returns:
+        ``rois`` (B, R, 7 + C), ``roi_scores`` (B, R) and ``roi_labels`` (B, R), where R is the
+        largest number of boxes in a frame, at least 1, and shorter frames are padded with zeros.
+    """
     longest = max(1, *(len(frame["pred_scores"]) for frame in pred_dicts))
-    rois = {}
-    for key, name in {
-        "rois": "pred_boxes",
-        "roi_scores": "pred_scores",
-        "roi_labels": "pred_labels",
-    }.items():
+    names = {"rois": "pred_boxes", "roi_scores": "pred_scores", "roi_labels": "pred_labels"}
+    rois: BatchDict = {"has_class_labels": True}
+    for key, name in names.items():
         first = pred_dicts[0][name]
-        rois[key] = first.new_zeros(len(pred_dicts), longest, *first.shape[1:])
+        padded = first.new_zeros(len(pred_dicts), longest, *first.shape[1:])
         for frame, boxes in enumerate(pred_dicts):
-            rois[key][frame, : len(boxes[name])] = boxes[name]
-    return {**rois, "has_class_labels": True}
+            padded[frame, : len(boxes[name])] = boxes[name]
+        rois[key] = padded
+    return rois
 
 
-def _refuse_overlap_branches(model_cfg: Mapping[str, Any]) -> None:
-    """Settings of branches that predict or train on overlaps, which this head does not have, are not passed over."""
+def _concatenate(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+def _output_channels(branch: nn.Module) -> int:
+    return convolutions_of(branch)[-1].out_channels
+
+
+def _refuse_overlap_branches(model_cfg: ConfigDict) -> None:
+    """Raise a ConfigError for options that need a predicted overlap, which this head has not."""
     post_processing = model_cfg.get("POST_PROCESSING") or {}
     for where, block, key in (
         (WHERE, model_cfg, "IOU_REG_LOSS"),
-        (f"{WHERE}.POST_PROCESSING", post_processing, "USE_IOU_TO_RECTIFY_SCORE"),
+        (POST_PROCESSING, post_processing, "USE_IOU_TO_RECTIFY_SCORE"),
     ):
         if block.get(key):
             raise ConfigError(
@@ -315,34 +341,39 @@ def _refuse_overlap_branches(model_cfg: Mapping[str, Any]) -> None:
             )
 
 
-def _head_labels(model_cfg: Mapping[str, Any], class_names: list[str]) -> list[list[int]]:
+def _head_labels(model_cfg: ConfigDict, class_names: list[str]) -> list[list[int]]:
     """Labels (from 1) of the classes of every head; every class belongs to one head."""
-    where = f"{WHERE}.CLASS_NAMES_EACH_HEAD"
-    groups = [list(group) for group in required(model_cfg, "CLASS_NAMES_EACH_HEAD", WHERE)]
-    named = [name for group in groups for name in group]
-    missing = [name for name in class_names if named.count(name) != 1]
-    if missing:
-        times = named.count(missing[0])
-        raise ConfigError(
-            f"{where} names '{missing[0]}' {times} times, expected once{nearest(missing[0], named)}"
-        )
-    # A head may name classes that this training leaves out.
-    labels = [
-        [class_names.index(name) + 1 for name in group if name in class_names] for group in groups
-    ]
-    return [group for group in labels if group]
+    groups = required(model_cfg, "CLASS_NAMES_EACH_HEAD", WHERE)
+    named: list[str] = []
+    for group in groups:
+        named += group
+    for name in class_names:
+        times = named.count(name)
+        if times != 1:
+            raise ConfigError(
+                f"{WHERE}.CLASS_NAMES_EACH_HEAD names '{name}' {times} times, expected once"
+                f"{nearest(name, named)}"
+            )
+    labels_of_heads = []
+    for group in groups:
+        # A head may name classes that this training leaves out.
+        labels = [class_names.index(name) + 1 for name in group if name in class_names]
+        if labels:
+            labels_of_heads.append(labels)
+    return labels_of_heads
 
 
-def _code_names(settings: Mapping[str, Any]) -> list[str]:
-    """HEAD_ORDER, checked: which branches make the box, and that HEAD_DICT has each with its number of channels."""
+def _code_names(settings: ConfigDict) -> list[str]:
+    """HEAD_ORDER: the branches that make a box, in the order of its code.
+
+    Targets and decoding rely on this order, so no other is accepted. Only velocities may be absent.
+    """
     where = f"{WHERE}.SEPARATE_HEAD_CFG"
-    order, branches = (
-        list(required(settings, "HEAD_ORDER", where)),
-        required(settings, "HEAD_DICT", where),
-    )
-    known = [name for name in BRANCHES if name in order or name != "vel"]
-    if order != known:
-        raise ConfigError(f"{where}.HEAD_ORDER is {order}, expected {known}")
+    order = list(required(settings, "HEAD_ORDER", where))
+    branches = required(settings, "HEAD_DICT", where)
+    expected = [name for name in BRANCHES if name in order or name != "vel"]
+    if order != expected:
+        raise ConfigError(f"{where}.HEAD_ORDER is {order}, expected {expected}")
     for name, branch in branches.items():
         channels = required(branch, "out_channels", f"{where}.HEAD_DICT.{name}")
         if name not in order:

@@ -1,14 +1,15 @@
-"""CenterTargetAssigner: heatmaps, and the codes of the boxes at their centres' cells (CenterPoint, CVPR 2021)."""
+"""CenterTargetAssigner: heatmaps, and box codes at the centres (CenterPoint, CVPR 2021)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...config import required
+from ...types import ConfigDict
 from ..model_utils.box_coders import SMALLEST_SIZE_M
 from ..model_utils.centernet_utils import draw_peaks, gaussian_radius
 
@@ -16,13 +17,12 @@ WHERE = "MODEL.DENSE_HEAD.TARGET_ASSIGNER_CONFIG"
 
 
 class CenterTargets(NamedTuple):
-    """Targets of one head, M boxes at most in each frame.
+    """Targets of one head; M is NUM_MAX_OBJS, the most boxes of a frame.
 
     Attributes:
         heatmap: (B, classes of the head, H, W), 1 at the centres.
-        boxes: (B, M, 8 + C) codes: offset in the cell x, y; z; logarithms of the sizes; cosine and sine of the heading;
-            further attributes.
-        cells: (B, M) long, y * W + x of the centres.
+        boxes: (B, M, 8 + C) codes, as ``encode_centers`` makes them.
+        cells: (B, M) int64, y * W + x of the centres.
         mask: (B, M) bool, which rows hold a box.
     """
 
@@ -32,6 +32,22 @@ class CenterTargets(NamedTuple):
     mask: Tensor
 
 
+class HeadBoxes(NamedTuple):
+    """The K boxes of a batch that one head has to find.
+
+    Attributes:
+        frame: (K,) int64.
+        slot: (K,) int64, number of the box among those of its frame and head.
+        class_index: (K,) int64, which heatmap of the head.
+        boxes: (K, 7 + C).
+    """
+
+    frame: Tensor
+    slot: Tensor
+    class_index: Tensor
+    boxes: Tensor
+
+
 class CenterTargetAssigner:
     """Targets for every head.
 
@@ -39,12 +55,12 @@ class CenterTargetAssigner:
         settings: TARGET_ASSIGNER_CONFIG.
         head_labels: per head the labels (from 1) of its classes, in the order of its heatmaps.
         voxel_size: metres.
-        point_cloud_range: metres, x, y, z minimum then maximum.
+        point_cloud_range: metres; x, y, z minimum, then maximum.
     """
 
     def __init__(
         self,
-        settings: Mapping[str, Any],
+        settings: ConfigDict,
         head_labels: Sequence[Sequence[int]],
         voxel_size: Sequence[float],
         point_cloud_range: Sequence[float],
@@ -59,61 +75,80 @@ class CenterTargetAssigner:
 
     @torch.no_grad()
     def assign_targets(self, gt_boxes: Tensor, map_size: Sequence[int]) -> list[CenterTargets]:
-        """Targets per head for gt_boxes (B, G, 7 + C + 1) with the label last, on a map of ``map_size`` (nx, ny)."""
+        """Targets of each head for gt_boxes (B, G, 7 + C + 1), on a map of ``map_size`` (nx, ny).
+
+        The last column of a box is its label; rows of zeros are padding.
+        """
         return [self._assign_head(gt_boxes, labels, map_size) for labels in self.head_labels]
 
     def _assign_head(
         self, gt_boxes: Tensor, labels: Sequence[int], map_size: Sequence[int]
     ) -> CenterTargets:
         width, height = map_size
-        frames, classes = len(gt_boxes), len(labels)
-        wanted = gt_boxes[..., -1:].round() == gt_boxes.new_tensor(labels)
-        ours = wanted.any(dim=2)
-        place = ours.cumsum(dim=1) - 1  # a box's number among the boxes of this head
-        frame, row = torch.nonzero(ours & (place < self.max_objects), as_tuple=True)
-        boxes, slot = gt_boxes[frame, row, :-1], place[frame, row]
-        class_index = wanted[frame, row].int().argmax(dim=1)
-        has_size = (boxes[:, 3:5] > 0).all(dim=1)
-        frame, slot, boxes, class_index = (
-            value[has_size] for value in (frame, slot, boxes, class_index)
-        )
-
+        num_frames = len(gt_boxes)
+        head_boxes = self._boxes_of_head(gt_boxes, labels)
+        boxes = head_boxes.boxes
         centre = self._in_cells(boxes[:, :2] - boxes.new_tensor(self.origin))
-        centre = centre.clamp_min(0).minimum(centre.new_tensor([width - 0.5, height - 0.5]))
+        # A centre outside of the map, of a box that reaches into it, moves to the nearest cell.
+        last = centre.new_tensor([width - 0.5, height - 0.5])
+        centre = centre.clamp_min(0).minimum(last)
         cell = centre.long()
-        size = self._in_cells(boxes[:, 3:5])
-        radius = (
-            gaussian_radius(size[:, 0], size[:, 1], self.min_overlap)
-            .long()
-            .clamp_min(self.min_radius)
-        )
-        heatmap = draw_peaks(
-            gt_boxes.new_zeros(frames * classes, height, width),
-            frame * classes + class_index,
-            cell,
-            radius,
+
+        blank = gt_boxes.new_zeros(num_frames * len(labels), height, width)
+        plane = head_boxes.frame * len(labels) + head_boxes.class_index
+        heatmap = draw_peaks(blank, plane, cell, self._radius(boxes))
+
+        codes = gt_boxes.new_zeros(num_frames, self.max_objects, boxes.shape[1] + 1)
+        cells = torch.zeros(codes.shape[:2], dtype=torch.long, device=gt_boxes.device)
+        mask = torch.zeros_like(cells, dtype=torch.bool)
+        rows = (head_boxes.frame, head_boxes.slot)
+        codes[rows] = encode_centers(boxes, centre - cell)
+        cells[rows] = cell[:, 1] * width + cell[:, 0]
+        mask[rows] = True
+        heatmap = heatmap.view(num_frames, len(labels), height, width)
+        return CenterTargets(heatmap, codes, cells, mask)
+
+    def _boxes_of_head(self, gt_boxes: Tensor, labels: Sequence[int]) -> HeadBoxes:
+        """The boxes of the classes ``labels``; in a frame with too many, the first NUM_MAX_OBJS."""
+        matches = gt_boxes[..., -1:].round() == gt_boxes.new_tensor(labels)
+        is_ours = matches.any(dim=2)
+        number = is_ours.cumsum(dim=1) - 1
+        is_kept = is_ours & (number < self.max_objects)
+        # As in OpenPCDet, a box without an area takes a slot but is not learnt.
+        is_kept &= (gt_boxes[..., 3:5] > 0).all(dim=2)
+        frame, row = torch.nonzero(is_kept, as_tuple=True)
+        return HeadBoxes(
+            frame=frame,
+            slot=number[frame, row],
+            class_index=matches[frame, row].int().argmax(dim=1),
+            boxes=gt_boxes[frame, row, :-1],
         )
 
-        codes = gt_boxes.new_zeros(frames, self.max_objects, boxes.shape[1] + 1)
-        cells = torch.zeros(frames, self.max_objects, dtype=torch.long, device=gt_boxes.device)
-        mask = torch.zeros_like(cells, dtype=torch.bool)
-        codes[frame, slot] = encode_centers(boxes, centre - cell)
-        cells[frame, slot] = cell[:, 1] * width + cell[:, 0]
-        mask[frame, slot] = True
-        return CenterTargets(heatmap.view(frames, classes, height, width), codes, cells, mask)
+    def _radius(self, boxes: Tensor) -> Tensor:
+        """Radii (K,) int64, in cells, of the peaks of boxes (K, 7 + C).
+
+        A prediction a little beside the centre still gives a box with the overlap GAUSSIAN_OVERLAP.
+        The peak covers those cells, so that they are punished less than background.
+        """
+        size = self._in_cells(boxes[:, 3:5])
+        radius = gaussian_radius(size[:, 0], size[:, 1], self.min_overlap)
+        return radius.long().clamp_min(self.min_radius)
 
     def _in_cells(self, metres: Tensor) -> Tensor:
-        """(G, 2) lengths along x and y in cells of the feature map."""
+        """(K, 2) lengths along x and y in cells of the feature map."""
         return metres / metres.new_tensor(self.voxel_size) / self.stride
 
 
 def encode_centers(boxes: Tensor, offset: Tensor) -> Tensor:
-    """Codes (G, 8 + C) of boxes (G, 7 + C) whose centres lie ``offset`` (G, 2) inside their cells."""
+    """Codes (K, 8 + C) of boxes (K, 7 + C) whose centres lie ``offset`` (K, 2) inside their cells.
+
+    A code is: offset in the cell along x and y; z in metres; logarithms of the sizes; cosine and
+    sine of the heading, which know no jump at the full circle; further attributes of the box.
+    """
     log_size = boxes[:, 3:6].clamp_min(SMALLEST_SIZE_M).log()
     heading = boxes[:, 6:7]
-    return torch.cat(
-        [offset, boxes[:, 2:3], log_size, heading.cos(), heading.sin(), boxes[:, 7:]], dim=1
-    )
+    parts = [offset, boxes[:, 2:3], log_size, heading.cos(), heading.sin(), boxes[:, 7:]]
+    return torch.cat(parts, dim=1)
 
 
 def decode_centers(
@@ -126,7 +161,7 @@ def decode_centers(
     """Boxes (..., 7 + C) of codes (..., 8 + C), the reverse of ``encode_centers``.
 
     Args:
-        codes: what the branches of CenterHead predict, concatenated in the order of HEAD_ORDER.
+        codes: outputs of CenterHead's branches, concatenated in the order of HEAD_ORDER.
         corners: (..., 2) column and row of the cell that predicts each box.
         cell_size_m: edges of a cell along x and y.
         origin_m: x and y of the corner of the first cell.

@@ -56,7 +56,7 @@ class DetectionHead(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not define score_taps")
 
     def prediction_layout(self) -> PredictionLayout | None:
-        """What the raw predictions mean; None if another detector's cannot be compared with them."""
+        """What the raw predictions mean; None if there are none to compare with another head's."""
         raise NotImplementedError(f"{type(self).__name__} does not define prediction_layout")
 
     def get_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
@@ -81,6 +81,11 @@ def one_hot_labels(labels: Tensor, classes: Tensor, dtype: torch.dtype) -> Tenso
     Background and ignored rows, whose labels are 0 and -1, are all zeros.
     """
     return (labels.unsqueeze(-1) == classes).to(dtype)
+
+
+def convolutions_of(layers: nn.Module) -> list[nn.Conv2d]:
+    """The 2D convolutions in ``layers``, in order."""
+    return [module for module in layers.modules() if isinstance(module, nn.Conv2d)]
 
 
 def check_map_size(features: Tensor, expected: Sequence[int], stride_key: str) -> None:

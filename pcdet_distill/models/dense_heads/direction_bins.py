@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from math import pi
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...config import required
 from ...ops.boxes import limit_period
+from ...types import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
 class DirectionBins:
     """Bins of the full circle, for heads that regress the heading with a sine.
 
-    The loss sin(a - b) is zero for a box that faces the opposite way as well. Its heading is therefore only known
-    modulo half a circle, and a classifier of two bins decides between the two directions.
+    The loss sin(a - b) is also zero for a box that faces the opposite way. The regressed heading is
+    therefore known modulo half a circle, and a classifier of two bins decides between the two
+    directions.
 
     Attributes:
         count: number of bins, NUM_DIR_BINS.
-        offset_rad: where the first bin begins, DIR_OFFSET. KITTI's cars mostly drive along the axes; 45 degrees keep
-            them away from the border between two bins.
-        limit_offset: DIR_LIMIT_OFFSET, a share of a bin: the regressed heading is shifted by whole bins to
-            [-limit_offset, 1 - limit_offset) bins before the classified bin is added.
+        offset_rad: where the first bin begins, DIR_OFFSET. Most cars drive along the axes. 45
+            degrees keep them away from the borders of the bins.
+        limit_offset: DIR_LIMIT_OFFSET, a share of a bin. Before the classified bin is added, the
+            regressed heading is shifted by whole bins to [-limit_offset, 1 - limit_offset) bins.
     """
 
     count: int
@@ -34,7 +34,7 @@ class DirectionBins:
     limit_offset: float
 
     @classmethod
-    def from_config(cls, head_cfg: Mapping[str, Any], where: str) -> DirectionBins | None:
+    def from_config(cls, head_cfg: ConfigDict, where: str) -> DirectionBins | None:
         """The bins of a DENSE_HEAD block; None without USE_DIRECTION_CLASSIFIER."""
         if not head_cfg.get("USE_DIRECTION_CLASSIFIER"):
             return None

@@ -1,9 +1,10 @@
 """PredictionLayout: what the raw predictions of a head mean.
 
-A distillation loss reads the predictions of two detectors and matches them box by box. Each head describes its own
-predictions with one of the classes below, so that a reader needs no knowledge of the head that made them.
+A distillation loss reads the predictions of two detectors and matches them box by box. Each head
+describes its own predictions with one of the classes below. The reader then needs no knowledge of
+the head that made them.
 
-A layout is a snapshot. Its tensors are on the device where the head was when ``prediction_layout()`` was called.
+A layout is a snapshot. Its tensors are on the device where the head was when it was asked.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ class PredictionLayout:
 class AnchorLayout(PredictionLayout):
     """Predictions for every anchor, from convolutions that predict all anchors of a cell together.
 
-    ``modules`` are the convolutions of class logits, box codes and, with ``directions``, direction logits. Each gives
-    (B, anchors of a cell * width, ny, nx). With the channels moved last they reshape to (B, A, width) in the order of
-    ``anchors``.
+    ``modules`` are the convolutions of class logits, box codes and, with ``directions``, direction
+    logits. Each gives (B, anchors of a cell * width, ny, nx). With the channels moved last they
+    reshape to (B, A, width) in the order of ``anchors``.
 
     Attributes:
         anchors: (A, 7 + C) boxes, to which the codes are relative.
@@ -62,8 +63,9 @@ class AnchorLayout(PredictionLayout):
 class MultiAnchorLayout(AnchorLayout):
     """Predictions for every anchor, from several heads with anchors of their own.
 
-    Each of ``modules`` gives a dict with ``cls_preds`` (B, A of the head, classes of the head), ``box_preds`` and, with
-    ``directions``, ``dir_cls_preds``. Concatenated along the anchors they are in the order of ``anchors``.
+    Each of ``modules`` gives a dict with ``cls_preds`` (B, A of the head, classes of the head),
+    ``box_preds`` and, with ``directions``, ``dir_cls_preds``. Concatenated along the anchors they
+    are in the order of ``anchors``.
 
     Attributes:
         head_labels: for each module the labels (from 1) of its class columns.
@@ -78,8 +80,9 @@ class MultiAnchorLayout(AnchorLayout):
 class CenterLayout(PredictionLayout):
     """Predictions for every cell of a bird's eye view map, from several heads.
 
-    Each of ``modules`` gives a dict with the heatmap logits ``hm`` (B, classes of the head, ny, nx), and (B, channels,
-    ny, nx) for each of ``code_names``. ``center_targets.decode_centers`` turns the concatenated codes into boxes.
+    Each of ``modules`` gives a dict: heatmap logits ``hm`` (B, classes of the head, ny, nx) and,
+    for each of ``code_names``, (B, channels, ny, nx). ``center_targets.decode_centers`` turns the
+    concatenated codes into boxes.
 
     Attributes:
         head_labels: for each module the labels (from 1) of its heatmaps.
