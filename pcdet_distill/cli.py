@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from . import __version__
-from .config import nearest
+from .config import nearest, project_folder
 from .errors import ConfigError, exit_on_user_error
 
 Arguments = Sequence[str] | None
@@ -79,12 +78,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "study": study,
     "quickstart": quickstart,
 }
-
-
-def project_folder() -> Path:
-    """The folder that ``data/`` and ``output/`` belong to: the checkout, or else the working directory."""
-    checkout = Path(__file__).resolve().parents[1]
-    return checkout if (checkout / "cfgs").is_dir() else Path.cwd()
 
 
 @exit_on_user_error

@@ -9,14 +9,7 @@ import pytest
 import yaml
 from easydict import EasyDict
 
-from pcdet_distill.config import (
-    errors_name_file,
-    find_file,
-    load_config,
-    lookup,
-    resolve_data_path,
-    to_plain,
-)
+from pcdet_distill.config import errors_name_file, load_config, lookup, to_plain
 from pcdet_distill.errors import ConfigError
 
 CFGS = Path(__file__).parents[1] / "cfgs"
@@ -454,31 +447,16 @@ def test_set_refuses(cfgs, overrides, answer):
     assert str(caught.value) == answer
 
 
-# --- paths ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("key", ["DATA_PATH", "DATA_CONFIG.DATA_PATH"])
+@pytest.mark.parametrize("file", ["dataset_configs/kitti_dataset", "kitti_models/second"])
+def test_a_key_of_the_data_may_be_written_with_its_block_or_without(cfgs, file, key):
+    cfg = load_config(cfgs / f"{file}.yaml", [key, "/data/mine"])
+    data_config = cfg.get("DATA_CONFIG", cfg)
+    assert data_config.DATA_PATH == "/data/mine"
+    assert cfg.get("DATA_CONFIG", {}).get("DATA_CONFIG") is None
 
 
-def test_data_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    root = tmp_path / "root"
-    (root / "tools").mkdir(parents=True)
-    assert resolve_data_path("/abs/kitti", root) == Path("/abs/kitti")
-    assert resolve_data_path("../data/kitti", root) == root / "data" / "kitti"
-    (root / "data" / "kitti").mkdir(parents=True)
-    assert resolve_data_path("../data/kitti", root) == root / "data" / "kitti"
-    assert resolve_data_path("data/kitti", root) == root / "data" / "kitti"
-    (tmp_path / "data" / "kitti").mkdir(parents=True)
-    assert resolve_data_path("data/kitti", root) == tmp_path / "data" / "kitti"
-
-
-def test_find_file_order(tmp_path, monkeypatch):
-    monkeypatch.chdir(write(tmp_path, "", "cwd/x.yaml").parent)
-    near = write(tmp_path, "", "a/b/near.yaml")
-    assert find_file("x.yaml", near=near) == tmp_path / "cwd" / "x.yaml"
-    expected = [
-        write(tmp_path, "", f"{place}/x.yaml") for place in ("tools", ".", "a/tools", "a", "a/b")
-    ]
-    found = []
-    for path in reversed(expected):
-        found.append(find_file("x.yaml", near=near))
-        path.unlink()
-    assert found == [path.resolve() for path in reversed(expected)]
+def test_a_key_of_both_is_the_experiments(cfgs):
+    cfg = load_config(cfgs / "kitti_models" / "second.yaml", ["CLASS_NAMES", "Car"])
+    assert cfg.CLASS_NAMES == ["Car"]
+    assert "CLASS_NAMES" not in cfg.DATA_CONFIG

@@ -2,9 +2,11 @@
 
 from .blocks import errors_name_file, refuse_unknown_keys, required, same_length, to_plain
 from .distill_options import DistillOptions, TeacherOptions
-from .load import find_file, load_config, read_yaml, resolve_data_path
+from .load import load_config
 from .names import lookup, nearest
 from .options import option, option_keys, option_table, read_options
+from .paths import find_file, project_folder, resolve_data_path
+from .yaml_files import read_yaml
 
 __all__ = [
     "DistillOptions",
@@ -17,6 +19,7 @@ __all__ = [
     "option",
     "option_keys",
     "option_table",
+    "project_folder",
     "read_options",
     "read_yaml",
     "refuse_unknown_keys",

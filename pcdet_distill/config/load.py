@@ -1,126 +1,72 @@
-"""OpenPCDet's yaml files -> one EasyDict, with errors that name the file, the key path and the nearest valid key.
+"""From a yaml file to the config of an experiment.
 
-The rules are OpenPCDet's: ``_BASE_CONFIG_`` (at any level) is loaded first, then the file's own keys are merged into
-it, mappings key by key, everything else, lists included, as a whole; then come the ``--set`` pairs. Two things are
-added: base files are found from any working directory, and every key is checked against ``schema``.
+The rules are OpenPCDet's. ``_BASE_CONFIG_``, in the file or in a block of it, is read first. The
+file's own keys are merged into it: blocks key by key, every other value as a whole, lists too.
+Then come the ``--set`` pairs. Two things are added to OpenPCDet's rules: base files are found
+from any working directory (``paths``), and every key is checked (``schema``).
 """
 
 from __future__ import annotations
 
 import copy
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from easydict import EasyDict
 
 from ..errors import ConfigError
 from . import schema
-from .check import check
-from .names import nearest
+from .check import check, origin_of
+from .override import ORIGIN as COMMAND_LINE
 from .override import apply_overrides
+from .paths import find_data_folder, find_file, nearest_yaml, resolve_data_path, root_and_group
+from .yaml_files import read_yaml
 
 BASE_KEY = "_BASE_CONFIG_"
+# What an experiment cannot do without.
+REQUIRED_KEYS = ("CLASS_NAMES", "DATA_CONFIG", "MODEL")
+# SparseKD's names for two keys of DISTILL.TEACHER.
+TEACHER_ALIASES = {"MODEL_TEACHER": "MODEL", "TEACHER_CKPT": "CKPT"}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
-    """Read one experiment (or one dataset) file.
+    """Read the yaml file of an experiment, or of a dataset.
 
     Args:
-        path: the yaml file; a relative one is also looked for in the folders above the working directory.
+        path: the file; see ``paths`` for where a relative one is looked for.
         overrides: what follows ``--set``: ``["OPTIMIZATION.LR", "0.01", ...]``.
 
     Returns:
-        The merged config, with ROOT_DIR (Path: the folder that holds ``cfgs/``), TAG (file stem), EXP_GROUP_PATH (the
-        folders between ``cfgs`` and the file) and CONFIG_FILE (absolute) added.
+        The merged config with four keys added: CONFIG_FILE (absolute path), TAG (its name without
+        ``.yaml``), EXP_GROUP_PATH (the folders between ``cfgs`` and the file) and ROOT_DIR (Path,
+        the folder that holds ``cfgs``).
     """
     file = _config_file(path)
     config: dict[str, Any] = {}
     origins: dict[str, str] = {}
     _merge(config, read_yaml(file), file, "", origins, (file,))
-    root = schema.DATA_CONFIG if _is_dataset_file(config) else schema.EXPERIMENT
-    check(config, root, origins, str(file))
-    apply_overrides(config, overrides, root, origins)
-    check(config, root, origins, str(file))
-    if root is schema.EXPERIMENT:
+    root_block = schema.DATA_CONFIG if _is_dataset_file(config) else schema.EXPERIMENT
+    check(config, root_block, origins, str(file))
+    apply_overrides(config, overrides, root_block, origins)
+    check(config, root_block, origins, str(file))
+    root_dir, group = root_and_group(file)
+    if root_block is schema.EXPERIMENT:
         _require_parts(config, file)
-        _fold_teacher_aliases(config)
-    root_dir, group = _place(file)
+        _rename_teacher_aliases(config)
+        _locate_data(config["DATA_CONFIG"], "DATA_CONFIG.DATA_PATH", origins, root_dir)
+    else:
+        _locate_data(config, "DATA_PATH", origins, root_dir)
     config.update(ROOT_DIR=root_dir, TAG=file.stem, EXP_GROUP_PATH=group, CONFIG_FILE=str(file))
     return EasyDict(config)
-
-
-def find_file(name: str | Path, *, near: Path) -> Path:
-    """Where a file named in a config is.
-
-    In order: an absolute path; beside ``near`` (a file or folder); in a folder above it, or in that folder's ``tools``
-    (OpenPCDet writes paths relative to ``tools/``); in the working directory; in the checkout this package stands in.
-    """
-    name = Path(name).expanduser()
-    if name.is_absolute():
-        candidates = [name]
-    else:
-        near = Path(near).resolve()
-        folders = [near, *near.parents] if near.is_dir() else list(near.parents)
-        candidates = [place / name for folder in folders for place in (folder, folder / "tools")]
-        candidates += [Path.cwd() / name, Path(__file__).resolve().parents[2] / name]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate.resolve()
-    raise ConfigError(f"{name}: no such file (looked from {near}){_nearest_yaml(candidates[0])}")
-
-
-def resolve_data_path(path: str | Path, root_dir: str | Path) -> Path:
-    """DATA_PATH as a folder: absolute, or relative to the working directory, ``root_dir`` or ``root_dir/tools``.
-
-    OpenPCDet writes it relative to ``tools/``. The first that exists; when none does, the last one.
-    """
-    path, root_dir = Path(path).expanduser(), Path(root_dir)
-    if path.is_absolute():
-        return path
-    candidates = [Path.cwd() / path, root_dir / path, root_dir / "tools" / path]
-    found = next((candidate for candidate in candidates if candidate.exists()), None)
-    return found.resolve() if found else Path(os.path.normpath(candidates[-1]))
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads ``1e-3`` as a number; YAML 1.1 wants ``1.0e-3`` and would hand over text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping that a yaml file holds, as it stands there."""
-    try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: not a text file, expected yaml") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or "invalid character"
-        raise ConfigError(f"{file}: not valid yaml{line}: {reason}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"{file}: expected a mapping of keys, found {'nothing' if content is None else 'other yaml'}"
-        )
-    return content
 
 
 def _config_file(path: str | Path) -> Path:
     given = Path(path).expanduser()
     if given.is_dir():
-        raise ConfigError(f"{given}: is a folder, expected a yaml file{_nearest_yaml(given / 'x')}")
+        raise ConfigError(
+            f"{given}: is a folder, expected a yaml file{nearest_yaml([given / 'x'])}"
+        )
     return find_file(given, near=Path.cwd())
 
 
@@ -132,7 +78,16 @@ def _merge(
     origins: dict[str, str],
     chain: tuple[Path, ...],
 ) -> None:
-    """Merge ``new`` (read from ``file``) into ``target``, its base first; ``origins`` learns which file set what."""
+    """Merge a block into ``target``, its base file first.
+
+    Args:
+        target: the block as merged so far; changed in place.
+        new: the block of ``file``.
+        file: the yaml file that is read.
+        path: key path of the block; empty at the top of the file.
+        origins: key path -> file that set it; filled here.
+        chain: the files that are being read, each the base of the one before it.
+    """
     if BASE_KEY in new:
         base = _base_file(new[BASE_KEY], file, path, chain)
         _merge(target, read_yaml(base), base, path, origins, (*chain, base))
@@ -149,7 +104,7 @@ def _merge(
             target[key] = copy.deepcopy(value)
 
 
-def _base_file(name: Any, file: Path, path: str, chain: tuple[Path, ...]) -> Path:
+def _base_file(name: object, file: Path, path: str, chain: tuple[Path, ...]) -> Path:
     where = f"{file}: {path}.{BASE_KEY}" if path else f"{file}: {BASE_KEY}"
     if not isinstance(name, str):
         raise ConfigError(f"{where}: expected the path of a yaml file, got {name!r}")
@@ -163,43 +118,43 @@ def _base_file(name: Any, file: Path, path: str, chain: tuple[Path, ...]) -> Pat
 
 
 def _is_dataset_file(config: dict[str, Any]) -> bool:
-    """A file of cfgs/dataset_configs holds what other files hold under DATA_CONFIG."""
-    return "MODEL" not in config and sum(key in schema.DATA_CONFIG.keys for key in config) > sum(
-        key in schema.EXPERIMENT.keys for key in config
-    )
+    """Whether this is a file of cfgs/dataset_configs: it holds what others hold under DATA_CONFIG."""
+    dataset_keys = sum(key in schema.DATA_CONFIG.keys for key in config)
+    experiment_keys = sum(key in schema.EXPERIMENT.keys for key in config)
+    return "MODEL" not in config and dataset_keys > experiment_keys
 
 
 def _require_parts(config: dict[str, Any], file: Path) -> None:
-    for key in ("CLASS_NAMES", "DATA_CONFIG", "MODEL"):
+    for key in REQUIRED_KEYS:
         if not config.get(key):
             raise ConfigError(f"{file}: key {key} is missing")
     if "NAME" not in config["MODEL"]:
         raise ConfigError(f"{file}: key MODEL.NAME is missing")
 
 
-def _fold_teacher_aliases(config: dict[str, Any]) -> None:
-    """SparseKD's MODEL_TEACHER and TEACHER_CKPT are DISTILL.TEACHER.MODEL and DISTILL.TEACHER.CKPT."""
-    for alias, key in (("MODEL_TEACHER", "MODEL"), ("TEACHER_CKPT", "CKPT")):
+def _rename_teacher_aliases(config: dict[str, Any]) -> None:
+    """Move MODEL_TEACHER and TEACHER_CKPT into DISTILL.TEACHER, whose own keys come first."""
+    for alias, key in TEACHER_ALIASES.items():
         value = config.pop(alias, None)
-        if value:
-            teacher = config.setdefault("DISTILL", {}).setdefault("TEACHER", {})
-            if not teacher.get(key):
-                teacher[key] = value
+        if not value:
+            continue
+        teacher = config.setdefault("DISTILL", {}).setdefault("TEACHER", {})
+        if not teacher.get(key):
+            teacher[key] = value
 
 
-def _place(file: Path) -> tuple[Path, str]:
-    """ROOT_DIR and EXP_GROUP_PATH of a config file; a file outside any ``cfgs`` belongs to the working directory."""
-    parts = file.parts
-    if "cfgs" not in parts[:-1]:
-        return Path.cwd(), ""
-    at = max(index for index, part in enumerate(parts[:-1]) if part == "cfgs")
-    root = Path(*parts[:at])
-    return (root.parent if root.name == "tools" else root), "/".join(parts[at + 1 : -1])
+def _locate_data(
+    data_config: dict[str, Any], key_path: str, origins: dict[str, str], root_dir: Path
+) -> None:
+    """Make DATA_PATH absolute where only the file that names it leads to the folder.
 
-
-def _nearest_yaml(missing: Path) -> str:
-    folder = next((parent for parent in missing.parents if parent.is_dir()), None)
-    files = (
-        [file.name for file in folder.glob("*.y*ml")] if folder and folder == missing.parent else []
-    )
-    return nearest(missing.name, files) if files else ""
+    Whoever builds the dataset has the working directory and ROOT_DIR to start from. That is not
+    enough for a base file in another checkout, nor for data beside a yaml outside any ``cfgs``.
+    """
+    path = data_config.get("DATA_PATH")
+    origin = origin_of(key_path, origins, COMMAND_LINE)
+    if not path or origin == COMMAND_LINE or resolve_data_path(path, root_dir).exists():
+        return
+    found = find_data_folder(path, near=Path(origin))
+    if found is not None:
+        data_config["DATA_PATH"] = str(found)

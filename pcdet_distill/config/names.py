@@ -20,13 +20,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     ``"; did you mean 'MeanVFE'?"``, or the list of all known names when none is similar.
     """
     names = sorted(map(str, known))
-    by_lower = {candidate.lower(): candidate for candidate in names}
-    similar = difflib.get_close_matches(
-        str(name).lower(), by_lower, n=1, cutoff=SUGGESTED_SIMILARITY
-    )
-    if similar:
-        return f"; did you mean '{by_lower[similar[0]]}'?"
+    similar = most_similar(str(name), names, SUGGESTED_SIMILARITY)
+    if similar is not None:
+        return f"; did you mean '{similar}'?"
     return f"; known: {', '.join(names) or 'none'}"
+
+
+def most_similar(name: str, known: Iterable[str], at_least: float) -> str | None:
+    """The known name most like ``name``, upper and lower case alike; None below ``at_least``."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    similar = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=at_least)
+    return by_lower[similar[0]] if similar else None
 
 
 def lookup(table: Mapping[str, Entry], name: str, where: str) -> Entry:

@@ -1,8 +1,11 @@
 """``--set KEY VALUE ...``: OpenPCDet's rules for values typed on a command line.
 
-A value must have the type of the one it replaces (an int may stand for a float). ``k1:v1,k2:v2`` changes keys of a
-block, a comma list, in brackets or not, replaces a list. A path that does not exist yet is fine when the schema knows
-it; items of a list are numbered from 0.
+A value must have the type of the one it replaces; an int may stand for a float. ``k1:v1,k2:v2``
+changes keys of a block; a comma list, in brackets or not, replaces a list. A key that the files
+do not have may be set when the schema knows it. Entries of a list are numbered from 0.
+
+The keys of a dataset file may be written with or without ``DATA_CONFIG.`` in front, so that the
+same pair means the same for a dataset file and for an experiment.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ from ..errors import ConfigError
 from .blocks import refuse_unknown_keys
 from .check import is_open
 from .names import unknown_key
-from .schema import FREE, Block, ListOf, Node
+from .schema import DATA_CONFIG, FREE, Block, ListOf, Node
 
 ORIGIN = "--set"
+DATA_PREFIX = "DATA_CONFIG"
+
 _YAML_WORDS = {"true": True, "false": False, "null": None}
 _MISSING = object()
 
@@ -25,15 +30,57 @@ _MISSING = object()
 def apply_overrides(
     config: dict[str, Any], overrides: Sequence[str], root: Block, origins: dict[str, str]
 ) -> None:
-    """Write the pairs ``[path, value, path, value, ...]`` into ``config``; ``origins`` learns what came from --set."""
+    """Write the pairs of ``--set`` into a config.
+
+    Args:
+        config: changed in place.
+        overrides: ``[path, value, path, value, ...]``.
+        root: the schema of the file.
+        origins: key path -> what set it; ``--set`` is entered for every path.
+    """
     if len(overrides) % 2:
         raise ConfigError(f"{ORIGIN} takes pairs of KEY VALUE, but {overrides[-1]} has no value")
     for path, text in zip(overrides[::2], overrides[1::2]):
-        _set(config, str(path), text, root)
-        origins[str(path)] = ORIGIN
+        full_path = _full_path(str(path), root)
+        _set(config, full_path, text, root)
+        origins[full_path] = ORIGIN
 
 
-def _set(config: dict[str, Any], path: str, text: Any, root: Block) -> None:
+def coerce(text: Any, old: Any, path: str) -> Any:
+    """The value that a text of the command line stands for.
+
+    Args:
+        text: as typed; a value that is not text stands for itself.
+        old: the value that is replaced; None where there is none, then anything is accepted.
+        path: key path, for error messages.
+    """
+    value = _literal(text)
+    if old is None or type(value) is type(old):
+        return value
+    if isinstance(old, dict):
+        return _merge_block(value, old, path)
+    if isinstance(old, list):
+        return _as_list(value, old, path)
+    if isinstance(old, float) and type(value) is int:
+        return float(value)
+    if isinstance(old, str) and isinstance(text, str):
+        return text
+    expected = type(old).__name__
+    found = type(value).__name__
+    raise ConfigError(f"{ORIGIN} {path} {text}: expected {expected} as in {old!r}, got {found}")
+
+
+def _full_path(path: str, root: Block) -> str:
+    """The key path in this file: ``DATA_PATH`` and ``DATA_CONFIG.DATA_PATH`` are the same key."""
+    first, _, rest = path.partition(".")
+    if root is DATA_CONFIG:
+        return rest if first == DATA_PREFIX and rest else path
+    belongs_to_data = root.find(first) is None and first in DATA_CONFIG.keys
+    return f"{DATA_PREFIX}.{path}" if belongs_to_data else path
+
+
+def _set(config: dict[str, Any], path: str, text: object, root: Block) -> None:
+    """Walk down ``path`` through config and schema together, and replace the value at its end."""
     *blocks, last = path.split(".")
     place: Any = config
     node: Node = root
@@ -47,7 +94,7 @@ def _set(config: dict[str, Any], path: str, text: Any, root: Block) -> None:
     place[int(last) if isinstance(place, list) else last] = value
 
 
-def _step(place: Any, node: Node, key: str, path: str) -> tuple[Node, Any]:
+def _step(place: object, node: Node, key: str, path: str) -> tuple[Node, Any]:
     """The schema node and the present value under ``key`` of ``place``."""
     if isinstance(place, list):
         if not key.isdigit() or int(key) >= len(place):
@@ -59,32 +106,21 @@ def _step(place: Any, node: Node, key: str, path: str) -> tuple[Node, Any]:
         )
     if isinstance(node, ListOf):
         node = node.or_block or FREE
-    known = FREE if is_open(node, place) else node.find(key) if isinstance(node, Block) else FREE
-    if key not in place and known is None:
-        names = {*place, *(node.keys if isinstance(node, Block) else ())}
-        raise ConfigError(f"{ORIGIN} {path}: {unknown_key(key, names)}")
-    return known or FREE, place.get(key, _MISSING)
+    return _known_below(place, node, key, path), place.get(key, _MISSING)
 
 
-def coerce(text: Any, old: Any, path: str) -> Any:
-    """``text`` as a value that may replace ``old`` (None: anything may)."""
-    value = _literal(text)
-    if old is None or type(value) is type(old):
-        return value
-    if isinstance(old, dict):
-        return _merge_block(value, old, path)
-    if isinstance(old, list):
-        return _as_list(value, old, path)
-    if isinstance(old, float) and type(value) is int:
-        return float(value)
-    if isinstance(old, str) and isinstance(text, str):
-        return text
-    raise ConfigError(
-        f"{ORIGIN} {path} {text}: expected {type(old).__name__} as in {old!r}, got {type(value).__name__}"
-    )
+def _known_below(place: dict[str, Any], node: Node, key: str, path: str) -> Node:
+    """The schema node under ``key``; a key that neither schema nor config has is refused."""
+    if not isinstance(node, Block) or is_open(node, place):
+        return FREE
+    below = node.find(key)
+    if below is None and key not in place:
+        raise ConfigError(f"{ORIGIN} {path}: {unknown_key(key, {*place, *node.keys})}")
+    return below or FREE
 
 
 def _literal(text: Any) -> Any:
+    """``0.01`` as a number, ``true`` as a bool, ``[1, 2]`` as a list; any other text as it is."""
     if not isinstance(text, str):
         return text
     if text.lower() in _YAML_WORDS:
@@ -95,24 +131,44 @@ def _literal(text: Any) -> Any:
         return text
 
 
-def _as_list(value: Any, old: list, path: str) -> list:
+def _as_list(value: Any, old: list[Any], path: str) -> list[Any]:
     if isinstance(value, str):
         items = [item.strip() for item in value.removeprefix("[").removesuffix("]").split(",")]
+    elif isinstance(value, tuple):
+        items = list(value)
     else:
-        items = list(value) if isinstance(value, tuple) else [value]
-    sample = old[0] if old and not isinstance(old[0], (list, dict)) else None
-    if type(sample) is int and any(type(_literal(item)) is float for item in items):
-        sample = 0.0  # a range written in whole metres may be replaced by one that is not
-    return [coerce(item, sample, path) for item in items]
+        items = [value]
+    return [coerce(item, _sample_of(old, items), path) for item in items]
 
 
-def _merge_block(value: Any, old: dict, path: str) -> dict:
-    if not isinstance(value, dict):
-        pairs = [pair.split(":", 1) for pair in str(value).split(",")]
-        if any(len(pair) != 2 for pair in pairs):
+def _sample_of(old: list[Any], items: list[Any]) -> Any:
+    """An entry of the old list whose type the new entries must have; None where there is none."""
+    if not old or isinstance(old[0], (list, dict)):
+        return None
+    # A range written in whole metres may be replaced by one with fractions.
+    has_fractions = any(type(_literal(item)) is float for item in items)
+    if type(old[0]) is int and has_fractions:
+        return 0.0
+    return old[0]
+
+
+def _merge_block(value: object, old: dict[str, Any], path: str) -> dict[str, Any]:
+    changes = value if isinstance(value, dict) else _key_value_pairs(str(value), path)
+    refuse_unknown_keys(changes, old, f"{ORIGIN} {path}")
+    merged = dict(old)
+    for key, item in changes.items():
+        merged[key] = coerce(item, old[key], f"{path}.{key}")
+    return merged
+
+
+def _key_value_pairs(text: str, path: str) -> dict[str, str]:
+    """``{"train": "trainval", "test": "val"}`` of ``train:trainval,test:val``."""
+    pairs = {}
+    for part in text.split(","):
+        key, colon, item = part.partition(":")
+        if not colon:
             raise ConfigError(
-                f"{ORIGIN} {path} {value}: expected a block, written as key1:value1,key2:value2"
+                f"{ORIGIN} {path} {text}: expected a block, written as key1:value1,key2:value2"
             )
-        value = {key.strip(): item for key, item in pairs}
-    refuse_unknown_keys(value, old, f"{ORIGIN} {path}")
-    return {**old, **{key: coerce(item, old[key], f"{path}.{key}") for key, item in value.items()}}
+        pairs[key.strip()] = item
+    return pairs

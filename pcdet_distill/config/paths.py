@@ -1,0 +1,137 @@
+"""Where the files and folders are that a yaml file, a checkpoint flag or a command line names.
+
+A relative path is looked for in four places, in this order:
+
+1. in the folder of the file that names it, then in every folder above that one, and in the
+   ``tools/`` of each (OpenPCDet writes its paths relative to ``tools/``);
+2. in the working directory;
+3. in the checkout of this project, or in the package when it was installed;
+4. in the ``cfgs/`` of place 3: ``kitti_models/second.yaml`` names a file from any folder.
+
+DATA_PATH is looked for in the working directory first, so that one yaml serves several folders
+of data; the other places follow in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import ConfigError
+from .names import SUGGESTED_SIMILARITY, most_similar, nearest
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def resource_folder() -> Path:
+    """The folder that holds the ``cfgs/`` of this project.
+
+    In a checkout that is the folder above the package. An installed package carries its own copy.
+    """
+    checkout = PACKAGE.parent
+    is_checkout = (checkout / "cfgs").is_dir() and (checkout / "pyproject.toml").is_file()
+    return checkout if is_checkout else PACKAGE
+
+
+def project_folder() -> Path:
+    """The folder that ``data/`` and ``output/`` belong to: the checkout, else the working directory."""
+    resources = resource_folder()
+    return Path.cwd() if resources == PACKAGE else resources
+
+
+def search_folders(near: Path) -> list[Path]:
+    """The folders of this module's four places; ``near`` is the file or folder to start from."""
+    near = Path(near).resolve()
+    above = [near, *near.parents] if near.is_dir() else list(near.parents)
+    folders = []
+    for folder in above:
+        folders += [folder, folder / "tools"]
+    resources = resource_folder()
+    return [*folders, Path.cwd(), resources, resources / "cfgs"]
+
+
+def find_file(name: str | Path, *, near: Path) -> Path:
+    """The absolute path of a file that a config names.
+
+    Args:
+        name: absolute, or relative to one of this module's places.
+        near: the file that names it, or the folder to start from.
+    """
+    name = Path(name).expanduser()
+    candidates = _candidates(name, search_folders(near))
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.resolve()
+    raise ConfigError(f"{name}: no such file (looked from {near}){nearest_yaml(candidates)}")
+
+
+def resolve_data_path(path: str | Path, root_dir: str | Path) -> Path:
+    """The folder that DATA_PATH names.
+
+    Args:
+        path: absolute, or relative to the working directory, ``root_dir`` or ``root_dir/tools``.
+        root_dir: the folder that holds ``cfgs/``, ROOT_DIR of the config.
+
+    Returns:
+        The first of these folders that exists; the last one when none does.
+    """
+    root_dir = Path(root_dir)
+    folders = [Path.cwd(), root_dir, root_dir / "tools"]
+    candidates = _candidates(Path(path).expanduser(), folders)
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate if Path(path).is_absolute() else candidate.resolve()
+    return candidates[-1]
+
+
+def find_data_folder(path: str, *, near: Path) -> Path | None:
+    """The folder that a DATA_PATH names in the file ``near``; None when there is no such folder."""
+    for candidate in _candidates(Path(path).expanduser(), search_folders(near)):
+        if candidate.is_dir():
+            return candidate.resolve()
+    return None
+
+
+def root_and_group(file: Path) -> tuple[Path, str]:
+    """ROOT_DIR and EXP_GROUP_PATH of a config file.
+
+    ROOT_DIR holds the ``cfgs/`` that the file lies in (OpenPCDet's ``tools/cfgs`` counts as well),
+    EXP_GROUP_PATH is the path from there to the file. A file outside any ``cfgs/``, and one of an
+    installed package, belong to the working directory: nobody wants outputs among the packages.
+    """
+    folders = file.parts[:-1]
+    if "cfgs" not in folders:
+        return Path.cwd(), ""
+    position = len(folders) - 1 - folders[::-1].index("cfgs")
+    root = Path(*folders[:position])
+    group = "/".join(folders[position + 1 :])
+    if root == PACKAGE:
+        return Path.cwd(), group
+    return (root.parent if root.name == "tools" else root), group
+
+
+def nearest_yaml(candidates: list[Path]) -> str:
+    """The end of a message about a yaml file that was not found at any of ``candidates``.
+
+    The most similar file is suggested, else what the first folder holds; empty where there is no yaml.
+    """
+    for missing in candidates:
+        similar = most_similar(missing.name, _yaml_names(missing.parent), SUGGESTED_SIMILARITY)
+        if similar is not None:
+            return f"; did you mean '{similar}'?"
+    in_first_folder = _yaml_names(candidates[0].parent)
+    return nearest(candidates[0].name, in_first_folder) if in_first_folder else ""
+
+
+def _yaml_names(folder: Path) -> list[str]:
+    return [file.name for file in folder.glob("*.y*ml")]
+
+
+def _candidates(path: Path, folders: list[Path]) -> list[Path]:
+    """``path`` in every folder. An absolute path is the only candidate.
+
+    ``tools/../data`` is read as ``data``, also where there is no ``tools``.
+    """
+    if path.is_absolute():
+        return [path]
+    return [Path(os.path.normpath(folder / path)) for folder in folders]
