@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .models.eval_mode import evaluating
 from .ops.rulebook import strided_rulebook, submanifold_rulebook
 from .ops.sparse_conv import InverseConvolution, SparseConvolution, SubMConvolution
 from .ops.sparse_tensor import SparseConvTensor
@@ -126,16 +126,3 @@ def synchronize(batch_dict: Mapping[str, Any]) -> None:
         if isinstance(value, Tensor) and value.is_cuda:
             torch.cuda.synchronize(value.device)
             return
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients for the length of a ``with`` block; every module's own mode is put back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from ..config import nearest, refuse_unknown_keys
 from ..errors import ConfigError
 from ..models import load_data_to_device
+from ..models.eval_mode import evaluating
 from ..models.taps import TAP_KINDS, TapInfo, capture
 from ..ops.voxels import grid_size_of
 from .classes import ClassMap
 from .distill_head import DistillHead, TapSource
 from .distiller import Distiller
-from .init.layers import in_eval
 from .losses import find_loss
 from .nodes import NodeGrid, grid_of
 from .teacher import Teacher
@@ -279,7 +279,7 @@ def _observe_once(
     model: nn.Module, paths: Sequence[str], batch_dict: dict[str, Any]
 ) -> dict[str, Any]:
     """The features at ``paths``; the model is left as it was."""
-    with in_eval(model), capture(model, paths, stop_when_complete=True) as features:
+    with evaluating(model), capture(model, paths, stop_when_complete=True) as features:
         getattr(model, "run_modules", model)(batch_dict)
     return features
 

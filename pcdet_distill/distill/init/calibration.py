@@ -1,94 +1,106 @@
-"""What the teacher shows on some frames: which channels vary and matter, at places where there is something to see."""
+"""Runs a detector on calibration frames, records its layers and samples their rows.
+
+Most of a bird's eye view is empty ground. Rows are therefore drawn with a weight: high where the
+teacher's class scores are high, lower where there are points, and small but not zero elsewhere.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layers import Layer, features_of, listening, run
-from .plan import Plan
+from ...models import Detector3DTemplate
+from ...types import BatchDict
+from .layers import Features, Layer, find_score_layers, layer_hooks, run_detector
+from .plan import ChannelPlan
 
-SCORE_PARTS = ("conv_cls", "hm", "cls_layers")  # parts of the paths of layers that predict classes
-OCCUPIED_WEIGHT, EMPTY_WEIGHT = 0.1, 0.01
+OCCUPIED_WEIGHT = 0.1  # of a cell with points, beside a class probability of at most 1
+EMPTY_WEIGHT = 0.01  # of every cell
 
 
 @dataclasses.dataclass(frozen=True)
-class Interest:
-    """Where a batch is worth looking at, from the teacher's own classes.
+class LayerRun:
+    """One run of a layer: it may run several times in a forward pass."""
+
+    layer: Layer
+    input: Features
+    output: Features
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleWeights:
+    """How likely the rows of a batch are drawn.
 
     Attributes:
-        cells: (B, H, W) highest class probability in each cell of the head's map; None without such a map.
-        occupied: (B, ny, nx) 1 where there is a voxel; None without voxels.
-        by_rows: the same probabilities (R,) of classifiers of rows (points, proposals), by their number of rows.
+        cell_scores: (B, H, W) highest class probability in each cell of the head's map; None
+            without such a map.
+        occupied: (B, ny, nx), 1 in each cell with a voxel; None without voxels.
+        row_scores: (R,) highest class probability of each row, from layers that classify points or
+            proposals; by the number of rows R.
     """
 
-    cells: Tensor | None
+    cell_scores: Tensor | None
     occupied: Tensor | None
-    by_rows: Mapping[int, Tensor]
+    row_scores: Mapping[int, Tensor]
 
     @classmethod
-    def of(
+    def from_class_logits(
         cls,
-        predictions: Mapping[str, Any],
-        batch_dict: Mapping[str, Any],
+        logits: Sequence[Tensor],
+        batch_dict: BatchDict,
         grid_size: Sequence[int] | None,
-    ) -> Interest:
-        """From the outputs of the predicting layers by name."""
-        cells, by_rows = None, {}
-        for name, value in predictions.items():
-            if not set(name.split(".")) & set(SCORE_PARTS) or not isinstance(value, Tensor):
-                continue
-            if value.dim() == 4:
-                scores = value.sigmoid().amax(dim=1)
-                cells = (
-                    scores
-                    if cells is None or cells.shape != scores.shape
-                    else torch.maximum(cells, scores)
-                )
+    ) -> SampleWeights:
+        """From the outputs of the layers that predict classes: maps (B, C, H, W) or rows (R, C)."""
+        cell_scores: Tensor | None = None
+        row_scores: dict[int, Tensor] = {}
+        for values in logits:
+            if values.dim() == 4:
+                scores = values.sigmoid().amax(dim=1)
+                if cell_scores is not None and cell_scores.shape == scores.shape:
+                    scores = torch.maximum(cell_scores, scores)
+                cell_scores = scores
             else:
-                rows = value.flatten(1)
-                by_rows[len(rows)] = rows.sigmoid().amax(dim=1)
-        return cls(cells, _occupied(batch_dict, grid_size), by_rows)
+                row_scores[len(values)] = values.flatten(1).sigmoid().amax(dim=1)
+        return cls(cell_scores, _occupied_cells(batch_dict, grid_size), row_scores)
 
-    def weights(self, layer: Layer, value: Any) -> Tensor:
-        """How likely each row (R,) of what goes in or out of ``layer`` is looked at."""
-        features = features_of(value)
-        if features.dim() == 4:
-            return self._of_map(*features.shape[2:], features).flatten()
-        if features is not value:
-            return self._of_cells(value)
-        rows = layer.rows(value)
-        found = self.by_rows.get(len(rows))
-        return (
-            rows.new_full((len(rows),), OCCUPIED_WEIGHT)
-            if found is None
-            else found + OCCUPIED_WEIGHT
-        )
+    def of_rows(self, layer: Layer, value: Features) -> Tensor:
+        """(R,) weights of the rows of a layer's input or output."""
+        if not isinstance(value, Tensor):
+            frame, y, x = (value.indices[:, axis].long() for axis in (0, -2, -1))
+            rows, columns = value.spatial_shape[-2:]
+            weights = value.features.new_full((len(frame),), OCCUPIED_WEIGHT + EMPTY_WEIGHT)
+            if self.cell_scores is not None:
+                height, width = self.cell_scores.shape[1:]
+                weights += self.cell_scores[frame, y * height // rows, x * width // columns]
+            return weights
+        if value.dim() == 4:
+            return self._of_map(value).flatten()
+        rows_of_layer = layer.as_rows(value)
+        count = len(rows_of_layer)
+        # Rows carry no coordinates. A layer with as many rows as a classifier has the same points
+        # or proposals.
+        if count in self.row_scores:
+            return self.row_scores[count] + OCCUPIED_WEIGHT
+        return rows_of_layer.new_full((count,), OCCUPIED_WEIGHT)
 
-    def _of_map(self, height: int, width: int, like: Tensor) -> Tensor:
-        weights = like.new_full((len(like), height, width), EMPTY_WEIGHT)
-        for values, factor in ((self.cells, 1.0), (self.occupied, OCCUPIED_WEIGHT)):
-            if values is not None and len(values) == len(weights):
-                weights += factor * _resized(values, height, width)
+    def _of_map(self, value: Tensor) -> Tensor:
+        """(B, H, W) weights of the cells of a map (B, C, H, W)."""
+        frames, _, height, width = value.shape
+        weights = value.new_full((frames, height, width), EMPTY_WEIGHT)
+        for cells, factor in ((self.cell_scores, 1.0), (self.occupied, OCCUPIED_WEIGHT)):
+            # A map with another number of frames is no bird's eye view: a RoI head's grid, one per
+            # proposal.
+            if cells is not None and len(cells) == frames:
+                weights += factor * _resize(cells, height, width)
         return weights
 
-    def _of_cells(self, tensor: Any) -> Tensor:
-        """Of the active cells of a sparse tensor."""
-        frame, y, x = (tensor.indices[:, axis].long() for axis in (0, -2, -1))
-        weights = tensor.features.new_full((len(frame),), OCCUPIED_WEIGHT + EMPTY_WEIGHT)
-        if self.cells is not None:
-            height, width = self.cells.shape[1:]
-            rows, columns = tensor.spatial_shape[-2:]
-            weights += self.cells[frame, y * height // rows, x * width // columns]
-        return weights
 
-
-def _occupied(batch_dict: Mapping[str, Any], grid_size: Sequence[int] | None) -> Tensor | None:
+def _occupied_cells(batch_dict: BatchDict, grid_size: Sequence[int] | None) -> Tensor | None:
+    """(B, ny, nx), 1 in each cell of the bird's eye view with a voxel; None without voxels."""
     coords = batch_dict.get("voxel_coords")
     if coords is None or grid_size is None:
         return None
@@ -99,118 +111,47 @@ def _occupied(batch_dict: Mapping[str, Any], grid_size: Sequence[int] | None) ->
     return occupied
 
 
-def _resized(values: Tensor, height: int, width: int) -> Tensor:
-    """(B, H, W) to another size: the largest of the cells that fall together, or the cell it lies in."""
-    if values.shape[1] >= height and values.shape[2] >= width:
-        return F.adaptive_max_pool2d(values[:, None], (height, width))[:, 0]
-    return F.interpolate(values[:, None], (height, width), mode="nearest")[:, 0]
+def _resize(cells: Tensor, height: int, width: int) -> Tensor:
+    """(B, H, W) to another size. Cells that fall together give their largest value."""
+    if cells.shape[1] >= height and cells.shape[2] >= width:
+        return F.adaptive_max_pool2d(cells[:, None], (height, width))[:, 0]
+    return F.interpolate(cells[:, None], (height, width), mode="nearest")[:, 0]
 
 
-def draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Rows (count,) or fewer, each once, by weight, in order."""
+def draw_rows(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """``count`` different row numbers in ascending order, drawn by weight; at most all rows."""
     if len(weights) <= count:
         return torch.arange(len(weights), device=weights.device)
-    # The largest of log(u) / w are a weighted draw without repetition (Efraimidis and Spirakis, 2006).
+    # Efraimidis and Spirakis (2006): the rows with the largest log(u) / weight are a weighted
+    # sample without repetition. One sort serves, where drawing one row after the other would
+    # renormalise each time.
     uniform = torch.rand(len(weights), generator=generator, dtype=torch.float64).clamp_min(1e-300)
     keys = uniform.log().to(weights.device) / weights.double()
     return keys.topk(count).indices.sort().values
 
 
-class Evidence:
-    """What speaks for keeping each channel of a group: a matrix (C, C) whose diagonal is its score, squared.
-
-    It is the sum over the layers that see the group of the covariance of their inputs times the norms of the weights
-    that these inputs meet.
-    """
-
-    def __init__(self, plan: Plan, group: str) -> None:
-        self.readers = plan.readers(group)
-        self.flows = plan.flows
-        self.channels = plan.flows[group].layer.outputs
-        depth = max((len(found) for _, places in self.readers for found in places), default=0)
-        self._sums = {
-            (name, turn): _Moments(self.channels)
-            for name, _ in self.readers
-            for turn in range(depth)
-        }
-
-    def add(self, name: str, rows: Tensor) -> None:
-        """Sampled inputs (S, C_in) of a reader."""
-        places = dict(self.readers)[name]
-        for turn in range(max(map(len, places))):
-            chosen = [
-                (channel, columns[turn])
-                for channel, columns in enumerate(places)
-                if len(columns) > turn
-            ]
-            channels, columns = (torch.tensor(numbers) for numbers in zip(*chosen))
-            values = torch.zeros(len(rows), self.channels, dtype=torch.float64)
-            values[:, channels] = (
-                (rows[:, columns.to(rows.device)] * self._norms(name, columns, rows)).double().cpu()
-            )
-            self._sums[name, turn].add(values)
-
-    def matrix(self) -> Tensor:
-        """(C, C) float64."""
-        return torch.stack([moments.covariance() for moments in self._sums.values()]).sum(dim=0)
-
-    def _norms(self, name: str, columns: Tensor, like: Tensor) -> Tensor:
-        """Length of the weights that each of ``columns`` meets."""
-        layer = self.flows[name].layer
-        weight = layer.module.weight.detach().movedim(layer.in_axis, 0).flatten(1)
-        return weight[columns.to(weight.device)].norm(dim=1).to(like)
+def rows_per_batch(samples: int, batches: Collection[object]) -> int:
+    """An equal share of ``samples`` for each batch, rounded up."""
+    return -(-samples // len(batches))
 
 
-class _Moments:
-    """Count, sum and products of rows, added up batch by batch."""
+def record_layers(
+    model: Detector3DTemplate, plan: ChannelPlan, batch_dict: BatchDict
+) -> tuple[list[LayerRun], SampleWeights]:
+    """Run a detector on a batch. Returns every run of a layer (no norm), and sample weights."""
+    runs: list[LayerRun] = []
 
-    def __init__(self, channels: int) -> None:
-        self.count = 0
-        self.sums = torch.zeros(channels, dtype=torch.float64)
-        self.products = torch.zeros(channels, channels, dtype=torch.float64)
+    def record(layer: Layer, inputs: tuple[Features, ...], output: Features) -> None:
+        runs.append(LayerRun(layer, inputs[0], output))
 
-    def add(self, rows: Tensor) -> None:
-        self.count += len(rows)
-        self.sums += rows.sum(dim=0)
-        self.products += rows.T @ rows
-
-    def covariance(self) -> Tensor:
-        mean = self.sums / max(self.count, 1)
-        return self.products / max(self.count, 1) - torch.outer(mean, mean)
-
-
-def gather_evidence(
-    model: Any,
-    plan: Plan,
-    batches: Sequence[Mapping[str, Any]],
-    samples: int,
-    generator: torch.Generator,
-) -> dict[str, Tensor]:
-    """The evidence matrix of every group of channels, from the teacher on ``batches``."""
-    evidence = {group: Evidence(plan, group) for group in plan.groups}
-    groups_of: dict[str, list[str]] = {}
-    for group, found in evidence.items():
-        for name, _ in found.readers:
-            groups_of.setdefault(name, []).append(group)
-    for batch in batches if evidence else ():
-        seen, interest = look(model, plan, batch)
-        for layer, value, _ in seen:
-            if layer.name in groups_of:
-                chosen = draw(
-                    interest.weights(layer, value), -(-samples // len(batches)), generator
-                )
-                for group in groups_of[layer.name]:
-                    evidence[group].add(layer.name, layer.rows(value)[chosen])
-    return {group: found.matrix() for group, found in evidence.items()}
-
-
-def look(
-    model: Any, plan: Plan, batch: Mapping[str, Any]
-) -> tuple[list[tuple[Layer, Any, Any]], Interest]:
-    """Every run of a layer (no norm) on a batch, as layer, input and output; and where the batch is interesting."""
-    seen: list[tuple[Layer, Any, Any]] = []
-    wanted = {name: flow.layer for name, flow in plan.flows.items() if not flow.layer.is_norm}
-    with listening(wanted, lambda layer, inputs, output: seen.append((layer, inputs[0], output))):
-        filled = run(model, batch)
-    outputs = {layer.name: output for layer, _, output in seen}
-    return seen, Interest.of(outputs, filled, getattr(model.dataset, "grid_size", None))
+    layers = {name: flow.layer for name, flow in plan.flows.items() if not flow.layer.is_norm}
+    with layer_hooks(layers, record):
+        filled_batch = run_detector(model, batch_dict)
+    last_outputs = {run.layer.name: run.output for run in runs}
+    score_layers = find_score_layers(model)
+    logits = []
+    for name, output in last_outputs.items():
+        if name in score_layers and isinstance(output, Tensor):
+            logits.append(output)
+    grid_size = getattr(model.dataset, "grid_size", None)
+    return runs, SampleWeights.from_class_logits(logits, filled_batch, grid_size)

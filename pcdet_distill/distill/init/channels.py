@@ -1,238 +1,197 @@
-"""Which channels does a layer see? Found by watching numbers run through the detector, not by reading its code.
+"""Finds out which channels each layer reads, by running codes through the detector.
 
-Every layer puts out a code instead of its features: one number per channel, the same at every place. Batch norms let
-it pass. Whatever lies between two layers (ReLU, maxima, concatenation, scattering to a map,
-grouping, interpolation) keeps a code or scales it, so that the ratio of two runs with different codes tells, for every
-input of a later layer, which channel of which layer it is. Predictions keep their true values, and with them proposals.
+Every layer's output is replaced by a code: one number per channel, the same at every place. What
+lies between two layers keeps or scales the codes, so a later layer's inputs tell which channels
+they are (``codes.py``). Batch norms let codes pass. Prediction layers keep their true outputs, so
+that proposals stay where they are.
 
-Where two channels are added up (a shortcut), their codes mix. Then the layers are watched one at a time, and channels
-that meet in a sum are kept or dropped together. What cannot be told apart even so is refused by name.
+A shortcut adds up two channels, and their codes with them. Then the layers are coded one at a time,
+which shows each summand alone. Channels that meet in a sum are kept or dropped together
+(``plan.py``). A detector that mixes channels in another way is refused by the name of the layer.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from ...errors import ConfigError
-from .layers import Layer, layers_of, listening, run
+from ...models import Detector3DTemplate
+from ...types import BatchDict
+from .codes import TOLERANCE, ChannelCodes, Origin, Source
+from .layers import Features, Layer, find_layers, layer_hooks, record_outputs, run_detector
 from .options import WHERE
 
-Source = tuple[str, int]  # layer and channel
-LOWEST_CODE, CODE_RANGE = (
-    1.1,
-    0.9,
-)  # codes are factors: 1 is what does not depend on any coded layer
-TOLERANCE = 4e-6
-CODE_SEED = 0
+# For each layer, and each time it runs in a forward pass: a value for every input channel.
+InputSums: TypeAlias = dict[str, list[Tensor]]
+InputOrigins: TypeAlias = dict[str, list[list[Origin]]]
+Column: TypeAlias = tuple[str, int, int]  # name of a layer, number of its run, input channel
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerFlow:
-    """A layer in running order.
+    """One layer of the teacher and the channels it reads.
 
     Attributes:
-        layer: the teacher's.
-        sources: for each input channel, the channels that are summed up in it; empty: a prediction or the detector's
-            own input.
-        everywhere: every row of the input holds features; not so where some were replaced by zeros.
+        layer: the layer.
+        sources: for each input channel, the channels that are summed up in it. Empty for inputs
+            that are no features of another layer: a prediction, or the detector's own input.
+        no_empty_rows: no row of its input was all zeros.
     """
 
     layer: Layer
     sources: list[tuple[Source, ...]]
-    everywhere: bool = True
+    no_empty_rows: bool = True
 
 
 def trace_channels(
-    model: Any, predictions: set[str], batch_dict: Mapping[str, Any]
+    model: Detector3DTemplate, predictions: set[str], batch_dict: BatchDict
 ) -> list[LayerFlow]:
-    """The layers of ``model`` that run, in running order, with the origin of their inputs.
+    """The layers of ``model`` in the order in which they run, with the channels they read.
 
     Args:
         model: the teacher, in eval mode.
-        predictions: names of the layers whose output no layer sees as features.
+        predictions: names of the layers that put out predictions.
         batch_dict: a batch on the model's device.
     """
-    tracer = _Tracer(model, predictions, batch_dict)
-    inputs = tracer.read_all()
-    if any(None in columns for calls in inputs.values() for columns in calls):
-        tracer.resolve_sums(inputs)
-    return [
-        LayerFlow(tracer.layers[name], _one_answer(name, calls), tracer.everywhere[name])
-        for name, calls in inputs.items()
-    ]
+    tracer = _ChannelTracer(model, predictions, batch_dict)
+    origins = tracer.trace()
+    tracer.resolve_sums(origins)
+    flows = []
+    for name, runs in origins.items():
+        sources = _same_in_every_run(name, runs)
+        flows.append(LayerFlow(tracer.layers[name], sources, tracer.no_empty_rows[name]))
+    return flows
 
 
-class _Tracer:
-    """Runs the detector with codes in place of features."""
+class _ChannelTracer:
+    """Runs a detector with codes in place of features."""
 
-    def __init__(self, model: Any, predictions: set[str], batch_dict: Mapping[str, Any]) -> None:
-        self.model, self.batch_dict = model, batch_dict
-        self.layers = layers_of(model)
-        self.coded = {
+    def __init__(
+        self, model: Detector3DTemplate, predictions: set[str], batch_dict: BatchDict
+    ) -> None:
+        self.model = model
+        self.batch_dict = batch_dict
+        self.layers = find_layers(model)
+        self.coded_layers = {
             name: layer
             for name, layer in self.layers.items()
             if name not in predictions and not layer.is_norm
         }
-        total = sum(layer.outputs for layer in self.coded.values())
-        self.codes = _draw_codes(total)  # (2, channels of all coded layers)
-        starts = (
-            torch.tensor([0, *(layer.outputs for layer in self.coded.values())]).cumsum(0).tolist()
-        )
-        self.first = dict(zip(self.coded, starts))
-        self.owners = [
-            (name, channel)
-            for name, layer in self.coded.items()
-            for channel in range(layer.outputs)
-        ]
-        self.everywhere: dict[str, bool] = {}
-        self.true_outputs: dict[str, list[Any]] = {}
-        with listening({name: self.layers[name] for name in predictions}, self._remember):
-            run(model, batch_dict)
+        self.codes = ChannelCodes(self.coded_layers)
+        self.no_empty_rows: dict[str, bool] = {}
+        prediction_layers = {name: self.layers[name] for name in predictions}
+        self.predictions = record_outputs(model, prediction_layers, batch_dict)
 
-    def _remember(self, layer: Layer, inputs: tuple, output: Any) -> None:
-        self.true_outputs.setdefault(layer.name, []).append(output)
+    def trace(self) -> InputOrigins:
+        """Origins of the inputs of every layer; None for an input that is not one channel."""
+        first_code, second_code = self.codes.codes
+        ones = self._run_with(torch.ones_like(first_code))
+        first = self._run_with(first_code)
+        second = self._run_with(second_code)
+        origins: InputOrigins = {}
+        for name, runs in ones.items():
+            sums_of_runs = zip(runs, first[name], second[name])
+            origins[name] = [self.codes.decode(*sums) for sums in sums_of_runs]
+        return origins
 
-    def read_all(self) -> dict[str, list[list]]:
-        """For every run of every layer, each input's sources; None where they are not one channel."""
-        ones, first, second = (
-            self._watch(codes) for codes in (torch.ones_like(self.codes[0]), *self.codes)
-        )
-        return {
-            name: [self._decode(*call) for call in zip(calls, first[name], second[name])]
-            for name, calls in ones.items()
-        }
+    def resolve_sums(self, origins: InputOrigins) -> None:
+        """Replace each None of ``origins`` by the channels that are summed up in the input.
 
-    def resolve_sums(self, inputs: dict[str, list[list]]) -> None:
-        """Fill in what ``read_all`` left open, by watching one coded layer at a time."""
-        unclear = [
-            (name, call)
-            for name, calls in inputs.items()
-            for call, columns in enumerate(calls)
-            if None in columns
-        ]
-        nothing = self._watch(torch.zeros_like(self.codes[0]))
-        found: dict[tuple[str, int, int], tuple[Source, ...]] = {}
-        for name, layer in self.coded.items():
-            mask = torch.zeros_like(self.codes[0])
-            mask[self.first[name] : self.first[name] + layer.outputs] = 1
-            runs = [self._watch(codes * mask) for codes in (torch.ones_like(mask), *self.codes)]
-            for reader, call in unclear:
-                steps = [heard[reader][call] - nothing[reader][call] for heard in runs]
-                steps[0][steps[0].abs() <= TOLERANCE * nothing[reader][call].abs()] = 0
-                if not steps[0].any():
-                    continue
-                for column, sources in enumerate(self._decode(*steps)):
-                    if steps[0][column] != 0 and inputs[reader][call][column] is None:
-                        place = (reader, call, column)
-                        found[place] = found.get(place, ()) + (
-                            sources or _raise(_unknown(reader, column))
-                        )
-        for reader, call in unclear:
-            columns = inputs[reader][call]
-            columns[:] = [
-                found.get((reader, call, column)) or _raise(_unknown(reader, column))
-                if sources is None
-                else sources
-                for column, sources in enumerate(columns)
-            ]
+        One layer at a time puts out its codes while all others put out zeros. What this changes in
+        an input is that layer's summand.
+        """
+        sums = _unresolved(origins)
+        if not sums:
+            return
+        background = self._run_with(torch.zeros_like(self.codes.codes[0]))
+        reading_runs = dict.fromkeys((name, run) for name, run, _ in sums)
+        for name in self.coded_layers:
+            mask = self.codes.mask(name)
+            responses = [self._run_with(mask)]
+            responses += [self._run_with(codes * mask) for codes in self.codes.codes]
+            for reader, run in reading_runs:
+                zero = background[reader][run]
+                changes = [response[reader][run] - zero for response in responses]
+                # A layer that is no summand leaves a difference of rounding.
+                changes[0][changes[0].abs() <= TOLERANCE * zero.abs()] = 0
+                if changes[0].any():
+                    self._add_summands(sums, reader, run, changes)
+        for (reader, run, column), sources in sums.items():
+            if not sources:
+                raise _unknown_origin(reader, column)
+            origins[reader][run][column] = sources
 
-    def _watch(self, codes: Tensor) -> dict[str, list[Tensor]]:
-        """Sums (C_in,) float64 over the rows of every layer's input, run by run, while coded layers say ``codes``."""
-        heard: dict[str, list[Tensor]] = {}
+    def _add_summands(
+        self,
+        sums: dict[Column, tuple[Source, ...]],
+        reader: str,
+        run: int,
+        changes: list[Tensor],
+    ) -> None:
+        """Add the channels that ``changes``, three times (C_in,), belong to."""
+        for column, origin in enumerate(self.codes.decode(*changes)):
+            key = (reader, run, column)
+            if key in sums and changes[0][column] != 0:
+                if not origin:
+                    raise _unknown_origin(reader, column)
+                sums[key] += origin
 
-        def listener(layer: Layer, inputs: tuple, output: Any) -> Any:
-            calls, rows = heard.setdefault(layer.name, []), layer.rows(inputs[0])
-            calls.append(rows.double().sum(dim=0).cpu())
-            self.everywhere[layer.name] = self.everywhere.get(layer.name, True) and bool(
-                (rows != 0).any(dim=1).all()
+    def _run_with(self, values: Tensor) -> InputSums:
+        """Run the detector while the coded layers put out ``values`` (L,), one number per channel.
+
+        Returns the inputs of every layer, (C_in,) float64, each summed over all rows.
+        """
+        input_sums: InputSums = {}
+
+        def replace_output(
+            layer: Layer, inputs: tuple[Features, ...], output: Features
+        ) -> Features:
+            rows = layer.as_rows(inputs[0])
+            runs = input_sums.setdefault(layer.name, [])
+            runs.append(rows.double().sum(dim=0).cpu())
+            no_empty_rows = bool((rows != 0).any(dim=1).all())
+            self.no_empty_rows[layer.name] = (
+                self.no_empty_rows.get(layer.name, True) and no_empty_rows
             )
             if layer.is_norm:
                 return inputs[0]
-            if layer.name not in self.coded:
-                return self.true_outputs[layer.name][len(calls) - 1]
-            start = self.first[layer.name]
-            return layer.spread(codes[start : start + layer.outputs], output)
+            if layer.name in self.coded_layers:
+                return layer.fill(output, self.codes.of_layer(layer.name, values))
+            return self.predictions[layer.name][len(runs) - 1]
 
-        with listening(self.layers, listener):
-            run(self.model, self.batch_dict)
-        return heard
-
-    def _decode(self, ones: Tensor, first: Tensor, second: Tensor) -> list:
-        """The sources of every column: (), one channel, or None."""
-        factors = torch.stack([first, second]) / ones
-        order = self.codes[0].double().argsort()
-        at = torch.searchsorted(
-            self.codes[0].double()[order], factors[0].nan_to_num(0.0) - TOLERANCE
-        )
-        nearest = order[at.clamp(max=len(order) - 1)]
-        is_code = ((factors - self.codes.double()[:, nearest]).abs() < TOLERANCE).all(dim=0)
-        is_constant = ((factors - 1).abs() < TOLERANCE).all(dim=0)
-        silent = (ones == 0) & (first == 0) & (second == 0)
-        columns: list = [
-            (self.owners[label],) if code else () if constant else None
-            for label, code, constant in zip(
-                nearest.tolist(), is_code.tolist(), is_constant.tolist()
-            )
-        ]
-        if silent.any():
-            self._fill_silent(columns, silent.tolist())
-        return columns
-
-    def _fill_silent(self, columns: list, silent: list[bool]) -> None:
-        """Inputs that were zero everywhere, as a corner of a grid no object fills: told from how the others repeat.
-
-        Grids flattened to a row go by channel, then place, or by place, then channel. Where neither fits all other
-        inputs, or nothing else is known, they count as inputs that all students have.
-        """
-        known = {
-            column: sources
-            for column, sources in enumerate(columns)
-            if not silent[column] and sources
-        }
-        columns[:] = [() if is_silent else sources for is_silent, sources in zip(silent, columns)]
-        names = {layer for sources in known.values() for layer, _ in sources}
-        if len(names) != 1 or None in columns:
-            return
-        name = names.pop()
-        channels, places = self.coded[name].outputs, len(columns) // self.coded[name].outputs
-        for pattern in (lambda column: column // places, lambda column: column % channels):
-            expected = [((name, pattern(column)),) for column in range(len(columns))]
-            if channels * places == len(columns) and all(
-                known[column] == expected[column] for column in known
-            ):
-                columns[:] = expected
-                return
+        with layer_hooks(self.layers, replace_output):
+            run_detector(self.model, self.batch_dict)
+        return input_sums
 
 
-def _draw_codes(count: int) -> Tensor:
-    """Two numbers (2, count) for each channel, no two alike."""
-    generator = torch.Generator().manual_seed(CODE_SEED)
-    places = torch.stack([torch.randperm(count, generator=generator) for _ in range(2)])
-    jitter = 0.2 + 0.6 * torch.rand(2, count, generator=generator)
-    return LOWEST_CODE + CODE_RANGE * (places + jitter) / max(count, 1)
+def _unresolved(origins: InputOrigins) -> dict[Column, tuple[Source, ...]]:
+    """The inputs whose origin is None, each with an empty sum."""
+    sums: dict[Column, tuple[Source, ...]] = {}
+    for name, runs in origins.items():
+        for run, columns in enumerate(runs):
+            for column, origin in enumerate(columns):
+                if origin is None:
+                    sums[name, run, column] = ()
+    return sums
 
 
-def _one_answer(name: str, calls: list[list]) -> list:
-    """A layer that runs several times must see the same channels every time."""
-    if any(call != calls[0] for call in calls):
+def _same_in_every_run(name: str, runs: list[list[Origin]]) -> list[tuple[Source, ...]]:
+    """The sources of a layer, which must be the same each time it runs."""
+    if any(run != runs[0] for run in runs):
         raise ConfigError(
-            f"{WHERE}: {name} runs {len(calls)} times in a forward pass, on other channels each time, so "
-            "there is no one choice of its inputs; use INIT_STUDENT: NONE"
+            f"{WHERE}: {name} runs {len(runs)} times in a forward pass, on other channels each "
+            "time, so its inputs cannot be chosen once for all; use INIT_STUDENT: NONE"
         )
-    return calls[0]
+    return [origin or () for origin in runs[0]]
 
 
-def _unknown(name: str, column: int) -> ConfigError:
+def _unknown_origin(name: str, column: int) -> ConfigError:
     return ConfigError(
-        f"{WHERE}: which channels input {column} of {name} is made of cannot be told; what lies before "
-        "it does more than choose, repeat, scale or add up channels; use INIT_STUDENT: NONE"
+        f"{WHERE}: cannot find out which channels input {column} of {name} is made of; the "
+        "modules before it do more than select, repeat, scale or add up channels; use "
+        "INIT_STUDENT: NONE"
     )
-
-
-def _raise(error: ConfigError) -> Any:
-    raise error

@@ -1,4 +1,4 @@
-"""Layers whose channels can be chosen: which axis of the weight, and of the features, counts the channels."""
+"""The layers whose channels INIT_STUDENT can drop, and hooks on their outputs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,24 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from ...models import Detector3DTemplate
+from ...models.dense_heads.detection_head import DetectionHead
+from ...ops.sparse_tensor import SparseConvTensor
+from ...types import BatchDict
+
+# What goes in and out of a layer. A sparse tensor may also be spconv's own, which has the same
+# attributes.
+Features: TypeAlias = Tensor | SparseConvTensor
+
+# Attributes that describe a convolution apart from its widths; dense and sparse ones have different
+# subsets.
 GEOMETRY = (
     "kernel_size",
     "stride",
@@ -28,154 +39,182 @@ GEOMETRY = (
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A module with weights that multiply channels (or, a norm, scale them one by one).
+    """A linear layer, convolution or batch norm of a detector, with its channel axes.
 
     Attributes:
-        name: its path in the detector.
-        module: the module.
-        out_axis, in_axis: of the weight; equal in a norm.
-        feature_axis: where its input and output count channels.
+        name: path of the module in the detector.
+        module: a linear layer, a dense or sparse convolution, or a batch norm.
+        out_axis: axis of the weight that counts output channels.
+        in_axis: axis of the weight that counts input channels; equal to ``out_axis`` in a norm.
+        feature_axis: axis of the input and of the output that counts channels.
     """
 
     name: str
-    module: Any
+    module: Any  # these classes share no base class with a weight
     out_axis: int
     in_axis: int
     feature_axis: int
 
     @property
     def is_norm(self) -> bool:
-        """Batch normalisation: keeps the channels that come in."""
+        """Whether it is a batch norm, which scales each channel and mixes none."""
         return isinstance(self.module, _BatchNorm)
 
     @property
-    def outputs(self) -> int:
-        """Channels that go out."""
+    def out_channels(self) -> int:
+        """Number of output channels."""
         return self.module.num_features if self.is_norm else self.module.weight.shape[self.out_axis]
 
     @property
-    def inputs(self) -> int:
-        """Channels that come in."""
+    def in_channels(self) -> int:
+        """Number of input channels."""
         return self.module.num_features if self.is_norm else self.module.weight.shape[self.in_axis]
 
     @property
-    def geometry(self) -> dict[str, Any]:
-        """What must be the same in teacher and student."""
+    def geometry(self) -> dict[str, object]:
+        """Kernel size, stride and so on: must be equal in teacher and student."""
         return {key: getattr(self.module, key) for key in GEOMETRY if hasattr(self.module, key)}
 
-    def rows(self, value: Any) -> Tensor:
-        """What goes in or comes out as (rows, channels)."""
-        features = features_of(value)
-        return features.movedim(self.feature_axis, -1).reshape(
-            -1, features.shape[self.feature_axis]
-        )
+    def as_rows(self, value: Features) -> Tensor:
+        """An input or output of the layer as (rows, channels)."""
+        features = feature_tensor(value)
+        channels = features.shape[self.feature_axis]
+        return features.movedim(self.feature_axis, -1).reshape(-1, channels)
 
-    def spread(self, channels: Tensor, like: Any) -> Any:
-        """``like`` with the same number (C,) for every row of a channel."""
-        features = features_of(like)
+    def fill(self, value: Features, channels: Tensor) -> Features:
+        """``value`` with every channel set to one number of ``channels`` (C,), at all places."""
+        features = feature_tensor(value)
         shape = [1] * features.dim()
         shape[self.feature_axis] = -1
-        return with_features(like, channels.to(features).view(shape).expand_as(features).clone())
+        filled = channels.to(features).view(shape).expand_as(features).clone()
+        return filled if isinstance(value, Tensor) else value.replace_feature(filled)
 
 
-def features_of(value: Any) -> Tensor:
-    """The tensor itself, or the features of a sparse one."""
+# Called as hook(layer, inputs, output) after a layer ran. What it returns replaces the output; None
+# keeps it.
+LayerHook: TypeAlias = Callable[[Layer, tuple[Any, ...], Any], object]
+
+
+def is_sparse(value: Features) -> bool:
+    """Whether ``value`` is a sparse tensor."""
+    return not isinstance(value, Tensor)
+
+
+def feature_tensor(value: Features) -> Tensor:
+    """The tensor itself, or the features (N, C) of a sparse tensor."""
     return value if isinstance(value, Tensor) else value.features
 
 
-def with_features(value: Any, features: Tensor) -> Any:
-    """A value like ``value`` that holds ``features``."""
-    return features if isinstance(value, Tensor) else value.replace_feature(features)
-
-
 def as_layer(name: str, module: nn.Module) -> Layer | None:
-    """The layer that ``module`` is; None for other modules, grouped convolutions and convolutions of unknown make."""
+    """The layer of ``module``; None for modules of other kinds.
+
+    Grouped convolutions and norms without weights are other kinds too.
+    """
     if isinstance(module, _BatchNorm):
-        return Layer(name, module, 0, 0, 1) if module.affine else None
+        return Layer(name, module, out_axis=0, in_axis=0, feature_axis=1) if module.affine else None
     if isinstance(module, nn.Linear):
-        return Layer(name, module, 0, 1, -1)
+        return Layer(name, module, out_axis=0, in_axis=1, feature_axis=-1)
     if isinstance(module, _ConvNd):
-        transposed = isinstance(module, _ConvTransposeNd)
-        return (
-            Layer(name, module, int(transposed), int(not transposed), 1)
-            if module.groups == 1
-            else None
-        )
+        if module.groups != 1:
+            return None
+        # PyTorch stores the weight as (out, in, ...), transposed convolutions as (in, out, ...).
+        out_axis = 1 if isinstance(module, _ConvTransposeNd) else 0
+        return Layer(name, module, out_axis=out_axis, in_axis=1 - out_axis, feature_axis=1)
     if _is_sparse_convolution(module):
-        return Layer(name, module, 0, module.weight.dim() - 1, 1)  # type: ignore[operator, union-attr]
+        return Layer(name, module, out_axis=0, in_axis=-1, feature_axis=1)
     return None
 
 
-def _is_sparse_convolution(module: Any) -> bool:
-    """Our own or spconv's: the weight is (out, kz, ky, kx, in)."""
+def _is_sparse_convolution(module: nn.Module) -> bool:
+    """Whether it is a sparse convolution, of ours or spconv's: a weight (out, kz, ky, kx, in)."""
     weight = getattr(module, "weight", None)
-    channels = (getattr(module, "out_channels", None), getattr(module, "in_channels", None))
-    return (
-        isinstance(weight, Tensor)
-        and weight.dim() > 3
-        and (weight.shape[0], weight.shape[-1]) == channels
-    )
+    if not isinstance(weight, Tensor) or weight.dim() < 4:
+        return False
+    out_channels = getattr(module, "out_channels", None)
+    in_channels = getattr(module, "in_channels", None)
+    return (weight.shape[0], weight.shape[-1]) == (out_channels, in_channels)
 
 
-def layers_of(model: nn.Module) -> dict[str, Layer]:
+def find_layers(model: nn.Module) -> dict[str, Layer]:
     """All layers of a detector by name."""
-    found = ((name, as_layer(name, module)) for name, module in model.named_modules())
-    return {name: layer for name, layer in found if layer is not None}
+    layers = {}
+    for name, module in model.named_modules():
+        layer = as_layer(name, module)
+        if layer is not None:
+            layers[name] = layer
+    return layers
 
 
-def predictions_of(model: nn.Module, narrower: set[str]) -> set[str]:
-    """Names of the layers that predict: as wide in the student as in the teacher, and no norm stands behind them."""
-    layers = layers_of(model)
-    followed = set()
+def find_prediction_layers(model: nn.Module, narrower: set[str]) -> set[str]:
+    """Names of the layers that put out predictions, not features.
+
+    They are the layers without a norm behind them that are as wide in the student as in the
+    teacher.
+
+    Args:
+        model: the teacher.
+        narrower: names of the layers with fewer channels in the student.
+    """
+    layers = find_layers(model)
+    has_norm_behind = set()
     for parent, module in model.named_modules():
-        children = [".".join(filter(None, (parent, child))) for child, _ in module.named_children()]
-        followed |= {
-            name
-            for name, after in zip(children, children[1:])
-            if after in layers and layers[after].is_norm
-        }
+        children = [
+            f"{parent}.{child}" if parent else child for child, _ in module.named_children()
+        ]
+        for name, next_name in zip(children, children[1:]):
+            if next_name in layers and layers[next_name].is_norm:
+                has_norm_behind.add(name)
+    feature_layers = has_norm_behind | narrower
     return {
-        name
-        for name, layer in layers.items()
-        if not layer.is_norm and name not in followed | narrower
+        name for name, layer in layers.items() if not layer.is_norm and name not in feature_layers
     }
 
 
+def find_score_layers(model: Detector3DTemplate) -> set[str]:
+    """Names of the layers that the heads publish as class scores.
+
+    A head may publish a branch of several layers: then all of them count.
+    """
+    branches = []
+    for slot, module in model.named_slots():
+        if isinstance(module, DetectionHead):
+            branches += [f"{slot}.{path}." for path in module.score_taps()]
+    return {name for name in find_layers(model) if f"{name}.".startswith(tuple(branches))}
+
+
 @contextmanager
-def listening(
-    layers: Mapping[str, Layer], listener: Callable[[Layer, tuple, Any], Any]
-) -> Iterator[None]:
-    """Inside, ``listener(layer, inputs, output)`` hears every run of ``layers``; what it returns replaces it."""
-    with ExitStack() as hooks:
+def layer_hooks(layers: Mapping[str, Layer], hook: LayerHook) -> Iterator[None]:
+    """Call ``hook`` after every run of ``layers`` inside the ``with`` block."""
+    with ExitStack() as handles:
         for layer in layers.values():
-            handle = layer.module.register_forward_hook(partial(_tell, layer, listener))
-            hooks.callback(handle.remove)
+            handle = layer.module.register_forward_hook(partial(_call_hook, layer, hook))
+            handles.callback(handle.remove)
         yield
 
 
-def _tell(
-    layer: Layer,
-    listener: Callable[[Layer, tuple, Any], Any],
-    module: nn.Module,
-    inputs: tuple,
-    output: Any,
-) -> Any:
-    return listener(layer, inputs, output)
+def _call_hook(
+    layer: Layer, hook: LayerHook, module: nn.Module, inputs: tuple[object, ...], output: object
+) -> object:
+    """PyTorch's forward hook, with the layer in place of the module."""
+    return hook(layer, inputs, output)
 
 
-@contextmanager
-def in_eval(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode, and afterwards as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+def record_outputs(
+    model: Detector3DTemplate, layers: Mapping[str, Layer], batch_dict: BatchDict
+) -> dict[str, list[Features]]:
+    """What ``layers`` put out in a forward pass, run by run. Without layers there is no pass."""
+    outputs: dict[str, list[Features]] = {name: [] for name in layers}
+
+    def record(layer: Layer, inputs: tuple[Features, ...], output: Features) -> None:
+        outputs[layer.name].append(output)
+
+    if layers:
+        with layer_hooks(layers, record):
+            run_detector(model, batch_dict)
+    return outputs
 
 
 @torch.no_grad()
-def run(model: Any, batch_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Run the slots of a detector on a copy of ``batch_dict``; gives the filled copy."""
+def run_detector(model: Detector3DTemplate, batch_dict: BatchDict) -> BatchDict:
+    """Run the modules of a detector on a copy of ``batch_dict``; returns the filled copy."""
     return model.run_modules(dict(batch_dict))

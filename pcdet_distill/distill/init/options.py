@@ -19,10 +19,12 @@ class InitOptions:
     """How a student is initialised from its teacher.
 
     Attributes:
-        mode: NONE; SLICE copies the weights of the chosen channels; RECONSTRUCT fits them anew, layer by layer.
+        mode: NONE; SLICE copies the weights of the chosen channels; RECONSTRUCT fits them anew,
+            layer by layer.
         frames: augmented training frames that are looked at.
-        select: which channels are kept. ``magnitude``: those that vary most and weigh most in the layers behind.
-            ``qr``: one by one, each time the one that those before it explain least. ``random``: any.
+        select: which channels are kept. ``magnitude``: those that vary most and weigh most in the
+            layers behind. ``qr``: one by one, each time the one that those before it explain least.
+            ``random``: any.
         samples: places that each layer is judged by, over all frames.
         seed: of the places and of ``random``.
     """

@@ -1,4 +1,4 @@
-"""Which channels to keep, from what speaks for them."""
+"""Selects the channels to keep from their scores."""
 
 from __future__ import annotations
 
@@ -6,32 +6,40 @@ import torch
 from torch import Tensor
 
 
-def select(matrix: Tensor, count: int, how: str, generator: torch.Generator) -> Tensor:
-    """``count`` channels in order.
+def select_channels(
+    matrix: Tensor, count: int, method: str, generator: torch.Generator | None = None
+) -> Tensor:
+    """``count`` channels in ascending order.
 
     Args:
-        matrix: (C, C) float64, how channels vary together, each times its weight; the diagonal is a channel's score.
-        count: how many.
-        how: ``magnitude``, ``qr`` or ``random``.
-        generator: for ``random``.
+        matrix: (C, C) float64, the score matrix of ``scores.py``; the diagonal holds the scores.
+        count: number of channels.
+        method: ``magnitude``, ``qr`` or ``random``.
+        generator: draws channels for ``random``.
     """
-    if how == "random":
+    if method == "random":
         chosen = torch.randperm(len(matrix), generator=generator)[:count]
-    elif how == "magnitude":
+    elif method == "magnitude":
         chosen = matrix.diagonal().argsort(descending=True, stable=True)[:count]
     else:
-        chosen = _least_explained_first(matrix, count)
+        chosen = _pivoted_cholesky(matrix, count)
     return chosen.sort().values
 
 
-def _least_explained_first(matrix: Tensor, count: int) -> Tensor:
-    """Pivoted Cholesky factorisation: the order in which QR with column pivoting takes the columns."""
-    rest, free = matrix.clone(), torch.ones(len(matrix), dtype=torch.bool)
+def _pivoted_cholesky(matrix: Tensor, count: int) -> Tensor:
+    """The first ``count`` pivots of a Cholesky factorisation (C, C).
+
+    These are the columns that a QR factorisation with column pivoting takes first: each time the
+    channel of which the chosen ones explain least.
+    """
+    residual = matrix.clone()
+    is_free = torch.ones(len(matrix), dtype=torch.bool)
     chosen = []
     for _ in range(count):
-        pivot = int(rest.diagonal().masked_fill(~free, -torch.inf).argmax())
+        pivot = int(residual.diagonal().masked_fill(~is_free, -torch.inf).argmax())
         chosen.append(pivot)
-        free[pivot] = False
-        column = rest[:, pivot] / rest[pivot, pivot].clamp_min(1e-12).sqrt()
-        rest = rest - torch.outer(column, column)
+        is_free[pivot] = False
+        # Remove from all channels what the pivot explains.
+        column = residual[:, pivot] / residual[pivot, pivot].clamp_min(1e-12).sqrt()
+        residual = residual - torch.outer(column, column)
     return torch.tensor(chosen)

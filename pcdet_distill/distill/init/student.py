@@ -1,39 +1,41 @@
-"""Start the student from its teacher: structured pruning, which training then repairs and distillation builds on.
-
-The student must be the teacher with fewer channels. Layer by layer it gets the teacher's most useful ones (SLICE), and
-on request new weights for them that make up for the others as well as a linear layer can (RECONSTRUCT).
-"""
+"""Initialises a student from its teacher: selects channels, copies or fits their weights."""
 
 from __future__ import annotations
 
 import logging
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
-from ...models import load_data_to_device
-from .calibration import gather_evidence
+from ...models import Detector3DTemplate, load_data_to_device
+from ...models.eval_mode import evaluating
+from ...types import BatchDict
 from .channels import trace_channels
-from .layers import in_eval, predictions_of
+from .layers import find_prediction_layers
+from .norms import measure_norms
 from .options import InitOptions
-from .plan import Plan
+from .plan import ChannelPlan
+from .proposals import TeacherPredictions
 from .reconstruct import reconstruct
-from .selection import select
-from .topology import narrower_layers
-from .weights import Proposals, copy_weights, measure_statistics
+from .scores import channel_score_matrices
+from .selection import select_channels
+from .topology import find_narrower_layers
+from .weights import copy_weights
 
-__all__ = ["InitOptions", "StudentInit", "init_student"]
+if TYPE_CHECKING:
+    from ..teacher import Teacher
 
 
 class StudentInit:
-    """The ``start`` of a Distiller: what INIT_STUDENT asks for.
+    """DISTILL.INIT_STUDENT, as a Distiller applies it before the first training step.
 
     Attributes:
-        frames: training frames that are wanted.
+        options: the block of the yaml file.
+        frames: number of training frames that it needs.
     """
 
     def __init__(self, options: InitOptions) -> None:
@@ -43,96 +45,117 @@ class StudentInit:
     def __call__(
         self,
         student: nn.Module,
-        teacher: Any,
-        batches: Iterable[dict[str, Any]],
+        teacher: Teacher,
+        batches: Iterable[BatchDict],
         logger: logging.Logger | None,
     ) -> None:
-        """Give ``student`` its first weights from ``teacher`` (a Teacher), by batches as the loader makes them."""
+        """Set the weights of ``student`` by ``batches``, as the data loader makes them."""
         device = next(student.parameters()).device
-        loaded = [dict(batch) for batch in batches]
-        for batch in loaded:
-            load_data_to_device(batch, device)
-        init_student(teacher.model, student, loaded, self.options, logger)
+        loaded_batches = []
+        for batch in batches:
+            loaded = dict(batch)
+            load_data_to_device(loaded, device)
+            loaded_batches.append(loaded)
+        # The yaml file's MODEL blocks build nothing else.
+        teacher_model = cast(Detector3DTemplate, teacher.model)
+        student_model = cast(Detector3DTemplate, student)
+        init_student(teacher_model, student_model, loaded_batches, self.options, logger)
 
 
 @torch.no_grad()
 def init_student(
-    teacher: nn.Module,
-    student: nn.Module,
-    batches: Sequence[Mapping[str, Any]],
+    teacher: Detector3DTemplate,
+    student: Detector3DTemplate,
+    batches: Sequence[BatchDict],
     options: InitOptions,
     logger: logging.Logger | None = None,
 ) -> None:
-    """Give ``student`` the teacher's weights, as ``options`` say.
+    """Set the weights of ``student`` from those of ``teacher``.
 
     Args:
         teacher: a trained detector.
         student: the same detector with fewer channels, on the same device.
-        batches: of augmented training frames, on that device.
-        options: INIT_STUDENT.
-        logger: told in a few lines what was done.
+        batches: augmented training frames, on that device.
+        options: the options of INIT_STUDENT.
+        logger: receives one line with what was done.
     """
-    started = time.monotonic()
-    narrower = narrower_layers(teacher, student)
-    with in_eval(teacher), in_eval(student):
-        plan, predictions = _make_plan(teacher, student, narrower, batches[0])
+    start_time = time.monotonic()
+    narrower = find_narrower_layers(teacher, student)
+    with evaluating(teacher), evaluating(student):
+        plan, prediction_layers = plan_channels(teacher, student, narrower, batches[0])
         generator = torch.Generator().manual_seed(options.seed)
-        _choose(teacher, plan, batches, options, generator)
+        _select_all_channels(teacher, plan, batches, options, generator)
         copy_weights(teacher, student, plan)
-        proposals = Proposals(plan, predictions)
-        proposals.record(teacher, plan, batches)
+        predictions = TeacherPredictions(plan, prediction_layers)
+        predictions.record(teacher, plan, batches)
         if options.mode == "SLICE":
-            measured = measure_statistics(student, plan, batches, proposals)
-            done = f"{measured} norms measured anew"
+            num_norms = measure_norms(student, plan, batches, predictions)
+            summary = f"{num_norms} norms measured again"
         else:
-            explained = reconstruct(
-                teacher, student, plan, batches, proposals, options.samples, generator
+            r_squared = reconstruct(
+                teacher,
+                student,
+                plan,
+                batches,
+                predictions=predictions,
+                samples=options.samples,
+                generator=generator,
             )
-            done = f"{len(explained)} layers fitted, R squared {_spread(explained)}"
+            summary = f"{len(r_squared)} layers fitted, R squared {_median_and_range(r_squared)}"
     if logger is not None:
-        frames = sum(int(batch["batch_size"]) for batch in batches)
-        layers = sum(not layer.is_norm for layer in plan.student_layers.values())
         logger.info(
-            "student initialised from its teacher (%s, %s channels): %d of %d layers narrower, %s on %d frames, "
-            "%.1f s",
+            "student initialised from its teacher (%s, %s channels): %d of %d layers narrower, "
+            "%s on %d frames, %.1f s",
             options.mode,
             options.select,
             len(narrower),
-            layers,
-            done,
-            frames,
-            time.monotonic() - started,
+            sum(not layer.is_norm for layer in plan.student_layers.values()),
+            summary,
+            sum(int(batch["batch_size"]) for batch in batches),
+            time.monotonic() - start_time,
         )
 
 
-def _spread(numbers: Sequence[float]) -> str:
-    """Median and range, for the log."""
+def _median_and_range(numbers: Sequence[float]) -> str:
+    """For the log."""
     if not numbers:
         return "none"
     return f"median {statistics.median(numbers):.2f} ({min(numbers):.2f} to {max(numbers):.2f})"
 
 
-def _make_plan(
-    teacher: nn.Module, student: nn.Module, narrower: set[str], batch_dict: Mapping[str, Any]
-) -> tuple[Plan, set[str]]:
-    """How channels flow through the teacher, and the names of the layers that predict."""
-    predictions = predictions_of(teacher, narrower)
-    flows = trace_channels(teacher, predictions, batch_dict) if narrower else []
-    return Plan(flows, narrower, teacher, student), predictions
+def plan_channels(
+    teacher: Detector3DTemplate,
+    student: Detector3DTemplate,
+    narrower: set[str],
+    batch_dict: BatchDict,
+) -> tuple[ChannelPlan, set[str]]:
+    """How channels flow through the teacher, and the names of its prediction layers.
+
+    Args:
+        teacher: the teacher, in eval mode.
+        student: the student.
+        narrower: names of the layers with fewer channels in the student.
+        batch_dict: a batch on their device.
+    """
+    prediction_layers = find_prediction_layers(teacher, narrower)
+    flows = trace_channels(teacher, prediction_layers, batch_dict) if narrower else []
+    return ChannelPlan(flows, narrower, teacher, student), prediction_layers
 
 
-def _choose(
-    teacher: nn.Module,
-    plan: Plan,
-    batches: Sequence[Mapping[str, Any]],
+def _select_all_channels(
+    teacher: Detector3DTemplate,
+    plan: ChannelPlan,
+    batches: Sequence[BatchDict],
     options: InitOptions,
     generator: torch.Generator,
 ) -> None:
-    """Decide which channels are kept."""
+    """Select the channels to keep of every group, and enter them in ``plan``."""
     if options.select == "random":
-        matrices = {group: torch.eye(plan.flows[group].layer.outputs) for group in plan.groups}
+        # Scores are not used; only the number of channels counts.
+        matrices = {group: torch.eye(plan.flows[group].layer.out_channels) for group in plan.groups}
     else:
-        matrices = gather_evidence(teacher, plan, batches, options.samples, generator)
+        matrices = channel_score_matrices(teacher, plan, batches, options.samples, generator)
     for group, matrix in matrices.items():
-        plan.keep(group, select(matrix, plan.num_kept(group), options.select, generator))
-    plan.settle()
+        channels = select_channels(matrix, plan.num_kept(group), options.select, generator)
+        plan.keep(group, channels)
+    plan.find_exact_layers()

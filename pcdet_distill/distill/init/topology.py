@@ -1,9 +1,9 @@
-"""Whether a student is its teacher with fewer channels: the same modules, geometry, classes and grid."""
+"""Checks that a student is its teacher with fewer channels: same modules, geometry and data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable
+from itertools import zip_longest
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -13,108 +13,128 @@ from .layers import Layer, as_layer
 from .options import WHERE
 
 HINT = "only widths may differ; use INIT_STUDENT: NONE with this teacher"
+NO_MODULE = ("", nn.Identity())  # stands behind the last module of the shorter detector
 
 
-def narrower_layers(teacher: nn.Module, student: nn.Module) -> set[str]:
-    """Names of the layers with fewer outputs in the student.
+def find_narrower_layers(teacher: nn.Module, student: nn.Module) -> set[str]:
+    """Names of the layers that have fewer outputs in the student.
 
-    A student that differs from the teacher in anything but widths is a ConfigError that names the first difference.
+    A student that differs from the teacher in more than widths is a ConfigError that names the
+    first difference.
     """
     _check_data(getattr(teacher, "dataset", None), getattr(student, "dataset", None))
-    found = set()
-    for (name, theirs), (own_name, own) in _pairs(teacher, student):
-        if name != own_name or not _same_kind(theirs, own):
+    narrower = set()
+    teacher_modules = list(teacher.named_modules())[1:]  # without the detector itself
+    student_modules = list(student.named_modules())[1:]
+    pairs = zip_longest(teacher_modules, student_modules, fillvalue=NO_MODULE)
+    for (name, teacher_module), (student_name, student_module) in pairs:
+        if name != student_name or not _same_class(teacher_module, student_module):
             raise ConfigError(
-                f"{WHERE}: the student has {_described(own_name, own)} where the teacher has "
-                f"{_described(name, theirs)}; {HINT}"
+                f"{WHERE}: the student has {_describe(student_name, student_module)} where the "
+                f"teacher has {_describe(name, teacher_module)}; {HINT}"
             )
-        layer, own_layer = as_layer(name, theirs), as_layer(name, own)
-        if layer is None or own_layer is None:
-            _check_same_tensors(name, theirs, own)
+        teacher_layer = as_layer(name, teacher_module)
+        student_layer = as_layer(name, student_module)
+        if teacher_layer is None or student_layer is None:
+            _check_equal_shapes(name, teacher_module, student_module)
             continue
-        _check_layer(layer, own_layer)
-        if own_layer.outputs < layer.outputs and not layer.is_norm:
-            found.add(name)
-    return found
+        _check_geometry(teacher_layer, student_layer)
+        _check_biases(teacher_layer, student_layer)
+        _check_widths(teacher_layer, student_layer)
+        has_fewer_outputs = student_layer.out_channels < teacher_layer.out_channels
+        if has_fewer_outputs and not teacher_layer.is_norm:
+            narrower.add(name)
+    return narrower
 
 
-def _pairs(teacher: nn.Module, student: nn.Module) -> Iterator[tuple]:
-    """The modules of both in order; an end is a module without a name."""
-    theirs, own = (list(model.named_modules())[1:] for model in (teacher, student))
-    longest = max(len(theirs), len(own))
-    filled = [
-        modules + [("", nn.Identity())] * (longest - len(modules)) for modules in (theirs, own)
-    ]
-    return zip(*filled)
-
-
-def _same_kind(teacher: nn.Module, student: nn.Module) -> bool:
+def _same_class(teacher: nn.Module, student: nn.Module) -> bool:
     if isinstance(teacher, _BatchNorm) and isinstance(student, _BatchNorm):
-        return True  # --sync_bn exchanges the class
+        return True  # --sync_bn replaces the class in the student
     return type(teacher) is type(student)
 
 
-def _described(name: str, module: nn.Module) -> str:
+def _describe(name: str, module: nn.Module) -> str:
     return f"{name} ({type(module).__name__})" if name else "no further module"
 
 
-def _check_layer(teacher: Layer, student: Layer) -> None:
+def _check_geometry(teacher: Layer, student: Layer) -> None:
+    """Kernel size, stride and so on must be equal."""
+    student_geometry = student.geometry
     for key, value in teacher.geometry.items():
-        if student.geometry.get(key) != value:
+        if student_geometry.get(key) != value:
             raise ConfigError(
-                f"{WHERE}: {teacher.name} has {key} {student.geometry.get(key)} in the student and "
+                f"{WHERE}: {teacher.name} has {key} {student_geometry.get(key)} in the student and "
                 f"{value} in the teacher; {HINT}"
             )
-    if (teacher.module.bias is None) != (student.module.bias is None):
-        with_bias, without = (
-            ("student", "teacher") if teacher.module.bias is None else ("teacher", "student")
-        )
+
+
+def _check_biases(teacher: Layer, student: Layer) -> None:
+    """Both have a bias or none has."""
+    teacher_has_bias = teacher.module.bias is not None
+    student_has_bias = student.module.bias is not None
+    if teacher_has_bias != student_has_bias:
+        with_bias = "teacher" if teacher_has_bias else "student"
+        without = "student" if teacher_has_bias else "teacher"
         raise ConfigError(
-            f"{WHERE}: {teacher.name} has a bias in the {with_bias} and none in the {without}; {HINT}"
+            f"{WHERE}: {teacher.name} has a bias in the {with_bias} and none in the {without}; "
+            f"{HINT}"
         )
-    for what in ("outputs", "inputs"):
-        if getattr(student, what) > getattr(teacher, what):
+
+
+def _check_widths(teacher: Layer, student: Layer) -> None:
+    """The student may not have more channels."""
+    widths = {
+        "outputs": (student.out_channels, teacher.out_channels),
+        "inputs": (student.in_channels, teacher.in_channels),
+    }
+    for side, (student_width, teacher_width) in widths.items():
+        if student_width > teacher_width:
             raise ConfigError(
-                f"{WHERE}: {teacher.name} has {getattr(student, what)} {what} in the student and only "
-                f"{getattr(teacher, what)} in the teacher; the teacher must be the wider one"
+                f"{WHERE}: {teacher.name} has {student_width} {side} in the student and only "
+                f"{teacher_width} in the teacher; the teacher must be the wider one"
             )
 
 
-def _check_same_tensors(name: str, teacher: nn.Module, student: nn.Module) -> None:
-    """Other modules: their own parameters and buffers must be as large."""
-    for key, tensor in [
+def _check_equal_shapes(name: str, teacher: nn.Module, student: nn.Module) -> None:
+    """Refuse other sizes in modules that are no layers: which part to keep is unknown."""
+    teacher_tensors = [
         *teacher.named_parameters(recurse=False),
         *teacher.named_buffers(recurse=False),
-    ]:
-        own = getattr(student, key, None)
-        if own is None or own.shape != tensor.shape:
-            shape = "missing" if own is None else list(own.shape)
+    ]
+    for key, tensor in teacher_tensors:
+        student_tensor = getattr(student, key, None)
+        if student_tensor is None or student_tensor.shape != tensor.shape:
+            shape = "missing" if student_tensor is None else list(student_tensor.shape)
             raise ConfigError(
                 f"{WHERE}: {name}.{key} is {shape} in the student and {list(tensor.shape)} in the "
-                f"teacher, and which channels of a {type(teacher).__name__} to keep is not known; {HINT}"
+                f"teacher, and which channels of a {type(teacher).__name__} to keep is unknown; "
+                f"{HINT}"
             )
 
 
-def _check_data(teacher: Any, student: Any) -> None:
-    """Classes, grid and point features, as far as both tell."""
-    theirs, own = _facts(teacher), _facts(student)
-    for what, value in theirs.items():
-        if what in own and own[what] != value:
+def _check_data(teacher_data: object, student_data: object) -> None:
+    """Classes, voxels, range and point features must be equal, where both datasets have them."""
+    student_facts = _data_facts(student_data)
+    for name, value in _data_facts(teacher_data).items():
+        if name in student_facts and student_facts[name] != value:
             raise ConfigError(
-                f"{WHERE}: the teacher has the {what} {value}, the student {own[what]}; {HINT}"
+                f"{WHERE}: the teacher has the {name} {value}, the student {student_facts[name]}; "
+                f"{HINT}"
             )
 
 
-def _facts(data: Any) -> dict[str, list]:
-    """What is known of a dataset or DataSpec."""
-    names, encoder = (
-        getattr(data, "class_names", None),
-        getattr(data, "point_feature_encoder", None),
-    )
-    facts = {"classes": names, "point features": getattr(encoder, "used_feature_list", None)}
-    for what, values in (
-        ("voxel size", getattr(data, "voxel_size", None)),
-        ("range", getattr(data, "point_cloud_range", None)),
-    ):
-        facts[what] = None if values is None else [round(float(value), 5) for value in values]
-    return {what: list(value) for what, value in facts.items() if value is not None}
+def _data_facts(data: object) -> dict[str, list[object]]:
+    """What a dataset or DataSpec has of classes, point features, voxel size and range."""
+    encoder = getattr(data, "point_feature_encoder", None)
+    facts = {
+        "classes": getattr(data, "class_names", None),
+        "point features": getattr(encoder, "used_feature_list", None),
+        "voxel size": _rounded(getattr(data, "voxel_size", None)),
+        "range": _rounded(getattr(data, "point_cloud_range", None)),
+    }
+    return {name: list(value) for name, value in facts.items() if value is not None}
+
+
+def _rounded(values: Iterable[float] | None) -> list[float] | None:
+    """Metres to 0.01 mm: yaml and float32 arrays differ in later digits."""
+    return None if values is None else [round(float(value), 5) for value in values]
