@@ -1,7 +1,7 @@
-"""What an evaluation returns, whatever the benchmark: text, table, numbers for programs, one primary number.
+"""What every evaluation returns: a text, a table, numbers for programs, one primary number.
 
-The engine reads only this protocol, so a benchmark of your own needs no change in the engine. ``docs/extending.md``
-shows one.
+The engine reads only this protocol, so a benchmark of your own needs no change in the engine.
+``docs/extending.md`` shows one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class EvaluationResult(Protocol):
 
 @dataclass(frozen=True)
 class PlainResult:
-    """An ``EvaluationResult`` from a text and a dict, which is what OpenPCDet's ``evaluation`` returns.
+    """An ``EvaluationResult`` of a text and a dict, which OpenPCDet's ``evaluation`` returns.
 
     Attributes:
         text: the full report.

@@ -1,6 +1,6 @@
-"""KITTI's object benchmark: 2D, BEV and 3D average precision and orientation similarity, on the CPU.
+"""KITTI's object benchmark on the CPU: 2D, BEV and 3D average precision, orientation similarity.
 
-``kitti_eval(gt_annos, det_annos, classes)`` returns a ``KittiResult``; ``str()`` of it is OpenPCDet's text.
+``kitti_eval(gt_annos, det_annos, classes)`` returns a ``KittiResult``, whose ``text`` is OpenPCDet's.
 """
 
 from .average_precision import kitti_eval

@@ -1,4 +1,4 @@
-"""Annotations of many frames packed into flat arrays, with the roles that KITTI's difficulty rules give them."""
+"""Annotations of many frames in flat arrays, and their roles by KITTI's rules of difficulty."""
 
 from __future__ import annotations
 
@@ -10,15 +10,32 @@ import numpy as np
 from ...errors import DataError
 from .protocol import MAX_OCCLUSION, MAX_TRUNCATION, MIN_HEIGHT_PX, NEUTRAL
 
-OUT, COUNTED, IGNORED = -1, 0, 1  # not looked at; wanted; may be matched without gain or loss
+# Roles of an object or a detection when one class is evaluated at one difficulty.
+OUT = -1  # takes no part
+COUNTED = 0  # an object to be found, or a detection that is right or wrong
+IGNORED = 1  # may be matched, and the match counts neither for nor against
+ANNO_KEYS = (
+    "bbox",
+    "location",
+    "dimensions",
+    "rotation_y",
+    "alpha",
+    "truncated",
+    "occluded",
+    "score",
+)
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects of all frames in one list; frame ``f`` owns the rows ``start[f]`` to ``start[f + 1]``.
+    """Objects of all frames in one list.
 
-    ``start`` (F + 1,) int64; ``name`` (N,) str as given; ``bbox`` (N, 4) float32 x1, y1, x2, y2; ``alpha`` (N,)
-    float64; ``box`` (N, 7) camera x, y, z, l, h, w, rotation_y, float64 holding the values as given.
+    Attributes:
+        start: (F + 1,) int64; frame ``f`` owns the rows ``start[f]`` to ``start[f + 1]``.
+        name: (N,) str as given.
+        bbox: (N, 4) float32 image box, left, top, right, bottom in pixels.
+        alpha: (N,) float64 observation angle in radians.
+        box: (N, 7) float64 box in camera coordinates, x, y, z, l, h, w, rotation_y, as given.
     """
 
     start: np.ndarray
@@ -28,7 +45,7 @@ class Objects:
     box: np.ndarray
 
     def has_name(self, name: str) -> np.ndarray:
-        """Mask (N,) of the objects of that class, whatever the case of the letters."""
+        """Mask (N,) of the objects of that class, in upper or lower case as in KITTI's program."""
         return np.char.lower(self.name) == name.lower()
 
     def height_px(self) -> np.ndarray:
@@ -44,17 +61,23 @@ class Truth(Objects):
     occluded: np.ndarray
 
     def roles(self, class_name: str, difficulty: int) -> np.ndarray:
-        """Role (N,) int8 of each object when a class is evaluated at a difficulty (0, 1, 2)."""
-        hard_to_see = (
+        """Role (N,) int8 of each object when a class is evaluated at a difficulty (0, 1, 2).
+
+        An object of the class that is harder to see than the difficulty allows is ignored. So is an
+        object of the class that looks alike, a Van for Car: its detection is no mistake.
+        """
+        is_too_hard = (
             (self.occluded > MAX_OCCLUSION[difficulty])
             | (self.truncated > MAX_TRUNCATION[difficulty])
             | (self.height_px() <= MIN_HEIGHT_PX[difficulty])
         )
-        wanted = self.has_name(class_name)
-        roles = np.where(wanted, np.where(hard_to_see, IGNORED, COUNTED), OUT)
+        roles = np.full(len(self.name), OUT, dtype=np.int8)
+        is_wanted = self.has_name(class_name)
+        roles[is_wanted & ~is_too_hard] = COUNTED
+        roles[is_wanted & is_too_hard] = IGNORED
         if class_name in NEUTRAL:
             roles[self.has_name(NEUTRAL[class_name])] = IGNORED
-        return roles.astype(np.int8)
+        return roles
 
 
 @dataclass(frozen=True)
@@ -64,13 +87,21 @@ class Detections(Objects):
     score: np.ndarray
 
     def roles(self, class_name: str, difficulty: int) -> np.ndarray:
-        """Role (N,) int8 of each detection; one that is too low is ignored whatever its class."""
-        roles = np.where(self.has_name(class_name), COUNTED, OUT)
+        """Role (N,) int8 of each detection when a class is evaluated at a difficulty (0, 1, 2).
+
+        A detection of too few pixels in height is ignored whatever its class. So a detection of
+        another class can be matched here, as in KITTI's program; the match does not count.
+        """
+        roles = np.full(len(self.name), OUT, dtype=np.int8)
+        roles[self.has_name(class_name)] = COUNTED
         roles[np.abs(self.height_px()) < MIN_HEIGHT_PX[difficulty]] = IGNORED
-        return roles.astype(np.int8)
+        return roles
 
     def have_orientation(self) -> bool:
-        """OpenPCDet's rule: the very first detection has an observation angle (-10 stands for none)."""
+        """Whether the very first detection has an observation angle, which is OpenPCDet's test.
+
+        KITTI writes -10 for an unknown angle.
+        """
         return len(self.alpha) > 0 and self.alpha[0] != -10
 
 
@@ -84,55 +115,53 @@ def pack_truth(annos: Sequence[Mapping]) -> Truth:
 
 
 def pack_detections(annos: Sequence[Mapping]) -> Detections:
-    """Pack detections as ``generate_prediction_dicts`` makes them (a list of dicts of arrays, one per frame)."""
-    return Detections(
-        **_pack_objects(annos, "detections"), score=_join(annos, "score", "detections")
-    )
+    """Pack detections as ``KittiDataset.generate_prediction_dicts`` makes them."""
+    score = _join(annos, "score", "detections")
+    return Detections(**_pack_objects(annos, "detections"), score=score)
 
 
 def _pack_objects(annos: Sequence[Mapping], kind: str) -> dict[str, np.ndarray]:
+    """The arguments of ``Objects``."""
     for index, anno in enumerate(annos):
         _check_lengths(anno, f"{kind} of frame number {index}")
     counts = [len(anno["name"]) for anno in annos]
     names = [np.asarray(anno["name"]).astype(str) for anno in annos]
-    place = [_join(annos, key, kind, width) for key, width in (("location", 3), ("dimensions", 3))]
+    box_parts = [
+        _join(annos, "location", kind, 3),
+        _join(annos, "dimensions", kind, 3),
+        _join(annos, "rotation_y", kind, 1),
+    ]
     return {
         "start": np.concatenate(([0], np.cumsum(counts, dtype=np.int64))).astype(np.int64),
         "name": np.concatenate(names) if names else np.zeros(0, "U1"),
         "bbox": _join(annos, "bbox", kind, 4).astype(np.float32),
         "alpha": _join(annos, "alpha", kind),
-        "box": np.concatenate((*place, _join(annos, "rotation_y", kind)[:, None]), axis=1),
+        "box": np.concatenate(box_parts, axis=1),
     }
 
 
 def _check_lengths(anno: Mapping, where: str) -> None:
+    """Refuse an annotation without names, or with arrays of different lengths."""
     if "name" not in anno:
-        raise DataError(
-            f"{where}: no 'name' among its keys ({', '.join(map(str, anno)) or 'none'})"
-        )
-    for key in (
-        "bbox",
-        "location",
-        "dimensions",
-        "rotation_y",
-        "alpha",
-        "truncated",
-        "occluded",
-        "score",
-    ):
-        if key in anno and len(anno[key]) != len(anno["name"]):
+        keys = ", ".join(str(key) for key in anno)
+        raise DataError(f"{where}: no 'name' among its keys ({keys or 'none'})")
+    count = len(anno["name"])
+    for key in ANNO_KEYS:
+        if key in anno and len(anno[key]) != count:
             raise DataError(
-                f"{where}: '{key}' has {len(anno[key])} rows, expected {len(anno['name'])} as 'name' has"
+                f"{where}: '{key}' has {len(anno[key])} rows, expected {count} as 'name' has"
             )
 
 
 def _join(annos: Sequence[Mapping], key: str, kind: str, width: int | None = None) -> np.ndarray:
     """Column ``key`` of all frames as float64, (N,) or (N, width)."""
     shape = (-1,) if width is None else (-1, width)
+    columns = []
     for index, anno in enumerate(annos):
         if key not in anno:
             raise DataError(f"{kind} of frame number {index}: key '{key}' is missing")
-    columns = [
-        np.asarray(anno[key], dtype=np.float64).reshape(shape) for anno in annos if len(anno[key])
-    ]
-    return np.concatenate(columns) if columns else np.zeros((0,) + shape[1:])
+        if len(anno[key]):
+            columns.append(np.asarray(anno[key], dtype=np.float64).reshape(shape))
+    if not columns:
+        return np.zeros(0) if width is None else np.zeros((0, width))
+    return np.concatenate(columns)

@@ -1,7 +1,7 @@
 """The constants of the KITTI object benchmark, as OpenPCDet applies them.
 
-Difficulties are easy, moderate and hard. ``strict`` overlaps are the official ones; ``loose`` ones are OpenPCDet's
-second set, with lower BEV and 3D overlaps.
+Difficulties are easy, moderate and hard. ``strict`` overlaps are the official ones; ``loose`` ones
+are OpenPCDet's second set, with lower BEV and 3D overlaps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_OCCLUSION = (0, 1, 2)
 MAX_TRUNCATION = (0.15, 0.3, 0.5)
 NUM_RECALL_POINTS = 41
 
-# Smallest overlap of a match per class and overlap set, in the order of METRICS.
+# A match overlaps by more than this, per class and overlap set, in the order of METRICS.
 MIN_OVERLAP = {
     "Car": {"strict": (0.7, 0.7, 0.7), "loose": (0.7, 0.5, 0.5)},
     "Pedestrian": {"strict": (0.5, 0.5, 0.5), "loose": (0.5, 0.25, 0.25)},
@@ -28,7 +28,7 @@ MIN_OVERLAP = {
     "Person_sitting": {"strict": (0.5, 0.5, 0.5), "loose": (0.5, 0.25, 0.25)},
     "Truck": {"strict": (0.7, 0.7, 0.7), "loose": (0.5, 0.5, 0.5)},
 }
-# Finding an object of the second class is neither right nor wrong when the first one is evaluated.
+# An object of the second class looks like the first: to detect it is neither right nor wrong.
 NEUTRAL = {"Car": "Van", "Pedestrian": "Person_sitting"}
 
 

@@ -1,10 +1,9 @@
-"""The result of a KITTI evaluation: precision curves, and the average precisions and texts made from them."""
+"""The result of a KITTI evaluation: precision curves, and the APs and texts made from them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,74 +11,33 @@ from ..result import PrimaryMetric
 from .protocol import DIFFICULTIES, METRICS, MIN_OVERLAP, OVERLAP_SETS
 
 RECALLS = ("R11", "R40")
+# Metric of each part of OpenPCDet's keys, in its order: ``Car_image/easy_R40`` is "bbox".
+KEY_METRICS = {"aos": "aos", "3d": "3d", "bev": "bev", "image": "bbox"}
+Row = dict[str, str | float]
 
 
 @dataclass(frozen=True)
 class KittiResult:
-    """Curves of the evaluated ``classes``; everything else is computed from them.
+    """Curves of the evaluated classes; everything else is computed from them.
 
-    ``precision`` maps "bbox", "bev", "3d" and, when detections have an observation angle, "aos" to an array
-    (class, difficulty, overlap set, 41).
+    Attributes:
+        classes: names of the evaluated classes.
+        precision: "bbox", "bev", "3d" and, when detections have an observation angle, "aos", each
+            (class, difficulty, overlap set, 41).
     """
 
     classes: list[str]
     precision: dict[str, np.ndarray]
 
     def average_precision(self, metric: str, recall: str = "R40") -> np.ndarray:
-        """AP in percent (class, difficulty, overlap set): R11 averages points 0, 4 .. 40, R40 points 1 .. 40."""
+        """AP in percent (class, difficulty, overlap set).
+
+        R11 averages the recall points 0, 0.1, ... 1, as KITTI did until 2019. R40 averages 1/40,
+        2/40, ... 1: it leaves out recall 0, which one lucky detection is enough for.
+        """
         curves = self.precision[metric]
         points = curves[..., ::4] if recall == "R11" else curves[..., 1:]
         return points.mean(axis=-1) * 100
-
-    @property
-    def text(self) -> str:
-        """OpenPCDet's text, line for line."""
-        return str(self)
-
-    @property
-    def primary(self) -> PrimaryMetric:
-        """Mean 3D AP over the classes, moderate difficulty, R40, official overlaps."""
-        return PrimaryMetric("3D mAP moderate R40", self.map())
-
-    @property
-    def ap_dict(self) -> dict[str, float]:
-        """OpenPCDet's result dict: ``Car_3d/moderate_R40`` and so on (R40, strict overlaps)."""
-        named = {"aos": "aos", "3d": "3d", "bev": "bev", "image": "bbox"}
-        tables = {
-            key: self.average_precision(metric)
-            for key, metric in named.items()
-            if metric in self.precision
-        }
-        return {
-            f"{name}_{key}/{difficulty}_R40": float(table[c, d, 0])
-            for c, name in enumerate(self.classes)
-            for key, table in tables.items()
-            for d, difficulty in enumerate(DIFFICULTIES)
-        }
-
-    def metrics(self) -> dict[str, Any]:
-        """All APs as plain nested dicts: ``["Car"]["strict"]["3d"]["R40"]["moderate"]``."""
-        tables = {
-            (metric, recall): self.average_precision(metric, recall)
-            for metric in self.precision
-            for recall in RECALLS
-        }
-        return {
-            name: {
-                overlap_set: {
-                    metric: {
-                        recall: {
-                            level: float(tables[metric, recall][c, d, s])
-                            for d, level in enumerate(DIFFICULTIES)
-                        }
-                        for recall in RECALLS
-                    }
-                    for metric in self.precision
-                }
-                for s, overlap_set in enumerate(OVERLAP_SETS)
-            }
-            for c, name in enumerate(self.classes)
-        }
 
     def map(
         self,
@@ -92,74 +50,111 @@ class KittiResult:
         values = self.average_precision(metric, recall)
         return float(values[:, DIFFICULTIES.index(difficulty), OVERLAP_SETS.index(overlaps)].mean())
 
+    @property
+    def primary(self) -> PrimaryMetric:
+        """Mean 3D AP over the classes, moderate difficulty, R40, official overlaps."""
+        return PrimaryMetric("3D mAP moderate R40", self.map())
+
+    @property
+    def ap_dict(self) -> dict[str, float]:
+        """OpenPCDet's result dict: ``Car_3d/moderate_R40`` and so on (R40, strict overlaps)."""
+        strict = OVERLAP_SETS.index("strict")
+        tables = {
+            key: self.average_precision(metric)[..., strict]
+            for key, metric in KEY_METRICS.items()
+            if metric in self.precision
+        }
+        values = {}
+        for class_index, name in enumerate(self.classes):
+            for key, table in tables.items():
+                for level, value in zip(DIFFICULTIES, table[class_index]):
+                    values[f"{name}_{key}/{level}_R40"] = float(value)
+        return values
+
+    def metrics(self) -> dict[str, dict[str, object]]:
+        """All APs as nested dicts: ``["Car"]["strict"]["3d"]["R40"]["moderate"]``."""
+        nested: dict[str, dict[str, object]] = {}
+        for class_index, name in enumerate(self.classes):
+            nested[name] = {}
+            for set_index, overlap_set in enumerate(OVERLAP_SETS):
+                nested[name][overlap_set] = {
+                    metric: self._by_recall(metric, class_index, set_index)
+                    for metric in self.precision
+                }
+        return nested
+
+    def _by_recall(
+        self, metric: str, class_index: int, set_index: int
+    ) -> dict[str, dict[str, float]]:
+        """AP of one class by one metric: recall rule, then difficulty."""
+        by_recall = {}
+        for recall in RECALLS:
+            values = self.average_precision(metric, recall)[class_index, :, set_index]
+            by_recall[recall] = dict(zip(DIFFICULTIES, values.tolist()))
+        return by_recall
+
     def table(
         self, metrics: Sequence[str] = ("bev", "3d"), recall: str = "R40", overlaps: str = "strict"
-    ) -> list[dict[str, Any]]:
-        """One row per class and a last one "mAP": ``{"class": "Car", "bev easy": 90.1, ..., "3d hard": 70.2}``."""
-        shown = [metric for metric in metrics if metric in self.precision]
-        values = np.stack(
-            [
-                self.average_precision(metric, recall)[..., OVERLAP_SETS.index(overlaps)]
-                for metric in shown
-            ],
-            axis=1,
-        )
-        rows = [*zip(self.classes, values), ("mAP", values.mean(axis=0))]
-        return [
-            {
-                "class": name,
-                **{
-                    f"{metric} {level}": float(row[m, d])
-                    for m, metric in enumerate(shown)
-                    for d, level in enumerate(DIFFICULTIES)
-                },
-            }
-            for name, row in rows
-        ]
+    ) -> list[Row]:
+        """One row per class, and a last one "mAP" of their means.
+
+        A row is ``{"class": "Car", "bev easy": 90.1, ..., "3d hard": 70.2}``.
+        """
+        values: dict[str, np.ndarray] = {}  # column to AP (class,)
+        for metric in metrics:
+            if metric in self.precision:
+                table = self.average_precision(metric, recall)[..., OVERLAP_SETS.index(overlaps)]
+                for level, column in zip(DIFFICULTIES, table.T):
+                    values[f"{metric} {level}"] = column
+        rows: list[Row] = []
+        for index, name in enumerate(self.classes):
+            rows.append({"class": name} | {key: float(ap[index]) for key, ap in values.items()})
+        rows.append({"class": "mAP"} | {key: float(ap.mean()) for key, ap in values.items()})
+        return rows
 
     def text_table(
         self, metrics: Sequence[str] = ("bev", "3d"), recall: str = "R40", overlaps: str = "strict"
     ) -> str:
         """``table`` as aligned text for a log."""
         rows = self.table(metrics, recall, overlaps)
-        columns = list(rows[0])
-        cells = [columns] + [
-            [value if isinstance(value, str) else f"{value:.2f}" for value in row.values()]
-            for row in rows
-        ]
-        widths = [max(map(len, column)) for column in zip(*cells)]
-        lines = [
-            "  ".join(
-                [
-                    row[0].ljust(widths[0]),
-                    *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:])),
-                ]
-            )
-            for row in cells
-        ]
-        return "\n".join([f"AP {recall}, {overlaps} overlaps", *lines])
+        cells = [list(rows[0])] + [_cells(row) for row in rows]
+        widths = [len(max(column, key=len)) for column in zip(*cells)]
+        lines = [f"AP {recall}, {overlaps} overlaps"]
+        for name, *numbers in cells:
+            aligned = [number.rjust(width) for number, width in zip(numbers, widths[1:])]
+            lines.append("  ".join([name.ljust(widths[0]), *aligned]))
+        return "\n".join(lines)
+
+    @property
+    def text(self) -> str:
+        """OpenPCDet's text, line for line."""
+        lines = []
+        for class_index in range(len(self.classes)):
+            for set_index in range(len(OVERLAP_SETS)):
+                for recall in RECALLS:
+                    lines += self._block(class_index, set_index, recall)
+        return "\n".join([*lines, ""])
 
     def __str__(self) -> str:
-        """OpenPCDet's text, line for line."""
-        lines = [
-            line
-            for c in range(len(self.classes))
-            for s in range(len(OVERLAP_SETS))
-            for recall in RECALLS
-            for line in self._block(c, s, recall)
-        ]
-        return "\n".join([*lines, ""])
+        return self.text
 
     def _block(self, class_index: int, set_index: int, recall: str) -> list[str]:
         """The lines of one class, overlap set and recall rule."""
         name = self.classes[class_index]
-        overlaps = ", ".join(f"{value:.2f}" for value in MIN_OVERLAP[name][OVERLAP_SETS[set_index]])
-        lines = [f"{name} AP{'_R40' if recall == 'R40' else ''}@{overlaps}:"]
+        overlaps = _numbers(MIN_OVERLAP[name][OVERLAP_SETS[set_index]], digits=2)
+        suffix = "_R40" if recall == "R40" else ""
+        lines = [f"{name} AP{suffix}@{overlaps}:"]
         for metric in (*METRICS, "aos"):
             if metric in self.precision:
                 values = self.average_precision(metric, recall)[class_index, :, set_index]
                 digits = 2 if metric == "aos" else 4
-                lines.append(
-                    f"{metric:<4} AP:" + ", ".join(f"{value:.{digits}f}" for value in values)
-                )
+                lines.append(f"{metric:<4} AP:{_numbers(values, digits)}")
         return lines
+
+
+def _cells(row: Row) -> list[str]:
+    return [value if isinstance(value, str) else f"{value:.2f}" for value in row.values()]
+
+
+def _numbers(values: Sequence[float] | np.ndarray, digits: int) -> str:
+    return ", ".join(f"{value:.{digits}f}" for value in values)
