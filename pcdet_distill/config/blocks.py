@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..types import ConfigDict
 from .names import nearest, unknown_key
 
 
@@ -25,7 +26,7 @@ def required(block: object, key: str, where: str) -> Any:
 
 
 def same_length(lists: Mapping[str, Sequence[object]], where: str) -> int:
-    """The common length of lists that describe the same things; different ones are a ConfigError."""
+    """The common length of lists that belong together; different lengths are a ConfigError."""
     lengths = {name: len(values) for name, values in lists.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} has {length}" for name, length in lengths.items())
@@ -50,7 +51,7 @@ def refuse_unknown_keys(block: object, known: Iterable[str], where: str) -> None
             raise ConfigError(before + unknown_key(str(key), accepted))
 
 
-def to_plain(cfg: Any) -> Any:
+def to_plain(cfg: object) -> Any:
     """Plain dicts, lists and scalars, for yaml or json. Paths become text."""
     if isinstance(cfg, Mapping):
         return {key: to_plain(value) for key, value in cfg.items()}
@@ -62,7 +63,7 @@ def to_plain(cfg: Any) -> Any:
 
 
 @contextlib.contextmanager
-def errors_name_file(cfg: Mapping[str, Any]) -> Iterator[None]:
+def errors_name_file(cfg: ConfigDict) -> Iterator[None]:
     """Put ``cfg.CONFIG_FILE`` before every ConfigError raised inside the ``with`` block.
 
     Modules are built from blocks of the config and cannot know the file these were read from.

@@ -1,28 +1,46 @@
-"""Walk a config beside the schema and name what does not belong: file, key path, nearest valid key."""
+"""Compare a config with the schema: every unknown key or name is a problem, reported with its file.
+
+A message names the file, the key path and the nearest valid key.
+"""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from ..errors import ConfigError
-from .names import unknown_key
-from .schema import Block, Free, ListOf, Node
+from ..types import ConfigDict
+from .names import most_similar, unknown_key
+from .nodes import Block, Free, ListOf, Node
 from .values import KNOWN_NAMES, wrong_kind
 
-# One slip in a name of ten letters still leaves nine in ten alike; names of real classes are farther apart.
+# One typo in a name of ten letters leaves a similarity of nine tenths. The names of real classes
+# differ more than that from one another.
 TYPO_SIMILARITY = 0.85
 
 
-def check(config: Mapping[str, Any], root: Block, origins: Mapping[str, str], file: str) -> None:
-    """Raise a ConfigError for the first key or NAME that is not in the schema, and mention how many more there are."""
+class Problem(NamedTuple):
+    """Something wrong in a config: the key path, and a sentence about it."""
+
+    path: str
+    sentence: str
+
+
+def check(config: ConfigDict, root: Block, origins: Mapping[str, str], file: str) -> None:
+    """Raise a ConfigError for the first problem, which counts the others.
+
+    Args:
+        config: the merged config.
+        root: the schema of the whole file.
+        origins: key path -> file that set it.
+        file: the file that was loaded, for keys without an origin.
+    """
     problems = list(_problems(config, root, ""))
     if not problems:
         return
-    path, text = problems[0]
+    path, sentence = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    raise ConfigError(f"{origin_of(path, origins, file)}: {text}{more}")
+    raise ConfigError(f"{origin_of(path, origins, file)}: {sentence}{more}")
 
 
 def origin_of(path: str, origins: Mapping[str, str], default: str) -> str:
@@ -30,12 +48,16 @@ def origin_of(path: str, origins: Mapping[str, str], default: str) -> str:
     while path:
         if path in origins:
             return origins[path]
-        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        end = max(path.rfind("."), path.rfind("["), 0)
+        path = path[:end]
     return default
 
 
-def is_open(node: Node | None, value: Any) -> bool:
-    """Whether ``value`` may hold any key: a free place, or a block built by a class that is not OpenPCDet's."""
+def is_open(node: Node | None, value: object) -> bool:
+    """Whether ``value`` may hold any key.
+
+    That is so for a free value, and for a block whose class is not one of OpenPCDet's.
+    """
     if isinstance(node, Free):
         return True
     if not isinstance(node, Block) or not node.names or not isinstance(value, Mapping):
@@ -43,61 +65,66 @@ def is_open(node: Node | None, value: Any) -> bool:
     return node.name_key in value and value[node.name_key] not in node.names
 
 
-def closest_name(name: str, known: tuple[str, ...]) -> str | None:
-    """The known name that ``name`` is a slip of; None for a name of its own, such as a known one with a prefix."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    if name.lower() in by_lower:
-        return by_lower[name.lower()]
-    if any(candidate in name.lower() and len(name) > len(candidate) + 1 for candidate in by_lower):
-        return None
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=TYPO_SIMILARITY)
-    return by_lower[close[0]] if close else None
+def correct_name(name: str, known: Sequence[str]) -> str | None:
+    """The known name that ``name`` is a typo of; None when it is a name of its own.
+
+    ``MyPillarVFE`` holds a known name and is longer: that is a class of somebody else, no typo.
+    """
+    lower = name.lower()
+    for candidate in known:
+        if lower == candidate.lower():
+            return candidate
+    for candidate in known:
+        if candidate.lower() in lower and len(name) > len(candidate) + 1:
+            return None
+    return most_similar(name, known, TYPO_SIMILARITY)
 
 
-def _problems(value: Any, node: Node, path: str) -> Iterator[tuple[str, str]]:
-    """(key path, sentence) of everything wrong at and below ``path``."""
+def _problems(value: object, node: Node, path: str) -> Iterator[Problem]:
+    """Everything wrong at and below ``path``. A null stands for a key that is not there."""
     if isinstance(node, Free) or value is None:
         return
     if isinstance(node, ListOf):
         yield from _list_problems(value, node, path)
     elif not isinstance(value, Mapping):
-        yield path, f"{path}: expected a block of keys, got {value!r}"
-    elif not is_open(node, value):
-        yield from _block_problems(value, node, path)
+        yield Problem(path, f"{path}: expected a block of keys, got {value!r}")
+    elif is_open(node, value):
+        yield from _name_problems(value[node.name_key], node.names, f"{path}.{node.name_key}")
     else:
-        name = value[node.name_key]
-        slip_of = closest_name(name, node.names) if isinstance(name, str) else None
-        if slip_of:
-            where = f"{path}.{node.name_key}".lstrip(".")
-            yield where, f"{where}: unknown name '{name}'; did you mean '{slip_of}'?"
+        yield from _block_problems(value, node, path)
 
 
-def _list_problems(value: Any, node: ListOf, path: str) -> Iterator[tuple[str, str]]:
+def _name_problems(name: object, known: Sequence[str], place: str) -> Iterator[Problem]:
+    correct = correct_name(name, known) if isinstance(name, str) else None
+    if correct is not None and correct != name:
+        place = place.lstrip(".")
+        yield Problem(place, f"{place}: unknown name '{name}'; did you mean '{correct}'?")
+
+
+def _list_problems(value: object, node: ListOf, path: str) -> Iterator[Problem]:
     if isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from _problems(item, node.item, f"{path}[{index}]")
     elif node.or_block is not None:
         yield from _problems(value, node.or_block, path)
     else:
-        yield path, f"{path}: expected a list of blocks, got {value!r}"
+        yield Problem(path, f"{path}: expected a list of blocks, got {value!r}")
 
 
-def _block_problems(value: Mapping[str, Any], node: Block, path: str) -> Iterator[tuple[str, str]]:
+def _block_problems(value: ConfigDict, node: Block, path: str) -> Iterator[Problem]:
     for key, inner in value.items():
         place = f"{path}.{key}".lstrip(".")
         below = node.find(str(key))
         if below is None:
-            yield place, unknown_key(str(key), node.keys, path=place)
-        else:
-            yield from _value_problems(str(key), inner, place)
-            yield from _problems(inner, below, place)
+            yield Problem(place, unknown_key(str(key), node.keys, path=place))
+            continue
+        yield from _value_problems(str(key), inner, place)
+        yield from _problems(inner, below, place)
 
 
-def _value_problems(key: str, value: Any, place: str) -> Iterator[tuple[str, str]]:
+def _value_problems(key: str, value: object, place: str) -> Iterator[Problem]:
     kind = wrong_kind(key, value)
     if kind:
-        yield place, f"{place}: {kind}"
-    elif isinstance(value, str):
-        slip_of = closest_name(value, KNOWN_NAMES.get(key, ()))
-        if slip_of and slip_of != value:
-            yield place, f"{place}: unknown name '{value}'; did you mean '{slip_of}'?"
+        yield Problem(place, f"{place}: {kind}")
+    else:
+        yield from _name_problems(value, KNOWN_NAMES.get(key, ()), place)

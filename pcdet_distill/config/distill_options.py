@@ -1,4 +1,4 @@
-"""The DISTILL block of an experiment: the one list of its keys, for the reader, the check and the docs."""
+"""The DISTILL block: one list of its keys for the reader, the check of typos and the docs."""
 
 from __future__ import annotations
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from easydict import EasyDict
 
 from ..errors import ConfigError
+from ..types import MutableConfig
 from . import schema
 from .check import check, origin_of
 from .override import ORIGIN as COMMAND_LINE
@@ -43,7 +43,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
         the folder that holds ``cfgs``).
     """
     file = _config_file(path)
-    config: dict[str, Any] = {}
+    config: MutableConfig = {}
     origins: dict[str, str] = {}
     _merge(config, read_yaml(file), file, "", origins, (file,))
     root_block = schema.DATA_CONFIG if _is_dataset_file(config) else schema.EXPERIMENT
@@ -71,8 +71,8 @@ def _config_file(path: str | Path) -> Path:
 
 
 def _merge(
-    target: dict[str, Any],
-    new: dict[str, Any],
+    target: MutableConfig,
+    new: MutableConfig,
     file: Path,
     path: str,
     origins: dict[str, str],
@@ -117,14 +117,17 @@ def _base_file(name: object, file: Path, path: str, chain: tuple[Path, ...]) -> 
     return base
 
 
-def _is_dataset_file(config: dict[str, Any]) -> bool:
-    """Whether this is a file of cfgs/dataset_configs: it holds what others hold under DATA_CONFIG."""
+def _is_dataset_file(config: MutableConfig) -> bool:
+    """Whether this is a file such as those in cfgs/dataset_configs.
+
+    It holds at its top what an experiment holds under DATA_CONFIG.
+    """
     dataset_keys = sum(key in schema.DATA_CONFIG.keys for key in config)
     experiment_keys = sum(key in schema.EXPERIMENT.keys for key in config)
     return "MODEL" not in config and dataset_keys > experiment_keys
 
 
-def _require_parts(config: dict[str, Any], file: Path) -> None:
+def _require_parts(config: MutableConfig, file: Path) -> None:
     for key in REQUIRED_KEYS:
         if not config.get(key):
             raise ConfigError(f"{file}: key {key} is missing")
@@ -132,7 +135,7 @@ def _require_parts(config: dict[str, Any], file: Path) -> None:
         raise ConfigError(f"{file}: key MODEL.NAME is missing")
 
 
-def _rename_teacher_aliases(config: dict[str, Any]) -> None:
+def _rename_teacher_aliases(config: MutableConfig) -> None:
     """Move MODEL_TEACHER and TEACHER_CKPT into DISTILL.TEACHER, whose own keys come first."""
     for alias, key in TEACHER_ALIASES.items():
         value = config.pop(alias, None)
@@ -144,7 +147,7 @@ def _rename_teacher_aliases(config: dict[str, Any]) -> None:
 
 
 def _locate_data(
-    data_config: dict[str, Any], key_path: str, origins: dict[str, str], root_dir: Path
+    data_config: MutableConfig, key_path: str, origins: dict[str, str], root_dir: Path
 ) -> None:
     """Make DATA_PATH absolute where only the file that names it leads to the folder.
 

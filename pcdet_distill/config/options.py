@@ -1,10 +1,10 @@
-"""Options: a dataclass that says which keys a block of yaml may hold, and what each of them accepts.
+"""Options: a dataclass lists the keys that a block of yaml may hold, and what each accepts.
 
     @dataclass(frozen=True)
     class AttentionOptions:
-        power: int = option(2, at_least=1, at_most=8, help="exponent of the attention map")
+        power: int = option(2, at_least=1, at_most=8, help="exponent of the attention")
 
-    options = read_options(AttentionOptions, {"POWER": 4}, where="DISTILL.TERMS.ATTENTION")
+    options = read_options(AttentionOptions, {"POWER": 4}, "DISTILL.TERMS.ATTENTION")
 
 The keys of the yaml are the names of the fields in capitals. The same dataclass is the source of the
 error messages, of the check of unknown keys and of the tables in docs/.
@@ -62,7 +62,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class OptionInfo:
-    """One option as it stands in a table: ``accepts`` and ``help`` in words, ``default`` as in yaml."""
+    """A row of a table of options; ``accepts`` and ``help`` are words, ``default`` is the value."""
 
     key: str
     accepts: str
@@ -120,7 +120,7 @@ def read_options(
         also_known: keys that the block may hold as well; the caller reads them itself.
 
     Raises:
-        ConfigError: for an unknown key, a value of another type, or one outside its limits or choices.
+        ConfigError: for an unknown key, and for a value of another type or outside its limits.
     """
     fields = dict(_fields(options))
     refuse_unknown_keys(cfg, (*fields, *also_known), where)

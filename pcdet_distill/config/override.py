@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ConfigError
+from ..types import MutableConfig
 from .blocks import refuse_unknown_keys
 from .check import is_open
 from .names import unknown_key
-from .schema import DATA_CONFIG, FREE, Block, ListOf, Node
+from .nodes import FREE, Block, ListOf, Node
+from .schema import DATA_CONFIG
 
 ORIGIN = "--set"
 DATA_PREFIX = "DATA_CONFIG"
@@ -28,7 +30,7 @@ _MISSING = object()
 
 
 def apply_overrides(
-    config: dict[str, Any], overrides: Sequence[str], root: Block, origins: dict[str, str]
+    config: MutableConfig, overrides: Sequence[str], root: Block, origins: dict[str, str]
 ) -> None:
     """Write the pairs of ``--set`` into a config.
 
@@ -46,7 +48,7 @@ def apply_overrides(
         origins[full_path] = ORIGIN
 
 
-def coerce(text: Any, old: Any, path: str) -> Any:
+def coerce(text: object, old: object, path: str) -> Any:
     """The value that a text of the command line stands for.
 
     Args:
@@ -79,7 +81,7 @@ def _full_path(path: str, root: Block) -> str:
     return f"{DATA_PREFIX}.{path}" if belongs_to_data else path
 
 
-def _set(config: dict[str, Any], path: str, text: object, root: Block) -> None:
+def _set(config: MutableConfig, path: str, text: object, root: Block) -> None:
     """Walk down ``path`` through config and schema together, and replace the value at its end."""
     *blocks, last = path.split(".")
     place: Any = config
@@ -109,7 +111,7 @@ def _step(place: object, node: Node, key: str, path: str) -> tuple[Node, Any]:
     return _known_below(place, node, key, path), place.get(key, _MISSING)
 
 
-def _known_below(place: dict[str, Any], node: Node, key: str, path: str) -> Node:
+def _known_below(place: MutableConfig, node: Node, key: str, path: str) -> Node:
     """The schema node under ``key``; a key that neither schema nor config has is refused."""
     if not isinstance(node, Block) or is_open(node, place):
         return FREE
@@ -119,7 +121,7 @@ def _known_below(place: dict[str, Any], node: Node, key: str, path: str) -> Node
     return below or FREE
 
 
-def _literal(text: Any) -> Any:
+def _literal(text: object) -> Any:
     """``0.01`` as a number, ``true`` as a bool, ``[1, 2]`` as a list; any other text as it is."""
     if not isinstance(text, str):
         return text
@@ -131,7 +133,8 @@ def _literal(text: Any) -> Any:
         return text
 
 
-def _as_list(value: Any, old: list[Any], path: str) -> list[Any]:
+def _as_list(value: object, old: list[object], path: str) -> list[object]:
+    items: list[object]
     if isinstance(value, str):
         items = [item.strip() for item in value.removeprefix("[").removesuffix("]").split(",")]
     elif isinstance(value, tuple):
@@ -141,7 +144,7 @@ def _as_list(value: Any, old: list[Any], path: str) -> list[Any]:
     return [coerce(item, _sample_of(old, items), path) for item in items]
 
 
-def _sample_of(old: list[Any], items: list[Any]) -> Any:
+def _sample_of(old: list[object], items: list[object]) -> object:
     """An entry of the old list whose type the new entries must have; None where there is none."""
     if not old or isinstance(old[0], (list, dict)):
         return None
@@ -152,7 +155,7 @@ def _sample_of(old: list[Any], items: list[Any]) -> Any:
     return old[0]
 
 
-def _merge_block(value: object, old: dict[str, Any], path: str) -> dict[str, Any]:
+def _merge_block(value: object, old: MutableConfig, path: str) -> MutableConfig:
     changes = value if isinstance(value, dict) else _key_value_pairs(str(value), path)
     refuse_unknown_keys(changes, old, f"{ORIGIN} {path}")
     merged = dict(old)

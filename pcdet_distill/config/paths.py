@@ -34,7 +34,7 @@ def resource_folder() -> Path:
 
 
 def project_folder() -> Path:
-    """The folder that ``data/`` and ``output/`` belong to: the checkout, else the working directory."""
+    """The folder of ``data/`` and ``output/``: the checkout, else the working directory."""
     resources = resource_folder()
     return Path.cwd() if resources == PACKAGE else resources
 
@@ -113,7 +113,7 @@ def root_and_group(file: Path) -> tuple[Path, str]:
 def nearest_yaml(candidates: list[Path]) -> str:
     """The end of a message about a yaml file that was not found at any of ``candidates``.
 
-    The most similar file is suggested, else what the first folder holds; empty where there is no yaml.
+    It suggests the most similar file, else lists what the first folder holds.
     """
     for missing in candidates:
         similar = most_similar(missing.name, _yaml_names(missing.parent), SUGGESTED_SIMILARITY)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pcdet_distill.config import load_config, to_plain
-from pcdet_distill.config.schema import EXPERIMENT, Block, Free, ListOf
+from pcdet_distill.config.nodes import Block, Free, ListOf
+from pcdet_distill.config.schema import EXPERIMENT
 
 ADDED = {"ROOT_DIR", "TAG", "EXP_GROUP_PATH", "CONFIG_FILE"}
 BASE_KEY = "_BASE_CONFIG_"
