@@ -1,151 +1,213 @@
-"""The training loop. It trains whatever speaks the detector's contract, and never asks what that is."""
+"""The training loop. It trains anything that fulfils ``Trainable``, and never asks what it is."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoint import save_checkpoint
 from ..models import load_data_to_device
 from ..models.trainable import TrainableModule
+from ..types import BatchDict, ConfigDict
 from .batches import TrainingBatches
-from .checkpoints.files import LATEST, epoch_path, prune
-from .checkpoints.state import make_checkpoint, restore_checkpoint, resume_iteration
+from .checkpoints import (
+    LATEST,
+    FoundCheckpoint,
+    epoch_path,
+    make_checkpoint,
+    prune,
+    restore_checkpoint,
+    resume_iteration,
+)
 from .distributed import World, wrap_model
-from .logging.cost import Cost
-from .logging.progress import Progress, check_finite
+from .logging import Cost, LogValues, Progress, check_finite
 from .optimization import build_optimizer, build_schedule, loss_scale, set_rate
+
+# A run that is stopped early should leave something: the first latest_model.pth does not wait for
+# the whole --ckpt_save_time_interval.
+FIRST_SAVE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What the command line says about the loop."""
+    """What the command line says about the loop.
+
+    Attributes:
+        epochs: epochs in all, those before an interruption included.
+        ckpt_dir: folder of the checkpoints.
+        save_interval: epochs between two checkpoints.
+        save_seconds: seconds between two savings of latest_model.pth within an epoch.
+        keep: number of epoch checkpoints that are kept.
+        log_interval: iterations between two log lines.
+        use_amp: float16 mixed precision.
+    """
 
     epochs: int
     ckpt_dir: Path
-    save_interval: int = 1  # epochs
-    save_seconds: float = 300.0  # between two latest_model.pth
-    keep: int = 30  # epoch checkpoints
-    log_interval: int = 50  # iterations
+    save_interval: int = 1
+    save_seconds: float = 300.0
+    keep: int = 30
+    log_interval: int = 50
     use_amp: bool = False
 
 
-def _grad_scaler(enabled: bool, scale: float) -> Any:
-    """Loss scaling for float16, ``scale`` at first; switched off it passes everything through."""
-    if hasattr(torch.amp, "GradScaler"):  # since PyTorch 2.3
-        return torch.amp.GradScaler("cuda", enabled=enabled, init_scale=scale)
-    return torch.cuda.amp.GradScaler(enabled=enabled, init_scale=scale)
-
-
 class Trainer:
-    """One training run: ``resume`` (perhaps), then ``run``."""
+    """One training: build it, ``resume`` it if it was interrupted, then ``run`` it.
+
+    Args:
+        model: on ``device`` already.
+        batches: the batches of this process.
+        optimization: the OPTIMIZATION block.
+        options: what the command line says.
+        device: where the batches go.
+        world: the processes that train together.
+        seed: stored in the checkpoints.
+    """
 
     def __init__(
         self,
         model: TrainableModule,
         batches: TrainingBatches,
-        optimization: Mapping[str, Any],
+        optimization: ConfigDict,
         options: TrainOptions,
         *,
         device: torch.device,
         world: World,
         seed: int,
     ) -> None:
-        self.model, self.batches, self.options = model, batches, options
-        self.device, self.world, self.seed = device, world, seed
+        self.model = model
+        self.batches = batches
+        self.options = options
+        self.device = device
+        self.world = world
+        self.seed = seed
         self.parallel_model = wrap_model(model, world, device)
         self.optimizer = build_optimizer(model, optimization)
         self.schedule = build_schedule(optimization, batches.per_epoch, options.epochs)
-        self.scaler = _grad_scaler(options.use_amp, loss_scale(optimization))
-        self.max_norm = optimization.get("GRAD_NORM_CLIP") or 0
-        self.it = 0  # finished iterations since the first epoch
+        self.scaler = make_grad_scaler(options.use_amp, loss_scale(optimization))
+        self.max_grad_norm = optimization.get("GRAD_NORM_CLIP") or 0
+        self.iteration = 0  # finished iterations since the first epoch
         self.init_cost = Cost()  # of DISTILL.INIT_STUDENT, before the first iteration
-        self._loss: Any = 0.0  # of the last iteration
-        self._saved_at = time.monotonic()
+        self._last_loss = torch.zeros(())
+        self._saved_at = 0.0  # on the monotonic clock
+        self._save_after_seconds = options.save_seconds
 
-    def resume(self, checkpoint: dict[str, Any], where: str, logger: logging.Logger) -> None:
-        """Go on where ``checkpoint`` was written."""
+    @property
+    def num_iterations(self) -> int:
+        """Iterations of the whole training."""
+        return self.options.epochs * self.batches.per_epoch
+
+    def resume(self, checkpoint: FoundCheckpoint, logger: logging.Logger) -> None:
+        """Continue where ``checkpoint`` was written."""
         restore_checkpoint(
             checkpoint,
-            self.model,
-            self.optimizer,
-            self.scaler,
+            model=self.model,
+            optimizer=self.optimizer,
+            scaler=self.scaler,
             world=self.world,
-            where=where,
             logger=logger,
         )
-        self.it = resume_iteration(checkpoint, self.batches.per_epoch, where, logger)
+        self.iteration = resume_iteration(checkpoint, self.batches.per_epoch, logger)
 
     def run(self, progress: Progress) -> None:
-        """Train to the last epoch; write checkpoints on the way and always one at the end."""
-        for epoch in range(self.it // self.batches.per_epoch, self.options.epochs):
-            self._train_epoch(epoch, progress)
-            if (epoch + 1) % self.options.save_interval == 0 or epoch + 1 == self.options.epochs:
-                self._save(epoch_path(self.options.ckpt_dir, epoch + 1), progress)
+        """Train to the last epoch. Checkpoints are written on the way, and one at the end."""
+        per_epoch = self.batches.per_epoch
+        self._start_save_clock(min(FIRST_SAVE_SECONDS, self.options.save_seconds))
+        for epoch in range(self.iteration // per_epoch, self.options.epochs):
+            self.parallel_model.train()
+            # Above 0 only in the first epoch of a training that was resumed within it.
+            first = self.iteration - epoch * per_epoch
+            for batch in progress.watch(self.batches.epoch(epoch, first), epoch, first):
+                learning_rate = self.set_learning_rate()
+                self.model.set_progress(self.iteration / self.num_iterations)
+                values, shown = self.train_step(batch)
+                self.iteration += 1
+                progress.step(self.iteration, learning_rate, values, shown)
+                if self.latest_is_due():
+                    self.save(self.options.ckpt_dir / LATEST, progress)
+            epochs_done = epoch + 1
+            is_last = epochs_done == self.options.epochs
+            if is_last or epochs_done % self.options.save_interval == 0:
+                self.save(epoch_path(self.options.ckpt_dir, epochs_done), progress)
 
-    def _train_epoch(self, epoch: int, progress: Progress) -> None:
-        """The batches of ``epoch`` that are still to come."""
-        self.parallel_model.train()
-        first = self.it - epoch * self.batches.per_epoch
-        for batch in progress.watch(self.batches.epoch(epoch, first), epoch, first):
-            self.model.set_progress(self.it / (self.options.epochs * self.batches.per_epoch))
-            rate = self.schedule(self.it)
-            set_rate(self.optimizer, rate)
-            values, shown = self._step(batch)
-            self.it += 1
-            progress.step(self.it, rate[0], values, shown)
-            if self._time_to_save():
-                self._save(self.options.ckpt_dir / LATEST, progress)
+    def set_learning_rate(self) -> float:
+        """Set learning rate and momentum of the coming iteration; return the learning rate."""
+        rate = self.schedule(self.iteration)
+        set_rate(self.optimizer, rate)
+        learning_rate, _ = rate
+        return learning_rate
 
-    def _step(self, batch: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """One update of the weights. Gives the values to log and the names of those for the log line."""
+    def train_step(self, batch: BatchDict) -> tuple[LogValues, list[str]]:
+        """Update the weights once.
+
+        Returns:
+            The values to record, and the names of those that the log line shows.
+        """
         load_data_to_device(batch, self.device)
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cuda", dtype=torch.float16, enabled=self.options.use_amp):
-            ret, tb_dict, disp_dict = self.parallel_model(batch)
-            loss = ret["loss"].mean()
+            ret_dict, tb_dict, disp_dict = self.parallel_model(batch)
+            loss = ret_dict["loss"].mean()
+        # Without mixed precision the scaler is off and passes everything through.
         self.scaler.scale(loss).backward()
-        self._loss = loss.detach()
-        values = {**tb_dict, **disp_dict, "loss": self._loss}
-        if self.max_norm > 0:
-            self.scaler.unscale_(self.optimizer)
-            values["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
+        self._last_loss = loss.detach()
+        values = {**tb_dict, **disp_dict, "loss": self._last_loss}
+        if self.max_grad_norm > 0:
+            values["grad_norm"] = self._clip_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.model.update_global_step()
-        return values, ["loss", *(name for name in disp_dict if name != "loss")]
+        other_names = [name for name in disp_dict if name != "loss"]
+        return values, ["loss", *other_names]
 
-    def _time_to_save(self) -> bool:
-        """Whether latest_model.pth is due: by rank 0's clock, asked at log intervals when there are more ranks."""
-        if (
-            self.world.size > 1
-            and self.it % self.options.log_interval
-            and self.options.save_seconds > 0
-        ):
+    def _clip_gradients(self) -> Tensor:
+        """Scale the gradients down to GRAD_NORM_CLIP; return their norm before."""
+        self.scaler.unscale_(self.optimizer)
+        return nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+
+    def latest_is_due(self) -> bool:
+        """Whether latest_model.pth is to be written now, by the clock of rank 0.
+
+        All processes must decide alike, and on CUDA asking rank 0 makes the device wait. There
+        several processes ask at log intervals only.
+        """
+        several_gpus = self.world.size > 1 and self.device.type == "cuda"
+        between_log_lines = self.iteration % self.options.log_interval != 0
+        if several_gpus and between_log_lines and self.options.save_seconds > 0:
             return False
-        return self.world.broadcast(time.monotonic() - self._saved_at >= self.options.save_seconds)
+        passed = time.monotonic() - self._saved_at
+        return self.world.broadcast(passed >= self._save_after_seconds)
 
-    def _save(self, path: Path, progress: Progress) -> None:
-        """Write the state of now to ``path``, from rank 0."""
-        check_finite(float(self._loss), self.it)
-        progress.record_cost(self.it)
-        state = make_checkpoint(
-            self.model,
-            self.optimizer,
-            self.scaler,
-            it=self.it,
+    def save(self, path: Path, progress: Progress) -> None:
+        """Write a checkpoint to ``path``, from rank 0. Every process must call this method."""
+        check_finite(float(self._last_loss), self.iteration)
+        # Written before the checkpoint: a resumed training reads the cost up to its iteration.
+        progress.record_cost(self.iteration)
+        checkpoint = make_checkpoint(
+            model=self.model,
+            optimizer=self.optimizer,
+            scaler=self.scaler,
+            iteration=self.iteration,
             per_epoch=self.batches.per_epoch,
             seed=self.seed,
             world=self.world,
         )
         if self.world.is_main:
-            save_checkpoint(state, path)
+            save_checkpoint(checkpoint, path)
             prune(self.options.ckpt_dir, self.options.keep)
+        self._start_save_clock(self.options.save_seconds)
+
+    def _start_save_clock(self, seconds: float) -> None:
+        """Let latest_model.pth be due in ``seconds`` from now."""
         self._saved_at = time.monotonic()
+        self._save_after_seconds = seconds
+
+
+def make_grad_scaler(enabled: bool, scale: float) -> torch.amp.GradScaler:
+    """Loss scaling for float16 gradients, ``scale`` at first."""
+    return torch.amp.GradScaler("cuda", enabled=enabled, init_scale=scale)

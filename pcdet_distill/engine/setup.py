@@ -1,196 +1,204 @@
-"""From the command line and the config to a Trainer, at its first iteration or where it was interrupted."""
+"""From the command line and the config to a Trainer, new or where it was interrupted."""
 
 from __future__ import annotations
 
-import argparse
-import logging
-import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from ..config import errors_name_file
+from ..datasets import DatasetTemplate
 from ..errors import ConfigError
 from ..models import load_data_to_device
-from ..processes import available_cores
+from ..models.trainable import TrainableModule
 from ..seeds import draw_seed
+from ..types import BatchDict
 from .batches import TrainingBatches
 from .build import build_dataloader, build_trained_model
-from .checkpoints.files import find_newest, load_with_optimizer
-from .checkpoints.randomness import seed_everything
-from .cli.settings import batch_size_per_process, chosen_seed, data_workers
-from .distributed import World, share_batch_norm
-from .logging.cost import CostMeter
+from .checkpoints import FoundCheckpoint, find_newest, read_with_optimizer, seed_everything
+from .cli.settings import batch_size_per_process, data_workers, number_of_epochs, requested_seed
+from .distributed import share_batch_norm
+from .logging import Cost, CostMeter
 from .loop import Trainer, TrainOptions
-from .optimization import setting
-from .resources.device import prepare_for_device
-from .resources.threads import CHOSEN_BY_USER, tune_threads
-
-Resume = tuple[Path, dict[str, Any]] | None
+from .resources import prepare_for_device, tune_threads
+from .resources.threads import user_variable
+from .run import Run
 
 
-def build_trainer(
-    args: argparse.Namespace,
-    cfg: Any,
-    folder: Path,
-    device: torch.device,
-    world: World,
-    logger: logging.Logger,
-) -> Trainer:
-    """The trainer, where it left off. Writes nothing."""
-    resume = _find_resume(args, folder, world, logger)
-    options = _options(args, cfg, folder, device, logger)
-    seed = _seed(args, resume, world, logger)
-    seed_everything(seed + world.rank)
-    dataset, batches = _training_data(args, cfg, options.epochs, seed, world, logger)
-    _apply_hook(args, cfg, dataset, options.epochs, logger)
+def build_trainer(run: Run) -> Trainer:
+    """Build model, data and optimizer, and restore an interrupted training. Writes no file."""
+    checkpoint = find_checkpoint(run)
+    options = train_options(run)
+    seed = choose_seed(run, checkpoint)
+    seed_everything(seed + run.world.rank)
+    batches = build_batches(run, options.epochs, seed)
+    disable_late_augmentations(run, batches.dataset, options.epochs)
     model = build_trained_model(
-        cfg,
-        dataset,
-        pretrained_model=args.pretrained_model,
-        teacher_ckpt=args.teacher_ckpt,
-        logger=logger,
+        run.cfg,
+        batches.dataset,
+        pretrained_model=run.args.pretrained_model,
+        teacher_ckpt=run.args.teacher_ckpt,
+        logger=run.logger,
     )
-    if args.sync_bn:
-        model = share_batch_norm(model, world, device)
-    model = prepare_for_device(model, device).train()
-    with errors_name_file(cfg):
-        if resume is None and world.is_main:
-            model.check_before_training(batches, logger)
-        meter = CostMeter()
-        if resume is None and args.pretrained_model is None and world.is_main:
-            model.init_before_training(batches, logger)
-        init_cost = meter.read()
+    if run.args.sync_bn:
+        model = share_batch_norm(model, run.world, run.device)
+    model = prepare_for_device(model, run.device).train()
+    with errors_name_file(run.cfg):
+        init_cost = Cost()
+        if checkpoint is None:
+            init_cost = prepare_new_training(run, model, batches)
         trainer = Trainer(
-            model, batches, cfg.OPTIMIZATION, options, device=device, world=world, seed=seed
+            model,
+            batches,
+            run.cfg.OPTIMIZATION,
+            options,
+            device=run.device,
+            world=run.world,
+            seed=seed,
         )
     trainer.init_cost = init_cost
-    _choose_threads(trainer, resume, logger)
-    if resume is not None:
-        trainer.resume(resume[1], str(resume[0]), logger)
-        logger.info(
-            f"resumed from {resume[0]}: {trainer.it} iterations of "
-            f"{options.epochs * batches.per_epoch} are done"
+    choose_threads(run, trainer, checkpoint)
+    if checkpoint is not None:
+        trainer.resume(checkpoint, run.logger)
+        run.logger.info(
+            f"resumed from {checkpoint.path}: {trainer.iteration} iterations of "
+            f"{trainer.num_iterations} are done"
         )
     return trainer
 
 
-def _training_data(
-    args: argparse.Namespace, cfg: Any, epochs: int, seed: int, world: World, logger: logging.Logger
-) -> tuple[Any, TrainingBatches]:
-    """The training split and its batches."""
-    batch_size = batch_size_per_process(args, cfg, world)
-    with errors_name_file(cfg):
-        dataset, loader, sampler = build_dataloader(
-            cfg.DATA_CONFIG,
-            cfg.CLASS_NAMES,
-            batch_size,
-            dist=world.size > 1,
-            root_dir=cfg.ROOT_DIR,
-            workers=data_workers(args, world),
-            seed=seed,
-            training=True,
-            merge_all_iters_to_one_epoch=args.merge_all_iters_to_one_epoch,
-            total_epochs=epochs,
-            skip_bad_frames=args.skip_bad_frames,
-            logger=logger,
-        )
-    return dataset, TrainingBatches(
-        loader, sampler, epochs if args.merge_all_iters_to_one_epoch else 1
-    )
+def find_checkpoint(run: Run) -> FoundCheckpoint | None:
+    """The checkpoint to resume: ``--ckpt``, else the newest in ``ckpt/``, else None."""
+    if run.args.ckpt is not None:
+        return read_with_optimizer(Path(run.args.ckpt))
+    # Rank 0 decides, and the other processes read the same file.
+    newest = find_newest(run.folder / "ckpt", run.logger) if run.world.is_main else None
+    path = run.world.broadcast(newest.path if newest else None)
+    if path is None or newest is not None:
+        return newest
+    return read_with_optimizer(path)
 
 
-def _find_resume(
-    args: argparse.Namespace, folder: Path, world: World, logger: logging.Logger
-) -> Resume:
-    """The checkpoint to go on from: --ckpt, else the one in ckpt/ that went furthest, else None."""
-    if args.ckpt is not None:
-        return Path(args.ckpt), load_with_optimizer(Path(args.ckpt))
-    found = find_newest(folder / "ckpt", logger) if world.is_main else None
-    path = world.broadcast(found[0] if found else None)
-    if path is None or found is not None:
-        return found
-    return path, load_with_optimizer(path)
-
-
-def _options(
-    args: argparse.Namespace, cfg: Any, folder: Path, device: torch.device, logger: logging.Logger
-) -> TrainOptions:
-    """The command line and config as the loop wants them."""
-    use_amp = args.use_amp or bool(cfg.OPTIMIZATION.get("USE_AMP", False))
-    if use_amp and device.type != "cuda":
-        logger.warning("mixed precision is for CUDA; on this CPU training runs in float32")
+def train_options(run: Run) -> TrainOptions:
+    """What the command line and the config say about the loop."""
+    args = run.args
+    on_cuda = run.device.type == "cuda"
+    use_amp = args.use_amp or bool(run.cfg.OPTIMIZATION.get("USE_AMP", False))
+    if use_amp and not on_cuda:
+        run.logger.warning("mixed precision is for CUDA; on this CPU training runs in float32")
     return TrainOptions(
-        epochs=_epochs(args, cfg),
-        ckpt_dir=folder / "ckpt",
+        epochs=number_of_epochs(args, run.cfg),
+        ckpt_dir=run.folder / "ckpt",
         save_interval=args.ckpt_save_interval,
         save_seconds=args.ckpt_save_time_interval,
         keep=args.max_ckpt_save_num,
         log_interval=args.logger_iter_interval,
-        use_amp=use_amp and device.type == "cuda",
+        use_amp=use_amp and on_cuda,
     )
 
 
-def _epochs(args: argparse.Namespace, cfg: Any) -> int:
-    """How many epochs to train, in all."""
-    if args.epochs is not None:
-        return args.epochs
-    with errors_name_file(cfg):
-        return int(setting(cfg.OPTIMIZATION, "NUM_EPOCHS"))
+def choose_seed(run: Run, checkpoint: FoundCheckpoint | None) -> int:
+    """The seed of the command line, else that of the interrupted training, else a random one.
 
-
-def _seed(args: argparse.Namespace, resume: Resume, world: World, logger: logging.Logger) -> int:
-    """The seed of --seed, or 666 with --fix_random_seed; else the resumed run's; else a drawn one for all processes."""
-    stored = resume[1].get("seed") if resume is not None else None
-    chosen = chosen_seed(args)
-    if chosen is not None:
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        if args.seed is not None and stored not in (None, chosen):
-            raise ConfigError(
-                f"--seed {chosen}: the training to resume, {resume[0]}, has seed {stored}; give that one "
-                "or choose another --extra_tag"
-            )
-        return chosen
-    seed = stored if stored is not None else world.broadcast(draw_seed())
-    logger.info(f"random seed: {seed}{'' if stored is None else ' (as before the interruption)'}")
+    A seed of the command line also makes cuDNN deterministic.
+    """
+    stored = checkpoint.state.get("seed") if checkpoint is not None else None
+    requested = requested_seed(run.args)
+    if requested is not None:
+        if checkpoint is not None and run.args.seed is not None:
+            _refuse_other_seed(checkpoint, stored, requested)
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        return requested
+    if stored is not None:
+        run.logger.info(f"random seed: {stored} (as before the interruption)")
+        return stored
+    seed = run.world.broadcast(draw_seed())
+    run.logger.info(f"random seed: {seed}")
     return seed
 
 
-def _apply_hook(
-    args: argparse.Namespace, cfg: Any, dataset: Any, epochs: int, logger: logging.Logger
-) -> None:
-    """HOOK.DisableAugmentationHook: the last NUM_LAST_EPOCHS epochs go without the augmentations it lists."""
-    hook = (cfg.get("HOOK") or {}).get("DisableAugmentationHook")
+def _refuse_other_seed(checkpoint: FoundCheckpoint, stored: int | None, requested: int) -> None:
+    """A training is not resumed with another seed: its data order would change half-way."""
+    if stored not in (None, requested):
+        raise ConfigError(
+            f"--seed {requested}: the training to resume, {checkpoint.path}, has seed {stored}; "
+            "give that one or choose another --extra_tag"
+        )
+
+
+def build_batches(run: Run, epochs: int, seed: int) -> TrainingBatches:
+    """The batches of the training split."""
+    merged = run.args.merge_all_iters_to_one_epoch
+    batch_size = batch_size_per_process(run.args, run.cfg, run.world)
+    with errors_name_file(run.cfg):
+        _, loader, sampler = build_dataloader(
+            run.cfg.DATA_CONFIG,
+            run.cfg.CLASS_NAMES,
+            batch_size,
+            dist=run.world.size > 1,
+            root_dir=run.cfg.ROOT_DIR,
+            workers=data_workers(run.args, run.world),
+            seed=seed,
+            training=True,
+            merge_all_iters_to_one_epoch=merged,
+            total_epochs=epochs,
+            skip_bad_frames=run.args.skip_bad_frames,
+            logger=run.logger,
+        )
+    return TrainingBatches(loader, sampler, epochs if merged else 1)
+
+
+def disable_late_augmentations(run: Run, dataset: DatasetTemplate, epochs: int) -> None:
+    """HOOK.DisableAugmentationHook: train the last NUM_LAST_EPOCHS epochs without those it lists.
+
+    Pasted objects help at first, but the scenes they make are not realistic. So detectors such as
+    CenterPoint end their training on scenes as recorded.
+    """
+    hook = (run.cfg.get("HOOK") or {}).get("DisableAugmentationHook")
     if not hook:
         return
-    if args.merge_all_iters_to_one_epoch:
+    if run.args.merge_all_iters_to_one_epoch:
         raise ConfigError(
-            "--merge_all_iters_to_one_epoch: HOOK.DisableAugmentationHook counts epochs, and merged "
-            "there is only one; leave one of the two out"
+            "--merge_all_iters_to_one_epoch: HOOK.DisableAugmentationHook counts epochs, and "
+            "merged there is only one; leave one of the two out"
         )
-    first = max(epochs - hook.NUM_LAST_EPOCHS, 0)
-    dataset.disable_augmentations(hook.DISABLE_AUG_LIST, first)
-    logger.info(
-        f"from epoch {first + 1} on without the augmentations {', '.join(hook.DISABLE_AUG_LIST)}"
+    first_epoch = max(epochs - hook.NUM_LAST_EPOCHS, 0)
+    dataset.disable_augmentations(hook.DISABLE_AUG_LIST, first_epoch)
+    run.logger.info(
+        f"from epoch {first_epoch + 1} on without the augmentations "
+        f"{', '.join(hook.DISABLE_AUG_LIST)}"
     )
 
 
-def _choose_threads(trainer: Trainer, resume: Resume, logger: logging.Logger) -> None:
-    """On a CPU: the threads of the interrupted run, else those a few timed steps recommend."""
-    if trainer.device.type != "cpu":
+def prepare_new_training(run: Run, model: TrainableModule, batches: TrainingBatches) -> Cost:
+    """Let the model check its data and set its first weights; return the cost of the latter.
+
+    Rank 0 does both. DistributedDataParallel broadcasts its weights when it wraps the model.
+    """
+    if run.world.is_main:
+        model.check_before_training(batches, run.logger)
+    meter = CostMeter()
+    if run.world.is_main and run.args.pretrained_model is None:
+        model.init_before_training(batches, run.logger)
+    return meter.read()
+
+
+def choose_threads(run: Run, trainer: Trainer, checkpoint: FoundCheckpoint | None) -> None:
+    """On a CPU: as many threads as before the interruption, else the fastest of a few timed steps."""
+    if run.device.type != "cpu":
         return
-    most = max(1, available_cores() // trainer.world.local_size)
-    before = resume[1].get("threads") if resume is not None else None
-    if before and before <= most and not any(os.environ.get(name) for name in CHOSEN_BY_USER):
+    most = run.world.cores_per_process
+    before = checkpoint.state.get("threads") if checkpoint is not None else None
+    if before and before <= most and user_variable() is None:
         torch.set_num_threads(before)
-        logger.info(f"CPU threads: {before} (as before the interruption)")
+        run.logger.info(f"CPU threads: {before} (as before the interruption)")
         return
 
-    def run(model: nn.Module, batch: dict[str, Any]) -> None:
-        load_data_to_device(batch, trainer.device)
+    def run_step(model: nn.Module, batch: BatchDict) -> None:
+        load_data_to_device(batch, run.device)
         model(batch)[0]["loss"].mean().backward()
 
-    threads = tune_threads(trainer.model, run, trainer.batches.sample, logger, most)
-    torch.set_num_threads(trainer.world.broadcast(threads))
+    threads = tune_threads(trainer.model, run_step, trainer.batches.sample, run.logger, most)
+    torch.set_num_threads(run.world.broadcast(threads))

@@ -1,34 +1,32 @@
-"""tools/train.py from beginning to end: build the trainer, train, evaluate."""
+"""tools/train.py from beginning to end: set up, train (the loop is in ``loop``), evaluate.
+
+``python -m pcdet_distill.engine.train --cfg_file ...`` runs it without the tools folder.
+"""
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import logging
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Any
 
-from .checkpoints.run_lock import exclusive_folder
+from ..errors import exit_on_user_error
+from .checkpoints import exclusive_folder
 from .cli.arguments import add_train_arguments
-from .cli.settings import output_folder, read_config
-from .distributed import join_world
+from .cli.settings import output_folder, read_config, run_name
 from .evaluate import Evaluator, evaluate_checkpoints, test_loader
 from .logging import (
+    CostMeter,
     MetricWriter,
+    Progress,
     check_writable,
     config_text,
-    create_logger,
     duration_text,
     make_folder,
     open_log_file,
     write_config,
 )
-from .logging.cost import CostMeter
-from .logging.progress import Progress
-from .loop import Trainer, TrainOptions
-from .resources.device import choose_device
-from .resources.heap import keep_freed_memory
+from .loop import Trainer
+from .run import Run, start_run
 from .setup import build_trainer
 
 __all__ = ["add_train_arguments", "run_training"]
@@ -37,96 +35,98 @@ EVALUATIONS = "eval/eval_with_train"
 
 
 def run_training(args: argparse.Namespace) -> None:
-    """Do what tools/train.py was asked for."""
+    """Train and evaluate as the command line says."""
     cfg = read_config(args)
-    with join_world(
-        args.launcher, args.device, args.tcp_port, args.local_rank, args.max_waiting_mins
-    ) as world:
-        logger = create_logger(world.is_main)
-        folder = output_folder(cfg, args.extra_tag)
-        for place in (folder, folder / "ckpt", folder / "tensorboard", folder / EVALUATIONS):
-            check_writable(place)
-        device = choose_device(args.device, world.local_rank)
-        keep_freed_memory(device)
-        trainer = build_trainer(args, cfg, folder, device, world, logger)
-        loader = test_loader(
-            args, cfg, world, logger
-        )  # a missing test split is found now, not after training
-        with exclusive_folder(folder) if world.is_main else nullcontext():
-            _train(args, cfg, folder, trainer, logger)
-            evaluator = Evaluator(trainer.model, loader, logger, world, device, args.save_to_file)
-            _evaluate(args, cfg, folder, trainer.options, evaluator)
+    with start_run(args, cfg, output_folder(cfg, args.extra_tag)) as run:
+        for name in ("ckpt", "tensorboard", EVALUATIONS):
+            check_writable(run.folder / name)
+        trainer = build_trainer(run)
+        # Built now, so that a missing test split is found before the training.
+        loader = test_loader(run)
+        with exclusive_folder(run.folder) if run.world.is_main else nullcontext():
+            train(run, trainer)
+            evaluator = Evaluator(run, trainer.model, loader)
+            evaluate_last_epochs(run, evaluator, trainer.options.epochs)
 
 
-def _train(
-    args: argparse.Namespace, cfg: Any, folder: Path, trainer: Trainer, logger: logging.Logger
-) -> None:
-    """The training itself, with its log and metrics."""
-    cost = (
-        CostMeter.resumed(folder / "metrics.jsonl", trainer.it)
-        if trainer.it
-        else CostMeter(trainer.init_cost)
-    )
-    writer = _open(args, cfg, folder, trainer, logger) if trainer.world.is_main else None
-    trainer.world.barrier()
+def train(run: Run, trainer: Trainer) -> None:
+    """Train to the last epoch, with log and metrics."""
+    if trainer.iteration:
+        cost = CostMeter.resumed(run.folder / "metrics.jsonl", trainer.iteration)
+    else:
+        cost = CostMeter(trainer.init_cost)
+    writer = open_output(run, trainer.iteration) if run.world.is_main else None
+    run.world.barrier()
     progress = Progress(
-        logger,
+        run.logger,
         writer,
         epochs=trainer.options.epochs,
         per_epoch=trainer.batches.per_epoch,
-        interval=args.logger_iter_interval,
-        bar_only=args.use_tqdm_to_record,
-        gpu_stat=not args.wo_gpu_stat and trainer.device.type == "cuda",
+        interval=run.args.logger_iter_interval,
+        bar_only=run.args.use_tqdm_to_record,
+        gpu_stat=run.device.type == "cuda" and not run.args.wo_gpu_stat,
         cost=cost,
     )
-    logger.info(f"start training {cfg.EXP_GROUP_PATH}/{cfg.TAG}({args.extra_tag})")
+    run.logger.info(f"start training {run_name(run.cfg, run.args.extra_tag)}")
     trainer.run(progress)
     if writer is not None:
         writer.close()
     spent = cost.read()
-    logger.info(
-        f"end of training after {duration_text(spent.wall_s)} ({spent.cpu_s:.0f} s of CPU); checkpoints are in "
-        f"{trainer.options.ckpt_dir}"
+    run.logger.info(
+        f"end of training after {duration_text(spent.wall_s)} ({spent.cpu_s:.0f} s of CPU); "
+        f"checkpoints are in {trainer.options.ckpt_dir}"
     )
 
 
-def _open(
-    args: argparse.Namespace, cfg: Any, folder: Path, trainer: Trainer, logger: logging.Logger
-) -> MetricWriter:
-    """Create the output folder with log, config and metrics, now that the input has proved good."""
-    for cut_off in make_folder(folder / "ckpt").glob(
-        ".*.partial"
-    ):  # a run was killed while it wrote this
-        cut_off.unlink()
+def open_output(run: Run, iteration: int) -> MetricWriter:
+    """Create the output folder with log, config and metrics. The input has been checked by now.
+
+    Records after ``iteration``, where the training continues, are dropped.
+    """
+    ckpt_dir = make_folder(run.folder / "ckpt")
+    for unfinished in ckpt_dir.glob(".*.partial"):  # left by a kill while it was written
+        unfinished.unlink()
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    open_log_file(logger, folder / f"train_{stamp}.log")
-    write_config(cfg, folder / f"{cfg.TAG}.yaml")
-    logger.debug(f"arguments: {vars(args)}")
-    logger.debug(f"config:\n{config_text(cfg)}")
-    logger.info(f"output: {folder} (config: {cfg.TAG}.yaml)")
-    return MetricWriter(folder / "metrics.jsonl", folder / "tensorboard", first_it=trainer.it)
+    open_log_file(run.logger, run.folder / f"train_{stamp}.log")
+    write_config(run.cfg, run.folder / f"{run.cfg.TAG}.yaml")
+    run.logger.debug(f"arguments: {vars(run.args)}")
+    run.logger.debug(f"config:\n{config_text(run.cfg)}")
+    run.logger.info(f"output: {run.folder} (config: {run.cfg.TAG}.yaml)")
+    return MetricWriter(
+        run.folder / "metrics.jsonl", run.folder / "tensorboard", keep_until=iteration
+    )
 
 
-def _evaluate(
-    args: argparse.Namespace, cfg: Any, folder: Path, options: TrainOptions, evaluator: Evaluator
-) -> None:
-    """The checkpoints of the last epochs. The last one was written just now, so there is nothing to wait for."""
-    start_epoch = max(options.epochs - args.num_epochs_to_eval, args.start_epoch)
-    split = cfg.DATA_CONFIG.DATA_SPLIT["test"]
-    eval_folder = folder / EVALUATIONS
-    if evaluator.world.is_main:
-        make_folder(eval_folder)
-    evaluator.world.barrier()
+def evaluate_last_epochs(run: Run, evaluator: Evaluator, epochs: int) -> None:
+    """Evaluate the last checkpoint and those of ``--num_epochs_to_eval`` epochs before it."""
+    start_epoch = max(epochs - run.args.num_epochs_to_eval, run.args.start_epoch)
+    folder = run.folder / EVALUATIONS
+    if run.world.is_main:
+        make_folder(folder)
+    run.world.barrier()
     outcomes = evaluate_checkpoints(
         evaluator,
-        options.ckpt_dir,
-        eval_folder,
-        split,
+        run.folder / "ckpt",
+        folder,
         start_epoch=start_epoch,
-        waiting_mins=args.max_waiting_mins,
-        last_epoch=options.epochs,
+        waiting_mins=run.args.max_waiting_mins,
+        last_epoch=epochs,
     )
     if not outcomes:
-        evaluator.logger.info(
-            f"nothing new to evaluate from epoch {start_epoch} on; results are in {eval_folder}"
+        run.logger.info(
+            f"nothing new to evaluate from epoch {start_epoch} on; results are in {folder}"
         )
+
+
+@exit_on_user_error
+def main() -> None:
+    """``python -m pcdet_distill.engine.train``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pcdet_distill.engine.train",
+        description="Train a detector, plain or distilled, and evaluate it.",
+    )
+    run_training(add_train_arguments(parser).parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -210,15 +210,15 @@ def test_resumed_equals_uninterrupted(
     whole = experiment.final()
     other = Experiment(experiment.repo, experiment.folder / "other", Path(experiment.data))
     pillars_teach_centres(other)
-    step = Trainer._step
+    step = Trainer.train_step
 
     def dying_step(trainer: Trainer, batch: dict[str, Any]) -> Any:
-        if trainer.it == 3:
+        if trainer.iteration == 3:
             raise Killed
         return step(trainer, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", dying_step)
+        patch.setattr(Trainer, "train_step", dying_step)
         with pytest.raises(Killed):
             other.train("--ckpt_save_time_interval", "0")
     other.train("--ckpt_save_time_interval", "0")

@@ -11,7 +11,13 @@ import toy_engine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcdet_distill.engine.batches import TrainingBatches, batches_of, first_batch, in_turn, share_of
+from pcdet_distill.engine.batches import (
+    TrainingBatches,
+    batches_of,
+    first_batch,
+    interleave,
+    part_of,
+)
 from pcdet_distill.errors import DataError
 
 
@@ -66,17 +72,17 @@ def test_starting_an_iterator_draws_no_random_number() -> None:
 
 
 @given(st.integers(0, 40), st.integers(1, 7))
-def test_shares_in_turn_are_the_whole(count: int, size: int) -> None:
+def test_shares_interleave_are_the_whole(count: int, size: int) -> None:
     whole = list(range(count))
-    assert in_turn([whole[rank::size] for rank in range(size)]) == whole
+    assert interleave([whole[rank::size] for rank in range(size)]) == whole
 
 
 def test_shares_hold_every_sample_once() -> None:
     _, loader, _ = toy_engine.build_toy_dataloader(None, None, 5, training=False)
     shares = [
-        [batch["frame_id"].tolist() for batch in share_of(loader, rank, 2)] for rank in range(2)
+        [batch["frame_id"].tolist() for batch in part_of(loader, rank, 2)] for rank in range(2)
     ]
-    assert [name for batch in in_turn(shares) for name in batch] == [
+    assert [name for batch in interleave(shares) for name in batch] == [
         f"{index:06d}" for index in range(12)
     ]
 

@@ -107,7 +107,7 @@ def test_records_after_the_resumed_iteration_are_dropped(tmp_path: Path) -> None
     path.write_text(
         '{"kind": "a", "it": 10}\n{"kind": "a", "it": 20}\n{"kind": "a", "it": 30}\n{"kind": "a'
     )
-    MetricWriter(path, tmp_path / "tb", first_it=20).close()
+    MetricWriter(path, tmp_path / "tb", keep_until=20).close()
     assert [json.loads(line)["it"] for line in path.read_text().splitlines()] == [10, 20]
 
 

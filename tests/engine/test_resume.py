@@ -17,8 +17,7 @@ import torch
 import toy_engine
 
 from pcdet_distill.checkpoint import load_checkpoint
-from pcdet_distill.engine.checkpoints import files
-from pcdet_distill.engine.checkpoints.state import resume_iteration
+from pcdet_distill.engine.checkpoints import FoundCheckpoint, files, resume_iteration
 from pcdet_distill.engine.loop import Trainer
 from pcdet_distill.errors import CheckpointError, ConfigError
 
@@ -43,14 +42,14 @@ def train(folder: Path, *arguments: str) -> Path:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, iterations: int) -> None:
     """Make the trainer die as it begins the step after ``iterations``."""
-    step = Trainer._step
+    step = Trainer.train_step
 
     def dying_step(self: Trainer, batch: dict[str, Any]) -> Any:
-        if self.it == iterations:
+        if self.iteration == iterations:
             raise Killed
         return step(self, batch)
 
-    monkeypatch.setattr(Trainer, "_step", dying_step)
+    monkeypatch.setattr(Trainer, "train_step", dying_step)
 
 
 def same(first: Any, second: Any) -> bool:
@@ -191,10 +190,10 @@ def test_newest_goes_by_progress_not_by_time(tmp_path: Path) -> None:
     write("checkpoint_epoch_10.pth", 10, 100, age_s=500)
     write("latest_model.pth", 9, 95, age_s=1)
     newest = files.find_newest(tmp_path, logging.getLogger("quiet"))
-    assert newest is not None and newest[0].name == "checkpoint_epoch_10.pth"
+    assert newest is not None and newest.path.name == "checkpoint_epoch_10.pth"
     write("latest_model.pth", 10, 105, age_s=1000)
     newest = files.find_newest(tmp_path, logging.getLogger("quiet"))
-    assert newest is not None and newest[0].name == "latest_model.pth"
+    assert newest is not None and newest.path.name == "latest_model.pth"
 
 
 def test_only_so_many_are_kept_and_the_last_is_always_written(tmp_path: Path) -> None:
@@ -211,21 +210,25 @@ def test_only_so_many_are_kept_and_the_last_is_always_written(tmp_path: Path) ->
     ]
 
 
+def found(**state: object) -> FoundCheckpoint:
+    """A checkpoint in the file ``f``."""
+    return FoundCheckpoint(Path("f"), state)
+
+
 def test_position_in_an_epoch_of_another_length() -> None:
     quiet = logging.getLogger("quiet")
-    checkpoint = {"epoch": 2, "it": 25, "iterations_per_epoch": 10}
-    assert resume_iteration(checkpoint, 10, "f", quiet) == 25
-    assert resume_iteration(checkpoint, 5, "f", quiet) == 10
-    assert (
-        resume_iteration({"epoch": 2, "it": 20}, 10, "f", quiet) == 20
-    )  # OpenPCDet's, at the end of an epoch
+    checkpoint = found(epoch=2, it=25, iterations_per_epoch=10)
+    assert resume_iteration(checkpoint, 10, quiet) == 25
+    assert resume_iteration(checkpoint, 5, quiet) == 10
+    # OpenPCDet's own, written at the end of an epoch.
+    assert resume_iteration(found(epoch=2, it=20), 10, quiet) == 20
 
 
 def test_position_that_is_no_number() -> None:
     with pytest.raises(
         CheckpointError, match="f: expected whole numbers as 'epoch' and 'it', found 'two' and 20"
     ):
-        resume_iteration({"epoch": "two", "it": 20}, 10, "f", logging.getLogger("quiet"))
+        resume_iteration(found(epoch="two", it=20), 10, logging.getLogger("quiet"))
 
 
 def test_weights_alone_cannot_be_resumed(tmp_path: Path) -> None:

@@ -43,13 +43,13 @@ def test_candidates(most: int, expected: list[int]) -> None:
     ],
 )
 def test_more_threads_only_when_they_pay(seconds: dict[int, float], best: int) -> None:
-    assert threads.best_of(seconds) == best
+    assert threads.best_number(seconds) == best
 
 
 def test_trying_stops_when_it_gets_slower() -> None:
     """Steps that sleep longer with every thread: 4 and 8 threads are never tried."""
     seconds = threads.time_threads(lambda: time.sleep(0.01 * torch.get_num_threads()), most=8)
-    assert list(seconds) == [1, 2] and threads.best_of(seconds) == 1
+    assert list(seconds) == [1, 2] and threads.best_number(seconds) == 1
 
 
 def test_timing_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:

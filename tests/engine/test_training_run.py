@@ -16,7 +16,7 @@ from easydict import EasyDict
 from pcdet_distill.checkpoint import load_checkpoint
 from pcdet_distill.engine import loop
 from pcdet_distill.engine.cli.settings import batch_size_per_process, data_workers
-from pcdet_distill.engine.distributed import World
+from pcdet_distill.engine.distributed import World, world
 from pcdet_distill.engine.resources.threads import CHOSEN_BY_USER
 from pcdet_distill.errors import ConfigError
 
@@ -118,7 +118,7 @@ def test_threads_of_the_interrupted_run_are_kept(
 ) -> None:
     for name in CHOSEN_BY_USER:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(toy_engine.setup, "available_cores", lambda: 2)
+    monkeypatch.setattr(world, "available_cores", lambda: 2)
     folder = train(tmp_path, "--epochs", "1")
     path = folder / "ckpt" / "checkpoint_epoch_1.pth"
     state = load_checkpoint(path)
@@ -145,13 +145,13 @@ def test_loss_scaling_starts_where_the_yaml_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scales = []
-    build = loop._grad_scaler
+    build = loop.make_grad_scaler
 
     def noting(enabled: bool, scale: float) -> Any:
         scales.append(scale)
         return build(enabled, scale)
 
-    monkeypatch.setattr(loop, "_grad_scaler", noting)
+    monkeypatch.setattr(loop, "make_grad_scaler", noting)
     train(tmp_path / "a", "--epochs", "1")
     train(tmp_path / "b", "--epochs", "1", "--set", "OPTIMIZATION.LOSS_SCALE_FP16", "32")
     assert scales == [65536.0, 32.0]
@@ -202,15 +202,15 @@ def test_disable_augmentation_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_batch_size_counts_all_processes() -> None:
     cfg = EasyDict(OPTIMIZATION={"BATCH_SIZE_PER_GPU": 4})
-    world = World(size=2, local_size=2)
-    assert batch_size_per_process(argparse.Namespace(batch_size=None), cfg, world) == 4
-    assert batch_size_per_process(argparse.Namespace(batch_size=6), cfg, world) == 3
+    pair = World(size=2, local_size=2)
+    assert batch_size_per_process(argparse.Namespace(batch_size=None), cfg, pair) == 4
+    assert batch_size_per_process(argparse.Namespace(batch_size=6), cfg, pair) == 3
     with pytest.raises(ConfigError, match="--batch_size 5: expected a multiple of the 2 processes"):
-        batch_size_per_process(argparse.Namespace(batch_size=5), cfg, world)
+        batch_size_per_process(argparse.Namespace(batch_size=5), cfg, pair)
 
 
 def test_no_more_workers_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pcdet_distill.engine.cli.settings.available_cores", lambda: 4)
+    monkeypatch.setattr(world, "available_cores", lambda: 4)
     assert data_workers(argparse.Namespace(workers=16), World()) == 4
     assert data_workers(argparse.Namespace(workers=16), World(size=2, local_size=2)) == 2
     assert data_workers(argparse.Namespace(workers=0), World()) == 0

@@ -1,35 +1,36 @@
-"""Checkpoints of a training: their files, what is in them, and the folder's lock.
+"""Checkpoints of a training: their files, their content, and the lock of the output folder.
 
-files        names, newest, next, too many
+files        names; the newest, the next to evaluate, those to delete
 state        make a checkpoint, restore it, find the iteration to resume at
-randomness   state of every random generator
-run_lock     one training in an output folder at a time
+randomness   the state of every random generator
+run_lock     one training at a time in an output folder
 """
 
 from .files import (
     LATEST,
+    FoundCheckpoint,
     epoch_path,
     find_newest,
-    load_with_optimizer,
     next_unevaluated,
     prune,
+    read_with_optimizer,
     wait_for,
 )
-from .randomness import FIXED_SEED, randomness_kept, seed_everything
+from .randomness import preserve_randomness, seed_everything
 from .run_lock import exclusive_folder
 from .state import make_checkpoint, restore_checkpoint, resume_iteration
 
 __all__ = [
-    "FIXED_SEED",
     "LATEST",
+    "FoundCheckpoint",
     "epoch_path",
-    "find_newest",
     "exclusive_folder",
-    "load_with_optimizer",
+    "find_newest",
     "make_checkpoint",
     "next_unevaluated",
+    "preserve_randomness",
     "prune",
-    "randomness_kept",
+    "read_with_optimizer",
     "restore_checkpoint",
     "resume_iteration",
     "seed_everything",

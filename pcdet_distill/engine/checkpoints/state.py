@@ -1,38 +1,42 @@
-"""A training as a checkpoint: everything needed to go on as if nothing had happened.
+"""The content of a checkpoint: all that a training needs to continue as if never interrupted.
 
-Beside OpenPCDet's keys (epoch, it, model_state, optimizer_state, version) ours are: seed, iterations_per_epoch,
-random_states (one for each process), scaler_state, threads, and what the model adds (a distiller: distill_state).
+OpenPCDet's keys are epoch, it, model_state, optimizer_state and version. Ours are seed,
+iterations_per_epoch, random_states (one for each process), scaler_state, threads, and what the
+model adds (a Distiller: distill_state).
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import torch
 
 from ... import __version__
 from ...errors import CheckpointError
-from ...models.trainable import Trainable
+from ...models.trainable import CheckpointState, Trainable
 from ..distributed import World
 from ..optimization import load_optimizer_state
+from .files import FoundCheckpoint
 from .randomness import random_state, restore_random_state, seed_everything
 
 
 def make_checkpoint(
+    *,
     model: Trainable,
     optimizer: torch.optim.Optimizer,
-    scaler: Any,
-    *,
-    it: int,
+    scaler: torch.amp.GradScaler,
+    iteration: int,
     per_epoch: int,
     seed: int,
     world: World,
-) -> dict[str, Any]:
-    """The checkpoint after ``it`` iterations. Every process must call it: each one's random state is asked for."""
+) -> CheckpointState:
+    """The checkpoint after ``iteration`` iterations.
+
+    Every process must call this function: the random states of all of them are gathered.
+    """
     return {
-        "epoch": it // per_epoch,
-        "it": it,
+        "epoch": iteration // per_epoch,
+        "it": iteration,
         **model.checkpoint_state(),
         "optimizer_state": optimizer.state_dict(),
         "scaler_state": scaler.state_dict(),
@@ -44,58 +48,72 @@ def make_checkpoint(
     }
 
 
-def resume_iteration(
-    checkpoint: dict[str, Any], per_epoch: int, where: str, logger: logging.Logger
-) -> int:
-    """The iteration to go on with. In another batch size or data set an epoch begun is begun again."""
-    try:
-        epoch, it = int(checkpoint.get("epoch") or 0), int(checkpoint.get("it") or 0)
-    except (TypeError, ValueError):
-        raise CheckpointError(
-            f"{where}: expected whole numbers as 'epoch' and 'it', found "
-            f"{checkpoint.get('epoch')!r} and {checkpoint.get('it')!r}"
-        ) from None
-    stored = checkpoint.get("iterations_per_epoch") or per_epoch
-    done = it - epoch * stored
-    if done == 0 or (stored == per_epoch and 0 < done <= per_epoch):
-        return epoch * per_epoch + done
-    logger.warning(
-        f"{where}: stopped at iteration {it} with {stored} iterations an epoch; now it has {per_epoch}, "
-        f"so epoch {epoch + 1} starts from its beginning"
-    )
-    return epoch * per_epoch
-
-
 def restore_checkpoint(
-    checkpoint: dict[str, Any],
+    checkpoint: FoundCheckpoint,
+    *,
     model: Trainable,
     optimizer: torch.optim.Optimizer,
-    scaler: Any,
-    *,
+    scaler: torch.amp.GradScaler,
     world: World,
-    where: str,
     logger: logging.Logger,
 ) -> None:
-    """Put a checkpoint's weights, optimizer and random states back."""
-    if "epoch" not in checkpoint:
+    """Restore weights, optimizer, loss scale and random states."""
+    state = checkpoint.state
+    where = str(checkpoint.path)
+    if "epoch" not in state:
         raise CheckpointError(
             f"{where}: holds weights but no training state, so training cannot be resumed from it; "
             "give it as --pretrained_model to start from its weights"
         )
-    model.load_checkpoint_state(checkpoint, where)
-    if checkpoint.get("optimizer_state"):
-        load_optimizer_state(optimizer, checkpoint["optimizer_state"], where)
+    model.load_checkpoint_state(state, where)
+    if state.get("optimizer_state"):
+        load_optimizer_state(optimizer, state["optimizer_state"], where)
     else:
         logger.warning(f"{where}: no optimizer state; its moments start from zero")
-    if checkpoint.get("scaler_state"):
-        scaler.load_state_dict(checkpoint["scaler_state"])
-    _continue_randomness(checkpoint, world)
+    if state.get("scaler_state"):
+        scaler.load_state_dict(state["scaler_state"])
+    _restore_randomness(state, world)
 
 
-def _continue_randomness(checkpoint: dict[str, Any], world: World) -> None:
-    """This process's generators as they were; with another number of processes, freshly seeded ones."""
-    states = checkpoint.get("random_states") or []
-    if len(states) == world.size:
-        restore_random_state(states[world.rank])
-    elif "seed" in checkpoint:
-        seed_everything(checkpoint["seed"] + world.rank + int(checkpoint["it"]))
+def _restore_randomness(state: CheckpointState, world: World) -> None:
+    """Restore the random generators of this process.
+
+    With another number of processes there is no state to restore, and they are seeded afresh.
+    """
+    random_states = state.get("random_states") or []
+    if len(random_states) == world.size:
+        restore_random_state(random_states[world.rank])
+    elif "seed" in state:
+        seed_everything(state["seed"] + world.rank + int(state["it"]))
+
+
+def resume_iteration(checkpoint: FoundCheckpoint, per_epoch: int, logger: logging.Logger) -> int:
+    """The iteration to continue with.
+
+    With another batch size or data set an epoch has another number of iterations. Then an epoch
+    that was interrupted starts from its beginning.
+    """
+    epoch, iteration = _position(checkpoint)
+    stored_per_epoch = checkpoint.state.get("iterations_per_epoch") or per_epoch
+    done_in_epoch = iteration - epoch * stored_per_epoch
+    same_length = stored_per_epoch == per_epoch
+    if done_in_epoch == 0 or (same_length and 0 < done_in_epoch <= per_epoch):
+        return epoch * per_epoch + done_in_epoch
+    logger.warning(
+        f"{checkpoint.path}: stopped at iteration {iteration} with {stored_per_epoch} iterations "
+        f"an epoch; now it has {per_epoch}, so epoch {epoch + 1} starts from its beginning"
+    )
+    return epoch * per_epoch
+
+
+def _position(checkpoint: FoundCheckpoint) -> tuple[int, int]:
+    """Finished epochs and finished iterations, as stored."""
+    epoch = checkpoint.state.get("epoch")
+    iteration = checkpoint.state.get("it")
+    try:
+        return int(epoch or 0), int(iteration or 0)
+    except (TypeError, ValueError):
+        raise CheckpointError(
+            f"{checkpoint.path}: expected whole numbers as 'epoch' and 'it', found "
+            f"{epoch!r} and {iteration!r}"
+        ) from None

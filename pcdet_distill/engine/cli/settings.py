@@ -1,20 +1,20 @@
-"""What follows from the command line and the config: batch size, seed, workers, output folder."""
+"""Settings that follow from the command line and the config together."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+
+from easydict import EasyDict
 
 from ...config import errors_name_file, load_config
 from ...errors import ConfigError
-from ...processes import available_cores
 from ..checkpoints.randomness import FIXED_SEED
 from ..distributed import World
 from ..optimization import setting
 
 
-def read_config(args: argparse.Namespace) -> Any:
+def read_config(args: argparse.Namespace) -> EasyDict:
     """The config that ``--cfg_file`` and ``--set`` describe."""
     if args.cfg_file is None:
         raise ConfigError(
@@ -28,8 +28,8 @@ def read_config(args: argparse.Namespace) -> Any:
     return cfg
 
 
-def batch_size_per_process(args: argparse.Namespace, cfg: Any, world: World) -> int:
-    """``--batch_size`` counts all processes together, the config's value each one."""
+def batch_size_per_process(args: argparse.Namespace, cfg: EasyDict, world: World) -> int:
+    """``--batch_size`` counts all processes together, BATCH_SIZE_PER_GPU each one."""
     if args.batch_size is None:
         with errors_name_file(cfg):
             return int(setting(cfg.OPTIMIZATION, "BATCH_SIZE_PER_GPU"))
@@ -40,20 +40,38 @@ def batch_size_per_process(args: argparse.Namespace, cfg: Any, world: World) -> 
     return args.batch_size // world.size
 
 
-def chosen_seed(args: argparse.Namespace) -> int | None:
-    """The seed that the command line asks for; None: none."""
+def number_of_epochs(args: argparse.Namespace, cfg: EasyDict) -> int:
+    """``--epochs``, or NUM_EPOCHS of the config."""
+    if args.epochs is not None:
+        return args.epochs
+    with errors_name_file(cfg):
+        return int(setting(cfg.OPTIMIZATION, "NUM_EPOCHS"))
+
+
+def requested_seed(args: argparse.Namespace) -> int | None:
+    """The seed of the command line, or None where it names none."""
     if args.seed is not None and args.fix_random_seed:
         raise ConfigError(
-            f"--seed {args.seed} and --fix_random_seed (which is --seed {FIXED_SEED}): give one of them"
+            f"--seed {args.seed} and --fix_random_seed (which is --seed {FIXED_SEED}): "
+            "give one of them"
         )
     return FIXED_SEED if args.fix_random_seed else args.seed
 
 
 def data_workers(args: argparse.Namespace, world: World) -> int:
-    """Loader processes to start: what was asked for, but no more than cores (the batches are the same)."""
-    return min(args.workers, max(1, available_cores() // world.local_size))
+    """Number of loader processes: ``--workers``, but no more than there are cores.
+
+    More would only wait for each other. The batches are the same for any number.
+    """
+    return min(args.workers, world.cores_per_process)
 
 
-def output_folder(cfg: Any, extra_tag: str) -> Path:
+def output_folder(cfg: EasyDict, extra_tag: str) -> Path:
     """``output/<cfg group>/<cfg name>/<extra_tag>``."""
     return Path(cfg.ROOT_DIR) / "output" / cfg.EXP_GROUP_PATH / cfg.TAG / extra_tag
+
+
+def run_name(cfg: EasyDict, extra_tag: str) -> str:
+    """``<cfg group>/<cfg name> (<extra_tag>)``; a config outside any ``cfgs`` has no group."""
+    parts = [part for part in (cfg.EXP_GROUP_PATH, cfg.TAG) if part]
+    return f"{'/'.join(parts)} ({extra_tag})"

@@ -1,7 +1,7 @@
-"""One process or many: who am I, and how do we talk. The only module of the engine that touches torch.distributed.
+"""The processes of a run. Only this file and ``wrap`` call torch.distributed.
 
-Launchers are OpenPCDet's: ``none``, ``pytorch`` (torchrun's environment variables) and ``slurm`` (SLURM's).
-Processes speak nccl on CUDA and gloo on a CPU.
+Launchers are OpenPCDet's: ``none``, ``pytorch`` (torchrun's environment variables) and ``slurm``
+(SLURM's). The processes communicate by nccl on CUDA and by gloo on a CPU.
 """
 
 from __future__ import annotations
@@ -12,27 +12,32 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from ...errors import ConfigError
-from ...processes import die_with_parent
+from ...processes import available_cores, die_with_parent
 
-PATIENCE = datetime.timedelta(
-    minutes=60
-)  # rank 0 may score an evaluation while the others wait for it
-PEER_GONE = (
-    "onnection closed by peer",
-    "onnection reset by peer",
-    "roken pipe",
-)  # gloo's and nccl's words
+T = TypeVar("T")
+
+# Rank 0 may score a whole evaluation while the other processes wait at a barrier.
+TIMEOUT = datetime.timedelta(minutes=60)
+# Parts of the messages of gloo and nccl when another process has ended.
+PEER_ENDED = ("onnection closed by peer", "onnection reset by peer", "roken pipe")
 
 
 @dataclass(frozen=True)
 class World:
-    """The place of this process among all of them."""
+    """The place of this process among the processes of a run.
+
+    Attributes:
+        rank: number of this process; rank 0 is the main process.
+        size: number of processes.
+        local_rank: number of this process on its machine.
+        local_size: number of processes on this machine.
+    """
 
     rank: int = 0
     size: int = 1
@@ -41,33 +46,112 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """True in the one process that writes files and speaks to the user."""
+        """True in the one process that writes files and logs."""
         return self.rank == 0
 
-    def broadcast(self, value: Any) -> Any:
-        """Rank 0's ``value``, in every process."""
+    @property
+    def cores_per_process(self) -> int:
+        """CPU cores for each process on this machine, at least one."""
+        return max(1, available_cores() // self.local_size)
+
+    def broadcast(self, value: T) -> T:
+        """Return the ``value`` of rank 0 in every process."""
         if self.size == 1:
             return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
-    def gather(self, value: Any) -> list[Any]:
-        """The ``value`` of every process, in the order of the ranks."""
+    def gather(self, value: T) -> list[T]:
+        """Return the ``value`` of every process, ordered by rank, in every process."""
         if self.size == 1:
             return [value]
-        values: list[Any] = [None] * self.size
+        values = [value] * self.size
         dist.all_gather_object(values, value)
         return values
 
     def barrier(self) -> None:
-        """Return when every process has come here."""
+        """Wait until every process has called this method."""
         if self.size > 1:
             dist.barrier()
 
 
-def _whole_number(name: str, launcher: str) -> int:
-    """The environment variable ``name`` as a number, or a sentence about the launcher that should have set it."""
+@contextmanager
+def join_world(
+    launcher: str,
+    device_name: str | None,
+    tcp_port: int,
+    local_rank: int = 0,
+    waiting_mins: float = 0,
+) -> Iterator[World]:
+    """Open the process group for as long as the context lasts; ``none`` opens nothing.
+
+    Args:
+        launcher: none, pytorch or slurm.
+        device_name: ``--device``; decides between nccl and gloo.
+        tcp_port: used where the launcher sets no MASTER_PORT.
+        local_rank: used where the launcher sets no LOCAL_RANK.
+        waiting_mins: added to the timeout of every communication.
+    """
+    if launcher == "none":
+        yield World()
+        return
+    if launcher == "pytorch":
+        die_with_parent()  # the launcher is the parent; SLURM ends its own processes
+        world = _torchrun_world(local_rank)
+    else:
+        world = _slurm_world()
+    on_cuda = torch.cuda.is_available() and not (device_name or "").startswith("cpu")
+    _connect(world, "nccl" if on_cuda else "gloo", tcp_port, waiting_mins)
+    try:
+        yield world
+        # Leave together: a process that still communicates needs the others.
+        world.barrier()
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in PEER_ENDED):
+            raise
+        raise ConfigError(
+            f"process {world.rank} of {world.size} stopped, because another one ended"
+        ) from None
+    finally:
+        dist.destroy_process_group()
+
+
+def _torchrun_world(local_rank: int) -> World:
+    """The processes that torchrun describes in environment variables."""
+    size = _environment_number("WORLD_SIZE", "pytorch")
+    if "LOCAL_RANK" in os.environ:
+        local_rank = _environment_number("LOCAL_RANK", "pytorch")
+    return World(
+        rank=_environment_number("RANK", "pytorch"),
+        size=size,
+        local_rank=local_rank,
+        local_size=int(os.environ.get("LOCAL_WORLD_SIZE", size)),
+    )
+
+
+def _slurm_world() -> World:
+    """The processes that SLURM describes in environment variables."""
+    if "MASTER_ADDR" not in os.environ:
+        node_list = os.environ.get("SLURM_NODELIST", "")
+        if not node_list:
+            raise ConfigError(
+                "--launcher slurm: the environment variable SLURM_NODELIST is not set; "
+                "start with srun"
+            )
+        os.environ["MASTER_ADDR"] = _first_host(node_list)
+    size = _environment_number("SLURM_NTASKS", "slurm")
+    local_size = os.environ.get("SLURM_NTASKS_PER_NODE", "")
+    return World(
+        rank=_environment_number("SLURM_PROCID", "slurm"),
+        size=size,
+        local_rank=_environment_number("SLURM_LOCALID", "slurm"),
+        local_size=int(local_size) if local_size.isdigit() else size,
+    )
+
+
+def _environment_number(name: str, launcher: str) -> int:
+    """The environment variable ``name``, which the launcher should have set to a whole number."""
     value = os.environ.get(name)
     if value is None or not value.isdigit():
         starter = "tools/scripts/dist_train.sh or torchrun" if launcher == "pytorch" else "srun"
@@ -78,50 +162,17 @@ def _whole_number(name: str, launcher: str) -> int:
     return int(value)
 
 
-def _pytorch_world(local_rank: int) -> World:
-    """The world torchrun describes; ``local_rank`` (--local_rank) counts when LOCAL_RANK is not set."""
-    size = _whole_number("WORLD_SIZE", "pytorch")
-    return World(
-        rank=_whole_number("RANK", "pytorch"),
-        size=size,
-        local_rank=_whole_number("LOCAL_RANK", "pytorch")
-        if "LOCAL_RANK" in os.environ
-        else local_rank,
-        local_size=int(os.environ.get("LOCAL_WORLD_SIZE", size)),
-    )
-
-
 def _first_host(node_list: str) -> str:
-    """The first host name of SLURM's compressed list, by SLURM's own tool."""
+    """The first host of SLURM's compressed list of nodes, such as ``node[3-7]``."""
+    command = ["scontrol", "show", "hostname", node_list]
     try:
-        answer = subprocess.run(
-            ["scontrol", "show", "hostname", node_list], capture_output=True, text=True, check=True
-        )
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise ConfigError(
-            f"--launcher slurm: 'scontrol show hostname {node_list}' failed ({error}); set MASTER_ADDR "
-            "to the first node's name"
+            f"--launcher slurm: 'scontrol show hostname {node_list}' failed ({error}); "
+            "set MASTER_ADDR to the first node's name"
         ) from None
-    return answer.stdout.split()[0]
-
-
-def _slurm_world() -> World:
-    """The world SLURM describes."""
-    if "MASTER_ADDR" not in os.environ:
-        node_list = os.environ.get("SLURM_NODELIST", "")
-        if not node_list:
-            raise ConfigError(
-                "--launcher slurm: the environment variable SLURM_NODELIST is not set; start with srun"
-            )
-        os.environ["MASTER_ADDR"] = _first_host(node_list)
-    size = _whole_number("SLURM_NTASKS", "slurm")
-    local_size = os.environ.get("SLURM_NTASKS_PER_NODE", "")
-    return World(
-        rank=_whole_number("SLURM_PROCID", "slurm"),
-        size=size,
-        local_rank=_whole_number("SLURM_LOCALID", "slurm"),
-        local_size=int(local_size) if local_size.isdigit() else size,
-    )
+    return output.split()[0]
 
 
 def _connect(world: World, backend: str, tcp_port: int, waiting_mins: float) -> None:
@@ -133,45 +184,12 @@ def _connect(world: World, backend: str, tcp_port: int, waiting_mins: float) -> 
             backend,
             rank=world.rank,
             world_size=world.size,
-            timeout=PATIENCE + datetime.timedelta(minutes=waiting_mins),
+            timeout=TIMEOUT + datetime.timedelta(minutes=waiting_mins),
         )
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"process {world.rank} of {world.size} could not join the others at {where} by {backend} "
-            f"({reason}); is another run using the port? choose one with --tcp_port"
+            f"process {world.rank} of {world.size} could not join the others at {where} "
+            f"by {backend} ({reason}); is another run using the port? choose one with --tcp_port"
         ) from None
-
-
-@contextmanager
-def join_world(
-    launcher: str,
-    device_name: str | None,
-    tcp_port: int,
-    local_rank: int = 0,
-    waiting_mins: float = 0,
-) -> Iterator[World]:
-    """Join the processes started by ``launcher`` and leave them at the end; with ``none`` nothing is opened.
-
-    ``device_name`` (--device) decides between nccl and gloo; ``waiting_mins`` prolongs how long one waits for another.
-    """
-    if launcher == "none":
-        yield World()
-        return
-    if launcher == "pytorch":
-        die_with_parent()  # the launcher; SLURM looks after its processes itself
-    world = _pytorch_world(local_rank) if launcher == "pytorch" else _slurm_world()
-    on_cuda = torch.cuda.is_available() and not (device_name or "").startswith("cpu")
-    _connect(world, "nccl" if on_cuda else "gloo", tcp_port, waiting_mins)
-    try:
-        yield world
-        world.barrier()  # leave together: a process that is still talking must find the others
-    except RuntimeError as error:
-        if not any(sign in str(error) for sign in PEER_GONE):
-            raise
-        raise ConfigError(
-            f"process {world.rank} of {world.size} stopped, because another one ended"
-        ) from None
-    finally:
-        dist.destroy_process_group()

@@ -1,10 +1,20 @@
-"""One evaluation: every frame through the model, then the table and the files.
+"""Evaluations: every test frame through the model, then AP, the report and the files.
 
-loop     detections of all processes, scored
-report   OpenPCDet's text, result.pkl and metrics.json
+loop          one evaluation, the frames divided among the processes
+checkpoints   one evaluation for each checkpoint of a folder
+report        OpenPCDet's text, result.pkl and metrics.json
 """
 
+from .checkpoints import Evaluator, evaluate_checkpoints, evaluated_list, read_evaluated
 from .loop import EvalOutcome, evaluate_model
-from .report import log_performance, recall_values, write_results
+from .report import Annotation
 
-__all__ = ["EvalOutcome", "evaluate_model", "log_performance", "recall_values", "write_results"]
+__all__ = [
+    "Annotation",
+    "EvalOutcome",
+    "Evaluator",
+    "evaluate_checkpoints",
+    "evaluate_model",
+    "evaluated_list",
+    "read_evaluated",
+]

@@ -1,4 +1,4 @@
-"""An evaluation on paper: OpenPCDet's lines and the files result.pkl and metrics.json."""
+"""The report of an evaluation: OpenPCDet's lines, result.pkl and metrics.json."""
 
 from __future__ import annotations
 
@@ -8,20 +8,29 @@ import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from ..logging import writing
 
+# The detections in one frame, as in OpenPCDet's result.pkl: name (N,), score (N,), boxes and so on.
+Annotation: TypeAlias = dict[str, Any]
 
-def recall_values(recall: Mapping[str, float]) -> dict[str, float]:
-    """``recall/roi_t`` and ``recall/rcnn_t`` for each threshold of the summed counts ``{gt, roi_t, rcnn_t}``."""
-    ground_truth = max(recall.get("gt", 0), 1)
-    thresholds = [key[len("rcnn_") :] for key in recall if key.startswith("rcnn_")]
-    return {
-        f"recall/{stage}_{threshold}": recall.get(f"{stage}_{threshold}", 0) / ground_truth
-        for threshold in thresholds
-        for stage in ("roi", "rcnn")
-    }
+
+def recall_values(counts: Mapping[str, float]) -> dict[str, float]:
+    """Recall of RoIs (``recall/roi_t``) and final boxes (``recall/rcnn_t``) at each IoU t.
+
+    Args:
+        counts: labelled boxes as ``gt``, and those found as ``roi_t`` and ``rcnn_t``.
+    """
+    num_labels = max(counts.get("gt", 0), 1)
+    recalls = {}
+    for key in counts:
+        if key.startswith("rcnn_"):
+            threshold = key.removeprefix("rcnn_")
+            for stage in ("roi", "rcnn"):
+                name = f"{stage}_{threshold}"
+                recalls[f"recall/{name}"] = counts.get(name, 0) / num_labels
+    return recalls
 
 
 def log_performance(
@@ -29,34 +38,40 @@ def log_performance(
     epoch_id: str,
     seconds_per_sample: float,
     recalls: Mapping[str, float],
-    det_annos: Sequence[Mapping[str, Any]],
+    annotations: Sequence[Annotation],
 ) -> None:
-    """What OpenPCDet says before the table."""
+    """Log OpenPCDet's lines before the table."""
     logger.info(f"*************** Performance of EPOCH {epoch_id} *****************")
     logger.info(f"Generate label finished(sec_per_example: {seconds_per_sample:.4f} second).")
     for key, value in recalls.items():
         logger.info(f"recall_{key.removeprefix('recall/')}: {value:f}")
-    objects = sum(len(anno["name"]) for anno in det_annos)
+    num_frames = len(annotations)
+    num_objects = sum(len(annotation["name"]) for annotation in annotations)
     logger.info(
-        f"Average predicted number of objects({len(det_annos)} samples): "
-        f"{objects / max(len(det_annos), 1):.3f}"
+        f"Average predicted number of objects({num_frames} samples): "
+        f"{num_objects / max(num_frames, 1):.3f}"
     )
 
 
-def _write(path: Path, mode: str, fill: Callable[[IO[Any]], None]) -> None:
-    """Write ``path`` whole or not at all."""
+def write_results(
+    folder: Path, annotations: Sequence[Annotation], metrics: Mapping[str, object]
+) -> None:
+    """Write ``result.pkl`` (OpenPCDet's list of detections) and ``metrics.json``."""
+
+    def write_annotations(file: IO[Any]) -> None:
+        pickle.dump(list(annotations), file)
+
+    def write_metrics(file: IO[Any]) -> None:
+        json.dump(metrics, file, indent=2, default=float)
+
+    _write_whole(folder / "result.pkl", "wb", write_annotations)
+    _write_whole(folder / "metrics.json", "w", write_metrics)
+
+
+def _write_whole(path: Path, mode: str, fill: Callable[[IO[Any]], None]) -> None:
+    """Write ``path`` completely or not at all."""
     partial = path.with_name(path.name + ".part")
     with writing(path):
         with partial.open(mode) as file:
             fill(file)
         os.replace(partial, path)
-
-
-def write_results(
-    folder: Path, det_annos: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]
-) -> None:
-    """``result.pkl`` (OpenPCDet's list of detections) and ``metrics.json``."""
-    _write(folder / "result.pkl", "wb", lambda file: pickle.dump(list(det_annos), file))
-    _write(
-        folder / "metrics.json", "w", lambda file: json.dump(metrics, file, indent=2, default=float)
-    )

@@ -1,7 +1,7 @@
 """What a run reports: a log for people, ``metrics.jsonl`` for programs, TensorBoard for curves.
 
 logger      the screen and the log file
-progress    one line per interval while a training runs
+progress    log lines and records while a training runs
 metrics     metrics.jsonl and TensorBoard
 cost        wall-clock and processor time of a training
 run_record  the resolved config, versions and command, written beside the results
@@ -12,7 +12,7 @@ text        durations, rates and values as the log shows them
 from .cost import Cost, CostMeter, read_cost
 from .folders import check_writable, make_folder, writing
 from .logger import LOGGER_NAME, create_logger, open_log_file
-from .metrics import MetricWriter, numbers
+from .metrics import LogValues, MetricWriter, numbers
 from .progress import Progress, check_finite
 from .run_record import NOT_CONFIG, config_text, environment, write_config
 from .text import duration_text, rate_text, value_text
@@ -22,6 +22,7 @@ __all__ = [
     "NOT_CONFIG",
     "Cost",
     "CostMeter",
+    "LogValues",
     "MetricWriter",
     "Progress",
     "check_finite",

@@ -1,4 +1,4 @@
-"""Folders and files of a run: created, or refused in one sentence."""
+"""Output folders and files: created, or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...errors import ConfigError
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """A full or vanished disk is one sentence about ``path``."""
+    """Turn an OSError, such as a full disk, into one sentence about ``path``."""
     try:
         yield
     except OSError as error:
@@ -20,7 +20,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> Path:
-    """Create ``folder``, or say in one sentence why it cannot be written."""
+    """Create ``folder`` and return it; a ConfigError says why it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -30,10 +30,10 @@ def make_folder(folder: Path) -> Path:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise ConfigError when ``folder`` could not be made or written. Creates nothing."""
-    existing = next(
-        path for path in (folder, *folder.parents) if path.exists() or path.is_symlink()
-    )
+    """Raise a ConfigError when ``folder`` could not be created or written. Creates nothing."""
+    existing = folder
+    while not (existing.exists() or existing.is_symlink()):
+        existing = existing.parent
     if not existing.is_dir():
         raise _unwritable(folder, f"'{existing}' is not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):

@@ -1,6 +1,7 @@
 """The log of a run: the screen, and a file that is opened late.
 
-Until the input has proved good nothing is written, and the lines said before are kept for the file.
+Until the input has been checked nothing is written. The lines logged before that are kept for the
+file.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from tqdm import tqdm
 from .folders import writing
 
 LOGGER_NAME = "pcdet_distill"
+NEVER = logging.CRITICAL + 1  # no record has this level
 
 
 class _ScreenHandler(logging.Handler):
-    """Lines on the screen that do not break a progress bar."""
+    """Prints lines without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stdout)
@@ -26,7 +28,10 @@ class _ScreenHandler(logging.Handler):
 
 
 def create_logger(is_main: bool = True) -> logging.Logger:
-    """The logger of a run: the screen shows INFO, the file (later) also DEBUG; other ranks show errors only."""
+    """The logger of a run. The screen shows INFO, the log file also DEBUG.
+
+    Processes other than the main one show errors only.
+    """
     logger = logging.getLogger(LOGGER_NAME)
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
@@ -37,20 +42,19 @@ def create_logger(is_main: bool = True) -> logging.Logger:
     screen.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     logger.addHandler(screen)
     if is_main:
-        logger.addHandler(
-            MemoryHandler(capacity=10**6, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
-        )
+        kept_lines = MemoryHandler(capacity=10**6, flushLevel=NEVER, flushOnClose=False)
+        logger.addHandler(kept_lines)
     return logger
 
 
 def open_log_file(logger: logging.Logger, path: Path) -> None:
-    """Write to ``path`` from now on, beginning with everything said so far."""
+    """Write to ``path`` from now on, beginning with all lines so far."""
     with writing(path):
-        target = logging.FileHandler(path)
-    target.setFormatter(logging.Formatter("%(asctime)s  %(levelname)5s  %(message)s"))
+        file_handler = logging.FileHandler(path)
+    file_handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)5s  %(message)s"))
     for handler in list(logger.handlers):
         if isinstance(handler, MemoryHandler):
-            handler.setTarget(target)
+            handler.setTarget(file_handler)
             handler.flush()
             logger.removeHandler(handler)
-    logger.addHandler(target)
+    logger.addHandler(file_handler)

@@ -6,79 +6,104 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
-import torch
+from torch import Tensor
 
 from .folders import writing
 
+# What a model reports of a step: losses, counts and the like.
+LogValues: TypeAlias = Mapping[str, Tensor | float]
 
-def _number(value: Any) -> float | None:
+
+def numbers(values: Mapping[str, object]) -> dict[str, float]:
+    """The entries of ``values`` that are one number, as floats. On CUDA this waits for the device."""
+    found = {}
+    for key, value in values.items():
+        number = _number(value)
+        if number is not None:
+            found[key] = number
+    return found
+
+
+def _number(value: object) -> float | None:
     """``value`` as a float when it is one number."""
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         return float(value.detach()) if value.numel() == 1 else None
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         return None
     return float(value)
 
 
-def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """The entries of ``values`` that are one number, as floats. On CUDA this waits for the device."""
-    converted = {key: _number(value) for key, value in values.items()}
-    return {key: value for key, value in converted.items() if value is not None}
-
-
 class MetricWriter:
-    """``metrics.jsonl`` (one object a line) and TensorBoard event files."""
+    """Writes ``metrics.jsonl``, one object a line, and TensorBoard's event files.
 
-    def __init__(self, jsonl_path: Path, tensorboard_dir: Path, *, first_it: int = 0) -> None:
-        """Lines after iteration ``first_it`` are dropped: an earlier run came further and is repeated from there."""
+    Args:
+        jsonl_path: continued when it exists.
+        tensorboard_dir: receives another event file.
+        keep_until: records after this iteration are dropped, because an earlier run came further
+            and is repeated from there. None keeps all.
+    """
+
+    def __init__(
+        self, jsonl_path: Path, tensorboard_dir: Path, *, keep_until: int | None = None
+    ) -> None:
         from tensorboardX import SummaryWriter  # 0.3 s that `import pcdet_distill` need not pay
 
         self.path = jsonl_path
         with writing(jsonl_path):
-            self._drop_after(first_it)
+            jsonl_path.open("a").close()  # a file that cannot be written is reported now
+            if keep_until is not None:
+                self._drop_after(keep_until)
+        # TensorBoard hides the points of earlier event files from ``purge_step`` on.
+        purge_step = keep_until + 1 if keep_until else None
         with writing(tensorboard_dir):
-            self.tensorboard = SummaryWriter(
-                str(tensorboard_dir), purge_step=first_it if first_it else None
-            )
+            self.tensorboard = SummaryWriter(str(tensorboard_dir), purge_step=purge_step)
 
-    def _drop_after(self, first_it: int) -> None:
-        """Keep the lines up to iteration ``first_it``."""
-        if not self.path.exists():
-            return
-        lines = [
-            line
-            for line in self.path.read_text(errors="replace").splitlines()
-            if _iteration(line) <= first_it
-        ]
-        self.path.write_text("".join(line + "\n" for line in lines))
+    def _drop_after(self, iteration: int) -> None:
+        """Keep the lines up to ``iteration``."""
+        lines = self.path.read_text(errors="replace").splitlines()
+        kept = [line + "\n" for line in lines if _iteration(line) <= iteration]
+        self.path.write_text("".join(kept))
 
     def write(
         self,
         kind: str,
         it: int,
-        values: Mapping[str, Any],
+        values: Mapping[str, object],
         curves: Mapping[str, float] | None = None,
     ) -> None:
-        """Add one line ``{"kind": kind, "it": it, **values}`` and the TensorBoard ``curves`` at step ``it``."""
-        finite = {
-            key: value if not isinstance(value, float) or math.isfinite(value) else str(value)
-            for key, value in values.items()
-        }
+        """Add one record.
+
+        Args:
+            kind: train, eval or cost.
+            it: iteration or epoch of the record.
+            values: the line of metrics.jsonl is ``{"kind": kind, "it": it, **values}``.
+            curves: TensorBoard's points at step ``it``.
+        """
+        record = {"kind": kind, "it": it}
+        for key, value in values.items():
+            record[key] = _json_value(value)
         with writing(self.path), self.path.open("a") as file:
-            file.write(json.dumps({"kind": kind, "it": it, **finite}) + "\n")
-        for tag, value in (curves or {}).items():
-            self.tensorboard.add_scalar(tag, value, it)
+            file.write(json.dumps(record) + "\n")
+        for tag, point in (curves or {}).items():
+            self.tensorboard.add_scalar(tag, point, it)
 
     def close(self) -> None:
-        """Flush TensorBoard."""
+        """Flush TensorBoard's file."""
         self.tensorboard.close()
 
 
-def _iteration(line: str) -> int:
-    """The iteration of a line of metrics.jsonl; a line cut off by a kill counts as later than all."""
+def _json_value(value: object) -> object:
+    """Infinity and NaN as text: json has no such numbers."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _iteration(line: str) -> float:
+    """The iteration of a line of metrics.jsonl; infinity for one that a kill has cut off."""
     try:
         return int(json.loads(line)["it"])
     except (ValueError, KeyError, TypeError):
-        return 2**62
+        return math.inf

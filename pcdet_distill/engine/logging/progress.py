@@ -1,6 +1,8 @@
-"""What the user sees of a training: one line per interval, a bar on a terminal, one record in metrics.jsonl.
+"""Progress of a training: a log line, a record of metrics.jsonl, and a bar on a terminal.
 
-Losses are summed on the device and read once per interval: reading them at every step would make CUDA wait.
+A line is due every ``interval`` iterations, at the end of an epoch, and when none has come for
+``LINE_SECONDS``. Losses are summed on the device and read once a line: reading them at every step
+would make CUDA wait.
 """
 
 from __future__ import annotations
@@ -9,31 +11,48 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ...errors import ConfigError
 from .cost import CostMeter
-from .metrics import MetricWriter, numbers
+from .metrics import LogValues, MetricWriter, numbers
 from .text import duration_text, rate_text, value_text
 
-_END = object()
+T = TypeVar("T")
+
+# The first line comes early: it shows that the training works and when it will end.
+FIRST_LINE_SECONDS = 5.0
+LINE_SECONDS = 30.0
 
 
-def check_finite(loss: float, it: int) -> None:
-    """Stop when the loss is no longer a number: nothing after it would be either."""
+def check_finite(loss: float, iteration: int) -> None:
+    """Stop when the loss is NaN or infinite: it would stay so."""
     if not math.isfinite(loss):
         raise ConfigError(
-            f"training: the loss became {loss} before iteration {it}; the checkpoints written so far are "
-            "from before: lower OPTIMIZATION.LR or set OPTIMIZATION.GRAD_NORM_CLIP and start again"
+            f"training: the loss became {loss} before iteration {iteration}; "
+            "the checkpoints written so far are from before: "
+            "lower OPTIMIZATION.LR or set OPTIMIZATION.GRAD_NORM_CLIP and start again"
         )
 
 
 class Progress:
-    """Timing and averages over the iterations since the last line."""
+    """Times the steps and reports the averages since the last line.
+
+    Args:
+        logger: receives the lines.
+        writer: receives the same numbers; None in all but the main process.
+        epochs: epochs of the whole training.
+        per_epoch: iterations of an epoch.
+        interval: iterations between two lines.
+        bar_only: show the losses in the bar, and log no lines.
+        gpu_stat: end a line with the peak memory of the GPU.
+        cost: time of the whole training.
+    """
 
     def __init__(
         self,
@@ -47,24 +66,28 @@ class Progress:
         gpu_stat: bool = True,
         cost: CostMeter | None = None,
     ) -> None:
-        self.logger, self.writer, self.cost = logger, writer, cost or CostMeter()
-        self.epochs, self.per_epoch, self.interval = epochs, per_epoch, interval
+        self.logger = logger
+        self.writer = writer
+        self.epochs = epochs
+        self.per_epoch = per_epoch
+        self.interval = interval
         self.bar_only = bar_only
         self.gpu_stat = gpu_stat and torch.cuda.is_available()
+        self.cost = cost or CostMeter()
         self.show_bar = writer is not None and (bar_only or sys.stderr.isatty())
         self._bar: tqdm | None = None
-        self._reset()
+        self._line_due_at: float | None = None
+        self._start_interval()
 
-    def _reset(self) -> None:
-        """Begin a new interval."""
-        self._sums: dict[str, Any] = {}
-        self._count = 0
-        self._data_s = 0.0
-        self._since = time.perf_counter()
+    def watch(self, batches: Iterable[T], epoch: int, first: int) -> Iterator[T]:
+        """The same batches, timed and counted in a bar.
 
-    def watch(self, batches: Iterable[Any], epoch: int, first: int) -> Iterator[Any]:
-        """``batches``, timed and shown in a bar."""
-        self._reset()
+        Args:
+            batches: those of ``epoch`` from number ``first`` on.
+        """
+        self._start_interval()
+        if self._line_due_at is None:
+            self._line_due_at = self._interval_start + FIRST_LINE_SECONDS
         if self.show_bar:
             self._bar = tqdm(
                 total=self.per_epoch,
@@ -74,68 +97,105 @@ class Progress:
                 dynamic_ncols=True,
                 mininterval=0.5 if sys.stderr.isatty() else 30,
             )
-        iterator = iter(batches)
         try:
-            while (batch := self._timed_next(iterator)) is not _END:
-                yield batch
+            yield from self._timed(batches)
         finally:
             if self._bar is not None:
                 self._bar.close()
                 self._bar = None
 
-    def _timed_next(self, iterator: Iterator[Any]) -> Any:
-        start = time.perf_counter()
-        batch = next(iterator, _END)
-        self._data_s += time.perf_counter() - start
-        return batch
+    def _timed(self, batches: Iterable[T]) -> Iterator[T]:
+        """The same batches; ``_data_s`` sums the seconds spent waiting for them."""
+        iterator = iter(batches)
+        while True:
+            start = time.perf_counter()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self._data_s += time.perf_counter() - start
+            yield batch
 
-    def step(self, it: int, lr: float, values: Mapping[str, Any], shown: Iterable[str]) -> None:
-        """Count iteration ``it`` (the number of finished ones); ``shown`` names the values of the line."""
+    def step(
+        self, iteration: int, learning_rate: float, values: LogValues, shown: Sequence[str]
+    ) -> None:
+        """Count one step.
+
+        Args:
+            iteration: number of finished iterations since the first epoch.
+            values: what to average and record.
+            shown: names of the values in the log line.
+        """
         self._count += 1
         for name, value in values.items():
-            value = value.detach() if isinstance(value, torch.Tensor) else value
+            if isinstance(value, Tensor):
+                value = value.detach()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         if self._bar is not None:
             self._bar.update()
-        place = it - (it - 1) // self.per_epoch * self.per_epoch
+        if self._line_is_due(iteration):
+            self._report(iteration, learning_rate, shown)
+            self._start_interval()
+            self._line_due_at = self._interval_start + LINE_SECONDS
+
+    def _start_interval(self) -> None:
+        """Begin to average anew."""
+        self._sums: dict[str, Tensor | float] = {}
+        self._count = 0
+        self._data_s = 0.0
+        self._interval_start = time.perf_counter()
+
+    def _line_is_due(self, iteration: int) -> bool:
+        """Whether a line is due after ``iteration``."""
+        place = self._place_in_epoch(iteration)
         if place % self.interval == 0 or place == self.per_epoch:
-            self._line(it, place, lr, list(shown))
-            self._reset()
+            return True
+        return self._line_due_at is not None and time.perf_counter() >= self._line_due_at
 
-    def _line(self, it: int, place: int, lr: float, shown: list[str]) -> None:
-        """Say and record the averages of the interval."""
-        means = {name: value / self._count for name, value in numbers(self._sums).items()}
-        check_finite(means.get("loss", 0.0), it)
-        step_s = (time.perf_counter() - self._since) / self._count
-        data_ms, step_ms = 1000 * self._data_s / self._count, 1000 * step_s
-        epoch = (it - 1) // self.per_epoch + 1
-        left = duration_text((self.epochs * self.per_epoch - it) * step_s)
-        terms = "  ".join(f"{name} {value_text(means[name])}" for name in shown if name in means)
-        text = (
-            f"epoch {epoch}/{self.epochs}  it {place}/{self.per_epoch}  {terms}  lr {rate_text(lr)}  "
-            f"data {data_ms:.0f} ms  step {step_ms:.0f} ms  eta {left}{self._gpu()}"
-        )
+    def _place_in_epoch(self, iteration: int) -> int:
+        """Number of the iteration in its epoch, from 1."""
+        return (iteration - 1) % self.per_epoch + 1
+
+    def _report(self, iteration: int, learning_rate: float, shown: Sequence[str]) -> None:
+        """Log and record the averages of the interval."""
+        sums = numbers(self._sums)
+        means = {name: total / self._count for name, total in sums.items()}
+        check_finite(means.get("loss", 0.0), iteration)
+        data_ms = 1000 * self._data_s / self._count
+        step_ms = 1000 * (time.perf_counter() - self._interval_start) / self._count
+        terms = [f"{name} {value_text(means[name])}" for name in shown if name in means]
+        losses_and_rate = f"{'  '.join(terms)}  lr {rate_text(learning_rate)}"
         if self.bar_only and self._bar is not None:
-            self._bar.set_postfix_str(f"{terms}  lr {rate_text(lr)}")
+            self._bar.set_postfix_str(losses_and_rate)
         else:
-            self.logger.info(text)
-        if self.writer is not None:
-            curves = {f"train/{name}": value for name, value in means.items()}
-            self.writer.write(
-                "train",
-                it,
-                {"epoch": epoch, **means, "lr": lr, "data_ms": data_ms, "step_ms": step_ms},
-                {**curves, "meta_data/learning_rate": lr},
+            remaining = self.epochs * self.per_epoch - iteration
+            self.logger.info(
+                f"epoch {self._epoch(iteration)}/{self.epochs}  "
+                f"it {self._place_in_epoch(iteration)}/{self.per_epoch}  {losses_and_rate}  "
+                f"data {data_ms:.0f} ms  step {step_ms:.0f} ms  "
+                f"eta {duration_text(remaining * step_ms / 1000)}{self._gpu_text()}"
             )
-
-    def record_cost(self, it: int) -> None:
-        """Note what the training up to iteration ``it`` took; before the checkpoint of that iteration is written."""
         if self.writer is not None:
-            self.writer.write("cost", it, self.cost.values())
+            record = {"epoch": self._epoch(iteration), **means, "lr": learning_rate}
+            times = {"data_ms": data_ms, "step_ms": step_ms}
+            curves = {f"train/{name}": value for name, value in means.items()}
+            curves["meta_data/learning_rate"] = learning_rate
+            self.writer.write("train", iteration, {**record, **times}, curves)
 
-    def _gpu(self) -> str:
+    def _epoch(self, iteration: int) -> int:
+        """The epoch of an iteration, from 1."""
+        return (iteration - 1) // self.per_epoch + 1
+
+    def record_cost(self, iteration: int) -> None:
+        """Record the cost up to ``iteration``."""
+        if self.writer is not None:
+            self.writer.write("cost", iteration, self.cost.values())
+
+    def _gpu_text(self) -> str:
         """Peak memory of the GPU."""
         if not self.gpu_stat:
             return ""
-        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-        return f"  gpu {torch.cuda.max_memory_allocated() / 2**30:.1f}/{total / 2**30:.0f} GiB"
+        device = torch.cuda.current_device()
+        total_gib = torch.cuda.get_device_properties(device).total_memory / 2**30
+        used_gib = torch.cuda.max_memory_allocated() / 2**30
+        return f"  gpu {used_gib:.1f}/{total_gib:.0f} GiB"

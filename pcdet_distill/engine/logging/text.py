@@ -1,4 +1,4 @@
-"""Numbers as the log line shows them."""
+"""Durations, learning rates and values as the log line shows them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import math
 
 
 def duration_text(seconds: float) -> str:
-    """``1:12`` minutes or ``2:01:12`` hours."""
+    """``1:12`` (minutes and seconds) or ``2:01:12`` (with hours)."""
     whole = max(int(seconds + 0.5), 0)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    hours = whole // 3600
+    minutes = whole // 60 % 60
+    rest = whole % 60
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def rate_text(lr: float) -> str:
+def rate_text(learning_rate: float) -> str:
     """``2.1e-3``."""
-    mantissa, exponent = f"{lr:.1e}".split("e")
+    mantissa, exponent = f"{learning_rate:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 
 

@@ -1,8 +1,8 @@
-"""On a CPU, memory that a step frees is kept for the next one.
+"""On a CPU, memory that one step frees is kept for the next.
 
-By default glibc hands large blocks back to the system as soon as they are freed and asks for them anew in the next
-step, and the system clears every page of them again (benchmarks/kept_memory.py). Kept, they cost memory: the process
-does not shrink any more.
+By default glibc returns large freed blocks to the system and requests them again in the next step,
+and each time the system clears their pages (benchmarks/kept_memory.py). Keeping them costs memory:
+the process no longer shrinks.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ import sys
 
 import torch
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
-NEVER, NO_BLOCKS = -1, 0
+# Options of mallopt, from glibc's malloc.h, and their values here.
+M_TRIM_THRESHOLD = -1
+M_MMAP_MAX = -4
+NEVER_TRIM = -1
+NO_MMAP_BLOCKS = 0
+
+# Variables by which users set up glibc themselves.
 CHOSEN_BY_USER = (
     "MALLOC_MMAP_MAX_",
     "MALLOC_MMAP_THRESHOLD_",
@@ -24,13 +29,17 @@ CHOSEN_BY_USER = (
 
 
 def keep_freed_memory(device: torch.device) -> bool:
-    """Whether glibc was told so: on a CPU, on Linux, and where the user has not told it anything himself."""
-    told_by_user = any(os.environ.get(name) for name in CHOSEN_BY_USER)
-    if device.type != "cpu" or not sys.platform.startswith("linux") or told_by_user:
+    """Make glibc keep freed memory; returns whether it does.
+
+    Only on a CPU, on Linux with glibc, and where the user has not set up the allocator.
+    """
+    if device.type != "cpu" or not sys.platform.startswith("linux"):
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another C library may not have it
-    return (
-        mallopt is not None
-        and bool(mallopt(M_MMAP_MAX, NO_BLOCKS))
-        and bool(mallopt(M_TRIM_THRESHOLD, NEVER))
-    )
+    if any(os.environ.get(name) for name in CHOSEN_BY_USER):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another C library
+        return False
+    if not mallopt(M_MMAP_MAX, NO_MMAP_BLOCKS):
+        return False
+    return bool(mallopt(M_TRIM_THRESHOLD, NEVER_TRIM))
