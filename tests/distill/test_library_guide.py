@@ -1,4 +1,4 @@
-"""docs/library.md and README.md: their Python runs as it stands there, and their yaml is read."""
+"""docs/library.md: its Python runs as it stands there, and its yaml is read."""
 
 from __future__ import annotations
 
@@ -79,17 +79,6 @@ def test_every_block_of_the_page_runs(repo, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "student.pth").is_file() and names["tb_dict"]["distill_map"] > 0
     assert torch.load(tmp_path / "student.pth").keys() == names["MyDetector"](8).state_dict().keys()
     assert "labelled boxes" in capsys.readouterr().out
-
-
-def test_the_readme_runs(repo, tmp_path, monkeypatch):
-    names = with_detectors(repo / "docs" / "library.md")
-    names["batch_dict"] = batch(0)
-    monkeypatch.chdir(tmp_path)
-    (code,) = blocks(repo / "README.md", "python", "Use it as a library")
-    exec(code, names)
-    assert (tmp_path / "student.pth").is_file() and all(
-        p.grad is None for p in names["teacher"].parameters()
-    )
 
 
 @pytest.mark.parametrize("page", ["docs/library.md", "README.md"])
