@@ -1,16 +1,17 @@
-"""README.md: its example of Python runs as it stands there, in a folder of one's own."""
+"""README.md: its example of Python runs as it stands there, as a user would run it."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
 import yaml
 
 from pcdet_distill.cli import main
-from pcdet_distill.config import load_config
+from pcdet_distill.config import load_config, paths
 from pcdet_distill.distill import DISTILL_LOSSES
 
 
@@ -20,12 +21,17 @@ def blocks(readme: Path, language: str) -> list[str]:
 
 
 @pytest.fixture
-def folder_with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder outside the checkout, with a few simulated frames made by the README's commands."""
-    monkeypatch.chdir(tmp_path)
+def folder_with_data(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of a user who installed the package, with simulated frames made in it."""
+    package = tmp_path / "site-packages" / "pcdet_distill"
+    copytree(repo / "cfgs", package / "cfgs")
+    monkeypatch.setattr(paths, "PACKAGE", package)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
     main(["data", "synthetic", "--out", "data/synthetic_kitti", "--frames", "6", "--workers", "1"])
     main(["data", "kitti", "synthetic/dataset.yaml", "--workers", "1"])
-    return tmp_path
+    return folder
 
 
 def test_the_example_trains_a_student(repo: Path, folder_with_data: Path) -> None:
@@ -45,7 +51,9 @@ def test_its_yaml_is_a_distillation(repo: Path, tmp_path: Path) -> None:
     terms = yaml.safe_load(text)["DISTILL"]["TERMS"]
     assert all(term["NAME"] in DISTILL_LOSSES for term in terms.values())
     file = repo / "cfgs" / "kitti_distill" / "pointpillar_4x.yaml"
-    (tmp_path / "mine.yaml").write_text(text.replace("cfgs/kitti_distill/pointpillar_4x.yaml", str(file)))
+    (tmp_path / "mine.yaml").write_text(
+        text.replace("cfgs/kitti_distill/pointpillar_4x.yaml", str(file))
+    )
     assert load_config(tmp_path / "mine.yaml").DISTILL.INIT_STUDENT == "SLICE"
 
 
