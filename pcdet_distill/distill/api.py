@@ -22,11 +22,14 @@ from ..models.eval_mode import evaluating
 from ..models.taps import TAP_KINDS, TapInfo, capture
 from ..ops.voxels import grid_size_of
 from .classes import ClassMap
-from .distill_head import DistillHead, TapSource
+from .distill_head import DistillHead
 from .distiller import Distiller
-from .losses import find_loss
+from .losses import DistillLoss
+from .losses.old_interface import reads_taps
 from .nodes import NodeGrid, grid_of
+from .tap_source import TapSource
 from .teacher import Teacher
+from .term_classes import find_term_class
 
 TAP_KEYS = ("PATH", "KIND", "CHANNELS", "STRIDE")
 KEYS_OF_TAPS = ("STUDENT", "TEACHER", "SCORE_TAP")  # of a term
@@ -130,9 +133,10 @@ def _names_a_tap(term: Any, key: str) -> bool:
     if not isinstance(term, Mapping) or not term.get(key):
         return False
     try:
-        return find_loss(str(term.get("NAME")), key).sees == "nodes"
+        term_class = find_term_class(str(term.get("NAME")), key)
     except ConfigError:
         return False
+    return issubclass(term_class, DistillLoss) and reads_taps(term_class)
 
 
 def _paths_only(terms: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Old names of the distillation interface. They keep working for one version, with a DeprecationWarning."""
+"""Old names of the distillation interface. They keep working for one version, with a warning."""
 
 from __future__ import annotations
 

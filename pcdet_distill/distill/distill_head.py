@@ -1,91 +1,90 @@
-"""DistillHead: what of the student is compared with what of the teacher, and how much it weighs.
+"""DistillHead: the terms of a distillation, and how much each of them weighs.
 
-It owns what is learned for distillation alone (the adapters inside the losses) and is thrown away afterwards.
+It owns the parameters that only the distillation needs, the adapters inside the losses. It is thrown
+away after the training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from ..config import lookup
 from ..errors import ConfigError
+from ..types import BatchDict, ConfigDict
+from .batch_transforms import BatchTransform
 from .deprecated import warn_renamed
-from .losses import DistillLoss, find_loss
+from .losses import DistillLoss
 from .losses.base import TERM_KEYS
-from .prediction_input import PredictionInput
+from .losses.old_interface import OldLabelLoss, inputs_of, is_old_label_loss
 from .schedule import WeightSchedule
-from .term_inputs import NodeInput, TapSource, TermInput
+from .tap_source import Features, TapSource, distinct
+from .term_classes import find_term_class
+from .term_inputs import TermInput
 
 if TYPE_CHECKING:
     from .teacher import Predictor
 
-__all__ = ["INPUTS", "DistillHead", "DistillTerm", "TapSource"]
+__all__ = ["DistillHead", "DistillTerm", "TapSource"]
 
-# What a loss ``sees``; one that sees ``labels`` has no sides.
-INPUTS: dict[str, type[TermInput]] = {"nodes": NodeInput, "predictions": PredictionInput}
+Logs: TypeAlias = dict[str, float | Tensor]
 
 
 class DistillTerm(nn.Module):
-    """One entry of DISTILL.TERMS: what is seen of both sides, a loss and its weight.
+    """An entry of DISTILL.TERMS that is a loss: its inputs from both sides, and its weight.
 
     Args:
-        student, teacher: the two sides; None for a loss that compares no features but changes the labels.
+        student, teacher: the inputs of the loss.
         loss: compares them.
-        weight: factor of the loss; a number, or one that changes while the training goes on.
+        weight: factor of the loss; a number, or one that changes during the training.
 
     Attributes:
-        progress: how far the training has come, from 0 to 1.
+        progress: finished share of the training, from 0 to 1.
     """
 
     def __init__(
         self,
-        student: TermInput | None,
-        teacher: TermInput | None,
+        student: TermInput,
+        teacher: TermInput,
         loss: DistillLoss,
         weight: float | WeightSchedule = 1.0,
     ) -> None:
         super().__init__()
-        self.student, self.teacher = student, teacher
+        self.student = student
+        self.teacher = teacher
         self.loss = loss
-        self.schedule = (
-            weight if isinstance(weight, WeightSchedule) else WeightSchedule(weight, weight)
-        )
+        if not isinstance(weight, WeightSchedule):
+            weight = WeightSchedule(weight, weight)
+        self.schedule = weight
         self.progress = 0.0
 
     @classmethod
     def from_config(
-        cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str
+        cls, cfg: ConfigDict, student: TapSource, teacher: TapSource, where: str
     ) -> DistillTerm:
-        """Build from ``DISTILL.TERMS.<name>``; ``where`` is that key path."""
-        _require(cfg, ("NAME",), where)
-        loss_class = find_loss(cfg["NAME"], f"{where}.NAME")
+        """Build from a block of DISTILL.TERMS; ``where`` is its key path."""
+        _require_keys(cfg, ("NAME", "STUDENT", "TEACHER"), where)
+        loss_class = find_term_class(cfg["NAME"], f"{where}.NAME")
+        if not issubclass(loss_class, DistillLoss):
+            raise ConfigError(f"{where}.NAME: {cfg['NAME']} is no loss")
+        inputs = inputs_of(loss_class, f"{where}.NAME")
+        student_input, teacher_input = inputs.pair(cfg, student, teacher, where)
         options = {key: value for key, value in cfg.items() if key not in TERM_KEYS}
-        if loss_class.sees == "labels":
-            for key in TERM_KEYS:
-                if key in cfg and key != "NAME":
-                    raise ConfigError(
-                        f"{where}.{key}: {cfg['NAME']} changes the labels alone; remove it"
-                    )
-            return cls(None, None, loss_class.from_config(options, None, None, where))
-        _require(cfg, ("STUDENT", "TEACHER"), where)
-        side = lookup(INPUTS, loss_class.sees, f"{where}.NAME: 'sees' of {loss_class.__name__}")
-        own, other = side.pair(cfg, student, teacher, where)
+        loss = loss_class.from_config(options, student_input.info, teacher_input.info, where)
         weight = WeightSchedule.from_config(cfg.get("WEIGHT", 1.0), f"{where}.WEIGHT")
-        return cls(own, other, loss_class.from_config(options, own.info, other.info, where), weight)
+        return cls(student_input, teacher_input, loss, weight)
 
     @property
     def weight(self) -> float:
-        """The factor of the loss at this point of the training."""
+        """The factor of the loss now."""
         return self.schedule.at(self.progress)
 
     @property
     def active(self) -> bool:
-        """Whether features are compared now. At a weight of 0 there is no need to, nor for the teacher to run."""
-        return self.student is not None and self.weight > 0
+        """Whether the loss is computed now. With a weight of 0 it is not, and needs no teacher."""
+        return self.weight > 0
 
     @property
     def listens(self) -> bool:
@@ -93,130 +92,153 @@ class DistillTerm(nn.Module):
         warn_renamed("DistillTerm.listens", "DistillTerm.active")
         return self.active
 
-    def prepare(self, batch_dict: dict[str, Any], teacher: Predictor) -> None:
-        """Before the student's forward pass: the loss may replace entries of ``batch_dict``, such as the labels."""
-        self.loss.prepare(batch_dict, teacher)
-
     def forward(
         self,
-        student: Mapping[str, Any],
-        teacher: Mapping[str, Any],
-        batch_dict: Mapping[str, Any],
-        teacher_batch_dict: Mapping[str, Any],
+        student: Features,
+        teacher: Features,
+        batch_dict: BatchDict,
+        teacher_batch_dict: BatchDict,
     ) -> Tensor:
-        """The weighted loss between captured features, by tap path."""
-        assert self.student is not None and self.teacher is not None, (
-            "a term without sides has no loss of its own"
-        )
+        """The weighted loss, a scalar, between captured features."""
         if not self.active:
             self.loss.logs.clear()
             return self.loss.zero_loss()
-        own = self.student.read(student, batch_dict, detached=False)
-        other = self.teacher.read(teacher, teacher_batch_dict, detached=True)
-        return self.weight * self.loss(*self.student.match(own, other), batch_dict)
+        student_data = self.student.read(student, batch_dict, detached=False)
+        teacher_data = self.teacher.read(teacher, teacher_batch_dict, detached=True)
+        matched = self.student.match(student_data, teacher_data)
+        return self.weight * self.loss(*matched, batch_dict)
 
 
 class DistillHead(nn.Module):
-    """The terms of a distillation, by name."""
+    """The terms of a distillation, by name.
 
-    def __init__(self, terms: Mapping[str, DistillTerm]) -> None:
+    Args:
+        terms: losses.
+        transforms: change the batch before the student runs.
+    """
+
+    def __init__(
+        self,
+        terms: Mapping[str, DistillTerm],
+        transforms: Mapping[str, BatchTransform] | None = None,
+    ) -> None:
         super().__init__()
         self.terms = nn.ModuleDict(terms)
+        self.transforms = nn.ModuleDict(transforms or {})
 
     @classmethod
-    def from_config(
-        cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource
-    ) -> DistillHead:
-        """Build from the DISTILL.TERMS block."""
+    def from_config(cls, cfg: ConfigDict, student: TapSource, teacher: TapSource) -> DistillHead:
+        """Build from the DISTILL.TERMS block. Its entries are losses and batch transforms."""
         if not isinstance(cfg, Mapping):
             raise ConfigError(
                 "DISTILL.TERMS: expected named terms, as TERMS: {LOCAL_GRAPH: {NAME: ...}}"
             )
-        for name, term in cfg.items():
-            if not isinstance(term, Mapping) or "." in name or hasattr(nn.ModuleDict, name):
+        terms = {}
+        transforms = {}
+        for name, block in cfg.items():
+            where = f"DISTILL.TERMS.{name}"
+            # A name becomes part of the names in the state_dict.
+            if not isinstance(block, Mapping) or "." in name or hasattr(nn.ModuleDict, name):
                 raise ConfigError(
-                    f"DISTILL.TERMS.{name}: expected a name in capitals and a block of keys under it"
+                    f"{where}: expected a name in capitals and a block of keys under it"
                 )
-        return cls(
-            {
-                name: DistillTerm.from_config(term, student, teacher, f"DISTILL.TERMS.{name}")
-                for name, term in cfg.items()
-            }
-        )
+            transform = _build_transform(block, where)
+            if transform is None:
+                terms[name] = DistillTerm.from_config(block, student, teacher, where)
+            else:
+                transforms[name] = transform
+        return cls(terms, transforms)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do in a training step."""
+        return len(self.terms) == 0 and len(self.transforms) == 0
 
     def named_terms(self) -> list[tuple[str, DistillTerm]]:
-        """The terms with their names."""
+        """The losses with their names."""
         return list(self.terms.items())  # type: ignore[arg-type]
+
+    def named_transforms(self) -> list[tuple[str, BatchTransform]]:
+        """The batch transforms with their names."""
+        return list(self.transforms.items())  # type: ignore[arg-type]
 
     @property
     def student_paths(self) -> list[str]:
         """The student's taps that are needed now."""
-        return _distinct(
-            path
-            for _, term in self.named_terms()
-            if term.student and term.active
-            for path in term.student.paths
-        )
+        return distinct([path for term in self._active_terms() for path in term.student.paths])
 
     @property
     def teacher_paths(self) -> list[str]:
         """The teacher's taps that are needed now."""
-        return _distinct(
-            path
-            for _, term in self.named_terms()
-            if term.teacher and term.active
-            for path in term.teacher.paths
-        )
+        return distinct([path for term in self._active_terms() for path in term.teacher.paths])
+
+    def _active_terms(self) -> list[DistillTerm]:
+        return [term for _, term in self.named_terms() if term.active]
 
     def set_progress(self, fraction: float) -> None:
-        """How far the training has come, from 0 to 1."""
+        """Before each step: the finished share of the training, from 0 to 1."""
         for _, term in self.named_terms():
             term.progress = fraction
 
-    def prepare(self, batch_dict: dict[str, Any], teacher: Predictor) -> None:
-        """Before the student's forward pass: terms may replace entries of ``batch_dict``, such as the labels."""
+    def prepare(self, batch_dict: BatchDict, teacher: Predictor) -> None:
+        """Before the student's forward pass: transforms may replace entries of ``batch_dict``."""
+        for _, transform in self.named_transforms():
+            transform.prepare(batch_dict, teacher)
         for _, term in self.named_terms():
-            term.prepare(batch_dict, teacher)
+            term.loss.prepare(batch_dict, teacher)
 
     def forward(
         self,
-        student_taps: Mapping[str, Any],
-        teacher_taps: Mapping[str, Any],
-        batch_dict: Mapping[str, Any],
-        teacher_batch_dict: Mapping[str, Any] | None = None,
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """The weighted sum of all terms, and what to log: ``distill_loss`` and ``distill_<term>``.
+        student_taps: Features,
+        teacher_taps: Features,
+        batch_dict: BatchDict,
+        teacher_batch_dict: BatchDict | None = None,
+    ) -> tuple[Tensor, Logs]:
+        """The weighted sum of all losses, and what to log: ``distill_loss`` and ``distill_<term>``.
 
         Args:
             student_taps, teacher_taps: captured features by tap path.
             batch_dict: the student's batch after its forward pass.
-            teacher_batch_dict: the teacher's, where it has one of its own.
+            teacher_batch_dict: the teacher's, if it is not the same.
         """
-        teacher_batch_dict = batch_dict if teacher_batch_dict is None else teacher_batch_dict
-        losses: list[Tensor] = []
-        logs: dict[str, Any] = {}
+        if teacher_batch_dict is None:
+            teacher_batch_dict = batch_dict
+        # A scalar without device: zeros of inactive terms may be on another one than the losses.
+        total = torch.zeros(())
+        logs: Logs = {}
+        for name, transform in self.named_transforms():
+            logs.update(_prefixed(name, transform.logs))
         for name, term in self.named_terms():
-            if term.student is not None:
-                losses.append(term(student_taps, teacher_taps, batch_dict, teacher_batch_dict))
-                logs[f"distill_{name.lower()}"] = losses[-1].detach()
-                if term.schedule.changes:
-                    logs[f"distill_{name.lower()}_weight"] = term.weight
-            logs.update(
-                {f"distill_{name.lower()}_{key}": value for key, value in term.loss.logs.items()}
-            )
-        total = sum(
-            losses, start=torch.zeros(())
-        )  # a sum takes zeros of another device, as resting terms give them
+            loss = term(student_taps, teacher_taps, batch_dict, teacher_batch_dict)
+            total = total + loss
+            logs[f"distill_{name.lower()}"] = loss.detach()
+            if term.schedule.changes:
+                logs[f"distill_{name.lower()}_weight"] = term.weight
+            logs.update(_prefixed(name, term.loss.logs))
         return total, {"distill_loss": total.detach(), **logs}
 
 
-def _require(cfg: Mapping[str, Any], keys: Iterable[str], where: str) -> None:
-    """Every key must be there."""
+def _build_transform(block: ConfigDict, where: str) -> BatchTransform | None:
+    """The batch transform of a block of DISTILL.TERMS; None if the block is a loss."""
+    _require_keys(block, ("NAME",), where)
+    term_class = find_term_class(block["NAME"], f"{where}.NAME")
+    if issubclass(term_class, DistillLoss) and not is_old_label_loss(term_class):
+        return None
+    for key in TERM_KEYS:
+        if key in block and key != "NAME":
+            raise ConfigError(f"{where}.{key}: {block['NAME']} changes the labels alone; remove it")
+    options = {key: value for key, value in block.items() if key != "NAME"}
+    if issubclass(term_class, DistillLoss):
+        return OldLabelLoss(term_class.from_config(options, None, None, where))  # type: ignore[arg-type]
+    return term_class.from_config(options, where)
+
+
+def _prefixed(name: str, logs: Logs) -> Logs:
+    """The logs of a term under names of their own."""
+    return {f"distill_{name.lower()}_{key}": value for key, value in logs.items()}
+
+
+def _require_keys(cfg: ConfigDict, keys: Iterable[str], where: str) -> None:
     for key in keys:
         if not cfg.get(key):
             raise ConfigError(f"{where}: key {key} is missing")
-
-
-def _distinct(paths: Iterable[str]) -> list[str]:
-    """Without repetitions, in order."""
-    return list(dict.fromkeys(paths))

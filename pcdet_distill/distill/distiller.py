@@ -1,13 +1,13 @@
-"""Distiller: the one module that is trained in a distillation. It wraps the student and is thrown away afterwards.
+"""Distiller: the module that is trained in a distillation. It wraps the student and is thrown away afterwards.
 
-It speaks the detector's contract, so the training loop, DDP, mixed precision and evaluation hold no special case.
+It has the interface of a detector, so the training loop, DDP, mixed precision and evaluation need no
+special case.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ from ..checkpoint import LoadReport, load_model_state
 from ..errors import CheckpointError
 from ..models.taps import capture
 from ..models.trainable import CheckpointState, TrainableModule, TrainingData, as_trainable
+from ..types import BatchDict
 from .distill_head import DistillHead
 from .init import StudentInit
 from .teacher import Teacher, TeacherPass
@@ -22,11 +23,14 @@ from .teacher_check import check_on_first_frames
 
 
 class Distiller(TrainableModule):
-    """Student and distillation head; the teacher is a plain attribute that follows to the student's device.
+    """Student and distillation head.
+
+    The teacher is a plain attribute, no submodule: it moves to the student's device, but is neither
+    trained nor saved.
 
     Args:
         student: a detector.
-        teacher: looked at in training, never changed.
+        teacher: runs in training, and never changes.
         head: compares the two. Without any term the teacher does not run.
         student_init: sets the student's weights from the teacher's; None leaves them as they are.
     """
@@ -44,10 +48,11 @@ class Distiller(TrainableModule):
         self.head = head
         self.student_init = student_init
 
-    def forward(self, batch_dict: dict[str, Any]) -> tuple:
-        """In training ({"loss": detection + distillation}, tb_dict, disp_dict); in eval the student's forward."""
-        if not self.training or not self.head.named_terms():
+    def forward(self, batch_dict: BatchDict) -> tuple:
+        """In training ({"loss": detection + distillation}, tb_dict, disp_dict); in eval the student's output."""
+        if not self.training or self.head.is_empty:
             return self.student(batch_dict)
+        # The caller's dict stays as it is when a transform replaces labels.
         batch_dict = dict(batch_dict)
         teacher = TeacherPass(self.teacher, self.head.teacher_paths)
         self.head.prepare(batch_dict, teacher)
@@ -67,17 +72,17 @@ class Distiller(TrainableModule):
         if self.student_init is not None:
             self.init_student(data.first_frames(self.student_init.frames), logger)
 
-    def init_student(self, batches: Iterable[dict[str, Any]], logger: logging.Logger) -> None:
+    def init_student(self, batches: Iterable[BatchDict], logger: logging.Logger) -> None:
         """Set the student's weights by ``student_init``."""
         if self.student_init is not None:
             self.student_init(self.student, self.teacher, batches, logger)
 
     def set_progress(self, fraction: float) -> None:
-        """Before each step: how far the training has come, from 0 to 1."""
+        """Before each step: the finished share of the training, from 0 to 1."""
         self.head.set_progress(fraction)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distiller:
-        """``to``, ``cuda``, ``double`` ...: the teacher goes where the student goes."""
+        """``to``, ``cuda``, ``double`` ...: the teacher moves along."""
         super()._apply(fn, recurse)
         self.teacher.apply_to_tensors(fn)
         return self
@@ -99,7 +104,7 @@ class Distiller(TrainableModule):
                 "to start from a plain detector give it as --pretrained_model"
             )
         report = as_trainable(self.student).load_checkpoint_state(state, where)
-        # Losses without adapters have no tensors to load.
+        # Losses without adapters have no tensors, and load_model_state refuses an empty state.
         if state["distill_state"] or self.head.state_dict():
             load_model_state(
                 self.head, state["distill_state"], strict=True, where=f"{where} (distill_state)"

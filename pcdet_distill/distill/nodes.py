@@ -97,6 +97,10 @@ class NodeFeatures:
         """The same nodes, whose features lead no gradient back."""
         return dataclasses.replace(self, features=self.features.detach())
 
+    def at_cells_of(self, other: NodeFeatures) -> NodeFeatures:
+        """The same features, at the cells of ``other``: row i of both belongs together."""
+        return dataclasses.replace(self, cells=other.cells, grid=other.grid)
+
     def select(self, rows: Tensor) -> NodeFeatures:
         """The nodes in ``rows`` (M,), in that order."""
         return dataclasses.replace(
@@ -108,6 +112,19 @@ class NodeFeatures:
             cells=None if self.cells is None else self.cells[rows],
             objectness=None if self.objectness is None else self.objectness[rows],
         )
+
+
+def as_map(nodes: NodeFeatures) -> Tensor:
+    """The map (B, C, H, W) of nodes that are cells of a grid on the ground; a cell without a node is zero."""
+    assert nodes.cells is not None and nodes.grid is not None
+    width, height, _ = nodes.grid.size
+    frames = int(nodes.batch_index[-1]) + 1 if len(nodes) else 0
+    features = nodes.features
+    places = frames * height * width
+    if len(nodes) < places:
+        place = (nodes.batch_index * height + nodes.cells[:, 1]) * width + nodes.cells[:, 2]
+        features = features.new_zeros(places, features.shape[1]).index_copy(0, place, features)
+    return features.view(frames, height, width, features.shape[1]).permute(0, 3, 1, 2)
 
 
 def grid_of(spec: Any) -> NodeGrid | None:

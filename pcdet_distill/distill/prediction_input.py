@@ -18,7 +18,8 @@ from ..errors import ConfigError
 from .nodes import NodeFeatures, match_nodes
 from .prediction_readers import prediction_reader
 from .predictions import ABSENT_LOGIT, PredictionGrid, PredictionReader, Predictions
-from .term_inputs import TapSource, TermInput
+from .tap_source import TapSource
+from .term_inputs import TermInput
 
 PLACE_MARGIN_M = 1e-3
 

@@ -14,7 +14,7 @@ from ..models.dense_heads.center_targets import encode_centers
 from ..models.model_utils.precision import at_least_float32
 from ..ops.boxes import limit_period
 from .predictions import ABSENT_LOGIT, PredictionGrid, PredictionReader, Predictions
-from .term_inputs import TapSource
+from .tap_source import TapSource
 
 HEAD_SLOTS = ("dense_head", "point_head")
 

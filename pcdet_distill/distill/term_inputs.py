@@ -1,158 +1,94 @@
-"""One side of a comparison: which taps it needs, and what of them a loss sees.
+"""What a loss compares: the features of one tap on each side, as nodes or as maps, matched by place.
 
-A loss states by its ``sees`` what it compares; ``INPUTS`` in ``distill_head.py`` has the class for it. ``nodes``
-are here: one tap, whose rows stand at places.
+``TermInput`` is one side of a comparison. Which one a loss needs is its class attribute ``inputs``:
+``NodeInput`` and ``MapInput`` are here, ``PredictionInput`` is in ``prediction_input.py``.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import ClassVar, Generic, TypeVar
 
-from ..config import lookup, nearest
+from torch import Tensor
+
+from ..config import lookup
 from ..errors import ConfigError
 from ..models.taps import TapInfo
-from .deprecated import warn_renamed
+from ..types import BatchDict, ConfigDict
 from .nodes import (
-    GRIDLESS_KINDS,
     NODE_CONVERTERS,
     NodeFeatures,
     NodeGrid,
-    grid_of,
+    as_map,
     match_nodes,
     with_objectness,
 )
+from .predictions import PredictionReader
+from .tap_source import Features, TapSource
+
+Data = TypeVar("Data")
 
 
-@dataclasses.dataclass(frozen=True)
-class TapSource:
-    """A detector as the terms see it.
-
-    Attributes:
-        role: ``student`` or ``teacher``, for messages.
-        taps: what it offers to be captured.
-        grid: of its voxels; None when its data has none.
-        model: the detector itself, for sides that must know their head.
-        class_names: of its data; label 1 is the first.
-    """
-
-    role: str
-    taps: Mapping[str, TapInfo]
-    grid: NodeGrid | None
-    model: Any = None
-    class_names: tuple[str, ...] = ()
-
-    @property
-    def who(self) -> str:
-        """The old name of ``role``."""
-        warn_renamed("TapSource.who", "TapSource.role")
-        return self.role
-
-    @classmethod
-    def of(cls, role: str, model: Any, data: Any) -> TapSource:
-        """From a detector with ``taps()`` and its dataset or DataSpec."""
-        return cls(role, model.taps(), grid_of(data), model, tuple(data.class_names))
-
-    def find(self, path: Any, kind: str | None, where: str) -> TapInfo:
-        """The tap ``path``, which must give nodes of ``kind`` (any when None)."""
-        if path not in self.taps:
-            hint = nearest(str(path), self.taps)
-            others = (
-                "" if "known:" in hint else f" ({self.role}'s taps: {', '.join(sorted(self.taps))})"
-            )
-            raise ConfigError(f"{where}: the {self.role} has no tap '{path}'{hint}{others}")
-        info = self.taps[path]
-        if kind is not None and info.kind != kind:
-            raise ConfigError(
-                f"{where}: tap '{path}' gives {info.kind} features, NODES asks for {kind}; "
-                f"{kind} taps of the {self.role}: {self.taps_of(kind) or 'none'}"
-            )
-        return info
-
-    def taps_of(self, kind: str) -> str:
-        """The taps of a kind, for messages."""
-        return ", ".join(sorted(tap.path for tap in self.taps.values() if tap.kind == kind))
-
-    def class_score_taps(self, path: Any, where: str) -> list[TapInfo]:
-        """The tap ``path``, or where it is None those that give the class scores of the first stage."""
-        if path is not None:
-            return [self.find(path, None, where)]
-        scores = [
-            tap for name, tap in self.taps.items() if name.rpartition(".")[2] in CLASS_SCORE_LAYERS
-        ]
-        of_cells = [tap for tap in scores if tap.kind == "bev"]
-        if not scores:
-            raise ConfigError(
-                f"{where}: the {self.role} has no tap of class scores known by its name; name it"
-            )
-        return of_cells or scores
-
-    def node_grid(self, info: TapInfo, where: str) -> NodeGrid | None:
-        """The grid of a tap's nodes; None for those whose places are given in metres."""
-        if info.kind in GRIDLESS_KINDS:
-            return None
-        if self.grid is None:
-            raise ConfigError(
-                f"{where}: the {self.role}'s data has no voxels, so {info.kind} features have no place"
-            )
-        if info.kind == "sparse":
-            return self.grid.coarsen(info.stride or 1, layers=self.grid.size[2])
-        return self.grid.coarsen(info.stride or 1) if info.kind == "bev" else self.grid
-
-
-CLASS_SCORE_LAYERS = (
-    "conv_cls",
-    "hm",
-    "cls_layers",
-)  # of dense heads with anchors, with centres, of point heads
-
-
-class TermInput:
+class TermInput(Generic[Data]):
     """Student or teacher in one term.
 
     Attributes:
-        paths: the taps it needs.
-        info: what the loss sizes itself by.
+        paths: the taps that ``read`` needs.
+        info: describes the input, so that a loss can size its adapters.
+        reads_taps: whether STUDENT and TEACHER of a term are taps.
     """
 
+    reads_taps: ClassVar[bool] = False
+
     paths: Sequence[str]
-    info: Any
+    info: TapInfo | PredictionReader
 
     @property
     def needs_batch(self) -> bool:
-        """Whether the features alone do not say where they stand: ``read`` looks for that in the batch after a run."""
+        """Whether ``read`` needs what a run of the detector added to its batch.
+
+        Otherwise the captured features are enough, and can be kept in files.
+        """
         return True
 
     @classmethod
     def pair(
-        cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str
-    ) -> tuple[TermInput, TermInput]:
-        """Both sides of the term ``cfg``, checked to be comparable; ``where`` is its key path."""
-        raise TypeError(f"{cls.__name__} does not say how its sides are found")
+        cls, cfg: ConfigDict, student: TapSource, teacher: TapSource, where: str
+    ) -> tuple[TermInput[Data], TermInput[Data]]:
+        """Both inputs of the term ``cfg``; taps that cannot be compared are refused.
 
-    def read(
-        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], *, detached: bool
-    ) -> Any:
-        """What the loss sees of the captured ``features`` (by tap path), with or without a way back for gradients."""
-        raise TypeError(f"{type(self).__name__} does not say what a loss sees")
+        Args:
+            cfg: the block DISTILL.TERMS.<name>.
+            student, teacher: the two detectors.
+            where: key path of the block, for errors.
+        """
+        raise NotImplementedError(f"{cls.__name__} does not define pair")
 
-    def match(self, student: Any, teacher: Any) -> tuple[Any, Any]:
-        """What ``read`` gave for both sides, brought together by place."""
-        raise TypeError(f"{type(self).__name__} does not say how its sides are matched")
+    def read(self, features: Features, batch_dict: BatchDict, *, detached: bool) -> Data:
+        """The captured ``features`` in the form that is matched; ``detached`` from the graph."""
+        raise NotImplementedError(f"{type(self).__name__} does not define read")
+
+    def match(self, student: Data, teacher: Data) -> tuple[object, object]:
+        """What the loss compares: position i of both belongs to the same place."""
+        raise NotImplementedError(f"{type(self).__name__} does not define match")
 
     def __str__(self) -> str:
         return ", ".join(self.paths)
 
 
-class NodeInput(TermInput):
+class NodeInput(TermInput[NodeFeatures]):
     """The nodes of one tap.
 
     Args:
-        info: the tap, of a kind that becomes nodes.
-        grid: where its nodes stand; None for points.
-        class_scores: taps, with their grids, whose largest score becomes the nodes' objectness.
+        info: the tap.
+        grid: the grid on which its nodes stand; None for points.
+        class_scores: taps of class scores with their grids. The largest score at the place of a
+            node becomes its objectness.
     """
+
+    reads_taps = True
+
+    info: TapInfo
 
     def __init__(
         self,
@@ -160,81 +96,122 @@ class NodeInput(TermInput):
         grid: NodeGrid | None,
         class_scores: Sequence[tuple[TapInfo, NodeGrid | None]] = (),
     ) -> None:
-        self.info, self.grid, self.class_scores = info, grid, class_scores
-        self.paths = (info.path, *(tap.path for tap, _ in class_scores))
+        self.info = info
+        self.grid = grid
+        self.class_scores = class_scores
+        self.paths = [info.path, *(tap.path for tap, _ in class_scores)]
 
     @property
     def needs_batch(self) -> bool:
-        """Maps do not."""
-        return any(tap.kind != "bev" for tap in (self.info, *(tap for tap, _ in self.class_scores)))
+        """A map's cells have known places. Voxels and points stand where the batch says."""
+        taps = [self.info, *(tap for tap, _ in self.class_scores)]
+        return any(tap.kind != "bev" for tap in taps)
 
     @classmethod
     def pair(
-        cls, cfg: Mapping[str, Any], student: TapSource, teacher: TapSource, where: str
-    ) -> tuple[TermInput, TermInput]:
-        """STUDENT and TEACHER name one tap each, of one kind; NODES may say of which.
+        cls, cfg: ConfigDict, student: TapSource, teacher: TapSource, where: str
+    ) -> tuple[NodeInput, NodeInput]:
+        """STUDENT and TEACHER name one tap each, of the same kind; NODES may state which.
 
-        With SCORE: objectness the teacher's class scores are needed as well: SCORE_TAP, or those of its first stage.
+        SCORE: objectness also needs the teacher's class scores: the tap SCORE_TAP, or those of its
+        first stage.
         """
         kind = cfg.get("NODES")
         if kind is not None:
             lookup(NODE_CONVERTERS, kind, f"{where}.NODES")
-        own = student.find(cfg["STUDENT"], kind, f"{where}.STUDENT")
-        other = teacher.find(cfg["TEACHER"], kind, f"{where}.TEACHER")
-        if own.kind != other.kind:
+        student_tap = student.find(cfg["STUDENT"], kind, f"{where}.STUDENT")
+        teacher_tap = teacher.find(cfg["TEACHER"], kind, f"{where}.TEACHER")
+        if student_tap.kind != teacher_tap.kind:
             raise ConfigError(
-                f"{where}: tap '{own.path}' of the student gives {own.kind} features, tap '{other.path}' "
-                f"of the teacher {other.kind} ones; {_comparable(student, teacher)}"
+                f"{where}: tap '{student_tap.path}' of the student gives {student_tap.kind} "
+                f"features, tap '{teacher_tap.path}' of the teacher {teacher_tap.kind} ones; "
+                f"{_comparable_taps(student, teacher)}"
             )
-        lookup(NODE_CONVERTERS, own.kind, f"{where}.STUDENT: nodes of kind")
-        scores: list[TapInfo] = []
-        if cfg.get("SCORE") == "objectness":
-            scores = teacher.class_score_taps(cfg.get("SCORE_TAP"), f"{where}.SCORE_TAP")
-        elif cfg.get("SCORE_TAP") is not None:
-            raise ConfigError(
-                f"{where}.SCORE_TAP: has no effect without SCORE: objectness; remove it"
-            )
+        lookup(NODE_CONVERTERS, student_tap.kind, f"{where}.STUDENT: nodes of kind")
+        score_taps = _score_taps(cfg, teacher, where)
+        score_grids = [teacher.node_grid(tap, where) for tap in score_taps]
         return (
-            cls(own, student.node_grid(own, where)),
+            cls(student_tap, student.node_grid(student_tap, where)),
             cls(
-                other,
-                teacher.node_grid(other, where),
-                [(tap, teacher.node_grid(tap, where)) for tap in scores],
+                teacher_tap,
+                teacher.node_grid(teacher_tap, where),
+                list(zip(score_taps, score_grids)),
             ),
         )
 
-    def read(
-        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], *, detached: bool
-    ) -> NodeFeatures:
-        """The tap's feature as nodes."""
-        nodes = NODE_CONVERTERS[self.info.kind](features[self.info.path], batch_dict, self.grid)
+    def read(self, features: Features, batch_dict: BatchDict, *, detached: bool) -> NodeFeatures:
+        """The tap's features as nodes."""
+        nodes = _as_nodes(self.info, self.grid, features, batch_dict)
         if self.class_scores:
-            nodes = with_objectness(
-                nodes,
-                (
-                    NODE_CONVERTERS[tap.kind](features[tap.path], batch_dict, grid)
-                    for tap, grid in self.class_scores
-                ),
-            )
+            scores = [_as_nodes(tap, grid, features, batch_dict) for tap, grid in self.class_scores]
+            nodes = with_objectness(nodes, scores)
         return nodes.detach() if detached else nodes
 
     def match(
         self, student: NodeFeatures, teacher: NodeFeatures
-    ) -> tuple[NodeFeatures, NodeFeatures]:
-        """By place."""
+    ) -> tuple[NodeFeatures | Tensor, NodeFeatures | Tensor]:
+        """The nodes that both have at the same place: row i of one belongs to row i of the other."""
         return match_nodes(student, teacher)
 
     def __str__(self) -> str:
         return f"{self.info.path} ({self.info.channels} channels)"
 
 
-def _comparable(student: TapSource, teacher: TapSource) -> str:
+class MapInput(NodeInput):
+    """The dense bird's eye view map of one tap."""
+
+    @classmethod
+    def pair(
+        cls, cfg: ConfigDict, student: TapSource, teacher: TapSource, where: str
+    ) -> tuple[NodeInput, NodeInput]:
+        """As of nodes, but both taps must give maps."""
+        pair = super().pair(cfg, student, teacher, where)
+        for side in pair:
+            require_map(side.info, str(cfg["NAME"]), where)
+        return pair
+
+    def match(self, student: NodeFeatures, teacher: NodeFeatures) -> tuple[Tensor, Tensor]:
+        """Both as maps (B, C, H, W) on the student's grid; a cell that only one side has is zero.
+
+        Maps of different strides or ranges have different sizes. A loss over whole maps needs equal
+        ones, so the teacher's features move to the cells of the student that they are matched with.
+        """
+        student, teacher = match_nodes(student, teacher)
+        return as_map(student), as_map(teacher.at_cells_of(student))
+
+
+def require_map(tap: TapInfo, name: str, where: str) -> None:
+    """Refuse a tap that does not fill a map."""
+    if tap.kind != "bev":
+        raise ConfigError(
+            f"{where}: {name} compares whole maps, but tap '{tap.path}' gives {tap.kind} features; "
+            "name a bev tap"
+        )
+
+
+def _as_nodes(
+    tap: TapInfo, grid: NodeGrid | None, features: Features, batch_dict: BatchDict
+) -> NodeFeatures:
+    return NODE_CONVERTERS[tap.kind](features[tap.path], batch_dict, grid)
+
+
+def _score_taps(cfg: ConfigDict, teacher: TapSource, where: str) -> list[TapInfo]:
+    """The taps of the teacher's class scores, if the loss ranks nodes by them."""
+    if cfg.get("SCORE") == "objectness":
+        return teacher.class_score_taps(cfg.get("SCORE_TAP"), f"{where}.SCORE_TAP")
+    if cfg.get("SCORE_TAP") is not None:
+        raise ConfigError(f"{where}.SCORE_TAP: has no effect without SCORE: objectness; remove it")
+    return []
+
+
+def _comparable_taps(student: TapSource, teacher: TapSource) -> str:
     """Which taps could be compared, for messages."""
-    pairs = [
-        f"{kind}: {student.taps_of(kind)} with {teacher.taps_of(kind)}"
-        for kind in NODE_CONVERTERS
-        if student.taps_of(kind) and teacher.taps_of(kind)
-    ]
+    pairs = []
+    for kind in NODE_CONVERTERS:
+        student_taps = student.taps_of(kind)
+        teacher_taps = teacher.taps_of(kind)
+        if student_taps and teacher_taps:
+            pairs.append(f"{kind}: {student_taps} with {teacher_taps}")
     if not pairs:
         return "no features of the two can be compared, only labels (NAME: TeacherLabels)"
     return f"what can be compared, student with teacher: {'; '.join(pairs)}"

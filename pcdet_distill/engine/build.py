@@ -77,7 +77,7 @@ def teacher_experiment(cfg: EasyDict, checkpoint: str | None) -> tuple[EasyDict,
     """
     if not cfg.get("DISTILL"):
         raise _no_distill_block("--teacher", cfg)
-    from ..distill.teacher import find_teacher
+    from ..distill import find_teacher
 
     with errors_name_file(cfg):
         teacher, file = find_teacher(cfg, checkpoint)

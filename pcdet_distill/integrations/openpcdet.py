@@ -34,6 +34,7 @@ from ..distill import (
     DISTILL_LOSSES,
     ClassMap,
     Distiller,
+    PredictionLoss,
     Teacher,
     check_block,
     check_teacher,
@@ -288,7 +289,7 @@ def _refuse_unread_heads(terms: Mapping[str, Any], student: nn.Module, teacher: 
     """Terms on predictions look into the head; of OpenPCDet's own they know one from inside."""
     for name, term in terms.items():
         loss = DISTILL_LOSSES.get(str(term.get("NAME"))) if isinstance(term, Mapping) else None
-        if loss is None or loss.sees != "predictions":
+        if loss is None or not issubclass(loss, PredictionLoss):
             continue
         for key, model in (("STUDENT", student), ("TEACHER", teacher)):
             head = type(getattr(model, str(term.get(key)), None))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from pcdet_distill.distill.nodes import NodeFeatures, NodeGrid, bev_nodes
@@ -44,6 +46,15 @@ def map_nodes(feature, cell_m=1.0):
 
 def tap(channels, kind="bev"):
     return TapInfo(BEV, channels, None if kind == "point" else 1, kind)
+
+
+def choices_of(options_class):
+    """The accepted words of every option that has a list of them, by field name."""
+    choices = {}
+    for field in dataclasses.fields(options_class):
+        if field.metadata["option"].choices:
+            choices[field.name] = field.metadata["option"].choices
+    return choices
 
 
 def identity(linear):

@@ -6,7 +6,7 @@ from math import exp, sqrt
 
 import pytest
 import torch
-from made_nodes import identity, map_nodes, tap
+from made_nodes import BEV, identity, tap
 
 from pcdet_distill.distill.losses.attention_nonlocal import (
     AttentionNonlocalLoss,
@@ -15,6 +15,9 @@ from pcdet_distill.distill.losses.attention_nonlocal import (
     masked_distance,
     relations,
 )
+from pcdet_distill.distill.nodes import NodeGrid
+from pcdet_distill.distill.tap_source import TapSource
+from pcdet_distill.distill.term_inputs import MapInput
 from pcdet_distill.errors import ConfigError
 
 STUDENT = torch.tensor([[[[1.0, -2.0]], [[0.0, 4.0]]]])  # one frame, two channels, 1 x 2 cells
@@ -56,7 +59,7 @@ def loss_of(**options):
     weights = {"attention_weight": 0.0, "masked_weight": 0.0, "nonlocal_weight": 0.0, "pool": 1}
     loss = AttentionNonlocalLoss(tap(2), tap(2), AttentionNonlocalOptions(**{**weights, **options}))
     identity(loss.adapter)
-    return loss(map_nodes(STUDENT), map_nodes(TEACHER), {}).item()
+    return loss(STUDENT, TEACHER, {}).item()
 
 
 def test_every_option_acts():
@@ -79,14 +82,17 @@ def test_every_option_acts():
 def test_frames_are_averaged():
     loss = AttentionNonlocalLoss(tap(2), tap(2))
     identity(loss.adapter)
-    one = loss(map_nodes(STUDENT), map_nodes(TEACHER), {}).item()
+    one = loss(STUDENT, TEACHER, {}).item()
     both = [torch.cat([TEACHER, side]) for side in (STUDENT, TEACHER)]
-    assert loss(*map(map_nodes, both), {}).item() == pytest.approx(one / 2, rel=1e-3)
+    assert loss(*both, {}).item() == pytest.approx(one / 2, rel=1e-3)
 
 
 def test_only_whole_maps():
+    source = TapSource("student", {BEV: tap(2, "voxel")}, NodeGrid((1, 1, 1), (0, 0, 0), (4, 4, 1)))
     with pytest.raises(
         ConfigError,
         match="AttentionNonlocalLoss compares whole maps, but tap .* gives voxel features",
     ):
-        AttentionNonlocalLoss.from_config({}, tap(2), tap(2, "voxel"), "T")
+        MapInput.pair(
+            {"NAME": "AttentionNonlocalLoss", "STUDENT": BEV, "TEACHER": BEV}, source, source, "T"
+        )

@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+from made_nodes import choices_of
 
 from pcdet_distill.config import DistillOptions, TeacherOptions, option_keys
 from pcdet_distill.distill.losses.base import TERM_KEYS
-from pcdet_distill.distill.losses.graph_options import CHOICES, OFFICIAL, GraphOptions
+from pcdet_distill.distill.losses.graph_options import OFFICIAL, GraphOptions
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def quoted(text: str) -> set[str]:
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(GraphOptions)])
 def test_every_option_with_its_values(guide: dict[str, list[str]], field: str) -> None:
     meaning, *values = guide[f"`{field.upper()}`"]
-    assert quoted(meaning) >= set(CHOICES.get(field, ()))
+    assert quoted(meaning) >= set(choices_of(GraphOptions).get(field, ()))
     for options, value in zip((GraphOptions(), *OFFICIAL.values()), values, strict=True):
         expected = getattr(options, field)
         if (options, field) == (OFFICIAL["point"], "embed_dim"):

@@ -11,10 +11,10 @@ import torch
 from toy_detectors import SPEC, ToyDetector, toy_batch
 
 from pcdet_distill.distill import (
-    DISTILL_LOSSES,
+    BATCH_TRANSFORMS,
+    BatchTransform,
     Distiller,
     DistillHead,
-    DistillLoss,
     TapSource,
     Teacher,
 )
@@ -293,15 +293,8 @@ def test_without_terms_the_teacher_does_not_run():
     torch.testing.assert_close(loss["loss"], copy.deepcopy(student)(toy_batch())[0]["loss"])
 
 
-class DoubledLabels(DistillLoss):
+class DoubledLabels(BatchTransform):
     """Takes its labels from the teacher's boxes."""
-
-    sees = "labels"
-
-    @classmethod
-    def from_config(cls, cfg, student, teacher, where):
-        assert (student, teacher, dict(cfg)) == (None, None, {})
-        return cls()
 
     def prepare(self, batch_dict, teacher):
         batch_dict["gt_boxes"] = teacher.predict(batch_dict)[0]["pred_scores"]
@@ -309,7 +302,7 @@ class DoubledLabels(DistillLoss):
 
 
 def test_a_label_term_changes_what_the_student_sees_and_not_the_batch(monkeypatch):
-    monkeypatch.setitem(DISTILL_LOSSES, "DoubledLabels", DoubledLabels)
+    monkeypatch.setitem(BATCH_TRANSFORMS, "DoubledLabels", DoubledLabels)
     model = distiller({"LABELS": {"NAME": "DoubledLabels"}, "LOCAL": GRAPH})
     seen = []
     model.student.vfe.register_forward_pre_hook(

@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from pcdet_distill.distill.losses import edges as module
-from pcdet_distill.distill.losses.edges import EdgeAdapter, EdgeComparison, sum_over_edges
+from pcdet_distill.distill.losses.edges import (
+    EdgeAdapter,
+    EdgeComparison,
+    EdgeTables,
+    sum_over_edges,
+)
 
 
 def graph(count=30, queries=9, k=5, channels=4, seed=0, dtype=torch.float64):
@@ -119,7 +124,9 @@ def test_sum_over_edges_whatever_the_chunk(comparison, chunk, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_FLOATS", chunk)
     made, neighbours, weights = tables()
     weights = weights.double()
-    total = sum_over_edges(comparison, neighbours, weights, tuple(made[:2]), tuple(made[2:]))
+    total = sum_over_edges(
+        comparison, neighbours, weights, EdgeTables(*made[:2]), EdgeTables(*made[2:])
+    )
     expected = (
         comparison.rows(
             *(
@@ -148,7 +155,7 @@ def test_gradcheck(comparison):
     made, neighbours, weights = tables(queries=4, count=7, k=3)
     torch.autograd.gradcheck(
         lambda *parts: sum_over_edges(
-            comparison, neighbours, weights.double(), parts[:2], parts[2:]
+            comparison, neighbours, weights.double(), EdgeTables(*parts[:2]), EdgeTables(*parts[2:])
         ),
         made,
     )
@@ -182,7 +189,9 @@ def test_negligible_queries_are_left_out(rectify, monkeypatch):
         lambda i, n, mode: seen.append(len(i)) or bag(i, n, mode=mode),
     )
     comparison = EdgeComparison(rectify, "none", "mse")
-    total = sum_over_edges(comparison, neighbours, weights, tuple(made[:2]), tuple(made[2:]))
+    total = sum_over_edges(
+        comparison, neighbours, weights, EdgeTables(*made[:2]), EdgeTables(*made[2:])
+    )
     assert set(seen) == {4}
     rows = [
         (made[0][neighbours[m]] + made[1][m], made[2][neighbours[m]] + made[3][m]) for m in range(9)
@@ -200,6 +209,10 @@ def test_no_gradient_asked_no_gradient_made():
     made, neighbours, _ = tables()
     made = [table.detach() for table in made]
     total = sum_over_edges(
-        EdgeComparison(True, "none", "mse"), neighbours, None, tuple(made[:2]), tuple(made[2:])
+        EdgeComparison(True, "none", "mse"),
+        neighbours,
+        None,
+        EdgeTables(*made[:2]),
+        EdgeTables(*made[2:]),
     )
     assert not total.requires_grad and float(total) > 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 from made_nodes import identity, map_nodes, nodes, tap
 
-from pcdet_distill.distill.losses import DISTILL_LOSSES
+from pcdet_distill.distill.losses import DISTILL_LOSSES, MapLoss
 from pcdet_distill.distill.losses.attention_transfer import (
     AttentionTransferLoss,
     AttentionTransferOptions,
@@ -18,6 +18,7 @@ from pcdet_distill.distill.losses.contrastive import ContrastiveLoss, Contrastiv
 from pcdet_distill.distill.losses.feature_mimic import FeatureMimicLoss
 from pcdet_distill.distill.losses.overhaul import OverhaulLoss, partial_distance
 from pcdet_distill.distill.losses.similarity import SimilarityLoss, SimilarityOptions
+from pcdet_distill.distill.nodes import as_map
 from pcdet_distill.errors import ConfigError, DataError
 
 NODE_LOSSES = (
@@ -33,6 +34,13 @@ NODE_LOSSES = (
 
 def built(name, student=2, teacher=3, **options):
     return DISTILL_LOSSES[name].from_config(options, tap(student), tap(teacher), "T")
+
+
+def compared(loss, student, teacher, batch):
+    """The loss between nodes; a loss over maps gets their maps."""
+    if isinstance(loss, MapLoss):
+        return loss(as_map(student), as_map(teacher), batch)
+    return loss(student, teacher, batch)
 
 
 def test_feature_mimic():
@@ -54,7 +62,7 @@ def test_attention_transfer():
         2 - 22 / sqrt(170), abs=1e-6
     )
     # Absolute values: (2, 0, 3) / sqrt(13): 2 - 2 * 5 / sqrt(26).
-    loss = AttentionTransferLoss(AttentionTransferOptions(power=1.0))
+    loss = AttentionTransferLoss(options=AttentionTransferOptions(power=1.0))
     assert loss(nodes(student), nodes(teacher), {}).item() == pytest.approx(
         2 - 10 / sqrt(26), abs=1e-6
     )
@@ -87,7 +95,7 @@ def test_similarity_of_frames():
 def test_similarity_of_nodes():
     student, teacher = [[1, 0], [1, 1], [4, 4]], [[2, 0], [0, 3], [0, 0]]
     expected = ((1 - 1 / sqrt(2)) ** 2 + 1 / 2 + 1 / 5 + (1 - 2 / sqrt(5)) ** 2) / 4
-    loss = SimilarityLoss(SimilarityOptions(over="nodes", num_nodes=2))
+    loss = SimilarityLoss(options=SimilarityOptions(over="nodes", num_nodes=2))
     assert loss(nodes(student), nodes(teacher), {}).item() == pytest.approx(expected, abs=1e-6)
     twice = loss(
         nodes(student + [[1, 0]] * 3, [0] * 3 + [1] * 3),
@@ -97,7 +105,9 @@ def test_similarity_of_nodes():
     assert twice.item() == pytest.approx(
         expected / 2, abs=1e-6
     )  # the second frame agrees with itself
-    by_head = SimilarityLoss(SimilarityOptions(over="nodes", num_nodes=2, score="objectness"))
+    by_head = SimilarityLoss(
+        options=SimilarityOptions(over="nodes", num_nodes=2, score="objectness")
+    )
     scored = nodes([[0, 0], [2, 0], [0, 3]], objectness=[0.1, 0.8, 0.9])
     assert by_head(nodes([[4, 4], [1, 0], [1, 1]]), scored, {}).item() == pytest.approx(
         expected, abs=1e-6
@@ -196,9 +206,8 @@ def test_what_agrees_costs_nothing_or_least(name):
     features = torch.randn(2, 3, 4, 5)
     loss = built(name, 3, 3)
     student = map_nodes(features.clone().requires_grad_())
-    value = loss(
-        student, map_nodes(features), {"gt_boxes": torch.tensor([[[2.0, 2, 0, 3, 2, 1, 0, 1]]] * 2)}
-    )
+    batch = {"gt_boxes": torch.tensor([[[2.0, 2, 0, 3, 2, 1, 0, 1]]] * 2)}
+    value = compared(loss, student, map_nodes(features), batch)
     value.backward()
     assert value.isfinite() and all(
         p.grad is not None and p.grad.isfinite().all() for p in loss.parameters()
@@ -210,10 +219,12 @@ def test_what_agrees_costs_nothing_or_least(name):
 @pytest.mark.parametrize("name", NODE_LOSSES)
 def test_no_node_no_lesson(name):
     loss = built(name)
-    empty = nodes(torch.zeros(0, 2).requires_grad_(), [])
-    value = loss(empty, nodes(torch.zeros(0, 3), []), {"gt_boxes": torch.zeros(1, 1, 8)})
+    features = torch.zeros(0, 2, 4, 4).requires_grad_()
+    empty = map_nodes(features)
+    batch = {"gt_boxes": torch.zeros(1, 1, 8)}
+    value = compared(loss, empty, map_nodes(torch.zeros(0, 3, 4, 4)), batch)
     value.backward()
-    assert value.item() == 0 and empty.features.grad is not None
+    assert value.item() == 0 and features.grad is not None
     assert all(p.grad is not None and p.grad.abs().sum() == 0 for p in loss.parameters())
 
 
@@ -223,7 +234,8 @@ def test_maps_of_zeros_give_finite_gradients(name):
     features = torch.zeros(2, 2, 4, 4)
     features[1] = torch.rand(2, 4, 4)
     student, loss = map_nodes(features.requires_grad_()), built(name)
-    value = loss(student, map_nodes(torch.zeros(2, 3, 4, 4)), {"gt_boxes": torch.zeros(2, 1, 8)})
+    batch = {"gt_boxes": torch.zeros(2, 1, 8)}
+    value = compared(loss, student, map_nodes(torch.zeros(2, 3, 4, 4)), batch)
     value.backward()
     assert value.isfinite() and features.grad.isfinite().all()
 
@@ -234,13 +246,14 @@ def test_half_precision_is_compared_in_full(name):
     student, teacher = torch.randn(2, 2, 8, 8) * 100, torch.randn(2, 3, 8, 8) * 100
     batch = {"gt_boxes": torch.tensor([[[2.0, 2, 0, 3, 2, 1, 0, 1]]] * 2)}
     loss = built(name).eval()
-    expected = loss(map_nodes(student.half().float()), map_nodes(teacher.half().float()), batch)
+    rounded = [map_nodes(side.half().float()) for side in (student, teacher)]
+    expected = compared(loss, *rounded, batch)
     halves = []
     for side in (student, teacher):
         made = map_nodes(side.half().float())
         halves.append(dataclasses.replace(made, features=made.features.half()))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = loss(*halves, batch)
+        value = compared(loss, *halves, batch)
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
 

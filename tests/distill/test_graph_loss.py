@@ -7,11 +7,12 @@ import logging
 
 import pytest
 import torch
+from made_nodes import choices_of, tap
 from plain_graph_loss import plain_loss
 
 from pcdet_distill.distill.losses import edges as edges_module
 from pcdet_distill.distill.losses.graph import GraphDistillLoss, GraphOptions
-from pcdet_distill.distill.losses.graph_options import CHOICES, OFFICIAL
+from pcdet_distill.distill.losses.graph_options import OFFICIAL
 from pcdet_distill.distill.nodes import NodeFeatures
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.taps import TapInfo
@@ -21,7 +22,10 @@ PRESETS = {
     **{f"official_{kind}": options for kind, options in OFFICIAL.items()},
 }
 SMALL = GraphOptions(num_nodes=7, num_neighbors=4, embed_dim=5)
-STUDENT, TEACHER = TapInfo("s", 3, 1, "voxel"), TapInfo("t", 6, 1, "voxel")
+STUDENT = TapInfo("s", 3, 1, "voxel")
+TEACHER = TapInfo("t", 6, 1, "voxel")
+CHOICES = choices_of(GraphOptions)
+del CHOICES["preset"]
 
 
 def nodes(features, batch_index, seed=0):
@@ -47,7 +51,8 @@ def scene(seed=0, count=40, frames=2, dtype=torch.float64):
 
 def build(options=SMALL, seed=1, dtype=torch.float64, channels=(3, 6)):
     torch.manual_seed(seed)
-    module = GraphDistillLoss(*channels, options).to(dtype)
+    student, teacher = (TapInfo("t", count, 1, "voxel") for count in channels)
+    module = GraphDistillLoss(student, teacher, options).to(dtype)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -141,9 +146,9 @@ def test_literal_value():
     2 / (1 + e^2) and 2 e^2 / (1 + e^2) for temperature 0.5. Mean square per query: (1.5^2 + 0.5^2) / 2 for a balanced
     channel, 1.5^2 or 0.5^2 for the centre's: query 0 (1.25 + 2.25) / 2 = 1.75, query 1 (1.25 + 0.25) / 2 = 0.75.
     """
-    module = GraphDistillLoss(
-        1, 1, GraphOptions(num_nodes=2, num_neighbors=2, teacher_adapter="none")
-    ).double()
+    single = TapInfo("t", 1, 1, "voxel")
+    options = GraphOptions(num_nodes=2, num_neighbors=2, teacher_adapter="none")
+    module = GraphDistillLoss(single, single, options).double()
     with torch.no_grad():
         module.student_adapter.beta.fill_(0.5)
     frame = torch.zeros(2, dtype=torch.long)
@@ -193,7 +198,9 @@ def test_queries_are_chosen_per_frame_by_score():
     assert chosen(num_nodes=100) == list(range(7))
     random = [tuple(chosen(num_nodes=2, sampling="random")) for _ in range(3)]
     torch.manual_seed(0)
-    loss = GraphDistillLoss(3, 6, dataclasses.replace(SMALL, num_nodes=2, sampling="random"))
+    loss = GraphDistillLoss(
+        STUDENT, TEACHER, dataclasses.replace(SMALL, num_nodes=2, sampling="random")
+    )
     random += [tuple(sorted(loss.choose_queries(teacher).tolist())) for _ in range(10)]
     assert len(set(random)) > 1 and all(
         len(rows) == 4 and sum(row % 2 for row in rows) == 2 for rows in random
@@ -354,7 +361,7 @@ def test_mixed_precision_computes_in_float32(preset):
 def train_on_noise(options, steps):
     """Loss after training the adapters on a student that has nothing to do with the teacher."""
     torch.manual_seed(0)
-    module = GraphDistillLoss(8, 16, options)
+    module = GraphDistillLoss(tap(8), tap(16), options)
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.01, weight_decay=0.01)
     frame = torch.zeros(100, dtype=torch.long)
     for _ in range(steps):
@@ -444,6 +451,7 @@ def test_every_key_of_a_block_reaches_the_loss():
         teacher_adapter="trained",
         neighbor_space="metres",
         mix_frames=True,
+        preset="official",
     )
     values, usual = dataclasses.asdict(other), dataclasses.asdict(GraphOptions())
     assert all(values[name] != usual[name] for name in usual)
@@ -463,7 +471,7 @@ def test_every_key_of_a_block_reaches_the_loss():
         ({"NUM_NODES": 2.5}, ["T.NUM_NODES", "fraction below 1"]),
         ({"TEMPERATURE": "hot"}, ["T.TEMPERATURE", "a number", "'hot'"]),
         ({"MIX_FRAMES": 1}, ["T.MIX_FRAMES", "true or false"]),
-        ({"EMBED_DIM": True}, ["T.EMBED_DIM", "a number"]),
+        ({"EMBED_DIM": True}, ["T.EMBED_DIM", "a whole number"]),
         ({"TEACHER_ADAPTER": "none", "EMBED_DIM": 8}, ["T.EMBED_DIM", "no effect"]),
         ({"WEIGHTING": "none", "TEMPERATURE": 0.1}, ["T.TEMPERATURE", "no effect"]),
         ({"DISTANCE": "frobenius"}, ["T.DISTANCE", "WEIGHTING: none", "not softmax"]),

@@ -52,5 +52,8 @@ def test_builds(file, weights_of):
     teacher_size, checkpoint = weights_of(find_file(cfg.DISTILL.TEACHER.CFG_FILE, near=file))
     model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint)
     assert size_of(student) < 0.5 * teacher_size
-    assert list(dict(model.head.named_terms())) == list(cfg.DISTILL.TERMS)
+    parts = [*model.head.named_terms(), *model.head.named_transforms()]
+    assert {name for name, _ in parts} == set(cfg.DISTILL.TERMS) and len(parts) == len(
+        cfg.DISTILL.TERMS
+    )
     assert cfg.DISTILL.TERMS or model.student_init is not None

@@ -26,7 +26,7 @@ TEACHER = predictions([[0.9], [0.8], [0.7], [0.6], [0.01]], [shifted(m) for m in
 
 
 def loss_of(student, **options):
-    return LocalisationLoss(LocalisationOptions(**options))(
+    return LocalisationLoss(options=LocalisationOptions(**options))(
         student, TEACHER, {"gt_boxes": GT}
     ).item()
 

@@ -45,7 +45,7 @@ def test_golden_numbers():
     ],
 )
 def test_every_option_acts(options, expected):
-    assert LogitBoxLoss(LogitBoxOptions(**options))(
+    assert LogitBoxLoss(options=LogitBoxOptions(**options))(
         predictions(*STUDENT), TEACHER, {}
     ).item() == pytest.approx(expected, abs=1e-5)
 

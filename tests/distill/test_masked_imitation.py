@@ -99,16 +99,16 @@ def test_targets_are_standardised():
 
 def test_statistics_are_weighted_averaged_and_then_fixed():
     statistics = ChannelStatistics(1)
-    statistics.observe(torch.tensor([[1.0], [3.0], [100.0]]), torch.tensor([1.0, 1.0, 0.0]))
+    statistics.update(torch.tensor([[1.0], [3.0], [100.0]]), torch.tensor([1.0, 1.0, 0.0]))
     assert statistics.standardise(torch.tensor([[1.0], [4.0]])).tolist() == [[-1.0], [2.0]]
-    statistics.observe(torch.tensor([[4.0], [4.0]]), torch.ones(2))
+    statistics.update(torch.tensor([[4.0], [4.0]]), torch.ones(2))
     assert statistics.mean.item() == 3 and statistics.square.item() == pytest.approx((5 + 16) / 2)
     for _ in range(40):
-        statistics.observe(torch.zeros(1, 1), torch.ones(1))
+        statistics.update(torch.zeros(1, 1), torch.ones(1))
     assert statistics.mean.item() == pytest.approx(6 / 20)
     assert ChannelStatistics(1).standardise(torch.tensor([[2.0]])).item() == 2
     constant = ChannelStatistics(1)
-    constant.observe(torch.full((4, 1), 7.0), torch.ones(4))
+    constant.update(torch.full((4, 1), 7.0), torch.ones(4))
     assert constant.standardise(torch.full((1, 1), 7.0)).abs().item() < 1
 
 

@@ -11,15 +11,18 @@ from pathlib import Path
 import pytest
 import test_recipes
 import torch
-from made_nodes import BEV, tap
+from made_nodes import BEV
 from test_build_distiller import voxel_batch
 from test_distiller import distiller
 from toy_detectors import toy_batch
 
 from pcdet_distill.config import load_config
-from pcdet_distill.distill.losses import DISTILL_LOSSES, find_loss
+from pcdet_distill.distill.batch_transforms import BATCH_TRANSFORMS
+from pcdet_distill.distill.losses import DISTILL_LOSSES
+from pcdet_distill.distill.term_classes import find_term_class
 from pcdet_distill.errors import ConfigError
 
+TERM_CLASSES = {**DISTILL_LOSSES, **BATCH_TRANSFORMS}
 REPO = Path(__file__).parents[2]
 PAGE = (REPO / "docs/methods.md").read_text()
 teacher_of = test_recipes.teacher_of  # a fixture
@@ -31,12 +34,9 @@ KEYS = {match[1]: match[2] for match in re.finditer(r"^\* `(\w+)`: (.*)$", PAGE,
 
 
 def test_every_key_with_its_default():
-    assert set(KEYS) == set(DISTILL_LOSSES) - {"GraphDistillLoss"}
+    assert set(KEYS) == set(TERM_CLASSES) - {"GraphDistillLoss"}
     for name, line in KEYS.items():
-        options = getattr(
-            DISTILL_LOSSES[name].from_config({}, tap(2), tap(2), "T"), "options", None
-        )
-        expected = {} if options is None else dataclasses.asdict(options)
+        expected = dataclasses.asdict(TERM_CLASSES[name].options_class())
         found = dict(re.findall(r"`([A-Z_]+)` ([\w.]+)", line))
         assert found == {
             key.upper(): f"{value:g}" if isinstance(value, float) else str(value)
@@ -45,7 +45,7 @@ def test_every_key_with_its_default():
 
 
 def test_every_method_has_a_row():
-    assert set(ROWS) == set(DISTILL_LOSSES)
+    assert set(ROWS) == set(TERM_CLASSES)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -97,29 +97,38 @@ def test_the_test_of_the_page_passes(peak_transfer):
     importlib.import_module("test_peak_transfer").test_peaks()
 
 
-def test_mistakes_in_a_method_of_ones_own_are_named(peak_transfer):
-    for name, message in {
-        "peak_transfer.PeakLos": "'PeakLos' is no DistillLoss of peak_transfer; did you mean 'PeakLoss'",
-        "peak_transfer.PeakOptions": "'PeakOptions' is no DistillLoss of peak_transfer",
-        "peak_transver.PeakLoss": "'peak_transver' cannot be imported .* installed or on PYTHONPATH",
-        "..PeakLoss": "unknown name '..PeakLoss'",
-        "PeakLos": "unknown name 'PeakLos'",
-    }.items():
-        with pytest.raises(ConfigError, match=f"^T.NAME: {message}"):
-            find_loss(name, "T.NAME")
-    loss = find_loss("peak_transfer.PeakLoss", "T.NAME")
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        (
+            "peak_transfer.PeakLos",
+            "'PeakLos' is no DistillLoss or BatchTransform of peak_transfer; did you mean 'PeakLoss'",
+        ),
+        (
+            "peak_transfer.PeakOptions",
+            "'PeakOptions' is no DistillLoss or BatchTransform of peak_transfer",
+        ),
+        (
+            "peak_transver.PeakLoss",
+            "'peak_transver' cannot be imported .* installed or on PYTHONPATH",
+        ),
+        ("..PeakLoss", "unknown name '..PeakLoss'"),
+        ("PeakLos", "unknown name 'PeakLos'"),
+    ],
+)
+def test_a_wrong_name_of_a_method_of_ones_own(peak_transfer, name, words):
+    with pytest.raises(ConfigError, match=f"^T.NAME: {words}"):
+        find_term_class(name, "T.NAME")
+
+
+def test_a_wrong_key_of_a_method_of_ones_own(peak_transfer):
+    loss = find_term_class("peak_transfer.PeakLoss", "T.NAME")
     with pytest.raises(ConfigError, match="unknown key 'GIAN'; did you mean 'GAIN'"):
         loss.from_config({"GIAN": 1}, None, None, "T")
-    loss.sees = "prediction"
-    term = {"NAME": "peak_transfer.PeakLoss", "STUDENT": BEV, "TEACHER": BEV}
-    with pytest.raises(
-        ConfigError, match="PEAKS.NAME: 'sees' of PeakLoss: .*did you mean 'predictions'"
-    ):
-        distiller({"PEAKS": term})
 
 
 def test_a_method_in_the_table_goes_by_its_class_alone(peak_transfer, monkeypatch):
-    loss = find_loss("peak_transfer.PeakLoss", "T")
+    loss = find_term_class("peak_transfer.PeakLoss", "T")
     monkeypatch.setitem(DISTILL_LOSSES, "PeakLoss", loss)
     model = distiller({"PEAKS": {"NAME": "PeakLoss", "STUDENT": BEV, "TEACHER": BEV}})
     assert (
@@ -129,6 +138,6 @@ def test_a_method_in_the_table_goes_by_its_class_alone(peak_transfer, monkeypatc
 
 def test_every_method_says_what_differs_from_its_paper():
     table = PAGE[PAGE.index("## What differs from the papers") : PAGE.index("## Weights")]
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(DISTILL_LOSSES)
-    for name in set(DISTILL_LOSSES) - {"GraphDistillLoss", "SimilarityLoss"}:
-        assert "\nDepartures: " in sys.modules[DISTILL_LOSSES[name].__module__].__doc__, name
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(TERM_CLASSES)
+    for name, term_class in TERM_CLASSES.items():
+        assert "\nDepartures" in sys.modules[term_class.__module__].__doc__, name

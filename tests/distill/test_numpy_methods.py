@@ -11,8 +11,8 @@ import torch
 from made_nodes import map_nodes, nodes, tap
 from made_predictions import PlainForm
 
+from pcdet_distill.distill.batch_transforms.labels import TeacherLabelOptions, TeacherLabels
 from pcdet_distill.distill.losses import DISTILL_LOSSES
-from pcdet_distill.distill.losses.labels import TeacherLabelOptions, TeacherLabels
 from pcdet_distill.distill.nodes import bev_nodes
 from pcdet_distill.distill.predictions import Predictions
 
@@ -75,6 +75,10 @@ def node_pair(leaf):
 def map_pair(leaf):
     grid = map_nodes(torch.zeros(1, 1, 4, 5)).grid
     return bev_nodes(leaf, {}, grid), bev_nodes(torch.tensor(MAP_T), {}, grid)
+
+
+def plain_map_pair(leaf):
+    return leaf, torch.tensor(MAP_T)
 
 
 def test_fitnets():
@@ -160,7 +164,7 @@ def test_attention_nonlocal(options):
     weights = [chosen.attention_weight, chosen.masked_weight, chosen.nonlocal_weight]
     agrees(
         loss,
-        map_pair,
+        plain_map_pair,
         lambda s: plain.attention_nonlocal(
             s, MAP_S, MAP_T, matrix[:, :, 0, 0], bias, weights, chosen.temperature, chosen.pool
         ),

@@ -144,7 +144,8 @@ def test_refused(change, taps, words):
 
 
 def test_nodes_without_objectness_are_named():
-    loss = GraphDistillLoss(3, 3, GraphOptions(score="objectness"))
+    tap = TapInfo("t", 3, 1, "voxel")
+    loss = GraphDistillLoss(tap, tap, GraphOptions(score="objectness"))
     zeros = torch.zeros(2, dtype=torch.long)
     nodes = NodeFeatures(torch.zeros(2, 3), zeros, torch.zeros(2, 3), torch.ones(2))
     with pytest.raises(DataError, match="carry none"):

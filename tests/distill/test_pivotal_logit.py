@@ -31,7 +31,7 @@ BOXES = torch.tensor(
 
 
 def loss_of(student=STUDENT, **options):
-    return PivotalLogitLoss(PivotalLogitOptions(**options))(
+    return PivotalLogitLoss(options=PivotalLogitOptions(**options))(
         student, TEACHER, {"gt_boxes": BOXES}
     ).item()
 
@@ -76,7 +76,7 @@ def test_nothing_to_learn(select):
     rows = 0 if select in ("top_k", "rank") else 2
     student = with_gradients(predictions(torch.full((rows, 2), 0.5), torch.zeros(rows, 2)))
     teacher = predictions(torch.full((rows, 2), 0.05), torch.ones(rows, 2))
-    loss = PivotalLogitLoss(PivotalLogitOptions(select=select))
+    loss = PivotalLogitLoss(options=PivotalLogitOptions(select=select))
     value = loss(student, teacher, {"gt_boxes": torch.zeros(1, 2, 8)})
     value.backward()
     assert value.item() == 0 and student.logits.grad is not None and student.codes.grad is not None
@@ -87,7 +87,7 @@ def test_nothing_to_learn(select):
     [
         ({"SELECT": "topk"}, "T.SELECT: unknown value 'topk'; did you mean 'top_k'"),
         ({"SCORE_THRESH": 2}, "T.SCORE_THRESH: expected a number from 0 to 1"),
-        ({"NUM_POSITIONS": 0}, "T.NUM_POSITIONS: expected a number above 0"),
+        ({"NUM_POSITIONS": 0}, "T.NUM_POSITIONS: expected a whole number above 0"),
     ],
 )
 def test_refused(options, words):

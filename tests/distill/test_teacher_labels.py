@@ -7,7 +7,7 @@ import torch
 from small_model import make_batch, random_scene, small_model
 
 from pcdet_distill.distill import Distiller, DistillHead, TapSource, Teacher
-from pcdet_distill.distill.losses.labels import TeacherLabelOptions, TeacherLabels
+from pcdet_distill.distill.batch_transforms.labels import TeacherLabelOptions, TeacherLabels
 from pcdet_distill.errors import ConfigError
 
 CAR = [10.0, 0, 0, 4, 2, 1.5, 0]
@@ -129,5 +129,5 @@ def test_keys_without_effect_are_refused(key):
 )
 def test_refused(options, words):
     with pytest.raises(ConfigError) as error:
-        TeacherLabels.from_config(options, None, None, "T")
+        TeacherLabels.from_config(options, "T")
     assert words in str(error.value)

@@ -13,7 +13,7 @@ from toy_detectors import toy_batch
 
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
-from pcdet_distill.distill import DISTILL_LOSSES, build_distiller
+from pcdet_distill.distill import BATCH_TRANSFORMS, build_distiller
 from pcdet_distill.distill.teacher_memory import TeacherMemory
 from pcdet_distill.errors import ConfigError
 
@@ -61,7 +61,7 @@ def test_files_go_when_they_have_served():
 
 @pytest.mark.parametrize("labels", [False, True])
 def test_the_teacher_runs_once_for_a_batch_that_comes_again(labels, monkeypatch):
-    monkeypatch.setitem(DISTILL_LOSSES, "DoubledLabels", DoubledLabels)
+    monkeypatch.setitem(BATCH_TRANSFORMS, "DoubledLabels", DoubledLabels)
     terms = {"MAP": BEV, **({"LABELS": {"NAME": "DoubledLabels"}} if labels else {})}
     runs, losses = [], []
     for memory in (None, TeacherMemory(2)):

@@ -22,7 +22,7 @@ from torch import nn
 
 from pcdet_distill.checkpoint import load_checkpoint
 from pcdet_distill.datasets import DataSpec
-from pcdet_distill.distill import DISTILL_LOSSES, Teacher
+from pcdet_distill.distill import BATCH_TRANSFORMS, DISTILL_LOSSES, PredictionLoss, Teacher
 from pcdet_distill.errors import CheckpointError, ConfigError
 from pcdet_distill.integrations.openpcdet import OpenPCDetDistiller, distill_openpcdet
 from pcdet_distill.models import build_network
@@ -378,12 +378,13 @@ def test_every_attribute_is_the_students(tmp_path):
     assert torch.equal(detections(model, train_set), detections(student, train_set))
 
 
-@pytest.mark.parametrize("name", DISTILL_LOSSES)
+@pytest.mark.parametrize("name", [*DISTILL_LOSSES, *BATCH_TRANSFORMS])
 def test_every_loss_and_every_parameter_of_it_is_trained(tmp_path, name):
     """adam_onecycle sees the parameters of modules without children only."""
-    path = {"nodes": "backbone_2d@spatial_features_2d", "predictions": "dense_head"}.get(
-        DISTILL_LOSSES[name].sees
-    )
+    path = None
+    if name in DISTILL_LOSSES:
+        compares_heads = issubclass(DISTILL_LOSSES[name], PredictionLoss)
+        path = "dense_head" if compares_heads else "backbone_2d@spatial_features_2d"
     sides = {"STUDENT": path, "TEACHER": path} if path else {}
     _, train_set, _, model = distilled(tmp_path, {"TERM": {"NAME": name, **sides}})
     seen = {id(parameter) for module in leaf_modules(model) for parameter in module.parameters()}

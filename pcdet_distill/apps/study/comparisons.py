@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...config import to_plain
-from ...distill.losses import DISTILL_LOSSES
+from ...distill.batch_transforms import BATCH_TRANSFORMS
 from ...engine.logging import NOT_CONFIG
 from ...types import ConfigDict
 from .plan import StudyPlan
@@ -139,8 +139,8 @@ def _labels_frames(block: object) -> bool:
     """Whether a part is a term that lets the teacher label frames without labels."""
     if not isinstance(block, Mapping):
         return False
-    loss = DISTILL_LOSSES.get(str(block.get("NAME")))
-    return loss is not None and loss.labels_frames
+    transform = BATCH_TRANSFORMS.get(str(block.get("NAME")))
+    return transform is not None and transform.labels_frames
 
 
 def _without_distillation(config: ConfigDict) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Attention-guided and non-local distillation (Zhang and Ma, ICLR 2021), for the map of a bird's eye view.
+"""Attention-guided and non-local distillation (Zhang and Ma, ICLR 2021), for bird's eye view maps.
 
 With S the student's map behind a 1x1 convolution, T the teacher's, H x W cells, C channels:
 
@@ -11,124 +11,138 @@ With S the student's map behind a 1x1 convolution, T the teacher's, H x W cells,
 
 Norms are those of the whole map.
 
-Departures: the relation f is softmax(x_i x_j / sqrt(C)) * HW, without weights of its own: the paper learns those of the
-teacher too, and what is learned on both sides can agree on saying nothing. Relations are taken between cells joined by
-maxima over POOL x POOL cells, as their number grows with the square. Norms are averaged over the frames, where the
-published code takes one of the whole batch, and a term is one map, where it adds up all levels of a pyramid. The masks
-are taken as given, as in that code: no gradient flows through them. It differs from the paper's text, which is followed
-here: it gives attention the larger weight and the masked features the smaller one (4e-3 and 7e-5 for two-stage
-detectors, six times both for one-stage ones, with a temperature of 0.1), averages the two models' masks behind their
-softmax, leaves out the mask of channels for two-stage detectors, compares plain means behind learned layers, and takes
-plain products as relations, over their number, and adds the map itself to what they tell.
+Departures, from the paper's text and from its published code:
+
+* The relation f is softmax(x_i x_j / sqrt(C)) * HW, without weights of its own. The paper learns
+  weights for the teacher too, and what is learned on both sides can agree on being constant.
+* Relations are taken between cells of POOL x POOL maxima, as their number grows with the square.
+* Norms are averaged over the frames; the code takes one norm of the whole batch.
+* A term is one map; the code adds up all levels of a feature pyramid.
+* No gradient flows through the masks, as in the code.
+* The weights follow the text, not the code. The code gives attention the larger weight and the
+  masked features the smaller one (4e-3 and 7e-5 for two-stage detectors, six times both for
+  one-stage ones, with a temperature of 0.1). It averages the two models' masks behind their softmax,
+  leaves out the channel mask for two-stage detectors, compares plain means behind learned layers,
+  takes plain products as relations, divided by their number, and adds the map itself to them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from math import inf
-from typing import Any
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
+from torch.nn import functional
 
+from ...config import option
+from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
-from ..nodes import NodeFeatures
-from .base import DistillLoss, read_options
-from .features import as_map, whole_maps_only
+from ...types import BatchDict
+from .base import MapLoss
 
 TINY = 1e-12  # under a root, whose slope at zero is infinite
 
 
 @dataclasses.dataclass(frozen=True)
 class AttentionNonlocalOptions:
-    """In yaml the names are in capitals; the values are those of the paper's text for one-stage detectors.
+    """The defaults are those of the paper's text for one-stage detectors."""
 
-    Attributes:
-        temperature: of both attention masks.
-        attention_weight, masked_weight, nonlocal_weight: of the three parts; 0 leaves one out.
-        pool: cells along each axis that one cell of the relations stands for.
-    """
+    temperature: float = option(
+        0.5, above=0, help="of both attention masks; a large one makes them even"
+    )
+    attention_weight: float = option(
+        4e-4, at_least=0, help="weight of the distance between attentions"
+    )
+    masked_weight: float = option(
+        2e-2, at_least=0, help="weight of the distance between features under the attention masks"
+    )
+    nonlocal_weight: float = option(
+        4e-4, at_least=0, help="weight of the distance between relations of cells"
+    )
+    pool: int = option(
+        4, above=0, help="cells along each axis that are pooled before relations are taken"
+    )
 
-    temperature: float = 0.5
-    attention_weight: float = 4e-4
-    masked_weight: float = 2e-2
-    nonlocal_weight: float = 4e-4
-    pool: int = 4
 
-
-class AttentionNonlocalLoss(DistillLoss):
+class AttentionNonlocalLoss(MapLoss):
     """Attention, features under attention, and relations between cells."""
+
+    options_class = AttentionNonlocalOptions
+
+    options: AttentionNonlocalOptions
 
     def __init__(
         self, student: TapInfo, teacher: TapInfo, options: AttentionNonlocalOptions | None = None
     ) -> None:
-        super().__init__()
-        self.options = options or AttentionNonlocalOptions()
+        super().__init__(student, teacher, options)
         self.adapter = nn.Conv2d(student.channels, teacher.channels, 1)
 
-    @classmethod
-    def from_config(
-        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
-    ) -> AttentionNonlocalLoss:
-        weights = ("attention_weight", "masked_weight", "nonlocal_weight")
-        options = read_options(
-            AttentionNonlocalOptions(), cfg, where, ranges=dict.fromkeys(weights, (0, inf))
-        )
-        whole_maps_only(where, "AttentionNonlocalLoss", student, teacher)
-        return cls(student, teacher, options)
-
-    def forward(
-        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
-    ) -> Tensor:
-        if len(student) == 0:
-            return self.zero_loss(student.features)
-        with torch.autocast(student.features.device.type, enabled=False):
-            own, theirs = self.adapter(as_map(student)), as_map(teacher)
-            pool = self.options.pool
+    def forward(self, student: Tensor, teacher: Tensor, batch_dict: BatchDict) -> Tensor:
+        """The loss, a scalar, between maps (B, C_s, H, W) and (B, C_t, H, W)."""
+        if student.numel() == 0:
+            return self.zero_loss(student)
+        options = self.options
+        with torch.autocast(student.device.type, enabled=False):
+            adapted = self.adapter(at_least_float32(student))
+            target = at_least_float32(teacher)
+            relation_difference = relations(adapted, options.pool) - relations(target, options.pool)
             parts = {
-                "attention": attention_distance(own, theirs),
-                "masked": masked_distance(own, theirs, self.options.temperature),
-                "nonlocal": norm_of_frames(relations(own, pool) - relations(theirs, pool)),
+                "attention": attention_distance(adapted, target),
+                "masked": masked_distance(adapted, target, options.temperature),
+                "nonlocal": norm_of_frames(relation_difference),
             }
-            self.logs.update({name: value.detach() for name, value in parts.items()})
-            return torch.stack(
-                [getattr(self.options, f"{name}_weight") * value for name, value in parts.items()]
-            ).sum()
+            for name, part in parts.items():
+                self.logs[name] = part.detach()
+            weighted = [
+                options.attention_weight * parts["attention"],
+                options.masked_weight * parts["masked"],
+                options.nonlocal_weight * parts["nonlocal"],
+            ]
+            return torch.stack(weighted).sum()
 
 
 def norm_of_frames(values: Tensor) -> Tensor:
     """Mean over frames of the Euclidean norm of (B, ...)."""
-    return (values.flatten(1).square().sum(dim=1) + TINY).sqrt().mean()
+    squares = values.flatten(1).square().sum(dim=1)
+    return (squares + TINY).sqrt().mean()
 
 
-def attention(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Of (B, C, H, W): over cells (B, 1, H, W), and over channels (B, C, 1, 1)."""
-    return maps.abs().mean(dim=1, keepdim=True), maps.abs().mean(dim=(2, 3), keepdim=True)
+def cell_attention(maps: Tensor) -> Tensor:
+    """G_s (B, 1, H, W) of (B, C, H, W)."""
+    return maps.abs().mean(dim=1, keepdim=True)
+
+
+def channel_attention(maps: Tensor) -> Tensor:
+    """G_c (B, C, 1, 1) of (B, C, H, W)."""
+    return maps.abs().mean(dim=(2, 3), keepdim=True)
 
 
 def attention_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """L_attention."""
-    (own_cells, own_channels), (cells, channels) = attention(student), attention(teacher)
-    return norm_of_frames(own_cells - cells) + norm_of_frames(own_channels - channels)
+    of_cells = norm_of_frames(cell_attention(student) - cell_attention(teacher))
+    of_channels = norm_of_frames(channel_attention(student) - channel_attention(teacher))
+    return of_cells + of_channels
 
 
 def masked_distance(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """L_masked; the masks themselves are not learned."""
-    masks = [
-        (own + theirs) / temperature
-        for own, theirs in zip(attention(student.detach()), attention(teacher))
-    ]
-    weight = student.new_ones(())
-    for mask in masks:
-        weight = weight * (torch.softmax(mask.flatten(1), dim=1) * mask[0].numel()).view_as(mask)
+    """L_masked. No gradient flows through the masks."""
+    constant = student.detach()
+    cell_sum = cell_attention(constant) + cell_attention(teacher)
+    channel_sum = channel_attention(constant) + channel_attention(teacher)
+    weight = _mask(cell_sum / temperature) * _mask(channel_sum / temperature)
     return norm_of_frames((teacher - student) * weight.sqrt())
 
 
+def _mask(scores: Tensor) -> Tensor:
+    """Softmax over all entries of a frame of (B, ...), scaled to a mean of 1."""
+    shares = torch.softmax(scores.flatten(1), dim=1)
+    return (shares * shares.shape[1]).view_as(scores)
+
+
 def relations(maps: Tensor, pool: int) -> Tensor:
-    """What all cells tell each cell: (B, cells, C) of (B, C, H, W)."""
+    """r (B, cells, C) of maps (B, C, H, W): what all cells contribute to each cell."""
     pooled = functional.max_pool2d(maps, pool, ceil_mode=True) if pool > 1 else maps
     cells = pooled.flatten(2).transpose(1, 2)
-    alike = torch.softmax(cells @ cells.transpose(1, 2) / cells.shape[2] ** 0.5, dim=2)
-    return alike @ cells
+    scale = cells.shape[2] ** 0.5
+    similarity = torch.softmax(cells @ cells.transpose(1, 2) / scale, dim=2)
+    return similarity @ cells

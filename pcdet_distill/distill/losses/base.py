@@ -1,66 +1,123 @@
-"""What every distillation loss is, and how its block of a yaml file becomes keyword arguments."""
+"""The kinds of distillation losses, and how they are built from their block of a yaml file.
+
+A loss of your own derives from ``NodeLoss``, ``MapLoss`` or ``PredictionLoss``. It needs ``forward``,
+which gets tensors of the student and of the teacher at the same places and returns a scalar. If it
+has options it names their dataclass by ``options_class``; docs/methods.md shows a whole one.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from math import inf
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+import warnings
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from ...config import nearest
-from ...errors import ConfigError
+from ...config import read_options as read_option_block
+from ...models.taps import TapInfo
+from ...types import BatchDict, ConfigDict
 from ..deprecated import warn_renamed
+from ..nodes import NodeFeatures
+from ..prediction_input import PredictionInput
+from ..predictions import PredictionReader, Predictions
+from ..term_inputs import MapInput, NodeInput, TermInput
+from .old_interface import OldSees, read_options
 
 if TYPE_CHECKING:
     from ..teacher import Predictor
 
-Options = TypeVar("Options")
-# Keys of a DISTILL.TERMS entry; the rest is the loss' own.
+__all__ = [
+    "TERM_KEYS",
+    "DistillLoss",
+    "MapLoss",
+    "NoOptions",
+    "NodeLoss",
+    "PredictionLoss",
+    "channels_of",
+    "read_options",
+]
+
+# Keys of an entry of DISTILL.TERMS that belong to the term. All others are options of its loss.
 TERM_KEYS = ("NAME", "STUDENT", "TEACHER", "NODES", "SCORE_TAP", "WEIGHT")
+
+# What a loss is told of each side: its tap, or the reader of its head.
+InputInfo: TypeAlias = TapInfo | PredictionReader
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """The options of a loss that has none."""
 
 
 class DistillLoss(nn.Module):
-    """Compares a student's nodes with a teacher's. What it has to learn for that (adapters) are its own parameters.
+    """Compares a student with its teacher. Its parameters are trained with the student's.
+
+    Args:
+        student: the student's tap, or the reader of its head. A loss without adapters ignores it.
+        teacher: the teacher's.
+        options: an instance of ``options_class``; its defaults if None.
 
     Attributes:
-        sees: what it is given of each side: ``nodes``, ``predictions``, or ``labels``: nothing, it only prepares them.
-        labels_frames: whether ``prepare`` makes labels, so that frames without any can be trained on.
-        logs: numbers about the last forward pass that are worth a line in the log.
+        inputs: finds, reads and matches what ``forward`` compares.
+        options_class: dataclass of the options; the yaml keys are its field names in capitals.
+        logs: numbers of the last forward pass for the training log.
     """
 
-    sees: ClassVar[str] = "nodes"
-    labels_frames: ClassVar[bool] = False
+    inputs: ClassVar[type[TermInput] | None] = None
+    options_class: ClassVar[type] = NoOptions
+    sees = OldSees()
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        student: InputInfo | None = None,
+        teacher: InputInfo | None = None,
+        options: object = None,
+    ) -> None:
         super().__init__()
+        if isinstance(student, self.options_class):
+            name = type(self).__name__
+            warn_renamed(f"{name}(options)", f"{name}(options=options)")
+            options = student
+        self.options: Any = self.options_class() if options is None else options
         self.logs: dict[str, float | Tensor] = {}
 
     @classmethod
     def from_config(
-        cls, cfg: Mapping[str, Any], student: Any, teacher: Any, where: str
+        cls, cfg: ConfigDict, student: InputInfo, teacher: InputInfo, where: str
     ) -> DistillLoss:
-        """Build from a term's yaml block without the keys of the term itself; ``where`` is its key path for errors.
+        """Build from a block of DISTILL.TERMS without the keys of the term itself.
 
-        ``student`` and ``teacher`` are the taps (TapInfo) of a loss that sees nodes, the PredictionReaders of one that
-        sees predictions, None for one that sees labels.
+        Args:
+            cfg: the options, in capitals.
+            student, teacher: as of the constructor.
+            where: key path of the block, for errors.
         """
-        raise TypeError(f"{cls.__name__} does not say how it is built from a yaml block")
+        options = cls.options_from_config(cfg, student, teacher, where)
+        return cls(student, teacher, options)
 
-    def prepare(self, batch_dict: dict[str, Any], teacher: Predictor) -> None:
-        """Before the student's forward pass: entries of ``batch_dict``, such as the labels, may be replaced."""
+    @classmethod
+    def options_from_config(
+        cls, cfg: ConfigDict, student: InputInfo, teacher: InputInfo, where: str
+    ) -> Any:
+        """The options in ``cfg``; a loss overrides it to refuse what does not fit together."""
+        return read_option_block(cls.options_class, cfg, where, also_known=TERM_KEYS)
 
-    def forward(self, student: Any, teacher: Any, batch_dict: Mapping[str, Any]) -> Tensor:
-        """The loss, a scalar, between NodeFeatures or Predictions: row i of both stands at the same place."""
-        raise TypeError(f"{type(self).__name__} does not say how it compares")
+    def prepare(self, batch_dict: BatchDict, teacher: Predictor) -> None:
+        """Called before the student's forward pass. Only losses of version 0.1 override it.
+
+        A ``BatchTransform`` is the place to change labels or points.
+        """
+
+    def forward(self, student: Any, teacher: Any, batch_dict: BatchDict) -> Tensor:
+        """The loss, a scalar."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
     def zero_loss(self, *outputs: Tensor) -> Tensor:
         """A loss of 0 whose gradient, 0 too, reaches ``outputs`` and every parameter of the loss.
 
-        For batches without anything to compare: parallel training waits for a gradient of every parameter in every
-        process.
+        For batches without anything to compare. Parallel training waits for a gradient of every
+        parameter in every process.
         """
         parts = [part.reshape(-1)[:0].sum().float() for part in (*outputs, *self.parameters())]
         return torch.stack(parts).sum() if parts else torch.zeros(())
@@ -71,66 +128,45 @@ class DistillLoss(nn.Module):
         return self.zero_loss(*outputs)
 
 
-def no_options(cfg: Mapping[str, Any], where: str) -> None:
-    """Refuse every key: the loss has no option."""
-    for key in cfg:
-        raise ConfigError(f"{where}: unknown key '{key}'{nearest(key, TERM_KEYS)}")
+class NodeLoss(DistillLoss):
+    """Compares features of single places: pillars, voxels, map cells, points."""
+
+    inputs = NodeInput
+
+    def forward(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
+    ) -> Tensor:
+        """The loss, a scalar, between matched nodes: row i of both is the same place."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
 
-def read_options(
-    defaults: Options,
-    cfg: Mapping[str, Any],
-    where: str,
-    choices: Mapping[str, Sequence[str]] | None = None,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
-) -> Options:
-    """The dataclass ``defaults`` with the values of ``cfg``, whose keys are the field names in capitals.
+class MapLoss(DistillLoss):
+    """Compares whole bird's eye view maps."""
 
-    An unknown key, a value of another type than the default's, and a value outside ``choices[field]`` or
-    ``ranges[field]`` (lowest, highest; above 0 where nothing is said) are ConfigErrors.
-    """
-    fields = {field.name.upper(): field.name for field in dataclasses.fields(defaults)}  # type: ignore[arg-type]
-    changes = {}
-    for key, value in cfg.items():
-        if key not in fields:
-            raise ConfigError(
-                f"{where}: unknown key '{key}'{nearest(key, (*fields, *TERM_KEYS, 'PRESET'))}"
-            )
-        name = fields[key]
-        changes[name] = _checked(
-            value,
-            getattr(defaults, name),
-            f"{where}.{key}",
-            (choices or {}).get(name),
-            (ranges or {}).get(name),
+    inputs = MapInput
+
+    def forward(self, student: Tensor, teacher: Tensor, batch_dict: BatchDict) -> Tensor:
+        """The loss, a scalar, between maps (B, C_s, H, W) and (B, C_t, H, W)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+
+class PredictionLoss(DistillLoss):
+    """Compares class scores and boxes of the detection heads."""
+
+    inputs = PredictionInput
+
+    def forward(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
+        """The loss, a scalar, between matched predictions: row i of both is the same place."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+
+def channels_of(tap: TapInfo | int) -> int:
+    """Channels of a tap. A number, as version 0.1 took it, still works."""
+    if isinstance(tap, int):
+        warnings.warn(
+            "a loss now takes the TapInfo of each side, not its number of channels",
+            DeprecationWarning,
+            stacklevel=3,
         )
-    return dataclasses.replace(defaults, **changes)  # type: ignore[type-var]
-
-
-def _checked(
-    value: Any,
-    default: Any,
-    where: str,
-    known: Sequence[str] | None,
-    limits: tuple[float, float] | None,
-) -> Any:
-    """``value`` in the type of ``default``, or a ConfigError."""
-    if known is not None:
-        if str(value) not in known:
-            raise ConfigError(f"{where}: unknown value '{value}'{nearest(str(value), known)}")
-        return str(value)
-    is_bool, wants_bool = isinstance(value, bool), isinstance(default, bool)
-    if is_bool != wants_bool or not isinstance(value, (bool, int, float)):
-        raise ConfigError(
-            f"{where}: expected {'true or false' if wants_bool else 'a number'}, found {value!r}"
-        )
-    if wants_bool:
-        return value
-    if limits is None and value <= 0:
-        raise ConfigError(f"{where}: expected a number above 0, found {value}")
-    if limits is not None and not limits[0] <= value <= limits[1]:
-        up_to = "up" if limits[1] == inf else f"to {limits[1]:g}"
-        raise ConfigError(f"{where}: expected a number from {limits[0]:g} {up_to}, found {value}")
-    if isinstance(default, int) and int(value) != value:
-        raise ConfigError(f"{where}: expected a whole number, found {value}")
-    return type(default)(value)
+        return tap
+    return tap.channels

@@ -1,90 +1,90 @@
-"""Contrastive representation distillation (Tian et al., ICLR 2020), in the form for dense features: InfoNCE over nodes.
+"""Contrastive representation distillation (Tian et al., ICLR 2020), for dense features: InfoNCE over nodes.
 
-The student's node must find the teacher's node of the same place among those of M places of the whole batch:
+Each node of the student must find the teacher's node of the same place among M places of the batch:
 
-    z = normalised embeddings W_s s, W_t t;    L = -1/M * sum_i log( exp(z_i z'_i / T) / sum_j exp(z_i z'_j / T) )
+    z_i = W_s s_i and z'_i = W_t t_i, divided by their norms
+    L = -1/M * sum_i log( exp(z_i z'_i / T) / sum_j exp(z_i z'_j / T) )
 
-Both embeddings are learned: to ignore their input would make all places look alike, which costs log M and not 0.
+Both embeddings W are learned. They cannot collapse: an embedding that ignores its input makes all
+places look alike, which costs log M and not 0.
 
-Departures: the paper tells one right pair from 16384 wrong ones by the sum of binary decisions (NCE), once with the
-student's embedding and once with the teacher's; its code does so in 128 channels with T = 0.07. The wrong ones are
-whole images of other classes, from a memory that is a moving average of their embeddings and passes no gradient on.
-Here they are the other places of the batch, of any class, with gradients on both sides; the decision is one among M, in
-one direction, and the defaults are the options' below.
+Departures: the paper tells one right pair from 16384 wrong ones by a sum of binary decisions (NCE),
+once with the student's embedding and once with the teacher's; its code does so in 128 channels with
+T = 0.07. The wrong ones are whole images of other classes, from a memory that is a moving average of
+their embeddings and passes no gradient on. Here they are the other places of the batch, of any class,
+with gradients on both sides; the decision is one among M, in one direction, and the defaults are those
+of the options below.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
+from torch.nn import functional
 
+from ...config import option
 from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of
+from ...types import BatchDict
 from ..nodes import NodeFeatures
-from .base import DistillLoss, read_options
+from .base import NodeLoss
 from .features import SCORES, score_of
 
 
 @dataclasses.dataclass(frozen=True)
 class ContrastiveOptions:
-    """In yaml the names are in capitals.
+    """Which places take part, and how they are embedded."""
 
-    Attributes:
-        num_nodes: places of each frame that take part.
-        sampling: ``top``, the teacher's nodes of the highest score, or ``random``. Empty cells all look alike.
-        score: ``saliency`` or ``objectness``, for ``top``.
-        embed_dim: channels of the embeddings.
-        temperature: T.
-    """
+    num_nodes: int = option(256, above=0, help="places of each frame that take part")
+    sampling: str = option(
+        "top",
+        choices=("top", "random"),
+        help="take the places of the highest score, or random ones; most random ones are empty",
+    )
+    score: str = option(
+        "saliency", choices=SCORES, help="score of the teacher's nodes, for SAMPLING: top"
+    )
+    embed_dim: int = option(64, above=0, help="channels of the embeddings")
+    temperature: float = option(
+        0.1, above=0, help="T; a small one concentrates the loss on the most similar wrong places"
+    )
 
-    num_nodes: int = 256
-    sampling: str = "top"
-    score: str = "saliency"
-    embed_dim: int = 64
-    temperature: float = 0.1
 
+class ContrastiveLoss(NodeLoss):
+    """Cross entropy of the decision which teacher's node belongs to a node of the student."""
 
-class ContrastiveLoss(DistillLoss):
-    """Which of the teacher's nodes belongs to this one of the student."""
+    options_class = ContrastiveOptions
+
+    options: ContrastiveOptions
 
     def __init__(
         self, student: TapInfo, teacher: TapInfo, options: ContrastiveOptions | None = None
     ) -> None:
-        super().__init__()
-        self.options = options = options or ContrastiveOptions()
-        self.student_embedding = nn.Linear(student.channels, options.embed_dim)
-        self.teacher_embedding = nn.Linear(teacher.channels, options.embed_dim)
-
-    @classmethod
-    def from_config(
-        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
-    ) -> ContrastiveLoss:
-        choices = {"sampling": ("top", "random"), "score": SCORES}
-        return cls(student, teacher, read_options(ContrastiveOptions(), cfg, where, choices))
+        super().__init__(student, teacher, options)
+        width = self.options.embed_dim
+        self.student_embedding = nn.Linear(student.channels, width)
+        self.teacher_embedding = nn.Linear(teacher.channels, width)
 
     def forward(
-        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
+        """The loss, a scalar, between matched nodes. Logs how often the right place is found."""
         rows = self._sample(teacher)
         if len(rows) == 0:
             return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
-            own = functional.normalize(
-                self.student_embedding(at_least_float32(student.features[rows])), dim=1
-            )
-            theirs = functional.normalize(
-                self.teacher_embedding(at_least_float32(teacher.features[rows])), dim=1
-            )
-            alike = own @ theirs.T / self.options.temperature
-            right = torch.arange(len(rows), device=rows.device)
-            self.logs["found"] = (alike.detach().argmax(dim=1) == right).float().mean()
-            return functional.cross_entropy(alike, right)
+            student_embedding = self.student_embedding(at_least_float32(student.features[rows]))
+            student_embedding = functional.normalize(student_embedding, dim=1)
+            teacher_embedding = self.teacher_embedding(at_least_float32(teacher.features[rows]))
+            teacher_embedding = functional.normalize(teacher_embedding, dim=1)
+            similarity = student_embedding @ teacher_embedding.T / self.options.temperature
+            right_place = torch.arange(len(rows), device=rows.device)
+            is_found = similarity.detach().argmax(dim=1) == right_place
+            self.logs["found"] = is_found.float().mean()
+            return functional.cross_entropy(similarity, right_place)
 
     @torch.no_grad()
     def _sample(self, teacher: NodeFeatures) -> Tensor:
@@ -95,5 +95,6 @@ class ContrastiveLoss(DistillLoss):
             score = score_of(teacher, self.options.score)
         chosen = [teacher.batch_index.new_zeros(0)]
         for rows in frames_of(teacher.batch_index):
-            chosen.append(rows[score[rows].topk(min(self.options.num_nodes, len(rows))).indices])
+            count = min(self.options.num_nodes, len(rows))
+            chosen.append(rows[score[rows].topk(count).indices])
         return torch.cat(chosen)

@@ -1,17 +1,21 @@
-"""Edges of a feature graph without edge tensors: adapters in factored form, distances summed in chunks of queries.
+"""Edges of a feature graph without edge tensors: factored adapters, distances summed in chunks of queries.
 
-An edge joins a query m with its neighbour j. PointDistiller (Zhang et al., CVPR 2023) concatenates both features,
-applies a 1x1 convolution, batch normalisation over all edges and ReLU. A convolution of a concatenation is a sum of two
-products: with x = W [t_j ; t_m] = a_j + b_m, the N nodes and M queries are projected instead of M*K edges, and the mean
-and variance of x over all edges follow from the in-degrees, the centres and the mean over each query's neighbours. Only
-the distance itself needs the edges: a chunk at a time, gradients included, and only of queries whose weight is not
-negligible.
+An edge joins a query m with its neighbour j. PointDistiller (Zhang et al., CVPR 2023) concatenates the
+features of both, applies a 1x1 convolution, batch normalisation over all edges and ReLU.
+
+A convolution of a concatenation is a sum of two products: x = W [t_j ; t_m] = a_j + b_m. So the N nodes
+and M queries are projected instead of M*K edges. Mean and variance of x over all edges follow from the
+in-degrees of the nodes, the centres b and the mean of a over each query's neighbours.
+
+Only the distance itself needs the edges. It is computed for a chunk of queries at a time, gradients
+included, and only for queries whose weight is not negligible.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,98 +26,129 @@ EDGE_FORMS = ("concat", "difference")
 POOLS = ("none", "max", "mean")
 ELEMENT_DISTANCES = ("mse", "smooth_l1", "cosine")
 CHUNK_FLOATS = 1 << 19  # elements of one edge tensor held at once
-NEGLIGIBLE = 1e-20  # queries that weigh less than this part of the heaviest are left out of the sum
-BATCH_NORM_EPS, BATCH_NORM_MOMENTUM = 1e-5, 0.1
+NEGLIGIBLE = 1e-20  # queries with less than this share of the largest weight are left out
+BATCH_NORM_EPS = 1e-5
+BATCH_NORM_MOMENTUM = 0.1
+
+
+class EdgeTables(NamedTuple):
+    """All edges of a graph: edge (m, k) is ``nodes[neighbours[m, k]] + centres[m]``.
+
+    Attributes:
+        nodes: (N, D).
+        centres: (M, D).
+    """
+
+    nodes: Tensor
+    centres: Tensor
 
 
 class EdgeAdapter(nn.Module):
     """1x1 convolution and batch normalisation of edges (M, K, 2C) -> (M, K, D), never building the edges.
 
-    Input channels are ordered neighbour (or centre - neighbour), then centre.
+    The input channels are ordered neighbour (or centre - neighbour), then centre.
 
     Args:
         channels: C of a node.
         width: D.
         edge: ``concat`` [neighbour ; centre] or ``difference`` [centre - neighbour ; centre].
-        learned: train the convolution and the normalisation's scale and shift. Otherwise the convolution is a fixed
-            random orthogonal projection and the normalisation has no scale and shift.
-        identity: with ``learned=False``, no projection at all: D = 2C, the edge itself, standardised.
+        learned: train the convolution, and scale and shift of the normalisation. Otherwise the
+            convolution is a fixed random orthogonal projection, without scale and shift.
+        identity: with ``learned=False``, no projection at all: D = 2C, the standardised edge itself.
     """
+
+    weight: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(
         self, channels: int, width: int, *, edge: str, learned: bool, identity: bool = False
     ) -> None:
         super().__init__()
         assert edge in EDGE_FORMS and not (learned and identity)
-        self.edge, self.identity = edge, identity
-        width = 2 * channels if identity else width
-        weight = torch.eye(width) if identity else torch.empty(width, 2 * channels)
+        self.edge = edge
+        self.identity = identity
+        if identity:
+            width = 2 * channels
         if learned:
-            nn.init.kaiming_uniform_(weight, a=5**0.5)
-        elif not identity:
-            nn.init.orthogonal_(weight)
-        self.weight: Tensor
-        if learned:
+            weight = torch.empty(width, 2 * channels)
+            nn.init.kaiming_uniform_(weight, a=5**0.5)  # as nn.Conv1d initialises itself
             self.weight = nn.Parameter(weight)
+        elif identity:
+            self.register_buffer("weight", torch.eye(width))
         else:
-            self.register_buffer("weight", weight)
+            self.register_buffer("weight", nn.init.orthogonal_(torch.empty(width, 2 * channels)))
         self.gamma = nn.Parameter(torch.ones(width)) if learned else None
         self.beta = nn.Parameter(torch.zeros(width)) if learned else None
-        self.running_mean: Tensor
-        self.running_var: Tensor
         self.register_buffer("running_mean", torch.zeros(width))
         self.register_buffer("running_var", torch.ones(width))
 
-    def forward(
-        self, features: Tensor, queries: Tensor, neighbours: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Normalised edges as two tables: edge (m, k) is ``nodes[neighbours[m, k]] + centres[m]``.
+    def forward(self, features: Tensor, queries: Tensor, neighbours: Tensor) -> EdgeTables:
+        """The normalised edges.
 
         Args:
-            features: (N, C). queries: (M,) rows of it. neighbours: (M, K) rows of it.
-
-        Returns:
-            nodes (N, D) and centres (M, D).
+            features: (N, C).
+            queries: (M,) rows of it.
+            neighbours: (M, K) rows of it.
         """
-        first, second = self.weight.split(features.shape[1], dim=1)
+        neighbour_weight, centre_weight = self.weight.split(features.shape[1], dim=1)
         if self.edge == "difference":
-            first, second = -first, first + second
-        nodes, centres = features @ first.t(), features[queries] @ second.t()
+            # U (t_m - t_j) + V t_m = -U t_j + (U + V) t_m
+            centre_weight = neighbour_weight + centre_weight
+            neighbour_weight = -neighbour_weight
+        nodes = features @ neighbour_weight.t()
+        centres = features[queries] @ centre_weight.t()
         if self.training:
             nodes, centres, variance = self._centre(nodes, centres, neighbours)
         else:
-            centres, variance = centres - self.running_mean, self.running_var
+            centres = centres - self.running_mean
+            variance = self.running_var
         scale = torch.rsqrt(variance + BATCH_NORM_EPS)
         if self.gamma is not None:
             scale = scale * self.gamma
         centres = centres * scale
-        return nodes * scale, centres if self.beta is None else centres + self.beta
+        if self.beta is not None:
+            centres = centres + self.beta
+        return EdgeTables(nodes * scale, centres)
 
     def _centre(
         self, nodes: Tensor, centres: Tensor, neighbours: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Both tables with their edge-wise means removed, and the variance (D,) over all edges."""
+        """Both tables with their mean over all edges removed, and the variance (D,) over all edges.
+
+        With both means zero, var(a_j + b_m) = E[a_j^2] + E[b_m^2 + 2 b_m a_j]. E over edges of what
+        depends on j alone weighs each node by its in-degree, its number of appearances as neighbour.
+        """
         edges = neighbours.numel()
-        share = torch.bincount(neighbours.flatten(), minlength=len(nodes)).to(nodes.dtype) / edges
-        nodes_mean, centres_mean = share @ nodes, centres.mean(dim=0)
-        nodes, centres = nodes - nodes_mean, centres - centres_mean
-        around = functional.embedding_bag(
-            neighbours, nodes, mode="mean"
-        )  # (M, D) mean over each query's neighbours
-        variance = share @ nodes.square() + (centres.square() + 2 * centres * around).mean(dim=0)
-        variance = variance.clamp_min(0)
-        with torch.no_grad():
-            unbiased = variance * (edges / max(edges - 1, 1))
-            self.running_mean.lerp_(
-                (nodes_mean + centres_mean).to(self.running_mean.dtype), BATCH_NORM_MOMENTUM
-            )
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), BATCH_NORM_MOMENTUM)
+        in_degrees = torch.bincount(neighbours.flatten(), minlength=len(nodes))
+        share = in_degrees.to(nodes.dtype) / edges
+        nodes_mean = share @ nodes
+        centres_mean = centres.mean(dim=0)
+        nodes = nodes - nodes_mean
+        centres = centres - centres_mean
+        neighbour_means = functional.embedding_bag(neighbours, nodes, mode="mean")  # (M, D)
+        of_queries = (centres.square() + 2 * centres * neighbour_means).mean(dim=0)
+        variance = (share @ nodes.square() + of_queries).clamp_min(0)
+        self._update_running_statistics(nodes_mean + centres_mean, variance, edges)
         return nodes, centres, variance
+
+    @torch.no_grad()
+    def _update_running_statistics(self, mean: Tensor, variance: Tensor, edges: int) -> None:
+        """As nn.BatchNorm1d does, with the unbiased variance."""
+        unbiased = variance * (edges / max(edges - 1, 1))
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), BATCH_NORM_MOMENTUM)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), BATCH_NORM_MOMENTUM)
 
 
 @dataclasses.dataclass(frozen=True)
 class EdgeComparison:
-    """How two edge sets are compared: rectified or not, pooled over the neighbours or not, by which distance."""
+    """How the edges of student and teacher are compared.
+
+    Attributes:
+        rectify: apply ReLU first.
+        pool: over the neighbours of a query: ``none``, ``max`` or ``mean``.
+        distance: ``mse``, ``smooth_l1`` or ``cosine``.
+    """
 
     rectify: bool
     pool: str
@@ -121,17 +156,24 @@ class EdgeComparison:
 
     @property
     def has_closed_form(self) -> bool:
-        """Squares of sums, neither rectified nor pooled, need no edges at all."""
+        """Whether no edges are needed: plain squares of sums, neither rectified nor pooled."""
         return not self.rectify and self.pool == "none" and self.distance == "mse"
 
     def embed(self, nodes: Tensor, centres: Tensor) -> Tensor:
-        """Graph features (R, K, D), or (R, 1, D) when pooled, from gathered nodes (R, K, D) and centres (R, D)."""
+        """Graph features (R, K, D), or (R, 1, D) when pooled.
+
+        Args:
+            nodes: (R, K, D) of the neighbours.
+            centres: (R, D).
+        """
         edges = nodes + centres[:, None]
         if self.rectify:
             edges = edges.relu()
         if self.pool == "max":
             return edges.amax(dim=1, keepdim=True)
-        return edges.mean(dim=1, keepdim=True) if self.pool == "mean" else edges
+        if self.pool == "mean":
+            return edges.mean(dim=1, keepdim=True)
+        return edges
 
     def rows(self, teacher: Tensor, student: Tensor) -> Tensor:
         """Summed distance (R,) of each query."""
@@ -151,116 +193,155 @@ def sum_over_edges(
     comparison: EdgeComparison,
     neighbours: Tensor,
     weights: Tensor | None,
-    teacher: tuple[Tensor, Tensor],
-    student: tuple[Tensor, Tensor],
+    teacher: EdgeTables,
+    student: EdgeTables,
 ) -> Tensor:
     """Sum of weighted distances over all queries, a scalar, in bounded memory.
 
     Args:
-        neighbours: (M, K). weights: (M,), without gradient; None for ones.
-        teacher, student: the tables (N, D) and (M, D) of ``EdgeAdapter``.
+        comparison: the distance between edges.
+        neighbours: (M, K) rows of the nodes.
+        weights: (M,) of the queries, without gradient; None for ones.
+        teacher, student: their edges.
     """
-    (teacher_nodes, teacher_centres), (student_nodes, student_centres) = teacher, student
     if weights is not None:
         rows = torch.nonzero(weights > NEGLIGIBLE * weights.max()).flatten()
         if len(rows) < len(weights):
-            neighbours, weights = neighbours[rows], weights[rows]
-            teacher_centres, student_centres = teacher_centres[rows], student_centres[rows]
+            neighbours = neighbours[rows]
+            weights = weights[rows]
+            teacher = EdgeTables(teacher.nodes, teacher.centres[rows])
+            student = EdgeTables(student.nodes, student.centres[rows])
     if comparison.has_closed_form:
-        return _squares_over_edges(
-            neighbours, weights, teacher_nodes - student_nodes, teacher_centres - student_centres
-        )
-    return _EdgeSum.apply(
-        comparison,
-        neighbours,
-        weights,
-        teacher_nodes,
-        teacher_centres,
-        student_nodes,
-        student_centres,
-    )
+        difference = EdgeTables(teacher.nodes - student.nodes, teacher.centres - student.centres)
+        return _squares_over_edges(neighbours, weights, difference)
+    return _EdgeSum.apply(comparison, neighbours, weights, *teacher, *student)
 
 
 def _squares_over_edges(
-    neighbours: Tensor, weights: Tensor | None, nodes: Tensor, centres: Tensor
+    neighbours: Tensor, weights: Tensor | None, difference: EdgeTables
 ) -> Tensor:
-    """Sum of w_m |nodes_j + centres_m|^2 over all edges: nodes and their squares are summed over j beforehand."""
+    """Sum of w_m |nodes_j + centres_m|^2 over all edges.
+
+    |a_j + b_m|^2 = |a_j|^2 + 2 a_j b_m + |b_m|^2: summed over the K neighbours j this needs only the
+    sums of a_j and of |a_j|^2, which a table of both gives without any edge.
+    """
+    nodes, centres = difference
     count = neighbours.shape[1]
+    width = nodes.shape[1]
     with_squares = torch.cat([nodes, nodes.square().sum(dim=1, keepdim=True)], dim=1)
-    around, squares = functional.embedding_bag(neighbours, with_squares, mode="sum").split(
-        (nodes.shape[1], 1), dim=1
-    )
-    distances = squares[:, 0] + (centres * (2 * around + count * centres)).sum(dim=1)
-    return (distances if weights is None else distances * weights).sum().clamp_min(0)
+    sums = functional.embedding_bag(neighbours, with_squares, mode="sum")
+    node_sums = sums[:, :width]
+    square_sums = sums[:, width]
+    distances = square_sums + (centres * (2 * node_sums + count * centres)).sum(dim=1)
+    if weights is not None:
+        distances = distances * weights
+    return distances.sum().clamp_min(0)
 
 
 class _EdgeSum(torch.autograd.Function):
-    """The sum is a scalar, so its gradient is known up to one factor: it is computed chunk by chunk in the forward."""
+    """The sum over chunks of queries.
+
+    The result is a scalar, so its gradient is known up to one factor. It is computed in the forward
+    pass, chunk by chunk, and only scaled in the backward pass: no chunk's graph has to be kept.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: torch.autograd.function.FunctionCtx,
         comparison: EdgeComparison,
         neighbours: Tensor,
         weights: Tensor | None,
         *tables: Tensor,
     ) -> Tensor:
-        wanted = ctx.needs_input_grad[3:]
-        gradients = [
-            torch.zeros_like(table) if needed else None for table, needed in zip(tables, wanted)
-        ]
+        needs_gradient = ctx.needs_input_grad[3:]  # type: ignore[attr-defined]
+        # In the order of ``sum_over_edges``: nodes and centres of the teacher, then of the student.
+        kinds = (_NodeTable, _CentreTable, _NodeTable, _CentreTable)
+        parts = [kind(table, needed) for kind, table, needed in zip(kinds, tables, needs_gradient)]
         total = tables[0].new_zeros(())
-        rows = max(1, CHUNK_FLOATS // max(1, neighbours.shape[1] * tables[0].shape[1]))
-        for start in range(0, len(neighbours), rows):
-            part = slice(start, start + rows)
-            total += _chunk(
-                comparison,
-                neighbours[part],
-                None if weights is None else weights[part],
-                part,
-                tables,
-                gradients,
-            )
-        ctx.gradients = gradients
+        floats_per_query = max(1, neighbours.shape[1] * tables[0].shape[1])
+        queries_per_chunk = max(1, CHUNK_FLOATS // floats_per_query)
+        for start in range(0, len(neighbours), queries_per_chunk):
+            queries = slice(start, start + queries_per_chunk)
+            chunk_weights = None if weights is None else weights[queries]
+            total += _add_chunk(comparison, neighbours[queries], chunk_weights, queries, parts)
+        ctx.gradients = [part.gradient for part in parts]  # type: ignore[attr-defined]
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return (
-            None,
-            None,
-            None,
-            *(None if own is None else own * gradient for own in ctx.gradients),
-        )
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        scaled = [
+            None if table_gradient is None else table_gradient * gradient
+            for table_gradient in ctx.gradients  # type: ignore[attr-defined]
+        ]
+        return (None, None, None, *scaled)
 
 
-def _chunk(
+class _Table:
+    """Part of all edges, and the gradient of the sum with respect to it."""
+
+    def __init__(self, values: Tensor, needs_gradient: bool) -> None:
+        self.values = values
+        self.gradient = torch.zeros_like(values) if needs_gradient else None
+
+
+class _NodeTable(_Table):
+    """Rows of nodes: an edge takes that of its neighbour."""
+
+    def take(self, neighbours: Tensor, queries: slice) -> Tensor:
+        """(R, K, D) of a chunk of R queries with ``neighbours`` (R, K)."""
+        rows = self.values.index_select(0, neighbours.flatten())
+        return rows.view(*neighbours.shape, self.values.shape[1])
+
+    def add(self, gradient: Tensor, neighbours: Tensor, queries: slice) -> None:
+        """Add the gradient (R, K, D) of a chunk. A node is the neighbour of many queries."""
+        assert self.gradient is not None
+        self.gradient.index_add_(0, neighbours.flatten(), gradient.flatten(0, 1))
+
+
+class _CentreTable(_Table):
+    """Rows of queries: an edge takes that of its query."""
+
+    def take(self, neighbours: Tensor, queries: slice) -> Tensor:
+        """(R, D) of a chunk of R queries."""
+        return self.values[queries]
+
+    def add(self, gradient: Tensor, neighbours: Tensor, queries: slice) -> None:
+        """Add the gradient (R, D) of a chunk."""
+        assert self.gradient is not None
+        self.gradient[queries] += gradient
+
+
+def _add_chunk(
     comparison: EdgeComparison,
     neighbours: Tensor,
     weights: Tensor | None,
-    part: slice,
-    tables: tuple[Tensor, ...],
-    gradients: list[Tensor | None],
+    queries: slice,
+    tables: Sequence[_NodeTable | _CentreTable],
 ) -> Tensor:
-    """Sum over the queries in ``part``; adds its gradients to ``gradients``."""
-    flat = neighbours.flatten()
-    shape = (*neighbours.shape, tables[0].shape[1])
-    pieces = [
-        table[part] if position % 2 else table.index_select(0, flat).view(shape)
-        for position, table in enumerate(tables)
-    ]
-    wanted = [position for position, gradient in enumerate(gradients) if gradient is not None]
-    leaves = [
-        piece.detach().requires_grad_(position in wanted) for position, piece in enumerate(pieces)
-    ]
+    """The sum over one chunk; its gradients are added to those of ``tables``.
+
+    Args:
+        comparison: the distance between edges.
+        neighbours: (R, K) of the chunk. weights: (R,) of the chunk.
+        queries: the rows of the chunk.
+        tables: nodes and centres of the teacher, then of the student.
+    """
+    leaves = []
+    for table in tables:
+        leaf = table.take(neighbours, queries).detach()
+        leaves.append(leaf.requires_grad_(table.gradient is not None))
+    teacher_nodes, teacher_centres, student_nodes, student_centres = leaves
     with torch.enable_grad():
-        distances = comparison.rows(comparison.embed(*leaves[:2]), comparison.embed(*leaves[2:]))
+        teacher_edges = comparison.embed(teacher_nodes, teacher_centres)
+        student_edges = comparison.embed(student_nodes, student_centres)
+        distances = comparison.rows(teacher_edges, student_edges)
         total = (distances if weights is None else distances * weights).sum()
-    found = torch.autograd.grad(total, [leaves[position] for position in wanted]) if wanted else ()
-    for position, gradient in zip(wanted, found):
-        if position % 2:
-            gradients[position][part] += gradient  # type: ignore[index]
-        else:
-            gradients[position].index_add_(0, flat, gradient.flatten(0, 1))  # type: ignore[union-attr]
+    learning = [number for number, leaf in enumerate(leaves) if leaf.requires_grad]
+    if learning:
+        gradients = torch.autograd.grad(total, [leaves[number] for number in learning])
+        for number, gradient in zip(learning, gradients):
+            tables[number].add(gradient, neighbours, queries)
     return total.detach()

@@ -1,44 +1,38 @@
-"""Feature mimic of FitNets (Romero et al., ICLR 2015): the student's features, adapted, equal the teacher's.
+"""Feature mimic of FitNets (Romero et al., ICLR 2015): the student's adapted features equal the teacher's.
 
-    L = 1/2 * mean over nodes and channels of (A s_i - t_i)^2,    A a 1x1 convolution that is learned
+    L = 1/2 * mean over nodes and channels of (A s_i - t_i)^2,    A a learned 1x1 convolution
 
-Departures: the paper trains up to the tap by this loss alone and goes on without it; here it acts beside the detection
-loss. The mean stands for the paper's sum. A is linear, where the paper's regressor is a convolution that ends in the
-teacher's own non-linearity.
+Departures: the paper trains the student up to the tap by this loss alone, then goes on without it;
+here it acts beside the detection loss. The mean replaces the paper's sum. A is linear, where the
+paper's regressor is a convolution followed by the teacher's own non-linearity.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
+from ...types import BatchDict
 from ..nodes import NodeFeatures
-from .base import DistillLoss, no_options
+from .base import NodeLoss, NoOptions
 from .features import adapter
 
 
-class FeatureMimicLoss(DistillLoss):
+class FeatureMimicLoss(NodeLoss):
     """Mean squared difference at every node."""
 
-    def __init__(self, student: TapInfo, teacher: TapInfo) -> None:
-        super().__init__()
+    def __init__(
+        self, student: TapInfo, teacher: TapInfo, options: NoOptions | None = None
+    ) -> None:
+        super().__init__(student, teacher, options)
         self.adapter = adapter(student, teacher)
 
-    @classmethod
-    def from_config(
-        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
-    ) -> FeatureMimicLoss:
-        no_options(cfg, where)
-        return cls(student, teacher)
-
     def forward(
-        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
+        """The loss, a scalar, between matched nodes."""
         if len(student) == 0:
             return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):

@@ -1,25 +1,28 @@
 """Local distillation of PointDistiller (Zhang et al., CVPR 2023): the student learns the teacher's local graphs.
 
-The most salient nodes are queries. Each is joined with its K nearest nodes in the teacher's feature space; teacher and
-student embed the same edges with an adapter each, and the embeddings are compared, salient queries weighing more.
+1. The most salient nodes are queries.
+2. Each is joined with its K nearest nodes in the teacher's feature space. Both sides use this graph.
+3. An adapter on each side embeds the edges [neighbour ; query].
+4. The embeddings are compared, and salient queries count more:
 
-``PRESET: official`` is the published code to the number (commit a5dc465), which treats each kind of node in its own way
-(``OFFICIAL``): pillars, the BEV maps of SECOND, the points of PointRCNN. Its PointPillars for nuScenes are the BEV way
-with ``WEIGHTING: none``; what it does with its option ``reweight`` off is ``WEIGHTING: none, DISTANCE: frobenius``.
+    L = mean over queries, neighbours and channels of  w_m (A_s(s_j, s_m) - A_t(t_j, t_m))^2
 
-``PRESET: default`` mends what is wrong with it: frames are not mixed, weights follow a normalised score instead of
-falling on the fullest pillars alone, and the teacher's adapter is fixed. The published one is trained with the
-student's: both can learn to put out zeros, and then do, with the loss at zero and nothing learned. With the fixed one,
-standardised, a student that knows nothing stays at a loss of 1, and 1 - loss is the explained share of the teacher's
-variance.
+``PRESET: official`` equals the published code (commit a5dc465), which treats each kind of node in its
+own way (``OFFICIAL``): pillars, the maps of SECOND, the points of PointRCNN. Its PointPillars for nuScenes
+are the way for maps with ``WEIGHTING: none``; its option ``reweight: False`` is ``WEIGHTING: none,
+DISTANCE: frobenius``.
+
+Departures, of ``PRESET: default``: frames are not mixed. Weights follow a normalised score instead of
+falling on the fullest pillars alone. The teacher's adapter is fixed. The published one is trained with
+the student's: both can learn to output zeros, and then do, with a loss of zero and nothing learned. The
+fixed one is standardised: a student that carries no information stays at a loss of 1, and 1 - loss is
+the explained share of the teacher's variance.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,45 +31,70 @@ from ...errors import DataError
 from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of, knn
+from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
-from .base import DistillLoss
-from .edges import ELEMENT_DISTANCES, EdgeAdapter, EdgeComparison, sum_over_edges
+from .base import TERM_KEYS, NodeLoss, channels_of
+from .edges import ELEMENT_DISTANCES, EdgeAdapter, EdgeComparison, EdgeTables, sum_over_edges
 from .graph_options import GraphOptions, graph_options
 
-FROBENIUS_FACTOR, PUBLISHED_FACTOR = 5e-4, 2.0
-WATCH_EVERY, WATCH_QUERIES, DEAD_LOOKS = 20, 64, 2  # one look alone may have met an empty frame
-DEAD_SPREAD, DEAD_SHARE = 0.05, 0.9  # normalised outputs of live channels spread over about 5
-log = logging.getLogger(__name__)
+# Factors of the published losses.
+FROBENIUS_FACTOR = 5e-4
+PUBLISHED_FACTOR = 2.0
+
+# Every WATCH_EVERY steps the adapters are checked on a few queries for channels that have become
+# constant. Normalised outputs of live channels spread over about 5.
+WATCH_EVERY = 20
+WATCH_QUERIES = 64
+DEAD_SPREAD = 0.05
+DEAD_SHARE = 0.9
+DEAD_CHECKS = 2  # one check alone may have met an empty frame
+
+LOGGER = logging.getLogger(__name__)
 
 
-class GraphDistillLoss(DistillLoss):
+class GraphDistillLoss(NodeLoss):
     """PointDistiller's local distillation between matched nodes."""
 
+    options_class = GraphOptions
+
+    options: GraphOptions
+
     def __init__(
-        self, student_channels: int, teacher_channels: int, options: GraphOptions | None = None
+        self, student: TapInfo, teacher: TapInfo, options: GraphOptions | None = None
     ) -> None:
-        super().__init__()
-        self.options = options = options or GraphOptions()
-        trained, identity = options.teacher_adapter == "trained", options.teacher_adapter == "none"
-        width = 2 * teacher_channels if identity else int(options.embed_dim)
+        super().__init__(student, teacher, options)
+        student_channels = channels_of(student)
+        teacher_channels = channels_of(teacher)
+        is_trained = self.options.teacher_adapter == "trained"
+        is_identity = self.options.teacher_adapter == "none"
+        edge = self.options.edge
+        self.width = 2 * teacher_channels if is_identity else self.options.embed_dim
         self.teacher_adapter = EdgeAdapter(
-            teacher_channels, width, edge=options.edge, learned=trained, identity=identity
+            teacher_channels, self.width, edge=edge, learned=is_trained, identity=is_identity
         )
-        self.student_adapter = EdgeAdapter(student_channels, width, edge=options.edge, learned=True)
-        distance = options.distance if options.distance in ELEMENT_DISTANCES else "mse"
-        self.comparison = EdgeComparison(trained, options.pool, distance)
-        self.width, self.calls, self.warned = width, 0, set[str]()
-        self.dead_looks = {"teacher": 0, "student": 0}
+        self.student_adapter = EdgeAdapter(student_channels, self.width, edge=edge, learned=True)
+        distance = self.options.distance
+        self.comparison = EdgeComparison(
+            # ReLU as published. A fixed adapter has no use for it: it would only drop information.
+            rectify=is_trained,
+            pool=self.options.pool,
+            distance=distance if distance in ELEMENT_DISTANCES else "mse",
+        )
+        self.steps = 0
+        self.dead_checks = {"teacher": 0, "student": 0}
+        self.has_warned: set[str] = set()
 
     @classmethod
-    def from_config(
-        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
-    ) -> GraphDistillLoss:
-        return cls(student.channels, teacher.channels, graph_options(cfg, student, where))
+    def options_from_config(
+        cls, cfg: ConfigDict, student: TapInfo, teacher: TapInfo, where: str
+    ) -> GraphOptions:
+        """The options in ``cfg``, on top of its PRESET for the student's kind of nodes."""
+        return graph_options(cfg, student, where, also_known=TERM_KEYS)
 
     def forward(
-        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
+        """The loss, a scalar, between matched nodes."""
         return self.compare(student, teacher, self.choose_queries(teacher))
 
     def score(self, teacher: NodeFeatures) -> Tensor:
@@ -87,19 +115,14 @@ class GraphDistillLoss(DistillLoss):
     @torch.no_grad()
     def choose_queries(self, teacher: NodeFeatures) -> Tensor:
         """Rows (M,) of the queries: NUM_NODES of each frame, or all when it has fewer."""
-        score, options = self.score(teacher), self.options
-        if options.sampling == "random":
+        score = self.score(teacher)
+        if self.options.sampling == "random":
             score = torch.rand(len(teacher), device=score.device)
+        take_largest = self.options.sampling != "bottom"
         chosen = [score.new_zeros(0, dtype=torch.long)]
         for rows in self._groups(teacher.batch_index):
-            wanted = (
-                math.ceil(options.num_nodes * len(rows))
-                if options.num_nodes < 1
-                else int(options.num_nodes)
-            )
-            best = score[rows].topk(
-                min(wanted, len(rows)), largest=options.sampling != "bottom", sorted=False
-            )[1]
+            count = self._number_of_queries(len(rows))
+            best = score[rows].topk(count, largest=take_largest, sorted=False).indices
             chosen.append(rows[best])
         return torch.cat(chosen)
 
@@ -108,17 +131,19 @@ class GraphDistillLoss(DistillLoss):
         if len(queries) == 0:
             return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
-            own, other = (
-                at_least_float32(student.features),
-                at_least_float32(teacher.features.detach()),
+            student_features = at_least_float32(student.features)
+            teacher_features = at_least_float32(teacher.features.detach())
+            neighbours = self._neighbours(teacher_features, teacher, queries)
+            score = self.score(teacher)[queries].to(teacher_features.dtype)
+            weights = self._weights(score, teacher.batch_index[queries])
+            # Of a map with 50,000 cells a few thousand are in the graph. Only these are adapted.
+            rows, queries, neighbours = _nodes_of_graph(len(teacher), queries, neighbours)
+            student_edges = self.student_adapter(
+                student_features.index_select(0, rows), queries, neighbours
             )
-            neighbours = self._neighbours(other, teacher, queries)
-            weights = self._weights(
-                self.score(teacher)[queries].to(other.dtype), teacher.batch_index[queries]
+            teacher_edges = self.teacher_adapter(
+                teacher_features.index_select(0, rows), queries, neighbours
             )
-            rows, queries, neighbours = _occurring(len(teacher), queries, neighbours)
-            student_edges = self.student_adapter(own.index_select(0, rows), queries, neighbours)
-            teacher_edges = self.teacher_adapter(other.index_select(0, rows), queries, neighbours)
             self._watch(neighbours, teacher_edges, student_edges)
             total = sum_over_edges(
                 self.comparison, neighbours, weights, teacher_edges, student_edges
@@ -126,81 +151,116 @@ class GraphDistillLoss(DistillLoss):
             return self._scale(total, neighbours)
 
     def _groups(self, batch_index: Tensor) -> list[Tensor]:
-        """Rows that are looked at together: one group per frame, or one in all."""
+        """Rows whose queries and weights are chosen together: those of each frame, or all."""
         if self.options.mix_frames:
             return [torch.arange(len(batch_index), device=batch_index.device)]
         return list(frames_of(batch_index))
 
+    def _number_of_queries(self, nodes: int) -> int:
+        """NUM_NODES, or that share of the ``nodes`` of a group."""
+        wanted = self.options.num_nodes
+        if wanted < 1:
+            wanted = math.ceil(wanted * nodes)
+        return min(int(wanted), nodes)
+
     def _neighbours(self, features: Tensor, teacher: NodeFeatures, queries: Tensor) -> Tensor:
         """(M, K) rows of the nodes nearest to each query; no more than the fullest frame has."""
         points = teacher.coords if self.options.neighbor_space == "metres" else features
-        count = min(
-            int(self.options.num_neighbors), max(map(len, self._groups(teacher.batch_index)))
-        )
+        fullest = max(len(rows) for rows in self._groups(teacher.batch_index))
+        count = min(self.options.num_neighbors, fullest)
         if self.options.mix_frames:
             return knn(points[queries], points, count)
-        return knn(
-            points[queries], points, count, teacher.batch_index[queries], teacher.batch_index
-        )
+        frames = teacher.batch_index
+        return knn(points[queries], points, count, frames[queries], frames)
 
     @torch.no_grad()
     def _weights(self, score: Tensor, batch_index: Tensor) -> Tensor | None:
-        """(M,), from a softmax with mean 1 over each group; logs how evenly they are spread, 1 = all equal."""
+        """Weights (M,) of queries with ``score`` (M,); None for equal ones.
+
+        Logs the entropy of the softmax as a share of the largest possible one: 1 when all are equal.
+        """
         if self.options.weighting == "none":
             return None
         if self.options.weighting == "batch_size":
             return (batch_index.max() + 1).to(score.dtype).expand(len(score))
-        weights, entropies = torch.empty_like(score), []
+        weights = torch.empty_like(score)
+        entropies = []
         for rows in self._groups(batch_index):
             group = score[rows]
             if self.options.weighting == "softmax":
-                group = (group - group.min()) / (group.max() - group.min()).clamp_min(
-                    torch.finfo(group.dtype).tiny
-                )
+                group = _scaled_to_unit(group)
             share = torch.softmax(group / self.options.temperature, dim=0)
             weights[rows] = share * len(rows)
-            entropies.append(torch.special.entr(share).sum() / math.log(max(len(rows), 2)))
+            largest_entropy = math.log(max(len(rows), 2))
+            entropies.append(torch.special.entr(share).sum() / largest_entropy)
         self.logs["entropy"] = torch.stack(entropies).mean()
         return weights
 
     def _scale(self, total: Tensor, neighbours: Tensor) -> Tensor:
         """From the sum over edges to the loss."""
-        count = len(neighbours) * self.comparison.terms_per_query(neighbours.shape[1], self.width)
         if self.options.distance == "frobenius":
-            return FROBENIUS_FACTOR * total.clamp_min(torch.finfo(total.dtype).tiny).sqrt()
-        return (PUBLISHED_FACTOR if self.options.distance == "published" else 1.0) * total / count
+            smallest = torch.finfo(total.dtype).tiny  # the slope of the root is infinite at 0
+            return FROBENIUS_FACTOR * total.clamp_min(smallest).sqrt()
+        terms = self.comparison.terms_per_query(neighbours.shape[1], self.width)
+        count = len(neighbours) * terms
+        factor = PUBLISHED_FACTOR if self.options.distance == "published" else 1.0
+        return factor * total / count
 
     @torch.no_grad()
-    def _watch(self, neighbours: Tensor, *sides: tuple[Tensor, Tensor]) -> None:
-        """Now and then: the share of each adapter's channels that say nothing, on a few queries."""
-        self.calls += 1
-        if self.calls % WATCH_EVERY != 1:
+    def _watch(self, neighbours: Tensor, teacher: EdgeTables, student: EdgeTables) -> None:
+        """Now and then log the share of each adapter's channels that are constant on a few queries.
+
+        Two trained adapters can agree on constant outputs: the loss is then zero and nothing is learned.
+        """
+        self.steps += 1
+        if self.steps % WATCH_EVERY != 1:
             return
-        picked = torch.linspace(0, len(neighbours) - 1, min(len(neighbours), WATCH_QUERIES)).long()
-        picked = picked.to(neighbours.device)
-        for name, (nodes, centres) in zip(("teacher", "student"), sides):
-            edges = self.comparison.embed(nodes[neighbours[picked]], centres[picked]).flatten(0, 1)
-            dead = float((edges.amax(dim=0) - edges.amin(dim=0) < DEAD_SPREAD).float().mean())
-            self.logs[f"dead_{name}"] = dead
-            is_dead = dead >= DEAD_SHARE and len(edges) > 1
-            self.dead_looks[name] = self.dead_looks[name] + 1 if is_dead else 0
-            if self.dead_looks[name] == DEAD_LOOKS and name not in self.warned:
-                self.warned.add(name)
-                log.warning(
-                    "GraphDistillLoss: %.0f %% of the channels of the %s's adapter are constant; "
-                    "this term no longer teaches anything",
-                    100 * dead,
-                    name,
-                )
+        count = min(len(neighbours), WATCH_QUERIES)
+        queries = torch.linspace(0, len(neighbours) - 1, count).long().to(neighbours.device)
+        for name, tables in (("teacher", teacher), ("student", student)):
+            nodes = tables.nodes[neighbours[queries]]
+            edges = self.comparison.embed(nodes, tables.centres[queries]).flatten(0, 1)
+            spread = edges.amax(dim=0) - edges.amin(dim=0)
+            dead_share = float((spread < DEAD_SPREAD).float().mean())
+            self.logs[f"dead_{name}"] = dead_share
+            is_dead = dead_share >= DEAD_SHARE and len(edges) > 1
+            self.dead_checks[name] = self.dead_checks[name] + 1 if is_dead else 0
+            if self.dead_checks[name] == DEAD_CHECKS:
+                self._warn_once(name, dead_share)
+
+    def _warn_once(self, name: str, dead_share: float) -> None:
+        if name in self.has_warned:
+            return
+        self.has_warned.add(name)
+        LOGGER.warning(
+            "GraphDistillLoss: %.0f %% of the channels of the %s's adapter are constant; "
+            "this term no longer teaches anything",
+            100 * dead_share,
+            name,
+        )
 
 
-def _occurring(count: int, queries: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows (R,) of the ``count`` nodes that are in the graph, and queries (M,) and neighbours (M, K) counted in them.
+def _scaled_to_unit(score: Tensor) -> Tensor:
+    """Scores (N,) moved and scaled to 0..1."""
+    extent = score.max() - score.min()
+    return (score - score.min()) / extent.clamp_min(torch.finfo(score.dtype).tiny)
 
-    Of a map with 50,000 cells a few thousand are: the others need no adapter.
+
+def _nodes_of_graph(
+    count: int, queries: Tensor, neighbours: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (R,) of the ``count`` nodes that are in the graph, and the graph among these.
+
+    Args:
+        count: all nodes.
+        queries: (M,) rows.
+        neighbours: (M, K) rows.
+
+    Returns:
+        Rows (R,), and queries (M,) and neighbours (M, K) as indices of them.
     """
-    used = torch.zeros(count, dtype=torch.bool, device=queries.device)
-    used[queries] = True
-    used[neighbours.flatten()] = True
-    place = used.cumsum(dim=0) - 1
-    return torch.nonzero(used).flatten(), place[queries], place[neighbours]
+    is_used = torch.zeros(count, dtype=torch.bool, device=queries.device)
+    is_used[queries] = True
+    is_used[neighbours.flatten()] = True
+    new_row = is_used.cumsum(dim=0) - 1
+    return torch.nonzero(is_used).flatten(), new_row[queries], new_row[neighbours]

@@ -1,76 +1,96 @@
-"""The options of GraphDistillLoss, the presets that set them, and what of a yaml block makes no sense together."""
+"""The options of GraphDistillLoss, the presets that set them, and which of them exclude each other."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
-from ...config import nearest
+from ...config import nearest, option, read_options
 from ...errors import ConfigError
 from ...models.taps import TapInfo
-from .base import read_options
+from ...types import ConfigDict
 from .edges import EDGE_FORMS, ELEMENT_DISTANCES, POOLS
 
-SCORES = ("saliency", "channel_max", "norm", "objectness")
-SAMPLINGS = ("top", "bottom", "random")
-WEIGHTINGS = ("none", "softmax", "softmax_raw", "batch_size")
-SPACES = ("feature", "metres")
-TEACHER_ADAPTERS = ("trained", "frozen", "none")
+PRESETS = ("default", "official")
 
 
 @dataclasses.dataclass(frozen=True)
 class GraphOptions:
-    """Every choice of the method. In yaml the names are in capitals; the values here are ``PRESET: default``.
+    """Every choice of the method; the defaults are those of PRESET: default.
 
-    Attributes:
-        num_nodes: queries per frame (per batch with ``mix_frames``); a fraction of the nodes when below 1.
-        num_neighbors: K; the query is its own first neighbour.
-        embed_dim: D, output channels of the adapters; without effect with ``teacher_adapter: none``.
-        edge: ``concat`` [neighbour ; centre], ``difference`` [centre - neighbour ; centre].
-        pool: of the graph feature over the neighbours: ``none`` (edge by edge), ``max``, ``mean``.
-        score: ``saliency`` (points in a voxel, channel maximum of a BEV cell or a point), of the teacher's feature
-            ``channel_max`` or ``norm``, or ``objectness``: the largest class score of the teacher's head at the place.
-        sampling: which scores become queries: ``top``, ``bottom``, ``random`` (any).
-        weighting: ``none``; ``softmax`` of the score scaled to 0..1 among the queries of a frame; ``softmax_raw`` of
-            the score as it is. Mean 1 over the queries of a frame (of the batch with ``mix_frames``). ``batch_size``:
-            each query weighs as much as there are frames, as published for SECOND.
-        temperature: of the softmax.
-        distance: ``mse``, ``smooth_l1``, ``cosine``; as published, ``published``: twice the weighted mean square, or
-            ``frobenius``: 5e-4 times the norm of all differences, without weights.
-        teacher_adapter: ``trained`` as published, ReLU on both sides; ``frozen``, a random projection, standardised;
-            ``none``, the student predicts the teacher's standardised edges themselves.
-        neighbor_space: neighbours are near in the teacher's ``feature`` space, or in ``metres``.
-        mix_frames: queries, neighbours and weights over the whole batch, as published.
+    A query is a node whose local graph is compared; K is NUM_NEIGHBORS.
     """
 
-    num_nodes: float = 1500.0
-    num_neighbors: int = 32
-    embed_dim: int = 32
-    edge: str = "concat"
-    pool: str = "none"
-    score: str = "saliency"
-    sampling: str = "top"
-    weighting: str = "softmax"
-    temperature: float = 0.5
-    distance: str = "mse"
-    teacher_adapter: str = "frozen"
-    neighbor_space: str = "feature"
-    mix_frames: bool = False
+    num_nodes: float = option(
+        1500.0,
+        above=0,
+        help="queries of each frame (of the batch with MIX_FRAMES); below 1 a share of the nodes",
+    )
+    num_neighbors: int = option(
+        32, above=0, help="K, nodes that a query is joined with; it is the first of them itself"
+    )
+    embed_dim: int = option(
+        32, above=0, help="output channels of the adapters; not with TEACHER_ADAPTER: none"
+    )
+    edge: str = option(
+        "concat",
+        choices=EDGE_FORMS,
+        help="[neighbour ; query], or difference: [query - neighbour ; query]",
+    )
+    pool: str = option(
+        "none", choices=POOLS, help="compare every edge, or their max or mean over the neighbours"
+    )
+    score: str = option(
+        "saliency",
+        choices=("saliency", "channel_max", "norm", "objectness"),
+        help="how much a node matters: saliency is the number of points in a voxel and the channel "
+        "maximum of a map cell or point; channel_max and norm are of the teacher's feature; "
+        "objectness is the largest class score of the teacher's head at its place",
+    )
+    sampling: str = option(
+        "top",
+        choices=("top", "bottom", "random"),
+        help="take the nodes of the highest or lowest score as queries, or random ones",
+    )
+    weighting: str = option(
+        "softmax",
+        choices=("none", "softmax", "softmax_raw", "batch_size"),
+        help="weights of the queries: equal; a softmax of the score scaled to 0..1 in the frame; a "
+        "softmax of the score as it is; or all equal to the batch size, as published for SECOND. A "
+        "softmax has a mean of 1 over the queries of a frame (of the batch with MIX_FRAMES)",
+    )
+    temperature: float = option(
+        0.5, above=0, help="of the softmax; a small one gives few queries all the weight"
+    )
+    distance: str = option(
+        "mse",
+        choices=(*ELEMENT_DISTANCES, "published", "frobenius"),
+        help="between edges. As published: published is twice the weighted mean square, frobenius "
+        "5e-4 times the norm of all differences, without weights",
+    )
+    teacher_adapter: str = option(
+        "frozen",
+        choices=("trained", "frozen", "none"),
+        help="trained as published, with ReLU on both sides; frozen, a random projection whose "
+        "output is standardised; none, the student predicts the teacher's standardised edges",
+    )
+    neighbor_space: str = option(
+        "feature",
+        choices=("feature", "metres"),
+        help="neighbours are near in the teacher's feature space, or in metres",
+    )
+    mix_frames: bool = option(
+        False, help="queries, neighbours and weights over the whole batch, as published"
+    )
+    preset: str = option(
+        "default",
+        choices=PRESETS,
+        help="values of all other keys: ours, or official, those of the published code for the "
+        "student's kind of nodes; a key beside it has precedence",
+    )
 
 
-CHOICES = {
-    "edge": EDGE_FORMS,
-    "pool": POOLS,
-    "score": SCORES,
-    "sampling": SAMPLINGS,
-    "weighting": WEIGHTINGS,
-    "distance": (*ELEMENT_DISTANCES, "published", "frobenius"),
-    "teacher_adapter": TEACHER_ADAPTERS,
-    "neighbor_space": SPACES,
-}
-PRESETS = ("default", "official")
-OFFICIAL = {  # by the kind of the student's tap
+# PRESET: official, by the kind of the student's tap. The published code treats each in its own way.
+OFFICIAL = {
     "voxel": GraphOptions(
         num_nodes=6000.0,
         num_neighbors=128,
@@ -79,6 +99,7 @@ OFFICIAL = {  # by the kind of the student's tap
         distance="published",
         teacher_adapter="trained",
         mix_frames=True,
+        preset="official",
     ),
     "bev": GraphOptions(
         num_nodes=256.0,
@@ -86,6 +107,7 @@ OFFICIAL = {  # by the kind of the student's tap
         weighting="batch_size",
         distance="published",
         teacher_adapter="trained",
+        preset="official",
     ),
     "point": GraphOptions(
         num_nodes=6000.0,
@@ -94,6 +116,7 @@ OFFICIAL = {  # by the kind of the student's tap
         weighting="none",
         distance="published",
         teacher_adapter="trained",
+        preset="official",
     ),
 }
 
@@ -109,34 +132,44 @@ def preset_options(name: str, student: TapInfo, where: str) -> GraphOptions:
             f"{where}.PRESET: the published code has no way for {student.kind} nodes, only for "
             f"{', '.join(OFFICIAL)}; use default"
         )
-    if student.kind == "point":  # as wide as the student's own features
-        return dataclasses.replace(OFFICIAL["point"], embed_dim=student.channels)
-    return OFFICIAL[student.kind]
-
-
-def graph_options(cfg: Mapping[str, Any], student: TapInfo, where: str) -> GraphOptions:
-    """The options of a term's block, for nodes of the student's kind; ``where`` is its key path."""
-    settings = dict(cfg)
-    preset = preset_options(str(settings.pop("PRESET", "default")), student, where)
-    options = read_options(preset, settings, where, CHOICES)
-    _refuse_without_effect(options, settings, where)
+    options = OFFICIAL[student.kind]
+    if student.kind == "point":
+        # The published adapters for PointRCNN are as wide as the student's own features.
+        options = dataclasses.replace(options, embed_dim=student.channels)
     return options
 
 
-def _refuse_without_effect(options: GraphOptions, settings: Mapping[str, Any], where: str) -> None:
-    """What was asked for must make a difference."""
+def graph_options(
+    cfg: ConfigDict, student: TapInfo, where: str, also_known: tuple[str, ...] = ()
+) -> GraphOptions:
+    """The options of a term's block.
+
+    Args:
+        cfg: the options, in capitals.
+        student: the student's tap; PRESET: official depends on its kind.
+        where: key path of the block, for errors.
+        also_known: keys of the term, to suggest for an unknown one.
+    """
+    preset = preset_options(str(cfg.get("PRESET") or "default"), student, where)
+    options = read_options(preset, cfg, where, also_known=also_known)
+    _refuse_keys_without_effect(options, cfg, where)
+    return options
+
+
+def _refuse_keys_without_effect(options: GraphOptions, cfg: ConfigDict, where: str) -> None:
     if options.num_nodes > 1 and options.num_nodes != int(options.num_nodes):
         raise ConfigError(
             f"{where}.NUM_NODES: expected a whole number, or a fraction below 1, "
             f"found {options.num_nodes}"
         )
-    if options.teacher_adapter == "none" and "EMBED_DIM" in settings:
+    if options.teacher_adapter == "none" and "EMBED_DIM" in cfg:
         raise ConfigError(
             f"{where}.EMBED_DIM: has no effect with TEACHER_ADAPTER: none; remove one of them"
         )
-    if not options.weighting.startswith("softmax") and "TEMPERATURE" in settings:
+    if not options.weighting.startswith("softmax") and "TEMPERATURE" in cfg:
         raise ConfigError(
-            f"{where}.TEMPERATURE: has no effect with WEIGHTING: {options.weighting}; remove one of them"
+            f"{where}.TEMPERATURE: has no effect with WEIGHTING: {options.weighting}; "
+            "remove one of them"
         )
     if options.distance == "frobenius" and options.weighting != "none":
         raise ConfigError(

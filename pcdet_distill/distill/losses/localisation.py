@@ -1,114 +1,116 @@
-"""Localisation distillation (Zheng et al., CVPR 2022): the teacher's knowledge of where a box ends, where it matters.
+"""Localisation distillation (Zheng et al., CVPR 2022): how certain the teacher is of a box, near objects.
 
-The paper's head predicts a distribution over bins for every side of a box; student and teacher distributions are
-compared by KL, in the main region (positions assigned to an object) and in the valuable one (positions that nearly
-were). The heads here predict one number for each code of a box. As it is adapted:
+The paper's head predicts a distribution over bins for every side of a box. Distributions of student and
+teacher are compared by KL divergence in the main region (positions assigned to an object) and in the
+valuable one (positions that nearly were). The heads here predict one number for each code of a box. As
+adapted here, every code is the centre of a Laplace distribution of width TEMPERATURE; then in closed form
 
-    every code stands for a Laplace distribution around its value, of width TEMPERATURE; then in closed form
     KL(code_t, code_s) = d + exp(-d) - 1,    d = |code_t - code_s| / TEMPERATURE
     L = sum_i m_i * sum over codes of KL_i / sum_i m_i
 
-A position belongs to a region by the bird's eye IoU of the teacher's box with a labelled box: above MAIN_IOU m = 1,
-above VALUABLE_IOU m = VALUABLE_WEIGHT. Positions the teacher gives less than SCORE_THRESH are not looked at.
+The region of a position follows from the bird's eye IoU of the teacher's box with the labelled boxes:
+above MAIN_IOU m = 1, above VALUABLE_IOU m = VALUABLE_WEIGHT. Positions with a score of the teacher below
+SCORE_THRESH are left out.
 
-Departures: bins became a Laplace distribution, and their softmax temperature of 10 its width. The paper's main region
-is that of the label assigner; its valuable one has anchors whose DIoU with an object lies between a quarter of the
-assigner's threshold and all of it. Its code weighs a position of the main region by the student's own score, and one of
-the valuable region by a quarter of its anchor's IoU; it sums over positions, averages over bins and multiplies by the
-square of the temperature. The paper distils class scores as well, which is left to another term.
+Departures: bins became a Laplace distribution, and their softmax temperature of 10 its width. The
+paper's main region is that of the label assigner; its valuable one has anchors whose DIoU with an object
+lies between a quarter of the assigner's threshold and all of it. Its code weights a position of the main
+region by the student's own score, and one of the valuable region by a quarter of its anchor's IoU; it
+sums over positions, averages over bins and multiplies by the square of the temperature. The paper
+distils class scores as well, which is left to another term.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from math import inf
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...config import option
 from ...errors import ConfigError
 from ...ops.boxes import boxes_iou_bev
+from ...types import BatchDict, ConfigDict
+from ..labelled_boxes import without_padding
 from ..predictions import PredictionReader, Predictions
-from .base import DistillLoss, read_options
-from .masks import real_boxes
+from .base import PredictionLoss
 
 
 @dataclasses.dataclass(frozen=True)
 class LocalisationOptions:
-    """In yaml the names are in capitals; see the head of this file."""
+    """The regions and their weights."""
 
-    temperature: float = 0.1
-    main_iou: float = 0.5
-    valuable_iou: float = 0.25
-    valuable_weight: float = 0.25
-    score_thresh: float = 0.05
+    temperature: float = option(
+        0.1, above=0, help="width of the Laplace distributions, in units of the box codes"
+    )
+    main_iou: float = option(
+        0.5,
+        at_least=0,
+        at_most=1,
+        help="bird's eye IoU with a labelled box above which a position is in the main region",
+    )
+    valuable_iou: float = option(
+        0.25, at_least=0, at_most=1, help="the same for the valuable region; at most MAIN_IOU"
+    )
+    valuable_weight: float = option(
+        0.25, at_least=0, help="weight of the valuable region; the main one has 1"
+    )
+    score_thresh: float = option(
+        0.05, at_least=0, at_most=1, help="positions with a lower score of the teacher are left out"
+    )
 
 
-class LocalisationLoss(DistillLoss):
-    """KL of box codes at and around the objects."""
+class LocalisationLoss(PredictionLoss):
+    """KL divergence of box codes at and around the objects."""
 
-    sees = "predictions"
+    options_class = LocalisationOptions
 
-    def __init__(self, options: LocalisationOptions | None = None) -> None:
-        super().__init__()
-        self.options = options or LocalisationOptions()
+    options: LocalisationOptions
 
     @classmethod
-    def from_config(
-        cls,
-        cfg: Mapping[str, Any],
-        student: PredictionReader,
-        teacher: PredictionReader,
-        where: str,
-    ) -> LocalisationLoss:
-        share = (0.0, 1.0)
-        options = read_options(
-            LocalisationOptions(),
-            cfg,
-            where,
-            ranges={
-                "main_iou": share,
-                "valuable_iou": share,
-                "valuable_weight": (0, inf),
-                "score_thresh": share,
-            },
-        )
+    def options_from_config(
+        cls, cfg: ConfigDict, student: PredictionReader, teacher: PredictionReader, where: str
+    ) -> LocalisationOptions:
+        """The options in ``cfg``. The main region lies inside the valuable one."""
+        options = super().options_from_config(cfg, student, teacher, where)
         if options.valuable_iou > options.main_iou:
             raise ConfigError(
                 f"{where}.VALUABLE_IOU: expected at most MAIN_IOU, {options.main_iou}, "
                 f"found {options.valuable_iou}"
             )
-        return cls(options)
+        return options
 
-    def forward(
-        self, student: Predictions, teacher: Predictions, batch_dict: Mapping[str, Any]
-    ) -> Tensor:
+    def forward(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
+        """The loss, a scalar, between matched predictions. Logs the number of positions."""
         rows, weights = self.regions(teacher, batch_dict["gt_boxes"])
         self.logs["positions"] = float(len(rows))
         if len(rows) == 0:
             return self.zero_loss(student.logits, student.codes)
         with torch.autocast(student.logits.device.type, enabled=False):
-            own = student.select(rows)
-            apart = (
-                own.codes - teacher.select(rows).codes_like(own)
-            ).abs() / self.options.temperature
-            divergence = (apart + torch.exp(-apart) - 1).sum(dim=1)
+            student = student.select(rows)
+            target = teacher.select(rows).codes_like(student)
+            distance = (student.codes - target).abs() / self.options.temperature
+            divergence = (distance + torch.exp(-distance) - 1).sum(dim=1)
             return (divergence * weights).sum() / weights.sum()
 
     @torch.no_grad()
     def regions(self, teacher: Predictions, gt_boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Rows (M,) of both regions and their weights (M,), all above 0."""
-        options = self.options
-        candidates = torch.nonzero(teacher.scores() > options.score_thresh).flatten()
-        boxes, frames = teacher.select(candidates).boxes(), teacher.batch_index[candidates]
+        candidates = torch.nonzero(teacher.scores() > self.options.score_thresh).flatten()
+        boxes = teacher.select(candidates).boxes()
+        batch_index = teacher.batch_index[candidates]
         weights = boxes.new_zeros(len(boxes))
-        for frame in range(len(gt_boxes)):
-            rows, real = torch.nonzero(frames == frame).flatten(), real_boxes(gt_boxes, frame)
-            if len(rows) and len(real):
-                overlap = boxes_iou_bev(boxes[rows, :7], real[:, :7].to(boxes.dtype)).amax(dim=1)
-                near = (overlap > options.valuable_iou).to(boxes.dtype) * options.valuable_weight
-                weights[rows] = torch.where(overlap > options.main_iou, 1.0, near)
+        for frame, frame_boxes in enumerate(gt_boxes):
+            rows = torch.nonzero(batch_index == frame).flatten()
+            labelled = without_padding(frame_boxes)
+            if len(rows) and len(labelled):
+                overlap = boxes_iou_bev(boxes[rows, :7], labelled[:, :7].to(boxes.dtype))
+                weights[rows] = self._region_weights(overlap.amax(dim=1), weights.dtype)
         kept = torch.nonzero(weights > 0).flatten()
         return candidates[kept], weights[kept]
+
+    def _region_weights(self, overlap: Tensor, dtype: torch.dtype) -> Tensor:
+        """m (N,) of each position by its best overlap (N,) with a labelled box."""
+        is_valuable = (overlap > self.options.valuable_iou).to(dtype)
+        valuable = is_valuable * self.options.valuable_weight
+        return torch.where(overlap > self.options.main_iou, 1.0, valuable)

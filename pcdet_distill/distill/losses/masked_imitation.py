@@ -1,119 +1,124 @@
-"""Masked feature imitation (Wang et al., CVPR 2019; on the bird's eye view e.g. BEVDistill): features near objects.
+"""Masked feature imitation (Wang et al., CVPR 2019; in bird's eye view e.g. BEVDistill): features near objects.
 
     L = sum_i w_i * mean over channels of (A s_i - (t_i - mean) / spread)^2 / sum_i w_i,   A a 1x1 convolution
 
-MASK makes w:
+MASK defines w:
     box         1 on the labelled boxes, seen from above
     gaussian    exp(-d^2 / 2) around them, SIGMA of their length and width
-    score       SCORE of the teacher's node: objectness, the confidence of its head there; saliency, its largest
-                channel or number of points, scaled to 0..1 in each frame
-and BACKGROUND is added everywhere. Mean and spread of each of the teacher's channels are averaged over the first
-training batches, where w tells, and then stay: a channel of large values does not count more than others.
+    score       SCORE of the teacher's node: objectness, the confidence of its head there; saliency, its
+                largest channel or number of points, scaled to 0..1 in each frame
 
-Departures: the paper's w is 1 at cells with an anchor that overlaps an object by more than half of what the best anchor
-does, its targets are not standardised, and it has 1/2 in front and a sum over channels. Its code adapts by a 3x3
-convolution and a ReLU.
+BACKGROUND is added everywhere. Mean and spread of each of the teacher's channels are averaged over the
+first training batches, weighted by w, and then stay: so a channel of large values does not count more
+than others.
+
+Departures: the paper's w is 1 at cells with an anchor that overlaps an object by more than half of what
+the best anchor does, its targets are not standardised, and it has 1/2 in front and a sum over channels.
+Its code adapts by a 3x3 convolution and a ReLU.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...config import option
 from ...errors import ConfigError
 from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of
+from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
-from .base import DistillLoss, read_options
+from .base import NodeLoss
 from .features import SCORES, ChannelStatistics, adapter, score_of
 from .masks import box_weights, gaussian_weights
-
-MASKS = ("box", "gaussian", "score")
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskedImitationOptions:
-    """In yaml the names are in capitals.
+    """Where features are imitated."""
 
-    Attributes:
-        mask: what tells where features are imitated.
-        sigma: of ``gaussian``, as a share of the box.
-        score: of ``score``.
-        background: weight of every node, beside the mask's.
-    """
+    mask: str = option(
+        "gaussian",
+        choices=("box", "gaussian", "score"),
+        help="weights from labelled boxes, from Gaussians around them, or from the teacher's scores",
+    )
+    sigma: float = option(
+        0.5, above=0, help="width of the Gaussians as a share of the box, for MASK: gaussian"
+    )
+    score: str = option(
+        "objectness",
+        choices=SCORES,
+        help="score of the teacher's nodes; must be given for MASK: score",
+    )
+    background: float = option(
+        0.05, at_least=0, at_most=1, help="weight that every node has in addition to the mask's"
+    )
 
-    mask: str = "gaussian"
-    sigma: float = 0.5
-    score: str = "objectness"
-    background: float = 0.05
 
+class MaskedImitationLoss(NodeLoss):
+    """Squared difference from the teacher's standardised features, near objects."""
 
-class MaskedImitationLoss(DistillLoss):
-    """Squared difference from the teacher's standardised features, where there are objects."""
+    options_class = MaskedImitationOptions
+
+    options: MaskedImitationOptions
 
     def __init__(
         self, student: TapInfo, teacher: TapInfo, options: MaskedImitationOptions | None = None
     ) -> None:
-        super().__init__()
-        self.options = options or MaskedImitationOptions()
+        super().__init__(student, teacher, options)
         self.adapter = adapter(student, teacher)
         self.statistics = ChannelStatistics(teacher.channels)
 
     @classmethod
-    def from_config(
-        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
-    ) -> MaskedImitationLoss:
-        options = read_options(
-            MaskedImitationOptions(),
-            cfg,
-            where,
-            {"mask": MASKS, "score": SCORES},
-            {"background": (0, 1)},
-        )
+    def options_from_config(
+        cls, cfg: ConfigDict, student: TapInfo, teacher: TapInfo, where: str
+    ) -> MaskedImitationOptions:
+        """The options in ``cfg``. Objectness needs a tap of class scores, so SCORE is never guessed."""
+        options = super().options_from_config(cfg, student, teacher, where)
         if options.mask == "score" and "SCORE" not in cfg:
             raise ConfigError(
                 f"{where}.SCORE is missing; MASK: score wants one of {', '.join(SCORES)}"
             )
-        return cls(student, teacher, options)
+        return options
 
     def forward(
-        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
+        """The loss, a scalar, between matched nodes."""
         with torch.autocast(student.features.device.type, enabled=False):
-            weights = self.weights(teacher, batch_dict)
-            rows = torch.nonzero(weights > 0).flatten()
+            all_weights = self.weights(teacher, batch_dict)
+            rows = torch.nonzero(all_weights > 0).flatten()
             if len(rows) == 0:
                 return self.zero_loss(student.features)
-            weights, theirs = weights[rows], at_least_float32(teacher.features[rows])
+            weights = all_weights[rows]
+            teacher_features = at_least_float32(teacher.features[rows])
             if self.training:
-                self.statistics.observe(theirs, weights)
-            apart = self.adapter(
-                at_least_float32(student.features[rows])
-            ) - self.statistics.standardise(theirs)
-            return (apart.square().mean(dim=1) * weights).sum() / weights.sum()
+                self.statistics.update(teacher_features, weights)
+            target = self.statistics.standardise(teacher_features)
+            difference = self.adapter(at_least_float32(student.features[rows])) - target
+            distance = difference.square().mean(dim=1)
+            return (distance * weights).sum() / weights.sum()
 
     @torch.no_grad()
-    def weights(self, teacher: NodeFeatures, batch_dict: Mapping[str, Any]) -> Tensor:
-        """(N,) of every node."""
+    def weights(self, teacher: NodeFeatures, batch_dict: BatchDict) -> Tensor:
+        """w (N,) of every node."""
         options = self.options
         if options.mask == "score":
-            found = _scaled(at_least_float32(score_of(teacher, options.score)), teacher.batch_index)
-        elif options.mask == "box":
-            found = box_weights(teacher.coords, teacher.batch_index, batch_dict["gt_boxes"])
-        else:
-            found = gaussian_weights(
-                teacher.coords, teacher.batch_index, batch_dict["gt_boxes"], options.sigma
-            )
-        return found + options.background
+            score = at_least_float32(score_of(teacher, options.score))
+            return _scaled(score, teacher.batch_index) + options.background
+        coords = teacher.coords
+        batch_index = teacher.batch_index
+        gt_boxes = batch_dict["gt_boxes"]
+        if options.mask == "box":
+            return box_weights(coords, batch_index, gt_boxes) + options.background
+        return gaussian_weights(coords, batch_index, gt_boxes, options.sigma) + options.background
 
 
 def _scaled(score: Tensor, batch_index: Tensor) -> Tensor:
-    """Scores (N,) as they are where they lie in 0..1, else over the largest of their frame."""
+    """Scores (N,) divided by the largest of their frame if it exceeds 1; negative ones are 0."""
     scaled = score.clamp_min(0).clone()
     for rows in frames_of(batch_index):
         scaled[rows] = scaled[rows] / scaled[rows].amax().clamp_min(1)

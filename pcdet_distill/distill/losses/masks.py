@@ -1,54 +1,64 @@
-"""Where the objects are: how much each node or prediction counts, from labelled boxes."""
+"""Weights of places by their distance to labelled objects."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ...ops.points import points_in_boxes
+from ..labelled_boxes import without_padding
 
-GAUSSIAN_REACH = 3.0  # sigmas; beyond, a weight is zero
-
-
-def real_boxes(gt_boxes: Tensor, frame: int) -> Tensor:
-    """The boxes (G, 7 + C + 1) of one frame, without padding."""
-    boxes = gt_boxes[frame]
-    return boxes[(boxes[:, 3:6] > 0).all(dim=1)]
+GAUSSIAN_REACH = 3.0  # in sigmas; weights beyond are zero
 
 
 def gaussian_weights(coords: Tensor, batch_index: Tensor, gt_boxes: Tensor, sigma: float) -> Tensor:
-    """(N,) exp(-d^2 / 2) of the nearest object of the frame, where d counts in units of the box.
+    """(N,) exp(-d^2 / 2) of the nearest object of the frame.
 
-    Along the length of the box one unit is ``sigma`` times its length, across it ``sigma`` times its width.
+    d is a distance in units of the box: along its length one unit is ``sigma`` times its length,
+    across it ``sigma`` times its width. So a long truck weighs a long region.
 
     Args:
-        coords: (N, 3) metres.
+        coords: (N, 3) x, y, z in metres; z is not used.
         batch_index: (N,) int64.
         gt_boxes: (B, G, 7 + C + 1).
+        sigma: as a share of the box.
     """
     weights = coords.new_zeros(len(coords))
-    for frame in range(len(gt_boxes)):
+    for frame, frame_boxes in enumerate(gt_boxes):
         rows = torch.nonzero(batch_index == frame).flatten()
-        best = coords.new_zeros(len(rows))
-        for box in real_boxes(gt_boxes, frame).to(coords.dtype):
-            offset = coords[rows, :2] - box[:2]
-            cosine, sine = box[6].cos(), box[6].sin()
-            along = (offset[:, 0] * cosine + offset[:, 1] * sine) / box[3]
-            across = (offset[:, 1] * cosine - offset[:, 0] * sine) / box[4]
-            square = (along.square() + across.square()) / sigma**2
-            best = torch.maximum(best, torch.exp(-square / 2) * (square <= GAUSSIAN_REACH**2))
-        weights[rows] = best
+        nearest = coords.new_zeros(len(rows))
+        for box in without_padding(frame_boxes).to(coords.dtype):
+            nearest = torch.maximum(nearest, _gaussian(coords[rows, :2], box, sigma))
+        weights[rows] = nearest
     return weights
 
 
+def _gaussian(places: Tensor, box: Tensor, sigma: float) -> Tensor:
+    """(N,) weights of places (N, 2) around one box (7 or more,)."""
+    # A label without size would divide by zero.
+    length, width = box[3:5].clamp_min(torch.finfo(box.dtype).tiny)
+    offset = places - box[:2]
+    cosine = box[6].cos()
+    sine = box[6].sin()
+    along = (offset[:, 0] * cosine + offset[:, 1] * sine) / length
+    across = (offset[:, 1] * cosine - offset[:, 0] * sine) / width
+    distance_squared = (along.square() + across.square()) / sigma**2
+    is_near = distance_squared <= GAUSSIAN_REACH**2
+    return torch.exp(-distance_squared / 2) * is_near
+
+
 def box_weights(coords: Tensor, batch_index: Tensor, gt_boxes: Tensor) -> Tensor:
-    """(N,) 1 for what stands on an object seen from above, else 0; arguments as of ``gaussian_weights``."""
+    """(N,) 1 inside a labelled box as seen from above, else 0; arguments as of ``gaussian_weights``."""
     weights = coords.new_zeros(len(coords))
-    for frame in range(len(gt_boxes)):
+    for frame, frame_boxes in enumerate(gt_boxes):
         rows = torch.nonzero(batch_index == frame).flatten()
-        boxes = real_boxes(gt_boxes, frame)[:, :7].to(coords.dtype).clone()
-        if len(boxes) and len(rows):
-            boxes[:, 2], boxes[:, 5] = 0, 2
-            flat = torch.nn.functional.pad(coords[rows, :2], (0, 1))
-            weights[rows] = (points_in_boxes(flat, boxes) >= 0).to(coords.dtype)
+        boxes = without_padding(frame_boxes)[:, :7].to(coords.dtype).clone()
+        if len(boxes) == 0 or len(rows) == 0:
+            continue
+        # Places and boxes move to one height, so that the height does not matter.
+        boxes[:, 2] = 0
+        boxes[:, 5] = 2
+        places = functional.pad(coords[rows, :2], (0, 1))
+        weights[rows] = (points_in_boxes(places, boxes) >= 0).to(coords.dtype)
     return weights

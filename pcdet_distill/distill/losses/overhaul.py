@@ -1,76 +1,79 @@
 """A comprehensive overhaul of feature distillation (Heo et al., ICCV 2019): margin ReLU and partial distance.
 
-The teacher's features are taken before their ReLU, t, and its harmless depths are cut at a margin below zero:
+The teacher's features t are taken before their ReLU, and cut at a margin m below zero:
 
     t' = max(t, m),   m_c = mean of the negative values of channel c
-    d(t', s') = 0 where s' <= t' <= 0, else (t' - s')^2,      s' = batch norm of a 1x1 convolution of s
+    s' = batch norm of a 1x1 convolution of s
+    d(t', s') = 0 where s' <= t' <= 0, else (t' - s')^2
     L = mean over nodes and channels of d
 
-Negative values the student need not reproduce exactly: both leave zero behind the ReLU. A tap behind the ReLU has no
-negative values; then m = 0, and the student may put any negative value where the teacher has a zero.
+The student need not reproduce negative values exactly: both leave zero behind the ReLU. A tap behind
+the ReLU has no negative values. Then m = 0, and the student may have any negative value where the
+teacher has a zero.
 
-Departures: the paper computes m from the teacher's batch norm; here it is averaged over the first training batches,
-which serves any tap. A term is one layer, where the paper adds several up, in its code each with half the weight of the
-next deeper one, and a mean, where it sums over a frame.
+Departures: the paper computes m from the teacher's batch norm; here it is averaged over the first
+training batches, which works for any tap. A term is one layer, where the paper adds up several, in
+its code each with half the weight of the next deeper one. L is a mean, where it sums over a frame.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
+from ...types import BatchDict
 from ..nodes import NodeFeatures
-from .base import DistillLoss, no_options
+from .base import NodeLoss, NoOptions
 from .features import CALIBRATION_STEPS
 
 
-class OverhaulLoss(DistillLoss):
+class OverhaulLoss(NodeLoss):
     """Partial squared distance to the teacher's features behind a margin ReLU."""
 
-    def __init__(self, student: TapInfo, teacher: TapInfo) -> None:
-        super().__init__()
+    margin: Tensor
+    steps: Tensor
+
+    def __init__(
+        self, student: TapInfo, teacher: TapInfo, options: NoOptions | None = None
+    ) -> None:
+        super().__init__(student, teacher, options)
         self.adapter = nn.Linear(student.channels, teacher.channels, bias=False)
         self.norm = nn.BatchNorm1d(teacher.channels)
-        self.margin: Tensor
-        self.steps: Tensor
         self.register_buffer("margin", torch.zeros(teacher.channels))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
-    @classmethod
-    def from_config(
-        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
-    ) -> OverhaulLoss:
-        no_options(cfg, where)
-        return cls(student, teacher)
-
     def forward(
-        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
-        if len(student) < 2:  # batch norm knows no spread of a single row
+        """The loss, a scalar, between matched nodes."""
+        if len(student) < 2:  # batch norm needs two rows for a variance
             return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
-            theirs = at_least_float32(teacher.features)
+            teacher_features = at_least_float32(teacher.features)
             if self.training:
-                self._learn_margin(theirs)
+                self._update_margin(teacher_features)
+            target = torch.maximum(teacher_features, self.margin)
             adapted = self.norm(self.adapter(at_least_float32(student.features)))
-            return partial_distance(torch.maximum(theirs, self.margin), adapted).mean()
+            return partial_distance(target, adapted).mean()
 
     @torch.no_grad()
-    def _learn_margin(self, features: Tensor) -> None:
-        """Average the mean negative value of each channel (N, C), of channels that have one, over the first batches."""
-        below = features < 0
-        mean = (features * below).sum(dim=0) / below.sum(dim=0).clamp_min(1)
+    def _update_margin(self, features: Tensor) -> None:
+        """Average the mean negative value of each channel of (N, C) over the first batches.
+
+        A channel without a negative value counts as 0.
+        """
+        is_negative = features < 0
+        count = is_negative.sum(dim=0).clamp_min(1)
+        mean = (features * is_negative).sum(dim=0) / count
+        # Step 1/n makes a running mean of n batches. Later the margin stays, so that targets do.
         step = (1 / (self.steps + 1)) * (self.steps < CALIBRATION_STEPS)
         self.margin += (mean.to(self.margin.dtype) - self.margin) * step
         self.steps += 1
 
 
 def partial_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """Squared differences (N, C), zero where the student is below a teacher that is not positive."""
-    harmless = (student <= teacher) & (teacher <= 0)
-    return (teacher - student).square().masked_fill(harmless, 0)
+    """Squared differences (N, C); zero where the teacher is not positive and the student is below it."""
+    is_equal_after_relu = (student <= teacher) & (teacher <= 0)
+    return (teacher - student).square().masked_fill(is_equal_after_relu, 0)

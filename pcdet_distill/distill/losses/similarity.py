@@ -1,85 +1,96 @@
 """Similarity-preserving distillation (Tung and Mori, ICCV 2019): what is alike for the teacher is so for the student.
 
+With one row of Q for everything that is compared, n rows:
+
     G = rows of (Q Q^T), each divided by its norm;    L = 1 / n^2 * || G_s - G_t ||_F^2
 
-OVER: frames (the paper) makes a row of Q of a whole frame, n frames in the batch; a detector's batch holds few of them,
-and a batch of one teaches nothing. OVER: nodes makes a row of each of the NUM_NODES best nodes of a frame, and averages
-over the frames, which the paper does not have. It needs no adapter.
+G has no channels left, so student and teacher may differ in their number and no adapter is needed.
+
+OVER: frames is the paper: a row of Q is a whole frame, and n is the batch size. A detector's batch
+has few frames, and one of a single frame gives no gradient. OVER: nodes is an addition: the rows are
+the NUM_NODES best nodes of a frame, and L is averaged over the frames.
+
+Departures: OVER: nodes is not in the paper.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
+from torch.nn import functional
 
+from ...config import option
 from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of
-from ..nodes import NodeFeatures
-from .base import DistillLoss, read_options
-from .features import SCORES, as_map, score_of, whole_maps_only
+from ...types import BatchDict, ConfigDict
+from ..nodes import NodeFeatures, as_map
+from ..term_inputs import require_map
+from .base import NodeLoss
+from .features import SCORES, score_of
 
 
 @dataclasses.dataclass(frozen=True)
 class SimilarityOptions:
-    """In yaml the names are in capitals.
+    """What is compared with each other."""
 
-    Attributes:
-        over: what is compared with each other: ``frames`` or ``nodes``.
-        num_nodes: per frame, for ``nodes``.
-        score: which nodes these are: those of the highest ``saliency`` or ``objectness``.
-    """
+    over: str = option(
+        "frames",
+        choices=("frames", "nodes"),
+        help="compare the frames of a batch, or the best nodes of each frame",
+    )
+    num_nodes: int = option(512, above=0, help="nodes of each frame, for OVER: nodes")
+    score: str = option(
+        "saliency",
+        choices=SCORES,
+        help="score of the teacher's nodes by which the best are taken, for OVER: nodes",
+    )
 
-    over: str = "frames"
-    num_nodes: int = 512
-    score: str = "saliency"
 
-
-class SimilarityLoss(DistillLoss):
+class SimilarityLoss(NodeLoss):
     """Squared difference of the similarities among frames, or among the nodes of a frame."""
 
-    def __init__(self, options: SimilarityOptions | None = None) -> None:
-        super().__init__()
-        self.options = options or SimilarityOptions()
+    options_class = SimilarityOptions
+
+    options: SimilarityOptions
 
     @classmethod
-    def from_config(
-        cls, cfg: Mapping[str, Any], student: TapInfo, teacher: TapInfo, where: str
-    ) -> SimilarityLoss:
-        options = read_options(
-            SimilarityOptions(), cfg, where, {"over": ("frames", "nodes"), "score": SCORES}
-        )
+    def options_from_config(
+        cls, cfg: ConfigDict, student: TapInfo, teacher: TapInfo, where: str
+    ) -> SimilarityOptions:
+        """The options in ``cfg``. Frames are only compared by whole maps."""
+        options = super().options_from_config(cfg, student, teacher, where)
         if options.over == "frames":
-            whole_maps_only(where, "SimilarityLoss with OVER: frames", student, teacher)
-        return cls(options)
+            require_map(student, "SimilarityLoss with OVER: frames", where)
+            require_map(teacher, "SimilarityLoss with OVER: frames", where)
+        return options
 
     def forward(
-        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: Mapping[str, Any]
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
+        """The loss, a scalar, between matched nodes."""
         if len(student) == 0:
             return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
             if self.options.over == "frames":
-                return similarity_distance(as_map(student).flatten(1), as_map(teacher).flatten(1))
-            parts = []
+                student_rows = at_least_float32(as_map(student)).flatten(1)
+                teacher_rows = at_least_float32(as_map(teacher)).flatten(1)
+                return similarity_distance(student_rows, teacher_rows)
+            score = score_of(teacher, self.options.score)
+            distances = []
             for rows in frames_of(student.batch_index):
-                score = score_of(teacher, self.options.score)[rows]
-                best = rows[score.topk(min(self.options.num_nodes, len(rows))).indices]
-                parts.append(
-                    similarity_distance(
-                        at_least_float32(student.features[best]),
-                        at_least_float32(teacher.features[best]),
-                    )
-                )
-            return torch.stack(parts).mean()
+                count = min(self.options.num_nodes, len(rows))
+                best = rows[score[rows].topk(count).indices]
+                student_rows = at_least_float32(student.features[best])
+                teacher_rows = at_least_float32(teacher.features[best])
+                distances.append(similarity_distance(student_rows, teacher_rows))
+            return torch.stack(distances).mean()
 
 
 def similarity_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of the normalised similarities of the rows (n, D_s) and (n, D_t)."""
-    own, theirs = (functional.normalize(rows @ rows.T, dim=1) for rows in (student, teacher))
-    return (own - theirs).square().mean()
+    student_similarity = functional.normalize(student @ student.T, dim=1)
+    teacher_similarity = functional.normalize(teacher @ teacher.T, dim=1)
+    return (student_similarity - teacher_similarity).square().mean()

@@ -1,0 +1,8 @@
+"""Changes of the batch before the student runs, by the NAME that a yaml file gives them."""
+
+from .base import BatchTransform
+from .labels import TeacherLabels
+
+BATCH_TRANSFORMS: dict[str, type[BatchTransform]] = {"TeacherLabels": TeacherLabels}
+
+__all__ = ["BATCH_TRANSFORMS", "BatchTransform", "TeacherLabels"]

@@ -1,0 +1,49 @@
+"""BatchTransform: changes a batch by what the teacher predicts, before the student runs on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from ...config import read_options
+from ...types import BatchDict, ConfigDict
+
+if TYPE_CHECKING:
+    from ..teacher import Predictor
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """The options of a transform that has none."""
+
+
+class BatchTransform(nn.Module):
+    """Replaces labels or points of a batch. It has no loss: the student's own loss changes with them.
+
+    Args:
+        options: an instance of ``options_class``; its defaults if None.
+
+    Attributes:
+        options_class: dataclass of the options; the yaml keys are its field names in capitals.
+        labels_frames: whether it makes labels, so that frames without any can be trained on.
+        logs: numbers of the last batch for the training log.
+    """
+
+    options_class: ClassVar[type] = NoOptions
+    labels_frames: bool = False
+
+    def __init__(self, options: object = None) -> None:
+        super().__init__()
+        self.options: Any = self.options_class() if options is None else options
+        self.logs: dict[str, float | Tensor] = {}
+
+    @classmethod
+    def from_config(cls, cfg: ConfigDict, where: str) -> BatchTransform:
+        """Build from a block of DISTILL.TERMS without its NAME; ``where`` is its key path."""
+        return cls(read_options(cls.options_class, cfg, where, also_known=("NAME",)))
+
+    def prepare(self, batch_dict: BatchDict, teacher: Predictor) -> None:
+        """Replace entries of ``batch_dict``. Tensors are shared, so none is changed in place."""
+        raise NotImplementedError(f"{type(self).__name__} does not define prepare")

@@ -1,0 +1,143 @@
+"""TapSource: what a detector offers to be compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from torch import nn
+
+from ..config import nearest
+from ..errors import ConfigError
+from ..models.taps import TapInfo
+from .deprecated import warn_renamed
+from .nodes import GRIDLESS_KINDS, NodeGrid, grid_of
+
+# What ``capture`` recorded, by tap path: tensors, sparse tensors or dicts of tensors.
+Features: TypeAlias = Mapping[str, Any]
+
+# Last part of the taps that hold class logits: of anchor heads, centre heads and point heads.
+CLASS_SCORE_LAYERS = ("conv_cls", "hm", "cls_layers")
+
+
+class TapPublisher(Protocol):
+    """A detector that lists its taps."""
+
+    def taps(self) -> dict[str, TapInfo]:
+        """All taps of the detector, by path."""
+
+
+class VoxelData(Protocol):
+    """A dataset, a DataSpec or a VoxelSpace.
+
+    Attributes:
+        class_names: in the order of their labels; label 1 is the first.
+        point_cloud_range: x, y, z minimum, then maximum, in metres.
+        voxel_size: edges along x, y, z in metres; None without voxels.
+        grid_size: voxels along x, y, z.
+    """
+
+    class_names: list[str]
+    point_cloud_range: np.ndarray
+    voxel_size: list[float] | None
+    grid_size: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class TapSource:
+    """Student or teacher, as the terms find their taps.
+
+    Attributes:
+        role: ``student`` or ``teacher``.
+        taps: the features that can be captured, by path.
+        grid: the voxel grid of its data; None without voxels.
+        model: the detector; only inputs that read its head need it.
+        class_names: in the order of their labels; label 1 is the first.
+    """
+
+    role: str
+    taps: Mapping[str, TapInfo]
+    grid: NodeGrid | None
+    model: nn.Module | None = None
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def who(self) -> str:
+        """The old name of ``role``."""
+        warn_renamed("TapSource.who", "TapSource.role")
+        return self.role
+
+    @classmethod
+    def of(cls, role: str, model: TapPublisher, data: VoxelData) -> TapSource:
+        """From a detector that publishes its taps, and its dataset or DataSpec."""
+        return cls(
+            role=role,
+            taps=model.taps(),
+            grid=grid_of(data),
+            model=model,  # type: ignore[arg-type]
+            class_names=tuple(data.class_names),
+        )
+
+    def find(self, path: str, kind: str | None, where: str) -> TapInfo:
+        """The tap ``path``; with ``kind`` it must give features of that kind."""
+        if path not in self.taps:
+            raise ConfigError(
+                f"{where}: the {self.role} has no tap '{path}'{self._similar_taps(path)}"
+            )
+        info = self.taps[path]
+        if kind is not None and info.kind != kind:
+            raise ConfigError(
+                f"{where}: tap '{path}' gives {info.kind} features, NODES asks for {kind}; "
+                f"{kind} taps of the {self.role}: {self.taps_of(kind) or 'none'}"
+            )
+        return info
+
+    def taps_of(self, kind: str) -> str:
+        """The paths of all taps of a kind, for messages."""
+        return ", ".join(sorted(tap.path for tap in self.taps.values() if tap.kind == kind))
+
+    def class_score_taps(self, path: str | None, where: str) -> list[TapInfo]:
+        """The taps of the class scores of the first stage, or only the tap ``path`` if given."""
+        if path is not None:
+            return [self.find(path, None, where)]
+        scores = [tap for name, tap in self.taps.items() if _last_part(name) in CLASS_SCORE_LAYERS]
+        if not scores:
+            raise ConfigError(
+                f"{where}: the {self.role} has no tap of class scores known by its name; name it"
+            )
+        # PV-RCNN scores map cells and keypoints. The map is dense, so it scores every place.
+        of_cells = [tap for tap in scores if tap.kind == "bev"]
+        return of_cells or scores
+
+    def node_grid(self, info: TapInfo, where: str) -> NodeGrid | None:
+        """The grid on which a tap's features stand; None if their places are given in metres."""
+        if info.kind in GRIDLESS_KINDS:
+            return None
+        if self.grid is None:
+            raise ConfigError(
+                f"{where}: the {self.role}'s data has no voxels, so {info.kind} features have no place"
+            )
+        stride = info.stride or 1
+        if info.kind == "sparse":
+            return self.grid.coarsen(stride, layers=self.grid.size[2])
+        if info.kind == "bev":
+            return self.grid.coarsen(stride)
+        return self.grid
+
+    def _similar_taps(self, path: str) -> str:
+        hint = nearest(str(path), self.taps)
+        if "known:" in hint:
+            return hint
+        return f"{hint} ({self.role}'s taps: {', '.join(sorted(self.taps))})"
+
+
+def _last_part(path: str) -> str:
+    """``conv_cls`` of ``dense_head.conv_cls``."""
+    return path.rpartition(".")[2]
+
+
+def distinct(paths: Iterable[str]) -> list[str]:
+    """Without repetitions, in order."""
+    return list(dict.fromkeys(paths))

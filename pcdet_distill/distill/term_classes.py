@@ -1,0 +1,40 @@
+"""From the NAME of a term to its class: a loss or a batch transform, of this package or of your own."""
+
+from __future__ import annotations
+
+import importlib
+
+from ..config import lookup, nearest
+from ..errors import ConfigError
+from .batch_transforms import BATCH_TRANSFORMS, BatchTransform
+from .losses import DISTILL_LOSSES, DistillLoss
+
+
+def find_term_class(name: str, where: str) -> type[DistillLoss] | type[BatchTransform]:
+    """The class of a NAME.
+
+    Args:
+        name: one of DISTILL_LOSSES or BATCH_TRANSFORMS, or the path of a class anywhere, such as
+            ``my_package.my_module.MyLoss``.
+        where: key path of the NAME, for errors.
+    """
+    module_name, _, class_name = str(name).rpartition(".")
+    if not module_name or not all(module_name.split(".")):
+        return lookup({**DISTILL_LOSSES, **BATCH_TRANSFORMS}, name, where)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(
+            f"{where}: '{module_name}' cannot be imported ({error}); expected the path of a class "
+            "whose package is installed or on PYTHONPATH"
+        ) from error
+    classes = {}
+    for key, value in vars(module).items():
+        if isinstance(value, type) and issubclass(value, (DistillLoss, BatchTransform)):
+            classes[key] = value
+    if class_name not in classes:
+        raise ConfigError(
+            f"{where}: '{class_name}' is no DistillLoss or BatchTransform of "
+            f"{module_name}{nearest(class_name, classes)}"
+        )
+    return classes[class_name]
