@@ -1,8 +1,9 @@
-"""Checkpoints in OpenPCDet's format: written atomically, read without executing anything, loaded with a report.
+"""Checkpoints in OpenPCDet's format: written atomically, read without running any code in them.
 
-A file is ``{epoch, it, model_state, optimizer_state, version}`` (and what else a training needs to go on). OpenPCDet's
-own files load too: its older serialization, numpy learning rates in the optimizer state, and the weight layout of
-spconv 1.x. Weights may also come as .safetensors, where the package of that name is installed.
+A file holds ``epoch``, ``it``, ``model_state``, ``optimizer_state`` and ``version``, and whatever
+else a training needs to resume. OpenPCDet's own files load too: its older serialization, numpy
+learning rates in the optimizer state, and the weight layout of spconv 1.x. Weights may also come
+as .safetensors, where that package is installed.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import contextlib
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -26,13 +27,25 @@ from .errors import CheckpointError
 
 # Counts training steps inside the model; checkpoints older than the buffer do not have it.
 OPTIONAL_KEYS = frozenset({"global_step"})
+# Longer lists of tensor names are cut in messages.
 NAMES_SHOWN = 10
-ENDINGS = (".pth", ".safetensors")
+SUFFIXES = (".pth", ".safetensors")
+
+# numpy 2 renamed the module whose functions a pickle calls; a file may have either name.
+NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+NUMPY_TYPE_CODES = "?bBhHiIlLqQefd"  # all booleans, integers and floats
 
 
 @dataclass
 class LoadReport:
-    """What became of a state dict: names that were loaded, absent from the file, absent from the model, misshapen."""
+    """What happened to the tensors of a state dict when it was loaded into a model.
+
+    Attributes:
+        loaded: names of the tensors that were copied.
+        missing: names that the model has and the file has not.
+        unexpected: names that the file has and the model has not.
+        mismatched: names of tensors with another shape, followed by both shapes.
+    """
 
     loaded: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -42,26 +55,30 @@ class LoadReport:
     @property
     def problems(self) -> str:
         """The three kinds of misfits in one phrase; empty when there is none."""
-        kinds = (
-            ("missing", self.missing),
-            ("not in the model", self.unexpected),
-            ("of another shape", self.mismatched),
-        )
-        return "; ".join(
-            f"{len(names)} {kind}: {_shorten(names)}" for kind, names in kinds if names
-        )
+        kinds = {
+            "missing": self.missing,
+            "not in the model": self.unexpected,
+            "of another shape": self.mismatched,
+        }
+        phrases = [
+            f"{len(names)} {kind}: {_shorten(names)}" for kind, names in kinds.items() if names
+        ]
+        return "; ".join(phrases)
 
     def __str__(self) -> str:
         total = len(self.loaded) + len(self.missing) + len(self.mismatched)
-        return f"loaded {len(self.loaded)} of {total} tensors" + (
-            f"; {self.problems}" if self.problems else ""
-        )
+        summary = f"loaded {len(self.loaded)} of {total} tensors"
+        return f"{summary}; {self.problems}" if self.problems else summary
 
 
-def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
-    """Write ``state`` so that ``path`` holds either what it held before or all of the new checkpoint.
+# --- files ----------------------------------------------------------------------------------------
 
-    Tensors are moved to the CPU and numpy numbers become plain ones, so that any reader may be a strict one.
+
+def save_checkpoint(state: Mapping[str, object], path: str | Path) -> None:
+    """Write a checkpoint so that a crash leaves either the old file or the new one, never a half.
+
+    Tensors are moved to the CPU, and numpy numbers become Python's, so that a reader may refuse
+    everything but tensors and plain values.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
@@ -72,6 +89,7 @@ def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
+        # Renaming is atomic: other processes see the old file or the new one.
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -79,29 +97,32 @@ def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; nothing in it is executed. A bare state dict becomes ``{"model_state": ...}``."""
+    """Read a checkpoint onto the CPU, without running any code in it.
+
+    A bare state dict becomes ``{"model_state": ...}``.
+    """
     path = Path(path)
     content = _read(path)
-    if (
-        isinstance(content, Mapping)
-        and content
-        and all(isinstance(value, Tensor) for value in content.values())
-    ):
-        content = {"model_state": content}
-    if not isinstance(content, Mapping) or not _is_state_dict(content.get("model_state")):
-        held = (
-            f"keys {_shorten(map(str, content))}"
-            if isinstance(content, Mapping)
-            else type(content).__name__
-        )
-        raise CheckpointError(
-            f"{path}: not a detector checkpoint: expected the key model_state, found {held}"
-        )
-    return dict(content)
+    if content and _is_state_dict(content):
+        return {"model_state": content}
+    if isinstance(content, Mapping) and _is_state_dict(content.get("model_state")):
+        return dict(content)
+    if isinstance(content, Mapping):
+        found = f"keys {_shorten(map(str, content))}"
+    else:
+        found = type(content).__name__
+    raise CheckpointError(
+        f"{path}: not a detector checkpoint: expected the key model_state, found {found}"
+    )
 
 
 def optimizer_state(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Any] | None:
-    """The optimizer state of a checkpoint read from ``path``, or of the ``<name>_optim.pth`` that stands beside it."""
+    """The optimizer state of a checkpoint; None where there is none.
+
+    Args:
+        checkpoint: what was read from ``path``.
+        path: OpenPCDet can keep the optimizer state in ``<name>_optim.pth`` beside it.
+    """
     if checkpoint.get("optimizer_state") is not None:
         return checkpoint["optimizer_state"]
     path = Path(path)
@@ -112,42 +133,9 @@ def optimizer_state(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str
     return content.get("optimizer_state") if isinstance(content, Mapping) else None
 
 
-def load_model_state(
-    model: nn.Module, state: Mapping[str, Tensor], *, strict: bool, where: str
-) -> LoadReport:
-    """Copy ``state`` into ``model``.
-
-    Args:
-        model: left untouched when an error is raised.
-        state: a state dict; prefixes ``module.`` are dropped, sparse weights of spconv 1.x are turned into our layout.
-        strict: any missing, extra or misshapen tensor is an error. Else what fits is loaded; only nothing is an error.
-        where: what ``state`` was read from, for the message.
-    """
-    own = model.state_dict()
-    fitting: dict[str, Tensor] = {}
-    report = LoadReport()
-    for key, value in _without_module_prefix(state).items():
-        if key not in own:
-            report.unexpected.append(key)
-            continue
-        value = _to_our_layout(value, own[key], key, model)
-        if value.shape == own[key].shape:
-            fitting[key] = value
-        else:
-            report.mismatched.append(f"{key} {tuple(value.shape)}, model {tuple(own[key].shape)}")
-    offered = {*fitting, *(entry.split(" ", 1)[0] for entry in report.mismatched)}
-    report.missing = [key for key in own if key not in offered and key not in OPTIONAL_KEYS]
-    report.loaded = list(fitting)
-    if (strict and report.problems) or not fitting:
-        raise CheckpointError(
-            f"{where}: does not fit the model: {report.problems or 'it holds no tensors'}"
-        )
-    model.load_state_dict(fitting, strict=False)
-    return report
-
-
 @contextlib.contextmanager
 def _removed_on_failure(file: Path) -> Iterator[None]:
+    """Delete ``file`` when the ``with`` block is left by an error or an interrupt."""
     try:
         yield
     except BaseException:
@@ -156,11 +144,10 @@ def _removed_on_failure(file: Path) -> Iterator[None]:
         raise
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> object:
     if path.is_dir():
-        raise CheckpointError(
-            f"{path}: is a folder, expected a .pth file{_nearest_checkpoint(path / path.name)}"
-        )
+        hint = _nearest_checkpoint(path / path.name)
+        raise CheckpointError(f"{path}: is a folder, expected a .pth file{hint}")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint{_nearest_checkpoint(path)}")
     if not os.access(path, os.R_OK):
@@ -170,12 +157,12 @@ def _read(path: Path) -> Any:
     try:
         with _numpy_numbers_allowed():
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 (damaged bytes make an unpickler fail in any way there is)
+    except Exception as error:  # noqa: BLE001 (a damaged pickle can raise any exception)
         raise CheckpointError(f"{path}: {_why_unreadable(error)}") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of Hugging Face's format, which holds nothing else."""
+    """The tensors of a file in Hugging Face's format, which can hold no code."""
     try:
         from safetensors.torch import load_file
     except ImportError as error:
@@ -185,14 +172,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
     try:
         return load_file(path)
-    except Exception as error:  # noqa: BLE001 (its own exception class is not public in every version)
+    except Exception as error:  # noqa: BLE001 (its exception class is not public in every version)
         raise CheckpointError(
             f"{path}: not a .safetensors file, or one that was cut off or damaged"
         ) from error
 
 
 def _why_unreadable(error: Exception) -> str:
-    """One phrase for the many ways in which a file is no checkpoint."""
+    """One phrase for the many exceptions of ``torch.load``."""
     text = str(error)
     code = re.search(r"GLOBAL ([\w.]+)", text)
     if code:
@@ -202,26 +189,15 @@ def _why_unreadable(error: Exception) -> str:
     return "not a checkpoint, or one that was cut off or damaged"
 
 
-@contextlib.contextmanager
-def _numpy_numbers_allowed() -> Iterator[None]:
-    """Let numpy scalars and arrays through, as OpenPCDet's optimizer states hold them; where torch can be told so."""
-    safe_globals = getattr(torch.serialization, "safe_globals", None)
-    if safe_globals is None:
-        yield
-        return
-    scalar: Any = np.float64(0).__reduce__()[0]
-    rebuild: Any = np.zeros(1).__reduce__()[0]
-    dtypes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
-    # numpy 2 renamed its core module; files written by the other generation name it differently.
-    aliases = [
-        (function, f"numpy.{core}.multiarray.{function.__name__}")
-        for function in (scalar, rebuild)
-        for core in ("core", "_core")
-    ]
-    takes_aliases = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 6)
-    functions = aliases if takes_aliases else [scalar, rebuild]
-    with safe_globals([*functions, np.ndarray, np.dtype, *dtypes]):
-        yield
+def _numpy_numbers_allowed() -> contextlib.AbstractContextManager[None]:
+    """Let ``torch.load`` read numpy numbers and arrays: OpenPCDet's optimizer states hold them."""
+    allowed: list[Any] = [np.ndarray, np.dtype]
+    allowed += {type(np.dtype(code)) for code in NUMPY_TYPE_CODES}
+    # The functions that rebuild a number and an array from a pickle.
+    for example in (np.float64(0), np.zeros(1)):
+        function: Any = example.__reduce__()[0]
+        allowed += [(function, f"{module}.{function.__name__}") for module in NUMPY_MODULES]
+    return torch.serialization.safe_globals(allowed)
 
 
 def _plain(value: Any) -> Any:
@@ -238,47 +214,96 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _without_module_prefix(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """DistributedDataParallel puts ``module.`` before every name."""
-    if state and all(key.startswith("module.") for key in state):
-        return {key.removeprefix("module."): value for key, value in state.items()}
-    return state
+def _is_state_dict(value: object) -> TypeGuard[Mapping[str, Tensor]]:
+    if not isinstance(value, Mapping):
+        return False
+    return all(isinstance(tensor, Tensor) for tensor in value.values())
 
 
-def _to_our_layout(value: Tensor, own: Tensor, key: str, model: nn.Module) -> Tensor:
-    """A sparse convolution's weight as (out, kz, ky, kx, in); spconv 1.x stored (kz, ky, kx, in, out)."""
-    if (
-        value.shape == own.shape
-        or value.dim() != own.dim()
-        or not _is_sparse_weight(key, own, model)
-    ):
-        return value
-    swapped = value.transpose(-1, -2)
-    output_first = value.permute(-1, *range(value.dim() - 1))
-    return next((turned for turned in (swapped, output_first) if turned.shape == own.shape), value)
-
-
-def _is_sparse_weight(key: str, own: Tensor, model: nn.Module) -> bool:
-    """Whether ``key`` is the weight of a convolution that is not one of torch's (whose axes are never turned)."""
-    owner, _, leaf = key.rpartition(".")
-    is_dense = isinstance(model.get_submodule(owner), (nn.modules.conv._ConvNd, nn.Linear))
-    return leaf == "weight" and own.dim() in (4, 5) and not is_dense
-
-
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(
-        isinstance(tensor, Tensor) for tensor in value.values()
-    )
-
-
-def _shorten(names: Any) -> str:
+def _shorten(names: Iterable[str]) -> str:
     names = list(names)
     more = f", and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(names[:NAMES_SHOWN]) + more
 
 
 def _nearest_checkpoint(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f": the folder {path.parent} does not exist"
-    files = sorted(file.name for ending in ENDINGS for file in path.parent.glob(f"*{ending}"))
-    return nearest(path.name, files) if files else f"; {path.parent} holds no .pth file"
+    """The end of a message about a file that does not exist."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f": the folder {folder} does not exist"
+    names = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES)
+    return nearest(path.name, names) if names else f"; {folder} holds no .pth file"
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def load_model_state(
+    model: nn.Module, state: Mapping[str, Tensor], *, strict: bool, where: str
+) -> LoadReport:
+    """Copy a state dict into a model, which an error leaves unchanged.
+
+    Args:
+        model: the model to change.
+        state: a state dict. Prefixes ``module.`` are dropped, and the sparse weights of spconv 1.x
+            are brought into our layout.
+        strict: whether any tensor that is missing, unexpected or of another shape is an error.
+            Otherwise the fitting ones are loaded, and it is only an error when there is none.
+        where: the source of ``state``, for the message.
+    """
+    model_state = model.state_dict()
+    fitting: dict[str, Tensor] = {}
+    report = LoadReport()
+    present = set()
+    for key, value in _without_module_prefix(state).items():
+        if key not in model_state:
+            report.unexpected.append(key)
+            continue
+        present.add(key)
+        target = model_state[key]
+        value = _to_our_layout(value, target, key, model)
+        if value.shape == target.shape:
+            fitting[key] = value
+        else:
+            report.mismatched.append(f"{key} {tuple(value.shape)}, model {tuple(target.shape)}")
+    report.loaded = list(fitting)
+    report.missing = [key for key in model_state if key not in present | OPTIONAL_KEYS]
+    if (strict and report.problems) or not fitting:
+        problems = report.problems or "it holds no tensors"
+        raise CheckpointError(f"{where}: does not fit the model: {problems}")
+    model.load_state_dict(fitting, strict=False)
+    return report
+
+
+def _without_module_prefix(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """DistributedDataParallel puts ``module.`` before every name."""
+    if all(key.startswith("module.") for key in state):
+        return {key.removeprefix("module."): value for key, value in state.items()}
+    return state
+
+
+def _to_our_layout(value: Tensor, target: Tensor, key: str, model: nn.Module) -> Tensor:
+    """The weight of a sparse convolution in the layout of ``target``.
+
+    spconv 1.x stored (z, y, x, in, out). Ours, and spconv 2's implicit GEMM, is (out, z, y, x, in);
+    spconv 2's native algorithm wants (z, y, x, out, in). A weight that fits none stays as it is.
+    """
+    same_shape = value.shape == target.shape
+    if same_shape or value.dim() != target.dim() or not _is_sparse_weight(key, target, model):
+        return value
+    channels_swapped = value.transpose(-1, -2)
+    output_first = value.permute(-1, *range(value.dim() - 1))
+    for turned in (channels_swapped, output_first):
+        if turned.shape == target.shape:
+            return turned
+    return value
+
+
+def _is_sparse_weight(key: str, target: Tensor, model: nn.Module) -> bool:
+    """Whether ``key`` is the weight of a convolution that is not one of torch's.
+
+    The axes of torch's own convolutions never need turning: a misfit there is an error.
+    """
+    owner, _, name = key.rpartition(".")
+    is_dense = isinstance(model.get_submodule(owner), (nn.modules.conv._ConvNd, nn.Linear))
+    return name == "weight" and target.dim() in (4, 5) and not is_dense

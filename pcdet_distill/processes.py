@@ -1,4 +1,4 @@
-"""The processes of a run: how many cores they may use, and that none outlives the one that started it."""
+"""Processes: how many CPU cores they may use, and how they end with the one that started them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "<microseconds> <period>", or "max
 
 
 def available_cores() -> int:
-    """Number of CPU cores that this process may use: its affinity, and the quota of its container."""
+    """CPU cores that this process may use: those of its affinity, within its container's quota."""
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
@@ -27,9 +27,9 @@ def available_cores() -> int:
 
 
 def die_with_parent() -> None:
-    """On Linux, get SIGTERM when the process (its thread) that started this one ends, however it was killed.
+    """Let Linux send SIGTERM to this process when its parent ends, even if that was killed.
 
-    An orphan would go on writing the same checkpoints as the run that is started again.
+    Otherwise a worker could go on writing checkpoints beside the run that replaces its own.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
