@@ -1,32 +1,84 @@
-"""Pictures from above: the points of one frame, and boxes of several detectors side by side.
+"""Pictures from above: the points of one frame, and the boxes of several detectors side by side.
 
-Forward (the sensor's x) is up, the sensor's left (y) is left. A box is an outline in its class's colour with a
-wedge that points to its front; the boxes to compare with (usually the ground truth) lie beneath, thin and pale.
-matplotlib is an optional extra (``pip install 'pcdet_distill[viz]'``), only imported when a picture is drawn.
+Forward (the sensor's x) is up, the sensor's left (y) is left. A box is an outline in the colour of
+its class, with a wedge that points to its front. The boxes to compare with, usually the ground
+truth, are drawn beneath, thin and dashed. matplotlib is an optional extra
+(``pip install 'pcdet_distill[viz]'``), imported only when a picture is drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .errors import UserError
 
-BACKGROUND, FRAME, TEXT, PALE = "#0b0f17", "#2b3445", "#dfe6f3", "#93a1b8"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BACKGROUND = "#0b0f17"
+RING = "#2b3445"
+TEXT = "#dfe6f3"
+PALE = "#93a1b8"
 CLASS_COLOURS = {"Car": "#4cc9f0", "Pedestrian": "#ffb703", "Cyclist": "#9ef01a", "Van": "#c77dff"}
 OTHER_COLOURS = ("#ff6b6b", "#f72585", "#80ffdb", "#fca311", "#bdb2ff")
+# Points of low and of high z, as red, green and blue.
+LOW_POINT = np.array([0.33, 0.40, 0.53])
+HIGH_POINT = np.array([0.86, 0.90, 0.96])
+DASHES = (0, (2, 1.5))
+
 RING_STEP_M = 10.0
+RING_LABEL_PT = 8.0
+SCORE_PT = 8.5
+SCORE_GAP_PT = 3.0  # between a box and its score
+POINTS_PER_INCH = 72.0
+LEGEND_INCH = 0.75
+
+
+class Limits(NamedTuple):
+    """The part of the sensor's ground plane that a picture shows, in metres."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+class Rectangle(NamedTuple):
+    """A place in the picture: metres to the right of the sensor and in front of it."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def overlap(self, other: Rectangle) -> float:
+        """The area that both cover."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return max(width, 0.0) * max(height, 0.0)
+
+    def area_outside(self, other: Rectangle) -> float:
+        """The area of this rectangle that ``other`` does not cover."""
+        area = (self.right - self.left) * (self.top - self.bottom)
+        return area - self.overlap(other)
 
 
 @dataclass(frozen=True)
 class BevPanel:
-    """One picture of the row: ``boxes (N, 7)`` (x, y, z, dx, dy, dz, heading_rad) with ``names (N,)`` of their classes.
+    """One picture of the row.
 
-    ``scores (N,)`` are written beside the boxes when given; ``reference (M, 7)`` is drawn thin and pale beneath.
+    Args:
+        boxes: ``(N, 7)``: x, y, z, dx, dy, dz in metres, heading in radians.
+        names: ``(N,)`` class of each box.
+        scores: ``(N,)``, written beside the boxes when given.
+        reference: ``(M, 7)`` boxes to compare with.
     """
 
     title: str
@@ -48,46 +100,49 @@ def draw_bev(
     panel_size_inch: float = 4.2,
     dpi: int = 110,
 ) -> Path:
-    """Draw ``points (N, 3 or more)`` and one panel for each set of boxes into the PNG file ``path``; returns the path.
+    """Draw one panel for each set of boxes into a PNG file; returns its path.
 
-    ``point_cloud_range`` is (x0, y0, z0, x1, y1, z1) in metres; ``columns`` defaults to all panels in one row.
+    Args:
+        points: ``(N, 3 or more)``, the same ones in every panel.
+        point_cloud_range: x0, y0, z0, x1, y1, z1 in metres.
+        class_names: the classes of the legend.
+        columns: panels in a row; all of them when None.
+        panel_size_inch: width of a panel.
     """
     plt = import_pyplot()
-    x0, y0, _, x1, y1, _ = map(float, point_cloud_range)
+    x0, y0, _, x1, y1, _ = (float(value) for value in point_cloud_range)
+    limits = Limits(x0, y0, x1, y1)
     columns = min(len(panels), columns or len(panels))
     rows = -(-len(panels) // columns)
-    size = (panel_size_inch * columns, panel_size_inch * (x1 - x0) / (y1 - y0) * rows + 0.75)
+    panel_height_inch = panel_size_inch * (x1 - x0) / (y1 - y0)
     figure, axes = plt.subplots(
-        rows, columns, figsize=size, squeeze=False, facecolor=BACKGROUND, layout="constrained"
+        rows,
+        columns,
+        figsize=(panel_size_inch * columns, panel_height_inch * rows + LEGEND_INCH),
+        squeeze=False,
+        facecolor=BACKGROUND,
+        layout="constrained",
     )
+    metres_per_point = (y1 - y0) / (panel_size_inch * POINTS_PER_INCH)
+    colours = colours_of(class_names)
+    has_reference = any(panel.reference is not None for panel in panels)
     try:
-        colours = colours_of(class_names)
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
         for axis, panel in zip(axes.flat, panels):
-            prepare_axis(axis, panel.title, (x0, y0, x1, y1))
-            draw_points(axis, points, (x0, y0, x1, y1), point_size=0.3 * panel_size_inch)
-            draw_panel(axis, panel, colours)
-        add_legend(
-            figure, colours, has_reference=any(panel.reference is not None for panel in panels)
-        )
+            prepare_axis(axis, panel.title, limits)
+            draw_points(axis, points, limits, point_size=0.3 * panel_size_inch)
+            draw_panel(axis, panel, colours, limits, metres_per_point)
+        add_legend(figure, colours, has_reference=has_reference)
         if title:
             figure.suptitle(title, color=TEXT, fontsize=12)
-        path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=dpi, facecolor=BACKGROUND)
-        except OSError as error:
-            raise UserError(
-                f"{path}: this picture cannot be written ({error.strerror or error})"
-            ) from None
+        return _save(figure, Path(path), dpi)
     finally:
         plt.close(figure)
-    return path
 
 
-def import_pyplot() -> Any:
-    """matplotlib's pyplot on the file-only Agg canvas, or one sentence that says how to get it."""
+def import_pyplot() -> ModuleType:
+    """matplotlib's pyplot for files only, or one sentence on how to install it."""
     try:
         import matplotlib
     except ImportError as error:
@@ -100,128 +155,226 @@ def import_pyplot() -> Any:
     return plt
 
 
+def _save(figure: Figure, path: Path, dpi: int) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=dpi, facecolor=BACKGROUND)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path}: this picture cannot be written ({reason})") from None
+    return path
+
+
 def colours_of(class_names: Sequence[str]) -> dict[str, str]:
-    """A colour for each class: the fixed one of KITTI's classes, the next free one for any other name."""
-    spare = iter(OTHER_COLOURS * (1 + len(class_names) // len(OTHER_COLOURS)))
-    return {name: CLASS_COLOURS.get(name) or next(spare) for name in class_names}
+    """A colour for each class: fixed ones for KITTI's classes, the next free one for others."""
+    colours = {}
+    num_others = 0
+    for name in class_names:
+        if name in CLASS_COLOURS:
+            colours[name] = CLASS_COLOURS[name]
+        else:
+            colours[name] = OTHER_COLOURS[num_others % len(OTHER_COLOURS)]
+            num_others += 1
+    return colours
 
 
 def box_outline(box: np.ndarray) -> np.ndarray:
-    """Corners ``(4, 2)`` of a box's footprint in the picture (left-right, forward): the two front corners first."""
+    """Corners ``(4, 2)`` of a box's footprint in the picture, the two front corners first."""
     x, y, _, length, width, _, heading_rad = (float(value) for value in box[:7])
-    along = 0.5 * length * np.array([np.cos(heading_rad), np.sin(heading_rad)])
-    across = 0.5 * width * np.array([-np.sin(heading_rad), np.cos(heading_rad)])
-    corners = np.array([x, y]) + np.array(
-        [along + across, along - across, -along - across, -along + across]
-    )
-    return to_picture(corners)
+    forward = 0.5 * length * np.array([np.cos(heading_rad), np.sin(heading_rad)])
+    left = 0.5 * width * np.array([-np.sin(heading_rad), np.cos(heading_rad)])
+    centre = np.array([x, y])
+    corners = [
+        centre + forward + left,
+        centre + forward - left,
+        centre - forward - left,
+        centre - forward + left,
+    ]
+    return to_picture(np.stack(corners))
 
 
 def to_picture(points: np.ndarray) -> np.ndarray:
-    """Sensor ``(N, 2 or more)`` x forward, y left -> picture ``(N, 2)``: right, up."""
+    """Sensor ``(N, 2 or more)`` x forward, y left -> picture ``(N, 2)`` right, up."""
     return np.stack([-points[:, 1], points[:, 0]], axis=1)
 
 
-def prepare_axis(axis: Any, title: str, limits: tuple[float, float, float, float]) -> None:
-    """A dark square with rings every 10 m round the sensor."""
-    x0, y0, x1, y1 = limits
+def prepare_axis(axis: Axes, title: str, limits: Limits) -> None:
+    """A dark panel with rings every 10 m around the sensor."""
     axis.set(
-        xlim=(-y1, -y0), ylim=(x0, x1), aspect="equal", facecolor=BACKGROUND, xticks=[], yticks=[]
+        xlim=(-limits.y1, -limits.y0),
+        ylim=(limits.x0, limits.x1),
+        aspect="equal",
+        facecolor=BACKGROUND,
+        xticks=[],
+        yticks=[],
     )
     axis.set_title(title, color=TEXT, fontsize=13, pad=7)
     for spine in axis.spines.values():
-        spine.set_color(FRAME)
+        spine.set_color(RING)
     angles = np.linspace(0.0, 2.0 * np.pi, 181)
-    for radius in np.arange(RING_STEP_M, np.hypot(x1, max(abs(y0), abs(y1))), RING_STEP_M):
-        axis.plot(
-            radius * np.cos(angles), radius * np.sin(angles), color=FRAME, linewidth=0.7, zorder=0
-        )
-        if x0 < radius < x1:
-            axis.text(
-                0.0,
-                radius,
-                f"{radius:.0f} m",
-                color=PALE,
-                fontsize=6.5,
-                ha="center",
-                va="center",
-                zorder=1,
-            )
+    furthest = np.hypot(limits.x1, max(abs(limits.y0), abs(limits.y1)))
+    for radius in np.arange(RING_STEP_M, furthest, RING_STEP_M):
+        right = radius * np.cos(angles)
+        forward = radius * np.sin(angles)
+        axis.plot(right, forward, color=RING, linewidth=0.7, zorder=0)
+        _label_ring(axis, float(radius), limits)
 
 
-def draw_points(
-    axis: Any, points: np.ndarray, limits: tuple[float, float, float, float], point_size: float
-) -> None:
-    """The points inside ``limits``, from dim (low) to bright (high)."""
-    x0, y0, x1, y1 = limits
-    inside = (
-        (points[:, 0] >= x0) & (points[:, 0] <= x1) & (points[:, 1] >= y0) & (points[:, 1] <= y1)
+def _label_ring(axis: Axes, radius: float, limits: Limits) -> None:
+    """The radius at the right edge of the panel, away from the road and its boxes."""
+    right_edge = -limits.y0
+    forward = np.sqrt(max(radius**2 - right_edge**2, 0.0))
+    if not limits.x0 <= forward < limits.x1:
+        return
+    axis.annotate(
+        f"{radius:.0f} m",
+        (min(radius, right_edge), max(forward, limits.x0)),
+        xytext=(-3, 3),
+        textcoords="offset points",
+        color=PALE,
+        fontsize=RING_LABEL_PT,
+        ha="right",
+        va="bottom",
+        zorder=1,
     )
+
+
+def draw_points(axis: Axes, points: np.ndarray, limits: Limits, point_size: float) -> None:
+    """The points inside ``limits``, from dim (low) to bright (high)."""
+    x, y = points[:, 0], points[:, 1]
+    inside = (x >= limits.x0) & (x <= limits.x1) & (y >= limits.y0) & (y <= limits.y1)
     kept = points[inside]
     brightness = np.clip((kept[:, 2] + 2.0) / 3.0, 0.0, 1.0)
-    dim, bright = np.array([0.33, 0.40, 0.53]), np.array([0.86, 0.90, 0.96])
+    colours = LOW_POINT + brightness[:, None] * (HIGH_POINT - LOW_POINT)
     place = to_picture(kept)
-    colours = dim + brightness[:, None] * (bright - dim)
     axis.scatter(place[:, 0], place[:, 1], s=point_size, c=colours, linewidths=0, zorder=2)
 
 
-def draw_panel(axis: Any, panel: BevPanel, colours: dict[str, str]) -> None:
-    """The reference boxes, then the panel's own over them."""
+def draw_panel(
+    axis: Axes,
+    panel: BevPanel,
+    colours: Mapping[str, str],
+    limits: Limits,
+    metres_per_point: float,
+) -> None:
+    """The reference boxes, then the panel's own over them, then the scores."""
     for box in [] if panel.reference is None else panel.reference:
-        outline = np.vstack([box_outline(box), box_outline(box)[:1]])
+        outline = box_outline(box)
+        closed = np.vstack([outline, outline[:1]])
         axis.plot(
-            outline[:, 0],
-            outline[:, 1],
+            closed[:, 0],
+            closed[:, 1],
             color=TEXT,
             linewidth=0.8,
-            linestyle=(0, (2, 1.5)),
+            linestyle=DASHES,
             alpha=0.8,
             zorder=3,
         )
-    for index, (box, name) in enumerate(zip(panel.boxes, panel.names)):
-        draw_box(axis, box, colours.get(name, OTHER_COLOURS[0]))
-        if panel.scores is not None:
-            top = box_outline(box)
-            axis.text(
-                top[:, 0].max() + 0.15,
-                top[:, 1].max(),
-                f".{min(99, int(100 * panel.scores[index])):02d}",
-                color=colours.get(name, OTHER_COLOURS[0]),
-                fontsize=6,
-                va="top",
-                zorder=6,
-                clip_on=True,
-            )
+    box_colours = [colours.get(name, OTHER_COLOURS[0]) for name in panel.names]
+    for box, colour in zip(panel.boxes, box_colours):
+        draw_box(axis, box, colour)
+    if panel.scores is not None:
+        texts = [score_text(score) for score in panel.scores]
+        rectangles = [bounds(box_outline(box)) for box in panel.boxes]
+        places = place_labels(rectangles, texts, limits, metres_per_point)
+        for text, place, colour in zip(texts, places, box_colours):
+            _write_score(axis, text, place, colour)
 
 
-def draw_box(axis: Any, box: np.ndarray, colour: str) -> None:
-    """An outline with a faint fill, and a filled wedge from the middle to the front edge that tells the heading."""
+def draw_box(axis: Axes, box: np.ndarray, colour: str) -> None:
+    """An outline with a faint fill, and a wedge from the middle to the front: the heading."""
     outline = box_outline(box)
+    right, forward = outline[:, 0], outline[:, 1]
+    axis.fill(right, forward, facecolor=colour, edgecolor="none", alpha=0.22, zorder=4)
+    axis.fill(right, forward, facecolor="none", edgecolor=colour, linewidth=1.4, zorder=5)
     centre = outline.mean(axis=0)
     tip = outline[:2].mean(axis=0)
-    wedge = np.stack([tip, *(centre + 0.45 * (corner - tip) for corner in outline[:2])])
-    axis.fill(
-        outline[:, 0], outline[:, 1], facecolor=colour, edgecolor="none", alpha=0.22, zorder=4
-    )
-    axis.fill(
-        outline[:, 0], outline[:, 1], facecolor="none", edgecolor=colour, linewidth=1.4, zorder=5
-    )
+    base = centre + 0.45 * (outline[:2] - tip)
+    wedge = np.vstack([tip, base])
     axis.fill(wedge[:, 0], wedge[:, 1], facecolor=colour, edgecolor="none", zorder=5)
 
 
-def add_legend(figure: Any, colours: dict[str, str], *, has_reference: bool) -> None:
+def score_text(score: float) -> str:
+    """``0.937`` as ``.93``: cut, not rounded, so that no score reads as 1."""
+    return f".{min(99, int(100 * score)):02d}"
+
+
+def bounds(outline: np.ndarray) -> Rectangle:
+    """The upright rectangle around corners ``(N, 2)``."""
+    left, bottom = outline.min(axis=0)
+    right, top = outline.max(axis=0)
+    return Rectangle(float(left), float(bottom), float(right), float(top))
+
+
+def place_labels(
+    boxes: Sequence[Rectangle], texts: Sequence[str], limits: Limits, metres_per_point: float
+) -> list[Rectangle]:
+    """A place beside each box for its text, where it covers the least of boxes and other texts."""
+    panel = Rectangle(-limits.y1, limits.x0, -limits.y0, limits.x1)
+    height = SCORE_PT * metres_per_point
+    taken = list(boxes)
+    places = []
+    for box, text in zip(boxes, texts):
+        width = 0.6 * SCORE_PT * len(text) * metres_per_point
+        candidates = _label_places(box, width, height, SCORE_GAP_PT * metres_per_point)
+        best = min(candidates, key=lambda place: _covered(place, taken, panel))
+        taken.append(best)
+        places.append(best)
+    return places
+
+
+def _label_places(box: Rectangle, width: float, height: float, gap: float) -> list[Rectangle]:
+    """The places around a box, the preferred one first."""
+    right = box.right + gap
+    left = box.left - gap - width
+    middle = (box.left + box.right - width) / 2
+    corners = [
+        (right, box.top - height),
+        (right, box.bottom),
+        (left, box.top - height),
+        (left, box.bottom),
+        (middle, box.top + gap),
+        (middle, box.bottom - gap - height),
+    ]
+    return [Rectangle(x, y, x + width, y + height) for x, y in corners]
+
+
+def _covered(place: Rectangle, taken: Iterable[Rectangle], panel: Rectangle) -> float:
+    """How much of ``place`` is taken or outside the panel."""
+    return sum(place.overlap(other) for other in taken) + place.area_outside(panel)
+
+
+def _write_score(axis: Axes, text: str, place: Rectangle, colour: str) -> None:
+    """The score with a dark outline, which keeps it legible over points and lines."""
+    from matplotlib.patheffects import withStroke
+
+    axis.text(
+        place.left,
+        place.bottom,
+        text,
+        color=colour,
+        fontsize=SCORE_PT,
+        ha="left",
+        va="bottom",
+        zorder=6,
+        clip_on=True,
+        path_effects=[withStroke(linewidth=2.5, foreground=BACKGROUND)],
+    )
+
+
+def add_legend(figure: Figure, colours: Mapping[str, str], *, has_reference: bool) -> None:
     """One legend for all panels, below them."""
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D([], [], color=colour, linewidth=3, label=name) for name, colour in colours.items()
-    ]
+    handles = []
+    for name, colour in colours.items():
+        handles.append(Line2D([], [], color=colour, linewidth=3, label=name))
     if has_reference:
         handles.append(
-            Line2D([], [], color=TEXT, linewidth=1, linestyle=(0, (2, 1.5)), label="ground truth")
+            Line2D([], [], color=TEXT, linewidth=1, linestyle=DASHES, label="ground truth")
         )
     legend = figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=10
+        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=12
     )
     for text in legend.get_texts():
         text.set_color(TEXT)

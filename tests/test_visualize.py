@@ -1,4 +1,4 @@
-"""Pictures from above: where a box comes to lie, in which colour, and what is said when matplotlib is missing."""
+"""Pictures from above: the place and the colour of a box, its score, and the error without matplotlib."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ import numpy as np
 import pytest
 
 from pcdet_distill.errors import UserError
-from pcdet_distill.visualize import BevPanel, box_outline, colours_of, draw_bev, to_picture
+from pcdet_distill.visualize import (
+    BevPanel,
+    Limits,
+    Rectangle,
+    box_outline,
+    colours_of,
+    draw_bev,
+    place_labels,
+    score_text,
+    to_picture,
+)
 
 RANGE = [0, -16, -3, 32, 16, 1]
+LIMITS = (0.0, -16.0, 32.0, 16.0)
 CLASSES = ["Car", "Pedestrian", "Cyclist"]
 CAR = np.array([[10.0, 5.0, -1.0, 4.0, 2.0, 1.5, 0.0]])
 
@@ -35,6 +46,21 @@ def test_outline_of_a_car_that_drives_to_the_left():
     front = box_outline(turned)[:2]
     np.testing.assert_allclose(front[:, 0], [-7, -7])
     np.testing.assert_allclose(sorted(front[:, 1]), [9, 11])
+
+
+def test_scores_cover_neither_boxes_nor_each_other():
+    """Three boxes in a row, the last one at the edge of the panel."""
+    boxes = [Rectangle(x, 10.0, x + 2.0, 14.0) for x in (8.0, 10.5, 13.5)]
+    places = place_labels(boxes, [".90", ".80", ".70"], Limits(*LIMITS), metres_per_point=0.1)
+    for place in places:
+        others = [other for other in [*boxes, *places] if other is not place]
+        assert sum(place.overlap(other) for other in others) == 0
+        assert place.area_outside(Rectangle(-16.0, 0.0, 16.0, 32.0)) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(("score", "text"), [(0.937, ".93"), (0.3, ".30"), (0.9999, ".99")])
+def test_scores_are_cut_to_two_digits(score, text):
+    assert score_text(score) == text
 
 
 def test_every_class_has_its_own_colour():

@@ -1,7 +1,7 @@
-"""From a study's yaml to runs: commands that a user could type, a folder, and files that mark the end.
+"""From a study's yaml to runs: commands that a user could type, and the files they write.
 
-A run is an ordinary ``tools/train.py``, which evaluates the first split, and a ``tools/test.py`` for
-each further split. A given teacher checkpoint is only evaluated: a ``tools/test.py`` for each split.
+A run is an ordinary ``tools/train.py``, which evaluates the first split, and a ``tools/test.py``
+for each further split. A given teacher checkpoint is only evaluated, by ``tools/test.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The study's own folder: claims, failures, what each run was made from, epochs of equal compute."""
+"""The files in a study's folder: claims, failures, configurations of runs, chosen epochs."""
 
 from __future__ import annotations
 

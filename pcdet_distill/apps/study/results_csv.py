@@ -32,9 +32,10 @@ def write_results(
     Args:
         measured: cost at test time, by row.
     """
-    ap_columns = [ap_column(metric, name) for metric in METRICS for name in (*class_names, MAP)]
+    columns = [*RUN_COLUMNS, *MEASURED_COLUMNS]
+    for metric in METRICS:
+        columns += [ap_column(metric, name) for name in (*class_names, MAP)]
     with path.open("w", newline="") as file:
-        columns = [*RUN_COLUMNS, *MEASURED_COLUMNS, *ap_columns]
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         for outcome in outcomes:

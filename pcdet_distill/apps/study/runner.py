@@ -202,7 +202,7 @@ class Runner:
         )
 
     def _wait(self) -> None:
-        """Until a command ends, or, with room for more jobs, until others may have finished some."""
+        """Wait until a command ends; not for long while more jobs could be started."""
         has_room = len(self.active) < self.jobs
         end = time.monotonic() + OTHERS_POLL_SECONDS if has_room else math.inf
         while all(_is_running(job) for job in self.active):

@@ -55,7 +55,7 @@ SPLITS = ("val", "holdout")
 
 @dataclass(frozen=True)
 class StudyData:
-    """The data of all runs. ``frames`` counts the simulated frames of each split; None: not simulated."""
+    """The data of all runs. ``frames``: simulated frames of each split, None when not simulated."""
 
     path: str | None = None
     config: str = "cfgs/synthetic/dataset.yaml"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation (n - 1) of some values; no deviation for a single value."""
+    """Mean and sample standard deviation (n - 1) of some values; one value has no deviation."""
 
     mean: float
     deviation: float | None
@@ -18,8 +18,11 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
         """The spread of ``values``; None when there are none."""
-        if not values:
-            return None
+        return cls.over(values) if values else None
+
+    @classmethod
+    def over(cls, values: Sequence[float]) -> Spread:
+        """The spread of at least one value."""
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return cls(statistics.fmean(values), deviation, tuple(values))
 

@@ -170,14 +170,13 @@ def _make_row(
 def spread_of_ap(results: Sequence[Ap]) -> dict[str, dict[str, Spread]]:
     """Spread ``[metric][class or mAP]`` over the runs of a row; empty when there are none."""
     spreads: dict[str, dict[str, Spread]] = {}
-    for metric in METRICS if results else ():
-        columns = {name: [ap[metric][name] for ap in results] for name in results[0][metric]}
-        columns[MAP] = [mean_ap(ap, metric) for ap in results]
+    if not results:
+        return spreads
+    for metric in METRICS:
         spreads[metric] = {}
-        for name, values in columns.items():
-            spread = Spread.of(values)
-            if spread is not None:
-                spreads[metric][name] = spread
+        for name in results[0][metric]:
+            spreads[metric][name] = Spread.over([ap[metric][name] for ap in results])
+        spreads[metric][MAP] = Spread.over([mean_ap(ap, metric) for ap in results])
     return spreads
 
 

@@ -58,8 +58,8 @@ def class_lines(table: Table, sign: str = "+-") -> Lines:
     """AP of every class, of the rows that have any."""
     titles = {"3d": "3D", "bev": "BEV"}
     header = ["row"]
-    for metric in titles:
-        header += [f"{titles[metric]} {name}" for name in table.class_names]
+    for title in titles.values():
+        header += [f"{title} {name}" for name in table.class_names]
     lines = [header]
     for row in table.rows:
         if row.ap:
@@ -140,9 +140,10 @@ def to_text(table: Table) -> str:
 
 
 def _aligned(lines: Lines) -> list[str]:
-    """Columns of equal width: the first to the left, numbers to the right, a rule below the header."""
-    columns = range(len(lines[0]))
-    widths = [max(len(line[column]) for line in lines) for column in columns]
+    """Columns of equal width: names to the left, numbers to the right, a rule below the header."""
+    widths = [0] * len(lines[0])
+    for line in lines:
+        widths = [max(width, len(cell)) for width, cell in zip(widths, line)]
     aligned = []
     for line in lines:
         numbers = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]
