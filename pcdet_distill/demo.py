@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from easydict import EasyDict
 from torch import nn
 
 from .checkpoint import load_checkpoint, load_model_state
@@ -19,25 +20,28 @@ from .engine.build import build_model
 from .engine.resources.device import choose_device, prepare_for_device
 from .errors import ConfigError, DataError
 from .models import load_data_to_device
+from .types import ConfigDict
 from .visualize import BevPanel, draw_bev
+
+PANEL_INCH = 8.0
 
 
 class PointFiles(DatasetTemplate):
-    """Point files without labels, as items of a dataset."""
+    """Point files without labels, as a dataset."""
 
     def __init__(
-        self, dataset_cfg: Mapping[str, Any], class_names: Sequence[str], path: Path, extension: str
+        self, dataset_cfg: ConfigDict, class_names: Sequence[str], path: Path, extension: str
     ) -> None:
         super().__init__(dataset_cfg, class_names, training=False, root_path=path)
         self.files = find_point_files(path, extension)
 
     @property
     def num_frames(self) -> int:
-        """How many files there are."""
+        """The number of files."""
         return len(self.files)
 
     def frame_name(self, index: int) -> str:
-        """The file."""
+        """The path of a file."""
         return str(self.files[index])
 
     def load_frame(self, index: int) -> Item:
@@ -48,8 +52,16 @@ class PointFiles(DatasetTemplate):
         return {"points": read(path, num_features), "frame_id": path.stem}
 
 
+class Detections(NamedTuple):
+    """The detected boxes of one frame, best first."""
+
+    boxes: np.ndarray  # (N, 7): x, y, z, dx, dy, dz in metres, heading in radians
+    names: list[str]
+    scores: np.ndarray  # (N,)
+
+
 def find_point_files(path: Path, extension: str) -> list[Path]:
-    """The file itself, or a folder's files with this extension, in the order of their names."""
+    """The file itself, or a folder's files with this extension in the order of their names."""
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -70,7 +82,8 @@ def read_npy_points(path: Path, num_features: int) -> np.ndarray:
         raise DataError(f"{path}: not a readable .npy array ({error})") from error
     if points.ndim != 2 or points.shape[1] != num_features or points.dtype.kind not in "fiu":
         raise DataError(
-            f"{path}: expected numbers of shape (N, {num_features}), found {points.dtype} {points.shape}"
+            f"{path}: expected numbers of shape (N, {num_features}), "
+            f"found {points.dtype} {points.shape}"
         )
     points = points.astype(np.float32)
     if not np.isfinite(points).all():
@@ -79,7 +92,7 @@ def read_npy_points(path: Path, num_features: int) -> np.ndarray:
 
 
 def add_demo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """OpenPCDet's flags, and where the pictures go."""
+    """OpenPCDet's flags, and ours for the pictures."""
     parser.add_argument("--cfg_file", required=True, help="yaml of the detector")
     parser.add_argument("--data_path", required=True, help="a point file, or a folder of them")
     parser.add_argument("--ckpt", required=True, help="checkpoint of the detector")
@@ -97,7 +110,7 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
 
 
 def run_demo(args: argparse.Namespace) -> list[Path]:
-    """Detect in every file; prints the boxes and returns the pictures."""
+    """Detect in every file, print the boxes; returns the pictures."""
     cfg = load_config(args.cfg_file)
     if "DATA_CONFIG" not in cfg or "MODEL" not in cfg:
         raise ConfigError(
@@ -106,50 +119,27 @@ def run_demo(args: argparse.Namespace) -> list[Path]:
     dataset = PointFiles(cfg.DATA_CONFIG, cfg.CLASS_NAMES, Path(args.data_path), args.ext)
     device = choose_device(args.device)
     model = load_detector(cfg, dataset, args.ckpt, device)
-    return [
-        show_frame(dataset, index, model, device, args.score, Path(args.out))
-        for index in range(len(dataset))
-    ]
+    pictures = []
+    for index in range(len(dataset)):
+        item = dataset[index]
+        detections = detect(dataset, item, model, device, args.score)
+        print_detections(dataset.files[index], detections)
+        picture = Path(args.out) / f"{item['frame_id']}.png"
+        pictures.append(draw_detections(dataset, item, detections, picture))
+        print(f"  picture: {picture}")
+    return pictures
 
 
 def load_detector(
-    cfg: Any, dataset: DatasetTemplate, ckpt: str | Path, device: torch.device
+    cfg: EasyDict, dataset: DatasetTemplate, ckpt: str | Path, device: torch.device
 ) -> nn.Module:
-    """The detector of a config with the weights of a checkpoint, which must fit completely, ready to detect."""
+    """The detector of a config with the weights of a checkpoint, in eval mode.
+
+    The checkpoint must fit completely.
+    """
     model = build_model(cfg, dataset)
     load_model_state(model, load_checkpoint(ckpt)["model_state"], strict=True, where=str(ckpt))
     return prepare_for_device(model, device).eval()
-
-
-def show_frame(
-    dataset: PointFiles,
-    index: int,
-    model: nn.Module,
-    device: torch.device,
-    lowest_score: float,
-    folder: Path,
-) -> Path:
-    """Detect in one file, print its boxes, draw its picture."""
-    item = dataset[index]
-    points = item["points"]
-    boxes, names, scores = detect(dataset, item, model, device, lowest_score)
-    print(f"{dataset.files[index]}: {len(boxes)} objects")
-    for box, name, score in zip(boxes, names, scores):
-        x, y, z, length, width, height, heading_rad = box
-        print(
-            f"  {name:<12} {score:.2f}  at x {x:6.2f} y {y:6.2f} z {z:5.2f} m  size {length:.2f} {width:.2f} "
-            f"{height:.2f} m  heading {np.degrees(heading_rad) % 360:5.1f} deg"
-        )
-    path = draw_bev(
-        points,
-        [BevPanel(item["frame_id"], boxes, names, scores)],
-        folder / f"{item['frame_id']}.png",
-        point_cloud_range=dataset.point_cloud_range,
-        class_names=dataset.class_names,
-        panel_size_inch=8.0,
-    )
-    print(f"  picture: {path}")
-    return path
 
 
 def detect(
@@ -158,15 +148,43 @@ def detect(
     model: nn.Module,
     device: torch.device,
     lowest_score: float,
-) -> tuple[np.ndarray, list[str], np.ndarray]:
-    """Boxes ``(N, 7)``, class names and scores ``(N,)`` of one item, best first."""
+) -> Detections:
+    """The boxes of one frame with ``lowest_score`` or more, best first."""
     batch = dataset.collate_batch([item])
     load_data_to_device(batch, device)
     with torch.no_grad():
-        found = model(batch)[0][0]
-    boxes, scores, labels = (
-        found[key].cpu().numpy() for key in ("pred_boxes", "pred_scores", "pred_labels")
-    )
+        pred_dicts, _ = model(batch)
+    boxes = pred_dicts[0]["pred_boxes"].cpu().numpy()
+    scores = pred_dicts[0]["pred_scores"].cpu().numpy()
+    labels = pred_dicts[0]["pred_labels"].cpu().numpy()
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] >= lowest_score]
-    return boxes[order], [dataset.class_names[label - 1] for label in labels[order]], scores[order]
+    names = [dataset.class_names[label - 1] for label in labels[order]]
+    return Detections(boxes[order], names, scores[order])
+
+
+def print_detections(file: Path, detections: Detections) -> None:
+    """One line for each box."""
+    print(f"{file}: {len(detections.boxes)} objects")
+    for box, name, score in zip(*detections):
+        x, y, z, length, width, height, heading_rad = box
+        heading_deg = np.degrees(heading_rad) % 360
+        print(
+            f"  {name:<12} {score:.2f}  at x {x:6.2f} y {y:6.2f} z {z:5.2f} m  "
+            f"size {length:.2f} {width:.2f} {height:.2f} m  heading {heading_deg:5.1f} deg"
+        )
+
+
+def draw_detections(
+    dataset: DatasetTemplate, item: Item, detections: Detections, path: Path
+) -> Path:
+    """The frame from above with its boxes; returns the path."""
+    panel = BevPanel(item["frame_id"], detections.boxes, detections.names, detections.scores)
+    return draw_bev(
+        item["points"],
+        [panel],
+        path,
+        point_cloud_range=dataset.point_cloud_range,
+        class_names=dataset.class_names,
+        panel_size_inch=PANEL_INCH,
+    )

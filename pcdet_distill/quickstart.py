@@ -2,4 +2,10 @@
 
 from .moved import forward_names
 
-__getattr__ = forward_names(__name__, "pcdet_distill.apps.quickstart")
+NEW_NAMES = {
+    "Plan": "QuickstartPlan",
+    "main": "main",
+    "make_steps": "make_steps",
+    "run_steps": "run_steps",
+}
+__getattr__ = forward_names(__name__, "pcdet_distill.apps.quickstart", NEW_NAMES)

@@ -1,7 +1,8 @@
-"""The comparison of a teacher, a plain student and a distilled one, as terminal text, markdown and JSON.
+"""The comparison of a teacher, a plain student and a distilled one, as text, markdown and JSON.
 
-AP is KITTI's at moderate difficulty over 40 recall positions (IoU 0.7 Car, 0.5 Pedestrian and Cyclist); mAP is the mean
-over the classes that were evaluated. The verdict says what the teacher changed, whether it helped or not.
+AP is KITTI's at moderate difficulty over 40 recall positions (IoU 0.7 Car, 0.5 Pedestrian and
+Cyclist); mAP is the mean over the evaluated classes. The verdict states what the teacher changed,
+whether it helped or not.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .errors import DataError
 
 METRICS = {"bev": "BEV AP", "3d": "3D AP"}
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+MODELS = ("teacher", "student", "distilled")
+BEGIN = "<!-- results:begin -->"
+END = "<!-- results:end -->"
+TEXT_WIDTH = 100
 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One row: what a model is, what it costs and how well it does. ``ap[metric][class]``, metric in {"bev", "3d"}."""
+    """One row: a model, its cost and its AP."""
 
     name: str
     config: str
@@ -29,7 +32,7 @@ class ModelResult:
     parameters: int
     gflops: float
     latency_ms: float
-    ap: dict[str, dict[str, float]]
+    ap: dict[str, dict[str, float]]  # [metric][class], metric in {"bev", "3d"}
 
     def map(self, metric: str) -> float:
         """Mean AP over the classes."""
@@ -39,7 +42,7 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows, and what a reader must know to judge them."""
+    """The three rows, and what a reader needs to judge them."""
 
     teacher: ModelResult
     student: ModelResult
@@ -69,100 +72,103 @@ class Comparison:
         """What the teacher changed, in one or two sentences; a smoke run has no verdict."""
         if self.smoke:
             return "This was a smoke run: so few frames and epochs that its AP means nothing."
-        gain = self.gain()
-        outcome = (
-            "helped" if round(gain, 1) > 0 else "hurt" if round(gain, 1) < 0 else "changed nothing"
-        )
-        gap = self.teacher.map("3d") - self.student.map("3d")
-        share = (
-            f", {100 * gain / gap:.0f} % of the way to the teacher" if gain > 0 and gap > 0 else ""
-        )
+        before = self.student.map("3d")
+        after = self.distilled.map("3d")
         return (
-            f"The teacher {outcome}: 3D mAP {self.student.map('3d'):.1f} -> {self.distilled.map('3d'):.1f} "
-            f"({gain:+.1f}{share}), BEV mAP {self.gain('bev'):+.1f}. "
-            "One run with one seed each; another seed moves such numbers by a few points."
+            f"The teacher {self._outcome()}: 3D mAP {before:.1f} -> {after:.1f} "
+            f"({self.gain():+.1f}{self._gap_closed()}), BEV mAP {self.gain('bev'):+.1f}. "
+            "One run with one seed each; another seed changes such numbers by a few points."
         )
+
+    def _outcome(self) -> str:
+        gain = round(self.gain(), 1)
+        if gain > 0:
+            return "helped"
+        return "hurt" if gain < 0 else "changed nothing"
+
+    def _gap_closed(self) -> str:
+        """The share of the gap to the teacher that is closed, where there is a gap and a gain."""
+        gap = self.teacher.map("3d") - self.student.map("3d")
+        if gap <= 0 or self.gain() <= 0:
+            return ""
+        return f", {100 * self.gain() / gap:.0f} % of the gap closed"
 
     def setting(self) -> str:
-        """Data, metric and hardware in one sentence."""
-        epochs = {row.name: row.epochs for row in self.rows}
-        trained = ", ".join(f"{name} {count}" for name, count in epochs.items())
+        """Data, metric and hardware in a few sentences."""
+        epochs = ", ".join(f"{row.name} {row.epochs}" for row in self.rows)
         return (
-            f"{self.train_frames} training and {self.val_frames} validation frames; epochs: {trained}. "
-            "AP: KITTI moderate, R40, IoU 0.7 / 0.5 / 0.5; mAP: mean over classes. "
-            f"GFLOPs: 1e9 multiply-adds of one frame. Latency: median of one frame, NMS included, {self.device}."
+            f"{self.train_frames} training and {self.val_frames} validation frames; "
+            f"epochs: {epochs}. AP: KITTI moderate, R40, IoU 0.7 / 0.5 / 0.5; mAP: mean over "
+            "classes. GFLOPs: 1e9 multiply-adds of one frame. "
+            f"Latency: median of one frame, NMS included, {self.device}."
         )
 
 
-def read_ap(path: Path, class_names: list[str]) -> dict[str, dict[str, float]]:
-    """Moderate AP over 40 recall positions, ``[metric][class]``, from the metrics.json of an evaluation."""
+def read_ap(path: Path, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """AP ``[metric][class]``, moderate, R40, from the metrics.json of an evaluation."""
+    ap: dict[str, dict[str, float]] = {}
     try:
-        metrics = json.loads(path.read_text())["ap"]
-        return {
-            metric: {
-                name: float(metrics[name]["strict"][metric]["R40"]["moderate"])
-                for name in class_names
-            }
-            for metric in METRICS
-        }
+        by_class = json.loads(path.read_text())["ap"]
+        for metric in METRICS:
+            ap[metric] = {}
+            for name in class_names:
+                ap[metric][name] = float(by_class[name]["strict"][metric]["R40"]["moderate"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: not the metrics.json of a KITTI evaluation ({error!r})"
         ) from error
+    return ap
 
 
 def to_text(comparison: Comparison) -> str:
     """The table for a terminal, with the setting below and the verdict last."""
     header = ["", "params", "GFLOPs", "latency"]
-    header += [
-        f"{metric} {name[:3]}" for metric in METRICS for name in [*comparison.class_names, "mAP"]
-    ]
-    rows = [[row.name, *table_cells(row, comparison.class_names)] for row in comparison.rows]
-    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(line, widths))
-        ).rstrip()
-        for line in [header, *rows]
-    ]
-    lines.insert(1, "-" * max(map(len, lines)))
-    below = [comparison.setting(), *comparison.notes, "", comparison.verdict()]
-    return "\n".join([*lines, "", *(textwrap.fill(text, width=110) for text in below)]) + "\n"
+    for metric in METRICS:
+        header += [f"{metric} {name[:3]}" for name in [*comparison.class_names, "mAP"]]
+    lines = [header]
+    for row in comparison.rows:
+        lines.append([row.name, *table_cells(row, comparison.class_names)])
+    paragraphs = [comparison.setting(), *comparison.notes, "", comparison.verdict()]
+    below = [textwrap.fill(paragraph, width=TEXT_WIDTH) for paragraph in paragraphs]
+    return "\n".join([*aligned(lines), "", *below]) + "\n"
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Cells in columns: names to the left, numbers to the right, a rule below the header."""
+    widths = [0] * len(lines[0])
+    for line in lines:
+        widths = [max(width, len(cell)) for width, cell in zip(widths, line)]
+    texts = []
+    for name, *numbers in lines:
+        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:])]
+        texts.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
+    rule = "-" * max(len(text) for text in texts)
+    return [texts[0], rule, *texts[1:]]
 
 
 def to_markdown(comparison: Comparison, link_prefix: str = "", figures: str | None = None) -> str:
-    """The table, each row linked to its yaml (``link_prefix`` + config path), and the command that reproduces it.
+    """The table, the verdict and the command that reproduces them.
 
-    ``figures`` links to the report with every number.
+    Args:
+        link_prefix: put before the yaml that each row links to.
+        figures: where the report with every number is; linked when given.
     """
-    groups = ["| model | parameters | GFLOPs | latency |"]
+    header = "| model | parameters | GFLOPs | latency |"
     for title in METRICS.values():
-        groups.append(
-            "".join(f" {title} {name} |" for name in [*comparison.class_names, "**mAP**"])
-        )
-    header = "".join(groups)
-    ruler = "|---|" + "---:|" * (header.count("|") - 2)
-    body = []
+        for name in [*comparison.class_names, "**mAP**"]:
+            header += f" {title} {name} |"
+    lines = [header, "|---|" + "---:|" * (header.count("|") - 2)]
     for row in comparison.rows:
         cells = " | ".join(table_cells(row, comparison.class_names))
-        body.append(f"| [{row.name}]({link_prefix}{row.config}) | {cells} |")
-    parts = [
-        header,
-        ruler,
-        *body,
-        "",
-        comparison.verdict(),
-        "",
-        comparison.setting(),
-        *comparison.notes,
-    ]
+        lines.append(f"| [{row.name}]({link_prefix}{row.config}) | {cells} |")
+    lines += ["", comparison.verdict(), "", comparison.setting(), *comparison.notes]
     link = "" if figures is None else f"; [every figure]({figures})"
-    return "\n".join([*parts, f"Reproduce: `{comparison.command}`{link}"]) + "\n"
+    lines.append(f"Reproduce: `{comparison.command}`{link}")
+    return "\n".join(lines) + "\n"
 
 
 def table_cells(row: ModelResult, class_names: Sequence[str]) -> list[str]:
-    """A row's figures as text: cost, then BEV and 3D AP per class with the mean."""
+    """The numbers of a row: cost, then BEV and 3D AP by class with the mean."""
     cells = [human_count(row.parameters), f"{row.gflops:.2f}", f"{row.latency_ms:.0f} ms"]
     for metric in METRICS:
         cells += [f"{row.ap[metric][name]:.1f}" for name in class_names]
@@ -175,16 +181,23 @@ def human_count(number: int) -> str:
     return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
 
 
-def to_plain(comparison: Comparison) -> dict[str, Any]:
-    """Plain containers for JSON; the means, the gain and the verdict are included for readers without this module."""
+def to_plain(comparison: Comparison) -> dict[str, object]:
+    """Plain containers for JSON, with means, gain and verdict for readers without this module."""
     plain = asdict(comparison)
-    for name in ("teacher", "student", "distilled"):
-        plain[name]["map"] = {metric: getattr(comparison, name).map(metric) for metric in METRICS}
-    return {
-        **plain,
-        "gain": {metric: comparison.gain(metric) for metric in METRICS},
-        "verdict": comparison.verdict(),
-    }
+    for name, row in zip(MODELS, comparison.rows):
+        plain[name]["map"] = {metric: row.map(metric) for metric in METRICS}
+    plain["gain"] = {metric: comparison.gain(metric) for metric in METRICS}
+    plain["verdict"] = comparison.verdict()
+    return plain
+
+
+def rounded(plain: object, digits: int = 2) -> object:
+    """Plain containers with every float rounded."""
+    if isinstance(plain, dict):
+        return {key: rounded(value, digits) for key, value in plain.items()}
+    if isinstance(plain, list):
+        return [rounded(value, digits) for value in plain]
+    return round(plain, digits) if isinstance(plain, float) else plain
 
 
 def write_report(comparison: Comparison, folder: Path) -> list[Path]:
@@ -201,22 +214,28 @@ def write_report(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def read_report(path: Path) -> Comparison:
-    """The comparison that ``write_report`` wrote as report.json."""
+    """The comparison in a report.json of ``write_report``."""
     try:
         plain = json.loads(path.read_text())
-        models = {name: plain.pop(name) for name in ("teacher", "student", "distilled")}
-        rows = [
-            ModelResult(**{key: value for key, value in row.items() if key != "map"})
-            for row in models.values()
-        ]
-        known = {key: value for key, value in plain.items() if key not in ("gain", "verdict")}
-        return Comparison(teacher=rows[0], student=rows[1], distilled=rows[2], **known)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows = {}
+        for name in MODELS:
+            row = plain.pop(name)
+            row.pop("map", None)
+            rows[name] = ModelResult(**row)
+        for derived in ("gain", "verdict"):
+            plain.pop(derived, None)
+        return Comparison(
+            teacher=rows["teacher"],
+            student=rows["student"],
+            distilled=rows["distilled"],
+            **plain,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a report.json written by the quickstart ({error})") from error
 
 
 def insert_results(readme: Path, markdown: str) -> None:
-    """Replace what stands between the two result markers of a markdown file, which must hold both once."""
+    """Replace what stands between the two markers of a markdown file; both must be in it once."""
     text = readme.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise DataError(

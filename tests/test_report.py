@@ -46,7 +46,7 @@ def test_map_is_the_mean_of_the_classes():
 @pytest.mark.parametrize(
     ("distilled", "words"),
     [
-        (4.0, "helped: 3D mAP 45.0 -> 49.0 (+4.0, 40 % of the way to the teacher), BEV mAP +4.0"),
+        (4.0, "helped: 3D mAP 45.0 -> 49.0 (+4.0, 40 % of the gap closed), BEV mAP +4.0"),
         (-2.5, "hurt: 3D mAP 45.0 -> 42.5 (-2.5), BEV mAP -2.5"),
         (0.0, "changed nothing: 3D mAP 45.0 -> 45.0 (+0.0)"),
     ],
@@ -56,7 +56,7 @@ def test_the_verdict_reports_win_or_not(distilled, words):
     assert "one seed" in comparison(distilled).verdict()
 
 
-def test_a_student_above_its_teacher_claims_no_share_of_the_way():
+def test_a_student_above_its_teacher_has_no_gap_to_close():
     rows = (result("teacher", -5.0), result("student", 0.0), result("distilled", 3.0))
     verdict = Comparison(*rows, 400, 100, "cpu", "x").verdict()
     assert "helped" in verdict and "%" not in verdict

@@ -1,6 +1,7 @@
-"""The newcomer's road: simulate, train a teacher and two students, compare them (docs/quickstart.md).
+"""The first tour: simulate scenes, train a teacher and two students, compare them.
 
-``plan.py`` says what is done, ``run.py`` does it, ``results.py`` measures, compares and draws.
+docs/quickstart.md explains it. ``plan.py`` has the sizes, files and steps, ``run.py`` runs the
+steps, ``results.py`` measures, compares and draws.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import UserError
-from .plan import DEFAULT_DETECTOR, DETECTORS, Plan, make_steps
+from .plan import DEFAULT_DETECTOR, DETECTORS, QuickstartPlan, make_steps
 from .run import duration, run_steps, shorten
 
-__all__ = ["Plan", "main", "make_steps", "run_steps"]
+__all__ = ["QuickstartPlan", "main", "make_steps", "run_steps"]
 
 
 def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
-    """Everything from nothing to the table; what an earlier run completed is kept. ``root`` is the checkout."""
+    """Run every step, print the table and draw pictures. ``root`` is the checkout.
+
+    What an earlier run completed is kept.
+    """
     from . import results
 
     options = parse_arguments(arguments, prog)
-    make_plan = Plan.small if options.fast else Plan.full
+    make_plan = QuickstartPlan.small if options.fast else QuickstartPlan.full
     plan = make_plan(
         root, options.detector, device=options.device, side_by_side=options.side_by_side
     )
@@ -32,24 +36,26 @@ def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = 
     try:
         run_steps(make_steps(plan), root)
     except KeyboardInterrupt:
-        raise UserError("interrupted; run the same command again to go on") from None
+        raise UserError("interrupted; run the same command again to resume") from None
     print("\n== compare", flush=True)
     comparison = results.report(plan)
     pictures = results.draw(plan)
     print((plan.output / "report.txt").read_text())
     for path in [plan.output / "report.md", *pictures]:
         print(f"   {shorten(path, root)}")
-    print(
-        f"\nall steps took {duration(time.monotonic() - start)} this time; to start again from nothing, delete\n"
-        f"   {plan.data}  output/{plan.tag}  output/synthetic/*/{plan.tag}"
-    )
+    print(f"\nall steps took {duration(time.monotonic() - start)} this time")
+    print("to start again from nothing, delete these folders:")
+    print(f"   {plan.data}  output/{plan.tag}  output/synthetic/*/{plan.tag}")
     if options.publish:
         results.publish(plan, comparison, pictures)
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
-    """The quickstart's own options."""
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Simulate scenes, train a teacher and two students, compare them.",
+    )
     parser.add_argument(
         "--detector",
         default=DEFAULT_DETECTOR,

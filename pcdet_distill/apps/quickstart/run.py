@@ -1,4 +1,4 @@
-"""Run the quickstart's steps one after the other: print each command, skip what is complete, pass failures on."""
+"""Run the quickstart's steps: print each command, skip complete steps, stop at a failure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ...errors import UserError
 from ...processes import die_with_parent
 from .plan import Step
 
+# Lines of OpenPCDet's long result text.
 LONG_RESULT = re.compile(r"AP(_R40)?@[\d., ]+:|^(bbox|bev|3d|aos) +AP:|recall_(roi|rcnn)_")
 
 
@@ -32,38 +33,44 @@ def run_steps(steps: Sequence[Step], root: Path) -> None:
 
 
 def run_step(step: Step, root: Path) -> None:
-    """Run one step's commands from ``root``, side by side when there are several, and check that it got its results."""
+    """Run one step's commands from ``root`` and check that its results exist."""
     commands = step.pending()
     for command in commands:
         print("   $ python " + shlex.join(command), flush=True)
-    processes = [
-        start_process(command, root, relayed=bool(step.names), alone=len(commands) == 1)
-        for command in commands
-    ]
+    is_alone = len(commands) == 1
+    processes = []
+    for command in commands:
+        processes.append(start_process(command, root, piped=bool(step.names), is_alone=is_alone))
     try:
         if step.names:
-            relay_output(processes, step.names if len(commands) > 1 else ("",))
+            relay_output(processes, ("",) if is_alone else step.names)
         codes = [process.wait() for process in processes]
     finally:
         for process in processes:
             if process.poll() is None:
                 process.terminate()
-    failed = [shlex.join(command) for command, code in zip(commands, codes) if code]
-    if failed:
-        raise UserError(
-            f"this command failed, its message is above; run again to go on: python {failed[0]}"
-        )
+    for command, code in zip(commands, codes):
+        if code:
+            raise UserError(
+                "this command failed, its message is above; run again to resume: python "
+                + shlex.join(command)
+            )
     missing = [shorten(path, root) for path in step.results if not path.exists()]
     if missing:
         raise UserError(f"step '{step.title}' ended without writing {', '.join(missing)}")
 
 
 def start_process(
-    command: Sequence[str], root: Path, *, relayed: bool, alone: bool
-) -> subprocess.Popen:
-    """Start a tool with this Python. One that does not run alone takes one thread; a relayed one is read by a pipe."""
+    command: Sequence[str], root: Path, *, piped: bool, is_alone: bool
+) -> subprocess.Popen[str]:
+    """Start a tool with this Python.
+
+    Args:
+        piped: its output is read by ``relay_output``.
+        is_alone: it may use all cores; otherwise it gets one thread.
+    """
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    if not alone:
+    if not is_alone:
         environment["OMP_NUM_THREADS"] = "1"
     return subprocess.Popen(
         [sys.executable, *command],
@@ -71,37 +78,38 @@ def start_process(
         env=environment,
         text=True,
         preexec_fn=begin_session,
-        stdout=subprocess.PIPE if relayed else None,
-        stderr=subprocess.STDOUT if relayed else None,
+        stdout=subprocess.PIPE if piped else None,
+        stderr=subprocess.STDOUT if piped else None,
     )
 
 
 def begin_session() -> None:
-    """Ctrl-C is the quickstart's to answer; and a training never outlives a killed one."""
+    """Let the quickstart alone receive Ctrl-C, and no training outlive a killed quickstart."""
     os.setsid()
     die_with_parent()
 
 
-def relay_output(processes: Sequence[subprocess.Popen], names: Sequence[str]) -> None:
-    """Print what the processes say, line by line as it comes, each with the name of its process."""
-    width = max(map(len, names))
-
-    def relay(process: subprocess.Popen, name: str) -> None:
-        for line in process.stdout or ():
-            if is_worth_showing(line):
-                print(f"   {name.ljust(width)}{' | ' if name else ''}{line.rstrip()}", flush=True)
-
-    readers = [
-        threading.Thread(target=relay, args=pair, daemon=True) for pair in zip(processes, names)
-    ]
+def relay_output(processes: Sequence[subprocess.Popen[str]], names: Sequence[str]) -> None:
+    """Print the lines of several processes as they come, each after the name of its process."""
+    width = max(len(name) for name in names)
+    readers = []
+    for process, name in zip(processes, names):
+        prefix = f"   {name.ljust(width)}{' | ' if name else ''}"
+        readers.append(threading.Thread(target=_relay, args=(process, prefix), daemon=True))
     for reader in readers:
         reader.start()
     for reader in readers:
         reader.join()
 
 
+def _relay(process: subprocess.Popen[str], prefix: str) -> None:
+    for line in process.stdout or ():
+        if is_worth_showing(line):
+            print(f"{prefix}{line.rstrip()}", flush=True)
+
+
 def is_worth_showing(line: str) -> bool:
-    """Whether a newcomer needs a line: OpenPCDet's long result text is in the log file, the compact table is enough."""
+    """Whether to print a line. OpenPCDet's long result text stays in the log file."""
     return bool(line.strip()) and not LONG_RESULT.search(line)
 
 

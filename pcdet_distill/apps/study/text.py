@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...report import METRICS, human_count
+from ...report import METRICS, aligned, human_count
 from .comparisons import EQUAL_COMPUTE, EQUAL_EPOCHS, LEFT_OUT, Comparison
 from .spread import Spread
 from .table import MAP, Row, Table
@@ -133,23 +133,10 @@ def to_text(table: Table) -> str:
     """For a terminal."""
     text = [f"study {table.study}, split {table.split}", ""]
     for title, lines in sections(table):
-        text += [title, *_aligned(lines), ""]
+        text += [title, *aligned(lines), ""]
         if title == ALL_ROWS and remarks(table):
             text += [*remarks(table), ""]
     return "\n".join([*text, table.setting]) + "\n"
-
-
-def _aligned(lines: Lines) -> list[str]:
-    """Columns of equal width: names to the left, numbers to the right, a rule below the header."""
-    widths = [0] * len(lines[0])
-    for line in lines:
-        widths = [max(width, len(cell)) for width, cell in zip(widths, line)]
-    aligned = []
-    for line in lines:
-        numbers = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]
-        aligned.append("  ".join([line[0].ljust(widths[0]), *numbers]).rstrip())
-    rule = "-" * max(len(line) for line in aligned)
-    return [aligned[0], rule, *aligned[1:]]
 
 
 def to_markdown(table: Table, links: Mapping[str, str] | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The quickstart's steps: what they run, what they skip, how they fail; with stub tools that only write files."""
+"""The quickstart's steps: what they run, skip and refuse; with stub tools that only write files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pcdet_distill.apps.quickstart import main
-from pcdet_distill.apps.quickstart.plan import DETECTORS, MODELS, Plan, Step, make_steps
+from pcdet_distill.apps.quickstart.plan import DETECTORS, MODELS, QuickstartPlan, Step, make_steps
 from pcdet_distill.apps.quickstart.run import duration, is_worth_showing, run_steps
 from pcdet_distill.config import load_config
 from pcdet_distill.errors import UserError
@@ -35,7 +35,7 @@ pathlib.Path(sys.argv[1]).write_text("x")
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A checkout whose only tool writes the file it is told to."""
+    """A checkout with a tool that writes the file it is given, and one that fails."""
     (tmp_path / "write.py").write_text(WRITE)
     (tmp_path / "fail.py").write_text(
         "import sys; print('error: no such thing', file=sys.stderr); sys.exit(2)"
@@ -44,12 +44,15 @@ def root(tmp_path: Path) -> Path:
 
 
 def step(root: Path, *results: str, together: bool = False) -> Step:
-    """Writes ``results``; ``together``: each waits until the others have started."""
+    """A step that writes ``results``.
+
+    Args:
+        together: every command waits until the next one has started.
+    """
     others = results[1:] + results[:1] if together else [""] * len(results)
     commands = [["write.py", result, other] for result, other in zip(results, others)]
-    return Step(
-        "write " + " and ".join(results), commands, [root / result for result in results], results
-    )
+    paths = [root / result for result in results]
+    return Step(f"write {' and '.join(results)}", commands, paths, results)
 
 
 def test_a_complete_step_is_skipped_and_the_rest_is_run(root, capfd):
@@ -127,60 +130,80 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def words_after(command: list[str], flag: str) -> str:
+def value_of(command: list[str], flag: str) -> str:
     return command[command.index(flag) + 1]
+
+
+def all_commands(steps: list[Step]) -> list[list[str]]:
+    commands = []
+    for step in steps:
+        commands += step.commands
+    return commands
+
+
+def all_results(steps: list[Step]) -> list[Path]:
+    results = []
+    for step in steps:
+        results += step.results
+    return results
+
+
+def train_command(plan: QuickstartPlan, model: str) -> list[str]:
+    """The only command that trains a model."""
+    commands = []
+    for command in all_commands(make_steps(plan)):
+        if command[0] == "tools/train.py" and plan.configs[model] in command:
+            commands.append(command)
+    assert len(commands) == 1
+    return list(commands[0])
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_both_students_get_the_same_epochs_seed_and_data(detector):
-    plan = Plan.full(Path("/x"), detector)
-    commands = [command for step in make_steps(plan) for command in step.commands]
-    plain, distilled = (
-        [c for c in commands if c[0] == "tools/train.py" and plan.configs[name] in c]
-        for name in ("student", "distilled")
-    )
-    assert len(plain) == len(distilled) == 1
-    extra = ["--teacher_ckpt", words_after(distilled[0], "--teacher_ckpt")]
-    position = distilled[0].index(extra[0])
-    assert [
-        word for index, word in enumerate(distilled[0]) if index not in (position, position + 1)
-    ] == [word.replace(plan.configs["student"], plan.configs["distilled"]) for word in plain[0]]
+    plan = QuickstartPlan.full(Path("/x"), detector)
+    plain = train_command(plan, "student")
+    distilled = train_command(plan, "distilled")
+    position = distilled.index("--teacher_ckpt")
+    del distilled[position : position + 2]
+    assert distilled == [
+        word.replace(plan.configs["student"], plan.configs["distilled"]) for word in plain
+    ]
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_the_distilled_student_gets_the_teacher_that_was_trained(detector):
-    plan = Plan.full(Path("/x"), detector)
+    plan = QuickstartPlan.full(Path("/x"), detector)
     teacher, _, distilled = make_steps(plan)[2:]
-    folder = Path(words_after(distilled.commands[0], "--teacher_ckpt")).parents[1]
+    folder = Path(value_of(distilled.commands[0], "--teacher_ckpt")).parents[1]
     assert teacher.results[0].is_relative_to(plan.root / folder)
     assert folder.parts[-2:] == (
         Path(plan.configs["teacher"]).stem,
-        words_after(teacher.commands[0], "--extra_tag"),
+        value_of(teacher.commands[0], "--extra_tag"),
     )
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_the_smoke_run_touches_nothing_of_the_full_one(detector):
-    full, smoke = (
-        make_steps(make_plan(Path("/x"), detector)) for make_plan in (Plan.full, Plan.small)
-    )
+    full = make_steps(QuickstartPlan.full(Path("/x"), detector))
+    smoke = make_steps(QuickstartPlan.small(Path("/x"), detector))
     assert len(full) == len(smoke)
-    written = [{path for step in steps for path in step.results} for steps in (full, smoke)]
-    assert not written[0] & written[1]
-    for command in (command for step in smoke for command in step.commands):
+    assert not set(all_results(full)) & set(all_results(smoke))
+    for command in all_commands(smoke):
         assert "../data/synthetic_kitti_fast" in command or command[1] == "synthetic"
 
 
-@pytest.mark.parametrize("make_plan", [Plan.full, Plan.small])
-def test_detectors_share_the_frames_and_nothing_else(make_plan):
-    steps = [make_steps(make_plan(Path("/x"), detector)) for detector in DETECTORS]
-    assert all(own[:2] == steps[0][:2] for own in steps)
-    trained = [path for own in steps for step in own[2:] for path in step.results]
-    assert len(set(trained)) == 3 * len(DETECTORS)
+@pytest.mark.parametrize("make_plan", [QuickstartPlan.full, QuickstartPlan.small])
+def test_detectors_share_only_the_frames(make_plan):
     plans = [make_plan(Path("/x"), detector) for detector in DETECTORS]
-    assert (
-        len({plan.output for plan in plans}) == len({plan.tag for plan in plans}) == len(DETECTORS)
-    )
+    data_steps = make_steps(plans[0])[:2]
+    trained = set()
+    for plan in plans:
+        steps = make_steps(plan)
+        assert steps[:2] == data_steps
+        trained |= set(all_results(steps[2:]))
+    assert len(trained) == 3 * len(DETECTORS)
+    assert len({plan.output for plan in plans}) == len(DETECTORS)
+    assert len({plan.tag for plan in plans}) == len(DETECTORS)
     assert [f"--detector {plan.detector}" in plan.command for plan in plans] == [False, True, True]
 
 
@@ -204,16 +227,16 @@ def test_what_cannot_be_published_is_refused_before_the_first_step(tmp_path, opt
 
 @pytest.mark.parametrize("side_by_side", [False, True])
 def test_the_teacher_comes_first_and_all_three_are_trained(side_by_side):
-    plan = Plan(Path("/x"), side_by_side=side_by_side)
+    plan = QuickstartPlan(Path("/x"), side_by_side=side_by_side)
     steps = make_steps(plan)[2:]
     assert [len(step.commands) for step in steps] == ([1, 2] if side_by_side else [1, 1, 1])
-    trained = [words_after(command, "--cfg_file") for step in steps for command in step.commands]
+    trained = [value_of(command, "--cfg_file") for command in all_commands(steps)]
     assert trained == list(plan.configs.values())
     assert all(len(step.names) == len(step.commands) == len(step.results) for step in steps)
 
 
 def test_full_run_is_what_the_readme_says():
-    plan = Plan.full(Path("/x"))
+    plan = QuickstartPlan.full(Path("/x"))
     assert (plan.detector, plan.train_frames, plan.val_frames, plan.epochs) == (
         "pointpillar",
         400,
@@ -266,7 +289,7 @@ def widths(block: dict, path: str) -> list[int]:
     ],
 )
 def test_the_student_differs_from_the_teacher_in_widths_only(repo, detector, halved):
-    plan = Plan.full(repo, detector)
+    plan = QuickstartPlan.full(repo, detector)
     teacher, student, distilled = (load_config(repo / plan.configs[name]) for name in MODELS)
     assert student.OPTIMIZATION == teacher.OPTIMIZATION == distilled.OPTIMIZATION
     assert student.DATA_CONFIG == teacher.DATA_CONFIG == distilled.DATA_CONFIG

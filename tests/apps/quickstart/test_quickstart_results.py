@@ -1,4 +1,4 @@
-"""The end of the quickstart, from what three trainings leave: table, pictures, README; on two simulated frames."""
+"""The end of the quickstart: table, pictures and README, from the results of three trainings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pcdet_distill.apps.quickstart import results
-from pcdet_distill.apps.quickstart.plan import DETECTORS, Plan
+from pcdet_distill.apps.quickstart.plan import DETECTORS, QuickstartPlan
 from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
@@ -28,11 +28,11 @@ AP = {"teacher": 60.0, "student": 40.0, "distilled": 45.0}
 
 
 @pytest.fixture(scope="module", params=DETECTORS)
-def trained(request, tmp_path_factory, repo) -> Plan:
-    """A checkout in which the trainings of a smoke run have ended: untrained weights, invented AP, one box a frame."""
+def trained(request, tmp_path_factory, repo) -> QuickstartPlan:
+    """A checkout after the trainings of a smoke run: random weights, made-up AP, one box a frame."""
     root = tmp_path_factory.mktemp("checkout")
     shutil.copytree(repo / "cfgs" / "synthetic", root / "cfgs" / "synthetic")
-    plan = Plan(root, request.param, smoke=True, train_frames=1, val_frames=2, epochs=1)
+    plan = QuickstartPlan(root, request.param, smoke=True, train_frames=1, val_frames=2, epochs=1)
     create_synthetic_kitti(root / plan.data, 3, 0, val_frames=2, workers=1, progress=False)
     create_kitti_infos(root / plan.data, 1)
     for name, config in plan.configs.items():
@@ -50,7 +50,7 @@ def write_evaluation(folder: Path, ap: float, frame_ids: list[str]) -> None:
     """metrics.json with one number throughout, result.pkl with one car a frame."""
     folder.mkdir(parents=True)
     moderate = {metric: {"R40": {"moderate": ap}} for metric in ("bev", "3d")}
-    metrics = {"ap": {name: {"strict": moderate} for name in ("Car", "Pedestrian", "Cyclist")}}
+    metrics = {"ap": dict.fromkeys(("Car", "Pedestrian", "Cyclist"), {"strict": moderate})}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     car = {
         "name": np.array(["Car"]),
@@ -127,9 +127,8 @@ def test_publishing_refuses_a_smoke_run_and_writes_a_full_one(trained, tmp_path)
     comparison = results.report(trained)
     with pytest.raises(UserError, match="smoke"):
         results.publish(trained, comparison, [])
-    full = Plan(tmp_path)
+    full = QuickstartPlan(tmp_path)
     full.output.mkdir(parents=True)
-    (full.output / "report.json").write_text("{}")
     picture = full.output / "bev_1.png"
     picture.write_bytes(b"picture")
     (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
@@ -138,7 +137,9 @@ def test_publishing_refuses_a_smoke_run_and_writes_a_full_one(trained, tmp_path)
     assert f"| [student]({trained.configs['student']}) |" in text
     assert "[every figure](docs/results/quickstart.json)" in text
     assert (tmp_path / results.README_PICTURE).read_bytes() == b"picture"
-    assert (tmp_path / "docs" / "results" / "quickstart.json").exists()
+    figures = json.loads((tmp_path / "docs" / "results" / "quickstart.json").read_text())
+    assert figures["gain"] == {"bev": 5.0, "3d": 5.0}
+    assert figures["teacher"]["gflops"] == round(comparison.teacher.gflops, 2)
 
 
 def test_the_readme_has_a_place_for_the_table(repo):

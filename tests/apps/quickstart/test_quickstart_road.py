@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pcdet_distill.apps.quickstart.plan import DETECTORS, Plan
+from pcdet_distill.apps.quickstart.plan import DETECTORS, QuickstartPlan
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def start(checkout: Path, log: Path, detector: str) -> subprocess.Popen:
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_killed_and_started_again_it_ends_with_the_table(checkout, tmp_path, detector):
     log = tmp_path / "log.txt"
-    plan = Plan.small(checkout, detector)
+    plan = QuickstartPlan.small(checkout, detector)
     first = start(checkout, log, detector)
     student = (checkout / plan.checkpoint("student")).parents[1]
     end = time.monotonic() + 400
