@@ -1,8 +1,9 @@
-"""The arithmetic of sparse convolution: multiply rows pair by pair, add up by output row. Differentiable.
+"""The arithmetic of sparse convolution: multiply rows pair by pair, sum by output row.
 
-Kernel offset by kernel offset, the rows of its pairs are gathered, multiplied by the offset's matrix, and added to the
-output rows. At one offset every output row occurs once at most, and one offset follows the other: nothing races, and
-the result is the same in every run.
+For each kernel offset, the input rows of its pairs are gathered, multiplied by the offset's matrix
+and added to the output rows ("gather-GEMM-scatter", as in spconv and SECOND). At one offset every
+output row occurs once at most, and the offsets follow one another. So no two additions race, and
+every run gives the same result.
 """
 
 from __future__ import annotations
@@ -19,22 +20,23 @@ from .rulebook import Rulebook
 def pair_product(
     features: Tensor, weight: Tensor, rulebook: Rulebook, inverse: bool = False
 ) -> Tensor:
-    """Convolve ``features`` by a rulebook.
+    """Convolve ``features`` by a rulebook; differentiable.
 
     Args:
         features: (num_in, C_in), or (num_out, C_in) when ``inverse``.
         weight: (C_out, K, C_in).
         rulebook: the pairs, by offset.
-        inverse: walk the pairs backwards, from output rows to input rows.
+        inverse: use the pairs backwards, from output rows to input rows.
 
     Returns:
         (num_out, C_out), or (num_in, C_out) when ``inverse``.
     """
-    return _PairProduct.apply(features.to(weight.dtype), weight, rulebook, inverse)
+    output: Tensor = _PairProduct.apply(features.to(weight.dtype), weight, rulebook, inverse)
+    return output
 
 
 class RowSum:
-    """An output (N, C) to whose rows others are added. On a CPU by a compiled kernel."""
+    """An output (N, C) with a method that adds to some of its rows, compiled on a CPU."""
 
     def __init__(self, output: Tensor) -> None:
         self.output = output
@@ -49,7 +51,10 @@ class RowSum:
 
 
 class Workspace:
-    """Memory for the rows of one offset, used for all of them: fresh memory for each would cost as much as the sums."""
+    """Memory for the rows of one offset, reused for the next.
+
+    A fresh allocation per offset would take as long as the sums themselves.
+    """
 
     def __init__(self, like: Tensor, rows: int, channels: int) -> None:
         self.rows = like.new_empty(rows, channels)
@@ -64,41 +69,49 @@ class Workspace:
 
 
 def convolve_rows(features: Tensor, matrices: Tensor, rulebook: Rulebook, inverse: bool) -> Tensor:
-    """Sum of ``features[start] @ matrices[offset]`` over the pairs that end in a row: features (N, C) -> (M, C').
+    """For each output row, the sum of ``features[start] @ matrices[offset]`` over its pairs.
 
     Args:
         features: (N, C).
         matrices: (K, C, C').
         rulebook: the pairs.
         inverse: as in ``pair_product``.
+
+    Returns:
+        (M, C').
     """
-    channels = matrices.shape[2]
+    in_channels, out_channels = matrices.shape[1:]
     if rulebook.identity is None:
-        output = features.new_zeros(rulebook.num_in if inverse else rulebook.num_out, channels)
+        num_rows = rulebook.num_in if inverse else rulebook.num_out
+        output = features.new_zeros(num_rows, out_channels)
     else:
+        # The middle of a submanifold kernel pairs every row with itself: one product, no gather.
         output = torch.mm(features, matrices[rulebook.identity])
-    most = max(rulebook.counts)
-    gathered, products = (
-        Workspace(features, most, features.shape[1]),
-        Workspace(features, most, channels),
-    )
-    by_offset, total = matrices.unbind(), RowSum(output)
+    most_pairs = max(rulebook.counts)
+    gathered = Workspace(features, most_pairs, in_channels)
+    products = Workspace(features, most_pairs, out_channels)
+    total = RowSum(output)
+    matrix_of = matrices.unbind()
     for number, start, end in rulebook.reversed_pairs if inverse else rulebook.pairs:
-        total.add(end, products.multiply(gathered.gather(features, start), by_offset[number]))
+        rows = gathered.gather(features, start)
+        total.add(end, products.multiply(rows, matrix_of[number]))
     return output
 
 
 def gradients(
     grad: Tensor, features: Tensor, matrices: Tensor, rulebook: Rulebook, inverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of ``convolve_rows`` with respect to its features (N, C) and to its matrices, transposed: (K, C', C).
+    """Gradients of ``convolve_rows`` with respect to its features and its matrices.
 
     Args:
-        grad: (M, C').
+        grad: (M, C') of the output.
         features: (N, C).
         matrices: (K, C, C').
         rulebook: the pairs.
         inverse: as in ``pair_product``.
+
+    Returns:
+        of the features (N, C), and of the transposed matrices (K, C', C).
     """
     transposed = matrices.transpose(1, 2)
     of_matrices = torch.zeros_like(transposed, memory_format=torch.contiguous_format)
@@ -107,20 +120,26 @@ def gradients(
     else:
         of_features = torch.mm(grad, transposed[rulebook.identity])
         torch.mm(grad.t(), features, out=of_matrices[rulebook.identity])
-    most = max(rulebook.counts)
-    gathered, products, upstream = (
-        Workspace(grad, most, width.shape[1]) for width in (features, features, grad)
-    )
-    by_offset, results, total = transposed.unbind(), of_matrices.unbind(), RowSum(of_features)
+    most_pairs = max(rulebook.counts)
+    gathered_inputs = Workspace(grad, most_pairs, features.shape[1])
+    gathered_grads = Workspace(grad, most_pairs, grad.shape[1])
+    products = Workspace(grad, most_pairs, features.shape[1])
+    total = RowSum(of_features)
+    transposed_of = transposed.unbind()
+    of_matrix = of_matrices.unbind()
     for number, start, end in rulebook.reversed_pairs if inverse else rulebook.pairs:
-        wanted = upstream.gather(grad, end)
-        torch.mm(wanted.t(), gathered.gather(features, start), out=results[number])
-        total.add(start, products.multiply(wanted, by_offset[number]))
+        upstream = gathered_grads.gather(grad, end)
+        inputs = gathered_inputs.gather(features, start)
+        torch.mm(upstream.t(), inputs, out=of_matrix[number])
+        total.add(start, products.multiply(upstream, transposed_of[number]))
     return of_features, of_matrices
 
 
 class _PairProduct(torch.autograd.Function):
-    """``pair_product`` with its gradients. Always computes in the precision of the weight."""
+    """``pair_product`` with its gradients.
+
+    Computes in the precision of the weight, also under autocast.
+    """
 
     @staticmethod
     def forward(
@@ -128,13 +147,14 @@ class _PairProduct(torch.autograd.Function):
     ) -> Tensor:
         features = features.contiguous()
         ctx.save_for_backward(features, weight)
-        ctx.rulebook, ctx.inverse = rulebook, inverse
+        ctx.rulebook = rulebook
+        ctx.inverse = inverse
         with torch.autocast(features.device.type, enabled=False):
             return convolve_rows(features, weight.permute(1, 2, 0), rulebook, inverse)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         features, weight = ctx.saved_tensors
         matrices = weight.permute(1, 2, 0)
         with torch.autocast(grad.device.type, enabled=False):

@@ -1,10 +1,13 @@
-"""Rulebooks: which input row meets which output row under which weight of a sparse convolution's kernel.
+"""Rulebooks: which input rows a sparse convolution adds to which output rows, under which weights.
 
-An output cell o of a convolution is fed by the input cells i with ``o * stride - padding + offset * dilation = i`` for
-some offset of the kernel (z, y, x; x runs fastest). A rulebook lists these pairs of rows, offset by offset.
+At an offset of the kernel (z, y, x; x runs fastest) an output cell ``out`` reads the input cell
+``in = out * stride - padding + offset * dilation``. A rulebook lists these pairs of rows, offset by
+offset (Graham et al., CVPR 2018). It depends on the active cells only, so that all convolutions of
+one ``indice_key`` share it.
 
-The plain versions here sort and search; on a CPU the compiled twins in ``accelerated.rulebook_kernels`` hash. Both list
-the same pairs in the same order, and number new cells alike: as they are first met, offset by offset, row by row.
+The plain versions here sort keys and search in them. On a CPU the compiled twins in
+``accelerated.rulebook_kernels`` use a hash table. Both list the same pairs in the same order, and
+number output cells in the order in which they are first met: offset by offset, row by row.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,10 +24,12 @@ from torch import Tensor
 
 from .accelerated import rulebook_kernels
 
+T = TypeVar("T")
+
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """Geometry of a convolution; all lists run over the grid's axes in their order (z, y, x)."""
+    """Geometry of a convolution; all tuples follow the grid's axes (z, y, x; in 2D y, x)."""
 
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -38,23 +43,32 @@ class Kernel:
 
     def offsets(self) -> list[tuple[int, ...]]:
         """All offsets, the last axis fastest."""
-        return list(itertools.product(*map(range, self.size)))
+        ranges = [range(size) for size in self.size]
+        return list(itertools.product(*ranges))
 
     def from_middle(self, offset: Sequence[int]) -> list[int]:
-        """How many cells ``offset`` lies from the middle of the kernel."""
-        return [(at - size // 2) * step for at, size, step in zip(offset, self.size, self.dilation)]
+        """Cells between the kernel's middle and ``offset``, along every axis."""
+        steps = zip(offset, self.size, self.dilation)
+        return [(index - size // 2) * dilation for index, size, dilation in steps]
 
     def output_shape(self, shape: Sequence[int]) -> list[int]:
-        """Cells of the output's grid along every axis."""
+        """Cells of the output's grid along every axis, as ``nn.Conv3d`` computes them."""
         axes = zip(shape, self.size, self.stride, self.padding, self.dilation)
-        return [
-            (cells + 2 * padding - dilation * (size - 1) - 1) // stride + 1
-            for cells, size, stride, padding, dilation in axes
-        ]
+        out_shape = []
+        for cells, size, stride, padding, dilation in axes:
+            covered = dilation * (size - 1) + 1
+            out_shape.append((cells + 2 * padding - covered) // stride + 1)
+        return out_shape
 
 
 class OffsetPairs(NamedTuple):
-    """The pairs of one kernel offset: its number, the rows that are read (P_k,) and the rows that are added to."""
+    """The pairs of one kernel offset.
+
+    Attributes:
+        number: which offset.
+        start: (P_k,) int64 rows that are read.
+        end: (P_k,) int64 rows that are added to.
+    """
 
     number: int
     start: Tensor
@@ -63,7 +77,9 @@ class OffsetPairs(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Rulebook:
-    """Pairs of rows of a convolution with K kernel offsets. At one offset no row occurs twice on either side.
+    """Pairs of rows of a convolution with K kernel offsets.
+
+    At one offset no row occurs twice on either side.
 
     Attributes:
         in_rows: (P,) int64, grouped by offset.
@@ -71,7 +87,8 @@ class Rulebook:
         counts: K numbers of pairs.
         num_in: input rows.
         num_out: output rows.
-        identity: the offset at which every row meets itself; its pairs are not listed. None where there is none.
+        identity: the offset at which every row is paired with itself, or None. Its pairs are not
+            listed, because one matrix product covers them all.
     """
 
     in_rows: Tensor
@@ -84,16 +101,17 @@ class Rulebook:
     @cached_property
     def pairs(self) -> list[OffsetPairs]:
         """The pairs of every offset that has some."""
-        split = zip(self.in_rows.split(self.counts), self.out_rows.split(self.counts))
-        return [
-            OffsetPairs(number, in_rows, out_rows)
-            for number, (in_rows, out_rows) in enumerate(split)
-            if len(in_rows)
-        ]
+        in_parts = self.in_rows.split(self.counts)
+        out_parts = self.out_rows.split(self.counts)
+        pairs = []
+        for number, (in_rows, out_rows) in enumerate(zip(in_parts, out_parts)):
+            if len(in_rows):
+                pairs.append(OffsetPairs(number, in_rows, out_rows))
+        return pairs
 
     @cached_property
     def reversed_pairs(self) -> list[OffsetPairs]:
-        """``pairs``, walked from output rows to input rows."""
+        """``pairs``, from output rows to input rows."""
         return [OffsetPairs(number, out_rows, in_rows) for number, in_rows, out_rows in self.pairs]
 
 
@@ -118,6 +136,25 @@ class ConvolutionRecord:
     out_shape: list[int]
 
 
+def cell_keys(indices: Tensor, shape: Sequence[int]) -> Tensor:
+    """One number (...) int64 per frame and cell of ``indices`` (..., 1 + axes): frame, z, y, x."""
+    columns = indices.long().unbind(dim=-1)
+    key = columns[0]
+    for cells, column in zip(shape, columns[1:]):
+        key = key * cells + column
+    return key
+
+
+def cells_of_keys(keys: Tensor, shape: Sequence[int]) -> Tensor:
+    """The inverse of ``cell_keys``: (N,) int64 -> (N, 1 + axes) int32."""
+    columns = []
+    for cells in reversed(shape):
+        columns.append(keys % cells)
+        keys = torch.div(keys, cells, rounding_mode="floor")
+    frame = keys
+    return torch.stack([frame, *reversed(columns)], dim=1).int()
+
+
 def submanifold_rulebook(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> Rulebook:
     """The rulebook of a convolution whose output cells are its input cells.
 
@@ -132,36 +169,62 @@ def submanifold_rulebook(indices: Tensor, shape: Sequence[int], kernel: Kernel) 
 
 
 def submanifold_rulebook_plain(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> Rulebook:
-    """``submanifold_rulebook`` by sorting and searching."""
+    """``submanifold_rulebook`` by sorted keys: a neighbour is active when its key is among them."""
     keys = cell_keys(indices, shape)
-    ordered, order = torch.sort(keys)
-    last = max(len(keys) - 1, 0)
-    identity = kernel.volume // 2
-    starts, ends = [], []
+    sorted_keys, order = torch.sort(keys)
+    middle = kernel.volume // 2
+    no_rows = order[:0]
+    in_rows = []
+    out_rows = []
     for number, offset in enumerate(kernel.offsets()):
-        if number == identity or len(keys) == 0:
-            starts.append(order[:0])
-            ends.append(order[:0])
+        if number == middle or len(keys) == 0:
+            in_rows.append(no_rows)
+            out_rows.append(no_rows)
             continue
-        neighbours = indices[:, 1:].long() + torch.tensor(
-            kernel.from_middle(offset), device=indices.device
-        )
-        inside = (neighbours >= 0).all(dim=1) & (
-            neighbours < torch.tensor(shape, device=indices.device)
-        ).all(dim=1)
-        wanted = cell_keys(torch.cat([indices[:, :1].long(), neighbours], dim=1), shape)
-        at = torch.searchsorted(ordered, wanted).clamp_(max=last)
-        found = torch.nonzero(inside & (ordered[at] == wanted)).flatten()
-        starts.append(order[at[found]])
-        ends.append(found)
-    counts = tuple(len(rows) for rows in starts)
-    return Rulebook(torch.cat(starts), torch.cat(ends), counts, len(keys), len(keys), identity)
+        neighbours, inside = _shifted_cells(indices, shape, kernel.from_middle(offset))
+        wanted = cell_keys(neighbours, shape)
+        position = torch.searchsorted(sorted_keys, wanted).clamp_(max=len(keys) - 1)
+        active = inside & (sorted_keys[position] == wanted)
+        found = torch.nonzero(active).flatten()
+        in_rows.append(order[position[found]])
+        out_rows.append(found)
+    return Rulebook(
+        in_rows=torch.cat(in_rows),
+        out_rows=torch.cat(out_rows),
+        counts=tuple(len(rows) for rows in in_rows),
+        num_in=len(keys),
+        num_out=len(keys),
+        identity=middle,
+    )
+
+
+def _shifted_cells(
+    indices: Tensor, shape: Sequence[int], shift: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Cells (N, 1 + axes) int64 at ``shift`` from each cell, and which lie on the grid (N,) bool.
+
+    The mask is needed: the key of a cell beyond the edge is the key of some other cell.
+    """
+    frames = indices[:, :1].long()
+    cells = indices[:, 1:].long() + torch.tensor(shift, device=indices.device)
+    limits = torch.tensor(shape, device=indices.device)
+    inside = (cells >= 0).all(dim=1) & (cells < limits).all(dim=1)
+    return torch.cat([frames, cells], dim=1), inside
 
 
 def strided_rulebook(
     indices: Tensor, shape: Sequence[int], kernel: Kernel
 ) -> tuple[Rulebook, Tensor]:
-    """The rulebook of a convolution that reaches every cell it can, and those cells (M, 1 + axes) int32."""
+    """The rulebook of a convolution that writes every cell it reaches, and those cells.
+
+    Args:
+        indices: (N, 1 + axes) int32.
+        shape: the grid of the input.
+        kernel: any geometry.
+
+    Returns:
+        the rulebook, and the output cells (M, 1 + axes) int32.
+    """
     if indices.device.type == "cpu":
         return _strided_compiled(indices, shape, kernel)
     return strided_rulebook_plain(indices, shape, kernel)
@@ -170,79 +233,84 @@ def strided_rulebook(
 def strided_rulebook_plain(
     indices: Tensor, shape: Sequence[int], kernel: Kernel
 ) -> tuple[Rulebook, Tensor]:
-    """``strided_rulebook`` by sorting and searching."""
+    """``strided_rulebook`` by sorted keys of the output cells."""
     out_shape = kernel.output_shape(shape)
-    starts, keys = [], []
+    in_rows = []
+    keys = []
     for offset in kernel.offsets():
         reached, valid = _reached_cells(indices, kernel, offset, out_shape)
-        starts.append(torch.nonzero(valid).flatten())
+        in_rows.append(torch.nonzero(valid).flatten())
         keys.append(cell_keys(reached[valid], out_shape))
-    counts = tuple(len(rows) for rows in starts)
-    out_keys, ends = _number_by_first_place(torch.cat(keys))
-    cells = cells_of_keys(out_keys, out_shape)
-    return Rulebook(torch.cat(starts), ends, counts, len(indices), len(cells)), cells
+    out_keys, out_rows = _number_by_first_occurrence(torch.cat(keys))
+    out_cells = cells_of_keys(out_keys, out_shape)
+    rulebook = Rulebook(
+        in_rows=torch.cat(in_rows),
+        out_rows=out_rows,
+        counts=tuple(len(rows) for rows in in_rows),
+        num_in=len(indices),
+        num_out=len(out_cells),
+    )
+    return rulebook, out_cells
 
 
 def _reached_cells(
     indices: Tensor, kernel: Kernel, offset: Sequence[int], out_shape: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Output cells (N, 1 + axes) int64 that the input cells feed at ``offset``, and which of them exist (N,) bool."""
-    padding, dilation, stride, limit, place = (
-        torch.tensor(values, device=indices.device)
-        for values in (kernel.padding, kernel.dilation, kernel.stride, out_shape, offset)
-    )
-    scaled = indices[:, 1:].long() + padding - place * dilation
+    """Output cells that the input cells feed at ``offset``.
+
+    Solves ``in = out * stride - padding + offset * dilation`` for ``out``.
+
+    Returns:
+        cells (N, 1 + axes) int64, and which of them exist (N,) bool.
+    """
+    device = indices.device
+    stride = torch.tensor(kernel.stride, device=device)
+    padding = torch.tensor(kernel.padding, device=device)
+    shift = torch.tensor(offset, device=device) * torch.tensor(kernel.dilation, device=device)
+    limits = torch.tensor(out_shape, device=device)
+    scaled = indices[:, 1:].long() + padding - shift
     cells = torch.div(scaled, stride, rounding_mode="floor")
-    valid = ((scaled % stride == 0) & (cells >= 0) & (cells < limit)).all(dim=1)
-    return torch.cat([indices[:, :1].long(), cells], dim=1), valid
+    on_stride = scaled % stride == 0
+    on_grid = (cells >= 0) & (cells < limits)
+    frames = indices[:, :1].long()
+    return torch.cat([frames, cells], dim=1), (on_stride & on_grid).all(dim=1)
 
 
-def _number_by_first_place(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct keys in the order in which they first appear, and the number of each key."""
-    distinct, number = torch.unique(keys, return_inverse=True)
-    places = torch.arange(len(keys), device=keys.device)
-    first = torch.full_like(distinct, len(keys)).scatter_reduce_(0, number, places, "amin")
+def _number_by_first_occurrence(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct keys (M,) in the order in which they first occur, and the number (P,) of each key.
+
+    ``torch.unique`` sorts by key instead; its groups are renumbered by their first position.
+    """
+    distinct, group = torch.unique(keys, return_inverse=True)
+    positions = torch.arange(len(keys), device=keys.device)
+    never = torch.full_like(distinct, len(keys))
+    first = never.scatter_reduce_(0, group, positions, "amin")
     order = torch.argsort(first)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=keys.device)
-    return distinct[order], rank[number]
-
-
-def cell_keys(indices: Tensor, shape: Sequence[int]) -> Tensor:
-    """One number (...) int64 per frame and cell of ``indices`` (..., 1 + axes): frame, z, y, x."""
-    columns = indices.long().unbind(dim=-1)
-    key = columns[0]
-    for cells, column in zip(shape, columns[1:]):
-        key = key * cells + column
-    return key
-
-
-def cells_of_keys(keys: Tensor, shape: Sequence[int]) -> Tensor:
-    """The inverse of ``cell_keys``: (N, 1 + axes) int32."""
-    columns = []
-    for cells in reversed(shape):
-        columns.append(keys % cells)
-        keys = torch.div(keys, cells, rounding_mode="floor")
-    return torch.stack([keys, *reversed(columns)], dim=1).int()
+    return distinct[order], rank[group]
 
 
 def _submanifold_compiled(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> Rulebook:
     """``submanifold_rulebook`` by hashing."""
-    identity = kernel.volume // 2
-    shifts = np.array(
-        [_three(kernel.from_middle(offset), 0) for offset in kernel.offsets()[:identity]], np.int64
-    )
+    middle = kernel.volume // 2
+    shifts = []
+    for offset in kernel.offsets()[:middle]:
+        shifts.append(_along_three_axes(kernel.from_middle(offset), 0))
     in_rows, out_rows, counts = rulebook_kernels.submanifold_pairs(
-        _four_columns(indices), np.array(_three(shape, 1), np.int64), shifts.reshape(-1, 3)
+        _cells_in_3d(indices),
+        np.array(_along_three_axes(shape, 1), np.int64),
+        np.array(shifts, np.int64).reshape(-1, 3),
     )
-    all_counts = (*counts[:identity].tolist(), 0, *counts[identity:].tolist())
+    before = counts[:middle].tolist()
+    after = counts[middle:].tolist()
     return Rulebook(
-        torch.from_numpy(in_rows),
-        torch.from_numpy(out_rows),
-        all_counts,
-        len(indices),
-        len(indices),
-        identity,
+        in_rows=torch.from_numpy(in_rows),
+        out_rows=torch.from_numpy(out_rows),
+        counts=(*before, 0, *after),
+        num_in=len(indices),
+        num_out=len(indices),
+        identity=middle,
     )
 
 
@@ -252,39 +320,45 @@ def _strided_compiled(
     """``strided_rulebook`` by hashing."""
     out_shape = kernel.output_shape(shape)
     axes = zip(shape, kernel.size, kernel.stride, kernel.padding, kernel.dilation, out_shape)
-    reach_z, reach_y, reach_x = _three([_reach(*axis) for axis in axes], np.zeros((1, 1), np.int32))
+    reach = [_reach_along_axis(*axis) for axis in axes]
+    only_zero = np.zeros((1, 1), np.int32)
     in_rows, out_rows, counts, cells = rulebook_kernels.strided_pairs(
-        _four_columns(indices), reach_z, reach_y, reach_x, np.array(_three(out_shape, 1), np.int64)
+        _cells_in_3d(indices),
+        rulebook_kernels.Reach(*_along_three_axes(reach, only_zero)),
+        np.array(_along_three_axes(out_shape, 1), np.int64),
     )
-    out_cells = torch.from_numpy(cells if len(shape) == 3 else np.delete(cells, 1, axis=1))
     rulebook = Rulebook(
-        torch.from_numpy(in_rows),
-        torch.from_numpy(out_rows),
-        tuple(counts.tolist()),
-        len(indices),
-        len(cells),
+        in_rows=torch.from_numpy(in_rows),
+        out_rows=torch.from_numpy(out_rows),
+        counts=tuple(counts.tolist()),
+        num_in=len(indices),
+        num_out=len(cells),
     )
-    return rulebook, out_cells
+    in_2d = len(shape) == 2
+    out_cells = np.delete(cells, 1, axis=1) if in_2d else cells
+    return rulebook, torch.from_numpy(out_cells)
 
 
-def _reach(
-    extent: int, size: int, stride: int, padding: int, dilation: int, out_extent: int
+def _reach_along_axis(
+    cells: int, size: int, stride: int, padding: int, dilation: int, out_cells: int
 ) -> np.ndarray:
-    """(size, extent) int32: the output coordinate that an input coordinate feeds at each offset, or -1."""
-    scaled = np.arange(extent) + padding - dilation * np.arange(size)[:, None]
+    """(size, cells) int32: the output coordinate that a coordinate feeds at each offset, or -1."""
+    offsets = np.arange(size)[:, None]
+    scaled = np.arange(cells) + padding - dilation * offsets
     reached = scaled // stride
-    exists = (scaled % stride == 0) & (reached >= 0) & (reached < out_extent)
+    exists = (scaled % stride == 0) & (reached >= 0) & (reached < out_cells)
     return np.where(exists, reached, -1).astype(np.int32)
 
 
-def _three(per_axis: Sequence[Any], in_plane: Any) -> list[Any]:
-    """Values along z, y, x; those of a 2D grid get ``in_plane`` for z."""
-    return [in_plane] * (3 - len(per_axis)) + list(per_axis)
+def _along_three_axes(per_axis: Sequence[T], of_flat_axis: T) -> list[T]:
+    """Values along z, y, x; those of a 2D grid get ``of_flat_axis`` for z."""
+    missing = 3 - len(per_axis)
+    return [of_flat_axis] * missing + list(per_axis)
 
 
-def _four_columns(indices: Tensor) -> np.ndarray:
+def _cells_in_3d(indices: Tensor) -> np.ndarray:
     """(N, 4) int32 frame, z, y, x; z is 0 in 2D."""
     cells = indices.numpy()
-    return np.ascontiguousarray(
-        cells if cells.shape[1] == 4 else np.insert(cells, 1, 0, axis=1), dtype=np.int32
-    )
+    if cells.shape[1] == 3:
+        cells = np.insert(cells, 1, 0, axis=1)
+    return np.ascontiguousarray(cells, dtype=np.int32)

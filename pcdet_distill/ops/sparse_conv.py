@@ -1,8 +1,11 @@
-"""Sparse convolutions: submanifold, strided and inverse, in 3D and 2D (Graham et al., CVPR 2018; Yan et al., SECOND).
+"""Sparse convolutions: submanifold, strided and inverse, in 3D and 2D.
 
-Modules have the names, arguments and weights (out, kz, ky, kx, in) of spconv 2. They run on any device, on CUDA through
-spconv where it is installed. Cross-correlation like ``nn.Conv3d``: the result equals a dense convolution at the output
-cells, where every cell that is not active counts as zero.
+Submanifold convolutions are those of Graham et al. (CVPR 2018); SECOND (Sensors 2018) brought them
+to LiDAR. Modules have the names, arguments and weights (out, kz, ky, kx, in) of spconv 2, so that
+OpenPCDet's checkpoints load. They run on any device, on CUDA through spconv where it is installed.
+
+They are cross-correlations like ``nn.Conv3d``. At its output cells a layer equals the dense
+convolution of a grid in which every cell that is not active is zero.
 """
 
 from __future__ import annotations
@@ -35,11 +38,11 @@ __all__ = [
 
 
 class SparseModule(nn.Module):
-    """A module that takes a SparseConvTensor; in a SparseSequential all others get its features."""
+    """A module that takes a SparseConvTensor; a SparseSequential runs others on the features."""
 
 
 class SparseSequential(SparseModule, nn.Sequential):
-    """Modules one after the other; ordinary ones (batch norm, ReLU) run on the rows of features."""
+    """Modules in a row; ordinary ones (batch norm, ReLU) run on the features (N, C)."""
 
     def forward(self, tensor: SparseConvTensor) -> SparseConvTensor:
         """Run all modules."""
@@ -52,15 +55,19 @@ class SparseSequential(SparseModule, nn.Sequential):
 
 
 class SparseConvolution(SparseModule):
-    """What all sparse convolutions share: weight, bias, and the record under ``indice_key``.
+    """The base of all sparse convolutions: weight, bias, and the record under ``indice_key``.
 
     Args:
         in_channels: C_in.
         out_channels: C_out.
-        kernel_size: cells along every axis, or one number for all; so are ``stride``, ``padding`` and ``dilation``.
+        kernel_size: cells along every axis, or one number for all axes.
+        stride: likewise.
+        padding: likewise.
+        dilation: likewise.
+        groups: 1; here because spconv has the argument.
         bias: add a learned (C_out,).
-        indice_key: convolutions of one tensor and geometry share what is found under one key; an inverse convolution
-            names the key of the one it undoes.
+        indice_key: convolutions of one tensor and one geometry share a rulebook under one key. An
+            inverse convolution names the key of the convolution it undoes.
     """
 
     num_axes: int
@@ -81,12 +88,16 @@ class SparseConvolution(SparseModule):
         super().__init__()
         if groups != 1:
             raise ConfigError(
-                f"{type(self).__name__}: groups is {groups}, but sparse convolutions have one group only"
+                f"{type(self).__name__}: groups is {groups}, "
+                "but sparse convolutions have one group only"
             )
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel = Kernel(
-            *(self._per_axis(value) for value in (kernel_size, stride, padding, dilation))
+            size=self._per_axis(kernel_size),
+            stride=self._per_axis(stride),
+            padding=self._per_axis(padding),
+            dilation=self._per_axis(dilation),
         )
         self.indice_key = indice_key
         self.weight = nn.Parameter(torch.empty(out_channels, *self.kernel.size, in_channels))
@@ -94,30 +105,30 @@ class SparseConvolution(SparseModule):
         self.reset_parameters()
 
     def _per_axis(self, value: int | Sequence[int]) -> tuple[int, ...]:
-        values = (
-            (value,) * self.num_axes
-            if isinstance(value, int)
-            else tuple(int(number) for number in value)
-        )
+        if isinstance(value, int):
+            return (value,) * self.num_axes
+        values = tuple(int(number) for number in value)
         if len(values) != self.num_axes:
             raise ConfigError(
-                f"{type(self).__name__}: {value} has {len(values)} entries, expected {self.num_axes}"
+                f"{type(self).__name__}: {value} has {len(values)} entries, "
+                f"expected {self.num_axes}"
             )
         return values
 
     def reset_parameters(self) -> None:
-        """torch's own initialisation of convolutions."""
+        """Initialise like ``nn.Conv3d``: uniform within 1 / sqrt(fan in)."""
         fan_in = self.in_channels * self.kernel.volume
-        nn.init.uniform_(self.weight, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+        bound = 1 / math.sqrt(fan_in)
+        nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
-            nn.init.uniform_(self.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+            nn.init.uniform_(self.bias, -bound, bound)
 
     def extra_repr(self) -> str:
         """Shown by ``print(module)``."""
         kernel = self.kernel
         return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={kernel.size}, stride={kernel.stride}, "
-            f"padding={kernel.padding}, indice_key={self.indice_key}"
+            f"{self.in_channels}, {self.out_channels}, kernel_size={kernel.size}, "
+            f"stride={kernel.stride}, padding={kernel.padding}, indice_key={self.indice_key}"
         )
 
     def forward(self, tensor: SparseConvTensor) -> SparseConvTensor:
@@ -128,22 +139,26 @@ class SparseConvolution(SparseModule):
 
     def run(self, tensor: SparseConvTensor) -> SparseConvTensor:
         """``forward`` without spconv."""
-        raise AssertionError(f"{type(self).__name__} is no complete convolution")
+        raise NotImplementedError(f"{type(self).__name__} does not define run()")
 
     def convolve(self, features: Tensor, rulebook: Rulebook, inverse: bool = False) -> Tensor:
-        """Rows of features by the rulebook's pairs, plus the bias."""
+        """Convolve the features (N, C_in) by the rulebook's pairs and add the bias."""
         weight = self.weight.reshape(self.out_channels, -1, self.in_channels)
         output = pair_product(features, weight, rulebook, inverse)
         return output if self.bias is None else output + self.bias
 
     def keep(self, tensor: SparseConvTensor, record: ConvolutionRecord) -> None:
-        """Leave the record to later convolutions."""
+        """Leave the record for later convolutions."""
         if self.indice_key is not None:
             tensor.indice_dict[self.indice_key] = record
 
 
 class SubMConvolution(SparseConvolution):
-    """Submanifold: the output's active cells are the input's. Stride and padding do not matter."""
+    """The output's active cells are the input's; stride and padding do not matter.
+
+    A strided convolution activates every cell it reaches, so that stacked layers of them fill the
+    grid. This one keeps LiDAR scans as sparse as they are.
+    """
 
     def __init__(
         self,
@@ -156,38 +171,42 @@ class SubMConvolution(SparseConvolution):
         super().__init__(in_channels, out_channels, kernel_size, *args, **options)
         if any(size % 2 == 0 for size in self.kernel.size):
             raise ConfigError(
-                f"{type(self).__name__}: kernel_size is {list(self.kernel.size)}, but a submanifold "
-                "convolution needs a middle cell: odd sizes"
+                f"{type(self).__name__}: kernel_size is {list(self.kernel.size)}, but a "
+                "submanifold convolution needs a middle cell: odd sizes"
             )
 
     def run(self, tensor: SparseConvTensor) -> SparseConvTensor:
         """(N, C_in) -> (N, C_out) at the same cells."""
         record = tensor.find_indice_pair(self.indice_key)
         if record is None:
-            rulebook = submanifold_rulebook(tensor.indices, tensor.spatial_shape, self.kernel)
-            record = ConvolutionRecord(
-                self.kernel,
-                rulebook,
-                tensor.indices,
-                tensor.spatial_shape,
-                tensor.indices,
-                tensor.spatial_shape,
-            )
+            record = self._make_record(tensor)
             self.keep(tensor, record)
-        same_kernel = (record.kernel.size, record.kernel.dilation) == (
-            self.kernel.size,
-            self.kernel.dilation,
-        )
-        if (
-            not same_kernel
-            or record.rulebook.num_in != len(tensor.features)
-            or record.rulebook.identity is None
-        ):
+        elif not self._fits(record, tensor):
             raise ConfigError(
-                f"{type(self).__name__}: indice_key '{self.indice_key}' belongs to a convolution of "
-                "another kernel or of other cells; give each its own key"
+                f"{type(self).__name__}: indice_key '{self.indice_key}' belongs to a convolution "
+                "of another kernel or of other cells; give each its own key"
             )
         return tensor.replace_feature(self.convolve(tensor.features, record.rulebook))
+
+    def _make_record(self, tensor: SparseConvTensor) -> ConvolutionRecord:
+        rulebook = submanifold_rulebook(tensor.indices, tensor.spatial_shape, self.kernel)
+        return ConvolutionRecord(
+            kernel=self.kernel,
+            rulebook=rulebook,
+            in_indices=tensor.indices,
+            in_shape=tensor.spatial_shape,
+            out_indices=tensor.indices,
+            out_shape=tensor.spatial_shape,
+        )
+
+    def _fits(self, record: ConvolutionRecord, tensor: SparseConvTensor) -> bool:
+        """Whether the record is of a submanifold convolution of this geometry and these cells."""
+        return (
+            record.kernel.size == self.kernel.size
+            and record.kernel.dilation == self.kernel.dilation
+            and record.rulebook.num_in == len(tensor.features)
+            and record.rulebook.identity is not None
+        )
 
 
 class StridedConvolution(SparseConvolution):
@@ -198,12 +217,17 @@ class StridedConvolution(SparseConvolution):
         out_shape = self.kernel.output_shape(tensor.spatial_shape)
         if min(out_shape) < 1:
             raise ConfigError(
-                f"{type(self).__name__}: a grid of {tensor.spatial_shape} cells is too small for kernel "
-                f"{list(self.kernel.size)} with padding {list(self.kernel.padding)}"
+                f"{type(self).__name__}: a grid of {tensor.spatial_shape} cells is too small for "
+                f"kernel {list(self.kernel.size)} with padding {list(self.kernel.padding)}"
             )
         rulebook, cells = strided_rulebook(tensor.indices, tensor.spatial_shape, self.kernel)
         record = ConvolutionRecord(
-            self.kernel, rulebook, tensor.indices, tensor.spatial_shape, cells, out_shape
+            kernel=self.kernel,
+            rulebook=rulebook,
+            in_indices=tensor.indices,
+            in_shape=tensor.spatial_shape,
+            out_indices=cells,
+            out_shape=out_shape,
         )
         self.keep(tensor, record)
         features = self.convolve(tensor.features, rulebook)
@@ -211,7 +235,10 @@ class StridedConvolution(SparseConvolution):
 
 
 class InverseConvolution(SparseConvolution):
-    """Undoes the strides of an earlier convolution: its output cells are that one's input cells."""
+    """Undoes the strides of an earlier convolution: its output cells are that one's input cells.
+
+    Used to upsample in U-Nets; it reads the earlier convolution's pairs backwards.
+    """
 
     def __init__(
         self,
@@ -225,7 +252,7 @@ class InverseConvolution(SparseConvolution):
         super().__init__(in_channels, out_channels, kernel_size, bias=bias, indice_key=indice_key)
 
     def run(self, tensor: SparseConvTensor) -> SparseConvTensor:
-        """(M, C_in) -> (N, C_out) at the cells that the convolution of the same ``indice_key`` started from."""
+        """(M, C_in) -> (N, C_out) at the input cells of the convolution with this key."""
         record = tensor.find_indice_pair(self.indice_key)
         if (
             record is None
@@ -233,8 +260,8 @@ class InverseConvolution(SparseConvolution):
             or len(record.out_indices) != len(tensor.features)
         ):
             raise ConfigError(
-                f"{type(self).__name__}: no convolution of kernel {list(self.kernel.size)} that leads to "
-                f"these cells has left indice_key '{self.indice_key}'"
+                f"{type(self).__name__}: no convolution of kernel {list(self.kernel.size)} that "
+                f"leads to these cells has left indice_key '{self.indice_key}'"
             )
         features = self.convolve(tensor.features, record.rulebook, inverse=True)
         return SparseConvTensor(
