@@ -1,1 +1,1 @@
-"""Geometry and point-cloud operators: public functions that run on any device; fast twins live in ``accelerated``."""
+"""Geometry and point-cloud operators that run on any device; fast twins are in ``accelerated``."""

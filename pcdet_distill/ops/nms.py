@@ -1,19 +1,20 @@
 """Non-maximum suppression by BEV IoU, rotated or axis-aligned, with OpenPCDet's rules.
 
-Boxes are taken by falling score (equal scores: the earlier row first); a box goes when its IoU with a kept one is
-*above* the threshold. Scores pass ``score_thresh`` when they are equal to it. Nothing is modified in place.
+Boxes are taken by falling score; of equal scores the earlier row comes first, so that the result
+does not depend on the sorting algorithm. A box is dropped when its IoU with a kept one is *above*
+the threshold. A score equal to ``score_thresh`` passes it. Inputs are not modified.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..config import lookup
+from ..types import ConfigDict
 from .accelerated import box_kernels
 from .boxes import boxes_bev_aligned_iou, boxes_iou_bev
 
@@ -25,8 +26,20 @@ def nms(
     pre_maxsize: int | None = None,
     post_maxsize: int | None = None,
 ) -> Tensor:
-    """Indices (K,) int64 into boxes (N, 7) kept by NMS with rotated BEV IoU, by falling score (N,)."""
-    return _sorted_nms(boxes, scores, thresh, pre_maxsize, post_maxsize, rotated=True)
+    """Indices of the boxes that NMS by rotated BEV IoU keeps.
+
+    Args:
+        boxes: (N, 7).
+        scores: (N,).
+        thresh: the IoU above which a box is dropped.
+        pre_maxsize: boxes of highest score that take part; None: all.
+        post_maxsize: boxes kept at most; None: all.
+
+    Returns:
+        (K,) int64, by falling score.
+    """
+    order = _best_first(scores, pre_maxsize)
+    return order[_greedy_nms(boxes[order], thresh, post_maxsize, rotated=True)]
 
 
 def nms_normal(
@@ -37,7 +50,8 @@ def nms_normal(
     post_maxsize: int | None = None,
 ) -> Tensor:
     """``nms`` with axis-aligned BEV IoU: headings are ignored."""
-    return _sorted_nms(boxes, scores, thresh, pre_maxsize, post_maxsize, rotated=False)
+    order = _best_first(scores, pre_maxsize)
+    return order[_greedy_nms(boxes[order], thresh, post_maxsize, rotated=False)]
 
 
 NMS_TYPES: dict[str, Callable[..., Tensor]] = {"nms_gpu": nms, "nms_normal_gpu": nms_normal}
@@ -46,10 +60,20 @@ NMS_TYPES: dict[str, Callable[..., Tensor]] = {"nms_gpu": nms, "nms_normal_gpu":
 def class_agnostic_nms(
     box_scores: Tensor,
     box_preds: Tensor,
-    nms_config: Mapping[str, Any],
+    nms_config: ConfigDict,
     score_thresh: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One NMS over all boxes (N, 7) with scores (N,): (indices (K,) int64 by falling score, their scores (K,))."""
+    """One NMS over all boxes, whatever their class.
+
+    Args:
+        box_scores: (N,).
+        box_preds: (N, 7).
+        nms_config: OpenPCDet's NMS_CONFIG.
+        score_thresh: boxes of lower scores do not take part.
+
+    Returns:
+        indices (K,) int64 by falling score, and their scores (K,).
+    """
     suppress = lookup(NMS_TYPES, nms_config["NMS_TYPE"], "NMS_CONFIG.NMS_TYPE")
     if score_thresh is None:
         candidates = torch.arange(len(box_scores), device=box_scores.device)
@@ -69,54 +93,67 @@ def class_agnostic_nms(
 def multi_classes_nms(
     cls_scores: Tensor,
     box_preds: Tensor,
-    nms_config: Mapping[str, Any],
+    nms_config: ConfigDict,
     score_thresh: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One NMS per class over cls_scores (N, C) and boxes (N, 7): scores (K,), labels (K,) from 0, boxes (K, 7).
+    """One NMS per class; the results of the classes follow each other in class order.
 
-    The results of the classes follow each other in class order.
+    Args:
+        cls_scores: (N, C).
+        box_preds: (N, 7).
+        nms_config: OpenPCDet's NMS_CONFIG.
+        score_thresh: boxes of lower scores do not take part.
+
+    Returns:
+        scores (K,), labels (K,) from 0, boxes (K, 7).
     """
-    selected = [
-        class_agnostic_nms(cls_scores[:, k], box_preds, nms_config, score_thresh)
-        for k in range(cls_scores.shape[1])
-    ]
-    labels = [torch.full_like(indices, k) for k, (indices, _) in enumerate(selected)]
-    indices = torch.cat([indices for indices, _ in selected])
-    return torch.cat([scores for _, scores in selected]), torch.cat(labels), box_preds[indices]
+    indices = []
+    scores = []
+    labels = []
+    for label, class_scores in enumerate(cls_scores.unbind(dim=1)):
+        kept, kept_scores = class_agnostic_nms(class_scores, box_preds, nms_config, score_thresh)
+        indices.append(kept)
+        scores.append(kept_scores)
+        labels.append(torch.full_like(kept, label))
+    return torch.cat(scores), torch.cat(labels), box_preds[torch.cat(indices)]
 
 
-def _sorted_nms(
-    boxes: Tensor,
-    scores: Tensor,
-    thresh: float,
-    pre_maxsize: int | None,
-    post_maxsize: int | None,
-    *,
-    rotated: bool,
-) -> Tensor:
-    order = scores.detach().argsort(descending=True, stable=True)[:pre_maxsize]
-    sorted_boxes = boxes.detach()[order, :7].float().contiguous()
-    limit = len(order) if post_maxsize is None else post_maxsize
-    if boxes.device.type == "cpu":
-        kept = torch.from_numpy(
-            box_kernels.greedy_nms(sorted_boxes.numpy(), np.float32(thresh), rotated, limit)
-        )
-    else:
-        kept = greedy_nms_plain(sorted_boxes, thresh, rotated)[:limit]
-    return order[kept]
+def _best_first(scores: Tensor, count: int | None) -> Tensor:
+    """Rows (K,) int64 of the ``count`` highest scores (N,), the highest first."""
+    return scores.detach().argsort(descending=True, stable=True)[:count]
+
+
+def _greedy_nms(boxes: Tensor, thresh: float, max_kept: int | None, *, rotated: bool) -> Tensor:
+    """Indices (K,) int64 that NMS keeps of boxes (N, 7+) sorted by falling score."""
+    boxes = boxes.detach()[:, :7].float().contiguous()
+    limit = len(boxes) if max_kept is None else max_kept
+    if boxes.device.type != "cpu":
+        return greedy_nms_plain(boxes, thresh, rotated)[:limit]
+    kept = box_kernels.greedy_nms(boxes.numpy(), np.float32(thresh), rotated, limit)
+    return torch.from_numpy(kept)
 
 
 def greedy_nms_plain(boxes: Tensor, thresh: float, rotated: bool) -> Tensor:
-    """Greedy NMS over boxes (N, 7) sorted by falling score, in plain torch without a loop over boxes: indices (K,).
+    """Greedy NMS in plain torch without a loop over boxes.
 
-    A box stays when no kept box before it suppresses it. Starting from "all stay", the rule is applied to all boxes at
-    once until nothing changes; after step n the first n boxes are final, and in practice a few steps suffice.
+    A box stays when no kept box before it suppresses it. All boxes start as kept, and the rule is
+    applied to all of them at once until it changes nothing. After step n the first n boxes are
+    final; in practice a few steps suffice.
+
+    Args:
+        boxes: (N, 7), sorted by falling score.
+        thresh: the IoU above which a box is dropped.
+        rotated: by rotated IoU, or else with the headings ignored.
+
+    Returns:
+        indices (K,) int64.
     """
     iou = boxes_iou_bev(boxes, boxes) if rotated else boxes_bev_aligned_iou(boxes, boxes)
+    # Entry (i, j): the earlier box i would suppress the later box j.
     suppresses = (iou > float(np.float32(thresh))).triu(diagonal=1)
     kept = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
     while True:
-        stays = ~(suppresses & kept[:, None]).any(dim=0)
-        if torch.equal(stays, kept):
+        suppressed = (suppresses & kept[:, None]).any(dim=0)
+        if torch.equal(~suppressed, kept):
             return kept.nonzero()[:, 0]
-        kept = stays
+        kept = ~suppressed

@@ -1,8 +1,9 @@
 """Which points lie in which boxes, with the three margins that OpenPCDet's numbers depend on.
 
-``points_in_boxes`` (0.01 mm) is the rule of its CUDA op, ``points_in_boxes_mask`` (1 cm) that of its CPU op (used by gt
-sampling and the gt database), and ``count_points_in_corners`` (none) replaces the Delaunay hulls that count
-``num_points_in_gt``. Heights are inclusive in all of them; x and y are strict in the first two.
+``points_in_boxes`` (0.01 mm) follows its CUDA op. ``points_in_boxes_mask`` (1 cm) follows its CPU
+op, which ground-truth sampling and its database use. ``count_points_in_corners`` (no margin)
+replaces the Delaunay hulls that OpenPCDet counts ``num_points_in_gt`` with. Heights are inclusive in
+all three; x and y are strict in the first two.
 """
 
 from __future__ import annotations
@@ -19,23 +20,29 @@ ROUNDING_M = 1e-6
 
 
 def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
-    """Index (..., N) int64 of the first box (..., T, 7) that holds each point (..., N, 3+), or -1.
+    """Index of the first box that holds each point, or -1.
 
-    Leading batch axes of points and boxes must agree; a batch item's boxes only hold that item's points.
+    Args:
+        points: (..., N, 3+).
+        boxes: (..., T, 7) with the same leading axes; the boxes of a frame hold only its points.
+
+    Returns:
+        (..., N) int64.
     """
     if points.dim() > 2:
-        return torch.stack(
-            [points_in_boxes(item, item_boxes) for item, item_boxes in zip(points, boxes)]
-        )
+        frames = zip(points, boxes)
+        return torch.stack([points_in_boxes(of_frame, its_boxes) for of_frame, its_boxes in frames])
     if len(boxes) == 0:
         return torch.full((len(points),), -1, dtype=torch.int64, device=points.device)
     inside = inside_boxes(points, boxes)
-    return torch.where(inside.any(dim=0), inside.to(torch.uint8).argmax(dim=0), -1)
+    first_box = inside.to(torch.uint8).argmax(dim=0)
+    return torch.where(inside.any(dim=0), first_box, -1)
 
 
 def inside_boxes(points: Tensor, boxes: Tensor) -> Tensor:
-    """Mask (T, N) bool of points (N, 3+) in boxes (T, 7) by the CUDA rule; the compiled kernel on the CPU."""
-    points, boxes = points.detach(), boxes.detach()
+    """Mask (T, N) bool of points (N, 3+) in boxes (T, 7) by the rule of OpenPCDet's CUDA op."""
+    points = points.detach()
+    boxes = boxes.detach()
     if points.device.type != "cpu":
         return points_in_boxes_plain(points, boxes)
     mask = box_kernels.points_in_boxes(
@@ -45,42 +52,57 @@ def inside_boxes(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def points_in_boxes_plain(points: Tensor, boxes: Tensor) -> Tensor:
-    """Mask (T, N) bool of points (N, 3+) in boxes (T, 7) by the CUDA rule: plain torch, any device."""
-    points, boxes = points[:, :3].float(), boxes[:, :7].float()
+    """``inside_boxes`` in plain torch, any device."""
+    points = points[:, :3].float()
+    boxes = boxes[:, :7].float()
     offset = points[None] - boxes[:, None, 0:3]
-    cos, sin = torch.cos(boxes[:, 6:7]), torch.sin(boxes[:, 6:7])
-    local_x = offset[..., 0] * cos + offset[..., 1] * sin
-    local_y = offset[..., 1] * cos - offset[..., 0] * sin
-    half = boxes[:, 3:6] / 2
-    flat = (local_x.abs() < half[:, 0:1] + DEVICE_MARGIN_M) & (
-        local_y.abs() < half[:, 1:2] + DEVICE_MARGIN_M
-    )
-    return flat & (offset[..., 2].abs() <= half[:, 2:3])
+    offset_x, offset_y, offset_z = offset.unbind(dim=-1)
+    cos = torch.cos(boxes[:, 6:7])
+    sin = torch.sin(boxes[:, 6:7])
+    local_x = offset_x * cos + offset_y * sin
+    local_y = offset_y * cos - offset_x * sin
+    half_x, half_y, half_z = (boxes[:, 3:6] / 2).split(1, dim=1)
+    within_x = local_x.abs() < half_x + DEVICE_MARGIN_M
+    within_y = local_y.abs() < half_y + DEVICE_MARGIN_M
+    within_z = offset_z.abs() <= half_z
+    return within_x & within_y & within_z
 
 
 def points_in_boxes_mask(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Mask (T, N) uint8 of points (N, 3+) in boxes (T, 7+) by the CPU rule (1 cm margin in x and y)."""
-    return box_kernels.points_in_boxes(
+    """Mask (T, N) uint8 of points (N, 3+) in boxes (T, 7+) by the rule of OpenPCDet's CPU op."""
+    mask: np.ndarray = box_kernels.points_in_boxes(
         _float_rows(points, 3), _float_rows(boxes, 7), np.float32(HOST_MARGIN_M)
     )
+    return mask
 
 
 def count_points_in_corners(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """How many of the points (N, 3+) lie in each cuboid of corners (T, 8, 3): (T,) int32, surface included.
+    """How many points lie in each cuboid, surface included.
 
-    Corners come in the order of ``boxes_to_corners_3d``, in any frame (LiDAR or camera). A point is inside when its
-    offset from corner 0 reaches between 0 and the full edge along each of the three edges that leave that corner.
+    A point is inside when its offset from corner 0, projected on each of the three edges that leave
+    that corner, lies between 0 and the edge's length.
+
+    Args:
+        points: (N, 3+).
+        corners: (T, 8, 3) in the order of ``boxes_to_corners_3d``, in LiDAR or camera coordinates.
+
+    Returns:
+        (T,) int32.
     """
     counts = np.zeros(len(corners), np.int32)
     for index, cuboid in enumerate(np.asarray(corners, np.float64)):
+        # Only the points near the cuboid are projected: most of a scan is far from it.
         centre = cuboid.mean(axis=0)
         radius = np.linalg.norm(cuboid - centre, axis=1).max() + ROUNDING_M
-        near = (np.abs(points[:, 0] - centre[0]) <= radius) & (
-            np.abs(points[:, 1] - centre[1]) <= radius
-        )
-        edges = cuboid[[1, 3, 4]] - cuboid[0]
-        along = (points[near, :3] - cuboid[0]) @ edges.T
-        counts[index] = ((along >= 0) & (along <= (edges**2).sum(axis=1))).all(axis=1).sum()
+        near_x = np.abs(points[:, 0] - centre[0]) <= radius
+        near_y = np.abs(points[:, 1] - centre[1]) <= radius
+        candidates = points[near_x & near_y, :3]
+        origin = cuboid[0]
+        edges = cuboid[[1, 3, 4]] - origin
+        along = (candidates - origin) @ edges.T
+        full = (edges**2).sum(axis=1)
+        inside = ((along >= 0) & (along <= full)).all(axis=1)
+        counts[index] = inside.sum()
     return counts
 
 

@@ -1,4 +1,9 @@
-"""Keypoints near proposals, chosen sector by sector (sectorised proposal-centric sampling of PV-RCNN++, IJCV 2023)."""
+"""Keypoints near proposals, chosen sector by sector.
+
+This is the sectorised proposal-centric sampling of PV-RCNN++ (IJCV 2023). Keypoints far from every
+proposal are never pooled, so the sampling spends none there. Sampling each sector around the sensor
+by itself costs less than sampling the whole scene.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +16,53 @@ from .point_sampling import stack_furthest_point_sample, three_nn
 
 
 def near_boxes(points: Tensor, boxes: Tensor, margin_m: float) -> Tensor:
-    """Mask (N,) of the points (N, 3) nearer to the closest centre of boxes (R, 7 + C) than half that box's diagonal
-    and ``margin_m``. Boxes without a size are padding; where there are no others no point is near.
+    """Which points are near a box.
+
+    A point is near when its distance to the closest centre of a box is less than half the diagonal
+    of that box plus ``margin_m``.
+
+    Args:
+        points: (N, 3+).
+        boxes: (R, 7+); those without a size are padding.
+        margin_m: metres.
+
+    Returns:
+        mask (N,) bool, all false where there is no box.
     """
-    boxes = boxes.detach()[(boxes[:, 3:6] > 0).all(dim=1)]
+    has_size = (boxes[:, 3:6] > 0).all(dim=1)
+    boxes = boxes.detach()[has_size]
     if len(boxes) == 0 or len(points) == 0:
         return torch.zeros(len(points), dtype=torch.bool, device=points.device)
-    distance, closest = three_nn(points[None, :, :3], boxes[None, :, :3])
+    distances, neighbours = three_nn(points[None, :, :3], boxes[None, :, :3])
+    distance = distances[0, :, 0]
+    closest = neighbours[0, :, 0]
     half_diagonal = (boxes[:, 3:6] / 2).norm(dim=1)
-    return distance[0, :, 0] < half_diagonal[closest[0, :, 0]] + margin_m
+    return distance < half_diagonal[closest] + margin_m
 
 
 def sector_furthest_point_sample(points: Tensor, num_samples: int, num_sectors: int) -> Tensor:
-    """Rows (K,) int64 of the furthest points of each sector around the origin, of points (N, 3).
+    """Rows of the furthest points of each sector around the origin.
 
-    A sector gets a share of ``num_samples`` as large as its share of the points, rounded up, and no more than it has.
+    A sector's share of ``num_samples`` is its share of the points, rounded up, and at most all its
+    points.
+
+    Args:
+        points: (N, 3).
+        num_samples: points in all; rounding adds less than one per sector.
+        num_sectors: equal angles around z.
+
+    Returns:
+        (K,) int64.
     """
     if len(points) == 0:
         return torch.zeros(0, dtype=torch.int64, device=points.device)
-    angle = torch.atan2(points[:, 1], points[:, 0]) + pi
-    sector = (angle / (2 * pi / num_sectors)).floor().long().clamp(0, num_sectors - 1)
-    order = sector.argsort(stable=True)
+    angle_rad = torch.atan2(points[:, 1], points[:, 0]) + pi
+    width_rad = 2 * pi / num_sectors
+    sector = (angle_rad / width_rad).floor().long().clamp(0, num_sectors - 1)
+    by_sector = sector.argsort(stable=True)
     counts = torch.bincount(sector, minlength=num_sectors).tolist()
-    samples = [min(count, ceil(count / len(points) * num_samples)) for count in counts]
-    return order[stack_furthest_point_sample(points[order], counts, samples)]
+    samples = []
+    for count in counts:
+        share = ceil(count / len(points) * num_samples)
+        samples.append(min(count, share))
+    return by_sector[stack_furthest_point_sample(points[by_sector], counts, samples)]

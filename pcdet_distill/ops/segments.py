@@ -1,7 +1,7 @@
-"""The largest row of each run of rows. Of equal rows the first one gets the gradient.
+"""The maximum over each run of rows. Of equal maxima the first one gets the gradient.
 
-``torch.segment_reduce`` has the same values, but its backward pass hands a negative gradient in full to every one of
-several equal maxima; repeated points make those.
+``torch.segment_reduce`` has the same values, but with a negative gradient its backward pass gives
+the full gradient to every one of several equal maxima. Repeated points have equal features.
 """
 
 from __future__ import annotations
@@ -15,45 +15,58 @@ from .accelerated import point_kernels
 
 
 def segment_max(rows: Tensor, lengths: Tensor) -> Tensor:
-    """Maximum (M, C) of each channel over runs of rows (R, C) that are ``lengths`` (M,) long, all at least 1."""
-    return _SegmentMax.apply(rows, lengths)
+    """Maximum of each channel over runs of consecutive rows.
+
+    Args:
+        rows: (R, C).
+        lengths: (M,) int64 rows of each run, all at least 1.
+
+    Returns:
+        (M, C).
+    """
+    largest: Tensor = _SegmentMax.apply(rows, lengths)
+    return largest
 
 
 def segment_argmax(rows: Tensor, lengths: Tensor) -> Tensor:
-    """Where (M, C) int64 the first of the largest values of each run stands."""
-    ends = lengths.cumsum(0)
-    if rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(
-            point_kernels.segment_argmax(rows.detach().contiguous().numpy(), ends.numpy())
-        )
-    return segment_argmax_plain(rows, lengths)
+    """Row (M, C) int64 of the first of the largest values in each run and channel."""
+    compiled = rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64)
+    if not compiled:
+        return segment_argmax_plain(rows, lengths)
+    ends = lengths.cumsum(0).numpy()
+    return torch.from_numpy(point_kernels.segment_argmax(rows.detach().contiguous().numpy(), ends))
 
 
 def segment_argmax_plain(rows: Tensor, lengths: Tensor) -> Tensor:
     """``segment_argmax`` in plain torch, any device."""
-    run = torch.repeat_interleave(
-        torch.arange(len(lengths), device=rows.device), lengths, output_size=len(rows)
-    )
-    place = run.unsqueeze(1).expand_as(rows)
-    largest = rows.new_full((len(lengths), rows.shape[1]), -torch.inf).scatter_reduce(
-        0, place, rows, "amax"
-    )
-    order = torch.arange(len(rows), device=rows.device).unsqueeze(1)
-    first = torch.where(rows == largest[run], order, len(rows) - 1)
-    return first.new_full(largest.shape, len(rows) - 1).scatter_reduce(0, place, first, "amin")
+    runs = torch.arange(len(lengths), device=rows.device)
+    run_of_row = torch.repeat_interleave(runs, lengths, output_size=len(rows))
+    target = run_of_row.unsqueeze(1).expand_as(rows)
+    smallest = rows.new_full((len(lengths), rows.shape[1]), -torch.inf)
+    largest = smallest.scatter_reduce(0, target, rows, "amax")
+    # Of the rows that equal the maximum, take the first; all others count as the last row.
+    last_row = len(rows) - 1
+    numbers = torch.arange(len(rows), device=rows.device).unsqueeze(1)
+    candidates = torch.where(rows == largest[run_of_row], numbers, last_row)
+    no_row = candidates.new_full(largest.shape, last_row)
+    return no_row.scatter_reduce(0, target, candidates, "amin")
 
 
 class _SegmentMax(torch.autograd.Function):
-    """A gather at the maxima; every row and channel is the maximum of one run at most."""
+    """A gather at the maxima.
+
+    Every row belongs to one run, so the backward pass writes each place at most once.
+    """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, lengths: Tensor) -> Tensor:
-        at = segment_argmax(rows, lengths)
-        ctx.save_for_backward(at)
-        ctx.total = len(rows)
-        return rows.gather(0, at)
+        maxima = segment_argmax(rows, lengths)
+        ctx.save_for_backward(maxima)
+        ctx.num_rows = len(rows)
+        return rows.gather(0, maxima)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        at = ctx.saved_tensors[0]
-        return grad.new_zeros(ctx.total, grad.shape[1]).scatter(0, at, grad), None
+        (maxima,) = ctx.saved_tensors
+        of_rows = grad.new_zeros(ctx.num_rows, grad.shape[1])
+        return of_rows.scatter(0, maxima, grad), None

@@ -11,23 +11,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-# 2**64 / golden ratio. Neighbouring cells have neighbouring keys; the product with this number
-# spreads them over the table (Fibonacci hashing, Knuth, The Art of Computer Programming 3, 6.4).
-HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-
-
-class HashTable(NamedTuple):
-    """Open addressing with linear probing: row ``rows[slot]`` has key ``keys[slot]``, -1 is free.
-
-    Attributes:
-        keys: (2**bits,) int64.
-        rows: (2**bits,) int32.
-        shift: 64 - bits; a hash of 64 bits shifted down by so many is a slot.
-    """
-
-    keys: np.ndarray
-    rows: np.ndarray
-    shift: np.uint64
+from .hash_table import FREE, HashTable, empty_table, insert, slot_of
 
 
 class Reach(NamedTuple):
@@ -45,27 +29,6 @@ class Reach(NamedTuple):
 
 
 @numba.njit(cache=True)
-def _empty_table(num_keys: int) -> HashTable:
-    """A table that ``num_keys`` fill by half at most, which keeps the runs of taken slots short."""
-    bits = 5
-    while (1 << bits) < 2 * num_keys:
-        bits += 1
-    keys = np.full(1 << bits, -1, np.int64)
-    rows = np.empty(1 << bits, np.int32)
-    return HashTable(keys, rows, np.uint64(64 - bits))
-
-
-@numba.njit(cache=True)
-def _slot_of(key: int, table: HashTable) -> int:
-    """The slot that holds ``key``, or the free one where it belongs."""
-    keys = table.keys
-    slot = np.int64((np.uint64(key) * HASH_FACTOR) >> table.shift)
-    while keys[slot] != key and keys[slot] >= 0:
-        slot = (slot + 1) & (len(keys) - 1)
-    return slot
-
-
-@numba.njit(cache=True)
 def _key_of(frame: int, z: int, y: int, x: int, shape: np.ndarray) -> int:
     """One number per frame and cell, as ``rulebook.cell_keys`` computes it."""
     return ((np.int64(frame) * shape[0] + z) * shape[1] + y) * shape[2] + x
@@ -79,13 +42,12 @@ def _on_grid(z: int, y: int, x: int, shape: np.ndarray) -> bool:
 @numba.njit(cache=True)
 def _table_of_cells(cells: np.ndarray, shape: np.ndarray) -> tuple[HashTable, np.ndarray]:
     """The table of all cells (N, 4), and the key of every row (N,) int64."""
-    table = _empty_table(len(cells))
+    table = empty_table(len(cells))
     key_of_row = np.empty(len(cells), np.int64)
     for row in range(len(cells)):
         key = _key_of(cells[row, 0], cells[row, 1], cells[row, 2], cells[row, 3], shape)
-        slot = _slot_of(key, table)
-        table.keys[slot] = key
-        table.rows[slot] = row
+        slot = slot_of(key, table)
+        insert(table, slot, key, row)
         key_of_row[row] = key
     return table, key_of_row
 
@@ -110,7 +72,7 @@ def _neighbours(cells: np.ndarray, shape: np.ndarray, shifts: np.ndarray) -> np.
             if not _on_grid(z, y, x, shape):
                 continue
             key = key_of_row[row] + key_step
-            slot = _slot_of(key, table)
+            slot = slot_of(key, table)
             if table.keys[slot] == key:
                 neighbour = table.rows[slot]
                 found[number, row] = neighbour
@@ -198,16 +160,15 @@ def _reached_keys(
 @numba.njit(cache=True)
 def _number_by_first_occurrence(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The number (P,) int64 of each key, and the distinct keys (M,) in order of occurrence."""
-    table = _empty_table(len(keys))
+    table = empty_table(len(keys))
     numbers = np.empty(len(keys), np.int64)
     distinct = np.empty(len(keys), np.int64)
     count = np.int32(0)
     for index in range(len(keys)):
         key = keys[index]
-        slot = _slot_of(key, table)
-        if table.keys[slot] < 0:
-            table.keys[slot] = key
-            table.rows[slot] = count
+        slot = slot_of(key, table)
+        if table.keys[slot] == FREE:
+            insert(table, slot, key, count)
             distinct[count] = key
             count += 1
         numbers[index] = table.rows[slot]
