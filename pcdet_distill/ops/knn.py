@@ -1,8 +1,9 @@
-"""Exact k nearest neighbours by squared Euclidean distance, in chunks of queries, never across frames; any device.
+"""Exact k nearest neighbours by squared Euclidean distance, never across frames; any device.
 
-Rank is by |p|^2 - 2 q.p (|q|^2 is the same for all points of a query): one matrix product per chunk and a
-selection. Distances are computed in at least float32 and around the points' mean, so that half precision features and
-features far from zero still give the right neighbours.
+Points are ranked by ``|p|² - 2 q·p``: the omitted ``|q|²`` is the same for all points of a query.
+So a chunk of queries costs one matrix product and one selection. Distances are computed in at least
+float32 and around the mean of the points. Without the two, half precision features and features far
+from zero would give wrong neighbours.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-CHUNK_FLOATS = (
-    1 << 20
-)  # distances held at once; small enough for a CPU's cache, large enough to keep a GPU busy
+from .precision import at_least_float32
+
+# Distances held at once: few enough for a CPU's cache, enough to keep a GPU busy.
+CHUNK_FLOATS = 1 << 20
 
 
 def frames_of(batch_index: Tensor) -> Iterator[Tensor]:
@@ -33,69 +35,80 @@ def knn(
     query_batch: Tensor | None = None,
     point_batch: Tensor | None = None,
 ) -> Tensor:
-    """Row numbers (M, k) of the k points nearest to each query; the order inside a row is free.
+    """Row numbers of the k points nearest to each query, in any order.
 
     Args:
         queries: (M, C).
         points: (N, C).
-        k: neighbours per query. Where a frame has only n < k points, each query gets all of them, repeated in turn.
+        k: neighbours per query. Where a frame has only n < k points, each query gets all of them,
+            repeated in turn.
         query_batch: (M,) frame of each query; None when all belong to one frame.
         point_batch: (N,) frame of each point.
+
+    Returns:
+        (M, k) int64.
     """
-    queries, points = _comparable(queries), _comparable(points)
+    queries = at_least_float32(queries.detach())
+    points = at_least_float32(points.detach())
     if query_batch is None or point_batch is None:
         return _knn_one_frame(queries, points, k)
     neighbours = torch.empty(len(queries), k, dtype=torch.long, device=queries.device)
-    for frame_queries in frames_of(query_batch):
-        frame_points = torch.nonzero(point_batch == query_batch[frame_queries[0]]).flatten()
-        found = _knn_one_frame(queries[frame_queries], points[frame_points], k)
-        neighbours[frame_queries] = frame_points[found]
+    for query_rows in frames_of(query_batch):
+        frame = query_batch[query_rows[0]]
+        point_rows = torch.nonzero(point_batch == frame).flatten()
+        nearest = _knn_one_frame(queries[query_rows], points[point_rows], k)
+        neighbours[query_rows] = point_rows[nearest]
     return neighbours
 
 
-def _comparable(features: Tensor) -> Tensor:
-    """Detached and in a type whose products can be ranked."""
-    features = features.detach()
-    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
-
-
 def _knn_one_frame(queries: Tensor, points: Tensor, k: int) -> Tensor:
-    """``knn`` inside one frame, (M, k)."""
+    """``knn`` inside one frame: (M, k)."""
     count = len(points)
     if len(queries) == 0:
         return torch.empty(0, k, dtype=torch.long, device=queries.device)
     if count == 0:
         raise ValueError("knn: a frame with queries has no points")
     if count <= k:
-        return torch.arange(k, device=queries.device).remainder(count).expand(len(queries), k)
-    centre = points.mean(dim=0)
-    points = points - centre
-    # [-2 q, 1] . [p, |p|^2]: the norm rides along as one more channel
-    points = torch.cat([points, points.square().sum(dim=1, keepdim=True)], dim=1).t()
-    queries = torch.cat([(queries - centre) * -2, torch.ones_like(queries[:, :1])], dim=1)
-    rows = max(1, CHUNK_FLOATS // count)
+        in_turn = torch.arange(k, device=queries.device).remainder(count)
+        return in_turn.expand(len(queries), k)
+    mean = points.mean(dim=0)
+    points = points - mean
+    # [-2 q, 1] . [p, |p|²]: with the norm as one more channel, one product gives the whole rank.
+    norms = points.square().sum(dim=1, keepdim=True)
+    columns = torch.cat([points, norms], dim=1).t()
+    rows = torch.cat([(queries - mean) * -2, torch.ones_like(queries[:, :1])], dim=1)
+    rows_per_chunk = max(1, CHUNK_FLOATS // count)
     with torch.autocast(queries.device.type, enabled=False):
-        return torch.cat([_smallest(chunk @ points, k) for chunk in queries.split(rows)])
+        nearest = [_smallest(chunk @ columns, k) for chunk in rows.split(rows_per_chunk)]
+    return torch.cat(nearest)
 
 
 def _smallest(distances: Tensor, k: int) -> Tensor:
-    """Columns (M, k) of the k smallest entries in each row of ``distances`` (M, N).
+    """Columns (M, k) int64 of the k smallest entries in each row of ``distances`` (M, N).
 
-    On a CPU in two steps, about twice as fast as one selection from all: the k smallest entries stand in the k groups
-    of columns that have the smallest minima, so it is enough to look into these.
+    On a CPU the selection has two steps, which is about twice as fast as one over all columns. The
+    columns are divided into groups. The k smallest entries lie in the k groups that have the
+    smallest minima, so only the members of these are searched.
     """
     columns = distances.shape[1]
-    members = isqrt(columns // k)  # of a group; this number leaves the least to select from
+    # So many members per group leave the fewest entries to select from, in both steps together.
+    members = isqrt(columns // k)
     if distances.device.type != "cpu" or members < 2:
-        return distances.topk(k, dim=1, largest=False, sorted=False)[1]
+        return _topk_smallest(distances, k)
+    # Column c belongs to group c % groups. The few columns beyond the last full round belong to no
+    # group and are always searched.
     groups = columns // members
-    grouped = (
-        groups * members
-    )  # column c belongs to group c % groups; the few columns beyond are looked at as well
+    grouped = groups * members
     minima = distances[:, :grouped].view(-1, members, groups).amin(dim=1)
-    best = minima.topk(k, dim=1, largest=False, sorted=False)[1]
-    candidates = (best[:, None] + torch.arange(0, grouped, groups)[:, None]).flatten(1)
-    beyond = torch.arange(grouped, columns).expand(len(candidates), -1)
-    candidates = torch.cat([candidates, beyond], dim=1)
-    found = distances.gather(1, candidates).topk(k, dim=1, largest=False, sorted=False)[1]
-    return candidates.gather(1, found)
+    best_groups = _topk_smallest(minima, k)
+    first_of_round = torch.arange(0, grouped, groups)
+    in_groups = (best_groups[:, None] + first_of_round[:, None]).flatten(1)
+    beyond = torch.arange(grouped, columns).expand(len(in_groups), -1)
+    candidates = torch.cat([in_groups, beyond], dim=1)
+    chosen = _topk_smallest(distances.gather(1, candidates), k)
+    return candidates.gather(1, chosen)
+
+
+def _topk_smallest(values: Tensor, k: int) -> Tensor:
+    """Columns (M, k) of the k smallest values (M, N) of each row, in any order."""
+    return values.topk(k, dim=1, largest=False, sorted=False)[1]

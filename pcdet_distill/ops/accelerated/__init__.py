@@ -1,1 +1,1 @@
-"""Fast twins of the plain operators. Each has a parity test against its plain version and compiles on first use."""
+"""Fast twins of the plain operators. A test compares each with its plain version."""

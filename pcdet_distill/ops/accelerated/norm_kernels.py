@@ -1,4 +1,7 @@
-"""Numba kernels for batch normalisation over weighted rows on the CPU: sums in float64, one pass over the rows each."""
+"""Numba kernels for batch normalisation over weighted rows on the CPU.
+
+Sums are in float64, and each kernel passes over the rows once.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +10,51 @@ import numpy as np
 
 
 @numba.njit(cache=True)
-def weighted_moments(rows, weight):
-    """Mean and biased variance (C,) float64 of rows (R, C) that count ``weight`` (R,) float64 times each, R > 0.
+def weighted_moments(rows: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and biased variance (C,) float64 of weighted rows.
 
-    Squares are of differences from the first row, so that they lose no digits where the mean is large.
+    Squares are of differences from the first row. They keep their digits where the mean is large.
+
+    Args:
+        rows: (R, C), R > 0.
+        weight: (R,) float64; a row counts so many times.
     """
     channels = rows.shape[1]
-    first, total = np.zeros(channels), np.zeros(channels)
+    first = np.zeros(channels)
     first[:] = rows[0]
+    total = np.zeros(channels)
     square = np.zeros(channels)
     count = 0.0
     for r in range(rows.shape[0]):
-        row, times = rows[r], weight[r]
+        row = rows[r]
+        times = weight[r]
         count += times
         for c in range(channels):
             difference = row[c] - first[c]
             total[c] += times * difference
             square[c] += times * difference * difference
     offset = total / count
-    return first + offset, np.maximum(square / count - offset * offset, 0.0)
+    variance = np.maximum(square / count - offset * offset, 0.0)
+    return first + offset, variance
 
 
 @numba.njit(cache=True)
-def gradient_sums(grad, rows, mean):
-    """Sums (C,) float64 of grad (R, C), and of grad times the difference of rows (R, C) from their mean (C,)."""
+def gradient_sums(
+    grad: np.ndarray, rows: np.ndarray, mean: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two sums (C,) float64 over rows: of ``grad``, and of ``grad * (rows - mean)``.
+
+    Args:
+        grad: (R, C).
+        rows: (R, C).
+        mean: (C,).
+    """
     channels = rows.shape[1]
-    plain, along = np.zeros(channels), np.zeros(channels)
+    plain = np.zeros(channels)
+    along = np.zeros(channels)
     for r in range(rows.shape[0]):
-        slope, row = grad[r], rows[r]
+        slope = grad[r]
+        row = rows[r]
         for c in range(channels):
             plain[c] += slope[c]
             along[c] += slope[c] * (row[c] - mean[c])
@@ -42,9 +62,33 @@ def gradient_sums(grad, rows, mean):
 
 
 @numba.njit(cache=True)
-def row_gradient(grad, rows, mean, weight, scale, constant, slope, out):
-    """``out = scale * grad - weight * (constant + slope * (rows - mean))``; the vectors (C,) have the rows' type."""
+def row_gradient(
+    grad: np.ndarray,
+    rows: np.ndarray,
+    mean: np.ndarray,
+    weight: np.ndarray,
+    scale: np.ndarray,
+    constant: np.ndarray,
+    slope: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """``out = scale * grad - weight * (constant + slope * (rows - mean))``.
+
+    Args:
+        grad: (R, C) of the output.
+        rows: (R, C) of the input.
+        mean: (C,), in the type of the rows, as are ``scale``, ``constant`` and ``slope``.
+        weight: (R,).
+        scale: (C,).
+        constant: (C,).
+        slope: (C,).
+        out: (R, C), written to.
+    """
     for r in range(rows.shape[0]):
-        upper, row, times, target = grad[r], rows[r], weight[r], out[r]
+        upper = grad[r]
+        row = rows[r]
+        times = weight[r]
+        target = out[r]
         for c in range(row.shape[0]):
-            target[c] = scale[c] * upper[c] - times * (constant[c] + slope[c] * (row[c] - mean[c]))
+            correction = constant[c] + slope[c] * (row[c] - mean[c])
+            target[c] = scale[c] * upper[c] - times * correction
