@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ..config import nearest
 from ..errors import ConfigError
 from ..models.dense_heads.center_targets import encode_centers
-from ..models.model_utils.precision import at_least_float32
 from ..ops.boxes import limit_period
+from ..ops.precision import at_least_float32
 from .predictions import ABSENT_LOGIT, PredictionGrid, PredictionReader, Predictions
 from .tap_source import TapSource
 

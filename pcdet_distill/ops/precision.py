@@ -11,7 +11,7 @@ HALF_PRECISION = (torch.float16, torch.bfloat16)
 def at_least_float32(values: Tensor) -> Tensor:
     """``values`` as float32 where they are half precision, unchanged otherwise.
 
-    Predictions leave the network in half precision when autocast is on. Boxes and losses are computed in float32:
-    float16 resolves only 3 cm at a distance of 60 m, and sums over many anchors overflow.
+    Networks run in half precision under autocast. Boxes, distances and losses are computed in
+    float32: float16 resolves only 3 cm at a distance of 60 m, and sums over many cells overflow it.
     """
     return values.float() if values.dtype in HALF_PRECISION else values

@@ -35,8 +35,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...config import option
-from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
+from ...ops.precision import at_least_float32
 from ...types import BatchDict
 from .base import MapLoss
 

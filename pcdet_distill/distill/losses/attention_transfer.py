@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...config import option
-from ...models.model_utils.precision import at_least_float32
 from ...ops.knn import frames_of
+from ...ops.precision import at_least_float32
 from ...types import BatchDict
 from ..nodes import NodeFeatures
 from .base import NodeLoss

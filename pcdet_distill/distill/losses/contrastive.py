@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...config import option
-from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of
+from ...ops.precision import at_least_float32
 from ...types import BatchDict
 from ..nodes import NodeFeatures
 from .base import NodeLoss

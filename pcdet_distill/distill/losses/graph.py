@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 
 from ...errors import DataError
-from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of, knn
+from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
 from .base import TERM_KEYS, NodeLoss, channels_of

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from ...config import option
 from ...errors import ConfigError
-from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of
+from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
 from .base import NodeLoss

@@ -21,8 +21,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
+from ...ops.precision import at_least_float32
 from ...types import BatchDict
 from ..nodes import NodeFeatures
 from .base import NodeLoss, NoOptions

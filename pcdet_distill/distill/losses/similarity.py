@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...config import option
-from ...models.model_utils.precision import at_least_float32
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of
+from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures, as_map
 from ..term_inputs import require_map

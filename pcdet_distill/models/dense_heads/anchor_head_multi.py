@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ...config import nearest, required
 from ...errors import ConfigError
+from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
-from ..model_utils.precision import at_least_float32
 from ..taps import TapInfo
 from .anchor_head_template import WHERE, AnchorHeadTemplate, init_class_bias
 from .detection_head import convolutions_of, one_hot_labels

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ...config import lookup, required
+from ...ops.precision import at_least_float32
 from ...types import ConfigDict
 from ..model_utils.box_coders import ANCHOR_BOX_CODERS
 from ..model_utils.losses import (
@@ -26,7 +27,6 @@ from ..model_utils.losses import (
     SigmoidFocalClassificationLoss,
     WeightedCrossEntropyLoss,
 )
-from ..model_utils.precision import at_least_float32
 from .anchor_generator import AnchorGenerator
 from .detection_head import DetectionHead, check_map_size, one_hot_labels, sum_losses
 from .direction_bins import DirectionBins

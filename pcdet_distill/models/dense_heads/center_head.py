@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from ...config import nearest, required
 from ...errors import ConfigError
 from ...ops.nms import class_agnostic_nms
+from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..model_utils.center_losses import center_focal_loss, center_regression_loss
 from ..model_utils.centernet_utils import TopCells, gather_cells, top_cells
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
-from ..model_utils.precision import at_least_float32
 from ..taps import TapInfo
 from .center_targets import CenterTargetAssigner, decode_centers
 from .detection_head import DetectionHead, check_map_size, convolutions_of, sum_losses

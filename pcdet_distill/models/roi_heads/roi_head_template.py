@@ -18,10 +18,10 @@ from ...config import lookup, required
 from ...errors import ConfigError
 from ...ops.boxes import limit_period, rotate_points_along_z
 from ...ops.nms import class_agnostic_nms
+from ...ops.precision import at_least_float32
 from ..dense_heads.detection_head import DetectionHead
 from ..model_utils.box_coders import ANCHOR_BOX_CODERS
 from ..model_utils.losses import WeightedSmoothL1Loss, corner_loss_lidar
-from ..model_utils.precision import at_least_float32
 from .target_assigner.proposal_target_layer import ProposalTargetLayer
 
 WHERE = "MODEL.ROI_HEAD"

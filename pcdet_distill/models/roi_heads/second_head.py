@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...config import lookup, required
-from ..model_utils.precision import at_least_float32
+from ...ops.precision import at_least_float32
 from .roi_head_template import WHERE, RoIHeadTemplate, init_fc, total_of
 
 
