@@ -26,7 +26,7 @@ import torch
 from ..config import required
 from ..errors import ConfigError, DataError
 from ..evaluation.result import EvaluationResult, PlainResult
-from .augmentor import DataAugmentor
+from .augmentor import HOW_TO_MAKE_FILES, DataAugmentor
 from .box_fields import BOX_FIELDS, check_box_fields
 from .collate import collate_items
 from .detections import lidar_detections
@@ -61,11 +61,9 @@ class DatasetTemplate(torch.utils.data.Dataset):
     Attributes:
         box_fields: names of the columns of ``gt_boxes`` and of detected boxes. A subclass that
             decides by its config sets it before it calls this constructor.
-        how_to_make_files: end of the messages about missing info files: the command that makes them.
     """
 
     box_fields: Sequence[str] = BOX_FIELDS
-    how_to_make_files = "make it with tools/create_data.py"
 
     def __init__(
         self,
@@ -129,6 +127,11 @@ class DatasetTemplate(torch.utils.data.Dataset):
     def num_frames(self) -> int:
         """Frames of the split."""
         return 0
+
+    @property
+    def how_to_make_files(self) -> str:
+        """End of the messages about missing files: how they are made."""
+        return HOW_TO_MAKE_FILES
 
     def load_frame(self, index: int) -> Item:
         """The raw item of frame ``index``.

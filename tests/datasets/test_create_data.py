@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pcdet_distill.config import to_plain
+from pcdet_distill.config import load_config, to_plain
+from pcdet_distill.datasets import build_dataset
+from pcdet_distill.datasets.synthetic import create_synthetic_kitti
+from pcdet_distill.errors import DataError
 
 FRAMES = [f"{number:06d}" for number in range(4)]
 
@@ -59,3 +64,19 @@ def test_missing_folder(repo: Path, data_config, tmp_path: Path) -> None:
         and result.stderr.startswith("error: ")
         and "synthetic --out" in result.stderr
     )
+
+
+def test_a_simulated_folder_trains_with_kittis_yaml(repo: Path, tmp_path: Path) -> None:
+    """The error about missing files names one command, and after that nothing is missing."""
+    folder = tmp_path / "simulated frames"
+    create_synthetic_kitti(folder, frames=3, val_frames=1, workers=0, progress=False)
+    config = load_config(repo / "cfgs" / "dataset_configs" / "kitti_dataset.yaml")
+    config.DATA_PATH = str(folder)
+    with pytest.raises(DataError, match="--make_planes") as missing:
+        build_dataset(config, ["Car", "Pedestrian", "Cyclist"], training=True)
+    (command,) = re.findall(r"'python (tools/create_data\.py [^']*)'", str(missing.value))
+    arguments = shlex.split(command)
+    made = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=repo)
+    assert made.returncode == 0, made.stderr
+    item = build_dataset(config, ["Car", "Pedestrian", "Cyclist"], training=True)[0]
+    assert len(item["gt_boxes"]) > 0

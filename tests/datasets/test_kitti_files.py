@@ -178,7 +178,7 @@ def test_png_shape(tiny, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a PNG"):
         read_png_shape(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes(tiny.path("image_2", "000000").read_bytes()[:16] + bytes(8))
-    with pytest.raises(DataError, match="a.png: its header tells of an image of 0 x 0 pixels"):
+    with pytest.raises(DataError, match="a.png: its header describes an image of 0 x 0 pixels"):
         read_png_shape(tmp_path / "a.png")
 
 

@@ -285,3 +285,18 @@ def test_planes_are_written_for_every_frame(filled) -> None:
     assert len(list((filled.root / "training" / "planes").glob("*.txt"))) == 9
     with pytest.raises(DataError, match="exists already"):
         create_road_planes(filled.root, show_progress=False)
+
+
+def test_road_plane_ignores_a_building(tiny) -> None:
+    """Where a building hides the ground, the lowest point of a square metre is on its wall."""
+    tiny.frame("000000", [])
+    random = np.random.RandomState(0)
+    xy = random.uniform([1, -14], [39, 14], (6000, 2))
+    is_free = (xy[:, 0] < 15) | (xy[:, 1] < 0)
+    road = np.column_stack([xy[is_free], random.normal(-1.7, 0.02, is_free.sum())])
+    wall = np.column_stack([xy[~is_free], random.uniform(0, 3, (~is_free).sum())])
+    points = np.concatenate([road, wall]).astype(np.float32)
+    calib = Calibration.from_file(tiny.path("calib", "000000"))
+    plane = estimate_road_plane(points, calib)
+    on_road = np.array([[5, -5, -1.7], [35, -10, -1.7], [35, 10, -1.7]], dtype=np.float32)
+    np.testing.assert_allclose(calib.lidar_to_rect(on_road) @ plane[:3] + plane[3], 0, atol=0.05)

@@ -2,5 +2,6 @@
 
 from .data_augmentor import AUGMENTORS, DataAugmentor
 from .database_sampler import DataBaseSampler
+from .object_database import HOW_TO_MAKE_FILES
 
-__all__ = ["AUGMENTORS", "DataAugmentor", "DataBaseSampler"]
+__all__ = ["AUGMENTORS", "HOW_TO_MAKE_FILES", "DataAugmentor", "DataBaseSampler"]

@@ -1,14 +1,13 @@
-"""KITTI's calibration of one frame, and the ways between LiDAR, rectified camera and image coordinates.
+"""KITTI's calibration of one frame: from LiDAR to camera to image coordinates and back.
 
-Frames: LiDAR x forward, y left, z up; rectified camera ("rect") x right, y down, z forward; image u right, v down.
-A calib file is read by the names of its lines.
+There are three coordinate systems. LiDAR: x forward, y left, z up. Rectified camera ("rect"): x
+right, y down, z forward. Image: u right, v down. A calib file is read by the names of its lines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,9 +29,13 @@ class Calibration:
         self.P2 = np.asarray(P2, dtype=np.float32)
         self.R0 = np.asarray(R0, dtype=np.float32)
         self.V2C = np.asarray(V2C, dtype=np.float32)
-        self.fu, self.fv = self.P2[0, 0], self.P2[1, 1]
-        self.cu, self.cv = self.P2[0, 2], self.P2[1, 2]
-        self.tx, self.ty = self.P2[0, 3] / -self.fu, self.P2[1, 3] / -self.fv
+        # Focal lengths and principal point in pixels, offset of camera 2 from camera 0 in metres.
+        self.fu = self.P2[0, 0]
+        self.fv = self.P2[1, 1]
+        self.cu = self.P2[0, 2]
+        self.cv = self.P2[1, 2]
+        self.tx = self.P2[0, 3] / -self.fu
+        self.ty = self.P2[1, 3] / -self.fv
         self._lidar_to_rect = self.V2C.T @ self.R0.T
         square = np.eye(4)
         square[:, :3] = self._lidar_to_rect.astype(np.float64)
@@ -46,16 +49,18 @@ class Calibration:
         for name, matrix in matrices.items():
             if np.linalg.matrix_rank(matrix[:, :3]) < 3:
                 raise DataError(
-                    f"{path}: the line '{name}:' cannot be inverted; expected the matrix of a real camera"
+                    f"{path}: the line '{name}:' cannot be inverted; expected the matrix of a real "
+                    "camera"
                 )
         return cls(*matrices.values())
 
     @classmethod
-    def from_info(cls, calib: Mapping[str, Any]) -> Calibration:
+    def from_info(cls, calib: Mapping[str, np.ndarray]) -> Calibration:
         """From the ``calib`` entry of an info: P2, R0_rect, Tr_velo_to_cam, each (4, 4)."""
-        return cls(
-            *(np.asarray(calib[name])[: shape[0], : shape[1]] for name, shape in SHAPES.items())
-        )
+        matrices = []
+        for name, (num_rows, num_columns) in SHAPES.items():
+            matrices.append(np.asarray(calib[name])[:num_rows, :num_columns])
+        return cls(*matrices)
 
     def to_info(self) -> dict[str, np.ndarray]:
         """The ``calib`` entry of an info: (4, 4) matrices completed by the identity."""
@@ -94,7 +99,8 @@ class Calibration:
     def in_image(self, points_rect: np.ndarray, image_shape: np.ndarray) -> np.ndarray:
         """(N,) bool: the rect points that camera 2 sees in an image of (height, width) pixels."""
         pixels, depth_m = self.rect_to_img(points_rect)
-        u, v = pixels[:, 0], pixels[:, 1]
+        u = pixels[:, 0]
+        v = pixels[:, 1]
         return (u >= 0) & (u < image_shape[1]) & (v >= 0) & (v < image_shape[0]) & (depth_m >= 0)
 
 
@@ -113,28 +119,29 @@ def _read_rows(path: Path) -> dict[str, list[str]]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a calibration file: {error}") from None
-    return {
-        name.strip(): values.split()
-        for name, _, values in (line.partition(":") for line in lines)
-        if values
-    }
+    rows = {}
+    for line in lines:
+        name, _, values = line.partition(":")
+        if values:
+            rows[name.strip()] = values.split()
+    return rows
 
 
 def _matrix(
-    rows: dict[str, list[str]], name: str, shape: tuple[int, int], path: Path
+    rows: Mapping[str, list[str]], name: str, shape: tuple[int, int], path: Path
 ) -> np.ndarray:
     """The matrix on line ``name``, checked for its number of values."""
     if name not in rows:
         raise DataError(
             f"{path}: the line '{name}:' is missing; a KITTI calibration has {', '.join(SHAPES)}"
         )
-    expected = shape[0] * shape[1]
     try:
         values = np.array(rows[name], dtype=np.float32)
     except ValueError:
         raise DataError(
             f"{path}: the line '{name}:' holds something that is not a number"
         ) from None
+    expected = shape[0] * shape[1]
     if len(values) != expected or not np.isfinite(values).all():
         raise DataError(
             f"{path}: the line '{name}:' has {len(values)} values, expected {expected} finite numbers"

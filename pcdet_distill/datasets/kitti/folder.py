@@ -1,4 +1,4 @@
-"""The files of one half (``training`` or ``testing``) of a KITTI folder, read with every mistake named."""
+"""The files of one half (``training`` or ``testing``) of a KITTI folder, with errors that name them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from .calibration import Calibration
 from .object3d import Object3d, read_labels
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-EXTRA_SPLITS = (
-    "holdout",
-    "unlabelled",
-)  # beside KITTI's: a second labelled one, and frames without labels
+# Splits that KITTI does not have: a second labelled one, and frames without labels.
+EXTRA_SPLITS = ("holdout", "unlabelled")
+DATASET_YAML = "cfgs/dataset_configs/kitti_dataset.yaml"
 LAYOUT = "ImageSets/, training/{velodyne,calib,label_2,image_2}, testing/{velodyne,calib,image_2}"
 
 
@@ -33,14 +32,14 @@ class KittiFolder:
         path = split_file(self.root, self.split)
         if not path.is_file():
             raise DataError(
-                f"{path}: this split file does not exist; KITTI has no official one: the usual train/val split is "
-                "distributed with OpenPCDet, mmdetection3d and every other toolbox (ImageSets/*.txt), or "
-                "'python tools/create_data.py kitti CFG --make_split 0.5' draws one"
+                f"{path}: this split file does not exist; KITTI has no official one: the usual "
+                "train/val split is distributed with OpenPCDet, mmdetection3d and every other "
+                "toolbox (ImageSets/*.txt), or "
+                f"'{create_data_command(self.root, '--make_split 0.5')}' draws one"
             )
         try:
-            return path.read_text(
-                encoding="utf-8-sig"
-            ).split()  # editors on Windows put a mark before the first frame
+            # Editors on Windows put a mark before the first frame, which utf-8-sig removes.
+            return path.read_text(encoding="utf-8-sig").split()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read as a list of frames: {error}") from None
 
@@ -61,7 +60,10 @@ class KittiFolder:
         return read_png_shape(self.half / "image_2" / f"{frame_id}.png")
 
     def road_plane(self, frame_id: str) -> np.ndarray:
-        """(4,) a, b, c, d of the ground ``a x + b y + c z + d = 0`` in rect coordinates, the normal pointing up."""
+        """(4,) a, b, c, d of the ground ``a x + b y + c z + d = 0`` in rect coordinates.
+
+        The normal (a, b, c) has length 1 and points up.
+        """
         return read_road_plane(self.half / "planes" / f"{frame_id}.txt")
 
 
@@ -69,16 +71,21 @@ def check_root(root: Path) -> Path:
     """``root`` itself, or a DataError that says where a KITTI folder comes from."""
     root = Path(root)
     if not (root / "training").is_dir() and not (root / "testing").is_dir():
-        what = (
-            "has neither training/ nor testing/"
-            if root.is_dir()
-            else "this dataset folder does not exist"
-        )
+        problem = "this dataset folder does not exist"
+        if root.is_dir():
+            problem = "has neither training/ nor testing/"
         raise DataError(
-            f"{root}: {what}; expected KITTI's layout ({LAYOUT}); a simulated one is made by "
+            f"{root}: {problem}; expected KITTI's layout ({LAYOUT}); a simulated one is made by "
             f"'python tools/create_data.py synthetic --out {root} --frames 400 --seed 0'"
         )
     return root
+
+
+def create_data_command(root: Path, flags: str = "") -> str:
+    """The command that makes the info files of the KITTI folder ``root``."""
+    words = ["python tools/create_data.py kitti", DATASET_YAML, flags, "--set DATA_PATH"]
+    path = f'"{root}"' if " " in str(root) else str(root)
+    return " ".join([*filter(None, words), path])
 
 
 def split_file(root: Path, split: str) -> Path:
@@ -93,7 +100,7 @@ def read_png_shape(path: Path) -> np.ndarray:
             header = file.read(24)
     except FileNotFoundError:
         raise DataError(
-            f"{path}: this image does not exist; its size tells which points the camera sees"
+            f"{path}: this image does not exist; its size decides which points the camera sees"
         ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
@@ -102,7 +109,7 @@ def read_png_shape(path: Path) -> np.ndarray:
     width, height = struct.unpack(">II", header[16:24])
     if width == 0 or height == 0:
         raise DataError(
-            f"{path}: its header tells of an image of {width} x {height} pixels; expected a picture"
+            f"{path}: its header describes an image of {width} x {height} pixels; expected a picture"
         )
     return np.array([height, width], dtype=np.int32)
 
@@ -121,5 +128,6 @@ def read_road_plane(path: Path) -> np.ndarray:
         ) from None
     if plane.shape != (4,) or not np.isfinite(plane).all() or np.linalg.norm(plane[:3]) == 0:
         raise DataError(f"{path}: the fourth line must hold the four numbers a b c d of a plane")
-    plane = plane if plane[1] <= 0 else -plane  # rect y points down: upwards is negative
+    if plane[1] > 0:  # y of the rect coordinates points down, and the normal must point up
+        plane = -plane
     return plane / np.linalg.norm(plane[:3])

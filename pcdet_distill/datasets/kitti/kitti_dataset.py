@@ -13,15 +13,16 @@ import torch
 from ...config import nearest, required
 from ...errors import ConfigError, DataError
 from ...evaluation.kitti import KittiResult, kitti_eval
+from ...types import BatchDict, ConfigDict
 from ..dataset import DatasetTemplate, Item
 from ..safe_pickle import load_plain_pickle
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
-from .folder import KittiFolder, check_root
+from .folder import KittiFolder, check_root, create_data_command
 from .predictions import prediction_anno, write_result_file
 
-HOW_TO_MAKE = "make it with 'python tools/create_data.py kitti CFG'"
-ITEMS = ("points",)
+SUPPORTED_ITEMS = ("points",)
+# The entries of an info that are read later, by block.
 INFO_KEYS = {
     "point_cloud": ("lidar_idx",),
     "image": ("image_shape",),
@@ -46,11 +47,9 @@ class KittiDataset(DatasetTemplate):
         kitti_infos: one info dict a frame.
     """
 
-    how_to_make_files = HOW_TO_MAKE
-
     def __init__(
         self,
-        dataset_cfg: Mapping[str, Any],
+        dataset_cfg: ConfigDict,
         class_names: Sequence[str],
         training: bool = True,
         root_path: Path | None = None,
@@ -69,15 +68,14 @@ class KittiDataset(DatasetTemplate):
             seed=seed,
             skip_bad_frames=skip_bad_frames,
         )
-        self.split = required(
-            required(dataset_cfg, "DATA_SPLIT", "DATA_CONFIG"), self.mode, "DATA_CONFIG.DATA_SPLIT"
-        )
+        self.split = self._of_mode("DATA_SPLIT")
         self.folder = KittiFolder(self.root_path, self.split)
         self.fov_points_only = bool(dataset_cfg.get("FOV_POINTS_ONLY", False))
-        for name in dataset_cfg.get("GET_ITEM_LIST", ITEMS):
-            if name not in ITEMS:
+        for name in dataset_cfg.get("GET_ITEM_LIST", SUPPORTED_ITEMS):
+            if name not in SUPPORTED_ITEMS:
                 raise ConfigError(
-                    f"DATA_CONFIG.GET_ITEM_LIST: '{name}' is not supported{nearest(name, ITEMS)}"
+                    f"DATA_CONFIG.GET_ITEM_LIST: '{name}' is not supported"
+                    f"{nearest(name, SUPPORTED_ITEMS)}"
                 )
         self.needs_road_plane = (
             self.data_augmentor is not None and self.data_augmentor.needs_road_plane
@@ -89,49 +87,72 @@ class KittiDataset(DatasetTemplate):
             "KITTI %s: %d frames of %s", self.split, len(self.kitti_infos), self.root_path
         )
 
-    def _load_infos(self) -> list[dict[str, Any]]:
-        """The infos of INFO_PATH, checked for what is read later."""
-        infos: list[dict[str, Any]] = []
-        paths = required(
-            required(self.dataset_cfg, "INFO_PATH", "DATA_CONFIG"),
-            self.mode,
-            "DATA_CONFIG.INFO_PATH",
-        )
+    def _of_mode(self, key: str) -> Any:
+        """The train or the test value of a ``{train: ..., test: ...}`` pair of the config."""
+        pair = required(self.dataset_cfg, key, "DATA_CONFIG")
+        return required(pair, self.mode, f"DATA_CONFIG.{key}")
+
+    @property
+    def how_to_make_files(self) -> str:
+        """The command that makes the info files and the database, and the planes if they are needed."""
+        flags = "--make_planes" if self._lacks_road_planes() else ""
+        return f"make it with '{create_data_command(self.root_path, flags)}'"
+
+    def _lacks_road_planes(self) -> bool:
+        """Whether the config asks for road planes that the folder does not have."""
+        block = self.dataset_cfg.get("DATA_AUGMENTOR") or {}
+        augmentations = block.get("AUG_CONFIG_LIST", ()) if isinstance(block, Mapping) else block
+        asks = any(config.get("USE_ROAD_PLANE") for config in augmentations)
+        return self.training and asks and not self._planes_folder.is_dir()
+
+    @property
+    def _planes_folder(self) -> Path:
+        return self.root_path / "training" / "planes"
+
+    def _load_infos(self) -> list[Item]:
+        """The infos of INFO_PATH, checked for the entries that are read later."""
+        infos: list[Item] = []
+        paths = self._of_mode("INFO_PATH")
         for path in [paths] if isinstance(paths, str) else paths:
-            loaded = load_plain_pickle(self.root_path / path, HOW_TO_MAKE)
-            if not isinstance(loaded, list):
-                raise DataError(
-                    f"{self.root_path / path}: expected a list of KITTI infos; {HOW_TO_MAKE}"
-                )
-            for number, info in enumerate(loaded):
-                missing = _missing_of_info(info)
-                if missing:
-                    raise DataError(
-                        f"{self.root_path / path}: entry {number} is no KITTI info, it lacks {missing}; "
-                        f"{HOW_TO_MAKE}"
-                    )
-            infos.extend(loaded)
+            infos.extend(self._read_info_file(self.root_path / path))
         if not infos:
             raise DataError(f"{self.root_path}: the info files {paths} hold no frames")
-        if self.training and not any(
-            np.isin(info["annos"]["name"], self.class_names).any()
-            for info in infos
-            if "annos" in info
-        ):
+        if self.training and not self._has_objects(infos):
             raise DataError(
                 f"{self.root_path}: no frame of {paths} holds a {' / '.join(self.class_names)}"
             )
         return infos
 
+    def _read_info_file(self, path: Path) -> list[Item]:
+        infos = load_plain_pickle(path, self.how_to_make_files)
+        if not isinstance(infos, list):
+            raise DataError(f"{path}: expected a list of KITTI infos; {self.how_to_make_files}")
+        for number, info in enumerate(infos):
+            missing = _missing_of_info(info)
+            if missing:
+                raise DataError(
+                    f"{path}: entry {number} is no KITTI info, it lacks {missing}; "
+                    f"{self.how_to_make_files}"
+                )
+        return infos
+
+    def _has_objects(self, infos: Sequence[Item]) -> bool:
+        """Whether any frame holds an object of the trained classes."""
+        return any(
+            np.isin(info["annos"]["name"], self.class_names).any()
+            for info in infos
+            if "annos" in info
+        )
+
     def _check_road_planes(self) -> None:
-        """Say once, before the first item, what is missing and what can be done."""
-        planes = self.folder.half / "planes"
-        if not planes.is_dir():
+        """Refuse a folder without planes before the first item, with the ways out."""
+        if not self._planes_folder.is_dir():
             raise DataError(
-                f"{planes}: USE_ROAD_PLANE: True stands sampled objects on the ground of each frame, and this folder "
-                "of estimated grounds is missing; download it (the 'road plane' link of OpenPCDet's KITTI guide), or "
-                "estimate it from the points with 'python tools/create_data.py kitti CFG --make_planes', or write "
-                "USE_ROAD_PLANE: False into the gt_sampling entry of the yaml"
+                f"{self._planes_folder}: USE_ROAD_PLANE: True puts sampled objects on the ground of each frame, "
+                "and this folder of estimated grounds is missing; estimate it from the points with "
+                f"'{create_data_command(self.root_path, '--make_planes')}', or download it (the "
+                "'road plane' link of OpenPCDet's KITTI guide), or write USE_ROAD_PLANE: False "
+                "into the gt_sampling entry of the yaml"
             )
 
     @property
@@ -166,7 +187,7 @@ class KittiDataset(DatasetTemplate):
 
     def generate_prediction_dicts(
         self,
-        batch_dict: Item,
+        batch_dict: BatchDict,
         pred_dicts: Sequence[Mapping[str, torch.Tensor]],
         class_names: Sequence[str],
         output_path: Path | None = None,
@@ -174,10 +195,9 @@ class KittiDataset(DatasetTemplate):
         """One dict of KITTI detections a frame; with ``output_path`` also KITTI's text files."""
         annos = []
         for number, prediction in enumerate(pred_dicts):
+            calib = batch_dict["calib"][number]
             image_shape = np.asarray(torch.as_tensor(batch_dict["image_shape"][number]).cpu())
-            anno = prediction_anno(
-                prediction, batch_dict["calib"][number], image_shape, class_names
-            )
+            anno: Item = dict(prediction_anno(prediction, calib, image_shape, class_names))
             anno["frame_id"] = batch_dict["frame_id"][number]
             annos.append(anno)
             if output_path is not None:
@@ -222,28 +242,33 @@ class KittiDataset(DatasetTemplate):
         )
 
 
-def _missing_of_info(info: Any) -> str:
-    """What of a KITTI info is missing or misshapen, of all that is read later; empty when it is whole."""
-    for block, entries in INFO_KEYS.items():
-        held = info.get(block) if isinstance(info, dict) else None
-        if held is None and block == "annos":  # a split without labels
-            continue
-        for key in entries:
-            if not isinstance(held, dict) or key not in held:
-                return f"{block}.{key}"
-    annos = info.get("annos") or {}
-    lengths = {np.shape(annos[key])[:1] for key in INFO_KEYS["annos"] if annos}
-    return (
-        ""
-        if len(lengths) <= 1
-        else f"arrays of one length under annos (found lengths {sorted(lengths)})"
-    )
+def _missing_of_info(info: object) -> str:
+    """The first entry of INFO_KEYS that a KITTI info lacks; empty when it has all."""
+    if not isinstance(info, dict):
+        return "point_cloud.lidar_idx"
+    for block_name, keys in INFO_KEYS.items():
+        block = info.get(block_name)
+        if block is None and block_name == "annos":  # a split without labels
+            return ""
+        for key in keys:
+            if not isinstance(block, dict) or key not in block:
+                return f"{block_name}.{key}"
+    lengths = {np.shape(info["annos"][key])[:1] for key in INFO_KEYS["annos"]}
+    if len(lengths) > 1:
+        return f"arrays of one length under annos (found lengths {sorted(lengths)})"
+    return ""
 
 
-def _labelled_boxes(annos: Mapping[str, Any], calib: Calibration) -> tuple[np.ndarray, np.ndarray]:
+def _labelled_boxes(
+    annos: Mapping[str, np.ndarray], calib: Calibration
+) -> tuple[np.ndarray, np.ndarray]:
     """Names (M,) and LiDAR boxes (M, 7) float32 of all labels but DontCare."""
-    real = np.asarray(annos["name"]) != "DontCare"
-    widths = {"location": 3, "dimensions": 3, "rotation_y": 1}
-    columns = [np.asarray(annos[key]).reshape(-1, width) for key, width in widths.items()]
-    camera = np.concatenate(columns, axis=1).astype(np.float32)
-    return np.asarray(annos["name"], dtype=str)[real], boxes_camera_to_lidar(camera[real], calib)
+    names = np.asarray(annos["name"], dtype=str)
+    is_object = np.asarray(annos["name"]) != "DontCare"
+    parts = [
+        np.asarray(annos["location"]).reshape(-1, 3),
+        np.asarray(annos["dimensions"]).reshape(-1, 3),
+        np.asarray(annos["rotation_y"]).reshape(-1, 1),
+    ]
+    camera = np.concatenate(parts, axis=1).astype(np.float32)
+    return names[is_object], boxes_camera_to_lidar(camera[is_object], calib)

@@ -1,7 +1,7 @@
 """Make the info files and the ground-truth database of a KITTI folder, in OpenPCDet's layout.
 
-Everything is written beside its place first and moved there at the end: an interrupted run leaves the old files as they
-were, and a bad frame stops the run with its name.
+Everything is written to a staging folder first and moved into place at the end. So an interrupted
+run leaves the old files as they were. A bad frame stops the run with its name.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -29,15 +29,18 @@ from .object3d import Object3d
 
 STAGING = ".create_data_unfinished"
 DATABASE = "gt_database"
+WITHOUT_LABELS = ("test", "unlabelled")
 Info = dict[str, Any]
+Result = TypeVar("Result")
 
 
 def create_kitti_infos(root: Path, workers: int = 1, show_progress: bool = True) -> dict[str, int]:
-    """Write kitti_infos_{train,val,trainval,test}.pkl, gt_database/ and kitti_dbinfos_train.pkl into ``root``.
+    """Write the info files, gt_database/ and kitti_dbinfos_train.pkl into ``root``.
 
-    The test infos are made when ``ImageSets/test.txt`` and ``testing/`` exist, those of the splits ``holdout``
-    (labelled, to evaluate on what nothing was chosen by) and ``unlabelled`` (no labels in its infos) when their split
-    files do. Neither may share a frame with another split.
+    The info files are kitti_infos_{train,val,trainval}.pkl. Those of ``test`` are made when
+    ``ImageSets/test.txt`` and ``testing/`` exist. Those of ``holdout`` (labelled, for evaluating
+    choices that were made on val) and of ``unlabelled`` (without labels) are made when their split
+    files exist. These two may not share a frame with another split.
 
     Returns:
         the number of frames of each split, and of objects under ``"gt_database"``.
@@ -53,38 +56,40 @@ def create_kitti_infos(root: Path, workers: int = 1, show_progress: bool = True)
         objects: dict[str, list[Info]] = {}
         for split in splits:
             database = staging / DATABASE if split == "train" else None
-            infos[split], found = _process_split(root, split, database, workers, show_progress)
-            objects = found or objects
+            infos[split], split_objects = _process_split(
+                root, split, database, workers=workers, show_progress=show_progress
+            )
+            if split == "train":
+                objects = split_objects
         infos["trainval"] = infos["train"] + infos["val"]
         for split, entries in infos.items():
             (staging / f"kitti_infos_{split}.pkl").write_bytes(pickle.dumps(entries))
         (staging / "kitti_dbinfos_train.pkl").write_bytes(pickle.dumps(objects))
         _publish(staging, root)
     counts = {split: len(entries) for split, entries in infos.items()}
-    return {**counts, DATABASE: sum(len(entries) for entries in objects.values())}
+    counts[DATABASE] = sum(len(entries) for entries in objects.values())
+    return counts
 
 
 def _extra_splits(root: Path) -> list[str]:
-    """Those of EXTRA_SPLITS that the folder has, made sure to be apart from all others of its labelled half."""
-    found = [name for name in EXTRA_SPLITS if split_file(root, name).is_file()]
-    frames = (
-        {name: set(KittiFolder(root, name).frame_ids()) for name in ("train", "val", *found)}
-        if found
-        else {}
-    )
-    for name in found:
+    """Those of EXTRA_SPLITS that the folder has; refused where they share frames with others."""
+    extra = [name for name in EXTRA_SPLITS if split_file(root, name).is_file()]
+    if not extra:
+        return []
+    frames = {name: set(KittiFolder(root, name).frame_ids()) for name in ("train", "val", *extra)}
+    for name in extra:
         for other in frames:
-            shared = sorted(frames[name] & frames[other]) if other != name else []
-            if shared:
+            shared = sorted(frames[name] & frames[other])
+            if other != name and shared:
                 raise DataError(
-                    f"{split_file(root, name)}: {len(shared)} of its frames ({shared[0]} is one) are in "
-                    f"{other}.txt too; a {name} split must share none"
+                    f"{split_file(root, name)}: {len(shared)} of its frames ({shared[0]} is one) "
+                    f"are in {other}.txt too; a {name} split must share none"
                 )
-    return found
+    return extra
 
 
 def _process_split(
-    root: Path, split: str, database: Path | None, workers: int, show_progress: bool
+    root: Path, split: str, database: Path | None, *, workers: int, show_progress: bool
 ) -> tuple[list[Info], dict[str, list[Info]]]:
     """The infos of a split; with a database folder also its objects by class."""
     frame_ids = KittiFolder(root, split).frame_ids()
@@ -95,11 +100,10 @@ def _process_split(
     task = partial(_process_frame, root, split, database)
     infos: list[Info] = []
     objects: dict[str, list[Info]] = {}
+    hidden = None if show_progress else True  # None: shown on a terminal only
+    title = f"infos of {split}"
     with frame_results(task, frame_ids, workers) as results:
-        hidden = None if show_progress else True  # None: shown on a terminal only
-        bar = tqdm(
-            results, total=len(frame_ids), desc=f"infos of {split}", unit="frame", disable=hidden
-        )
+        bar = tqdm(results, total=len(frame_ids), desc=title, unit="frame", disable=hidden)
         for info, frame_objects in bar:
             infos.append(info)
             for entry in frame_objects:
@@ -108,23 +112,25 @@ def _process_split(
 
 
 @contextmanager
-def frame_results(task: partial, frame_ids: Sequence[str], workers: int) -> Iterator[Iterator]:
-    """``task`` of every frame, in order, in this process or in several."""
+def frame_results(
+    task: Callable[[str], Result], frame_ids: Sequence[str], workers: int
+) -> Iterator[Iterator[Result]]:
+    """The results of ``task`` for every frame, in order, from this process or several."""
     if workers <= 1 or len(frame_ids) < 2:
         yield map(task, frame_ids)
         return
-    with ProcessPoolExecutor(min(workers, len(frame_ids)), initializer=_one_thread) as pool:
+    # Some frames at once save messages between processes; four parts each keep all of them busy.
+    chunk = max(1, min(16, len(frame_ids) // (4 * workers)))
+    with ProcessPoolExecutor(min(workers, len(frame_ids)), initializer=_use_one_thread) as pool:
         try:
-            yield pool.map(
-                task, frame_ids, chunksize=max(1, min(16, len(frame_ids) // (4 * workers)))
-            )
+            yield pool.map(task, frame_ids, chunksize=chunk)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
-def _one_thread() -> None:
-    """Several processes of several threads each would only wait for one another."""
+def _use_one_thread() -> None:
+    """Several processes of several threads each would compete for the same cores."""
     import torch
 
     torch.set_num_threads(1)
@@ -133,38 +139,40 @@ def _one_thread() -> None:
 def _process_frame(
     root: Path, split: str, database: Path | None, frame_id: str
 ) -> tuple[Info, list[Info]]:
-    """Info of one frame, and with a database folder also its objects, whose points are written there."""
+    """Info of one frame; with a database folder also its objects, whose points go there."""
     folder = KittiFolder(root, split)
-    points, calib, image_shape = (
-        folder.points(frame_id),
-        folder.calibration(frame_id),
-        folder.image_shape(frame_id),
-    )
+    points = folder.points(frame_id)
+    calib = folder.calibration(frame_id)
+    image_shape = folder.image_shape(frame_id)
     info: Info = {
         "point_cloud": {"num_features": 4, "lidar_idx": frame_id},
         "image": {"image_idx": frame_id, "image_shape": image_shape},
         "calib": calib.to_info(),
     }
-    if split in ("test", "unlabelled"):
+    if split in WITHOUT_LABELS:
         return info, []
     info["annos"] = make_annos(folder.labels(frame_id), points, calib, image_shape)
-    objects = [] if database is None else _write_objects(database, frame_id, points, info["annos"])
-    return info, objects
+    if database is None:
+        return info, []
+    return info, _write_objects(database, frame_id, points, info["annos"])
 
 
 def make_annos(
     objects: Sequence[Object3d], points: np.ndarray, calib: Calibration, image_shape: np.ndarray
 ) -> Info:
-    """The ``annos`` of a frame: one row per label, DontCare last; LiDAR boxes of all but DontCare."""
-    real = [entry for entry in objects if entry.cls_type != "DontCare"]
-    regions = len(objects) - len(real)
+    """The ``annos`` of a frame: one row per label, DontCare last.
+
+    ``gt_boxes_lidar`` has no rows for DontCare regions. ``num_points_in_gt`` counts the points that
+    camera 2 sees, and is -1 for them.
+    """
+    num_real = sum(entry.cls_type != "DontCare" for entry in objects)
+    num_regions = len(objects) - num_real
     location = np.array([entry.loc for entry in objects], dtype=np.float32).reshape(-1, 3)
-    sizes = np.array([[entry.l, entry.h, entry.w] for entry in objects], dtype=np.float64).reshape(
-        -1, 3
-    )
+    sizes = np.array([[entry.l, entry.h, entry.w] for entry in objects], dtype=np.float64)
+    sizes = sizes.reshape(-1, 3)
     rotation_y = np.array([entry.ry for entry in objects], dtype=np.float64)
-    camera = np.concatenate([location, sizes, rotation_y[:, None]], axis=1)[: len(real)]
-    boxes = boxes_camera_to_lidar(camera, calib)
+    camera = np.concatenate([location, sizes, rotation_y[:, None]], axis=1)
+    boxes = boxes_camera_to_lidar(camera[:num_real], calib)
     visible = points[calib.in_image(calib.lidar_to_rect(points[:, :3]), image_shape)]
     counts = count_points_in_corners(visible, boxes_to_corners_3d(boxes))
     return {
@@ -178,9 +186,9 @@ def make_annos(
         "rotation_y": rotation_y,
         "score": np.array([entry.score for entry in objects], dtype=np.float64),
         "difficulty": np.array([entry.difficulty for entry in objects], dtype=np.int32),
-        "index": np.array(list(range(len(real))) + [-1] * regions, dtype=np.int32),
+        "index": np.array([*range(num_real), *[-1] * num_regions], dtype=np.int32),
         "gt_boxes_lidar": boxes,
-        "num_points_in_gt": np.concatenate([counts, np.full(regions, -1)]).astype(np.int32),
+        "num_points_in_gt": np.concatenate([counts, np.full(num_regions, -1)]).astype(np.int32),
     }
 
 
@@ -190,12 +198,11 @@ def _write_objects(database: Path, frame_id: str, points: np.ndarray, annos: Inf
     entries = []
     for index, inside in enumerate(points_in_boxes_mask(points, boxes)):
         name = str(annos["name"][index])
-        cut = points[inside > 0]
-        cut[:, :3] -= boxes[index, :3].astype(np.float32)
+        object_points = points[inside > 0]
+        object_points[:, :3] -= boxes[index, :3].astype(np.float32)
         file_name = f"{frame_id}_{name}_{index}.bin"
-        (database / file_name).write_bytes(
-            cut.tobytes()
-        )  # tofile would not say that a disk is full
+        # numpy's tofile does not report a full disk; write_bytes does.
+        (database / file_name).write_bytes(object_points.tobytes())
         entries.append(
             {
                 "name": name,
@@ -203,7 +210,7 @@ def _write_objects(database: Path, frame_id: str, points: np.ndarray, annos: Inf
                 "image_idx": frame_id,
                 "gt_idx": index,
                 "box3d_lidar": boxes[index],
-                "num_points_in_gt": len(cut),
+                "num_points_in_gt": len(object_points),
                 "difficulty": annos["difficulty"][index],
                 "bbox": annos["bbox"][index],
                 "score": annos["score"][index],
@@ -214,7 +221,7 @@ def _write_objects(database: Path, frame_id: str, points: np.ndarray, annos: Inf
 
 @contextmanager
 def _staging_folder(root: Path) -> Iterator[Path]:
-    """An empty folder inside ``root`` that is gone afterwards, whatever happens."""
+    """An empty folder inside ``root`` that is removed afterwards, also after an error."""
     staging = root / STAGING
     try:
         shutil.rmtree(staging, ignore_errors=True)
@@ -227,9 +234,9 @@ def _staging_folder(root: Path) -> Iterator[Path]:
 
 
 def _publish(staging: Path, root: Path) -> None:
-    """Move everything into place; an older database gives way first, and is removed with the staging folder."""
-    made = sorted(staging.iterdir())
+    """Move everything into place. An older database is removed with the staging folder."""
+    finished = sorted(staging.iterdir())
     if (root / DATABASE).exists():
         os.replace(root / DATABASE, staging / "older_database")
-    for path in made:
+    for path in finished:
         os.replace(path, root / path.name)

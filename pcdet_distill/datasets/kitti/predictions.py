@@ -1,10 +1,9 @@
-"""Detections in KITTI's format: the dicts of result.pkl and the lines of final_result/data/<frame>.txt."""
+"""Detections in KITTI's format: dicts for result.pkl, lines for final_result/data/<frame>.txt."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,26 @@ import torch
 from .calibration import Calibration
 from .camera_boxes import boxes_lidar_to_camera, image_boxes_of_camera_boxes
 
-LINE = "{} -1 -1 {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f} {:.4f}\n"
+# Name, truncation and occlusion (-1: unknown), then 13 numbers.
+LINE = "{} -1 -1" + 13 * " {:.4f}" + "\n"
+WIDTHS = {
+    "bbox": 4,
+    "dimensions": 3,
+    "location": 3,
+    "boxes_lidar": 7,
+}  # of arrays that are (K, width)
+KEYS = (
+    "name",
+    "truncated",
+    "occluded",
+    "alpha",
+    "bbox",
+    "dimensions",
+    "location",
+    "rotation_y",
+    "score",
+    "boxes_lidar",
+)
 
 
 def prediction_anno(
@@ -20,63 +38,58 @@ def prediction_anno(
     calib: Calibration,
     image_shape: np.ndarray,
     class_names: Sequence[str],
-) -> dict[str, Any]:
+) -> dict[str, np.ndarray]:
     """KITTI's description of the detections of one frame.
 
     Args:
-        prediction: ``pred_boxes`` (K, 7) LiDAR boxes, ``pred_scores`` (K,), ``pred_labels`` (K,) counted from 1.
+        prediction: ``pred_boxes`` (K, 7) LiDAR boxes, ``pred_scores`` (K,), ``pred_labels`` (K,)
+            from 1.
         image_shape: height and width in pixels, to which the image boxes are clipped.
     """
-    keys = ("pred_boxes", "pred_scores", "pred_labels")
-    boxes, scores, labels = (prediction[key].detach().cpu().numpy() for key in keys)
+    labels = prediction["pred_labels"].detach().cpu().numpy().astype(np.int64)
     if len(labels) == 0:
         return _empty_anno()
-    boxes = boxes[:, :7].astype(np.float32)
+    boxes = prediction["pred_boxes"].detach().cpu().numpy()[:, :7].astype(np.float32)
     camera = boxes_lidar_to_camera(boxes, calib)
+    # Heading relative to the ray from the sensor, which is what the image of an object depends on.
+    alpha = -np.arctan2(-boxes[:, 1], boxes[:, 0]) + camera[:, 6]
     return {
-        "name": np.array(class_names)[labels.astype(np.int64) - 1],
+        "name": np.array(class_names)[labels - 1],
         "truncated": np.zeros(len(labels)),
         "occluded": np.zeros(len(labels)),
-        "alpha": -np.arctan2(-boxes[:, 1], boxes[:, 0]) + camera[:, 6],
+        "alpha": alpha,
         "bbox": image_boxes_of_camera_boxes(camera, calib, image_shape),
         "dimensions": camera[:, 3:6],
         "location": camera[:, 0:3],
         "rotation_y": camera[:, 6],
-        "score": scores,
+        "score": prediction["pred_scores"].detach().cpu().numpy(),
         "boxes_lidar": boxes,
     }
 
 
-def _empty_anno() -> dict[str, Any]:
+def _empty_anno() -> dict[str, np.ndarray]:
     """The same keys for a frame without detections."""
-    shapes = {"bbox": (0, 4), "dimensions": (0, 3), "location": (0, 3), "boxes_lidar": (0, 7)}
-    keys = (
-        "name",
-        "truncated",
-        "occluded",
-        "alpha",
-        "bbox",
-        "dimensions",
-        "location",
-        "rotation_y",
-        "score",
-        "boxes_lidar",
-    )
-    return {key: np.zeros(shapes.get(key, (0,))) for key in keys}
+    anno = {}
+    for key in KEYS:
+        anno[key] = np.zeros((0, WIDTHS[key])) if key in WIDTHS else np.zeros(0)
+    return anno
 
 
-def write_result_file(path: Path, anno: Mapping[str, Any]) -> None:
+def write_result_file(path: Path, anno: Mapping[str, np.ndarray]) -> None:
     """KITTI's result file of one frame: sixteen fields a line, four decimals."""
-    length, height, width = anno["dimensions"].T if len(anno["name"]) else ([], [], [])
-    rows = zip(
-        anno["name"],
-        anno["alpha"],
-        *anno["bbox"].T,
-        height,
-        width,
-        length,
-        *anno["location"].T,
-        anno["rotation_y"],
-        anno["score"],
-    )
-    Path(path).write_text("".join(LINE.format(*row) for row in rows))
+    lines = []
+    for row, name in enumerate(anno["name"]):
+        length, height, width = anno["dimensions"][row]
+        line = LINE.format(
+            name,
+            anno["alpha"][row],
+            *anno["bbox"][row],
+            height,
+            width,
+            length,
+            *anno["location"][row],
+            anno["rotation_y"][row],
+            anno["score"][row],
+        )
+        lines.append(line)
+    Path(path).write_text("".join(lines))

@@ -12,10 +12,11 @@ from .folder import check_root, split_file
 
 
 def make_split(root: Path, fraction: float, seed: int = 0) -> dict[str, int]:
-    """Write split files: ``fraction`` of the frames of ``training/velodyne`` for training, the rest for validation.
+    """Write split files: ``fraction`` of the frames of ``training/velodyne`` for training.
 
-    KITTI's frames come from drives, and a drawn split puts frames of one drive on both sides: its validation numbers
-    flatter. Numbers to compare with others need the usual split.
+    The rest is for validation. KITTI's frames come from drives, and a random split puts frames of
+    one drive on both sides: its validation numbers are too good. Numbers to compare with others
+    need the usual split.
 
     Returns:
         the number of frames of each split.
@@ -26,10 +27,9 @@ def make_split(root: Path, fraction: float, seed: int = 0) -> dict[str, int]:
             f"--make_split {fraction}: expected the share of training frames, between 0 and 1"
         )
     for name in ("train", "val"):
-        if split_file(root, name).exists():
-            raise DataError(
-                f"{split_file(root, name)}: exists already; remove it first to draw another split"
-            )
+        path = split_file(root, name)
+        if path.exists():
+            raise DataError(f"{path}: exists already; remove it first to draw another split")
     frames = _frames_of(root / "training")
     if len(frames) < 2:
         raise DataError(
@@ -55,11 +55,11 @@ def _frames_of(half: Path) -> list[str]:
 
 def _write(path: Path, frame_ids: list[str]) -> None:
     """Write a split file whole or not at all."""
-    unfinished = path.with_suffix(".unfinished")
     try:
         path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise DataError(f"{path.parent}: this folder cannot be made: {error}") from None
+    unfinished = path.with_suffix(".unfinished")
     try:
         unfinished.write_text("".join(f"{frame_id}\n" for frame_id in frame_ids))
         os.replace(unfinished, path)
