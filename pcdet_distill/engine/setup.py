@@ -186,7 +186,7 @@ def prepare_new_training(run: Run, model: TrainableModule, batches: TrainingBatc
 
 
 def choose_threads(run: Run, trainer: Trainer, checkpoint: FoundCheckpoint | None) -> None:
-    """On a CPU: as many threads as before the interruption, else the fastest of a few timed steps."""
+    """On a CPU: as many threads as before the interruption, else the fastest number."""
     if run.device.type != "cpu":
         return
     most = run.world.cores_per_process

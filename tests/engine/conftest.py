@@ -1,4 +1,4 @@
-"""The toys of toy_engine.py in place of what they stand for."""
+"""The toys of toy_engine.py in place of the real dataset and detector."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import toy_engine
 
 @pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The toy dataset and detector in place of the real ones, and one thread, until the test ends."""
+    """The toys and a single thread, until the test ends."""
     for module, name in toy_engine.REPLACED:
+        # Setting the real one again makes monkeypatch restore it after ``install``.
         monkeypatch.setattr(module, name, getattr(module, name))
     toy_engine.install()
     threads = torch.get_num_threads()

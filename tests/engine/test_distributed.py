@@ -1,4 +1,4 @@
-"""Two processes on gloo do what one does with the same total batch; a wrong launch is a sentence."""
+"""Two processes on gloo train as one does with the same total batch; errors of a wrong launch."""
 
 from __future__ import annotations
 
@@ -19,101 +19,78 @@ from pcdet_distill.errors import ConfigError
 COMMON = ["--workers", "0", "--fix_random_seed", "--logger_iter_interval", "1", "--save_to_file"]
 
 
-def run_two(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``toy_engine.py ARGUMENTS`` in two processes."""
-    command = [
-        sys.executable,
-        "-m",
-        "pcdet_distill.engine.distributed.launch",
-        "2",
-        toy_engine.__file__,
-        *arguments,
-    ]
+def train_in_two_processes(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Train the toy in ``folder`` by the launcher that dist_train.sh uses."""
+    toy_engine.write_config(folder)
+    command = [sys.executable, "-m", "pcdet_distill.engine.distributed.launch", "2"]
+    command += [toy_engine.__file__, "train", "--cfg_file", "cfgs/toys/toy.yaml"]
+    command += ["--launcher", "pytorch", *COMMON, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOY_PLAIN": "1"}
     return subprocess.run(
         command, env=environment, cwd=folder, capture_output=True, text=True, timeout=120
     )
 
 
-def test_two_processes_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """4 frames a batch: as 4 in one process, as 2 + 2 in two."""
-    for name in ("one", "two"):
-        toy_engine.write_config(tmp_path / name)
+def train_in_one_process(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """The same training in this process."""
     with monkeypatch.context() as patch:
         for module, name in toy_engine.REPLACED:
             patch.setattr(module, name, getattr(module, name))
         toy_engine.install(batch_norm=False, dropout=0.0)
-        toy_engine.run(
-            "train",
-            ["--cfg_file", str(tmp_path / "one/cfgs/toys/toy.yaml"), "--batch_size", "4", *COMMON],
-        )
-    two = run_two(
-        tmp_path / "two",
-        "train",
-        "--cfg_file",
-        "cfgs/toys/toy.yaml",
-        "--launcher",
-        "pytorch",
-        "--batch_size",
-        "4",
-        *COMMON,
-    )
+        toy_engine.train_toy(folder, *COMMON, *arguments)
+
+
+def test_two_processes_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four frames a batch: all of them in one process, or two in each of two processes."""
+    train_in_one_process(tmp_path / "one", monkeypatch, "--batch_size", "4")
+    two = train_in_two_processes(tmp_path / "two", "--batch_size", "4")
     assert two.returncode == 0, two.stderr
-    folders = [tmp_path / name / "output" / "toys" / "toy" / "default" for name in ("one", "two")]
+    assert two.stdout.count("epoch 1/3  it 1/3") == 1  # only rank 0 logs
+
+    folders = [toy_engine.output_of(tmp_path / name) for name in ("one", "two")]
     states = [load_checkpoint(folder / "ckpt" / "checkpoint_epoch_3.pth") for folder in folders]
     for key, value in states[0]["model_state"].items():
         torch.testing.assert_close(states[1]["model_state"][key], value, rtol=1e-5, atol=1e-6)
     assert [len(state["random_states"]) for state in states] == [1, 2]
+
     results = [folder / "eval" / "eval_with_train" / "epoch_3" / "val" for folder in folders]
-    metrics = [json.loads((result / "metrics.json").read_text()) for result in results]
-    assert [metric["samples"] for metric in metrics] == [toy_engine.FRAMES] * 2
-    assert metrics[1]["recall/rcnn_0.3"] == metrics[0]["recall/rcnn_0.3"]
-    assert metrics[1]["ap"]["Car_3d/moderate_R40"] == pytest.approx(
-        metrics[0]["ap"]["Car_3d/moderate_R40"], rel=1e-5
+    one_metrics, two_metrics = (
+        json.loads((result / "metrics.json").read_text()) for result in results
     )
-    assert len(list((results[1] / "final_result" / "data").glob("*.txt"))) == toy_engine.FRAMES
-    assert two.stdout.count("epoch 1/3  it 1/3") == 1  # rank 0 alone speaks
+    assert one_metrics["samples"] == two_metrics["samples"] == toy_engine.FRAMES
+    assert two_metrics["recall/rcnn_0.3"] == one_metrics["recall/rcnn_0.3"]
+    assert two_metrics["ap"]["Car_3d/moderate_R40"] == pytest.approx(
+        one_metrics["ap"]["Car_3d/moderate_R40"], rel=1e-5
+    )
+    texts = list((results[1] / "final_result" / "data").glob("*.txt"))
+    assert len(texts) == toy_engine.FRAMES
 
 
 def test_a_bad_frame_of_one_process_ends_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that met it names the file; the other one is left alone in the middle of a step."""
-    toy_engine.write_config(tmp_path)
+    """One process names the file; the other one loses its partner in the middle of a step."""
     monkeypatch.setenv("TOY_BAD_FRAME", "7")
-    answer = run_two(
-        tmp_path, "train", "--cfg_file", "cfgs/toys/toy.yaml", "--launcher", "pytorch", *COMMON
-    )
-    assert answer.returncode == 2
-    lines = answer.stderr.splitlines()
+    done = train_in_two_processes(tmp_path)
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
     assert "error: velodyne/000007.bin: 7 bytes, expected a multiple of 16" in lines
     assert all(line.startswith("error: ") for line in lines), lines
     assert not list(tmp_path.rglob("checkpoint_epoch_*"))
 
 
-def test_missing_launcher_environment_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
-        "RANK",
-        "WORLD_SIZE",
-        "LOCAL_RANK",
-        "SLURM_NTASKS",
-        "SLURM_NODELIST",
-        "MASTER_ADDR",
-    ):
+@pytest.mark.parametrize(
+    ("launcher", "missing"), [("pytorch", "WORLD_SIZE is not set"), ("slurm", "SLURM_NODELIST")]
+)
+def test_missing_launcher_environment_is_a_sentence(
+    launcher: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    with (
-        pytest.raises(
-            ConfigError, match="--launcher pytorch: the environment variable WORLD_SIZE is not set"
-        ),
-        join_world("pytorch", "cpu", 18888),
-    ):
-        pass
-    with (
-        pytest.raises(
-            ConfigError, match="--launcher slurm: the environment variable SLURM_NODELIST"
-        ),
-        join_world("slurm", "cpu", 18888),
-    ):
+    for name in ("SLURM_NTASKS", "SLURM_NODELIST", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    message = f"--launcher {launcher}: the environment variable {missing}"
+    with pytest.raises(ConfigError, match=message), join_world(launcher, "cpu", 18888):
         pass
 
 
@@ -141,9 +118,11 @@ def test_slurm_world(monkeypatch: pytest.MonkeyPatch) -> None:
         assert world == World(rank=0, size=1, local_rank=0, local_size=1)
 
 
-def test_one_process_talks_to_itself() -> None:
+def test_a_single_process_needs_no_communication() -> None:
     world = World()
-    assert world.broadcast("x") == "x" and world.gather("x") == ["x"] and world.is_main
+    assert world.broadcast("x") == "x"
+    assert world.gather("x") == ["x"]
+    assert world.is_main
 
 
 def test_sync_bn_is_refused_where_it_cannot_work() -> None:

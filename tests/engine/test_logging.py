@@ -1,10 +1,12 @@
-"""What a run tells: the line, the records, the averages, and no file before its time."""
+"""Log lines, records and averages; and no file is written before its time."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
+import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,17 +16,25 @@ from easydict import EasyDict
 
 from pcdet_distill.engine.logging import (
     MetricWriter,
+    Progress,
+    check_finite,
     check_writable,
     create_logger,
     duration_text,
     make_folder,
     open_log_file,
+    progress,
     rate_text,
     value_text,
     write_config,
 )
-from pcdet_distill.engine.logging.progress import Progress, check_finite
 from pcdet_distill.errors import ConfigError
+
+# A line of epoch 3 of 80, with its iteration in the epoch.
+LINE = (
+    r"epoch 3/80  it {it}  loss {loss}  distill {distill}  lr 2\.1e-3  "
+    r"data \d+ ms  step \d+ ms  eta \d+:\d\d"
+)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +45,7 @@ def test_duration(seconds: float, text: str) -> None:
 
 
 def test_numbers_as_text() -> None:
-    assert [rate_text(lr) for lr in (0.0021, 3e-8, 1.0)] == ["2.1e-3", "3.0e-8", "1.0e0"]
+    assert [rate_text(rate) for rate in (0.0021, 3e-8, 1.0)] == ["2.1e-3", "3.0e-8", "1.0e0"]
     assert [value_text(value) for value in (1.4159, 0.03123, 134.2, 0.0)] == [
         "1.42",
         "0.0312",
@@ -44,58 +54,106 @@ def test_numbers_as_text() -> None:
     ]
 
 
-def lines_of(
-    progress: Progress, caplog: pytest.LogCaptureFixture, losses: list[float], first: int = 0
-) -> list[str]:
-    with caplog.at_level(logging.INFO):
-        batches = progress.watch(range(first, len(losses)), epoch=2, first=first)
-        for it, loss in zip(range(20 + first + 1, 100), (losses[k] for k in batches)):
-            values = {"loss": torch.tensor(loss), "distill": loss / 2, "loc": 7.0}
-            progress.step(it, 0.0021, values, ["loss", "distill"])
-    return [record.getMessage() for record in caplog.records]
+class FakeClock:
+    """Stands for the module ``time``; it moves only when a test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def perf_counter(self) -> float:
+        return self.seconds
 
 
-def test_one_line_per_interval_with_averages(
-    caplog: pytest.LogCaptureFixture, tmp_path: Path
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """The clock of ``Progress``."""
+    clock = FakeClock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def count_steps(
+    shown_progress: Progress,
+    losses: Sequence[float],
+    *,
+    clock: FakeClock | None = None,
+    step_seconds: float = 0.0,
 ) -> None:
+    """Report the losses of epoch 3."""
+    first_iteration = 2 * shown_progress.per_epoch + 1
+    batches = shown_progress.watch(losses, epoch=2, first=0)
+    for iteration, loss in enumerate(batches, start=first_iteration):
+        if clock is not None:
+            clock.seconds += step_seconds
+        values = {"loss": torch.tensor(loss), "distill": loss / 2, "loc": 7.0}
+        shown_progress.step(iteration, 0.0021, values, ["loss", "distill"])
+
+
+def read_records(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[MetricWriter]:
     writer = MetricWriter(tmp_path / "metrics.jsonl", tmp_path / "tb")
-    progress = Progress(logging.getLogger("lines"), writer, epochs=80, per_epoch=10, interval=4)
-    lines = lines_of(progress, caplog, [1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0, 5.0, 8.0, 9.0])
-    assert len(lines) == 3
-    assert re.fullmatch(
-        r"epoch 3/80  it 4/10  loss 2\.50  distill 1\.25  lr 2\.1e-3  data \d+ ms  step \d+ ms  "
-        r"eta \d+:\d\d",
-        lines[0],
-    )
-    assert lines[1].startswith("epoch 3/80  it 8/10  loss 5.00")
-    assert lines[2].startswith("epoch 3/80  it 10/10  loss 8.50")
-    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [record["it"] for record in records] == [24, 28, 30]
-    assert records[0].keys() == {
-        "kind",
-        "it",
-        "epoch",
-        "loss",
-        "distill",
-        "loc",
-        "lr",
-        "data_ms",
-        "step_ms",
-    }
-    assert records[2]["loss"] == 8.5 and records[2]["loc"] == 7.0
+    yield writer
     writer.close()
 
 
-def test_bar_only_writes_no_lines(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    writer = MetricWriter(tmp_path / "metrics.jsonl", tmp_path / "tb")
-    progress = Progress(
+def test_one_line_per_interval_with_averages(
+    caplog: pytest.LogCaptureFixture, writer: MetricWriter, tmp_path: Path
+) -> None:
+    logger = logging.getLogger("lines")
+    with caplog.at_level(logging.INFO):
+        count_steps(
+            Progress(logger, writer, epochs=80, per_epoch=10, interval=4),
+            [1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0, 5.0, 8.0, 9.0],
+        )
+    first, second, third = caplog.messages
+    assert re.fullmatch(LINE.format(it="4/10", loss=r"2\.50", distill=r"1\.25"), first)
+    assert second.startswith("epoch 3/80  it 8/10  loss 5.00")
+    assert third.startswith("epoch 3/80  it 10/10  loss 8.50")
+    records = read_records(tmp_path)
+    assert [record["it"] for record in records] == [24, 28, 30]
+    names = ["kind", "it", "epoch", "loss", "distill", "loc", "lr", "data_ms", "step_ms"]
+    assert list(records[0]) == names
+    assert records[2]["loss"] == 8.5
+    assert records[2]["loc"] == 7.0
+
+
+def test_slow_steps_are_logged_by_the_clock(
+    caplog: pytest.LogCaptureFixture, clock: FakeClock
+) -> None:
+    """Steps of 3 s: the first line after more than 5 s, the others every 30 s."""
+    slow = Progress(logging.getLogger("slow"), None, epochs=80, per_epoch=100, interval=50)
+    with caplog.at_level(logging.INFO):
+        count_steps(slow, [1.0] * 25, clock=clock, step_seconds=3.0)
+    places = [line.split()[3] for line in caplog.messages]
+    assert places == ["2/100", "12/100", "22/100"]
+
+
+def test_fast_steps_are_logged_by_their_number(
+    caplog: pytest.LogCaptureFixture, clock: FakeClock
+) -> None:
+    fast = Progress(logging.getLogger("fast"), None, epochs=80, per_epoch=10, interval=4)
+    with caplog.at_level(logging.INFO):
+        count_steps(fast, [1.0] * 10, clock=clock, step_seconds=0.01)
+    assert len(caplog.messages) == 3
+
+
+def test_bar_only_writes_no_lines(
+    caplog: pytest.LogCaptureFixture, writer: MetricWriter, tmp_path: Path
+) -> None:
+    bar = Progress(
         logging.getLogger("bar"), writer, epochs=80, per_epoch=2, interval=1, bar_only=True
     )
-    assert lines_of(progress, caplog, [1.0, 2.0]) == []
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+    with caplog.at_level(logging.INFO):
+        count_steps(bar, [1.0, 2.0])
+    assert caplog.messages == []
+    assert len(read_records(tmp_path)) == 2
 
 
-def test_a_loss_that_is_no_number_stops() -> None:
+def test_a_loss_that_is_not_finite_stops() -> None:
     check_finite(1.0, 5)
     for loss in (float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="before iteration 5.*OPTIMIZATION.LR"):
@@ -104,14 +162,61 @@ def test_a_loss_that_is_no_number_stops() -> None:
 
 def test_records_after_the_resumed_iteration_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text(
-        '{"kind": "a", "it": 10}\n{"kind": "a", "it": 20}\n{"kind": "a", "it": 30}\n{"kind": "a'
-    )
+    lines = ['{"kind": "a", "it": 10}', '{"kind": "a", "it": 20}', '{"kind": "a", "it": 30}']
+    path.write_text("\n".join(lines) + '\n{"kind": "a')  # a kill has cut off the last line
     MetricWriter(path, tmp_path / "tb", keep_until=20).close()
-    assert [json.loads(line)["it"] for line in path.read_text().splitlines()] == [10, 20]
+    assert [record["it"] for record in read_records(tmp_path)] == [10, 20]
 
 
-def test_log_file_gets_what_was_said_before_it(
+def visible_points(folder: Path) -> dict[int, float]:
+    """The points of the curve ``loss`` that TensorBoard shows: step -> value.
+
+    The start of a session with step s hides all earlier points from step s on.
+    """
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    points: dict[int, float] = {}
+    for path in sorted(folder.glob("events*")):
+        for record in read_tfrecords(path):
+            event = Event.FromString(record)
+            if event.session_log.status == SessionLog.START:
+                points = {step: value for step, value in points.items() if step < event.step}
+            for value in event.summary.value:
+                if value.tag == "loss":
+                    points[event.step] = value.simple_value
+    return points
+
+
+def read_tfrecords(path: Path) -> Iterator[bytes]:
+    """The records of an event file: each is its length, 4 bytes, the data, 4 bytes."""
+    content = path.read_bytes()
+    place = 0
+    while place < len(content):
+        (length,) = struct.unpack_from("<Q", content, place)
+        yield content[place + 12 : place + 12 + length]
+        place += 12 + length + 4
+
+
+def test_tensorboard_keeps_the_point_of_the_resumed_iteration(
+    tmp_path: Path,
+) -> None:
+    """Records at 10, 20, 30; the training is resumed from the checkpoint at 20."""
+    path = tmp_path / "metrics.jsonl"
+    first = MetricWriter(path, tmp_path / "tb")
+    for it in (10, 20, 30):
+        first.write("train", it, {"loss": 1.0}, {"loss": 1.0})
+    first.close()
+    (event_file,) = (tmp_path / "tb").glob("events*")
+    # Files are read by name, which holds the second of their creation: make the first one older.
+    event_file.rename(event_file.with_name("events.out.tfevents.1000000000.first"))
+    resumed = MetricWriter(path, tmp_path / "tb", keep_until=20)
+    resumed.write("train", 25, {"loss": 2.0}, {"loss": 2.0})
+    resumed.close()
+    assert visible_points(tmp_path / "tb") == {10: 1.0, 20: 1.0, 25: 2.0}
+    assert [record["it"] for record in read_records(tmp_path)] == [10, 20, 25]
+
+
+def test_log_file_begins_with_the_lines_before_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logger = create_logger()
@@ -119,13 +224,12 @@ def test_log_file_gets_what_was_said_before_it(
     logger.debug("only in the file")
     open_log_file(logger, tmp_path / "run.log")
     logger.info("after")
-    assert [line.split()[-1] for line in (tmp_path / "run.log").read_text().splitlines()] == [
-        "before",
-        "file",
-        "after",
-    ]
-    said = capsys.readouterr().out
-    assert "before" in said and "after" in said and "only in the file" not in said
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    assert [line.split()[-1] for line in lines] == ["before", "file", "after"]
+    screen = capsys.readouterr().out
+    assert "before" in screen
+    assert "after" in screen
+    assert "only in the file" not in screen
 
 
 def test_other_ranks_are_quiet(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,19 +238,10 @@ def test_other_ranks_are_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_resolved_config_can_be_read_again(tmp_path: Path) -> None:
-    config = EasyDict(
-        CLASS_NAMES=["Car"],
-        MODEL={"NAME": "PointPillar"},
-        TAG="toy",
-        ROOT_DIR=tmp_path,
-        CONFIG_FILE="x",
-        EXP_GROUP_PATH="toys",
-    )
-    write_config(config, tmp_path / "toy.yaml")
-    assert yaml.safe_load((tmp_path / "toy.yaml").read_text()) == {
-        "CLASS_NAMES": ["Car"],
-        "MODEL": {"NAME": "PointPillar"},
-    }
+    content = {"CLASS_NAMES": ["Car"], "MODEL": {"NAME": "PointPillar"}}
+    added = {"TAG": "toy", "ROOT_DIR": tmp_path, "CONFIG_FILE": "x", "EXP_GROUP_PATH": "toys"}
+    write_config(EasyDict({**content, **added}), tmp_path / "toy.yaml")
+    assert yaml.safe_load((tmp_path / "toy.yaml").read_text()) == content
 
 
 def test_unwritable_folders_are_named(tmp_path: Path) -> None:
@@ -154,18 +249,22 @@ def test_unwritable_folders_are_named(tmp_path: Path) -> None:
     for use in (check_writable, make_folder):
         with pytest.raises(ConfigError, match=r"output folder '.*run' cannot be written"):
             use(tmp_path / "output" / "toys" / "run")
+
+
+def test_checking_a_folder_creates_nothing(tmp_path: Path) -> None:
     check_writable(tmp_path / "new" / "folder")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").mkdir()
-    writer = MetricWriter.__new__(MetricWriter)
-    writer.path = tmp_path / "metrics.jsonl"
+    path = tmp_path / "metrics.jsonl"
+    writer = MetricWriter(path, tmp_path / "tb")
+    path.unlink()
+    path.mkdir()
     with pytest.raises(ConfigError, match=r"metrics\.jsonl: cannot be written"):
         writer.write("train", 1, {})
     with pytest.raises(ConfigError, match=r"metrics\.jsonl: cannot be written"):
-        MetricWriter(tmp_path / "metrics.jsonl", tmp_path / "tb")
+        MetricWriter(path, tmp_path / "tb")
     (tmp_path / "file").write_text("where a folder should be")
     with pytest.raises(ConfigError, match="file: cannot be written"):
         MetricWriter(tmp_path / "new.jsonl", tmp_path / "file")

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pcdet_distill.config import schema
-from pcdet_distill.engine import optimization
 from pcdet_distill.engine.optimization import (
     build_optimizer,
     build_schedule,
@@ -19,6 +18,7 @@ from pcdet_distill.engine.optimization import (
     loss_scale,
     parameter_groups,
     set_rate,
+    values,
 )
 from pcdet_distill.errors import CheckpointError, ConfigError
 
@@ -76,8 +76,8 @@ def test_the_keys_that_are_read_are_known_to_the_yaml() -> None:
     read = {
         *CONFIG,
         "WARMUP_ITER",
-        *optimization.LEAST,
-        *optimization.PAIRS,
+        *values.LEAST,
+        *values.PAIRS,
         "GRAD_NORM_CLIP",
         "USE_AMP",
     }

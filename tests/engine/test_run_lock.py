@@ -1,17 +1,19 @@
-"""One training per output folder, and nothing left of the lock."""
+"""One training in an output folder at a time, and no lock file left behind."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
+from pcdet_distill.engine.checkpoints import run_lock
 from pcdet_distill.engine.checkpoints.run_lock import exclusive_folder
 from pcdet_distill.errors import ConfigError
 
-HOLDER = """
+HOLD_THE_LOCK = """
 import sys
 from pathlib import Path
 from pcdet_distill.engine.checkpoints.run_lock import exclusive_folder
@@ -23,12 +25,13 @@ with exclusive_folder(Path(sys.argv[1])):
 
 def test_another_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        [sys.executable, "-c", HOLD_THE_LOCK, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
     with (
         pytest.raises(ConfigError, match="another training is running in it"),
         exclusive_folder(tmp_path),
@@ -37,30 +40,31 @@ def test_another_process_is_refused_until_the_first_ends(tmp_path: Path) -> None
     assert (tmp_path / ".lock").exists()
     holder.kill()
     holder.wait()
-    with exclusive_folder(tmp_path):  # a kill leaves the file, not the lock
+    # A kill leaves the file, but not the lock.
+    with exclusive_folder(tmp_path):
         assert (tmp_path / ".lock").exists()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_errors_inside_keep_their_own_words(tmp_path: Path) -> None:
+def test_errors_inside_are_passed_on_unchanged(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="mine"), exclusive_folder(tmp_path):
         raise FileNotFoundError("mine")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_removed_by_its_last_holder_is_made_anew(
+def test_a_lock_file_removed_by_its_last_holder_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pcdet_distill.engine.checkpoints import run_lock
+    lock = run_lock._lock
+    locked_files = []
 
-    lock, taken = run_lock._lock, []
-
-    def lock_after_removal(file, folder: Path) -> None:
-        if not taken:
+    def lock_after_removal(file: TextIO, folder: Path) -> None:
+        if not locked_files:
             (folder / ".lock").unlink()
-        taken.append(file)
+        locked_files.append(file)
         lock(file, folder)
 
     monkeypatch.setattr(run_lock, "_lock", lock_after_removal)
     with exclusive_folder(tmp_path):
-        assert len(taken) == 2 and (tmp_path / ".lock").exists()
+        assert len(locked_files) == 2
+        assert (tmp_path / ".lock").exists()

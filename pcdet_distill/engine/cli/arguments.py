@@ -1,7 +1,7 @@
-"""The command line of tools/train.py and tools/test.py: OpenPCDet's flags, and a few of our own.
+"""The flags of tools/train.py and tools/test.py: OpenPCDet's, and a few of our own.
 
-Ours: ``--teacher``, ``--teacher_ckpt``, ``--seed``, ``--device``, ``--skip_bad_frames``. Every flag does something;
-tests/contracts freezes them.
+Ours are ``--teacher``, ``--teacher_ckpt``, ``--seed``, ``--device`` and ``--skip_bad_frames``.
+tests/contracts/test_cli.py freezes all of them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,30 @@ import argparse
 from collections.abc import Callable
 
 
-def at_least(minimum: int) -> Callable[[str], int]:
-    """An argparse type: a whole number not under ``minimum``."""
+def add_train_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the flags of tools/train.py."""
+    _add_starting_point(parser)
+    _add_schedule(parser)
+    _add_checkpoints(parser)
+    _add_logging(parser)
+    _add_evaluation_after_training(parser)
+    _add_common(parser, "training")
+    return parser
 
-    def number(text: str) -> int:
+
+def add_test_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the flags of tools/test.py."""
+    _add_tested_weights(parser)
+    _add_eval_all(parser)
+    _add_results(parser)
+    _add_common(parser, "testing")
+    return parser
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of ``minimum`` or more."""
+
+    def whole_number(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
@@ -22,187 +42,200 @@ def at_least(minimum: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{value} is too small; expected {minimum} or more")
         return value
 
-    return number
+    return whole_number
 
 
-def _add_common(parser: argparse.ArgumentParser, verb: str) -> None:
-    """What both tools take."""
-    add = parser.add_argument
-    add(
-        "--cfg_file",
-        type=str,
-        default=None,
-        help="yaml of the experiment, e.g. cfgs/kitti_models/pointpillar.yaml",
-    )
-    add(
-        "--batch_size",
-        type=at_least(1),
-        default=None,
-        help="samples in a batch, all processes together (default: OPTIMIZATION.BATCH_SIZE_PER_GPU for each process)",
-    )
-    add(
-        "--workers",
-        type=at_least(0),
-        default=4,
-        help="data loading processes; no more are started than there are CPU cores; 0: load in the main process",
-    )
-    add(
-        "--extra_tag",
-        type=str,
-        default="default",
-        help="last part of the output folder, to tell runs apart",
-    )
-    add(
-        "--launcher",
-        choices=["none", "pytorch", "slurm"],
-        default="none",
-        help="how several processes are started: pytorch (torchrun, see scripts/dist_*.sh) or slurm (srun)",
-    )
-    add(
-        "--tcp_port",
-        type=at_least(1),
-        default=18888,
-        help="port where the processes meet; a MASTER_PORT set by the launcher comes first",
-    )
-    add(
-        "--local_rank",
-        type=at_least(0),
-        default=0,
-        help="number of this process on its machine, for launchers that do not set LOCAL_RANK",
-    )
-    add(
-        "--save_to_file",
-        action="store_true",
-        default=False,
-        help="also write the detections as KITTI text files, final_result/data/<frame>.txt",
-    )
-    add(
-        "--device",
-        type=str,
-        default=None,
-        help="cpu, cuda or cuda:N (default: cuda when there is one)",
-    )
-    add(
-        "--skip_bad_frames",
-        action="store_true",
-        default=False,
-        help=f"log and skip frames that cannot be read while {verb}, instead of stopping at the first",
-    )
-    add(
+def _add_common(parser: argparse.ArgumentParser, activity: str) -> None:
+    """The flags of both tools."""
+    _add_experiment(parser)
+    _add_data(parser, activity)
+    _add_processes(parser)
+    # Last, because --set takes the rest of the line.
+    parser.add_argument(
         "--set",
         dest="set_cfgs",
-        default=None,
         nargs=argparse.REMAINDER,
         metavar="KEY VALUE",
         help="change config values, e.g. --set OPTIMIZATION.LR 0.001; takes the rest of the line",
     )
 
 
-def _add_schedule(parser: argparse.ArgumentParser) -> None:
-    """How long and from where to train, and how."""
-    add = parser.add_argument
-    add(
-        "--epochs",
+def _add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Config and output folder."""
+    parser.add_argument(
+        "--cfg_file",
+        help="yaml of the experiment, e.g. cfgs/kitti_models/pointpillar.yaml",
+    )
+    parser.add_argument(
+        "--extra_tag",
+        default="default",
+        help="last part of the output folder; tells runs of one config apart",
+    )
+    parser.add_argument(
+        "--save_to_file",
+        action="store_true",
+        help="also write the detections as KITTI text files, final_result/data/<frame>.txt",
+    )
+
+
+def _add_data(parser: argparse.ArgumentParser, activity: str) -> None:
+    """Batches and how they are loaded."""
+    parser.add_argument(
+        "--batch_size",
         type=at_least(1),
-        default=None,
-        help="epochs to train (default: OPTIMIZATION.NUM_EPOCHS)",
+        help="samples in a batch, all processes together "
+        "(default: OPTIMIZATION.BATCH_SIZE_PER_GPU for each process)",
     )
-    add(
+    parser.add_argument(
+        "--workers",
+        type=at_least(0),
+        default=4,
+        help="data loading processes, at most one for each CPU core; 0: load in the main process",
+    )
+    parser.add_argument(
+        "--skip_bad_frames",
+        action="store_true",
+        help=f"while {activity}, log and skip frames that cannot be read, "
+        "instead of stopping at the first",
+    )
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    """Device, and several processes."""
+    parser.add_argument(
+        "--device",
+        help="cpu, cuda or cuda:N (default: cuda when there is one)",
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm"],
+        default="none",
+        help="what starts several processes: pytorch (torchrun, see scripts/dist_*.sh) "
+        "or slurm (srun)",
+    )
+    parser.add_argument(
+        "--tcp_port",
+        type=at_least(1),
+        default=18888,
+        help="port where the processes connect, unless the launcher sets MASTER_PORT",
+    )
+    parser.add_argument(
+        "--local_rank",
+        type=at_least(0),
+        default=0,
+        help="number of this process on its machine, unless the launcher sets LOCAL_RANK",
+    )
+
+
+def _add_starting_point(parser: argparse.ArgumentParser) -> None:
+    """The weights and the seed that a training starts with."""
+    parser.add_argument(
         "--ckpt",
-        type=str,
-        default=None,
-        help="checkpoint to resume, with its optimizer (default: the one in ckpt/ that went furthest)",
+        help="checkpoint to resume, with its optimizer (default: the newest in ckpt/)",
     )
-    add(
+    parser.add_argument(
         "--pretrained_model",
-        type=str,
-        default=None,
-        help="checkpoint to start from: tensors that fit are taken, the others are listed",
+        help="checkpoint to start from: tensors that fit are loaded, the others are listed",
     )
-    add(
+    parser.add_argument(
         "--teacher_ckpt",
-        type=str,
-        default=None,
         help="checkpoint of the teacher, instead of DISTILL.TEACHER.CKPT; it must fit completely",
     )
-    add(
-        "--sync_bn",
-        action="store_true",
-        default=False,
-        help="BatchNorm statistics over all processes (CUDA only)",
-    )
-    add(
+    parser.add_argument(
         "--fix_random_seed",
         action="store_true",
-        default=False,
-        help="seed 666 (+ rank) instead of a drawn one, and deterministic cuDNN; a drawn seed is kept when resuming",
+        help="seed 666 (+ rank) instead of a random one, and deterministic cuDNN; "
+        "a resumed training keeps a random seed",
     )
-    add(
+    parser.add_argument(
         "--seed",
         type=at_least(0),
-        default=None,
         help="like --fix_random_seed, with this seed: the same command trains the same model",
     )
-    add(
-        "--merge_all_iters_to_one_epoch",
-        action="store_true",
-        default=False,
-        help="one pass of the loader over all epochs, so that its workers start once",
+
+
+def _add_schedule(parser: argparse.ArgumentParser) -> None:
+    """How a training runs."""
+    parser.add_argument(
+        "--epochs",
+        type=at_least(1),
+        help="epochs to train (default: OPTIMIZATION.NUM_EPOCHS)",
     )
-    add(
+    parser.add_argument(
+        "--sync_bn",
+        action="store_true",
+        help="BatchNorm statistics over all processes (CUDA only)",
+    )
+    parser.add_argument(
         "--use_amp",
         action="store_true",
         help="float16 mixed precision with loss scaling (CUDA only)",
     )
+    parser.add_argument(
+        "--merge_all_iters_to_one_epoch",
+        action="store_true",
+        help="one pass of the loader over all epochs, so that its workers start once",
+    )
 
 
-def _add_saving_and_logging(parser: argparse.ArgumentParser) -> None:
-    """What is kept and what is said."""
-    add = parser.add_argument
-    add(
+def _add_checkpoints(parser: argparse.ArgumentParser) -> None:
+    """Which checkpoints are written and kept."""
+    parser.add_argument(
         "--ckpt_save_interval",
         type=at_least(1),
         default=1,
         help="epochs between checkpoints; one is always written after the last epoch",
     )
-    add(
+    parser.add_argument(
         "--max_ckpt_save_num",
         type=at_least(1),
         default=30,
-        help="epoch checkpoints kept; the earliest are deleted",
+        help="number of epoch checkpoints to keep; the earliest are deleted",
     )
-    add(
+    parser.add_argument(
         "--ckpt_save_time_interval",
         type=at_least(0),
         default=300,
-        help="seconds between savings of latest_model.pth within an epoch; 0: after every iteration",
+        help="seconds between savings of latest_model.pth within an epoch, the first after 60 s "
+        "at the latest; 0: after every iteration",
     )
-    add("--logger_iter_interval", type=at_least(1), default=50, help="iterations between log lines")
-    add(
+
+
+def _add_logging(parser: argparse.ArgumentParser) -> None:
+    """Log lines and progress bar."""
+    parser.add_argument(
+        "--logger_iter_interval",
+        type=at_least(1),
+        default=50,
+        help="iterations between log lines; there is also one after every 30 s without any",
+    )
+    parser.add_argument(
         "--use_tqdm_to_record",
         action="store_true",
-        default=False,
         help="show losses in a progress bar only, and write no lines to the log",
     )
-    add("--wo_gpu_stat", action="store_true", help="leave the GPU memory out of the log lines")
+    parser.add_argument(
+        "--wo_gpu_stat",
+        action="store_true",
+        help="leave the GPU memory out of the log lines",
+    )
 
 
 def _add_evaluation_after_training(parser: argparse.ArgumentParser) -> None:
-    """Which checkpoints are evaluated at the end."""
-    add = parser.add_argument
-    add(
+    """Which checkpoints are evaluated at the end of a training."""
+    parser.add_argument(
         "--num_epochs_to_eval",
         type=at_least(0),
         default=0,
-        help="evaluate the checkpoints of that many epochs before the last one, too",
+        help="also evaluate the checkpoints of that many epochs before the last one",
     )
-    add(
+    parser.add_argument(
         "--start_epoch",
         type=at_least(0),
         default=0,
         help="evaluate no checkpoint from before this epoch",
     )
-    add(
+    parser.add_argument(
         "--max_waiting_mins",
         type=at_least(0),
         default=0,
@@ -210,72 +243,63 @@ def _add_evaluation_after_training(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_train_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the flags of tools/train.py."""
-    _add_schedule(parser)
-    _add_saving_and_logging(parser)
-    _add_evaluation_after_training(parser)
-    _add_common(parser, "training")
-    return parser
-
-
-def add_test_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the flags of tools/test.py."""
-    add = parser.add_argument
-    add("--ckpt", type=str, default=None, help="checkpoint to evaluate; it must fit completely")
-    add(
+def _add_tested_weights(parser: argparse.ArgumentParser) -> None:
+    """The weights that tools/test.py evaluates."""
+    parser.add_argument(
+        "--ckpt",
+        help="checkpoint to evaluate; it must fit completely",
+    )
+    parser.add_argument(
         "--pretrained_model",
-        type=str,
-        default=None,
-        help="checkpoint loaded before --ckpt, as far as it fits; --ckpt may then hold a part of the tensors",
+        help="checkpoint of tensors that are missing in --ckpt",
     )
-    add(
-        "--eval_tag",
-        type=str,
-        default="default",
-        help="last part of the result folder, to tell evaluations apart",
+    parser.add_argument(
+        "--teacher",
+        action="store_true",
+        help="evaluate the teacher of the config's DISTILL block on the same frames, "
+        "which it processes in its own way",
     )
-    add(
+    parser.add_argument(
+        "--teacher_ckpt",
+        help="--teacher: its checkpoint, instead of DISTILL.TEACHER.CKPT; it must fit completely",
+    )
+
+
+def _add_eval_all(parser: argparse.ArgumentParser) -> None:
+    """The checkpoints of a whole run."""
+    parser.add_argument(
         "--eval_all",
         action="store_true",
-        default=False,
-        help="evaluate every checkpoint_epoch_N.pth that has not been evaluated yet, and wait for more",
+        help="evaluate every checkpoint_epoch_N.pth that has not been evaluated yet, "
+        "and wait for more",
     )
-    add(
+    parser.add_argument(
         "--ckpt_dir",
-        type=str,
-        default=None,
         help="--eval_all: folder of the checkpoints (default: ckpt/ of the run)",
     )
-    add(
+    parser.add_argument(
         "--start_epoch",
         type=at_least(0),
         default=0,
         help="--eval_all: leave out checkpoints from before this epoch",
     )
-    add(
+    parser.add_argument(
         "--max_waiting_mins",
         type=at_least(0),
         default=30,
-        help="--eval_all: stop when no new checkpoint has come for that many minutes; 0: do not wait",
+        help="--eval_all: stop after that many minutes without a new checkpoint; 0: do not wait",
     )
-    add(
-        "--teacher",
-        action="store_true",
-        default=False,
-        help="evaluate the teacher of the config's DISTILL block, with its own processing of the same frames",
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    """What an evaluation measures, and where it is stored."""
+    parser.add_argument(
+        "--eval_tag",
+        default="default",
+        help="last part of the result folder; tells evaluations apart",
     )
-    add(
-        "--teacher_ckpt",
-        type=str,
-        default=None,
-        help="--teacher: its checkpoint, instead of DISTILL.TEACHER.CKPT; it must fit completely",
-    )
-    add(
+    parser.add_argument(
         "--infer_time",
         action="store_true",
-        default=False,
         help="also measure the time of the model alone, without loading data or writing results",
     )
-    _add_common(parser, "testing")
-    return parser

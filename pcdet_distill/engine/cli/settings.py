@@ -11,7 +11,7 @@ from ...config import errors_name_file, load_config
 from ...errors import ConfigError
 from ..checkpoints.randomness import FIXED_SEED
 from ..distributed import World
-from ..optimization import setting
+from ..optimization import whole_number
 
 
 def read_config(args: argparse.Namespace) -> EasyDict:
@@ -32,7 +32,7 @@ def batch_size_per_process(args: argparse.Namespace, cfg: EasyDict, world: World
     """``--batch_size`` counts all processes together, BATCH_SIZE_PER_GPU each one."""
     if args.batch_size is None:
         with errors_name_file(cfg):
-            return int(setting(cfg.OPTIMIZATION, "BATCH_SIZE_PER_GPU"))
+            return whole_number(cfg.OPTIMIZATION, "BATCH_SIZE_PER_GPU")
     if args.batch_size % world.size:
         raise ConfigError(
             f"--batch_size {args.batch_size}: expected a multiple of the {world.size} processes"
@@ -45,7 +45,7 @@ def number_of_epochs(args: argparse.Namespace, cfg: EasyDict) -> int:
     if args.epochs is not None:
         return args.epochs
     with errors_name_file(cfg):
-        return int(setting(cfg.OPTIMIZATION, "NUM_EPOCHS"))
+        return whole_number(cfg.OPTIMIZATION, "NUM_EPOCHS")
 
 
 def requested_seed(args: argparse.Namespace) -> int | None:

@@ -30,7 +30,7 @@ from ..logging import LOGGER_NAME, make_folder
 from ..resources import synchronize
 from .report import Annotation, log_performance, recall_values, write_results
 
-# --infer_time leaves out up to so many batches: allocation, compilation and autotuning happen there.
+# --infer_time leaves out up to so many batches, for allocation, compilation and autotuning.
 WARMUP_BATCHES = 3
 
 

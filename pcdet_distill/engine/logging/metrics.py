@@ -17,7 +17,7 @@ LogValues: TypeAlias = Mapping[str, Tensor | float]
 
 
 def numbers(values: Mapping[str, object]) -> dict[str, float]:
-    """The entries of ``values`` that are one number, as floats. On CUDA this waits for the device."""
+    """The entries of ``values`` that are one number, as floats. This waits for a CUDA device."""
     found = {}
     for key, value in values.items():
         number = _number(value)

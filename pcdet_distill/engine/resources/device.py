@@ -16,7 +16,7 @@ def choose_device(name: str | None = None, local_rank: int = 0) -> torch.device:
     """The device called ``name``.
 
     Args:
-        name: cpu, cuda (the GPU of ``local_rank``) or cuda:N; None is cuda if there is one, else cpu.
+        name: cpu, cuda (the GPU of ``local_rank``) or cuda:N. None: cuda if there is one, else cpu.
         local_rank: number of this process on its machine.
     """
     if name is None:

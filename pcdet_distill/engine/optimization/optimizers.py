@@ -1,0 +1,123 @@
+"""Optimizers of OpenPCDet's OPTIMIZATION block, and loading of their stored states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from ...config import lookup
+from ...errors import CheckpointError
+from ...types import ConfigDict
+from .schedules import Rate
+from .values import number, number_pair, optimizer_name
+
+BETAS = (0.9, 0.99)  # adam_onecycle and adam_cosineanneal without BETAS
+LOSS_SCALE = 2.0**16  # OpenPCDet's first scale of --use_amp without LOSS_SCALE_FP16
+
+
+def build_optimizer(model: nn.Module, config: ConfigDict) -> torch.optim.Optimizer:
+    """The optimizer that ``config`` (cfg.OPTIMIZATION) names."""
+    build = lookup(OPTIMIZERS, optimizer_name(config), "OPTIMIZATION.OPTIMIZER")
+    return build(model, config)
+
+
+def _adam_decoupled(model: nn.Module, config: ConfigDict) -> torch.optim.Optimizer:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
+
+    OpenPCDet decays every parameter, BatchNorm and biases included. The momentum of the schedule
+    takes the place of the first beta.
+    """
+    groups = [{"params": group} for group in parameter_groups(model)]
+    betas = number_pair(config, "BETAS") if config.get("BETAS") is not None else BETAS
+    return torch.optim.AdamW(
+        groups,
+        lr=number(config, "LR"),
+        betas=betas,
+        weight_decay=number(config, "WEIGHT_DECAY"),
+    )
+
+
+def _adam(model: nn.Module, config: ConfigDict) -> torch.optim.Optimizer:
+    """Adam whose weight decay is part of the gradient."""
+    return torch.optim.Adam(
+        model.parameters(), lr=number(config, "LR"), weight_decay=number(config, "WEIGHT_DECAY")
+    )
+
+
+def _sgd(model: nn.Module, config: ConfigDict) -> torch.optim.Optimizer:
+    """SGD with momentum."""
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=number(config, "LR"),
+        momentum=number(config, "MOMENTUM"),
+        weight_decay=number(config, "WEIGHT_DECAY"),
+    )
+
+
+OPTIMIZERS = {
+    "adam_onecycle": _adam_decoupled,
+    "adam_cosineanneal": _adam_decoupled,
+    "adam": _adam,
+    "sgd": _sgd,
+}
+
+
+def parameter_groups(model: nn.Module) -> list[list[nn.Parameter]]:
+    """The trainable parameters in two groups: all others, then those of BatchNorm.
+
+    OpenPCDet's one-cycle optimizer stores its state in these groups.
+    """
+    norms: list[nn.Parameter] = []
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            norms += module.parameters(recurse=False)
+    norm_ids = {id(parameter) for parameter in norms}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in norm_ids]
+    return [_trainable(others), _trainable(norms)]
+
+
+def _trainable(parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter.requires_grad]
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: Rate) -> None:
+    """Set the learning rate and momentum of all parameter groups."""
+    learning_rate, momentum = rate
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+        if momentum is not None:
+            _, second_beta = group["betas"]
+            group["betas"] = (momentum, second_beta)
+
+
+def loss_scale(config: ConfigDict) -> float:
+    """The factor of the first losses in mixed precision; later the gradients decide."""
+    if config.get("LOSS_SCALE_FP16") is None:
+        return LOSS_SCALE
+    return float(number(config, "LOSS_SCALE_FP16"))
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: object, where: str) -> None:
+    """Load the moments of ``state``. Options such as the weight decay stay those of the config.
+
+    OpenPCDet decays weights by hand and stores a decay of 0, which would switch ours off.
+    """
+    if not isinstance(state, Mapping) or "state" not in state:
+        raise CheckpointError(
+            f"{where}: the optimizer_state is no state of an optimizer; "
+            "expected 'state' and 'param_groups'"
+        )
+    groups = optimizer.state_dict()["param_groups"]
+    saved_groups = state.get("param_groups", [])
+    sizes = [len(group["params"]) for group in groups]
+    saved_sizes = [len(group["params"]) for group in saved_groups]
+    if sizes != saved_sizes:
+        raise CheckpointError(
+            f"{where}: the optimizer state is of another model or optimizer: "
+            f"parameters in groups of {saved_sizes}, expected {sizes}"
+        )
+    for group, saved_group in zip(groups, saved_groups):
+        group["params"] = saved_group["params"]
+    optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
