@@ -1,7 +1,7 @@
 """Config files: OpenPCDet's yaml, every key of it checked, and how a block is read."""
 
 from .blocks import errors_name_file, refuse_unknown_keys, required, same_length, to_plain
-from .distill_options import DistillOptions, TeacherOptions
+from .distill_options import DistillOptions, TeacherOptions, TermOptions, WeightOptions
 from .load import load_config
 from .names import lookup, nearest
 from .options import option, option_keys, option_table, read_options
@@ -11,6 +11,8 @@ from .yaml_files import read_yaml
 __all__ = [
     "DistillOptions",
     "TeacherOptions",
+    "TermOptions",
+    "WeightOptions",
     "errors_name_file",
     "find_file",
     "load_config",

@@ -13,11 +13,17 @@ from .options import option
 class TeacherOptions:
     """DISTILL.TEACHER: which detector is the teacher, and how it is run."""
 
-    cfg_file: str | None = option(None, help="yaml file that the teacher was trained with")
-    model: ConfigDict | None = option(
-        None, help="the teacher's MODEL block, in place of CFG_FILE, when the rest is the student's"
+    cfg_file: str | None = option(
+        None, values="a yaml file", help="the file that the teacher was trained with"
     )
-    ckpt: str | None = option(None, help="checkpoint of the teacher; `--teacher_ckpt` replaces it")
+    model: ConfigDict | None = option(
+        None,
+        values="a MODEL block",
+        help="in place of CFG_FILE, for a teacher that differs from the student in MODEL only",
+    )
+    ckpt: str | None = option(
+        None, values="a file", help="weights of the teacher; `--teacher_ckpt` replaces it"
+    )
     mode: str = option(
         "eval",
         choices=("eval", "train"),
@@ -28,7 +34,7 @@ class TeacherOptions:
         1,
         at_least=1,
         help="epochs in a row that show the same augmented frames; the teacher runs in the first "
-        "of them only, its outputs are kept in memory for the others",
+        "one only, and its outputs are kept in temporary files for the others",
     )
 
 
@@ -38,8 +44,59 @@ class DistillOptions:
 
     teacher: TeacherOptions = option(TeacherOptions(), help="the trained detector to learn from")
     terms: Mapping[str, ConfigDict] = option(
-        {}, help="distillation losses, each a block under a name of its own"
+        {}, values="blocks under any name", help="the losses, which are added up"
     )
     init_student: object = option(
-        "NONE", help="how the teacher's weights initialise the student: a mode, or a block of keys"
+        "NONE",
+        values="a mode or a block",
+        help="how the weights of the teacher initialise the student",
+    )
+
+
+@dataclass(frozen=True)
+class TermOptions:
+    """The keys of every entry of DISTILL.TERMS; the other keys of an entry belong to its loss."""
+
+    name: str | None = option(
+        None,
+        values="a method",
+        help="name of a method, or the import path of a class of your own",
+    )
+    student: str | None = option(
+        None,
+        values="a tap, or a head",
+        help="a tap of the student, such as `backbone_2d.blocks.1`; for a loss that compares "
+        "predictions the slot of its head, `dense_head`",
+    )
+    teacher: str | None = option(None, values="a tap, or a head", help="the same of the teacher")
+    nodes: str | None = option(
+        None,
+        choices=("voxel", "bev", "sparse", "point", "roi"),
+        help="kind of nodes that both taps give; found by itself where it is left out",
+    )
+    score_tap: str | None = option(
+        None,
+        values="a tap",
+        help="with `SCORE: objectness`, the tap of the teacher's class scores; by default that of "
+        "its first stage",
+    )
+    weight: object = option(1.0, values="a number from 0 up, or a block", help="factor of the loss")
+
+
+@dataclass(frozen=True)
+class WeightOptions:
+    """WEIGHT of a term as a block: a factor that changes during the training."""
+
+    start: float | None = option(None, at_least=0, help="factor at the start of the training")
+    end: float | None = option(None, at_least=0, help="factor at the end of the schedule")
+    schedule: str = option(
+        "linear",
+        choices=("constant", "linear", "cosine"),
+        help="how it goes from START to END; `constant` stays at START",
+    )
+    until: float = option(
+        1.0,
+        above=0,
+        at_most=1,
+        help="share of the training after which END is reached and kept",
     )

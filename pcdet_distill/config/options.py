@@ -39,6 +39,7 @@ class Rule:
     above: float | None = None
     at_least: float | None = None
     at_most: float | None = None
+    values: str = ""
 
     def accepts(self, number: float) -> bool:
         """Whether a number is within the limits; NaN is not within any."""
@@ -78,6 +79,7 @@ def option(
     above: float | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
+    values: str = "",
 ) -> Value:
     """A field of a dataclass of options.
 
@@ -89,8 +91,9 @@ def option(
         above: a number must be greater than this.
         at_least: a number must not be less than this.
         at_most: a number must not be greater than this.
+        values: what the table shows as accepted, where the type and its limits tell too little.
     """
-    rule = Rule(help, tuple(choices), above, at_least, at_most)
+    rule = Rule(help, tuple(choices), above, at_least, at_most, values)
     metadata = {RULE: rule}
     field: Any
     if isinstance(default, (list, dict)):
@@ -144,8 +147,8 @@ def option_table(options: type[object] | object) -> list[OptionInfo]:
     for key, field in _fields(options):
         rule = _rule(field)
         kind = _without_none(types_of_fields[field.name])
-        accepts = _accepted_choices(kind, rule) if rule.choices else describe(kind, rule)
-        table.append(OptionInfo(key, accepts, getattr(defaults, field.name), rule.help))
+        default = getattr(defaults, field.name)
+        table.append(OptionInfo(key, _accepted(kind, rule), default, rule.help))
     return table
 
 
@@ -160,8 +163,10 @@ def describe(kind: object, rule: Rule) -> str:
     return words + rule.limits
 
 
-def _accepted_choices(kind: object, rule: Rule) -> str:
-    """The choices, in the marks of code that Markdown uses."""
+def _accepted(kind: object, rule: Rule) -> str:
+    """What the table shows as accepted; choices stand in the marks of code that Markdown uses."""
+    if not rule.choices:
+        return rule.values or describe(kind, rule)
     listed = ", ".join(f"`{choice}`" for choice in rule.choices)
     return listed if _item_kind(kind) is None else f"a list of: {listed}"
 

@@ -1,11 +1,10 @@
-"""Weights that change while a training goes on: WEIGHT as a number, or as a block.
+"""WEIGHT of a term: a number, or a block whose value changes during the training.
 
     WEIGHT: {START: 1.0, END: 0.0, SCHEDULE: cosine, UNTIL: 0.5}
 
-``constant`` stays at START; ``linear`` and ``cosine`` go from START to END, which is reached when the share UNTIL of
-the training is done (1.0 where nothing is said). A weight is a function of progress alone, so a resumed training goes
-on exactly. While a weight is 0 its term is not computed, and when no term is left the teacher does not run: a weight
-that has faded costs nothing more.
+A weight depends on the progress of the training alone, so that a resumed training continues with
+the same weights. A term is not computed while its weight is 0, and the teacher does not run while
+all weights are: a weight that has reached 0 costs no more time.
 """
 
 from __future__ import annotations
@@ -13,18 +12,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from math import cos, pi
-from typing import Any
 
-from ..config import nearest, refuse_unknown_keys
+from ..config import WeightOptions, read_options
 from ..errors import ConfigError
-
-SHAPES = ("constant", "linear", "cosine")
-KEYS = ("START", "END", "SCHEDULE", "UNTIL")
+from ..types import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightSchedule:
-    """A weight over the progress 0..1 of a training."""
+    """A weight over the progress of a training, which goes from 0 to 1.
+
+    Attributes:
+        start: weight at progress 0.
+        end: weight from progress ``until`` on.
+        shape: ``constant``, ``linear`` or ``cosine``.
+        until: progress at which ``end`` is reached.
+    """
 
     start: float
     end: float
@@ -32,53 +35,30 @@ class WeightSchedule:
     until: float = 1.0
 
     @classmethod
-    def from_config(cls, value: Any, where: str) -> WeightSchedule:
+    def from_config(cls, value: object, where: str) -> WeightSchedule:
         """From a number or a block; ``where`` is its key path."""
         if not isinstance(value, Mapping):
             weight = _number(value, where)
             return cls(weight, weight)
-        refuse_unknown_keys(value, KEYS, where)
-        shape = str(value.get("SCHEDULE", "linear"))
-        if shape not in SHAPES:
-            raise ConfigError(f"{where}.SCHEDULE: unknown value '{shape}'{nearest(shape, SHAPES)}")
-        if shape == "constant":
-            return cls._constant(value, where)
-        for key in ("START", "END"):
-            if key not in value:
-                raise ConfigError(
-                    f"{where}.{key} is missing; SCHEDULE: {shape} goes from START to END"
-                )
-        until = _number(value.get("UNTIL", 1.0), f"{where}.UNTIL")
-        if not 0 < until <= 1:
-            raise ConfigError(
-                f"{where}.UNTIL: expected a share of the training above 0 and up to 1, found {until:g}"
-            )
-        return cls(
-            _number(value["START"], f"{where}.START"),
-            _number(value["END"], f"{where}.END"),
-            shape,
-            until,
-        )
-
-    @classmethod
-    def _constant(cls, value: Mapping[str, Any], where: str) -> WeightSchedule:
-        for key in ("END", "UNTIL"):
-            if key in value:
-                raise ConfigError(
-                    f"{where}.{key}: has no effect with SCHEDULE: constant; remove it"
-                )
-        if "START" not in value:
+        options = read_options(WeightOptions, value, where)
+        if options.start is None:
             raise ConfigError(f"{where}.START is missing")
-        start = _number(value["START"], f"{where}.START")
-        return cls(start, start)
+        if options.schedule == "constant":
+            _refuse_keys_without_effect(value, where)
+            return cls(options.start, options.start)
+        if options.end is None:
+            raise ConfigError(
+                f"{where}.END is missing; SCHEDULE: {options.schedule} goes from START to END"
+            )
+        return cls(options.start, options.end, options.schedule, options.until)
 
     @property
     def changes(self) -> bool:
-        """Whether the weight is not the same all the time."""
+        """Whether the weight changes during the training."""
         return self.start != self.end
 
     def at(self, progress: float) -> float:
-        """The weight when the share ``progress`` of the training is done."""
+        """The weight at a progress between 0 and 1."""
         done = min(max(progress / self.until, 0.0), 1.0)
         if self.shape == "cosine":
             done = (1 - cos(pi * done)) / 2
@@ -91,7 +71,14 @@ class WeightSchedule:
         return f"{self.start:g} to {self.end:g} ({self.shape}{until})"
 
 
-def _number(value: Any, where: str) -> float:
+def _refuse_keys_without_effect(block: ConfigDict, where: str) -> None:
+    """A constant weight has no end."""
+    for key in ("END", "UNTIL"):
+        if key in block:
+            raise ConfigError(f"{where}.{key}: has no effect with SCHEDULE: constant; remove it")
+
+
+def _number(value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         raise ConfigError(f"{where}: expected a number from 0 up, found {value!r}")
     return float(value)

@@ -47,7 +47,10 @@ def test_golden_numbers(block, expected):
         ({"SCHEDULE": "constant"}, "W.START is missing"),
         ({"START": 1, "END": 0, "SCHEDULE": "constant"}, "W.END: has no effect"),
         ({"START": 1, "END": -1}, "W.END: expected a number from 0 up"),
-        ({"START": 1, "END": 0, "UNTIL": 0}, "W.UNTIL: expected a share"),
+        (
+            {"START": 1, "END": 0, "UNTIL": 0},
+            "W.UNTIL: expected a number above 0 and up to 1, found 0",
+        ),
     ],
 )
 def test_refused(block, words):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from ...config import TermOptions, option_keys
 from ...config import read_options as read_option_block
 from ...models.taps import TapInfo
 from ...types import BatchDict, ConfigDict
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 # Keys of an entry of DISTILL.TERMS that belong to the term. All others are options of its loss.
-TERM_KEYS = ("NAME", "STUDENT", "TEACHER", "NODES", "SCORE_TAP", "WEIGHT")
+TERM_KEYS = option_keys(TermOptions)
 
 # What a loss is told of each side: its tap, or the reader of its head.
 InputInfo: TypeAlias = TapInfo | PredictionReader
