@@ -1,13 +1,13 @@
-"""Data: what a model must know of it (DataSpec), the datasets, and the loader of training and evaluation."""
+"""Data: the datasets, their loader, and DataSpec, which is all that a model needs of a dataset."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ..config import lookup, required
+from ..config import lookup, required, resolve_data_path
+from ..types import ConfigDict
 from .dataset import DatasetTemplate
 from .kitti.kitti_dataset import KittiDataset
 from .loader import EpochSampler, FrameLoader, draw_shared_seed, make_loader
@@ -24,11 +24,12 @@ __all__ = [
     "build_dataset",
 ]
 
+# DATA_CONFIG.DATASET to its class. Add your own; docs/extending.md shows how.
 DATASETS: dict[str, type[DatasetTemplate]] = {"KittiDataset": KittiDataset}
 
 
 def build_dataset(
-    dataset_cfg: Mapping[str, Any],
+    dataset_cfg: ConfigDict,
     class_names: Sequence[str],
     *,
     root_dir: str | Path | None = None,
@@ -40,16 +41,14 @@ def build_dataset(
     """The dataset of a DATA_CONFIG block.
 
     Args:
-        root_dir: folder that DATA_PATH may be relative to, beside the working directory: ``cfg.ROOT_DIR``.
+        root_dir: a relative DATA_PATH is looked for here and in the working directory. It is
+            ``cfg.ROOT_DIR`` of a config.
         training: the training split, augmented; else the test split as it is.
-        seed: of all randomness of the items.
+        seed: seed of all random numbers of the items.
         skip_bad_frames: log an unreadable frame and take another one instead of stopping.
     """
-    from ..config import resolve_data_path
-
-    dataset_class = lookup(
-        DATASETS, required(dataset_cfg, "DATASET", "DATA_CONFIG"), "DATA_CONFIG.DATASET"
-    )
+    name = required(dataset_cfg, "DATASET", "DATA_CONFIG")
+    dataset_class = lookup(DATASETS, name, "DATA_CONFIG.DATASET")
     data_path = required(dataset_cfg, "DATA_PATH", "DATA_CONFIG")
     root_path = resolve_data_path(data_path, Path.cwd() if root_dir is None else root_dir)
     return dataset_class(
@@ -64,7 +63,7 @@ def build_dataset(
 
 
 def build_dataloader(
-    dataset_cfg: Mapping[str, Any],
+    dataset_cfg: ConfigDict,
     class_names: Sequence[str],
     batch_size: int,
     *,
@@ -80,14 +79,18 @@ def build_dataloader(
 ) -> tuple[DatasetTemplate, FrameLoader, EpochSampler]:
     """Dataset, loader and sampler of a DATA_CONFIG block.
 
-    Call ``sampler.set_epoch(e)`` and ``dataset.set_epoch(e)`` before each epoch: order and augmentation depend on
-    (seed, epoch) and not on ``workers``.
+    Call ``sampler.set_epoch(e)`` and ``dataset.set_epoch(e)`` before each epoch: order and
+    augmentation depend on (seed, epoch) and not on ``workers``.
 
     Args:
-        batch_size: of one process.
+        batch_size: frames of a batch of one process.
         dist: split the frames among the processes of torch.distributed.
-        seed: None draws one, and logs it.
-        merge_all_iters_to_one_epoch: one epoch of ``total_epochs`` passes.
+        root_dir: see ``build_dataset``.
+        workers: processes that load frames; 0 loads them in this process.
+        seed: seed of order and augmentation; None draws one and logs it.
+        training: the training split, augmented and shuffled; else the test split as it is.
+        merge_all_iters_to_one_epoch: make one epoch of ``total_epochs`` passes.
+        skip_bad_frames: log an unreadable frame and take another one instead of stopping.
     """
     if seed is None:
         seed = draw_shared_seed(dist)

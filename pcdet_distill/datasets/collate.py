@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from ..types import BatchDict
+from .item import Item
 from .view import ViewItem
 
 JOINED = ("voxels", "voxel_num_points")
 JOINED_WITH_BATCH_INDEX = ("points", "voxel_coords")
 
 
-def collate_items(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def collate_items(items: Sequence[Item]) -> BatchDict:
     """The batch_dict of items.
 
-    Points and voxels of all items follow one another, ``points`` (N, 1 + C) and ``voxel_coords`` (M, 4) with the item's
-    number in front; ``gt_boxes`` (B, G, 8) is padded by zero rows to the longest, at least one; other arrays, numbers
-    and strings are stacked; a view of the points becomes a batch within the batch; ``calib`` and what has no common
-    shape stays a list.
+    * ``points`` (N, 1 + C) and ``voxel_coords`` (V, 4) of all items follow one another, with the
+      number of the item as first column. So do ``voxels`` and ``voxel_num_points``, without it.
+    * ``gt_boxes`` (B, G, 8) is padded with rows of zeros to the longest item, at least one.
+    * A view of the points becomes a batch within the batch.
+    * Other arrays, numbers and strings are stacked. Objects such as ``calib`` stay a list.
     """
-    batch: dict[str, Any] = {}
+    batch: BatchDict = {}
     for key in items[0]:
         values = [item[key] for item in items]
         try:
@@ -32,13 +34,13 @@ def collate_items(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-def _collate_one(key: str, values: list[Any]) -> Any:
+def _collate_one(key: str, values: list) -> object:
+    """The values of one key of all items as the entry of the batch."""
     if key in JOINED:
         return np.concatenate(values)
     if key in JOINED_WITH_BATCH_INDEX:
-        return np.concatenate(
-            [_with_batch_index(value, number) for number, value in enumerate(values)]
-        )
+        numbered = [_with_batch_index(value, number) for number, value in enumerate(values)]
+        return np.concatenate(numbered)
     if isinstance(values[0], ViewItem):
         return collate_items(values)
     if key == "gt_boxes":
@@ -54,7 +56,7 @@ def _with_batch_index(rows: np.ndarray, number: int) -> np.ndarray:
 
 
 def _padded_boxes(boxes: list[np.ndarray]) -> np.ndarray:
-    """(B, G, 8) float32: zero rows up to the longest item, never without any row."""
+    """(B, G, width) float32: rows of zeros up to the longest item, and at least one row."""
     longest = max(1, max(len(item_boxes) for item_boxes in boxes))
     padded = np.zeros((len(boxes), longest, boxes[0].shape[-1]), dtype=np.float32)
     for row, item_boxes in zip(padded, boxes):

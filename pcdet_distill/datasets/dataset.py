@@ -26,17 +26,18 @@ import torch
 from ..config import required
 from ..errors import ConfigError, DataError
 from ..evaluation.result import EvaluationResult, PlainResult
+from ..types import ConfigDict
 from .augmentor import HOW_TO_MAKE_FILES, DataAugmentor
 from .box_fields import BOX_FIELDS, check_box_fields
 from .collate import collate_items
 from .detections import lidar_detections
+from .item import Item
 from .processor import DataProcessor
 from .spec import DataSpec
 from .view import PointView
 
 MAX_DRAWS = 1000  # frames tried for one training item before giving up
 PASTING = frozenset({"gt_sampling"})  # augmentations that need to know where a frame is free
-Item = dict[str, Any]
 
 
 def item_random_state(seed: int, epoch: int, index: int) -> np.random.RandomState:
@@ -67,7 +68,7 @@ class DatasetTemplate(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        dataset_cfg: Mapping[str, Any],
+        dataset_cfg: ConfigDict,
         class_names: Sequence[str],
         training: bool = True,
         root_path: Path | None = None,
@@ -167,9 +168,12 @@ class DatasetTemplate(torch.utils.data.Dataset):
         ]
 
     def evaluate(self, det_annos: Sequence[Item]) -> EvaluationResult:
-        """Score detections of this split, one dict a frame as ``generate_prediction_dicts`` makes it.
+        """Score the detections of this split.
 
         A dataset that only has OpenPCDet's ``evaluation`` is scored by that.
+
+        Args:
+            det_annos: one dict a frame, as ``generate_prediction_dicts`` makes it.
 
         Raises:
             DataError: the split has no labels.
@@ -193,7 +197,7 @@ class DatasetTemplate(torch.utils.data.Dataset):
         self._disabled_from_epoch = from_epoch
 
     def add_view(self, name: str, view: PointView) -> None:
-        """Add ``view`` to every item as entry ``name``: the item's points, processed for a second model."""
+        """Process the points of every item for a second model too, as entry ``name``."""
         self.views[name] = view
 
     def take_unlabelled(self) -> None:
@@ -207,7 +211,7 @@ class DatasetTemplate(torch.utils.data.Dataset):
     def repeat_draws(self, epochs: int) -> None:
         """Repeat the same order and augmentation for ``epochs`` epochs in a row.
 
-        This is for trainings that keep what they computed for an item, to use it again in the next epochs.
+        This is for trainings that keep what they computed for an item and use it in the next epochs.
         """
         if self.repeats > 1:
             raise ConfigError(

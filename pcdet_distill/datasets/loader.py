@@ -1,44 +1,50 @@
-"""The loader: reproducible order for any number of workers and processes, and errors that stay one sentence."""
+"""The loader: an order that does not depend on workers or processes, and errors of one sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch import distributed
 
-from ..errors import DataError
+from ..errors import UserError
 from ..processes import available_cores, die_with_parent
 from ..seeds import draw_seed
+from ..types import BatchDict
 from .dataset import DatasetTemplate
 
 
 class EpochSampler(torch.utils.data.Sampler):
     """The order of an epoch, from (seed, epoch) alone, split among processes.
 
-    Every process gets as many indices; the first ones fill up where the division leaves a rest. Process r of W takes
-    the places r, r + W, r + 2W ... of the order.
+    Every process gets the same number of indices; where the division leaves a rest, the first ones
+    come again. Process r of W takes the places r, r + W, r + 2W ... of the order.
 
     Args:
         num_items: length of the dataset.
+        seed: seed of the order.
         shuffle: draw a new order each epoch.
+        rank: number of this process.
+        world_size: number of processes.
     """
 
     def __init__(
         self, num_items: int, *, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1
     ) -> None:
-        self.num_items, self.seed, self.shuffle = num_items, seed, shuffle
-        self.rank, self.world_size = rank, world_size
+        self.num_items = num_items
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch begins."""
+        """Choose the order of ``epoch``."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.num_items // self.world_size)
+        return -(-self.num_items // self.world_size)  # rounded up
 
     def __iter__(self) -> Iterator[int]:
         order = np.arange(self.num_items)
@@ -49,29 +55,43 @@ class EpochSampler(torch.utils.data.Sampler):
 
 
 class FrameLoader(torch.utils.data.DataLoader):
-    """A DataLoader whose workers' DataErrors arrive as they were raised, without the text of a traceback."""
+    """A DataLoader whose workers' errors arrive as they were raised, without their traceback."""
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[BatchDict]:  # type: ignore[override]
+        # The workers start here and not at the first batch: starting them draws random numbers.
         return _with_plain_errors(super().__iter__())
 
 
-def _with_plain_errors(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The same batches; a DataError keeps its last line, which is its own sentence."""
+def _with_plain_errors(batches: Iterator[BatchDict]) -> Iterator[BatchDict]:
     try:
         yield from batches
-    except DataError as error:
-        raise DataError(str(error).rsplit("DataError: ", 1)[-1].strip()) from None
+    except UserError as error:
+        raise without_worker_traceback(error) from None
+
+
+def without_worker_traceback(error: UserError) -> UserError:
+    """``error`` without the traceback that a DataLoader worker puts before its sentence."""
+    marker = f"{type(error).__module__}.{type(error).__qualname__}: "
+    _, found, sentence = str(error).rpartition("\n" + marker)
+    return type(error)(sentence.strip()) if found else error
 
 
 def make_loader(
     dataset: DatasetTemplate, batch_size: int, *, workers: int, seed: int, shuffle: bool, dist: bool
 ) -> tuple[FrameLoader, EpochSampler]:
-    """Loader and sampler of a dataset; ``batch_size`` is that of one process.
+    """Loader and sampler of a dataset.
 
-    No more workers are started than there are cores: the batches are the same, and they would only wait for each other.
+    No more workers are started than there are cores. The batches are the same, and more workers
+    would only wait for each other.
+
+    Args:
+        batch_size: frames of a batch of one process.
+        workers: processes that load frames; 0 loads them in this process.
+        seed: seed of the order.
+        shuffle: draw a new order each epoch.
+        dist: split the frames among the processes of torch.distributed.
     """
-    spread = dist and distributed.is_available() and distributed.is_initialized()
-    rank, world_size = (distributed.get_rank(), distributed.get_world_size()) if spread else (0, 1)
+    rank, world_size = _place_among_processes(dist)
     sampler = EpochSampler(
         len(dataset), seed=seed, shuffle=shuffle, rank=rank, world_size=world_size
     )
@@ -93,12 +113,26 @@ def make_loader(
 def draw_shared_seed(dist: bool) -> int:
     """A seed from the machine's entropy, the same in every process."""
     box = [draw_seed()]
-    if dist and distributed.is_available() and distributed.is_initialized():
+    if _is_distributed(dist):
         distributed.broadcast_object_list(box, src=0)
     return box[0]
 
 
+def _is_distributed(dist: bool) -> bool:
+    return dist and distributed.is_available() and distributed.is_initialized()
+
+
+def _place_among_processes(dist: bool) -> tuple[int, int]:
+    """Number of this process, and number of processes."""
+    if not _is_distributed(dist):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
 def _prepare_worker(_number: int) -> None:
-    """One thread a worker: several would only fight over the cores. No worker outlives a training that is killed."""
+    """Give a worker one thread, and let it end with the training that started it.
+
+    Several threads in each of several workers would compete for the same cores.
+    """
     torch.set_num_threads(1)
     die_with_parent()

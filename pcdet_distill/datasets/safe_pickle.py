@@ -1,7 +1,8 @@
-"""Read info files, which are pickles, without running what a pickle could hide.
+"""Read info files, which are pickles, without running the code that a pickle can hide.
 
-OpenPCDet writes its infos as pickles of lists, dicts, strings, numbers and numpy arrays. Only the few constructors
-those need are admitted, under their names of all numpy versions; anything else is refused by name.
+OpenPCDet writes its infos as pickles of lists, dicts, strings, numbers and numpy arrays. Only the
+few constructors that those need are allowed, under their names of all numpy versions. Anything else
+is refused by name.
 """
 
 from __future__ import annotations
@@ -21,37 +22,40 @@ except ImportError:  # numpy < 2
 
 
 def _latin1_bytes(text: str, encoding: str = "latin1") -> bytes:
-    """What old pickle protocols call to build bytes; limited to the encoding they use."""
+    """Stands for ``_codecs.encode``, by which old pickle protocols build bytes."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"encoding {encoding}")
     return text.encode("latin1")
 
 
 def _empty_bytes() -> bytes:
-    """How old protocols write the bytes of an empty array."""
+    """Stands for ``bytes``, by which old pickle protocols build the data of an empty array."""
     return b""
 
 
-ADMITTED: dict[tuple[str, str], Any] = {("_codecs", "encode"): _latin1_bytes}
+ALLOWED: dict[tuple[str, str], Any] = {
+    ("_codecs", "encode"): _latin1_bytes,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("collections", "OrderedDict"): dict,
+    ("__builtin__", "bytes"): _empty_bytes,
+}
+_from_buffer = numeric._frombuffer  # type: ignore[attr-defined]
 for _package in ("numpy.core", "numpy._core"):
-    ADMITTED[f"{_package}.multiarray", "_reconstruct"] = multiarray._reconstruct
-    ADMITTED[f"{_package}.multiarray", "scalar"] = multiarray.scalar
-    ADMITTED[f"{_package}.numeric", "_frombuffer"] = numeric._frombuffer  # type: ignore[attr-defined]
-ADMITTED["numpy", "ndarray"] = np.ndarray
-ADMITTED["numpy", "dtype"] = np.dtype
-ADMITTED["collections", "OrderedDict"] = dict
-ADMITTED["__builtin__", "bytes"] = _empty_bytes
+    ALLOWED[f"{_package}.multiarray", "_reconstruct"] = multiarray._reconstruct
+    ALLOWED[f"{_package}.multiarray", "scalar"] = multiarray.scalar
+    ALLOWED[f"{_package}.numeric", "_frombuffer"] = _from_buffer
 
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ADMITTED:
+        if (module, name) not in ALLOWED:
             raise pickle.UnpicklingError(f"it names {module}.{name}")
-        return ADMITTED[module, name]
+        return ALLOWED[module, name]
 
 
 def load_plain_pickle(path: Path, how_to_make: str) -> Any:
-    """The content of an info file; ``how_to_make`` ends the sentence when the file is missing."""
+    """The content of an info file; ``how_to_make`` ends the message when the file is missing."""
     try:
         with open(path, "rb") as file:
             return _PlainUnpickler(file).load()

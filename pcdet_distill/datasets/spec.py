@@ -1,19 +1,19 @@
-"""What a model must know of its data, without touching any file: enough to build a network.
+"""DataSpec: what a network is built from, read from the config without touching any data file.
 
-A dataset exposes the same attributes, so ``build_network`` takes either.
+A dataset has the same attributes, so ``build_network`` takes either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..config import required
 from ..errors import ConfigError
 from ..ops.voxels import grid_size_of
+from ..types import ConfigDict
 from .processor.point_feature_encoder import PointFeatureEncoder
 
 VOXEL_STEPS = (
@@ -29,10 +29,10 @@ class DataSpec:
 
     Attributes:
         class_names: label 1 is the first of them.
-        point_cloud_range: (6,) float32, x, y, z minimum then maximum in metres.
+        point_cloud_range: (6,) float32, minimum of x, y, z, then maximum, in metres.
         voxel_size: edge lengths along x, y, z in metres; None when the points stay points.
         grid_size: (3,) int64 voxels along x, y, z; None when the points stay points.
-        point_feature_encoder: tells how many numbers a point has.
+        point_feature_encoder: chooses the columns of the points; knows their number.
         depth_downsample_factor: always None; camera models are not part of this package.
     """
 
@@ -44,31 +44,34 @@ class DataSpec:
     depth_downsample_factor: None = None
 
     @classmethod
-    def from_config(cls, dataset_cfg: Mapping[str, Any], class_names: Sequence[str]) -> DataSpec:
+    def from_config(cls, dataset_cfg: ConfigDict, class_names: Sequence[str]) -> DataSpec:
         """The spec that a DATA_CONFIG block describes."""
-        limits = np.array(
-            required(dataset_cfg, "POINT_CLOUD_RANGE", "DATA_CONFIG"), dtype=np.float32
-        )
+        limits = required(dataset_cfg, "POINT_CLOUD_RANGE", "DATA_CONFIG")
+        limits = np.array(limits, dtype=np.float32)
         if limits.shape != (6,) or not (limits[3:] > limits[:3]).all():
             raise ConfigError(
-                f"DATA_CONFIG.POINT_CLOUD_RANGE: {limits.tolist()} is not x, y, z minimum, then maximum"
+                f"DATA_CONFIG.POINT_CLOUD_RANGE: {limits.tolist()} is not x, y, z minimum, "
+                "then maximum"
             )
         voxel_size = _voxel_size(dataset_cfg)
-        encoder = PointFeatureEncoder(
-            required(dataset_cfg, "POINT_FEATURE_ENCODING", "DATA_CONFIG")
+        encoding = required(dataset_cfg, "POINT_FEATURE_ENCODING", "DATA_CONFIG")
+        return cls(
+            class_names=list(class_names),
+            point_cloud_range=limits,
+            voxel_size=voxel_size,
+            grid_size=None if voxel_size is None else grid_size_of(limits, voxel_size),
+            point_feature_encoder=PointFeatureEncoder(encoding),
         )
-        grid = None if voxel_size is None else grid_size_of(limits, voxel_size)
-        return cls(list(class_names), limits, voxel_size, grid, encoder)
 
 
-def _voxel_size(dataset_cfg: Mapping[str, Any]) -> list[float] | None:
+def _voxel_size(dataset_cfg: ConfigDict) -> list[float] | None:
     """VOXEL_SIZE of the processing step that makes voxels, None when there is no such step."""
     for step in required(dataset_cfg, "DATA_PROCESSOR", "DATA_CONFIG"):
-        if step["NAME"] in VOXEL_STEPS:
-            size = required(step, "VOXEL_SIZE", f"DATA_CONFIG.DATA_PROCESSOR.{step['NAME']}")
-            if len(size) != 3 or min(size) <= 0:
-                raise ConfigError(
-                    f"DATA_CONFIG.DATA_PROCESSOR.{step['NAME']}.VOXEL_SIZE: {size} is not three lengths"
-                )
-            return list(size)
+        if step["NAME"] not in VOXEL_STEPS:
+            continue
+        where = f"DATA_CONFIG.DATA_PROCESSOR.{step['NAME']}"
+        size = required(step, "VOXEL_SIZE", where)
+        if len(size) != 3 or min(size) <= 0:
+            raise ConfigError(f"{where}.VOXEL_SIZE: {size} is not three lengths")
+        return list(size)
     return None

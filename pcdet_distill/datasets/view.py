@@ -1,24 +1,25 @@
-"""Views: the same augmented points of an item, processed once more for another model with other voxels or range.
+"""Views: the augmented points of an item, processed a second time for another model.
 
-A dataset makes its views in its worker processes, beside its own item. A view draws its random numbers from a copy of
-the item's random state: the item is the same with and without it, and equal processing gives equal points.
+The other model may have other voxels, another range or other point features. A dataset makes its
+views in its worker processes, beside its own item. A view draws random numbers from a copy of the
+item's random state. So the item is the same with and without a view, and equal processing gives
+equal points.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
 from ..config import required
 from ..errors import ConfigError
+from ..types import ConfigDict
 from .processor import DataProcessor, PointFeatureEncoder
 
-LABEL_KEYS = frozenset(
-    {"REMOVE_OUTSIDE_BOXES", "min_num_corners", "USE_CENTER_TO_FILTER"}
-)  # they change boxes only
+# Keys of a processing step that change boxes only, not points.
+LABEL_KEYS = frozenset({"REMOVE_OUTSIDE_BOXES", "min_num_corners", "USE_CENTER_TO_FILTER"})
 MODES = frozenset({"train", "test"})
 
 
@@ -30,21 +31,23 @@ class PointView:
     """Another DATA_PROCESSOR for the points of a dataset.
 
     Args:
-        dataset_cfg: the DATA_CONFIG block of the other model; its range, features and processing steps count.
-        stored_features: what the dataset's points hold, its ``src_feature_list``.
-        training: which entry of ``{train, test}`` pairs holds: that of the dataset, whatever mode the model is in.
+        dataset_cfg: the DATA_CONFIG block of the other model. Its range, point features and
+            processing steps are used.
+        stored_features: the columns of the dataset's points, its ``src_feature_list``.
+        training: which value of ``{train, test}`` pairs applies: the dataset's mode, also where the
+            other model is in eval mode.
     """
 
     def __init__(
-        self, dataset_cfg: Mapping[str, Any], stored_features: Sequence[str], training: bool
+        self, dataset_cfg: ConfigDict, stored_features: Sequence[str], training: bool
     ) -> None:
         encoding = required(dataset_cfg, "POINT_FEATURE_ENCODING", "DATA_CONFIG")
-        unknown = [name for name in encoding["used_feature_list"] if name not in stored_features]
-        if unknown:
-            raise ConfigError(
-                f"DATA_CONFIG.POINT_FEATURE_ENCODING.used_feature_list: the points hold "
-                f"{', '.join(stored_features)}, so there is no '{unknown[0]}' for this model"
-            )
+        for name in encoding["used_feature_list"]:
+            if name not in stored_features:
+                raise ConfigError(
+                    "DATA_CONFIG.POINT_FEATURE_ENCODING.used_feature_list: the points hold "
+                    f"{', '.join(stored_features)}, so there is no '{name}' for this model"
+                )
         self.encoder = PointFeatureEncoder({**encoding, "src_feature_list": list(stored_features)})
         limits = np.array(dataset_cfg["POINT_CLOUD_RANGE"], dtype=np.float32)
         self.processor = DataProcessor(
@@ -57,30 +60,39 @@ class PointView:
         return ViewItem(self.processor.forward(item, copy.deepcopy(random)))
 
 
-def processing_of(dataset_cfg: Mapping[str, Any], training: bool) -> tuple[Any, ...]:
-    """What decides how points are processed; equal for two DATA_CONFIG blocks whose models can share their points."""
+def processing_of(dataset_cfg: ConfigDict, training: bool) -> Hashable:
+    """Everything that decides how points are processed, in a form that can be compared.
+
+    Two models can share their points when this is equal for their DATA_CONFIG blocks.
+    """
     encoding = required(dataset_cfg, "POINT_FEATURE_ENCODING", "DATA_CONFIG")
     mode = "train" if training else "test"
-    steps = [
-        _of_mode({key: value for key, value in step.items() if key not in LABEL_KEYS}, mode)
-        for step in required(dataset_cfg, "DATA_PROCESSOR", "DATA_CONFIG")
-    ]
-    features = (encoding["encoding_type"], encoding["used_feature_list"])
-    return _plain((required(dataset_cfg, "POINT_CLOUD_RANGE", "DATA_CONFIG"), features, steps))
+    steps = required(dataset_cfg, "DATA_PROCESSOR", "DATA_CONFIG")
+    parts = (
+        required(dataset_cfg, "POINT_CLOUD_RANGE", "DATA_CONFIG"),
+        encoding["encoding_type"],
+        encoding["used_feature_list"],
+        [_point_settings(step, mode) for step in steps],
+    )
+    return _comparable(parts)
 
 
-def _of_mode(step: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """A processing step with only the entry of ``mode`` of each pair."""
-    return {
-        key: value[mode] if isinstance(value, Mapping) and set(value) == MODES else value
-        for key, value in step.items()
-    }
+def _point_settings(step: ConfigDict, mode: str) -> ConfigDict:
+    """The settings of a processing step for points, with the value of ``mode`` of each pair."""
+    settings = {}
+    for key, value in step.items():
+        is_pair = isinstance(value, Mapping) and set(value) == MODES
+        if key not in LABEL_KEYS:
+            settings[key] = value[mode] if is_pair else value
+    return settings
 
 
-def _plain(value: Any) -> Any:
-    """Comparable: whatever the order of the keys, and 4 equal to 4.0."""
+def _comparable(value: object) -> Hashable:
+    """Nested tuples without the order of keys, in which 4 equals 4.0."""
     if isinstance(value, Mapping):
-        return tuple(sorted((key, _plain(inner)) for key, inner in value.items()))
+        return tuple(sorted((key, _comparable(inner)) for key, inner in value.items()))
     if isinstance(value, (list, tuple, np.ndarray)):
-        return tuple(_plain(inner) for inner in value)
-    return round(float(value), 6) if isinstance(value, (int, float)) else value
+        return tuple(_comparable(inner) for inner in value)
+    if isinstance(value, (int, float)):
+        return round(float(value), 6)
+    return value  # text, or None

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar, cast
 from torch.utils.data import DataLoader
 
 from ..datasets import DatasetTemplate
+from ..datasets.loader import without_worker_traceback
 from ..errors import DataError, UserError
 from ..types import BatchDict
 from .checkpoints import preserve_randomness
@@ -162,10 +163,3 @@ def batches_of(loader: DataLoader) -> Iterator[BatchDict]:
             return
         except UserError as error:
             raise without_worker_traceback(error) from None
-
-
-def without_worker_traceback(error: UserError) -> UserError:
-    """``error`` without the traceback that a DataLoader worker puts before its sentence."""
-    marker = f"{type(error).__module__}.{type(error).__qualname__}: "
-    _, found, sentence = str(error).rpartition("\n" + marker)
-    return type(error)(sentence.strip()) if found else error

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from ...config import lookup, required
 from ...ops.boxes import limit_period
+from ...types import ConfigDict
+from ..item import Item
 from .database_sampler import HOW_TO_MAKE_FILES, DataBaseSampler
 from .world import (
     WHERE,
@@ -34,7 +36,7 @@ PLACEHOLDER = "placeholder"
 class Augmentor(Protocol):
     """One augmentation: changes an item in place, with random numbers of that item alone."""
 
-    def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
+    def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         """Augment ``data_dict``."""
 
 
@@ -52,7 +54,7 @@ class DataAugmentor:
     def __init__(
         self,
         root_path: Path,
-        augmentor_configs: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        augmentor_configs: ConfigDict | Sequence[ConfigDict],
         class_names: Sequence[str],
         logger: logging.Logger | None = None,
         *,
@@ -76,7 +78,7 @@ class DataAugmentor:
             if name not in disabled:
                 self.queue.append((name, self._build(augmentor_class, config)))
 
-    def _build(self, augmentor_class: type, config: Mapping[str, Any]) -> Augmentor:
+    def _build(self, augmentor_class: type, config: ConfigDict) -> Augmentor:
         if augmentor_class is not DataBaseSampler:
             return augmentor_class(config)
         return DataBaseSampler(
@@ -96,8 +98,8 @@ class DataAugmentor:
         )
 
     def forward(
-        self, data_dict: dict[str, Any], random: np.random.RandomState, skip: Collection[str] = ()
-    ) -> dict[str, Any]:
+        self, data_dict: Item, random: np.random.RandomState, skip: Collection[str] = ()
+    ) -> Item:
         """Augment one item in place.
 
         Args:

@@ -1,17 +1,17 @@
 """gt_sampling: add objects of other frames to a training scene.
 
-The method is SECOND's (https://doi.org/10.3390/s18103337): most frames hold few objects, so copies of
-labelled objects multiply what a detector learns from one frame. For each class the next objects of a
-shuffled list are candidates. A candidate that overlaps an object of the scene, or another candidate,
-is dropped. The rest are put on the ground of the scene and replace the scene's own points there.
+The method is SECOND's (https://doi.org/10.3390/s18103337). Most frames hold few objects, so a
+detector learns faster from frames with objects added. For each class the next objects of a shuffled
+list are candidates. A candidate that overlaps an object of the scene, or another candidate, is
+dropped. The rest are put on the ground of the scene and replace the scene's own points there.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from ...config import required
 from ...errors import ConfigError, DataError
 from ...ops.boxes import boxes_overlap_bev, enlarge_box3d
 from ...ops.points import points_in_boxes_mask
+from ...types import ConfigDict
 from ..box_fields import BOX_FIELDS
+from ..item import Item
 from .object_database import (
     HOW_TO_MAKE_FILES,
     SAMPLING,
@@ -79,7 +81,7 @@ class DataBaseSampler:
     def __init__(
         self,
         root_path: Path,
-        sampler_cfg: Mapping[str, Any],
+        sampler_cfg: ConfigDict,
         class_names: Sequence[str],
         logger: logging.Logger | None = None,
         *,
@@ -116,7 +118,7 @@ class DataBaseSampler:
 
     def __call__(
         self,
-        data_dict: dict[str, Any],
+        data_dict: Item,
         random: np.random.RandomState,
         cursors: dict[str, SampleCursor] | None = None,
     ) -> None:
@@ -150,7 +152,7 @@ class DataBaseSampler:
             boxes = _boxes_of(chosen, scene_boxes.shape[1]).astype(scene_boxes.dtype)
             self._add(data_dict, chosen, boxes)
 
-    def _add(self, data_dict: dict[str, Any], chosen: list[ObjectInfo], boxes: np.ndarray) -> None:
+    def _add(self, data_dict: Item, chosen: list[ObjectInfo], boxes: np.ndarray) -> None:
         """Put the chosen objects with ``boxes`` (K, 7 or 9) in front of the scene's points."""
         drop_m = np.zeros(len(boxes), dtype=boxes.dtype)
         if self.use_road_plane:
@@ -202,7 +204,7 @@ def _boxes_of(infos: Sequence[ObjectInfo], width: int) -> np.ndarray:
 
 
 def _without_collisions(candidates: list[ObjectInfo], occupied: np.ndarray) -> list[ObjectInfo]:
-    """The candidates that overlap no occupied box (E, 7) and no other candidate in bird's eye view."""
+    """The candidates that overlap neither an occupied box (E, 7) nor another candidate, from above."""
     if not candidates:
         return []
     boxes = _boxes_of(candidates, len(BOX_FIELDS))

@@ -1,8 +1,8 @@
-"""The ground-truth database: labelled objects that were cut out of training frames, with their points."""
+"""The ground-truth database: labelled objects cut out of training frames, with their points."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ...config import lookup
 from ...errors import ConfigError, DataError
+from ...types import ConfigDict
 from ..point_files import read_points
 from ..safe_pickle import load_plain_pickle
 from .world import WHERE
@@ -82,7 +83,7 @@ def _is_dict_of_lists(infos: object) -> bool:
 
 
 def _check_objects(
-    objects: Sequence[Mapping[str, Any]], name: str, root: Path, path: str, how_to_make: str
+    objects: Sequence[ObjectInfo], name: str, root: Path, path: str, how_to_make: str
 ) -> None:
     """Refuse objects with missing entries, and a database whose first point file is missing."""
     for entry in objects:
@@ -91,7 +92,7 @@ def _check_objects(
                 f"{root / path}: an object of class {name} lacks one of "
                 f"{', '.join(sorted(REQUIRED_KEYS))}; {how_to_make}"
             )
-    # To look for every file takes minutes on a network drive; a later one is missed when it is drawn.
+    # To look for every file takes minutes on a network drive. Others are missed when drawn.
     if not objects:
         return
     first = root / objects[0]["path"]
@@ -112,7 +113,7 @@ def class_counts(entries: Sequence[str], where: str) -> dict[str, int]:
     return counts
 
 
-def filter_objects(objects: ObjectsByClass, filters: Mapping[str, Any]) -> ObjectsByClass:
+def filter_objects(objects: ObjectsByClass, filters: ConfigDict) -> ObjectsByClass:
     """Apply the filters of a PREPARE block, in order."""
     for name, argument in filters.items():
         keep = lookup(FILTERS, name, f"{SAMPLING}.PREPARE")

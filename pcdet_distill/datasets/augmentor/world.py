@@ -5,22 +5,23 @@ drew under OpenPCDet's key (``flip_x``, ``noise_rot``, ``noise_scale``, ``noise_
 multiplies its matrix onto ``lidar_aug_matrix``. So ``lidar_aug_matrix @ (x, y, z, 1)`` maps the
 recorded scene to the augmented one.
 
-Boxes (M, 7) are x, y, z, dx, dy, dz, heading; boxes (M, 9) also have the velocity vx, vy. A velocity
-is a vector in the scene: it is flipped, rotated and scaled with it, and a translation leaves it
-alone. An unknown velocity is NaN and stays NaN.
+Boxes (M, 7) are x, y, z, dx, dy, dz, heading; boxes (M, 9) also have the velocity vx, vy. A
+velocity is a vector in the scene: it is flipped, rotated and scaled with it, and a translation
+leaves it alone. An unknown velocity is NaN and stays NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from ...config import required
 from ...errors import ConfigError
 from ...ops.boxes import rotate_points_along_z
+from ...types import ConfigDict
 from ..box_fields import BOX_FIELDS, VELOCITY
+from ..item import Item
 
 WHERE = "DATA_CONFIG.DATA_AUGMENTOR.AUG_CONFIG_LIST"
 MIRRORS = {"x": [1.0, -1.0, 1.0], "y": [-1.0, 1.0, 1.0]}  # factors of x, y, z
@@ -61,7 +62,7 @@ def scale_scene(points: np.ndarray, boxes: np.ndarray, factor: float) -> None:
         boxes[:, VELOCITY] *= factor
 
 
-def _note_motion(data_dict: dict[str, Any], motion: np.ndarray) -> None:
+def _note_motion(data_dict: Item, motion: np.ndarray) -> None:
     """Multiply a (3, 3) linear motion onto ``lidar_aug_matrix`` (4, 4), from the left."""
     step = np.eye(4)
     step[:3, :3] = motion
@@ -71,14 +72,14 @@ def _note_motion(data_dict: dict[str, Any], motion: np.ndarray) -> None:
 class RandomWorldFlip:
     """Mirror the scene with probability one half, for each of ALONG_AXIS_LIST."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: ConfigDict) -> None:
         where = f"{WHERE}.random_world_flip"
         self.axes: Sequence[str] = required(config, "ALONG_AXIS_LIST", where)
         for axis in self.axes:
             if axis not in MIRRORS:
                 raise ConfigError(f"{where}.ALONG_AXIS_LIST: unknown axis '{axis}'; known: x, y")
 
-    def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
+    def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         for axis in self.axes:
             flips = bool(random.choice([False, True], replace=False, p=[0.5, 0.5]))
             data_dict[f"flip_{axis}"] = flips
@@ -93,13 +94,13 @@ class RandomWorldRotation:
     WORLD_ROT_ANGLE is (lowest, highest), or one number for the range from minus to plus it.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: ConfigDict) -> None:
         angle_rad = required(config, "WORLD_ROT_ANGLE", f"{WHERE}.random_world_rotation")
         if not isinstance(angle_rad, (list, tuple)):
             angle_rad = (-angle_rad, angle_rad)
         self.lowest_rad, self.highest_rad = angle_rad
 
-    def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
+    def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         angle_rad = random.uniform(self.lowest_rad, self.highest_rad)
         rotate_scene(data_dict["points"], data_dict["gt_boxes"], angle_rad)
         data_dict["noise_rot"] = angle_rad
@@ -111,11 +112,11 @@ class RandomWorldRotation:
 class RandomWorldScaling:
     """Scale the scene by a random factor out of WORLD_SCALE_RANGE."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: ConfigDict) -> None:
         where = f"{WHERE}.random_world_scaling"
         self.lowest, self.highest = required(config, "WORLD_SCALE_RANGE", where)
 
-    def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
+    def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         is_narrow = self.highest - self.lowest < LEAST_SCALE_SPAN
         factor = 1.0 if is_narrow else random.uniform(self.lowest, self.highest)
         scale_scene(data_dict["points"], data_dict["gt_boxes"], factor)
@@ -126,13 +127,13 @@ class RandomWorldScaling:
 class RandomWorldTranslation:
     """Shift the scene by normal noise of NOISE_TRANSLATE_STD metres along x, y, z."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: ConfigDict) -> None:
         where = f"{WHERE}.random_world_translation"
         self.std_m = required(config, "NOISE_TRANSLATE_STD", where)
         if len(self.std_m) != 3:
             raise ConfigError(f"{where}.NOISE_TRANSLATE_STD: expected three lengths")
 
-    def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
+    def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         shift_m = random.normal(0.0, self.std_m, size=3)
         data_dict["points"][:, :3] += shift_m.astype(np.float32)
         data_dict["gt_boxes"][:, :3] += shift_m.astype(np.float32)

@@ -144,6 +144,7 @@ def _matrix(
     expected = shape[0] * shape[1]
     if len(values) != expected or not np.isfinite(values).all():
         raise DataError(
-            f"{path}: the line '{name}:' has {len(values)} values, expected {expected} finite numbers"
+            f"{path}: the line '{name}:' has {len(values)} values, "
+            f"expected {expected} finite numbers"
         )
     return values.reshape(shape)

@@ -1,8 +1,8 @@
 """Boxes between LiDAR and camera coordinates.
 
-A LiDAR box is (x, y, z, dx, dy, dz, heading), and (x, y, z) is its middle. A camera box is (x, y, z,
-l, h, w, ry) in rect coordinates, and (x, y, z) is the middle of its bottom. The angles are related
-by ``heading = -(ry + pi / 2)`` and are not wrapped.
+A LiDAR box is (x, y, z, dx, dy, dz, heading), and (x, y, z) is its middle. A camera box is
+(x, y, z, l, h, w, ry) in rect coordinates, and (x, y, z) is the middle of its bottom. The angles
+are related by ``heading = -(ry + pi / 2)`` and are not wrapped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The files of one half (``training`` or ``testing``) of a KITTI folder, with errors that name them."""
+"""The files of one half (``training`` or ``testing``) of a KITTI folder; errors name them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ def read_png_shape(path: Path) -> np.ndarray:
     width, height = struct.unpack(">II", header[16:24])
     if width == 0 or height == 0:
         raise DataError(
-            f"{path}: its header describes an image of {width} x {height} pixels; expected a picture"
+            f"{path}: its header describes an image of {width} x {height} pixels; "
+            "expected a picture"
         )
     return np.array([height, width], dtype=np.int32)
 

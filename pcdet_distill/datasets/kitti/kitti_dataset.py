@@ -94,7 +94,7 @@ class KittiDataset(DatasetTemplate):
 
     @property
     def how_to_make_files(self) -> str:
-        """The command that makes the info files and the database, and the planes if they are needed."""
+        """The command that makes info files and database, and planes if they are needed."""
         flags = "--make_planes" if self._lacks_road_planes() else ""
         return f"make it with '{create_data_command(self.root_path, flags)}'"
 
@@ -148,8 +148,8 @@ class KittiDataset(DatasetTemplate):
         """Refuse a folder without planes before the first item, with the ways out."""
         if not self._planes_folder.is_dir():
             raise DataError(
-                f"{self._planes_folder}: USE_ROAD_PLANE: True puts sampled objects on the ground of each frame, "
-                "and this folder of estimated grounds is missing; estimate it from the points with "
+                f"{self._planes_folder}: USE_ROAD_PLANE: True puts sampled objects on the ground of "
+                "each frame, and this folder of grounds is missing; estimate it from the points with "
                 f"'{create_data_command(self.root_path, '--make_planes')}', or download it (the "
                 "'road plane' link of OpenPCDet's KITTI guide), or write USE_ROAD_PLANE: False "
                 "into the gt_sampling entry of the yaml"
@@ -224,7 +224,8 @@ class KittiDataset(DatasetTemplate):
     def _kitti_result(self, det_annos: Sequence[Item], class_names: Sequence[str]) -> KittiResult:
         if any("annos" not in info for info in self.kitti_infos):
             raise DataError(
-                f"{self.root_path}: the split '{self.split}' has no labels, so it cannot be evaluated"
+                f"{self.root_path}: the split '{self.split}' has no labels, "
+                "so it cannot be evaluated"
             )
         labels = {
             self.frame_name(index): info["annos"] for index, info in enumerate(self.kitti_infos)

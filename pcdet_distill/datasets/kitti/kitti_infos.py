@@ -95,7 +95,8 @@ def _process_split(
     frame_ids = KittiFolder(root, split).frame_ids()
     if split == "train" and not frame_ids:
         raise DataError(
-            f"{split_file(root, split)}: lists no frames; expected one number a line, such as 000008"
+            f"{split_file(root, split)}: lists no frames; "
+            "expected one number a line, such as 000008"
         )
     task = partial(_process_frame, root, split, database)
     infos: list[Info] = []

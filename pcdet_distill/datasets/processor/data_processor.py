@@ -1,11 +1,11 @@
 """The DATA_PROCESSOR list: range mask, sampling, shuffling, voxels, in the order of the yaml.
 
-Each step is made once from its block and is then called with an item's dict and the item's own random state.
+A step is constructed once from its block. It is then called with each item and its random state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ import numpy as np
 from ...config import lookup, required
 from ...ops.boxes import mask_boxes_outside_range
 from ...ops.voxels import grid_size_of, voxelize
+from ...types import ConfigDict
+from ..item import Item
 
 WHERE = "DATA_CONFIG.DATA_PROCESSOR"
-NEAR_LIMIT_M = 40.0  # sample_points keeps every point beyond it: there are few
+NEAR_LIMIT_M = 40.0  # sample_points keeps every point beyond it, because there are few
 
 
 class ProcessingStep:
@@ -24,12 +26,10 @@ class ProcessingStep:
     Args:
         config: the entry.
         point_cloud_range: (6,) float32.
-        training: which of a ``{train, test}`` pair holds.
+        training: which value of a ``{train, test}`` pair applies.
     """
 
-    def __init__(
-        self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool
-    ) -> None:
+    def __init__(self, config: ConfigDict, point_cloud_range: np.ndarray, training: bool) -> None:
         self.config = config
         self.where = f"{WHERE}.{config['NAME']}"
         self.point_cloud_range = point_cloud_range
@@ -38,30 +38,29 @@ class ProcessingStep:
     def _value(self, key: str) -> Any:
         return required(self.config, key, self.where)
 
-    def _of_mode(self, key: str) -> Any:
+    def _value_of_mode(self, key: str) -> Any:
         """The train or the test value of a ``{train: ..., test: ...}`` pair."""
-        return required(
-            self._value(key), "train" if self.training else "test", f"{self.where}.{key}"
-        )
+        mode = "train" if self.training else "test"
+        return required(self._value(key), mode, f"{self.where}.{key}")
 
-    def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
+    def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         """Change ``data_dict`` in place."""
 
 
 class MaskOutsideRange(ProcessingStep):
-    """Drop points outside the range in x and y (z is the voxelizer's), and in training boxes outside it."""
+    """Drop points outside the range in x and y, and in training boxes outside it.
 
-    def __init__(
-        self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool
-    ) -> None:
+    Points outside the range in z are dropped when voxels are made, as in OpenPCDet.
+    """
+
+    def __init__(self, config: ConfigDict, point_cloud_range: np.ndarray, training: bool) -> None:
         super().__init__(config, point_cloud_range, training)
         self.masks_boxes = training and bool(self._value("REMOVE_OUTSIDE_BOXES"))
 
-    def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
-        if data_dict.get("points") is not None:
-            data_dict["points"] = data_dict["points"][
-                mask_points_by_range(data_dict["points"], self.point_cloud_range)
-            ]
+    def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
+        points = data_dict.get("points")
+        if points is not None:
+            data_dict["points"] = points[mask_points_by_range(points, self.point_cloud_range)]
         if self.masks_boxes and data_dict.get("gt_boxes") is not None:
             mask = mask_boxes_outside_range(
                 data_dict["gt_boxes"],
@@ -73,71 +72,69 @@ class MaskOutsideRange(ProcessingStep):
 
 
 class ShufflePoints(ProcessingStep):
-    """Random order, so that the voxel limits drop points without preference."""
+    """Random order, so that the limits of voxels drop random points."""
 
-    def __init__(
-        self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool
-    ) -> None:
+    def __init__(self, config: ConfigDict, point_cloud_range: np.ndarray, training: bool) -> None:
         super().__init__(config, point_cloud_range, training)
-        self.enabled = bool(self._of_mode("SHUFFLE_ENABLED"))
+        self.enabled = bool(self._value_of_mode("SHUFFLE_ENABLED"))
 
-    def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
+    def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         if self.enabled:
             points = data_dict["points"]
             data_dict["points"] = points[random.permutation(len(points))]
 
 
 class SamplePoints(ProcessingStep):
-    """Exactly NUM_POINTS points: far points are all kept, near ones drawn; too few are repeated. -1 keeps all."""
+    """Exactly NUM_POINTS points; -1 keeps all.
 
-    def __init__(
-        self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool
-    ) -> None:
+    Of too many points all far ones are kept and near ones drawn, because far objects have few
+    points to lose. Too few points are repeated.
+    """
+
+    def __init__(self, config: ConfigDict, point_cloud_range: np.ndarray, training: bool) -> None:
         super().__init__(config, point_cloud_range, training)
-        self.num_points = int(self._of_mode("NUM_POINTS"))
+        self.num_points = int(self._value_of_mode("NUM_POINTS"))
 
-    def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
+    def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         points = data_dict["points"]
         if self.num_points == -1:
             return
         if len(points) == 0:
             points = np.zeros((1, points.shape[1]), dtype=np.float32)
-        chosen = (
-            self._thin_out(points, random)
-            if len(points) > self.num_points
-            else self._repeat(len(points), random)
-        )
+        if len(points) > self.num_points:
+            chosen = self._choose(points, random)
+        else:
+            chosen = self._repeat(len(points), random)
         random.shuffle(chosen)
         data_dict["points"] = points[chosen]
 
-    def _thin_out(self, points: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    def _choose(self, points: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+        """NUM_POINTS row numbers of more points (N, C)."""
         distance_m = np.linalg.norm(points[:, :3], axis=1)
-        far, near = (
-            np.flatnonzero(distance_m >= NEAR_LIMIT_M),
-            np.flatnonzero(distance_m < NEAR_LIMIT_M),
-        )
+        far = np.flatnonzero(distance_m >= NEAR_LIMIT_M)
+        near = np.flatnonzero(distance_m < NEAR_LIMIT_M)
         if len(far) >= self.num_points:
             return random.choice(len(points), self.num_points, replace=False)
-        return np.concatenate([random.choice(near, self.num_points - len(far), replace=False), far])
+        drawn = random.choice(near, self.num_points - len(far), replace=False)
+        return np.concatenate([drawn, far])
 
     def _repeat(self, available: int, random: np.random.RandomState) -> np.ndarray:
+        """NUM_POINTS row numbers of ``available`` points: whole copies of all, then random ones."""
         whole_copies, rest = divmod(self.num_points, available)
-        everything = np.tile(np.arange(available), whole_copies)
-        return np.concatenate([everything, random.choice(available, rest, replace=False)])
+        every_point = np.tile(np.arange(available), whole_copies)
+        return np.concatenate([every_point, random.choice(available, rest, replace=False)])
 
 
 class PointsToVoxels(ProcessingStep):
-    """Adds ``voxels``, ``voxel_coords`` (z, y, x) and ``voxel_num_points``."""
+    """Adds ``voxels`` (V, P, C), ``voxel_coords`` (V, 3) z, y, x, ``voxel_num_points`` (V,)."""
 
-    def __init__(
-        self, config: Mapping[str, Any], point_cloud_range: np.ndarray, training: bool
-    ) -> None:
+    def __init__(self, config: ConfigDict, point_cloud_range: np.ndarray, training: bool) -> None:
         super().__init__(config, point_cloud_range, training)
         self.voxel_size = self._value("VOXEL_SIZE")
         self.max_points = int(self._value("MAX_POINTS_PER_VOXEL"))
-        self.max_voxels = int(self._of_mode("MAX_NUMBER_OF_VOXELS"))
+        self.max_voxels = int(self._value_of_mode("MAX_NUMBER_OF_VOXELS"))
 
-    def __call__(self, data_dict: dict[str, Any], random: np.random.RandomState) -> None:
+    def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         voxels, coords, num_points = voxelize(
             data_dict["points"],
             self.point_cloud_range,
@@ -151,10 +148,10 @@ class PointsToVoxels(ProcessingStep):
 
 
 class GridSizeOnly(ProcessingStep):
-    """For models that make their voxels themselves: only VOXEL_SIZE is needed, the points stay points."""
+    """For models that make their voxels themselves: the points stay as they are."""
 
 
-PROCESSORS = {
+PROCESSORS: dict[str, type[ProcessingStep]] = {
     "mask_points_and_boxes_outside_range": MaskOutsideRange,
     "shuffle_points": ShufflePoints,
     "sample_points": SamplePoints,
@@ -168,35 +165,39 @@ class DataProcessor:
     """All steps of DATA_PROCESSOR, in order.
 
     Attributes:
-        voxel_size, grid_size: of the step that has VOXEL_SIZE, else None.
+        voxel_size: VOXEL_SIZE of the step that has one, else None.
+        grid_size: (3,) voxels along x, y, z, else None.
     """
 
     def __init__(
         self,
-        processor_configs: Sequence[Mapping[str, Any]],
+        processor_configs: Sequence[ConfigDict],
         point_cloud_range: np.ndarray,
         training: bool,
         num_point_features: int,
     ) -> None:
         self.num_point_features = num_point_features
-        self.voxel_size, self.grid_size = None, None
+        self.voxel_size: list[float] | None = None
+        self.grid_size: np.ndarray | None = None
         self.steps: list[ProcessingStep] = []
         for config in processor_configs:
-            step = lookup(PROCESSORS, required(config, "NAME", WHERE), WHERE)
-            self.steps.append(step(config, point_cloud_range, training))
+            step_class = lookup(PROCESSORS, required(config, "NAME", WHERE), WHERE)
+            self.steps.append(step_class(config, point_cloud_range, training))
             if "VOXEL_SIZE" in config:
                 self.voxel_size = list(config["VOXEL_SIZE"])
                 self.grid_size = grid_size_of(point_cloud_range, self.voxel_size)
 
-    def forward(self, data_dict: dict[str, Any], random: np.random.RandomState) -> dict[str, Any]:
-        """Run every step on one item; the dict is changed in place and returned."""
+    def forward(self, data_dict: Item, random: np.random.RandomState) -> Item:
+        """Run every step on one item, which is changed in place and returned."""
         for step in self.steps:
             step(data_dict, random)
         return data_dict
 
 
 def mask_points_by_range(points: np.ndarray, point_cloud_range: np.ndarray) -> np.ndarray:
-    """(N,) bool: x and y inside the range, both ends included; z is not looked at."""
-    x, y = points[:, 0], points[:, 1]
-    low, high = point_cloud_range[:3], point_cloud_range[3:]
-    return (x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1])
+    """(N,) bool: x and y are inside the range, both ends included. z is not tested."""
+    x = points[:, 0]
+    y = points[:, 1]
+    x_min, y_min = point_cloud_range[:2]
+    x_max, y_max = point_cloud_range[3:5]
+    return (x >= x_min) & (x <= x_max) & (y >= y_min) & (y <= y_max)
