@@ -1,4 +1,4 @@
-"""Simulated KITTI: a ray-cast street, written as KITTI's own folders and files. Nothing after it knows."""
+"""Simulated KITTI: ray-cast streets, written as an ordinary KITTI folder."""
 
 from .writer import create_synthetic_kitti
 

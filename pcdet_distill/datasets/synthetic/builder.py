@@ -1,26 +1,66 @@
-"""A street being furnished: where things stand, which places are taken, and the finished scene.
+"""Puts objects into a street and keeps track of the places that are taken.
 
-Places are given in street coordinates (u along the street, v to its left, see ``ground.py``).
+Places are given in street coordinates: u along the street, v to its left (``ground.py``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from .ground import Ground
 from .library import Library, library
-from .lidar import SECTOR_RAD, Instances
+from .lidar import SECTOR_RAD
+from .raycast import Instances
 
 FURTHEST_M = 75.0
-CLEAR_AHEAD_M = 4.5  # nothing stands closer to the sensor than this
-COLOURS = np.array([0.25, 0.5, 0.8, 1.1, 1.4, 1.7])  # car paint, from black to white
+CLEAR_AHEAD_M = 4.5  # no road user stands closer to the sensor
+VEHICLES = ("Car", "Van", "Truck")
+PAINT_SHADES = np.array([0.25, 0.5, 0.8, 1.1, 1.4, 1.7])  # from black to white cars
+# Long objects are sunk into the ground, so that no gap shows below them where it is curved.
+SINK_M = 0.02
+LONG_OBJECTS = ("wall", "house", "hedge")
+SINK_OF_LONG_M = 0.15
+
+
+class Circle(NamedTuple):
+    """A place on the ground, in the sensor's frame."""
+
+    x: float
+    y: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class PlacedObject:
+    """An object of the scene.
+
+    Attributes:
+        template: row in the table of templates.
+        pose: x, y, z of the bottom centre, and yaw, in the sensor's frame.
+        size_m: length, width, height.
+        shade: factor on every albedo.
+        label: KITTI's class; None for street furniture.
+    """
+
+    template: int
+    pose: tuple[float, float, float, float]
+    size_m: tuple[float, ...]
+    shade: float
+    label: str | None
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A street ready for the LiDAR; labels has a KITTI class for each instance, None for furniture."""
+    """A street ready for the LiDAR.
+
+    Attributes:
+        ground: the ground.
+        instances: the objects.
+        labels: KITTI's class of each object; None for street furniture.
+    """
 
     ground: Ground
     instances: Instances
@@ -29,14 +69,21 @@ class Scene:
 
 @dataclass
 class SceneBuilder:
-    """Collects instances; keeps the places that are taken as circles (x, y, radius)."""
+    """Collects the objects of a scene.
+
+    Attributes:
+        ground: the ground that they stand on.
+        rng: draws templates, sizes and shades.
+        library: the templates.
+        objects: those placed so far.
+        taken: places where no road user may stand.
+    """
 
     ground: Ground
     rng: np.random.Generator
     library: Library = field(default_factory=library)
-    rows: list[tuple[int, tuple, tuple, float]] = field(default_factory=list)
-    labels: list[str | None] = field(default_factory=list)
-    taken: list[tuple[float, float, float]] = field(default_factory=list)
+    objects: list[PlacedObject] = field(default_factory=list)
+    taken: list[Circle] = field(default_factory=list)
 
     def furnish(
         self,
@@ -46,78 +93,91 @@ class SceneBuilder:
         size_m: tuple[float, float, float] | None = None,
         turn_rad: float = 0.0,
         *,
-        blocks: float = 0.0,
+        blocked_radius_m: float = 0.0,
     ) -> None:
-        """Put furniture at (u, v); ``blocks`` is the radius that traffic must keep away."""
+        """Put street furniture at (u, v).
+
+        Args:
+            name: of the template.
+            u: along the street.
+            v: to the left.
+            size_m: length, width, height; None for the template's own.
+            turn_rad: yaw relative to the street.
+            blocked_radius_m: road users stay this far away; 0 for no limit.
+        """
         template = self.library.index[name]
         size = tuple(self.library.shapes.sizes_m[template]) if size_m is None else size_m
         x, y = map(float, self.ground.street_to_sensor(u, v))
-        sink = (
-            0.15 if name in ("wall", "house", "hedge") else 0.02
-        )  # long things must not hover over a bend
-        pose = (x, y, float(self.ground.height(x, y)) - sink, self.ground.heading_rad + turn_rad)
-        self._add(template, pose, size, self.rng.uniform(0.75, 1.25), None)
-        if blocks:
-            self.taken.append((x, y, blocks))
+        sink_m = SINK_OF_LONG_M if name in LONG_OBJECTS else SINK_M
+        z = float(self.ground.height(x, y)) - sink_m
+        pose = (x, y, z, self.ground.heading_rad + turn_rad)
+        shade = self.rng.uniform(0.75, 1.25)
+        self.objects.append(PlacedObject(template, pose, size, shade, label=None))
+        if blocked_radius_m:
+            self.taken.append(Circle(x, y, blocked_radius_m))
 
     def place(self, label: str, u: float, v: float, turn_rad: float) -> bool:
-        """Put a road user at (u, v) if the place is free, in view and not on top of the sensor."""
-        template, size = self.library.draw(label, self.rng)
+        """Put a road user at (u, v) if the place is free, in view and not at the sensor."""
+        template, size_m = self.library.draw(label, self.rng)
         x, y = map(float, self.ground.street_to_sensor(u, v))
         yaw = self.ground.heading_rad + turn_rad
-        circles = _circles(x, y, yaw, size)
-        if x < 1.0 or min(np.hypot(cx, cy) - radius for cx, cy, radius in circles) < CLEAR_AHEAD_M:
+        footprint = _footprint_circles(x, y, yaw, size_m)
+        if not _is_in_view(x, y) or _is_at_sensor(footprint) or self._collides(footprint):
             return False
-        if (
-            abs(np.arctan2(y, x)) > SECTOR_RAD + 0.1
-            or np.hypot(x, y) > FURTHEST_M
-            or self._collides(circles)
-        ):
-            return False
-        shade = (
-            self.rng.choice(COLOURS)
-            if label in ("Car", "Van", "Truck")
-            else self.rng.uniform(0.5, 1.3)
-        )
-        self._add(
-            template, (x, y, float(self.ground.height(x, y)), yaw), tuple(size), float(shade), label
-        )
-        self.taken.extend(circles)
+        if label in VEHICLES:
+            shade = float(self.rng.choice(PAINT_SHADES))
+        else:
+            shade = float(self.rng.uniform(0.5, 1.3))
+        pose = (x, y, float(self.ground.height(x, y)), yaw)
+        self.objects.append(PlacedObject(template, pose, tuple(size_m), shade, label))
+        self.taken.extend(footprint)
         return True
 
-    def _collides(self, circles: list[tuple[float, float, float]]) -> bool:
-        return any(
-            (x - a) ** 2 + (y - b) ** 2 < (radius + other) ** 2
-            for x, y, radius in circles
-            for a, b, other in self.taken
-        )
-
-    def _add(
-        self, template: int, pose: tuple, size: tuple, shade: float, label: str | None
-    ) -> None:
-        self.rows.append((template, pose, size, shade))
-        self.labels.append(label)
+    def _collides(self, footprint: list[Circle]) -> bool:
+        """Whether a footprint overlaps a place that is taken."""
+        for circle in footprint:
+            for other in self.taken:
+                distance2 = (circle.x - other.x) ** 2 + (circle.y - other.y) ** 2
+                if distance2 < (circle.radius + other.radius) ** 2:
+                    return True
+        return False
 
     def build(self) -> Scene:
         """The finished scene."""
-        template, poses, sizes, shade = zip(*self.rows)
+        objects = self.objects
+        labels = [placed.label for placed in objects]
         instances = Instances(
-            np.array(template, dtype=np.int64),
-            np.array(poses, dtype=float),
-            np.array(sizes, dtype=float),
-            np.array(shade, dtype=float),
-            np.array([label is not None for label in self.labels]),
+            template=np.array([placed.template for placed in objects], dtype=np.int64),
+            poses=np.array([placed.pose for placed in objects], dtype=float),
+            sizes_m=np.array([placed.size_m for placed in objects], dtype=float),
+            shade=np.array([placed.shade for placed in objects], dtype=float),
+            counted=np.array([label is not None for label in labels]),
         )
-        return Scene(self.ground, instances, self.labels)
+        return Scene(self.ground, instances, labels)
 
 
-def _circles(x: float, y: float, yaw: float, size: np.ndarray) -> list[tuple[float, float, float]]:
-    """A footprint as a row of circles."""
-    length, width = float(size[0]), float(size[1])
-    number = max(1, round(length / max(width, 0.6)))
-    steps = [((k + 0.5) / number - 0.5) * length for k in range(number)]
-    radius = float(np.hypot(length / number, width)) / 2 + 0.05
-    return [(x + np.cos(yaw) * step, y + np.sin(yaw) * step, radius) for step in steps]
+def _is_in_view(x: float, y: float) -> bool:
+    """Whether a place lies ahead, inside the sector that is cast, and not too far away."""
+    in_sector = abs(np.arctan2(y, x)) <= SECTOR_RAD + 0.1
+    return x >= 1.0 and in_sector and np.hypot(x, y) <= FURTHEST_M
+
+
+def _is_at_sensor(footprint: list[Circle]) -> bool:
+    nearest_m = min(np.hypot(circle.x, circle.y) - circle.radius for circle in footprint)
+    return nearest_m < CLEAR_AHEAD_M
+
+
+def _footprint_circles(x: float, y: float, yaw: float, size_m: np.ndarray) -> list[Circle]:
+    """A footprint as a row of circles, so that collisions need distances only."""
+    length = float(size_m[0])
+    width = float(size_m[1])
+    count = max(1, round(length / max(width, 0.6)))
+    radius = float(np.hypot(length / count, width)) / 2 + 0.05
+    circles = []
+    for number in range(count):
+        forward = ((number + 0.5) / count - 0.5) * length
+        circles.append(Circle(x + np.cos(yaw) * forward, y + np.sin(yaw) * forward, radius))
+    return circles
 
 
 def pavement_end_m(ground: Ground) -> float:
@@ -126,5 +186,5 @@ def pavement_end_m(ground: Ground) -> float:
 
 
 def in_junction(ground: Ground, u: float, margin_m: float) -> bool:
-    """Whether something at ``u`` that reaches ``margin_m`` to either side stands in the crossing street."""
+    """Whether an object from ``u - margin_m`` to ``u + margin_m`` meets the crossing street."""
     return abs(u - ground.cross_u_m) < ground.cross_half_width_m + margin_m

@@ -1,134 +1,198 @@
 """Where a ray meets a convex piece: the compiled inner loop of the simulated LiDAR.
 
-A ray is ``origin + t * direction``; every function answers (t_in, t_out, surface, normal x, y, z) with t_in = inf for a
-miss. Normals belong to the frame the ray is given in. Rays that start inside a piece are reported as misses: nothing
-stands on the sensor.
+A ray is ``origin + t * direction``. All vectors are tuples of three floats in the frame of the
+piece. A ray that starts inside a piece counts as a miss: no object stands on the sensor.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
 
 import numba
 import numpy as np
 
 from .shapes import CYLINDER, ELLIPSOID, POLYTOPE
 
-_MISS = (np.inf, np.inf, 0, 0.0, 0.0, 0.0)
+Vector: TypeAlias = tuple[float, float, float]
+PARALLEL = 1e-12  # below this a ray counts as parallel to a face or an axis
+
+
+class Hit(NamedTuple):
+    """How a ray passes through a piece.
+
+    Attributes:
+        t_in: where it enters; inf for a miss.
+        t_out: where it leaves.
+        face: number of the plane through which it enters a polytope, else 0.
+        normal: of the surface where it enters, pointing outwards or inwards, of any length.
+    """
+
+    t_in: float
+    t_out: float
+    face: int
+    normal: Vector
+
+
+MISS = Hit(np.inf, np.inf, 0, (0.0, 0.0, 0.0))
 
 
 @numba.njit(cache=True)
-def hit_polytope(params, count, ox, oy, oz, dx, dy, dz):
-    """Clip the ray by ``count`` half spaces (nx, ny, nz, d)."""
-    t_in, t_out, surface = -np.inf, np.inf, 0
-    for plane in range(count):
-        nx, ny, nz = params[4 * plane], params[4 * plane + 1], params[4 * plane + 2]
-        gap = params[4 * plane + 3] - (nx * ox + ny * oy + nz * oz)
-        speed = nx * dx + ny * dy + nz * dz
-        if speed < 0.0:
+def dot(a: Vector, b: Vector) -> float:
+    """Scalar product."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@numba.njit(cache=True)
+def subtract(a: Vector, b: Vector) -> Vector:
+    """``a - b``."""
+    return a[0] - b[0], a[1] - b[1], a[2] - b[2]
+
+
+@numba.njit(cache=True)
+def add_scaled(a: Vector, factor: float, b: Vector) -> Vector:
+    """``a + factor * b``."""
+    return a[0] + factor * b[0], a[1] + factor * b[1], a[2] + factor * b[2]
+
+
+@numba.njit(cache=True)
+def vector_at(params: np.ndarray, start: int) -> Vector:
+    """Three numbers of ``params`` from ``start`` on."""
+    return params[start], params[start + 1], params[start + 2]
+
+
+@numba.njit(cache=True)
+def hit_polytope(params: np.ndarray, num_planes: int, origin: Vector, direction: Vector) -> Hit:
+    """Clip the ray by half spaces (normal, d), each the points p with normal . p <= d."""
+    t_in = -np.inf
+    t_out = np.inf
+    face = 0
+    for plane in range(num_planes):
+        normal = vector_at(params, 4 * plane)
+        gap = params[4 * plane + 3] - dot(normal, origin)
+        speed = dot(normal, direction)
+        if speed < 0.0:  # the ray comes in through this plane
             t = gap / speed
             if t > t_in:
-                t_in, surface = t, plane
-        elif speed > 0.0:
+                t_in = t
+                face = plane
+        elif speed > 0.0:  # it goes out
             t_out = min(t_out, gap / speed)
-        elif gap < 0.0:
-            return _MISS
+        elif gap < 0.0:  # it runs along the plane, outside
+            return MISS
     if t_in >= t_out or t_in <= 0.0:
-        return _MISS
-    return (
-        t_in,
-        t_out,
-        surface,
-        params[4 * surface],
-        params[4 * surface + 1],
-        params[4 * surface + 2],
-    )
+        return MISS
+    return Hit(t_in, t_out, face, vector_at(params, 4 * face))
 
 
 @numba.njit(cache=True)
-def hit_ellipsoid(params, ox, oy, oz, dx, dy, dz):
-    """Solve |M (origin + t direction - centre)| = 1."""
-    px, py, pz = ox - params[0], oy - params[1], oz - params[2]
-    a = b = 0.0
+def hit_ellipsoid(params: np.ndarray, origin: Vector, direction: Vector) -> Hit:
+    """Solve |M (origin + t direction - centre)| = 1; M maps the ellipsoid to the unit ball."""
+    from_centre = subtract(origin, vector_at(params, 0))
+    # a t^2 + 2 b t + c = 0
+    a = 0.0
+    b = 0.0
     c = -1.0
     for row in range(3):
-        m0, m1, m2 = params[3 + 3 * row], params[4 + 3 * row], params[5 + 3 * row]
-        along = m0 * dx + m1 * dy + m2 * dz
-        start = m0 * px + m1 * py + m2 * pz
-        a += along * along
-        b += along * start
+        m = vector_at(params, 3 + 3 * row)
+        speed = dot(m, direction)
+        start = dot(m, from_centre)
+        a += speed * speed
+        b += speed * start
         c += start * start
-    root = b * b - a * c
-    if root <= 0.0 or c <= 0.0 or b >= 0.0:
-        return _MISS
-    root = np.sqrt(root)
-    t_in, t_out = (-b - root) / a, (-b + root) / a
-    qx, qy, qz = px + t_in * dx, py + t_in * dy, pz + t_in * dz
-    nx = ny = nz = 0.0
+    discriminant = b * b - a * c
+    starts_inside = c <= 0.0
+    points_away = b >= 0.0
+    if discriminant <= 0.0 or starts_inside or points_away:
+        return MISS
+    root = np.sqrt(discriminant)
+    t_in = (-b - root) / a
+    entry = add_scaled(from_centre, t_in, direction)
+    # The gradient of |M p|^2 is M' M p, up to a factor.
+    normal = (0.0, 0.0, 0.0)
     for row in range(3):
-        m0, m1, m2 = params[3 + 3 * row], params[4 + 3 * row], params[5 + 3 * row]
-        value = m0 * qx + m1 * qy + m2 * qz
-        nx, ny, nz = nx + m0 * value, ny + m1 * value, nz + m2 * value
-    return t_in, t_out, 0, nx, ny, nz
+        m = vector_at(params, 3 + 3 * row)
+        normal = add_scaled(normal, dot(m, entry), m)
+    return Hit(t_in, (-b + root) / a, 0, normal)
 
 
 @numba.njit(cache=True)
-def hit_cylinder(params, ox, oy, oz, dx, dy, dz):
+def hit_cylinder(params: np.ndarray, origin: Vector, direction: Vector) -> Hit:
     """Clip the ray by the round side and by the two flat ends."""
-    px, py, pz = ox - params[0], oy - params[1], oz - params[2]
-    ax, ay, az, half, radius = params[3], params[4], params[5], params[6], params[7]
-    height, rise = px * ax + py * ay + pz * az, dx * ax + dy * ay + dz * az
-    qx, qy, qz = px - height * ax, py - height * ay, pz - height * az
-    ux, uy, uz = dx - rise * ax, dy - rise * ay, dz - rise * az
-    a, b = ux * ux + uy * uy + uz * uz, ux * qx + uy * qy + uz * qz
-    c = qx * qx + qy * qy + qz * qz - radius * radius
-    t_in, t_out = -np.inf, np.inf
-    if a > 1e-12:
-        root = b * b - a * c
-        if root <= 0.0:
-            return _MISS
-        root = np.sqrt(root)
-        t_in, t_out = (-b - root) / a, (-b + root) / a
-    elif c > 0.0:
-        return _MISS
-    on_end = False
-    if abs(rise) > 1e-12:
-        first, last = (-half - height) / rise, (half - height) / rise
+    axis = vector_at(params, 3)
+    half_length = params[6]
+    radius = params[7]
+    from_middle = subtract(origin, vector_at(params, 0))
+    height = dot(from_middle, axis)
+    rise = dot(direction, axis)
+    # Parts across the axis: the round side is a circle for them.
+    across = add_scaled(from_middle, -height, axis)
+    across_speed = add_scaled(direction, -rise, axis)
+    # a t^2 + 2 b t + c = 0
+    a = dot(across_speed, across_speed)
+    b = dot(across_speed, across)
+    c = dot(across, across) - radius * radius
+    t_in = -np.inf
+    t_out = np.inf
+    if a > PARALLEL:
+        discriminant = b * b - a * c
+        if discriminant <= 0.0:
+            return MISS
+        root = np.sqrt(discriminant)
+        t_in = (-b - root) / a
+        t_out = (-b + root) / a
+    elif c > 0.0:  # along the axis, outside
+        return MISS
+    enters_by_end = False
+    if abs(rise) > PARALLEL:
+        first = (-half_length - height) / rise
+        last = (half_length - height) / rise
         if first > last:
             first, last = last, first
-        on_end = first > t_in
-        t_in, t_out = max(t_in, first), min(t_out, last)
-    elif abs(height) > half:
-        return _MISS
+        enters_by_end = first > t_in
+        t_in = max(t_in, first)
+        t_out = min(t_out, last)
+    elif abs(height) > half_length:
+        return MISS
     if t_in >= t_out or t_in <= 0.0:
-        return _MISS
-    if on_end:
-        return t_in, t_out, 0, ax, ay, az
-    return t_in, t_out, 0, qx + t_in * ux, qy + t_in * uy, qz + t_in * uz
+        return MISS
+    normal = axis if enters_by_end else add_scaled(across, t_in, across_speed)
+    return Hit(t_in, t_out, 0, normal)
 
 
 @numba.njit(cache=True)
-def hit_piece(kind, params, count, ox, oy, oz, dx, dy, dz):
+def hit_piece(
+    kind: int, params: np.ndarray, num_planes: int, origin: Vector, direction: Vector
+) -> Hit:
     """The same for a piece of any kind."""
     if kind == POLYTOPE:
-        return hit_polytope(params, count, ox, oy, oz, dx, dy, dz)
+        return hit_polytope(params, num_planes, origin, direction)
     if kind == ELLIPSOID:
-        return hit_ellipsoid(params, ox, oy, oz, dx, dy, dz)
+        return hit_ellipsoid(params, origin, direction)
     assert kind == CYLINDER
-    return hit_cylinder(params, ox, oy, oz, dx, dy, dz)
+    return hit_cylinder(params, origin, direction)
 
 
 @numba.njit(cache=True)
-def crosses_box(half_x, half_y, height, ox, oy, oz, dx, dy, dz, furthest):
-    """Whether the ray meets the box |x| <= half_x, |y| <= half_y, 0 <= z <= height before ``furthest``."""
-    t_in, t_out = 0.0, furthest
-    for low, high, o, d in (
-        (-half_x, half_x, ox, dx),
-        (-half_y, half_y, oy, dy),
-        (0.0, height, oz, dz),
-    ):
-        if abs(d) < 1e-12:
-            if o < low or o > high:
-                return False
-        else:
-            first, last = (low - o) / d, (high - o) / d
-            t_in, t_out = max(t_in, min(first, last)), min(t_out, max(first, last))
+def crosses_box(size: np.ndarray, origin: Vector, direction: Vector, furthest: float) -> bool:
+    """Whether the ray meets a template's bounding box before ``furthest``.
+
+    The box is ``size`` long, wide and high, centred in x and y, and stands on z = 0.
+    """
+    half_length = size[0] / 2
+    half_width = size[1] / 2
+    t_in, t_out = _clip(0.0, furthest, origin[0], direction[0], -half_length, half_length)
+    t_in, t_out = _clip(t_in, t_out, origin[1], direction[1], -half_width, half_width)
+    t_in, t_out = _clip(t_in, t_out, origin[2], direction[2], 0.0, size[2])
     return t_in <= t_out
+
+
+@numba.njit(cache=True)
+def _clip(
+    t_in: float, t_out: float, start: float, speed: float, low: float, high: float
+) -> tuple[float, float]:
+    """The part of ``t_in`` to ``t_out`` where ``low <= start + t * speed <= high``."""
+    if abs(speed) < PARALLEL:
+        return (t_in, t_out) if low <= start <= high else (np.inf, -np.inf)
+    first = (low - start) / speed
+    last = (high - start) / speed
+    return max(t_in, min(first, last)), min(t_out, max(first, last))

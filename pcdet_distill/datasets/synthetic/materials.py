@@ -1,6 +1,7 @@
-"""What the simulated surfaces do with a laser pulse: how bright, how porous and how rough each material is.
+"""What the simulated surfaces do with a laser pulse: how bright, porous and rough each material is.
 
-The numbers are chosen by eye and by ``benchmarks/synthetic_realism.py``; they follow no published table.
+The numbers are chosen by eye and by ``benchmarks/synthetic_realism.py``; they come from no
+published table.
 """
 
 from __future__ import annotations
@@ -12,20 +13,25 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Material:
-    """One surface. Defaults describe a plain, solid, dull one."""
+    """One material. The defaults are those of a plain, solid, dull surface.
 
-    albedo: float  # share of the light that comes back, before the object's own shade
-    opacity: float = 1.0  # probability that a ray that meets the surface stops there
-    density_per_m: float = (
-        0.0  # > 0: no surface but a cloud (leaves); mean free path is 1 / density
-    )
-    roughness_m: float = 0.0  # added to the range noise
-    specular: float = (
-        0.0  # share of returns lost at grazing angles: polished surfaces mirror the pulse away
-    )
-    interior: float = (
-        0.0  # probability that a ray let through stops inside the object (seats behind a window)
-    )
+    Attributes:
+        albedo: share of the light that comes back, before the shade of the object.
+        opacity: probability that a ray stops on the surface.
+        density_per_m: above 0 for leaves, a cloud without a surface; the mean free path is 1 /
+            density.
+        roughness_m: added to the range noise.
+        specular: share of the pulses that are mirrored away at grazing angles.
+        interior: probability that a ray that passed the surface stops inside, as on a seat behind a
+            window.
+    """
+
+    albedo: float
+    opacity: float = 1.0
+    density_per_m: float = 0.0
+    roughness_m: float = 0.0
+    specular: float = 0.0
+    interior: float = 0.0
 
 
 MATERIALS: dict[str, Material] = {
@@ -48,9 +54,11 @@ MATERIALS: dict[str, Material] = {
     "mesh": Material(0.30, opacity=0.30),
 }
 MATERIAL_INDEX: dict[str, int] = {name: index for index, name in enumerate(MATERIALS)}
+
+# Columns of ``material_table``.
 ALBEDO, OPACITY, DENSITY, ROUGHNESS, SPECULAR, INTERIOR = range(6)
 
 
 def material_table() -> np.ndarray:
-    """All materials as rows ``(M, 6)``: columns ALBEDO, OPACITY, DENSITY, ROUGHNESS, SPECULAR, INTERIOR."""
+    """(M, 6) all materials: columns ALBEDO, OPACITY, DENSITY, ROUGHNESS, SPECULAR, INTERIOR."""
     return np.array([astuple(material) for material in MATERIALS.values()], dtype=np.float64)

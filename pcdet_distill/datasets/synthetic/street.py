@@ -1,4 +1,4 @@
-"""Templates of what is not labelled: walls, houses, vegetation, fences, poles, bins."""
+"""Templates without a label: walls, houses, plants, fences, poles, bins. Lengths in metres."""
 
 from __future__ import annotations
 
@@ -6,18 +6,27 @@ from .shapes import ShapeBuilder, Template
 
 
 def plain_box(name: str, material: str) -> Template:
-    """One cubic metre, to be stretched: a wall, a hedge, a kiosk."""
+    """A cube of one metre, to be stretched to a wall or a hedge."""
     return ShapeBuilder(name).box((-0.5, -0.5, 0.0), (0.5, 0.5, 1.0), material).build()
 
 
 def house() -> Template:
-    """Eight metres of front with a plinth, four windows and a door set back into the wall; y = + is the street side."""
-    builder = ShapeBuilder("house").box((-4.0, -2.0, 0.0), (4.0, 1.75, 6.0), "masonry")
-    builder.box((-4.0, 1.75, 0.0), (1.2, 2.0, 0.95), "masonry").box(
-        (2.3, 1.75, 0.0), (4.0, 2.0, 0.95), "masonry"
-    )
+    """A front of eight metres with a plinth, four windows and a recessed door; it looks along y."""
+    builder = ShapeBuilder("house")
+    builder.box((-4.0, -2.0, 0.0), (4.0, 1.75, 6.0), "masonry")
+    # The front wall is 0.25 m thick: below the windows, above them, and between them.
+    builder.box((-4.0, 1.75, 0.0), (1.2, 2.0, 0.95), "masonry")
+    builder.box((2.3, 1.75, 0.0), (4.0, 2.0, 0.95), "masonry")
     builder.box((-4.0, 1.75, 2.25), (4.0, 2.0, 6.0), "masonry")
-    for start, end in ((-4.0, -3.2), (-2.1, -1.4), (-0.3, 0.1), (0.9, 1.2), (2.3, 2.8), (3.6, 4.0)):
+    between_windows = (
+        (-4.0, -3.2),
+        (-2.1, -1.4),
+        (-0.3, 0.1),
+        (0.9, 1.2),
+        (2.3, 2.8),
+        (3.6, 4.0),
+    )
+    for start, end in between_windows:
         builder.box((start, 1.75, 0.95), (end, 2.0, 2.25), "masonry")
     return builder.build()
 
@@ -25,11 +34,12 @@ def house() -> Template:
 def tree() -> Template:
     """A trunk under three clouds of leaves."""
     builder = ShapeBuilder("tree").cylinder((0.0, 0.0, 0.0), (0.1, 0.0, 2.6), 0.17, "bark")
-    for centre, radius in (
+    clouds = (
         ((0.4, 0.2, 3.4), 1.3),
         ((-0.5, -0.4, 3.3), 1.2),
         ((0.0, 0.3, 4.4), 1.4),
-    ):
+    )
+    for centre, radius in clouds:
         builder.ellipsoid(centre, (radius, radius, 0.9 * radius), "foliage")
     return builder.build()
 
@@ -37,18 +47,19 @@ def tree() -> Template:
 def bush() -> Template:
     """Four clouds of leaves that overlap and touch the ground."""
     builder = ShapeBuilder("bush")
-    for centre, radii in (
+    clouds = (
         ((0.0, 0.0, 0.6), (0.9, 0.8, 0.7)),
         ((0.8, 0.3, 0.5), (0.7, 0.6, 0.5)),
         ((-0.7, -0.2, 0.7), (0.6, 0.7, 0.7)),
         ((0.1, 0.2, 1.2), (0.6, 0.6, 0.6)),
-    ):
+    )
+    for centre, radii in clouds:
         builder.ellipsoid(centre, radii, "foliage")
     return builder.build()
 
 
 def fence() -> Template:
-    """Four metres of posts, two rails and a mesh one can see through."""
+    """Four metres of posts, two rails and a mesh that lets most rays through."""
     builder = ShapeBuilder("fence").box((-2.0, -0.02, 0.1), (2.0, 0.02, 1.2), "mesh")
     for x in (-1.96, 0.0, 1.96):
         builder.box((x - 0.04, -0.05, 0.0), (x + 0.04, 0.05, 1.3), "bark")
@@ -69,12 +80,12 @@ def pole() -> Template:
 
 
 def sign() -> Template:
-    """A traffic sign that mirrors the pulse back; its face looks along x."""
+    """A traffic sign that reflects the pulse strongly; its face looks along x."""
     builder = ShapeBuilder("sign").cylinder((0.0, 0.0, 0.0), (0.0, 0.0, 2.9), 0.035, "metal")
     return builder.box((-0.03, -0.32, 2.1), (-0.01, 0.32, 2.75), "reflector").build()
 
 
 def litter_bin() -> Template:
-    """A bin of a pedestrian's width, two thirds of its height."""
+    """A bin as wide as a pedestrian and two thirds as high."""
     builder = ShapeBuilder("litter_bin").cylinder((0.0, 0.0, 0.05), (0.0, 0.0, 1.0), 0.28, "metal")
     return builder.cylinder((0.0, 0.0, 1.0), (0.0, 0.0, 1.12), 0.2, "metal").build()

@@ -1,7 +1,8 @@
-"""Simulated frames as a KITTI folder on disk: training/{velodyne,calib,label_2,image_2} and ImageSets.
+"""Writes simulated frames as a KITTI folder.
 
-Frame k depends on (seed, k) alone, so frames can be made by any number of processes, in any order, and again after an
-interruption. Each file appears whole or not at all. ``synthetic.json`` remembers what the folder was made from.
+Frame k depends on (seed, k) alone. So frames can be made by any number of processes, in any order,
+and again after an interruption. Each file appears whole or not at all. ``synthetic.json`` records
+what the folder was made from.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,25 +19,25 @@ import numpy as np
 from tqdm import tqdm
 
 from ...errors import ConfigError, DataError
-from ..kitti.folder import EXTRA_SPLITS
 from .builder import Scene
 from .camera import Camera
 from .labels import kitti_label_lines
 from .library import library
-from .lidar import RayGrid, Sweep, cast
+from .lidar import Sweep, cast, rays_for_camera
 from .png import png_bytes, sketch
 from .scenes import draw_scene
 
 GENERATOR = 1  # raise when a change to the simulation changes the frames
 MANIFEST = "synthetic.json"
 FOLDERS = {"velodyne": "bin", "calib": "txt", "image_2": "png", "label_2": "txt"}
-GROWING = ("holdout_frames", "unlabelled_frames")
-FRAMES_WORTH_A_PROCESS = 150  # starting a worker takes as long as some 150 frames
+MAY_GROW = ("holdout_frames", "unlabelled_frames")
+FRAMES_WORTH_A_PROCESS = 150  # starting a process takes as long as about 150 frames
+MAX_FRAMES = 1_000_000  # KITTI's file names have six digits
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a folder was made from. The frames of the splits ``holdout`` and ``unlabelled`` come after ``frames``."""
+class FolderPlan:
+    """What a folder is made from; the splits holdout and unlabelled come after ``frames``."""
 
     seed: int
     frames: int
@@ -46,23 +47,27 @@ class Plan:
     unlabelled_frames: int = 0
 
     def splits(self) -> dict[str, Sequence[int]]:
-        """The frames of each split; KITTI's own ``test`` has no labels, and stays empty."""
-        first_val, end = self.frames - self.val_frames, self.frames + self.holdout_frames
-        splits = {
+        """The frames of each split. ``test`` has no labels in KITTI, and is empty here."""
+        first_val = self.frames - self.val_frames
+        end_holdout = self.frames + self.holdout_frames
+        splits: dict[str, Sequence[int]] = {
             "train": range(first_val),
             "val": range(first_val, self.frames),
             "trainval": range(self.frames),
             "test": range(0),
-            "holdout": range(self.frames, end),
-            "unlabelled": range(end, end + self.unlabelled_frames),
         }
-        return {
-            name: frames for name, frames in splits.items() if frames or name not in EXTRA_SPLITS
+        extra_splits = {
+            "holdout": range(self.frames, end_holdout),
+            "unlabelled": range(end_holdout, self.total),
         }
+        for name, frames in extra_splits.items():
+            if frames:
+                splits[name] = frames
+        return splits
 
     @property
     def total(self) -> int:
-        """All frames of the folder."""
+        """Number of all frames of the folder."""
         return self.frames + self.holdout_frames + self.unlabelled_frames
 
 
@@ -77,177 +82,196 @@ def create_synthetic_kitti(
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Write ``frames`` simulated frames to the folder ``out``; the last ``val_frames`` of them are for validation.
+    """Write simulated frames to a folder.
 
-    ``holdout_frames`` more are a labelled split that is neither trained on nor chosen by, ``unlabelled_frames`` more
-    one whose labels nobody reads. ``val_frames`` defaults to a fifth, ``workers`` to the number of cores; few frames
-    are made by fewer processes. Frames that are there already are kept; a folder with fewer holdout or unlabelled ones
-    is extended. A folder made from other numbers otherwise, or holding anything else, is a DataError.
+    Frames that exist already are kept. A folder may get more holdout or unlabelled frames later. A
+    folder made from other numbers, or with other contents, is a DataError.
+
+    Args:
+        out: the folder.
+        frames: number of frames for training and validation.
+        seed: of all random numbers.
+        val_frames: the last of ``frames``, for validation; a fifth by default.
+        holdout_frames: further frames with labels, to evaluate on what was chosen by validation.
+        unlabelled_frames: further frames whose labels are not used.
+        workers: number of processes; by default that of cores, and fewer for few frames.
+        progress: show a progress bar.
     """
-    plan = _checked_plan(
-        Plan(
-            int(seed),
-            int(frames),
-            int(frames // 5 if val_frames is None else val_frames),
-            holdout_frames=int(holdout_frames),
-            unlabelled_frames=int(unlabelled_frames),
-        ),
-        workers,
+    plan = FolderPlan(
+        seed=int(seed),
+        frames=int(frames),
+        val_frames=int(frames // 5 if val_frames is None else val_frames),
+        holdout_frames=int(holdout_frames),
+        unlabelled_frames=int(unlabelled_frames),
     )
+    _check_plan(plan, workers)
     root = Path(out).expanduser()
     try:
-        _claim(root, plan)
-        missing = [frame for frame in range(plan.total) if not _complete(root, frame)]
+        _prepare_folder(root, plan)
+        missing = [frame for frame in range(plan.total) if not _is_complete(root, frame)]
         _write_frames(root, plan.seed, missing, workers, progress)
         _write_splits(root, plan)
     except OSError as error:
-        raise DataError(
-            f"{root}: cannot write the simulated frames there ({error.strerror or error})"
-        ) from error
+        reason = error.strerror or error
+        raise DataError(f"{root}: cannot write the simulated frames there ({reason})") from error
     return root
 
 
 def simulate_frame(seed: int, frame: int, camera: Camera | None = None) -> tuple[Scene, Sweep]:
-    """One frame in memory: the street and what the LiDAR sees of it."""
+    """One frame in memory: the street, and the returns of the LiDAR."""
     rng = np.random.default_rng([seed, frame])
     camera = camera or Camera.standard()
     scene = draw_scene(rng)
-    return scene, cast(
-        RayGrid.for_camera(camera, rng),
-        library().shapes,
-        scene.instances,
-        scene.ground,
-        camera,
-        rng,
-    )
+    rays = rays_for_camera(camera, rng)
+    shapes = library().shapes
+    sweep = cast(rays, shapes, scene.instances, ground=scene.ground, camera=camera, rng=rng)
+    return scene, sweep
 
 
-def _checked_plan(plan: Plan, workers: int | None) -> Plan:
+def _check_plan(plan: FolderPlan, workers: int | None) -> None:
+    """Refuse impossible numbers."""
     if plan.frames < 1:
+        raise ConfigError(f"frames: {plan.frames} simulated frames requested, at least 1 is needed")
+    if plan.total > MAX_FRAMES:
         raise ConfigError(
-            f"frames: {plan.frames} simulated frames were asked for, at least 1 is needed"
-        )
-    if plan.total > 1_000_000:
-        raise ConfigError(
-            f"frames: {plan.total} do not fit KITTI's six-digit file names, at most 1000000 do"
+            f"frames: {plan.total} do not fit KITTI's six-digit file names, at most {MAX_FRAMES} do"
         )
     for name in ("seed", "holdout_frames", "unlabelled_frames"):
-        if getattr(plan, name) < 0:
-            raise ConfigError(f"{name}: {getattr(plan, name)} is negative, expected 0 or more")
+        value = getattr(plan, name)
+        if value < 0:
+            raise ConfigError(f"{name}: {value} is negative, expected 0 or more")
     if workers is not None and workers < 0:
         raise ConfigError(
-            f"workers: {workers} is negative, expected 0 or 1 (this process) or a number of processes"
+            f"workers: {workers} is negative, expected 0 or 1 (this process) or a number of "
+            "processes"
         )
     if not 0 <= plan.val_frames < plan.frames:
         raise ConfigError(
-            f"val_frames: {plan.val_frames} of {plan.frames} frames asked for, expected 0 to "
+            f"val_frames: {plan.val_frames} of {plan.frames} frames requested, expected 0 to "
             f"{plan.frames - 1}"
         )
-    return plan
 
 
-def _claim(root: Path, plan: Plan) -> None:
-    """Make the folder ours, or refuse: it must be new, empty, or made from the same plan."""
+def _prepare_folder(root: Path, plan: FolderPlan) -> None:
+    """Create the folder and its record. It must be new, empty, or made from the same plan."""
     manifest = root / MANIFEST
     if root.exists() and not root.is_dir():
         raise DataError(f"{root}: is a file, expected a folder to write simulated frames to")
     if manifest.exists():
-        known = {**dict.fromkeys(GROWING, 0), **_read_manifest(manifest)}
-        wrong = [
-            (key, value)
-            for key, value in asdict(plan).items()
-            if known.get(key) != value and not _grows(key, known, plan)
-        ]
-        if wrong:
-            other = ", ".join(f"{key} {known.get(key)} instead of {value}" for key, value in wrong)
+        _check_manifest(manifest, plan)
+    elif root.exists():
+        contents = {entry.name for entry in root.iterdir()} - {_part_name(MANIFEST)}
+        if contents:
             raise DataError(
-                f"{root}: holds simulated frames made with {other}; choose another folder or remove it"
+                f"{root}: is not empty and was not made by this command; choose a new or an empty "
+                "folder"
             )
-    elif root.exists() and any(entry.name != MANIFEST + ".part" for entry in root.iterdir()):
-        raise DataError(
-            f"{root}: is not empty and was not made by this command; choose a new or an empty folder"
-        )
     root.mkdir(parents=True, exist_ok=True)
-    _write_whole(manifest, (json.dumps(asdict(plan), indent=2) + "\n").encode())
-    for folder in ("ImageSets", *(f"training/{name}" for name in FOLDERS)):
-        (root / folder).mkdir(parents=True, exist_ok=True)
+    record = json.dumps(asdict(plan), indent=2) + "\n"
+    _write_whole(manifest, record.encode())
+    (root / "ImageSets").mkdir(parents=True, exist_ok=True)
+    for folder in FOLDERS:
+        (root / "training" / folder).mkdir(parents=True, exist_ok=True)
 
 
-def _grows(key: str, known: dict, plan: Plan) -> bool:
-    """Whether ``key`` may differ: the last split of the folder gets more frames, and no frame changes its split."""
-    if key not in GROWING or not isinstance(known[key], int) or known[key] > getattr(plan, key):
+def _check_manifest(manifest: Path, plan: FolderPlan) -> None:
+    """Refuse a folder that was made from another plan."""
+    # Older folders have no record of extra splits: they had none.
+    recorded = {**dict.fromkeys(MAY_GROW, 0), **_read_manifest(manifest)}
+    differences = []
+    for key, value in asdict(plan).items():
+        if recorded.get(key) != value and not _may_grow(key, recorded, plan):
+            differences.append(f"{key} {recorded.get(key)} instead of {value}")
+    if differences:
+        raise DataError(
+            f"{manifest.parent}: holds simulated frames made with {', '.join(differences)}; choose "
+            "another folder or remove it"
+        )
+
+
+def _may_grow(key: str, recorded: Mapping[str, object], plan: FolderPlan) -> bool:
+    """Whether ``key`` may be larger than recorded: only if no frame changes its split by it."""
+    if key not in MAY_GROW:
         return False
-    return key == "unlabelled_frames" or known["unlabelled_frames"] == 0
+    value = recorded[key]
+    if not isinstance(value, int) or value > getattr(plan, key):
+        return False
+    # Unlabelled frames come last; holdout frames are last while there are no unlabelled ones.
+    return key == "unlabelled_frames" or recorded["unlabelled_frames"] == 0
 
 
-def _read_manifest(path: Path) -> dict:
+def _read_manifest(path: Path) -> dict[str, object]:
     try:
-        known = json.loads(path.read_text())
+        manifest = json.loads(path.read_text())
     except ValueError:
-        known = None
-    if not isinstance(known, dict):
+        manifest = None
+    if not isinstance(manifest, dict):
         raise DataError(
             f"{path}: is not the record of a simulated dataset; remove the folder and start again"
         )
-    return known
+    return manifest
 
 
-def _paths(root: Path, frame: int) -> dict[str, Path]:
-    return {
-        name: root / "training" / name / f"{frame:06d}.{suffix}" for name, suffix in FOLDERS.items()
-    }
+def _frame_files(root: Path, frame: int) -> dict[str, Path]:
+    """The four files of a frame, by folder."""
+    training = root / "training"
+    return {folder: training / folder / f"{frame:06d}.{FOLDERS[folder]}" for folder in FOLDERS}
 
 
-def _complete(root: Path, frame: int) -> bool:
-    return all(path.is_file() for path in _paths(root, frame).values())
+def _is_complete(root: Path, frame: int) -> bool:
+    return all(path.is_file() for path in _frame_files(root, frame).values())
 
 
 def _write_frames(
     root: Path, seed: int, missing: list[int], workers: int | None, progress: bool
 ) -> None:
-    limit = (os.cpu_count() or 1) if workers is None else workers
-    workers = min(limit, 1 + len(missing) // FRAMES_WORTH_A_PROCESS)
+    """Simulate and write the ``missing`` frames."""
+    available = (os.cpu_count() or 1) if workers is None else workers
+    processes = min(available, 1 + len(missing) // FRAMES_WORTH_A_PROCESS)
     write = functools.partial(_write_frame, root, seed)
-    hidden = None if progress and missing else True  # None: shown on a terminal only
-    bar = functools.partial(
-        tqdm, total=len(missing), desc="simulating", unit="frame", disable=hidden
-    )
-    if workers < 2 or len(missing) < 2:
-        _exhaust(bar(map(write, missing)))
-        return
-    write(missing[0])  # compiles the kernels once, for all processes
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        _exhaust(bar(pool.imap_unordered(write, missing[1:], chunksize=4), initial=1))
-
-
-def _exhaust(results: Iterable[None]) -> None:
-    for _ in results:
-        pass
+    # tqdm: False shows the bar, None on a terminal only.
+    disable = None if progress and missing else True
+    with tqdm(total=len(missing), desc="simulating", unit="frame", disable=disable) as bar:
+        if processes < 2 or len(missing) < 2:
+            for frame in missing:
+                write(frame)
+                bar.update()
+            return
+        write(missing[0])  # compiles the kernels once, for all processes
+        bar.update()
+        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+            for _ in pool.imap_unordered(write, missing[1:], chunksize=4):
+                bar.update()
 
 
 def _write_frame(root: Path, seed: int, frame: int) -> None:
     """Simulate a frame and write its four files."""
-    camera, paths = Camera.standard(), _paths(root, frame)
+    camera = Camera.standard()
     scene, sweep = simulate_frame(seed, frame, camera)
     lines = kitti_label_lines(scene, sweep, camera)
-    _write_whole(paths["velodyne"], sweep.points.tobytes())
-    _write_whole(paths["calib"], camera.calibration_text().encode())
-    _write_whole(paths["image_2"], png_bytes(sketch(lines)))
-    _write_whole(paths["label_2"], "".join(line + "\n" for line in lines).encode())
+    labels = "".join(line + "\n" for line in lines)
+    files = _frame_files(root, frame)
+    _write_whole(files["velodyne"], sweep.points.tobytes())
+    _write_whole(files["calib"], camera.calibration_text().encode())
+    _write_whole(files["image_2"], png_bytes(sketch(lines)))
+    _write_whole(files["label_2"], labels.encode())
 
 
-def _write_splits(root: Path, plan: Plan) -> None:
-    """ImageSets/<split>.txt of every split."""
-    for name, chosen in plan.splits().items():
-        _write_whole(
-            root / "ImageSets" / f"{name}.txt",
-            "".join(f"{frame:06d}\n" for frame in chosen).encode(),
-        )
+def _write_splits(root: Path, plan: FolderPlan) -> None:
+    """Write ImageSets/<split>.txt of every split."""
+    for name, frames in plan.splits().items():
+        lines = "".join(f"{frame:06d}\n" for frame in frames)
+        _write_whole(root / "ImageSets" / f"{name}.txt", lines.encode())
+
+
+def _part_name(name: str) -> str:
+    """Name of a file while it is written."""
+    return name + ".part"
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    """Write beside the goal, then move into place: a reader never meets half a file."""
-    part = path.with_name(path.name + ".part")
+    """Write to another name, then rename: no reader finds half a file."""
+    part = path.with_name(_part_name(path.name))
     try:
         part.write_bytes(data)
         os.replace(part, path)
