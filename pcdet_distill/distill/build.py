@@ -63,10 +63,11 @@ def build_distiller(
             "DISTILL.TERMS: expected at least one term, as TERMS: {LOCAL_GRAPH: {NAME: ...}}"
         )
     teacher = build_teacher(cfg, dataset, teacher_ckpt, logger, runs_in_training=bool(terms))
+    teacher_data: DataSpec = teacher.model.dataset  # type: ignore[assignment]
     head = DistillHead.from_config(
         terms,
         TapSource.of("student", student, dataset),
-        TapSource.of("teacher", teacher.model, teacher.model.dataset),
+        TapSource.of("teacher", teacher.model, teacher_data),
     )
     if teacher.memory is not None:
         _refuse_terms_without_memory(head)

@@ -229,7 +229,7 @@ def _build_transform(block: ConfigDict, where: str) -> BatchTransform | None:
             raise ConfigError(f"{where}.{key}: {block['NAME']} changes the labels alone; remove it")
     options = {key: value for key, value in block.items() if key != "NAME"}
     if issubclass(term_class, DistillLoss):
-        return OldLabelLoss(term_class.from_config(options, None, None, where))  # type: ignore[arg-type]
+        return OldLabelLoss(term_class.from_config(options, None, None, where))
     return term_class.from_config(options, where)
 
 

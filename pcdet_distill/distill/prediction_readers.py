@@ -1,22 +1,43 @@
-"""Readers: where the predictions of each kind of head are tapped, and how they become rows of ``Predictions``."""
+"""Readers: how the raw outputs of a head become rows of ``Predictions``.
+
+A head describes its outputs by ``prediction_layout()``. The kind of the layout decides the reader.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..config import nearest
 from ..errors import ConfigError
-from ..models.dense_heads.center_targets import encode_centers
-from ..ops.boxes import limit_period
+from ..models.dense_heads.center_targets import decode_centers, encode_centers
+from ..models.dense_heads.prediction_layout import (
+    AnchorLayout,
+    CenterLayout,
+    MultiAnchorLayout,
+    PointLayout,
+    PredictionLayout,
+)
 from ..ops.precision import at_least_float32
-from .predictions import ABSENT_LOGIT, PredictionGrid, PredictionReader, Predictions
-from .tap_source import TapSource
+from ..types import BatchDict
+from .predictions import (
+    ABSENT_LOGIT,
+    BoxForm,
+    PositionKind,
+    PredictionGrid,
+    PredictionReader,
+    Predictions,
+)
+from .tap_source import Features, TapSource
+
+Layout = TypeVar("Layout", bound=PredictionLayout)
 
 HEAD_SLOTS = ("dense_head", "point_head")
+ANY_CLASS = "any class"
 
 
 def prediction_reader(source: TapSource, slot: str, where: str) -> PredictionReader:
@@ -27,38 +48,47 @@ def prediction_reader(source: TapSource, slot: str, where: str) -> PredictionRea
         slot: ``dense_head`` or ``point_head``.
         where: key path, for errors.
     """
-    heads = {name: type(getattr(source.model, name, None)).__name__ for name in HEAD_SLOTS}
-    heads = {name: kind for name, kind in heads.items() if kind != "NoneType"}
+    heads: dict[str, nn.Module] = {}
+    for name in HEAD_SLOTS:
+        head = getattr(source.model, name, None)
+        if head is not None:
+            heads[name] = head
     if slot not in heads:
         raise ConfigError(
             f"{where}: the {source.role} has no head '{slot}'{nearest(str(slot), heads)}"
         )
-    if heads[slot] not in PREDICTION_READERS:
+    layout = source.head_layout(heads[slot])
+    if layout is None or layout.kind not in PREDICTION_READERS:
         raise ConfigError(
-            f"{where}: predictions of {heads[slot]} cannot be read; those of "
-            f"{', '.join(PREDICTION_READERS)} can"
+            f"{where}: predictions of {type(heads[slot]).__name__} cannot be read; expected a head "
+            f"with a prediction_layout() of kind {', '.join(PREDICTION_READERS)}"
         )
-    return PREDICTION_READERS[heads[slot]](
-        slot, getattr(source.model, slot), list(source.class_names)
-    )
+    return PREDICTION_READERS[layout.kind](slot, layout, list(source.class_names))
 
 
-class _Reader:
-    """What the readers share."""
+class _Reader(Generic[Layout]):
+    """What the readers share.
 
-    def __init__(self, path: str, head: Any, class_names: list[str]) -> None:
-        self.path, self.head = path, head
-        self.class_names = class_names if head.num_class == len(class_names) else ["any class"]
-        self.paths: tuple[str, ...] = ()
+    Args:
+        path: slot of the head.
+        layout: describes its outputs.
+        class_names: of its detector's data.
+    """
+
+    def __init__(self, path: str, layout: Layout, class_names: list[str]) -> None:
+        self.path = path
+        self.layout = layout
+        self.paths = tuple(f"{path}.{module}" for module in layout.modules)
+        self.class_names = class_names if layout.num_class == len(class_names) else [ANY_CLASS]
         self._grid: PredictionGrid | None = None
 
     @property
     def channels(self) -> int:
-        """Class columns."""
+        """Number of class columns."""
         return len(self.class_names)
 
     def grid(self) -> PredictionGrid | None:
-        """The sites of every frame."""
+        """The positions of every frame."""
         if self._grid is None:
             self._grid = self._find_grid()
         return self._grid
@@ -66,187 +96,178 @@ class _Reader:
     def _find_grid(self) -> PredictionGrid | None:
         return None
 
+    def _with_all_classes(self, logits: Tensor, labels: tuple[int, ...]) -> Tensor:
+        """Logits (..., labels of one of several heads) to (..., all classes); the others are absent."""
+        logits = at_least_float32(logits)
+        shape = (*logits.shape[:-1], self.channels)
+        all_classes = logits.new_full(shape, ABSENT_LOGIT)
+        columns = torch.tensor(labels, device=logits.device) - 1
+        return all_classes.index_copy(-1, columns, logits)
+
 
 class _AnchorForm:
-    """Codes of an anchor head; directions turn a box by half a circle."""
+    """Codes of an anchor head. The direction classifier decides between two opposite headings."""
 
-    def __init__(self, head: Any) -> None:
-        self.head = head
-        self.name = f"anchors, {head.box_coder.code_size} codes"
+    def __init__(self, layout: AnchorLayout) -> None:
+        self.coder = layout.box_coder
+        self.directions = layout.directions
+        self.name = f"anchors, {self.coder.code_size} codes"
 
     def decode(
         self, codes: Tensor, references: Tensor, logits: Tensor, directions: Tensor | None
     ) -> Tensor:
         """Boxes (N, 7 + C) at anchors (N, 7 + C)."""
-        boxes = self.head.box_coder.decode_torch(codes, references)
-        if directions is None:
+        boxes = self.coder.decode_torch(codes, references)
+        if directions is None or self.directions is None:
             return boxes
-        settings = self.head.model_cfg
-        period, offset = 2 * torch.pi / settings["NUM_DIR_BINS"], settings["DIR_OFFSET"]
-        heading = limit_period(boxes[:, 6:7] - offset, settings["DIR_LIMIT_OFFSET"], period)
-        heading = heading + offset + period * directions.argmax(dim=1, keepdim=True).to(boxes.dtype)
-        return torch.cat([boxes[:, :6], heading, boxes[:, 7:]], dim=1)
+        heading = self.directions.correct(boxes[:, 6], directions)
+        return torch.cat([boxes[:, :6], heading[:, None], boxes[:, 7:]], dim=1)
 
     def encode(self, boxes: Tensor, references: Tensor, logits: Tensor) -> Tensor:
         """Codes at anchors."""
-        return self.head.box_coder.encode_torch(boxes, references)
+        return self.coder.encode_torch(boxes, references)
 
 
-class AnchorReader(_Reader):
-    """AnchorHeadSingle: three maps, the anchors of a cell one after the other."""
+class AnchorReader(_Reader[AnchorLayout]):
+    """A row for every anchor, in the order of the layout's anchors."""
 
-    def __init__(self, path: str, head: Any, class_names: list[str]) -> None:
-        super().__init__(path, head, class_names)
-        layers = [
-            "conv_cls",
-            "conv_box",
-            *(["conv_dir_cls"] if head.conv_dir_cls is not None else []),
-        ]
-        self.paths = tuple(f"{path}.{layer}" for layer in layers)
-        self.form = _AnchorForm(head)
+    def __init__(self, path: str, layout: AnchorLayout, class_names: list[str]) -> None:
+        super().__init__(path, layout, class_names)
+        self.form = _AnchorForm(layout)
+        self.anchors = layout.anchors
 
     def read(
-        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
+        self, features: Features, batch_dict: BatchDict, rows: Tensor | None = None
     ) -> Predictions:
-        """Rows by frame, then in the order of the head's ``flat_anchors``."""
-        anchors = flat_anchors(self.head).to(features[self.paths[0]].device)
-        maps = [features[path].permute(0, 2, 3, 1) for path in self.paths]
-        by_anchor = [part.reshape(len(part), len(anchors), -1) for part in maps]
-        return _anchor_rows(by_anchor, anchors, rows, self.form)
+        """Rows by frame, then by anchor."""
+        outputs = self._outputs_by_anchor(features)
+        self.anchors = self.anchors.to(outputs[0].device)  # a copy only the first time
+        return _as_rows(outputs, self.anchors[:, :3], self.anchors, rows, self.form)
+
+    def _outputs_by_anchor(self, features: Features) -> list[Tensor]:
+        """Logits, codes and perhaps directions, each (B, A, width)."""
+        outputs = []
+        for path in self.paths:
+            cells_first = features[path].permute(0, 2, 3, 1)
+            outputs.append(cells_first.reshape(len(cells_first), len(self.anchors), -1))
+        return outputs
 
     def _find_grid(self) -> PredictionGrid:
-        return _anchor_grid(self.head, torch.cat(_class_marks(self.head), dim=-3).flatten())
+        """Anchors of equal class, height, size and heading are of one kind.
+
+        They are compared in whole millimetres (and milliradians): generators of two models compute
+        the same number in different ways.
+        """
+        anchors = self.anchors.detach().cpu()
+        shapes = anchors[:, 2:7].double().mul(1000).round().long()
+        classes = self.layout.anchor_classes.detach().cpu()
+        keys = torch.cat([classes[:, None], shapes], dim=1)
+        unique, index = torch.unique(keys, dim=0, return_inverse=True)
+        kinds = []
+        for number, *shape in unique.tolist():
+            name = self.layout.class_names[number]
+            kinds.append(PositionKind((name,), tuple(value / 1000 for value in shape)))
+        return PredictionGrid(anchors[:, :2], index, kinds)
 
 
-class MultiAnchorReader(_Reader):
-    """AnchorHeadMulti: one head after the other, each with its own anchors."""
+class MultiAnchorReader(AnchorReader):
+    """The same for several heads with anchors of their own."""
 
-    def __init__(self, path: str, head: Any, class_names: list[str]) -> None:
-        super().__init__(path, head, class_names)
-        self.paths = tuple(f"{path}.rpn_heads.{number}" for number in range(len(head.rpn_heads)))
-        self.form = _AnchorForm(head)
+    layout: MultiAnchorLayout
 
-    def read(
-        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
-    ) -> Predictions:
-        """Rows by frame, then in the order of the head's ``flat_anchors``."""
-        found = [features[path] for path in self.paths]
-        logits = [
-            self._all_classes(own["cls_preds"], head)
-            for own, head in zip(found, self.head.rpn_heads)
-        ]
-        others = [
-            torch.cat([own[key] for own in found], dim=1)
-            for key in ("box_preds", "dir_cls_preds")
-            if key in found[0]
-        ]
-        return _anchor_rows(
-            [torch.cat(logits, dim=1), *others], self.head.flat_anchors, rows, self.form
-        )
-
-    def _all_classes(self, logits: Tensor, head: Any) -> Tensor:
-        """(B, A, classes of the head) to (B, A, all classes)."""
-        if not self.head.separate_multihead:
-            return logits
-        spread = torch.full(
-            (*logits.shape[:2], self.channels),
-            ABSENT_LOGIT,
-            dtype=at_least_float32(logits).dtype,
-            device=logits.device,
-        )
-        return spread.index_copy(2, head.head_label_indices - 1, at_least_float32(logits))
-
-    def _find_grid(self) -> PredictionGrid:
-        cells = [
-            marks.reshape(-1, *marks.shape[-2:]).flatten(1).transpose(0, 1).flatten()
-            for marks in (mark.squeeze(-1) for mark in _class_marks(self.head))
-        ]
-        return _anchor_grid(self.head, torch.cat(cells))
+    def _outputs_by_anchor(self, features: Features) -> list[Tensor]:
+        heads = [features[path] for path in self.paths]
+        all_labels = tuple(range(1, len(self.class_names) + 1))
+        logits = []
+        for head, labels in zip(heads, self.layout.head_labels):
+            if labels == all_labels:
+                logits.append(head["cls_preds"])
+            else:
+                logits.append(self._with_all_classes(head["cls_preds"], labels))
+        outputs = [torch.cat(logits, dim=1)]
+        for key in ("box_preds", "dir_cls_preds"):
+            if key in heads[0]:
+                outputs.append(torch.cat([head[key] for head in heads], dim=1))
+        return outputs
 
 
-class _CentreForm:
+class _CenterForm:
     """Codes of a centre head: offset in the cell, height, logarithms of sizes, cosine and sine of the heading."""
 
-    def __init__(self, head: Any) -> None:
-        self.cell_size_m, self.origin_m = head.cell_size, head.origin
-        self.name = f"centres in cells of {head.cell_size} m from {head.origin}"
+    def __init__(self, layout: CenterLayout) -> None:
+        self.cell_size_m = layout.cell_size_m
+        self.origin_m = layout.origin_m
+        self.name = f"centres in cells of {self.cell_size_m} m from {self.origin_m}"
 
     def decode(
         self, codes: Tensor, references: Tensor, logits: Tensor, directions: Tensor | None
     ) -> Tensor:
-        """Boxes (N, 7 + C) of the cells whose corners, in cells, are (N, 2)."""
-        centre = (references + codes[:, :2]) * codes.new_tensor(
-            self.cell_size_m
-        ) + codes.new_tensor(self.origin_m)
-        heading = torch.atan2(codes[:, 7:8], codes[:, 6:7])
-        return torch.cat([centre, codes[:, 2:3], codes[:, 3:6].exp(), heading, codes[:, 8:]], dim=1)
+        """Boxes (N, 7 + C) of the cells with corners (N, 2), in cells."""
+        return decode_centers(
+            codes, references, cell_size_m=self.cell_size_m, origin_m=self.origin_m
+        )
 
     def encode(self, boxes: Tensor, references: Tensor, logits: Tensor) -> Tensor:
-        """Codes in the cells."""
+        """Codes in the cells. The offset may lie outside a cell: boxes come from another grid."""
         cells = (boxes[:, :2] - boxes.new_tensor(self.origin_m)) / boxes.new_tensor(
             self.cell_size_m
         )
         return encode_centers(boxes, cells - references)
 
 
-class CentreReader(_Reader):
-    """CenterHead: every cell of every head; a head's cells know its own classes only."""
+class CenterReader(_Reader[CenterLayout]):
+    """A row for every cell of every head. A head predicts its own classes only."""
 
-    def __init__(self, path: str, head: Any, class_names: list[str]) -> None:
-        super().__init__(path, head, class_names)
-        self.paths = tuple(f"{path}.heads_list.{number}" for number in range(len(head.heads_list)))
-        self.form = _CentreForm(head)
+    def __init__(self, path: str, layout: CenterLayout, class_names: list[str]) -> None:
+        super().__init__(path, layout, class_names)
+        self.form = _CenterForm(layout)
 
     def read(
-        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
+        self, features: Features, batch_dict: BatchDict, rows: Tensor | None = None
     ) -> Predictions:
         """Rows by frame, head, y, x."""
-        found = [features[path] for path in self.paths]
-        logits, codes = [], []
-        for own, labels in zip(found, self.head.head_labels):
-            heat = at_least_float32(own["hm"])
-            spread = heat.new_full((len(heat), self.channels, *heat.shape[2:]), ABSENT_LOGIT)
-            index = torch.tensor(labels, device=heat.device) - 1
-            logits.append(spread.index_copy(1, index, heat).flatten(2).transpose(1, 2))
-            code = torch.cat([at_least_float32(own[name]) for name in self.head.code_names], dim=1)
-            codes.append(code.flatten(2).transpose(1, 2))
+        logits = []
+        codes = []
+        for path, labels in zip(self.paths, self.layout.head_labels):
+            outputs = features[path]
+            logits.append(self._with_all_classes(_by_cell(outputs["hm"]), labels))
+            code_maps = [at_least_float32(outputs[name]) for name in self.layout.code_names]
+            codes.append(_by_cell(torch.cat(code_maps, dim=1)))
         corners = self._corners(logits[0].device)
-        coords = nn.functional.pad(
-            (corners + 0.5) * corners.new_tensor(self.head.cell_size)
-            + corners.new_tensor(self.head.origin),
-            (0, 1),
-        )
-        return _rows(
-            [torch.cat(logits, dim=1), torch.cat(codes, dim=1)], coords, corners, rows, self.form
-        )
+        coords = functional.pad(self._centres_m(corners), (0, 1))
+        outputs_by_cell = [torch.cat(logits, dim=1), torch.cat(codes, dim=1)]
+        return _as_rows(outputs_by_cell, coords, corners, rows, self.form)
 
     def _corners(self, device: torch.device) -> Tensor:
-        """(heads * H * W, 2) x, y of every row's cell, in cells."""
-        width, height = self.head.feature_map_size
+        """(heads * H * W, 2) x, y of the cell of every row, in cells."""
+        width, height = self.layout.map_size
         y, x = torch.meshgrid(
             torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
         )
-        return torch.stack([x, y], dim=-1).flatten(0, 1).float().repeat(len(self.paths), 1)
+        of_one_head = torch.stack([x, y], dim=-1).flatten(0, 1).float()
+        return of_one_head.repeat(len(self.paths), 1)
+
+    def _centres_m(self, corners: Tensor) -> Tensor:
+        """(N, 2) x, y of the centres of cells with ``corners`` (N, 2)."""
+        size = corners.new_tensor(self.layout.cell_size_m)
+        return (corners + 0.5) * size + corners.new_tensor(self.layout.origin_m)
 
     def _find_grid(self) -> PredictionGrid:
         corners = self._corners(torch.device("cpu"))
-        places = (corners + 0.5) * corners.new_tensor(self.head.cell_size) + corners.new_tensor(
-            self.head.origin
-        )
-        keys = [
-            tuple(sorted(self.class_names[label - 1] for label in labels))
-            for labels in self.head.head_labels
-        ]
-        return PredictionGrid(
-            places, torch.arange(len(keys)).repeat_interleave(len(corners) // len(keys)), keys
-        )
+        kinds = []
+        for labels in self.layout.head_labels:
+            names = sorted(self.class_names[label - 1] for label in labels)
+            kinds.append(PositionKind(tuple(names)))
+        cells_per_head = len(corners) // len(kinds)
+        index = torch.arange(len(kinds)).repeat_interleave(cells_per_head)
+        return PredictionGrid(self._centres_m(corners), index, kinds)
 
 
 class _PointForm:
-    """Codes of a point head, for the best class of every point where sizes are relative to a class's mean."""
+    """Codes of a point head. Sizes may be relative to the mean size of the best class of the point."""
 
-    def __init__(self, head: Any) -> None:
-        self.coder = head.box_coder
+    def __init__(self, layout: PointLayout) -> None:
+        self.coder = layout.box_coder
         self.name = f"points, {self.coder.code_size} codes, mean sizes {self.coder.mean_size}"
 
     def decode(
@@ -260,90 +281,70 @@ class _PointForm:
         return self.coder.encode_torch(boxes, references, logits.argmax(dim=1) + 1)
 
 
-class PointReader(_Reader):
-    """PointHeadBox: a row for every point."""
+class PointReader(_Reader[PointLayout]):
+    """A row for every point."""
 
-    def __init__(self, path: str, head: Any, class_names: list[str]) -> None:
-        super().__init__(path, head, class_names)
-        self.paths = (f"{path}.cls_layers", f"{path}.box_layers")
-        self.form = _PointForm(head)
+    def __init__(self, path: str, layout: PointLayout, class_names: list[str]) -> None:
+        super().__init__(path, layout, class_names)
+        self.form = _PointForm(layout)
 
     def read(
-        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
+        self, features: Features, batch_dict: BatchDict, rows: Tensor | None = None
     ) -> Predictions:
         """Rows as in ``point_coords``."""
         logits, codes = (at_least_float32(features[path]) for path in self.paths)
-        place = batch_dict["point_coords"]
+        points = batch_dict["point_coords"]
         return Predictions(
-            logits, codes, place[:, 0].long(), place[:, 1:4], place[:, 1:4], self.form
+            logits=logits,
+            codes=codes,
+            batch_index=points[:, 0].long(),
+            coords=points[:, 1:4],
+            references=points[:, 1:4],
+            form=self.form,
         )
 
 
-def flat_anchors(head: Any) -> Tensor:
-    """All anchors (A, 7 + C) in the order of the predictions; OpenPCDet's heads keep them by class."""
-    own = getattr(head, "flat_anchors", None)
-    return (
-        torch.cat(head.anchors, dim=-3).reshape(-1, head.anchors[0].shape[-1])
-        if own is None
-        else own
-    )
+def _by_cell(maps: Tensor) -> Tensor:
+    """(B, H * W, C) of maps (B, C, H, W)."""
+    return maps.flatten(2).transpose(1, 2)
 
 
-def _class_marks(head: Any) -> list[Tensor]:
-    """Of every anchor set (1, ny, nx, sizes, rotations, 1) the number of its class."""
-    return [
-        torch.full((*anchors.shape[:-1], 1), number) for number, anchors in enumerate(head.anchors)
-    ]
-
-
-def _anchor_grid(head: Any, classes: Tensor) -> PredictionGrid:
-    """PredictionGrid of ``flat_anchors`` (A, 7 + C) that are of classes (A,), numbers of the generator's classes."""
-    anchors = flat_anchors(head).detach().cpu()
-    names = [entry["class_name"] for entry in head.model_cfg["ANCHOR_GENERATOR_CONFIG"]]
-    heights = anchors[:, 2:7].double().mul(1000).round().long()
-    kinds, index = torch.unique(
-        torch.cat([classes[:, None], heights], dim=1), dim=0, return_inverse=True
-    )
-    keys = [
-        (names[number], *(value / 1000 for value in numbers)) for number, *numbers in kinds.tolist()
-    ]
-    return PredictionGrid(anchors[:, :2], index, keys)
-
-
-def _anchor_rows(
-    parts: list[Tensor], anchors: Tensor, rows: Tensor | None, form: Any
+def _as_rows(
+    outputs: list[Tensor],
+    coords: Tensor,
+    references: Tensor,
+    rows: Tensor | None,
+    form: BoxForm,
 ) -> Predictions:
-    """From logits, codes and perhaps directions, each (B, A, ...)."""
-    return _rows(parts, anchors[:, :3], anchors, rows, form)
+    """Rows of all frames.
 
-
-def _rows(
-    parts: list[Tensor], coords: Tensor, references: Tensor, rows: Tensor | None, form: Any
-) -> Predictions:
-    """From logits, codes and perhaps directions, each (B, A, ...), of sites at ``coords`` (A, 3)."""
+    Args:
+        outputs: logits, codes and perhaps directions, each (B, A, width).
+        coords: (A, 3) of the positions.
+        references: (A, R) of the positions.
+        rows: (M,) the positions to keep; None for all.
+        form: turns codes into boxes.
+    """
     if rows is not None:
-        parts, coords, references = (
-            [part[:, rows] for part in parts],
-            coords[rows],
-            references[rows],
-        )
-    frames = len(parts[0])
-    index = torch.arange(frames, device=coords.device).repeat_interleave(len(coords))
-    logits, codes, *directions = (at_least_float32(part).flatten(0, 1) for part in parts)
+        outputs = [output[:, rows] for output in outputs]
+        coords = coords[rows]
+        references = references[rows]
+    frames = len(outputs[0])
+    logits, codes, *directions = (at_least_float32(output).flatten(0, 1) for output in outputs)
     return Predictions(
-        logits,
-        codes,
-        index,
-        coords.repeat(frames, 1),
-        references.repeat(frames, 1),
-        form,
-        directions[0] if directions else None,
+        logits=logits,
+        codes=codes,
+        batch_index=torch.arange(frames, device=coords.device).repeat_interleave(len(coords)),
+        coords=coords.repeat(frames, 1),
+        references=references.repeat(frames, 1),
+        form=form,
+        directions=directions[0] if directions else None,
     )
 
 
-PREDICTION_READERS: dict[str, Callable[[str, Any, list[str]], PredictionReader]] = {
-    "AnchorHeadSingle": AnchorReader,
-    "AnchorHeadMulti": MultiAnchorReader,
-    "CenterHead": CentreReader,
-    "PointHeadBox": PointReader,
+PREDICTION_READERS: Mapping[str, Callable[..., PredictionReader]] = {
+    "anchor": AnchorReader,
+    "multihead_anchor": MultiAnchorReader,
+    "center": CenterReader,
+    "point": PointReader,
 }

@@ -1,29 +1,31 @@
-"""Predictions: what a dense head says in training, in one form for anchor heads, centre heads and point heads.
+"""Predictions: the raw outputs of anchor heads, centre heads and point heads in one form.
 
-A head predicts at sites: anchors, cells of a heatmap, points. A row is one site of one frame: class logits, the codes
-of a box, and all that turns the codes into the box. ``prediction_readers.py`` knows the heads and makes the rows,
-``prediction_input.py`` brings the rows of a student and its teacher together.
+A head predicts at positions: anchors, cells of a heatmap, points. A row is one position of one frame:
+class logits, the codes of a box, and what turns the codes into the box. ``prediction_readers.py`` makes
+the rows of one head. ``prediction_matching.py`` matches the rows of a student with those of its teacher.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-ABSENT_LOGIT = (
-    -30.0
-)  # of a class that a head does not predict at a site: a score of zero, and finite in every formula
+from ..types import BatchDict
+from .tap_source import Features
+
+# Logit of a class that a head does not predict at a position: a score of zero, and finite in every formula.
+ABSENT_LOGIT = -30.0
 
 
 class BoxForm(Protocol):
     """How codes become boxes, and back.
 
     Attributes:
-        name: heads whose forms have one name write comparable codes where their references are equal.
+        name: codes of two forms with the same name are comparable where their references are equal.
     """
 
     name: str
@@ -45,10 +47,11 @@ class Predictions:
         logits: (N, classes).
         codes: (N, code_size), the box as the head encodes it.
         batch_index: (N,) int64, the frame of each row.
-        coords: (N, 3) x, y, z in metres of the site; z is 0 for cells.
-        references: (N, R) what codes are relative to: anchors (N, 7 + C), corners of cells (N, 2), points (N, 3).
+        coords: (N, 3) x, y, z in metres of the position; z is 0 for cells.
+        references: (N, R) what codes are relative to: anchors (N, 7 + C), corners of cells (N, 2) or
+            points (N, 3).
         form: turns codes into boxes.
-        directions: (N, bins) logits, where the head classifies directions.
+        directions: (N, bins) logits, if the head classifies directions.
     """
 
     logits: Tensor
@@ -64,15 +67,14 @@ class Predictions:
 
     def select(self, rows: Tensor) -> Predictions:
         """The rows (M,), in that order."""
-        directions = None if self.directions is None else self.directions[rows]
-        return Predictions(
-            self.logits[rows],
-            self.codes[rows],
-            self.batch_index[rows],
-            self.coords[rows],
-            self.references[rows],
-            self.form,
-            directions,
+        return dataclasses.replace(
+            self,
+            logits=self.logits[rows],
+            codes=self.codes[rows],
+            batch_index=self.batch_index[rows],
+            coords=self.coords[rows],
+            references=self.references[rows],
+            directions=None if self.directions is None else self.directions[rows],
         )
 
     def boxes(self) -> Tensor:
@@ -81,38 +83,58 @@ class Predictions:
 
     def scores(self) -> Tensor:
         """(N,) probability of the best class."""
-        return self.logits.amax(dim=1).sigmoid() if len(self) else self.logits.new_zeros(0)
+        if len(self) == 0:
+            return self.logits.new_zeros(0)
+        return self.logits.amax(dim=1).sigmoid()
 
     def codes_like(self, other: Predictions) -> Tensor:
-        """Codes (N, code_size) of these boxes as ``other`` would have written them, row by row."""
+        """Codes (N, code_size) of these boxes, relative to the references of ``other``, row by row."""
         if self.form.name == other.form.name and torch.equal(self.references, other.references):
             return self.codes
+        # Without directions: a code holds the heading as regressed, before it may be turned around.
         boxes = self.form.decode(self.codes, self.references, self.logits, None)
         return other.form.encode(boxes, other.references, self.logits)
 
 
 @dataclasses.dataclass(frozen=True)
+class PositionKind:
+    """What must be equal for two positions at one place to be the same position.
+
+    Attributes:
+        classes: of an anchor its class, of a cell all classes that its head predicts.
+        shape: of an anchor z, sizes and heading; empty for cells.
+    """
+
+    classes: tuple[str, ...]
+    shape: tuple[float, ...] = ()
+
+    def __str__(self) -> str:
+        numbers = "".join(f", {number:g}" for number in self.shape)
+        return f"{' and '.join(self.classes)}{numbers}"
+
+
+@dataclasses.dataclass(frozen=True)
 class PredictionGrid:
-    """The sites of a head that are the same in every frame.
+    """The positions of a head that are the same in every frame.
 
     Attributes:
         places_m: (A, 2) x, y.
-        kinds: (A,) int64, index into ``kind_keys``.
-        kind_keys: what must be equal for two sites to be the same: class, size, heading of anchors; classes of cells.
+        kind_index: (A,) int64, index into ``kinds``.
+        kinds: the different kinds.
     """
 
     places_m: Tensor
-    kinds: Tensor
-    kind_keys: list[tuple]
+    kind_index: Tensor
+    kinds: Sequence[PositionKind]
 
 
 class PredictionReader(Protocol):
-    """One side: which taps hold a head's predictions, and how they are read.
+    """Makes rows of the raw predictions of one head.
 
     Attributes:
-        path: the slot of the head.
-        paths: the taps that ``read`` wants.
-        class_names: of the columns of the logits, in their order; one name when the head is class agnostic.
+        path: slot of the head.
+        paths: the taps that ``read`` needs.
+        class_names: of the columns of the logits, in their order; one name for a class agnostic head.
     """
 
     path: str
@@ -121,12 +143,12 @@ class PredictionReader(Protocol):
 
     @property
     def channels(self) -> int:
-        """Class columns."""
+        """Number of class columns."""
 
     def grid(self) -> PredictionGrid | None:
-        """The sites of every frame; None when they differ from frame to frame (points)."""
+        """The positions of every frame; None if they differ from frame to frame (points)."""
 
     def read(
-        self, features: Mapping[str, Any], batch_dict: Mapping[str, Any], rows: Tensor | None = None
+        self, features: Features, batch_dict: BatchDict, rows: Tensor | None = None
     ) -> Predictions:
-        """All predictions of a batch, or those of the sites ``rows`` (M,) of every frame."""
+        """All predictions of a batch, or those of the positions ``rows`` (M,) of every frame."""

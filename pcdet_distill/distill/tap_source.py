@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import nn
 
 from ..config import nearest
 from ..errors import ConfigError
+from ..models.dense_heads.prediction_layout import PredictionLayout
 from ..models.taps import TapInfo
 from .deprecated import warn_renamed
 from .nodes import GRIDLESS_KINDS, NodeGrid, grid_of
@@ -18,15 +19,8 @@ from .nodes import GRIDLESS_KINDS, NodeGrid, grid_of
 # What ``capture`` recorded, by tap path: tensors, sparse tensors or dicts of tensors.
 Features: TypeAlias = Mapping[str, Any]
 
-# Last part of the taps that hold class logits: of anchor heads, centre heads and point heads.
-CLASS_SCORE_LAYERS = ("conv_cls", "hm", "cls_layers")
-
-
-class TapPublisher(Protocol):
-    """A detector that lists its taps."""
-
-    def taps(self) -> dict[str, TapInfo]:
-        """All taps of the detector, by path."""
+# Describes the raw predictions of a head; None for a head whose predictions cannot be read.
+HeadLayout: TypeAlias = Callable[[nn.Module], PredictionLayout | None]
 
 
 class VoxelData(Protocol):
@@ -45,6 +39,18 @@ class VoxelData(Protocol):
     grid_size: np.ndarray | None
 
 
+def own_layout(head: nn.Module) -> PredictionLayout | None:
+    """The layout that a head publishes; None for a head without ``prediction_layout()``."""
+    describe = getattr(head, "prediction_layout", None)
+    return describe() if callable(describe) else None
+
+
+def score_paths_of(model: object) -> tuple[str, ...]:
+    """The modules of class logits that a detector publishes by ``score_taps()``; none without it."""
+    publish = getattr(model, "score_taps", None)
+    return tuple(publish()) if callable(publish) else ()
+
+
 @dataclasses.dataclass(frozen=True)
 class TapSource:
     """Student or teacher, as the terms find their taps.
@@ -55,6 +61,8 @@ class TapSource:
         grid: the voxel grid of its data; None without voxels.
         model: the detector; only inputs that read its head need it.
         class_names: in the order of their labels; label 1 is the first.
+        score_paths: modules whose outputs are class logits; they may or may not be taps.
+        head_layout: describes the raw predictions of a head.
     """
 
     role: str
@@ -62,6 +70,8 @@ class TapSource:
     grid: NodeGrid | None
     model: nn.Module | None = None
     class_names: tuple[str, ...] = ()
+    score_paths: tuple[str, ...] = ()
+    head_layout: HeadLayout = own_layout
 
     @property
     def who(self) -> str:
@@ -70,14 +80,15 @@ class TapSource:
         return self.role
 
     @classmethod
-    def of(cls, role: str, model: TapPublisher, data: VoxelData) -> TapSource:
+    def of(cls, role: str, model: nn.Module, data: VoxelData) -> TapSource:
         """From a detector that publishes its taps, and its dataset or DataSpec."""
         return cls(
             role=role,
-            taps=model.taps(),
+            taps=model.taps(),  # type: ignore[operator]
             grid=grid_of(data),
-            model=model,  # type: ignore[arg-type]
+            model=model,
             class_names=tuple(data.class_names),
+            score_paths=score_paths_of(model),
         )
 
     def find(self, path: str, kind: str | None, where: str) -> TapInfo:
@@ -102,10 +113,11 @@ class TapSource:
         """The taps of the class scores of the first stage, or only the tap ``path`` if given."""
         if path is not None:
             return [self.find(path, None, where)]
-        scores = [tap for name, tap in self.taps.items() if _last_part(name) in CLASS_SCORE_LAYERS]
+        scores = [self.taps[name] for name in self.score_paths if name in self.taps]
         if not scores:
             raise ConfigError(
-                f"{where}: the {self.role} has no tap of class scores known by its name; name it"
+                f"{where}: the {self.role} has no tap of class scores that it publishes by "
+                "score_taps(); name one"
             )
         # PV-RCNN scores map cells and keypoints. The map is dense, so it scores every place.
         of_cells = [tap for tap in scores if tap.kind == "bev"]
@@ -131,11 +143,6 @@ class TapSource:
         if "known:" in hint:
             return hint
         return f"{hint} ({self.role}'s taps: {', '.join(sorted(self.taps))})"
-
-
-def _last_part(path: str) -> str:
-    """``conv_cls`` of ``dense_head.conv_cls``."""
-    return path.rpartition(".")[2]
 
 
 def distinct(paths: Iterable[str]) -> list[str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from typing import TypeAlias
 
 from ..config import lookup, nearest
 from ..errors import ConfigError
 from .batch_transforms import BATCH_TRANSFORMS, BatchTransform
 from .losses import DISTILL_LOSSES, DistillLoss
 
+TermClass: TypeAlias = type[DistillLoss] | type[BatchTransform]
 
-def find_term_class(name: str, where: str) -> type[DistillLoss] | type[BatchTransform]:
+
+def find_term_class(name: str, where: str) -> TermClass:
     """The class of a NAME.
 
     Args:
@@ -20,7 +23,8 @@ def find_term_class(name: str, where: str) -> type[DistillLoss] | type[BatchTran
     """
     module_name, _, class_name = str(name).rpartition(".")
     if not module_name or not all(module_name.split(".")):
-        return lookup({**DISTILL_LOSSES, **BATCH_TRANSFORMS}, name, where)
+        known: dict[str, TermClass] = {**DISTILL_LOSSES, **BATCH_TRANSFORMS}
+        return lookup(known, name, where)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -28,7 +32,7 @@ def find_term_class(name: str, where: str) -> type[DistillLoss] | type[BatchTran
             f"{where}: '{module_name}' cannot be imported ({error}); expected the path of a class "
             "whose package is installed or on PYTHONPATH"
         ) from error
-    classes = {}
+    classes: dict[str, TermClass] = {}
     for key, value in vars(module).items():
         if isinstance(value, type) and issubclass(value, (DistillLoss, BatchTransform)):
             classes[key] = value

@@ -40,8 +40,11 @@ from ..distill import (
     check_teacher,
     distill,
 )
+from ..distill.tap_source import own_layout
 from ..errors import CheckpointError, ConfigError
 from ..models import load_data_to_device
+from ..models.dense_heads.direction_bins import DirectionBins
+from ..models.dense_heads.prediction_layout import AnchorLayout, PredictionLayout
 
 __all__ = ["OpenPCDetDistiller", "build_openpcdet_teacher", "distill_openpcdet"]
 
@@ -100,6 +103,7 @@ def distill_openpcdet(
         student_data=train_set,
         example_batch=example,
         teacher_mode=_mode(block),
+        head_layout=_head_layout,
     )
     for name, term in made.head.named_terms():
         logger.info(
@@ -283,6 +287,38 @@ def _check_block(block: Mapping[str, Any], total_steps: int | None) -> None:
             f"DISTILL.TERMS.{changing[0]}.WEIGHT: it changes with the progress of the training; give "
             "distill_openpcdet total_steps, the iterations of the whole training"
         )
+
+
+def _head_layout(head: nn.Module) -> PredictionLayout | None:
+    """The layout of a head's predictions: of this package's heads their own, of OpenPCDet's READ_HEAD this one."""
+    if type(head).__module__.split(".")[0] == "pcdet" and type(head).__name__ == READ_HEAD:
+        return _anchor_layout(head)
+    return own_layout(head)
+
+
+def _anchor_layout(head: Any) -> AnchorLayout:
+    """The layout of OpenPCDet's AnchorHeadSingle.
+
+    Its ``anchors`` are one grid (1, ny, nx, sizes, rotations, 7 + C) for each class. The convolutions predict the
+    anchors of a cell together, so the rows go by cell, then by class, size and rotation.
+    """
+    modules = ["conv_cls", "conv_box"]
+    directions = None
+    if head.conv_dir_cls is not None:
+        modules.append("conv_dir_cls")
+        directions = DirectionBins.from_config(head.model_cfg, "MODEL.DENSE_HEAD")
+    grids = head.anchors
+    classes = [torch.full((*grid.shape[:-1], 1), number) for number, grid in enumerate(grids)]
+    generators = head.model_cfg["ANCHOR_GENERATOR_CONFIG"]
+    return AnchorLayout(
+        modules=tuple(modules),
+        num_class=head.num_class,
+        anchors=torch.cat(grids, dim=-3).reshape(-1, grids[0].shape[-1]),
+        anchor_classes=torch.cat(classes, dim=-3).flatten(),
+        class_names=tuple(generator["class_name"] for generator in generators),
+        box_coder=head.box_coder,
+        directions=directions,
+    )
 
 
 def _refuse_unread_heads(terms: Mapping[str, Any], student: nn.Module, teacher: nn.Module) -> None:

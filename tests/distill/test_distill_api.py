@@ -339,8 +339,9 @@ def test_wrong_terms_are_one_sentence(term, words):
 
 
 def test_missing_knowledge_is_one_sentence():
-    assert "T.STUDENT: the student does not say what 'neck' gives; write {PATH: neck" in refusal(
-        example_batch=None
+    assert (
+        "T.STUDENT: the student does not publish what 'neck' gives; write {PATH: neck"
+        in refusal(example_batch=None)
     )
     assert "T.STUDENT: without the voxels of its data the stride of a map is not known" in refusal(
         student_data=None

@@ -39,7 +39,8 @@ CFG = {
 
 
 def source(taps=TAPS, role="teacher"):
-    return TapSource(role, {tap.path: tap for tap in taps}, GRID)
+    scores = [tap.path for tap in taps if tap.path.endswith(("conv_cls", "hm", "cls_layers"))]
+    return TapSource(role, {tap.path: tap for tap in taps}, GRID, score_paths=tuple(scores))
 
 
 def batch():

@@ -230,7 +230,7 @@ def test_centre_groups_meet_by_their_classes():
     assert len(own) == 2 * 2 * 256
     torch.testing.assert_close(own.references, theirs.references)
     assert torch.equal(own.logits == -30, theirs.logits == -30) and (own.logits == -30).any()
-    with pytest.raises(ConfigError, match="no prediction of dense_head has its like"):
+    with pytest.raises(ConfigError, match="no prediction of dense_head has a counterpart"):
         pair(student, small_model(center_config()))
 
 
@@ -281,6 +281,17 @@ def test_refused(change, words):
     with pytest.raises(ConfigError) as error:
         pair(small_model(), small_model(), **change)
     assert all(word in str(error.value) for word in words)
+
+
+def test_a_head_without_a_layout_is_named(monkeypatch):
+    student = small_model()
+    teacher = small_model()
+    monkeypatch.setattr(teacher.dense_head, "prediction_layout", None)
+    with pytest.raises(
+        ConfigError,
+        match="T.TEACHER: predictions of AnchorHeadSingle cannot be read; .* of kind anch",
+    ):
+        pair(student, teacher)
 
 
 def test_points_are_not_compared_with_anchors():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +42,8 @@ __all__ = [
 # Keys of an entry of DISTILL.TERMS that belong to the term. All others are options of its loss.
 TERM_KEYS = option_keys(TermOptions)
 
-# What a loss is told of each side: its tap, or the reader of its head.
-InputInfo: TypeAlias = TapInfo | PredictionReader
+# Describes the input of one side: its tap, or the reader of its head.
+Info = TypeVar("Info", TapInfo, PredictionReader)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class NoOptions:
     """The options of a loss that has none."""
 
 
-class DistillLoss(nn.Module):
+class DistillLoss(nn.Module, Generic[Info]):
     """Compares a student with its teacher. Its parameters are trained with the student's.
 
     Args:
@@ -71,8 +71,8 @@ class DistillLoss(nn.Module):
 
     def __init__(
         self,
-        student: InputInfo | None = None,
-        teacher: InputInfo | None = None,
+        student: Info | None = None,
+        teacher: Info | None = None,
         options: object = None,
     ) -> None:
         super().__init__()
@@ -85,8 +85,8 @@ class DistillLoss(nn.Module):
 
     @classmethod
     def from_config(
-        cls, cfg: ConfigDict, student: InputInfo, teacher: InputInfo, where: str
-    ) -> DistillLoss:
+        cls, cfg: ConfigDict, student: Info, teacher: Info, where: str
+    ) -> DistillLoss[Info]:
         """Build from a block of DISTILL.TERMS without the keys of the term itself.
 
         Args:
@@ -98,9 +98,7 @@ class DistillLoss(nn.Module):
         return cls(student, teacher, options)
 
     @classmethod
-    def options_from_config(
-        cls, cfg: ConfigDict, student: InputInfo, teacher: InputInfo, where: str
-    ) -> Any:
+    def options_from_config(cls, cfg: ConfigDict, student: Info, teacher: Info, where: str) -> Any:
         """The options in ``cfg``; a loss overrides it to refuse what does not fit together."""
         return read_option_block(cls.options_class, cfg, where, also_known=TERM_KEYS)
 
@@ -129,7 +127,7 @@ class DistillLoss(nn.Module):
         return self.zero_loss(*outputs)
 
 
-class NodeLoss(DistillLoss):
+class NodeLoss(DistillLoss[TapInfo]):
     """Compares features of single places: pillars, voxels, map cells, points."""
 
     inputs = NodeInput
@@ -141,7 +139,7 @@ class NodeLoss(DistillLoss):
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
 
-class MapLoss(DistillLoss):
+class MapLoss(DistillLoss[TapInfo]):
     """Compares whole bird's eye view maps."""
 
     inputs = MapInput
@@ -151,7 +149,7 @@ class MapLoss(DistillLoss):
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
 
-class PredictionLoss(DistillLoss):
+class PredictionLoss(DistillLoss[PredictionReader]):
     """Compares class scores and boxes of the detection heads."""
 
     inputs = PredictionInput

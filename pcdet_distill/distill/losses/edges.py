@@ -254,9 +254,13 @@ class _EdgeSum(torch.autograd.Function):
         *tables: Tensor,
     ) -> Tensor:
         needs_gradient = ctx.needs_input_grad[3:]  # type: ignore[attr-defined]
-        # In the order of ``sum_over_edges``: nodes and centres of the teacher, then of the student.
-        kinds = (_NodeTable, _CentreTable, _NodeTable, _CentreTable)
-        parts = [kind(table, needed) for kind, table, needed in zip(kinds, tables, needs_gradient)]
+        parts = [
+            # In the order of ``sum_over_edges``: the teacher's tables, then the student's.
+            _NodeTable(tables[0], needs_gradient[0]),
+            _CentreTable(tables[1], needs_gradient[1]),
+            _NodeTable(tables[2], needs_gradient[2]),
+            _CentreTable(tables[3], needs_gradient[3]),
+        ]
         total = tables[0].new_zeros(())
         floats_per_query = max(1, neighbours.shape[1] * tables[0].shape[1])
         queries_per_chunk = max(1, CHUNK_FLOATS // floats_per_query)
@@ -280,11 +284,19 @@ class _EdgeSum(torch.autograd.Function):
 
 
 class _Table:
-    """Part of all edges, and the gradient of the sum with respect to it."""
+    """One of the two parts of all edges, and the gradient of the sum with respect to it."""
 
     def __init__(self, values: Tensor, needs_gradient: bool) -> None:
         self.values = values
         self.gradient = torch.zeros_like(values) if needs_gradient else None
+
+    def take(self, neighbours: Tensor, queries: slice) -> Tensor:
+        """The part of the edges of a chunk of queries, whose neighbours are (R, K)."""
+        raise NotImplementedError
+
+    def add(self, gradient: Tensor, neighbours: Tensor, queries: slice) -> None:
+        """Add the gradient of what ``take`` returned."""
+        raise NotImplementedError
 
 
 class _NodeTable(_Table):
@@ -319,7 +331,7 @@ def _add_chunk(
     neighbours: Tensor,
     weights: Tensor | None,
     queries: slice,
-    tables: Sequence[_NodeTable | _CentreTable],
+    tables: Sequence[_Table],
 ) -> Tensor:
     """The sum over one chunk; its gradients are added to those of ``tables``.
 

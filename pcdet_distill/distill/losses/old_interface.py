@@ -121,8 +121,8 @@ def read_options(
         limits = _limits(default, (choices or {}).get(field.name), (ranges or {}).get(field.name))
         fields.append((field.name, type(default), option(default, help="", **limits)))
     block_class = dataclasses.make_dataclass("OptionBlock", fields)
-    block = read_option_block(block_class, cfg, where, also_known=TERM_KEYS)
-    return type(defaults)(**dataclasses.asdict(block))
+    block: object = read_option_block(block_class, cfg, where, also_known=TERM_KEYS)
+    return type(defaults)(**dataclasses.asdict(block))  # type: ignore[call-overload]
 
 
 def _limits(
