@@ -190,7 +190,9 @@ def test_cells_of_a_roi_see_the_voxels_around_them() -> None:
     xyz = indices[:, 1:].flip(1).float() + 0.5
     cells = torch.rand(60, 3) * 9 - 1
     coords = torch.cat([torch.arange(60)[:, None] // 30, cells.floor().flip(1).long()], dim=1)
-    module = NeighborVoxelSAModuleMSG([[1, 1, 1]], [1.3], [4], [[3, 8, 5]]).train()
+    module = NeighborVoxelSAModuleMSG(
+        query_ranges=[[1, 1, 1]], radii=[1.3], nsamples=[4], mlps=[[3, 8, 5]]
+    ).train()
     nn.init.normal_(module.mlps_pos[0][1].bias)
     found = module(tensor, xyz, cells, coords)
     expected = brute_neighbours(module, tensor, xyz, cells, coords, 1, 1.3, 4)

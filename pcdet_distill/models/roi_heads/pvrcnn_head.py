@@ -1,17 +1,15 @@
-"""PVRCNNHead: a grid in every RoI gathers the features of the keypoints around its cells (PV-RCNN, CVPR 2020).
+"""PVRCNNHead: a grid in every RoI gathers features of keypoints (PV-RCNN, CVPR 2020).
 
-By set abstraction, or by vector pooling (PV-RCNN++, IJCV 2023).
+Each cell gathers by set abstraction, or by vector pooling (PV-RCNN++, IJCV 2023).
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...config import required
+from ...types import BatchDict, ConfigDict
 from ..model_utils.local_aggregation import build_local_aggregation
 from ..model_utils.places import framed_places, roi_grid_points, stack_frames
 from ..taps import TapInfo
@@ -19,42 +17,63 @@ from .roi_head_template import WHERE, RoIHeadTemplate
 
 
 class PVRCNNHead(RoIHeadTemplate):
-    """RoI grid pooling on ``point_features``, then fully connected layers."""
+    """RoI grid pooling of ``point_features``, then fully connected layers.
+
+    Args:
+        input_channels: channels of ``point_features``.
+        model_cfg: the ROI_HEAD block.
+        num_class: number of class columns; 1 for a head with CLASS_AGNOSTIC.
+        others: what OpenPCDet passes to every second stage, not needed here.
+    """
 
     def __init__(
-        self, input_channels: int, model_cfg: Mapping[str, Any], num_class: int = 1, **kwargs: Any
+        self, input_channels: int, model_cfg: ConfigDict, num_class: int = 1, **others: object
     ) -> None:
         super().__init__(num_class=num_class, model_cfg=model_cfg)
-        pooling, where = required(model_cfg, "ROI_GRID_POOL", WHERE), f"{WHERE}.ROI_GRID_POOL"
+        pooling = required(model_cfg, "ROI_GRID_POOL", WHERE)
+        where = f"{WHERE}.ROI_GRID_POOL"
         self.grid_size = required(pooling, "GRID_SIZE", where)
         self.roi_grid_pool_layer = build_local_aggregation(pooling, input_channels, where)
-        self.pooled_channels: int = self.roi_grid_pool_layer.num_output_features  # type: ignore[assignment]
+        pooled_channels = self.roi_grid_pool_layer.num_output_features
+        assert isinstance(pooled_channels, int)
+        self.pooled_channels = pooled_channels
         self.make_predictors(self.pooled_channels * self.grid_size**3)
 
     def taps(self) -> list[TapInfo]:
-        """What can be captured, relative to this slot."""
+        """What can be captured: the features of the cells of all RoIs."""
         return [TapInfo("@roi_point_features", self.pooled_channels, None, "roi")]
 
-    def refine(self, batch_dict: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Reads ``rois``, ``point_coords`` (K, 4), ``point_features`` (K, C), ``point_cls_scores`` (K,).
+    def refine(self, batch_dict: BatchDict) -> tuple[Tensor, Tensor]:
+        """Class logits and box codes of all RoIs.
 
-        Writes ``roi_point_features`` and ``roi_point_coords`` of the cells of all RoIs.
+        Reads ``rois`` (B, R, 7), ``point_coords`` (K, 4), ``point_features`` (K, C) and
+        ``point_cls_scores`` (K,). Writes ``roi_point_features`` and ``roi_point_coords`` of the
+        cells of all RoIs.
         """
         return self.predict(self.roi_grid_pool(batch_dict).transpose(1, 2))
 
-    def roi_grid_pool(self, batch_dict: dict[str, Any]) -> Tensor:
-        """Features (B * R, cells, C) of the cells of all RoIs; background keypoints count less."""
-        rois, coords = batch_dict["rois"], batch_dict["point_coords"]
-        features = batch_dict["point_features"] * batch_dict["point_cls_scores"].reshape(-1, 1)
-        counts, coords, features = stack_frames(coords[:, 0], len(rois), coords, features)
+    def roi_grid_pool(self, batch_dict: BatchDict) -> Tensor:
+        """Features (B * R, cells, C) of the cells of all RoIs.
+
+        Keypoints on the background carry little of an object. Their features are scaled down by
+        the foreground score (predicted keypoint weighting).
+        """
+        rois = batch_dict["rois"]
+        frame = batch_dict["point_coords"][:, 0]
+        scores = batch_dict["point_cls_scores"].reshape(-1, 1)
+        weighted_features = batch_dict["point_features"] * scores
+        counts, coords, features = stack_frames(
+            frame, len(rois), batch_dict["point_coords"], weighted_features
+        )
         cells = roi_grid_points(rois.flatten(0, 1), self.grid_size)
         cell_counts = torch.full_like(counts, rois.shape[1] * cells.shape[1])
+        xyz = coords[:, 1:4].contiguous()
         _, pooled = self.roi_grid_pool_layer(
-            coords[:, 1:4].contiguous(), counts, cells.reshape(-1, 3), cell_counts, features
+            xyz, counts, cells.reshape(-1, 3), cell_counts, features
         )
         if len(features) == 0:
-            pooled = (
-                pooled + features.sum()
-            )  # zero: what makes keypoints stays in the graph when there are none
-        batch_dict.update(roi_point_features=pooled, roi_point_coords=framed_places(rois, cells))
+            # Adds zero, so that the layers that make keypoints get a gradient without any.
+            pooled = pooled + features.sum()
+        batch_dict["roi_point_features"] = pooled
+        batch_dict["roi_point_coords"] = framed_places(rois, cells)
         return pooled.reshape(*cells.shape[:2], -1)

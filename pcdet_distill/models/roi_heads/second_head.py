@@ -1,12 +1,12 @@
-"""SECONDHead: how well a proposal overlaps its object, judged from the bird's eye view inside it.
+"""SECONDHead: predicts how well a proposal overlaps its object, from the bird's eye view.
 
-The boxes of the first stage stay as they are; the predicted IoU becomes their score.
+The boxes of the first stage stay as they are. The predicted IoU becomes their score: NMS then keeps
+the box that fits best, which need not be the one with the highest class score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,106 +14,136 @@ from torch import Tensor
 
 from ...config import lookup, required
 from ...ops.precision import at_least_float32
-from .roi_head_template import WHERE, RoIHeadTemplate, init_fc, total_of
+from ...types import BatchDict, ConfigDict
+from ..dense_heads.detection_head import sum_losses
+from .fc_layers import init_fc
+from .roi_head_template import WHERE, RoIHeadTemplate
 
 
 class SECONDHead(RoIHeadTemplate):
-    """RoI grid pooling on ``spatial_features_2d``, then fully connected layers to one IoU logit."""
+    """RoI grid pooling on ``spatial_features_2d``, then fully connected layers to an IoU logit.
+
+    Args:
+        input_channels: not needed; ROI_GRID_POOL.IN_CHANNEL has the channels of the map.
+        model_cfg: the ROI_HEAD block.
+        point_cloud_range: metres; x, y, z minimum, then maximum.
+        voxel_size: metres.
+        num_class: number of columns to predict; 1 for a head with CLASS_AGNOSTIC.
+        others: what OpenPCDet passes to every second stage, not needed here.
+    """
 
     def __init__(
         self,
+        *,
         input_channels: int,
-        model_cfg: Mapping[str, Any],
+        model_cfg: ConfigDict,
         point_cloud_range: Sequence[float],
         voxel_size: Sequence[float],
         num_class: int = 1,
-        **kwargs: Any,
+        **others: object,
     ) -> None:
         super().__init__(num_class=num_class, model_cfg=model_cfg)
         pooling = required(model_cfg, "ROI_GRID_POOL", WHERE)
-        self.grid_size = required(pooling, "GRID_SIZE", f"{WHERE}.ROI_GRID_POOL")
-        channels = required(pooling, "IN_CHANNEL", f"{WHERE}.ROI_GRID_POOL")
-        stride = required(pooling, "DOWNSAMPLE_RATIO", f"{WHERE}.ROI_GRID_POOL")
+        where = f"{WHERE}.ROI_GRID_POOL"
+        self.grid_size = required(pooling, "GRID_SIZE", where)
+        channels = required(pooling, "IN_CHANNEL", where)
+        stride = required(pooling, "DOWNSAMPLE_RATIO", where)
         self.origin_m = [float(value) for value in point_cloud_range[:2]]
         self.cell_m = [float(size) * stride for size in voxel_size[:2]]
-        shared = list(required(model_cfg, "SHARED_FC", WHERE))
-        self.shared_fc_layer = self.make_shared_fc(channels * self.grid_size**2, shared)
-        self.iou_layers = self.make_fc_layers(
-            shared[-1], num_class, required(model_cfg, "IOU_FC", WHERE)
-        )
+        widths = list(required(model_cfg, "SHARED_FC", WHERE))
+        iou_widths = required(model_cfg, "IOU_FC", WHERE)
+        self.shared_fc_layer = self.make_shared_fc(channels * self.grid_size**2, widths)
+        self.iou_layers = self.make_fc_layers(widths[-1], num_class, iou_widths)
         init_fc(self.shared_fc_layer)
         init_fc(self.iou_layers)
 
     def score_taps(self) -> list[str]:
-        """None: this head predicts overlaps; the classes are those of the first stage."""
+        """None: this head predicts overlaps, and the classes are those of the first stage."""
         return []
 
-    def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
-        """Reads ``spatial_features_2d`` (B, C, H, W) and what ``proposal_layer`` reads; writes what that writes.
+    def forward(self, batch_dict: BatchDict) -> BatchDict:
+        """Predict the IoU of every proposal with its object.
 
-        In eval also writes ``batch_cls_preds`` (B, R, 1), logits of the IoU, and the rois as ``batch_box_preds``.
+        Reads ``spatial_features_2d`` (B, C, H, W) and what ``proposal_layer`` reads, and writes
+        what that writes. In eval also writes ``batch_cls_preds`` (B, R, 1), logits of the IoU, and
+        the rois as ``batch_box_preds``.
         """
         targets = self.prepare_rois(batch_dict)
         rois = batch_dict["rois"]
-        # The second stage judges the features of the first; it does not shape them.
+        # Detached: the IoU branch must not change the features that the detections depend on.
         pooled = self.roi_grid_pool(batch_dict["spatial_features_2d"].detach(), rois)
-        logits = self.iou_layers(self.shared_fc_layer(pooled.flatten(1).unsqueeze(-1))).squeeze(-1)
+        shared = self.shared_fc_layer(pooled.flatten(1).unsqueeze(-1))
+        logits = self.iou_layers(shared).squeeze(-1)
         if self.training:
             self.forward_ret_dict = {**targets, "rcnn_iou": logits}
-        else:
-            logits = at_least_float32(logits).reshape(*rois.shape[:2], -1)
-            batch_dict.update(
-                batch_cls_preds=logits, batch_box_preds=rois, cls_preds_normalized=False
-            )
+            return batch_dict
+        batch_dict["batch_cls_preds"] = at_least_float32(logits).reshape(*rois.shape[:2], -1)
+        batch_dict["batch_box_preds"] = rois
+        batch_dict["cls_preds_normalized"] = False
         return batch_dict
 
     def roi_grid_pool(self, features: Tensor, rois: Tensor) -> Tensor:
-        """Features (B, C, H, W) on a grid in each of the rois (B, R, 7): (B * R, C, grid, grid)."""
+        """Sample features (B, C, H, W) on a grid in each RoI (B, R, 7): (B * R, C, grid, grid)."""
+        size = self.grid_size
+        places = self.grid_places(rois, features.shape[2], features.shape[3])
         pooled = []
-        for frame_features, places in zip(
-            features, self.grid_places(rois, features.shape[2], features.shape[3])
-        ):
-            count, size = len(places), self.grid_size
+        for frame_features, frame_places in zip(features, places):
+            num_rois = len(frame_places)
+            # grid_sample takes one 2D grid for each map: the grids of all RoIs, stacked as rows.
             sampled = F.grid_sample(
                 at_least_float32(frame_features)[None],
-                places.reshape(1, count * size, size, 2),
+                frame_places.reshape(1, num_rois * size, size, 2),
                 align_corners=True,
             )
-            pooled.append(sampled[0].reshape(-1, count, size, size).transpose(0, 1))
+            by_roi = sampled[0].reshape(-1, num_rois, size, size)
+            pooled.append(by_roi.transpose(0, 1))
         return torch.cat(pooled)
 
     def grid_places(self, rois: Tensor, height: int, width: int) -> Tensor:
-        """Where a map (H, W) is sampled for rois (B, R, 7): (B, R, grid, grid, 2) as x, y in [-1, 1].
+        """Where a map (H, W) is sampled: (B, R, grid, grid, 2) as x, y from -1 to 1.
 
-        Checkpoints were trained with a grid that is turned before it is stretched along the axes of the map, not along
-        those of the RoI.
+        The unit grid is turned by the RoI's heading and then stretched along the axes of the map.
+        Stretching along the axes of the RoI would be right, but OpenPCDet builds its affine matrix
+        in this order, and its checkpoints were trained so.
         """
         unit = torch.linspace(-1, 1, self.grid_size, device=rois.device, dtype=rois.dtype)
-        ahead, aside = unit.view(1, -1), unit.view(-1, 1)
-        cos, sin = (turn(rois[..., 6])[..., None, None] for turn in (torch.cos, torch.sin))
-        turned = (ahead * cos - aside * sin, ahead * sin + aside * cos)
-        places = []
-        for axis, cells in enumerate((width, height)):
-            centre = (rois[..., axis] - self.origin_m[axis]) / self.cell_m[axis]
-            half = rois[..., 3 + axis] / self.cell_m[axis] / 2
-            cell = centre[..., None, None] + turned[axis] * half[..., None, None]
-            places.append(2 * cell / (cells - 1) - 1)
-        return torch.stack(places, dim=-1)
+        ahead = unit.view(1, -1)
+        aside = unit.view(-1, 1)
+        cos = torch.cos(rois[..., 6])[..., None, None]
+        sin = torch.sin(rois[..., 6])[..., None, None]
+        x = self._along_axis(rois, 0, ahead * cos - aside * sin, width)
+        y = self._along_axis(rois, 1, ahead * sin + aside * cos, height)
+        return torch.stack([x, y], dim=-1)
+
+    def _along_axis(self, rois: Tensor, axis: int, unit: Tensor, num_cells: int) -> Tensor:
+        """Places (B, R, grid, grid) along an axis of the map, -1 and 1 at its first and last cell.
+
+        Args:
+            rois: (B, R, 7).
+            axis: 0 for x, 1 for y.
+            unit: (B, R, grid, grid) places in the RoI, -1 and 1 at its borders.
+            num_cells: cells of the map along the axis.
+        """
+        cell_m = self.cell_m[axis]
+        centre = (rois[..., axis] - self.origin_m[axis]) / cell_m
+        half_size = rois[..., 3 + axis] / cell_m / 2
+        cell = centre[..., None, None] + unit * half_size[..., None, None]
+        return 2 * cell / (num_cells - 1) - 1
 
     def get_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted loss of the last forward, and its parts for the log."""
-        return total_of({"rcnn_loss_iou": self.get_box_iou_layer_loss()})
+        """The weighted loss of the last forward, also as an entry for the log."""
+        return sum_losses({"rcnn_loss_iou": self.get_box_iou_layer_loss()}, total="rcnn_loss")
 
     def get_box_iou_layer_loss(self) -> Tensor:
         """Mean loss of the predicted IoU over the sampled RoIs that are not ignored."""
+        settings = self.model_cfg["LOSS_CONFIG"]
+        name = required(settings, "IOU_LOSS", f"{WHERE}.LOSS_CONFIG")
+        loss_function = lookup(IOU_LOSSES, name, f"{WHERE}.LOSS_CONFIG.IOU_LOSS")
         labels = self.forward_ret_dict["rcnn_cls_labels"].reshape(-1)
-        counted = labels >= 0
-        logits = at_least_float32(self.forward_ret_dict["rcnn_iou"]).reshape(-1)[counted]
-        name = required(self.model_cfg["LOSS_CONFIG"], "IOU_LOSS", f"{WHERE}.LOSS_CONFIG")
-        loss = lookup(IOU_LOSSES, name, f"{WHERE}.LOSS_CONFIG.IOU_LOSS")(
-            logits, labels[counted].to(logits.dtype)
-        )
-        return loss.sum() / counted.sum().clamp_min(1) * self.loss_weights["rcnn_iou_weight"]
+        is_counted = labels >= 0
+        logits = at_least_float32(self.forward_ret_dict["rcnn_iou"]).reshape(-1)[is_counted]
+        loss = loss_function(logits, labels[is_counted].to(logits.dtype))
+        return loss.sum() / is_counted.sum().clamp_min(1) * self.loss_weights["rcnn_iou_weight"]
 
 
 def _binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

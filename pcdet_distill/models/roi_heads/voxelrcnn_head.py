@@ -1,9 +1,8 @@
-"""VoxelRCNNHead: a grid in every RoI gathers the sparse voxels around its cells (Voxel R-CNN, AAAI 2021)."""
+"""VoxelRCNNHead: a grid in every RoI gathers features of sparse voxels (Voxel R-CNN, AAAI 2021)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,36 +13,47 @@ from ...errors import ConfigError
 from ...ops.point_sampling import take_rows
 from ...ops.roi_pooling import voxel_query
 from ...ops.sparse_tensor import SparseConvTensor
+from ...types import BatchDict, ConfigDict
 from ..model_utils.places import framed_places, roi_grid_points, voxel_centres
 from ..model_utils.pointnet2_modules import Neighbours, RowConv2d
 from ..model_utils.weighted_batch_norm import WeightedBatchNorm1d, normalise_weighted
 from ..taps import TapInfo
-from .roi_head_template import WHERE, RoIHeadTemplate, init_fc
+from .fc_layers import init_fc
+from .roi_head_template import WHERE, RoIHeadTemplate
+
+POOLING = f"{WHERE}.ROI_GRID_POOL"
 
 
 class RowConv1d(nn.Conv1d):
-    """A convolution of size 1 on rows (R, C_in): the parameters of a Conv1d, the work of a linear layer."""
+    """A convolution of size 1 on rows (N, C_in): weights of a Conv1d, work of a linear layer."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=1, bias=False)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(R, C_in) -> (R, C_out)."""
+        """(N, C_in) to (N, C_out)."""
         return F.linear(rows, self.weight[:, :, 0])
 
 
 class NeighborVoxelSAModuleMSG(nn.Module):
-    """What a cell sees of the voxels around it: the largest of features plus a code of the offset.
+    """Set abstraction of a cell over the voxels around it, at several scales.
+
+    Features and offsets of the voxels pass layers of their own and are added; the largest sum over
+    the voxels is kept. Because of the addition, the layer of the features runs once for each voxel
+    and not once for each pair of cell and voxel (accelerated local aggregation of Voxel R-CNN).
 
     Args:
-        query_ranges: voxels to look along z, y, x; one entry per scale, as in the other lists.
+        query_ranges: reach of the query in voxels along z, y, x; one entry for each scale, as in
+            the other lists.
         radii: metres.
-        nsamples: voxels taken at most.
-        mlps: three widths: of the features, between, and of the result.
+        nsamples: largest number of voxels taken.
+        mlps: three widths: of the input, of the sums, and of the output.
+        pool_method: only ``max_pool``.
     """
 
     def __init__(
         self,
+        *,
         query_ranges: Sequence[Sequence[int]],
         radii: Sequence[float],
         nsamples: Sequence[int],
@@ -54,106 +64,138 @@ class NeighborVoxelSAModuleMSG(nn.Module):
         if pool_method != "max_pool":
             raise ConfigError(f"POOL_METHOD is '{pool_method}', expected 'max_pool'")
         self.scales = list(zip(query_ranges, radii, nsamples))
-        self.mlps_in = nn.ModuleList(
-            nn.Sequential(RowConv1d(wide_in, between), WeightedBatchNorm1d(between))
-            for wide_in, between, _ in mlps
-        )
-        self.mlps_pos = nn.ModuleList(
-            nn.Sequential(RowConv2d(3, between, bias=False), WeightedBatchNorm1d(between))
-            for _, between, _ in mlps
-        )
-        self.mlps_out = nn.ModuleList(
-            nn.Sequential(RowConv1d(between, wide_out), WeightedBatchNorm1d(wide_out), nn.ReLU())
-            for _, between, wide_out in mlps
-        )
+        self.mlps_in = nn.ModuleList()
+        for input_width, sum_width, _ in mlps:
+            convolution = RowConv1d(input_width, sum_width)
+            self.mlps_in.append(nn.Sequential(convolution, WeightedBatchNorm1d(sum_width)))
+        self.mlps_pos = nn.ModuleList()
+        for _, sum_width, _ in mlps:
+            offset_layer = RowConv2d(3, sum_width, bias=False)
+            self.mlps_pos.append(nn.Sequential(offset_layer, WeightedBatchNorm1d(sum_width)))
+        self.mlps_out = nn.ModuleList()
+        for _, sum_width, output_width in mlps:
+            convolution = RowConv1d(sum_width, output_width)
+            norm = WeightedBatchNorm1d(output_width)
+            self.mlps_out.append(nn.Sequential(convolution, norm, nn.ReLU()))
 
     def forward(
         self, tensor: SparseConvTensor, xyz: Tensor, cells: Tensor, cell_coords: Tensor
     ) -> Tensor:
-        """Voxels with centres xyz (N, 3), and places ``cells`` (M, 3) in voxels (M, 4) frame, z, y, x: (M, C_out)."""
+        """Features (M, C_out) of cells.
+
+        Args:
+            tensor: N voxels.
+            xyz: (N, 3) centres of the voxels.
+            cells: (M, 3) centres of the cells.
+            cell_coords: (M, 4) frame, z, y, x of the voxel that each cell lies in.
+        """
         results = []
-        for number, (reach, radius, slots) in enumerate(self.scales):
-            found = voxel_query(
-                reach, radius, slots, xyz, tensor.indices, tensor.spatial_shape, cells, cell_coords
+        for number, (reach, radius, max_voxels) in enumerate(self.scales):
+            query = voxel_query(
+                reach,
+                radius,
+                max_voxels,
+                xyz,
+                tensor.indices,
+                tensor.spatial_shape,
+                cells,
+                cell_coords,
             )
-            pooled = self._pool(number, tensor.features, xyz, cells, Neighbours.from_query(*found))
+            neighbours = Neighbours.from_query(*query)
+            pooled = self._pool(number, tensor.features, xyz, cells, neighbours)
             results.append(self.mlps_out[number](pooled))
         return torch.cat(results, dim=1)
 
     def _pool(
         self, number: int, features: Tensor, xyz: Tensor, cells: Tensor, neighbours: Neighbours
     ) -> Tensor:
-        """(M, C): a place without voxels sees zeros at its own place."""
+        """(M, C) largest sum of voxel features and offset codes of each cell, at one scale.
+
+        A cell without voxels gets zero features at its own place, as in OpenPCDet.
+        """
         features = self.mlps_in[number](features)
         if len(xyz) == 0:
-            seen, offset = (
-                features.new_zeros(len(cells), features.shape[1]) + features.sum(),
-                torch.zeros_like(cells),
-            )
+            # The sum of nothing adds zero, and keeps the layer of the features in the graph.
+            gathered = features.new_zeros(len(cells), features.shape[1]) + features.sum()
+            offset = torch.zeros_like(cells)
         else:
             is_real = ~neighbours.is_empty[neighbours.centre].unsqueeze(1)
-            seen = take_rows(features, neighbours.point) * is_real
+            gathered = take_rows(features, neighbours.point) * is_real
             offset = (xyz[neighbours.point] - cells[neighbours.centre]) * is_real
-        layers: Any = self.mlps_pos[number]
-        position = normalise_weighted(layers[1], layers[0](offset), neighbours.weight)
+        position_layers = self.mlps_pos[number]
+        assert isinstance(position_layers, nn.Sequential)
+        position = position_layers[0](offset)
+        position = normalise_weighted(position_layers[1], position, neighbours.weight)
         return torch.segment_reduce(
-            torch.relu(seen + position), "max", lengths=neighbours.rows_per_centre, axis=0
+            torch.relu(gathered + position), "max", lengths=neighbours.rows_per_centre, axis=0
         )
 
 
 class VoxelRCNNHead(RoIHeadTemplate):
-    """RoI grid pooling on ``multi_scale_3d_features``, then fully connected layers."""
+    """RoI grid pooling on ``multi_scale_3d_features``, then fully connected layers.
+
+    Args:
+        backbone_channels: channels of each level of the 3D backbone.
+        model_cfg: the ROI_HEAD block.
+        point_cloud_range: metres; x, y, z minimum, then maximum.
+        voxel_size: metres, of the finest level.
+        num_class: number of class columns; 1 for a head with CLASS_AGNOSTIC.
+        others: what OpenPCDet passes to every second stage, not needed here.
+    """
 
     def __init__(
         self,
+        *,
         backbone_channels: Mapping[str, int],
-        model_cfg: Mapping[str, Any],
+        model_cfg: ConfigDict,
         point_cloud_range: Sequence[float],
         voxel_size: Sequence[float],
         num_class: int = 1,
-        **kwargs: Any,
+        **others: object,
     ) -> None:
         super().__init__(num_class=num_class, model_cfg=model_cfg)
-        self.voxel_size, self.point_cloud_range = voxel_size, point_cloud_range
-        pooling, where = required(model_cfg, "ROI_GRID_POOL", WHERE), f"{WHERE}.ROI_GRID_POOL"
-        self.grid_size = required(pooling, "GRID_SIZE", where)
-        self.sources = list(required(pooling, "FEATURES_SOURCE", where))
-        blocks = required(pooling, "POOL_LAYERS", where)
+        self.voxel_size = voxel_size
+        self.point_cloud_range = point_cloud_range
+        pooling = required(model_cfg, "ROI_GRID_POOL", WHERE)
+        self.grid_size = required(pooling, "GRID_SIZE", POOLING)
+        self._make_pooling(pooling, backbone_channels or {})
+        self._make_predictors()
+        self.init_weights()
+
+    def _make_pooling(self, pooling: ConfigDict, backbone_channels: Mapping[str, int]) -> None:
+        """Make a layer for each level of FEATURES_SOURCE."""
+        self.sources = list(required(pooling, "FEATURES_SOURCE", POOLING))
+        blocks = required(pooling, "POOL_LAYERS", POOLING)
         self.roi_grid_pool_layers = nn.ModuleList()
-        pooled_width = 0
+        self.pooled_width = 0
         for name in self.sources:
-            block, place = (
-                required(blocks, name, f"{where}.POOL_LAYERS"),
-                f"{where}.POOL_LAYERS.{name}",
-            )
-            wide_in = required(backbone_channels or {}, name, f"{where}.FEATURES_SOURCE")
-            mlps = [[wide_in, *widths] for widths in required(block, "MLPS", place)]
+            where = f"{POOLING}.POOL_LAYERS.{name}"
+            block = required(blocks, name, f"{POOLING}.POOL_LAYERS")
+            wide_in = required(backbone_channels, name, f"{POOLING}.FEATURES_SOURCE")
+            mlps = [[wide_in, *widths] for widths in required(block, "MLPS", where)]
             self.roi_grid_pool_layers.append(
                 NeighborVoxelSAModuleMSG(
-                    required(block, "QUERY_RANGES", place),
-                    required(block, "POOL_RADIUS", place),
-                    required(block, "NSAMPLE", place),
-                    mlps,
-                    block.get("POOL_METHOD", "max_pool"),
+                    query_ranges=required(block, "QUERY_RANGES", where),
+                    radii=required(block, "POOL_RADIUS", where),
+                    nsamples=required(block, "NSAMPLE", where),
+                    mlps=mlps,
+                    pool_method=block.get("POOL_METHOD", "max_pool"),
                 )
             )
-            pooled_width += sum(widths[-1] for widths in mlps)
-        self.pooled_width = pooled_width
-        shared = list(required(model_cfg, "SHARED_FC", WHERE))
-        self.shared_fc_layer = self.make_shared_fc(
-            pooled_width * self.grid_size**3, shared, on_rows=True
-        )
-        self.cls_fc_layers = self.make_shared_fc(
-            shared[-1], required(model_cfg, "CLS_FC", WHERE), on_rows=True
-        )
-        self.cls_pred_layer = nn.Linear(model_cfg["CLS_FC"][-1], num_class)
-        self.reg_fc_layers = self.make_shared_fc(
-            shared[-1], required(model_cfg, "REG_FC", WHERE), on_rows=True
-        )
-        self.reg_pred_layer = nn.Linear(
-            model_cfg["REG_FC"][-1], self.box_coder.code_size * num_class
-        )
-        self.init_weights()
+            self.pooled_width += sum(widths[-1] for widths in mlps)
+
+    def _make_predictors(self) -> None:
+        """Make the fully connected layers, which are linear in this head's checkpoints."""
+        widths = list(required(self.model_cfg, "SHARED_FC", WHERE))
+        cls_widths = required(self.model_cfg, "CLS_FC", WHERE)
+        reg_widths = required(self.model_cfg, "REG_FC", WHERE)
+        code_channels = self.box_coder.code_size * self.num_class
+        flat_width = self.pooled_width * self.grid_size**3
+        self.shared_fc_layer = self.make_shared_fc(flat_width, widths, on_rows=True)
+        self.cls_fc_layers = self.make_shared_fc(widths[-1], cls_widths, on_rows=True)
+        self.cls_pred_layer = nn.Linear(cls_widths[-1], self.num_class)
+        self.reg_fc_layers = self.make_shared_fc(widths[-1], reg_widths, on_rows=True)
+        self.reg_pred_layer = nn.Linear(reg_widths[-1], code_channels)
 
     def init_weights(self) -> None:
         """Small predictions at the start."""
@@ -165,47 +207,51 @@ class VoxelRCNNHead(RoIHeadTemplate):
         init_fc(self.reg_pred_layer, output_std=0.001)
 
     def score_taps(self) -> list[str]:
-        """The layer of the classes; ``cls_fc_layers`` before it give features."""
+        """The last layer of the classes; ``cls_fc_layers`` before it give features."""
         return ["cls_pred_layer"]
 
     def taps(self) -> list[TapInfo]:
-        """What can be captured, relative to this slot."""
+        """What can be captured: the features of the cells of all RoIs."""
         return [TapInfo("@roi_point_features", self.pooled_width, None, "roi")]
 
-    def refine(self, batch_dict: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Reads ``rois``, ``multi_scale_3d_features`` and ``multi_scale_3d_strides``.
+    def refine(self, batch_dict: BatchDict) -> tuple[Tensor, Tensor]:
+        """Class logits and box codes of all RoIs.
 
-        Writes ``roi_point_features`` and ``roi_point_coords`` of the cells of all RoIs.
+        Reads ``rois`` (B, R, 7), ``multi_scale_3d_features`` and ``multi_scale_3d_strides``. Writes
+        ``roi_point_features`` and ``roi_point_coords`` of the cells of all RoIs.
         """
         shared = self.shared_fc_layer(self.roi_grid_pool(batch_dict).flatten(1))
-        return self.cls_pred_layer(self.cls_fc_layers(shared)), self.reg_pred_layer(
-            self.reg_fc_layers(shared)
-        )
+        logits = self.cls_pred_layer(self.cls_fc_layers(shared))
+        codes = self.reg_pred_layer(self.reg_fc_layers(shared))
+        return logits, codes
 
-    def roi_grid_pool(self, batch_dict: dict[str, Any]) -> Tensor:
+    def roi_grid_pool(self, batch_dict: BatchDict) -> Tensor:
         """Features (B * R, cells, C) of the cells of all RoIs."""
         rois = batch_dict["rois"]
         cells = roi_grid_points(rois.flatten(0, 1), self.grid_size)
-        count, places = cells.shape[1], cells.reshape(-1, 3)
-        frame = torch.arange(len(rois), device=rois.device).repeat_interleave(rois.shape[1] * count)
-        origin, size = (
-            torch.tensor([float(value) for value in values[:3]], device=rois.device)
-            for values in (self.point_cloud_range, self.voxel_size)
-        )
-        smallest = torch.div(places - origin, size, rounding_mode="floor")
+        cells_per_roi = cells.shape[1]
+        places = cells.reshape(-1, 3)
+        frame = torch.arange(len(rois), device=rois.device)
+        frame = frame.repeat_interleave(rois.shape[1] * cells_per_roi)
+        finest_voxel = self._voxels_at(places)
         pooled = []
         for name, layer in zip(self.sources, self.roi_grid_pool_layers):
-            tensor, stride = (
-                batch_dict["multi_scale_3d_features"][name],
-                batch_dict["multi_scale_3d_strides"][name],
-            )
-            coords = torch.div(smallest, stride, rounding_mode="floor").long().flip(1)
+            tensor = batch_dict["multi_scale_3d_features"][name]
+            stride = batch_dict["multi_scale_3d_strides"][name]
+            voxel = torch.div(finest_voxel, stride, rounding_mode="floor").long().flip(1)
             xyz = voxel_centres(
                 tensor.indices[:, 1:], stride, self.voxel_size, self.point_cloud_range
             )
-            pooled.append(
-                layer(tensor, xyz, places, torch.cat([frame.unsqueeze(1), coords], dim=1))
-            )
+            cell_coords = torch.cat([frame.unsqueeze(1), voxel], dim=1)
+            pooled.append(layer(tensor, xyz, places, cell_coords))
         features = torch.cat(pooled, dim=1)
-        batch_dict.update(roi_point_features=features, roi_point_coords=framed_places(rois, cells))
-        return features.reshape(len(cells), count, -1)
+        batch_dict["roi_point_features"] = features
+        batch_dict["roi_point_coords"] = framed_places(rois, cells)
+        return features.reshape(len(cells), cells_per_roi, -1)
+
+    def _voxels_at(self, places: Tensor) -> Tensor:
+        """(N, 3) x, y, z of the finest voxels that places (N, 3) lie in, as whole floats."""
+        origin = [float(value) for value in self.point_cloud_range[:3]]
+        size = [float(value) for value in self.voxel_size[:3]]
+        offset = places - torch.tensor(origin, device=places.device)
+        return torch.div(offset, torch.tensor(size, device=places.device), rounding_mode="floor")

@@ -1,1 +1,1 @@
-"""Which proposals a second stage is trained on, and towards what."""
+"""Which proposals a second stage is trained on, and what it has to predict for them."""
