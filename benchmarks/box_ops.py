@@ -1,8 +1,10 @@
-"""Claim: on the CPU the compiled box kernels are many times faster than their plain torch twins, with equal results.
+"""Claim: the compiled box kernels are many times faster on a CPU than plain torch, and equal.
 
-Run ``python benchmarks/box_ops.py``. It times NMS of 4096 boxes in 60 clusters (what a detector hands over), NMS of
-4096 boxes all over the place, the rotated IoU of 512 x 512 boxes and the anchor matching IoU of 321408 anchors with 40
-objects; each row is compiled against plain in the same run.
+Run ``python benchmarks/box_ops.py``. It times four operations, compiled against plain in one run:
+
+* NMS of 4096 boxes in 60 clusters, as detectors produce them, and of 4096 scattered boxes
+* rotated overlap of 512 x 512 boxes
+* anchor matching: IoU of 321408 anchors with 40 objects
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def seconds(call: Callable[[], object], repeats: int = 3) -> float:
 
 
 def random_cars(count: int, clusters: int, rng: np.random.Generator) -> Tensor:
-    """Boxes (count, 7) around so many places of a KITTI-sized scene."""
+    """Boxes (count, 7) around ``clusters`` places of a KITTI-sized scene."""
     places = np.array(CAR) + rng.uniform(
         (0, -40, 0, 0, 0, 0, -3), (70, 40, 0, 0, 0, 0, 3), (clusters, 7)
     )
@@ -58,9 +60,8 @@ def show(name: str, compiled: Callable[[], Tensor], plain: Callable[[], Tensor])
         equal = torch.equal(first, second)
     else:
         equal = torch.allclose(first, second, atol=1e-3)
-    print(
-        f"{name:<34} {1000 * fast:9.2f} ms {1000 * slow:9.2f} ms {slow / fast:7.1f}x   equal: {equal}"
-    )
+    times = f"{1000 * fast:9.2f} ms {1000 * slow:9.2f} ms {slow / fast:7.1f}x"
+    print(f"{name:<34} {times}   equal: {equal}")
 
 
 def main() -> None:

@@ -1,13 +1,14 @@
-"""Claim: with PRESET default a student of noise learns nothing and the loss says so; the published adapters collapse.
+"""Claim: a student of noise learns nothing with PRESET default; the published adapters collapse.
 
-First every kind of node, pillars, BEV maps and points, under both presets, with a student of pure noise: the loss along
-the way, and the share of each adapter's channels that are constant at the end. The adapters alone are trained.
+The first table trains only the adapters, for every kind of node (pillars, BEV maps, points) and
+both presets, with a student of pure noise. It prints the loss during the training and the share of
+each adapter's channels that are constant at its end.
 
-Then the remedies side by side (``TEACHER_ADAPTER``: trained as published, a frozen projection, none), for three
-students of the same made-up teacher: noise; a fixed projection of the teacher; one layer that learns from the input.
-For the layer it prints how well the teacher's features can be read from the student's before and after (R2 of a linear
-fit, fresh data). A remedy must keep the loss of noise near 1, give the projection a lower one, and teach the layer no
-less than the published way.
+The second table compares three adapters of the teacher (``TEACHER_ADAPTER``: trained as published,
+a frozen projection, none) for three students of one random teacher: noise, a fixed projection of
+the teacher, and a layer that learns. For the layer it prints R2 of a linear fit of the teacher's
+features to the student's, before and after, on fresh data. A good adapter keeps the loss of noise
+near 1, gives the projection a lower loss, and teaches the layer no less than the published one.
 
     python benchmarks/collapse.py [--steps 600]
 """
@@ -35,8 +36,8 @@ ADAPTERS = {  # plain mean weights for all, so that only the adapters differ
 }
 
 
-class World:
-    """A teacher whose features are one rectified layer of a random input."""
+class ToyTask:
+    """A teacher whose features are one rectified layer of a random input, and three students."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -85,24 +86,26 @@ def nodes_of(kind: str, features: Tensor) -> NodeFeatures:
 
 def train(
     student: str, options: GraphOptions, steps: int, kind: str = "voxel"
-) -> tuple[list[float], World, dict]:
-    """Loss at some steps, the world and the loss' logs afterwards."""
-    world = World()
-    loss_module = GraphDistillLoss(STUDENT_CHANNELS, TEACHER_CHANNELS, options)
-    trained = [*loss_module.parameters(), *world.learner.parameters()]
+) -> tuple[list[float], ToyTask, dict]:
+    """Loss at some steps, the trained task and the logs of the loss."""
+    task = ToyTask()
+    student_tap = TapInfo("student", STUDENT_CHANNELS, 1, kind)
+    teacher_tap = TapInfo("teacher", TEACHER_CHANNELS, 1, kind)
+    loss_module = GraphDistillLoss(student_tap, teacher_tap, options)
+    trained = [*loss_module.parameters(), *task.learner.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=0.01, weight_decay=0.01)
     losses = []
     for step in range(steps + 1):
-        inputs, teacher = world.sample()
+        inputs, teacher = task.sample()
         loss = loss_module(
-            nodes_of(kind, world.students[student](inputs, teacher)), nodes_of(kind, teacher), {}
+            nodes_of(kind, task.students[student](inputs, teacher)), nodes_of(kind, teacher), {}
         )
         if step in (0, steps // 6, steps // 2, steps):
             losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return losses, world, loss_module.logs
+    return losses, task, loss_module.logs
 
 
 def main() -> None:
@@ -124,9 +127,9 @@ def main() -> None:
     print(f"\nteacher adapter  student     {shown}")
     for adapter, options in ADAPTERS.items():
         for student in ("noise", "projection", "learner"):
-            losses, world, _ = train(student, options, steps)
+            losses, task, _ = train(student, options, steps)
             note = (
-                f"   R2 {World().readable():.3f} -> {world.readable():.3f}"
+                f"   R2 {ToyTask().readable():.3f} -> {task.readable():.3f}"
                 if student == "learner"
                 else ""
             )

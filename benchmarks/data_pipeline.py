@@ -1,8 +1,8 @@
-"""Speed of the data pipeline: voxels by a hash table against a dense grid, objects from memory against files.
+"""Speed of the data pipeline: voxels by hash table or dense grid, objects from memory or files.
 
     python benchmarks/data_pipeline.py [--points FILE.bin]
 
-Prints milliseconds and the ratio of both ways, measured in turns in one run.
+Prints milliseconds of both ways, measured in turns in one run, and their ratio.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OBJECTS_PER_ITEM = 30  # what a KITTI config draws
 
 @numba.njit
 def dense_grid_voxels(points, lower, size, grid, max_points, max_voxels):
-    """The published way: a dense map from cell to row, made for each frame, and room for all voxels."""
+    """The published way: a dense map from cell to row and room for all voxels, for each frame."""
     row_of_cell = np.full((grid[2], grid[1], grid[0]), -1, dtype=np.int32)
     voxels = np.zeros((max_voxels, max_points, points.shape[1]), dtype=np.float32)
     coords, counts = np.zeros((max_voxels, 3), dtype=np.int32), np.zeros(max_voxels, dtype=np.int32)
@@ -81,9 +81,8 @@ def simulated_points(count: int = 18000) -> np.ndarray:
 def report(title: str, slow: str, fast: str, times: dict[str, float]) -> None:
     """One line of the table."""
     ratio = times[slow] / times[fast]
-    print(
-        f"{title:22s} {slow} {times[slow]:8.2f} ms   {fast} {times[fast]:8.2f} ms   {ratio:6.1f} times faster"
-    )
+    cells = [f"{way} {times[way]:8.2f} ms" for way in (slow, fast)]
+    print(f"{title:22s} {'   '.join(cells)}   {ratio:6.1f} times faster")
 
 
 def compare_voxelizers(points: np.ndarray) -> None:
@@ -109,7 +108,7 @@ def compare_voxelizers(points: np.ndarray) -> None:
 
 
 def compare_object_reading() -> None:
-    """Points of one item's sampled objects, from files and from memory; the files lie in the system's cache."""
+    """Points of one item's sampled objects, from (cached) files and from memory."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         names = [f"{number}.bin" for number in range(OBJECTS_PER_ITEM)]

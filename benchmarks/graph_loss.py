@@ -1,18 +1,19 @@
-"""Claim: GraphDistillLoss gives the published numbers in a sixth of the time and a twelfth of the memory.
+"""Claim: GraphDistillLoss gives the published numbers in 1/6 of the time and 1/12 of the memory.
 
-The published way is written plainly: all M x N distances, every edge tensor in memory, convolution and batch
-normalisation on edges. Ours is ``PRESET: official`` on the same numbers; the floor is the search for the neighbours
-alone, which every exact way has to do. Each measurement runs in a process of its own, so that its peak memory is its
-own; they take turns, and the best of each counts.
+The published way is implemented plainly: all M x N distances, every edge tensor in memory,
+convolution and batch normalisation on edges. Ours is ``PRESET: official`` on the same numbers.
+"Search" is the search for the neighbours alone, which every exact implementation needs. Each
+measurement runs in its own process, so that peak memory is its own; they take turns, and the best
+of each counts.
 
-    python benchmarks/graph_loss.py [--nodes 12000 24000] [--queries 6000] [--neighbours 128] [--repeats 3]
+    python benchmarks/graph_loss.py [--nodes 12000 24000] [--queries 6000] [--neighbours 128]
     python benchmarks/graph_loss.py --device cuda
     python benchmarks/graph_loss.py --quickstart
     python benchmarks/graph_loss.py --step FRAME.bin ...
 
-``--quickstart`` measures the default preset at the size of the quickstart instead (two frames of 4000 pillars),
-``--step`` what distillation adds to a training step of PointPillars' 4x student on those frames of KITTI, the teacher's
-own forward pass left out.
+``--quickstart`` measures the default preset at the size of the quickstart (two frames of 4000
+pillars). ``--step`` measures what the terms add to a training step of PointPillars' 4x student on
+the given frames, without the teacher's forward pass.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from pcdet_distill.distill import Distiller, DistillHead, TapSource, Teacher
 from pcdet_distill.distill.losses.graph import GraphDistillLoss, GraphOptions
 from pcdet_distill.distill.nodes import NodeFeatures
 from pcdet_distill.models import build_network
+from pcdet_distill.models.taps import TapInfo
 from pcdet_distill.ops.knn import knn
 from pcdet_distill.ops.voxels import voxelize
 
@@ -46,7 +48,7 @@ SEED = 0
 
 
 def made_up_nodes(nodes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Student (N, C_s) and teacher (N, C_t) features and point counts (N,), as after a PFN: rectified, correlated."""
+    """Correlated, rectified features of student and teacher (N, C), and point counts (N,)."""
     generator = torch.Generator().manual_seed(SEED)
     latent = torch.randn(nodes, 10, generator=generator)
     sides = [
@@ -94,8 +96,8 @@ def measure(
     student.requires_grad_()
     torch.manual_seed(SEED)
     module = GraphDistillLoss(
-        STUDENT_CHANNELS,
-        TEACHER_CHANNELS,
+        TapInfo("student", STUDENT_CHANNELS, 1, "voxel"),
+        TapInfo("teacher", TEACHER_CHANNELS, 1, "voxel"),
         GraphOptions(
             num_nodes=float(arguments.queries),
             num_neighbors=arguments.neighbours,
@@ -205,12 +207,13 @@ def compare(arguments: argparse.Namespace) -> None:
     """Print the table."""
     clock = "wall" if arguments.device == "cuda" else "cpu"
     print(
-        f"M {arguments.queries}, K {arguments.neighbours}, C {TEACHER_CHANNELS} -> {STUDENT_CHANNELS}, "
-        f"D {WIDTH}, float32, {arguments.device}, forward + backward, best of {arguments.repeats}"
+        f"M {arguments.queries}, K {arguments.neighbours}, "
+        f"C {TEACHER_CHANNELS} -> {STUDENT_CHANNELS}, D {WIDTH}, float32, {arguments.device}, "
+        f"forward + backward, best of {arguments.repeats}"
     )
     print(
-        f"{'N':>6} {'weighting':>9} {'way':>9} {'wall s':>7} {clock + ' s':>7} {'peak MB':>8} {'time x':>7} "
-        f"{'memory x':>8}"
+        f"{'N':>6} {'weighting':>9} {'way':>9} {'wall s':>7} {clock + ' s':>7} {'peak MB':>8} "
+        f"{'time x':>7} {'memory x':>8}"
     )
     for nodes in arguments.nodes:
         for weighted in (True, False):
@@ -218,25 +221,29 @@ def compare(arguments: argparse.Namespace) -> None:
             for way in WAYS * arguments.repeats:
                 found = in_own_process(way, weighted, arguments, nodes)
                 best[way] = min(best.get(way, found), found, key=lambda result: result["cpu_s"])
-            for way, found in best.items():
-                ratios = [
-                    best["published"][key] / max(found[key], 1e-9) for key in ("cpu_s", "peak_mb")
-                ]
-                print(
-                    f"{nodes:>6} {'softmax' if weighted else 'none':>9} {way:>9} {found['wall_s']:>7.3f} "
-                    f"{found['cpu_s']:>7.3f} {found['peak_mb']:>8.0f} {ratios[0]:>7.1f} {ratios[1]:>8.1f}"
-                )
-            apart = [
-                abs(best["ours"][key] / best["published"][key] - 1) for key in ("loss", "gradient")
-            ]
-            print(
-                f"{'':>16} relative difference: loss {apart[0]:.1e}, norm of the gradient {apart[1]:.1e}",
-                flush=True,
-            )
+            print_rows(f"{nodes:>6} {'softmax' if weighted else 'none':>9}", best)
+
+
+def print_rows(case: str, best: dict[str, dict[str, float]]) -> None:
+    """The lines of one case, and how far ours is from the published result."""
+    published = best["published"]
+    for way, result in best.items():
+        faster = published["cpu_s"] / max(result["cpu_s"], 1e-9)
+        smaller = published["peak_mb"] / max(result["peak_mb"], 1e-9)
+        print(
+            f"{case} {way:>9} {result['wall_s']:>7.3f} {result['cpu_s']:>7.3f} "
+            f"{result['peak_mb']:>8.0f} {faster:>7.1f} {smaller:>8.1f}"
+        )
+    loss = abs(best["ours"]["loss"] / published["loss"] - 1)
+    gradient = abs(best["ours"]["gradient"] / published["gradient"] - 1)
+    print(
+        f"{'':>16} relative difference: loss {loss:.1e}, norm of the gradient {gradient:.1e}",
+        flush=True,
+    )
 
 
 def quickstart(repeats: int) -> None:
-    """The default preset on two frames of 4000 pillars, 32 to 16 channels: milliseconds per training step."""
+    """Milliseconds of a training step with the default preset, two frames of 4000 pillars."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(SEED)
     frame = torch.arange(2).repeat_interleave(4000)
@@ -252,7 +259,9 @@ def quickstart(repeats: int) -> None:
     ]
     for nodes, neighbours, width in ((256, 16, 16), (512, 16, 16), (512, 32, 16), (1500, 32, 32)):
         module = GraphDistillLoss(
-            16, 32, GraphOptions(num_nodes=nodes, num_neighbors=neighbours, embed_dim=width)
+            TapInfo("student", 16, 1, "voxel"),
+            TapInfo("teacher", 32, 1, "voxel"),
+            GraphOptions(num_nodes=nodes, num_neighbors=neighbours, embed_dim=width),
         )
         times = []
         for _ in range(repeats + 1):
@@ -266,7 +275,7 @@ def quickstart(repeats: int) -> None:
 
 
 def step_share(files: list[str], repeats: int) -> None:
-    """Print what the terms of the 4x students add to their training step: forward, and backward as far as the taps."""
+    """Print what the terms of the 4x students add to a training step, back to the taps."""
     torch.set_num_threads(1)
     for name in ("pointpillar_4x_pointdistiller", "pointpillar_4x_pointdistiller_official"):
         model, batch = kitti_step(name, files)
@@ -288,14 +297,15 @@ def step_share(files: list[str], repeats: int) -> None:
             seconds["terms"].append(time.process_time() - start)
         student, terms = (min(taken[1:]) for taken in seconds.values())
         print(
-            f"{name}: {len(files)} frames, the student's step {student:.2f} s, its terms {terms:.3f} s: "
+            f"{name}: {len(files)} frames, the student's step {student:.2f} s, "
+            f"its terms {terms:.3f} s: "
             f"{100 * terms / student:.1f} %",
             flush=True,
         )
 
 
 def kitti_step(name: str, files: list[str]) -> tuple[Distiller, dict]:
-    """The distiller of a yaml file with untrained models, and one batch of the frames in ``files``."""
+    """The distiller of a yaml with untrained models, and one batch of the frames in ``files``."""
     cfg = load_config(CONFIGS / "kitti_distill" / f"{name}.yaml")
     spec = DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
     torch.manual_seed(SEED)

@@ -1,9 +1,9 @@
-"""Claim: a training step on a CPU is faster when freed memory is kept for the next one, and takes more memory.
+"""Claim: a training step on a CPU is faster when freed memory is kept, and takes more memory.
 
-Run ``python benchmarks/kept_memory.py [yaml ...]`` (default: PointPillar, SECOND and PointRCNN at their KITTI
-configuration, a batch of two simulated frames). Each yaml trains in two processes of their own, one with glibc's own
-ways and one that calls ``keep_freed_memory`` as tools/train.py does; printed are the processor seconds of a step, those
-that the system took for itself, and the largest resident memory.
+Run ``python benchmarks/kept_memory.py [yaml ...]`` (default: PointPillar, SECOND and PointRCNN at
+their KITTI configuration, a batch of two simulated frames). Each yaml trains in two processes: one
+with glibc's defaults, and one that calls ``keep_freed_memory`` as tools/train.py does. Printed are
+the CPU seconds of a step, those spent in the system, and the largest resident memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def train(config: Path, data: Path, steps: int) -> dict[str, float]:
 
 
 def in_a_process(config: Path, data: Path, steps: int, *options: str) -> dict[str, float]:
-    """What ``train`` says in a process of its own."""
+    """The result of ``train`` in a process of its own."""
     command = [
         sys.executable,
         __file__,
@@ -65,9 +65,7 @@ def main() -> None:
             keep_freed_memory(torch.device("cpu"))
         print(json.dumps(train(args.configs[0], args.data, args.steps)))
         return
-    print(
-        "| yaml | a step | of it the system | memory | kept: a step | of it the system | memory | time |"
-    )
+    print("| yaml | step | system | memory | kept: step | system | memory | time |")
     print("|---|" + "---:|" * 7)
     with tempfile.TemporaryDirectory() as folder:
         simulate(Path(folder))

@@ -1,8 +1,9 @@
-"""Claim: KITTI evaluation takes time linear in the number of frames, and seconds for a validation set.
+"""Claim: KITTI evaluation takes time linear in the number of frames, seconds for a validation set.
 
-Run ``python benchmarks/kitti_eval.py [--frames 1000 2000 4000]``. It evaluates generated annotations (about 7 objects
-and 7 detections per frame, three classes) at each number of frames and prints the time, and the time relative to the
-first row beside the frames relative to the first row: linear means that the two agree.
+Run ``python benchmarks/kitti_eval.py [--frames 1000 2000 4000]``. It evaluates generated
+annotations (about 7 objects and 7 detections a frame, three classes) for each number of frames.
+Printed are the time, and time and frames relative to the first row: in a linear evaluation the two
+agree.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ FOCAL_PX = 720.0
 
 
 def image_boxes(location: np.ndarray, dimensions: np.ndarray) -> np.ndarray:
-    """Upright image boxes (N, 4) of camera boxes: a pinhole camera that looks at the box's nearest side."""
+    """Upright image boxes (N, 4) of camera boxes, by a pinhole camera."""
     scale = FOCAL_PX / location[:, 2:3]
     centre = location[:, 0:2] * scale + np.array([[610.0, 175.0]])
     half_width, height = dimensions[:, 0:1] / 2 * scale, dimensions[:, 1:2] * scale
@@ -57,7 +58,7 @@ def truth_frame(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def detected_frame(truth: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Most objects again, a little displaced, and as many inventions as it takes to have some false positives."""
+    """Most objects, slightly displaced, and some false positives."""
     invented = truth_frame(rng)
     seen = np.isin(truth["name"], CLASSES) & (rng.random(len(truth["name"])) < 0.85)
     extra = np.isin(invented["name"], CLASSES) & (rng.random(len(invented["name"])) < 0.4)

@@ -1,9 +1,12 @@
 """Claim: a detector that trains on one real frame alone finds every object of it: AP 100.
 
-Run ``python benchmarks/overfit_frame.py --kitti DIR --frame 000008 --cfg_file cfgs/kitti_models/second.yaml``. A folder
-is made in which the frame stands 20 times under other names, for training and for validation (over 40 recall positions
-KITTI's AP needs more than 40 objects to reach 100); tools/train.py trains on it without augmentation, one frame a step,
-and evaluates. Prints the AP of Car. KITTI's frames stay where they are: the folder holds links.
+    python benchmarks/overfit_frame.py --kitti DIR --frame 000008 \\
+        --cfg_file cfgs/kitti_models/second.yaml
+
+It makes a folder in which the frame stands 20 times under other names, for training and validation:
+KITTI's AP over 40 recall positions needs more than 40 objects to reach 100. tools/train.py trains
+on it without augmentation, one frame a step, and evaluates. Prints the AP of Car. The folder holds
+links to KITTI's files.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Claim: sparse convolution on a CPU is at least as fast as spconv's CPU build, and right with any number of threads.
+"""Claim: sparse convolution on a CPU is as fast as spconv's or faster, with any number of threads.
 
-Run ``python benchmarks/sparse_conv.py --frames DIR`` with a folder of KITTI's .bin files (default: one made-up scene).
-Times SECOND's backbone in training mode, forward and backward, for each frame: ours with one and with two threads, and
-spconv where it can be imported (``pip install spconv``). spconv gets one thread: with more its CPU build adds up
-wrongly. Prints ratios of times taken in turns, and how far the results differ. Two threads need two idle cores.
+Run ``python benchmarks/sparse_conv.py --frames DIR`` with a folder of KITTI's .bin files (default:
+one generated scene). It times SECOND's backbone in training mode, forward and backward, for each
+frame: ours with one and two threads, and spconv where it is installed (``pip install spconv``).
+spconv gets one thread: with more its CPU build gives wrong sums. Printed are ratios of times taken
+in turns, and the largest difference of the results. Two threads need two idle cores.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def load_frames(folder: str | None) -> list[np.ndarray]:
             for file in sorted(Path(folder).glob("*.bin"))
         ]
     random = np.random.RandomState(0)
-    # The ground, seen in rings, and walls along the street: about as many voxels as a real frame has.
+    # Rings on the ground and walls along the street: about as many voxels as in a real frame.
     distance, angle = np.repeat(np.geomspace(4, 60, 40), 350), random.uniform(-0.7, 0.7, 40 * 350)
     ground = np.stack(
         [distance * np.cos(angle), distance * np.sin(angle), random.normal(-1.7, 0.05, 14000)],
@@ -124,7 +125,7 @@ def measure(
     frames: list[tuple[Tensor, Tensor]],
     repeats: int,
 ) -> tuple[dict[str, tuple[float, float]], dict[str, Tensor]]:
-    """Seconds (forward, backward) a frame of every run: medians of ``repeats`` turns, averaged over the frames."""
+    """Seconds (forward, backward) of a frame: medians over ``repeats``, means over frames."""
     outputs: dict[str, Tensor] = {}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for voxels in frames:
@@ -167,7 +168,8 @@ def main() -> None:
     scale = outputs[reference].abs().max()
     voxels = statistics.fmean(len(coords) for _, coords in frames)
     print(
-        f"SECOND's backbone, {len(frames)} frames of {voxels:.0f} voxels; ratios and differences against {reference}"
+        f"SECOND's backbone, {len(frames)} frames of {voxels:.0f} voxels; "
+        f"ratios and differences against {reference}"
     )
     for name, (forward, backward) in seconds.items():
         difference = ((outputs[name] - outputs[reference]).abs().max() / scale).item()

@@ -2,10 +2,11 @@
 
     python benchmarks/synthetic_realism.py --real data/kitti --frames 200
 
-prints one row per statistic: mean and range of the real frames, mean and 5-95 % range of the simulated ones, their
-ratio, and whether the simulated mean lies among the real frames. ``--real`` is a KITTI folder, its training/velodyne,
-or any folder of .bin files; whole turns are cut to camera 2's view as the simulated frames are. Without it, only the
-simulated column is printed.
+Prints one row for each statistic: mean and range of the real frames, mean and 5-95 % range of the
+simulated ones, their ratio, and whether the simulated mean lies inside the range of the real
+frames. ``--real`` is a KITTI folder, its training/velodyne, or any folder of .bin files; full turns
+are cut to the view of camera 2, as the simulated frames are. Without it only the simulated column
+is printed.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _interval(low: float, high: float) -> str:
 
 
 def real_clouds(folder: Path) -> list[np.ndarray]:
-    """Every .bin file below ``folder``/training/velodyne (or ``folder``), cut to the camera's view."""
+    """Every .bin file of ``folder``/training/velodyne, or ``folder``, cut to the camera's view."""
     inner = folder / "training" / "velodyne"
     files = sorted((inner if inner.is_dir() else folder).glob("*.bin"))
     if not files:
@@ -72,7 +73,7 @@ def real_clouds(folder: Path) -> list[np.ndarray]:
 
 
 def simulated_clouds(frames: int, seed: int) -> tuple[list[np.ndarray], float]:
-    """Clouds of ``frames`` simulated frames, and the processor time of one in ms, label and picture included."""
+    """Clouds of simulated frames, and the CPU time of one in ms, with its labels and picture."""
     camera, clouds = Camera.standard(), []
     simulate_frame(seed, 0)  # compiles
     start = time.process_time()
@@ -85,12 +86,11 @@ def simulated_clouds(frames: int, seed: int) -> tuple[list[np.ndarray], float]:
 
 def table(real: list[np.ndarray], simulated: list[np.ndarray]) -> str:
     """A markdown table of all statistics."""
-    sim_rows, real_rows = (
-        [statistics(cloud) for cloud in simulated],
-        [statistics(cloud) for cloud in real],
-    )
+    sim_rows = [statistics(cloud) for cloud in simulated]
+    real_rows = [statistics(cloud) for cloud in real]
     lines = [
-        "| statistic | real: mean (min .. max) | simulated: mean (5 % .. 95 %) | ratio | mean among the real |",
+        "| statistic | real: mean (min .. max) | simulated: mean (5 % .. 95 %) | ratio "
+        "| mean inside the real range |",
         "|---|---|---|---|---|",
     ]
     for name in sim_rows[0]:
@@ -102,10 +102,9 @@ def table(real: list[np.ndarray], simulated: list[np.ndarray]) -> str:
             continue
         true = np.array([row[name] for row in real_rows], dtype=float)
         within = "yes" if true.min() <= sim.mean() <= true.max() else "no"
-        lines.append(
-            f"| {name} | {_number(true.mean())} ({_number(true.min())} .. {_number(true.max())}) | {cell} "
-            f"| {sim.mean() / true.mean():.2f} | {within} |"
-        )
+        real_cell = f"{_number(true.mean())} ({_number(true.min())} .. {_number(true.max())})"
+        ratio = sim.mean() / true.mean()
+        lines.append(f"| {name} | {real_cell} | {cell} | {ratio:.2f} | {within} |")
     return "\n".join(lines)
 
 

@@ -1,9 +1,10 @@
-"""How hard every distillation term pulls: its gradient against that of the detection loss, at the student's parameters.
+"""The gradient of every distillation term against that of the detection loss.
 
-This is how the weights of the recipes were chosen: about a quarter at the start of a training. It looks at training
-frames and an untrained student (or one of ``--pretrained_model``), and never at an evaluation.
+The weights of the recipes were chosen by it: about a quarter at the beginning of a training. It
+uses training frames and an untrained student (or that of ``--pretrained_model``), and no
+evaluation.
 
-    python benchmarks/term_gradients.py --teacher_ckpt TEACHER.pth [--recipes at fitnets ...] [--batches 8]
+    python benchmarks/term_gradients.py --teacher_ckpt TEACHER.pth [--recipes at ...] [--batches 8]
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def fresh(batch: dict[str, Any]) -> dict[str, Any]:
     return copied
 
 
-def pulls(model: nn.Module, batches: Sequence[dict[str, Any]]) -> Tensor:
+def gradient_norms(model: nn.Module, batches: Sequence[dict[str, Any]]) -> Tensor:
     """(batches, 2) norms of the gradients of the detection loss and of the terms."""
     parameters = list(model.student.parameters())
     rows = []
@@ -89,10 +90,12 @@ def main() -> None:
             state = load_checkpoint(Path(args.pretrained_model))["model_state"]
             load_model_state(student, state, strict=True, where=args.pretrained_model)
         model = build_distiller(cfg, student, dataset, teacher_ckpt=args.teacher_ckpt).train()
-        found = pulls(model, batches)
-        share = (found[:, 1] / found[:, 0]).median()
+        norms = gradient_norms(model, batches)
+        detection, terms = norms[:, 0], norms[:, 1]
+        share = (terms / detection).median()
         print(
-            f"{name:30s} detection {found[:, 0].median():8.3f}  terms {found[:, 1].median():8.3f}  share {share:.3f}",
+            f"{name:30s} detection {detection.median():8.3f}  terms {terms.median():8.3f}  "
+            f"share {share:.3f}",
             flush=True,
         )
 

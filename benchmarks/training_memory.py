@@ -1,9 +1,10 @@
 """Claim: every detector trains at its full KITTI configuration on a CPU with batch 2 in under 8 GB.
 
-Run ``python benchmarks/training_memory.py [--data DIR] [yaml ...]`` (default: every yaml of cfgs/kitti_models on four
-simulated frames). DIR is a KITTI folder that ``tools/create_data.py kitti CFG --make_planes`` has prepared. Each yaml
-gets a process of its own, which loads a batch as training does, augmentations included, and takes four training steps;
-what is printed is the largest resident memory of that process from its start, Python and PyTorch (0.4 GiB) with it.
+Run ``python benchmarks/training_memory.py [--data DIR] [yaml ...]`` (default: every yaml of
+cfgs/kitti_models on four simulated frames). DIR is a KITTI folder prepared by
+``tools/create_data.py kitti CFG --make_planes``. Each yaml runs in its own process, which loads a
+batch as training does, with augmentations, and takes four training steps. Printed is the largest
+resident memory of that process, including Python and PyTorch (0.4 GiB).
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def training_step(config: Path, data: Path, batch_size: int) -> tuple[Callable[[
 
 
 def train(config: Path, data: Path, batch_size: int) -> tuple[int, float]:
-    """Parameters of the detector, and the peak of this process in GiB after steps taken as tools/train.py does."""
+    """Parameters of the detector, and the peak memory in GiB of this process that trains it."""
     keep_freed_memory(torch.device("cpu"))
     step, parameters = training_step(config, data, batch_size)
     for _ in range(STEPS):
