@@ -124,7 +124,7 @@ def test_a_list_of_defaults_is_not_shared() -> None:
 
 
 def test_the_table_tells_what_each_option_accepts() -> None:
-    accepted = {row.key: row.accepts for row in option_table(Example)}
+    accepted = {row.key: row.accepts for row in option_table(Example())}
     assert accepted == {
         "COUNT": "a whole number above 0",
         "SHARE": "a number from 0 to 1",
@@ -148,7 +148,7 @@ def test_the_table_tells_what_each_option_accepts() -> None:
 
 
 def test_the_schema_of_distill_is_its_options() -> None:
-    keys = {row.key for row in option_table(DistillOptions)}
+    keys = {row.key for row in option_table(DistillOptions())}
     assert keys == set(DISTILL.keys) == {"TEACHER", "TERMS", "INIT_STUDENT"}
     teacher = DISTILL.keys["TEACHER"]
     assert set(teacher.keys) == {"CFG_FILE", "MODEL", "CKPT", "MODE", "REUSE"}  # type: ignore[union-attr]

@@ -69,7 +69,7 @@ def in_yaml(value: object) -> str:
 def option_rows(options: type[object], prefix: str = "") -> list[Row]:
     """key, values, default and meaning of every option; a nested block has rows of its own."""
     rows = []
-    for info in option_table(options):
+    for info in option_table(options()):
         if not dataclasses.is_dataclass(info.default):
             row = (f"`{prefix}{info.key}`", info.accepts, in_yaml(info.default), info.help)
             rows.append(row)
@@ -100,7 +100,7 @@ def graph_table() -> str:
     presets = {"default": GraphOptions(), **OFFICIAL}
     heading = ("key", "meaning", "`default`", "`official`, pillars", "... BEV", "... points")
     rows = []
-    for info in option_table(GraphOptions):
+    for info in option_table(GraphOptions()):
         values = [preset_value(kind, preset, info.key) for kind, preset in presets.items()]
         has_choices = info.accepts.startswith("`")
         meaning = f"{info.accepts}: {info.help}" if has_choices else info.help

@@ -34,6 +34,14 @@ def same_length(lists: Mapping[str, Sequence[object]], where: str) -> int:
     return next(iter(lengths.values()))
 
 
+def as_block(value: object, where: str) -> ConfigDict:
+    """``value``, or a ConfigError where it is no block of keys; ``where`` is its key path."""
+    if not isinstance(value, Mapping):
+        before = f"{where}: " if where else ""
+        raise ConfigError(f"{before}expected a block of keys, found {value!r}")
+    return value
+
+
 def refuse_unknown_keys(block: object, known: Iterable[str], where: str) -> None:
     """Raise a ConfigError for the first key of ``block`` that is not among ``known``.
 
@@ -43,10 +51,8 @@ def refuse_unknown_keys(block: object, known: Iterable[str], where: str) -> None
         where: key path of the block, such as ``DISTILL.TEACHER``; empty for a whole file.
     """
     before = f"{where}: " if where else ""
-    if not isinstance(block, Mapping):
-        raise ConfigError(f"{before}expected a block of keys, found {block!r}")
     accepted = list(known)
-    for key in block:
+    for key in as_block(block, where):
         if key not in accepted:
             raise ConfigError(before + unknown_key(str(key), accepted))
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from .options import option_keys
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def block(names: str, **nested: Node) -> Block:
     return Block(keys(names, **nested))
 
 
-def options_block(options: type[object], **nested: Node) -> Block:
+def options_block(options: type[DataclassInstance], **nested: Node) -> Block:
     """A block with the keys of a dataclass of options."""
     return block(" ".join(option_keys(options)), **nested)
 
