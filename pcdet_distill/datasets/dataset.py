@@ -211,7 +211,7 @@ class DatasetTemplate(torch.utils.data.Dataset):
     def repeat_draws(self, epochs: int) -> None:
         """Repeat the same order and augmentation for ``epochs`` epochs in a row.
 
-        This is for trainings that keep what they computed for an item and use it in the next epochs.
+        This is for trainings that keep what they computed for an item, to use it again.
         """
         if self.repeats > 1:
             raise ConfigError(

@@ -12,7 +12,8 @@ from easydict import EasyDict
 
 from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
 
-IMAGE_WIDTH, IMAGE_HEIGHT = 1242, 375
+IMAGE_WIDTH = 1242
+IMAGE_HEIGHT = 375
 CALIB = """P0: 721.5 0 609.6 0 0 721.5 172.9 0 0 0 1 0
 P1: 721.5 0 609.6 -387.6 0 721.5 172.9 0 0 0 1 0
 P2: 721.5 0 609.6 44.9 0 721.5 172.9 0.2 0 0 1 0.003
@@ -32,7 +33,10 @@ GROUND_Z = -1.73
 
 
 class TinyKitti:
-    """Writes frames with the calibration above: rect x = -y, rect y = -z - 0.08, rect z = x - 0.27."""
+    """Writes frames with the calibration above.
+
+    It means rect x = -y, rect y = -z - 0.08 and rect z = x - 0.27.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -87,9 +91,10 @@ class TinyKitti:
             heading = rest[0] if rest else 0.0
             length, width, height = SIZES[name]
             local = random.uniform(-0.45, 0.45, (40, 3)) * [length, width, height]
-            cosine, sine = np.cos(heading), np.sin(heading)
-            turned = local @ np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
-            clouds.append(turned + [x, y, GROUND_Z + height / 2])
+            cosine = np.cos(heading)
+            sine = np.sin(heading)
+            rotated = local @ np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
+            clouds.append(rotated + [x, y, GROUND_Z + height / 2])
         xyz = np.concatenate(clouds)
         return np.column_stack([xyz, random.uniform(0, 1, len(xyz))]).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Augmentations: what they do to points, boxes and lidar_aug_matrix, and what gt_sampling may add."""
+"""Augmentations: their effect on points, boxes and lidar_aug_matrix; what gt_sampling may add."""
 
 from __future__ import annotations
 
@@ -53,8 +53,9 @@ def augment(configs: list[dict], item: dict, seed: int, **block) -> dict:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), order=st.permutations([FLIP, ROTATION, SCALING, TRANSLATION]))
-def test_lidar_aug_matrix_tells_the_motion(seed: int, order: list[dict]) -> None:
-    before, item = scene(), augment(order, scene(), seed)
+def test_lidar_aug_matrix_moves_the_recorded_points(seed: int, order: list[dict]) -> None:
+    before = scene()
+    item = augment(order, scene(), seed)
     homogeneous = np.column_stack([before["points"][:, :3], np.ones(200)])
     np.testing.assert_allclose(
         (homogeneous @ item["lidar_aug_matrix"].T)[:, :3], item["points"][:, :3], atol=2e-5
@@ -77,9 +78,8 @@ def test_points_stay_in_their_boxes(seed: int) -> None:
 
 
 def test_flip_by_hand() -> None:
-    item = augment(
-        [{**FLIP, "ALONG_AXIS_LIST": ["x"]}], scene(), seed=0
-    )  # the first number of seed 0 is over one half
+    # The first number of seed 0 is over one half, so the scene is flipped.
+    item = augment([{**FLIP, "ALONG_AXIS_LIST": ["x"]}], scene(), seed=0)
     assert item["flip_x"] is True and "flip_y" not in item
     np.testing.assert_allclose(item["gt_boxes"][0], [10, -2, -1, 4, 1.6, 1.5, -0.4], rtol=1e-6)
     np.testing.assert_array_equal(item["lidar_aug_matrix"], np.diag([1, -1, 1, 1]))
@@ -165,10 +165,8 @@ def test_sampled_cars_touch_nothing(tmp_path: Path) -> None:
     item = scene()
     sampler(tmp_path)(item, np.random.RandomState(0))
     added = sorted(item["gt_boxes"][2:, :2].tolist())
-    assert added == [
-        [15, 12],
-        [30, -10],
-    ]  # one touches the scene's car, two touch each other: all three are dropped
+    # One touches the scene's car, two touch each other: all three are dropped.
+    assert added == [[15, 12], [30, -10]]
     boxes = item["gt_boxes"]
     overlap = boxes_overlap_bev(torch.from_numpy(boxes), torch.from_numpy(boxes)).numpy()
     assert (overlap[~np.eye(len(boxes), dtype=bool)] == 0).all()
@@ -243,9 +241,16 @@ def test_road_plane_puts_objects_on_the_ground(tmp_path: Path) -> None:
 
 
 def test_cursor_passes_every_object_before_any_twice() -> None:
-    cursor, random = SampleCursor(7), np.random.RandomState(0)
-    rounds = [np.concatenate([cursor.draw(3, random) for _ in range(3)]).tolist() for _ in range(2)]
-    assert [sorted(drawn) for drawn in rounds] == [list(range(7))] * 2 and rounds[0] != rounds[1]
+    cursor = SampleCursor(7)
+    random = np.random.RandomState(0)
+
+    def walk() -> list[int]:
+        return np.concatenate([cursor.draw(3, random) for _ in range(3)]).tolist()
+
+    first = walk()
+    second = walk()
+    assert sorted(first) == sorted(second) == list(range(7))
+    assert first != second
 
 
 def test_items_do_not_depend_on_one_another(tmp_path: Path) -> None:

@@ -18,7 +18,10 @@ ANGLES_RAD = st.floats(-np.pi, np.pi)
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
-    """Points (2, 4) and boxes (3, 9): one drives forward, one sideways, one has an unknown velocity."""
+    """Points (2, 4) and boxes (3, 9).
+
+    One box moves along its heading, one does not, and one has an unknown velocity.
+    """
     points = np.array([[1.0, 2.0, 0.0, 0.5], [-3.0, 4.0, 1.0, 0.1]], dtype=np.float32)
     boxes = np.array(
         [

@@ -59,11 +59,8 @@ def test_bad_frame(repo: Path, data_config, unsplit) -> None:
 
 def test_missing_folder(repo: Path, data_config, tmp_path: Path) -> None:
     result = create(repo, data_config, tmp_path / "nowhere")
-    assert (
-        result.returncode == 2
-        and result.stderr.startswith("error: ")
-        and "synthetic --out" in result.stderr
-    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and "synthetic --out" in result.stderr
 
 
 def test_a_simulated_folder_trains_with_kittis_yaml(repo: Path, tmp_path: Path) -> None:

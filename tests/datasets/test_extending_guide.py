@@ -1,4 +1,4 @@
-"""docs/extending.md: its files are written to a folder outside the library, its commands are run there."""
+"""docs/extending.md: its files and commands work in a folder outside the library."""
 
 from __future__ import annotations
 

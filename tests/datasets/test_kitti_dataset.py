@@ -22,6 +22,12 @@ def make(config, root: Path, training: bool = True, **options):
     return build_dataset(config, options.pop("classes", CLASSES), training=training, **options)
 
 
+def stored_points(root: Path, frame_id: str) -> np.ndarray:
+    """The points of a frame as they are on disk."""
+    values = np.fromfile(root / f"training/velodyne/{frame_id}.bin", dtype=np.float32)
+    return values.reshape(-1, 4)
+
+
 def test_training_item(kitti_root: Path, data_config) -> None:
     item = make(data_config, kitti_root)[0]
     assert item["points"].dtype == np.float32 and item["points"].shape[1] == 4
@@ -54,13 +60,10 @@ def test_test_item_is_the_frame_as_it_is(kitti_root: Path, data_config) -> None:
         item["gt_boxes"], [[20, 1, -1.73 + 0.75, 4, 1.6, 1.5, 0, 1]], atol=1e-5
     )
     np.testing.assert_array_equal(item["lidar_aug_matrix"], np.eye(4))
-    stored = np.fromfile(kitti_root / "training/velodyne/000006.bin", dtype=np.float32).reshape(
-        -1, 4
-    )
+    stored = stored_points(kitti_root, "000006")
     kept = {tuple(point) for point in item["points"].tolist()}
-    assert kept < {
-        tuple(point) for point in stored.tolist()
-    }  # what the camera does not see is missing
+    # The points that the camera does not see are missing.
+    assert kept < {tuple(point) for point in stored.tolist()}
     pixels, depth_m = item["calib"].lidar_to_img(item["points"][:, :3])
     assert (pixels >= 0).all() and (pixels < [1242, 375]).all() and (depth_m > 0).all()
 
@@ -73,12 +76,8 @@ def test_no_augmentor_is_no_augmentation(kitti_root: Path, data_config) -> None:
 
 def test_fov_filter_can_be_switched_off(kitti_root: Path, data_config) -> None:
     data_config.FOV_POINTS_ONLY = False
-    stored = np.fromfile(kitti_root / "training/velodyne/000006.bin", dtype=np.float32).reshape(
-        -1, 4
-    )
-    np.testing.assert_array_equal(
-        make(data_config, kitti_root, training=False)[0]["points"], stored
-    )
+    item = make(data_config, kitti_root, training=False)[0]
+    np.testing.assert_array_equal(item["points"], stored_points(kitti_root, "000006"))
 
 
 def test_frames_without_objects(kitti_root: Path, data_config) -> None:
@@ -107,8 +106,11 @@ def test_split_without_any_object_of_the_classes(kitti_root: Path, data_config) 
 
 
 def test_items_depend_on_seed_epoch_and_index_alone(kitti_root: Path, data_config) -> None:
-    one, same, other = (make(data_config, kitti_root, seed=seed) for seed in (3, 3, 4))
-    one[4], one[1]
+    one = make(data_config, kitti_root, seed=3)
+    same = make(data_config, kitti_root, seed=3)
+    other = make(data_config, kitti_root, seed=4)
+    for index in (4, 1):
+        assert one[index]
     np.testing.assert_array_equal(one[2]["points"], same[2]["points"])
     assert one[2]["noise_rot"] != other[2]["noise_rot"]
     one.set_epoch(1)
@@ -138,10 +140,8 @@ def test_merged_epochs_repeat_the_frames_with_other_augmentation(
     dataset = make(data_config, kitti_root)
     dataset.merge_all_iters_to_one_epoch(3)
     assert len(dataset) == 18
-    assert (
-        dataset[0]["frame_id"] == dataset[6]["frame_id"]
-        and dataset[0]["noise_rot"] != dataset[6]["noise_rot"]
-    )
+    assert dataset[0]["frame_id"] == dataset[6]["frame_id"]
+    assert dataset[0]["noise_rot"] != dataset[6]["noise_rot"]
 
 
 def test_unreadable_frame_names_itself(filled, data_config) -> None:
@@ -155,7 +155,8 @@ def test_unreadable_frame_is_skipped_on_request(filled, data_config, caplog) -> 
     filled.path("velodyne", "000003").write_bytes(b"x" * 18)
     dataset = make(data_config, filled.root, skip_bad_frames=True)
     with caplog.at_level(logging.WARNING):
-        first, again = dataset[3], dataset[3]
+        first = dataset[3]
+        again = dataset[3]
     assert first["frame_id"] == again["frame_id"] != "000003"
     assert [record.message for record in caplog.records if "000003 skipped" in record.message] != []
     assert len(caplog.records) == 1
@@ -181,14 +182,11 @@ def test_road_planes(filled, data_config) -> None:
             "# Plane\nWidth 4\nHeight 1\n0 -1 0 2.65\n"
         )
     data_config.DATA_AUGMENTOR.AUG_CONFIG_LIST = data_config.DATA_AUGMENTOR.AUG_CONFIG_LIST[:1]
-    heights = np.concatenate(
-        [make(data_config, filled.root)[index]["gt_boxes"] for index in range(6)]
-    )
-    bottoms = {round(float(bottom), 3) for bottom in heights[:, 2] - heights[:, 5] / 2}
-    assert bottoms == {
-        -1.73,
-        -2.73,
-    }  # the frame's own, and the sampled ones: 1 m lower, since rect y = -z - 0.08
+    dataset = make(data_config, filled.root)
+    boxes = np.concatenate([dataset[index]["gt_boxes"] for index in range(6)])
+    bottoms = {round(float(bottom), 3) for bottom in boxes[:, 2] - boxes[:, 5] / 2}
+    # The frame's own boxes, and the sampled ones 1 m lower, since rect y = -z - 0.08.
+    assert bottoms == {-1.73, -2.73}
 
 
 @pytest.mark.parametrize(
@@ -277,7 +275,7 @@ def test_detections_in_kitti_format(kitti_root: Path, data_config, tmp_path: Pat
         predictions_of([[20.27, 1.0, -0.98, 4.0, 1.6, 1.5, 0.0]], [1]),
         predictions_of([], []),
     ]
-    found, nothing = dataset.generate_prediction_dicts(batch, predictions, CLASSES, tmp_path)
+    found, empty = dataset.generate_prediction_dicts(batch, predictions, CLASSES, tmp_path)
     assert found["frame_id"] == "000006" and found["name"].tolist() == ["Car"]
     np.testing.assert_allclose(found["location"], [[-1.0, 1.65, 20.0]], atol=1e-5)
     np.testing.assert_allclose(found["dimensions"], [[4.0, 1.5, 1.6]], rtol=1e-6)
@@ -285,36 +283,28 @@ def test_detections_in_kitti_format(kitti_root: Path, data_config, tmp_path: Pat
     np.testing.assert_allclose(found["alpha"], [-np.arctan2(-1.0, 20.27) - np.pi / 2], rtol=1e-6)
     assert found["bbox"].shape == (1, 4) and found["boxes_lidar"].dtype == np.float32
     line = (tmp_path / "000006.txt").read_text()
-    assert (
-        line.split()[:3] == ["Car", "-1", "-1"] and len(line.split()) == 16 and line.endswith("\n")
-    )
-    assert line.split()[8:] == [
-        "1.5000",
-        "1.6000",
-        "4.0000",
-        "-1.0000",
-        "1.6500",
-        "20.0000",
-        "-1.5708",
-        "0.9000",
-    ]
+    fields = line.split()
+    assert fields[:3] == ["Car", "-1", "-1"]
+    assert len(fields) == 16 and line.endswith("\n")
+    assert " ".join(fields[8:]) == "1.5000 1.6000 4.0000 -1.0000 1.6500 20.0000 -1.5708 0.9000"
     assert (tmp_path / "000007.txt").read_text() == ""
-    assert found.keys() == nothing.keys()
-    assert (
-        nothing["boxes_lidar"].shape == (0, 7)
-        and nothing["name"].dtype.kind == "f"
-        and len(nothing["score"]) == 0
-    )
+    assert found.keys() == empty.keys()
+    assert empty["boxes_lidar"].shape == (0, 7)
+    assert empty["name"].dtype.kind == "f" and len(empty["score"]) == 0
 
 
 def nearly_perfect(dataset) -> list[dict]:
-    """Detections a centimetre beside the labels (the evaluator's overlap of exact copies is ill-defined)."""
+    """Detections a centimetre beside the labels.
+
+    The evaluator's overlap of exact copies is ill-defined.
+    """
     annos = []
     for index in range(len(dataset)):
         item = dataset[index]
         batch = dataset.collate_batch([item])
         boxes = item["gt_boxes"][:, :7] + np.float32(0.01)
-        prediction = predictions_of(boxes.tolist(), item["gt_boxes"][:, 7].astype(int).tolist())
+        labels = item["gt_boxes"][:, 7].astype(int)
+        prediction = predictions_of(boxes.tolist(), labels.tolist())
         annos += dataset.generate_prediction_dicts(batch, [prediction], CLASSES)
     return annos
 

@@ -1,4 +1,4 @@
-"""Reading KITTI's files: what is in them, and a sentence for everything that should not be."""
+"""Reading KITTI's files: their content, and one sentence for every mistake in them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def test_calibration_axes(tiny) -> None:
     rect = calib.lidar_to_rect(np.array([[10.27, 2.0, -1.0]], dtype=np.float32))
     np.testing.assert_allclose(rect, [[-2.0, 0.92, 10.0]], atol=1e-5)
     pixels, depth_m = calib.rect_to_img(rect)
-    u, v = (721.5 * -2 + 609.6 * 10 + 44.9) / 10, (721.5 * 0.92 + 172.9 * 10 + 0.2) / 10
+    u = (721.5 * -2 + 609.6 * 10 + 44.9) / 10
+    v = (721.5 * 0.92 + 172.9 * 10 + 0.2) / 10
     np.testing.assert_allclose(pixels, [[u, v]], rtol=1e-6)
     np.testing.assert_allclose(depth_m, [10.0], rtol=1e-6)
 
@@ -55,7 +56,9 @@ def test_points_behind_the_camera_are_not_in_the_image(tiny) -> None:
         ("R0_rect: 1 0 0 0 1 0 0 0 1\n", "'P2:' is missing"),
         ("P2: " + "x " * 12, "not a number"),
         (
-            "P2: 7 0 6 0 0 7 1 0 0 0 1 0\nR0_rect: 1 0 0 0 1 0 0 0 0\nTr_velo_to_cam: 0 -1 0 0 0 0 -1 0 1 0 0 0\n",
+            "P2: 7 0 6 0 0 7 1 0 0 0 1 0\n"
+            "R0_rect: 1 0 0 0 1 0 0 0 0\n"
+            "Tr_velo_to_cam: 0 -1 0 0 0 0 -1 0 1 0 0 0\n",
             "'R0_rect:' cannot be inverted",
         ),
     ],
@@ -71,12 +74,8 @@ def test_bad_calibration_names_the_file(tmp_path: Path, content: str | None, wor
 
 def test_label_line() -> None:
     entry = Object3d.from_line(LINE, "here")
-    assert (entry.cls_type, entry.truncation, entry.occlusion, entry.alpha) == (
-        "Car",
-        0.0,
-        1.0,
-        2.04,
-    )
+    assert entry.cls_type == "Car"
+    assert (entry.truncation, entry.occlusion, entry.alpha) == (0.0, 1.0, 2.04)
     assert (entry.h, entry.w, entry.l, entry.ry, entry.score) == (1.57, 1.5, 3.68, 1.9, -1.0)
     np.testing.assert_allclose(entry.loc, [-1.17, 1.65, 7.86], rtol=1e-6)
     assert Object3d.from_line(LINE + " 0.75", "here").score == 0.75
@@ -209,7 +208,7 @@ def test_split_file_that_is_not_text(tiny) -> None:
         KittiFolder(tiny.root, "train").frame_ids()
 
 
-def test_missing_split_file_says_where_it_comes_from(tiny) -> None:
+def test_missing_split_file_names_its_sources(tiny) -> None:
     with pytest.raises(DataError, match="train.txt.*OpenPCDet.*--make_split"):
         KittiFolder(tiny.root, "train").frame_ids()
 

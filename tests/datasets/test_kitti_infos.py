@@ -47,15 +47,10 @@ def files_below(root: Path) -> dict[str, bytes]:
 def test_info_of_a_frame(kitti_root: Path) -> None:
     info = load(kitti_root, "kitti_infos_train.pkl")[1]
     assert info["point_cloud"] == {"num_features": 4, "lidar_idx": "000001"}
-    assert info["image"]["image_idx"] == "000001" and info["image"]["image_shape"].tolist() == [
-        375,
-        1242,
-    ]
-    assert {name: matrix.shape for name, matrix in info["calib"].items()} == {
-        "P2": (4, 4),
-        "R0_rect": (4, 4),
-        "Tr_velo_to_cam": (4, 4),
-    }
+    assert info["image"]["image_idx"] == "000001"
+    assert info["image"]["image_shape"].tolist() == [375, 1242]
+    assert list(info["calib"]) == ["P2", "R0_rect", "Tr_velo_to_cam"]
+    assert {matrix.shape for matrix in info["calib"].values()} == {(4, 4)}
     annos = info["annos"]
     assert annos["name"].tolist() == ["Car", "Pedestrian", "Van", "Cyclist", "DontCare"]
     np.testing.assert_allclose(
@@ -74,9 +69,8 @@ def test_splits_and_frame_without_objects(kitti_root: Path) -> None:
     assert [len(load(kitti_root, f"kitti_infos_{name}.pkl")) for name in names] == [6, 3, 9]
     assert not (kitti_root / "kitti_infos_test.pkl").exists()
     only_dont_care = load(kitti_root, "kitti_infos_val.pkl")[2]["annos"]
-    assert only_dont_care["gt_boxes_lidar"].shape == (0, 7) and only_dont_care["name"].tolist() == [
-        "DontCare"
-    ]
+    assert only_dont_care["gt_boxes_lidar"].shape == (0, 7)
+    assert only_dont_care["name"].tolist() == ["DontCare"]
 
 
 def test_a_holdout_split_has_labels_and_no_part_in_the_database(tiny) -> None:
@@ -103,18 +97,11 @@ def test_a_holdout_split_has_labels_and_no_part_in_the_database(tiny) -> None:
 
 def test_database(kitti_root: Path) -> None:
     database = load(kitti_root, "kitti_dbinfos_train.pkl")
-    assert {name: len(entries) for name, entries in database.items()} == {
-        "Car": 6,
-        "Pedestrian": 6,
-        "Van": 6,
-        "Cyclist": 6,
-    }
+    assert set(database) == {"Car", "Pedestrian", "Van", "Cyclist"}
+    assert all(len(entries) == 6 for entries in database.values())
     entry = database["Cyclist"][2]
-    assert (entry["path"], entry["image_idx"], entry["gt_idx"]) == (
-        "gt_database/000002_Cyclist_3.bin",
-        "000002",
-        3,
-    )
+    assert entry["path"] == "gt_database/000002_Cyclist_3.bin"
+    assert (entry["image_idx"], entry["gt_idx"]) == ("000002", 3)
     points = np.fromfile(kitti_root / entry["path"], dtype=np.float32).reshape(-1, 4)
     assert len(points) == entry["num_points_in_gt"] >= 40
     assert (np.abs(points[:, 2]) <= 1.75 / 2 + 1e-4).all() and np.abs(points[:, :2]).max() < 1.0
@@ -136,13 +123,14 @@ def test_database(kitti_root: Path) -> None:
 
 def test_several_processes_write_the_same(kitti_root: Path, filled) -> None:
     create_kitti_infos(filled.root, workers=2, show_progress=False)
-    ours, theirs = files_below(filled.root), files_below(kitti_root)
-    assert ours.keys() == theirs.keys()
-    for name in ours:  # pickles of equal content may differ in their memory of shared strings
-        if name.endswith(".pkl"):
+    from_two = files_below(filled.root)
+    from_one = files_below(kitti_root)
+    assert from_two.keys() == from_one.keys()
+    for name in from_two:
+        if name.endswith(".pkl"):  # equal content may differ in which strings are stored once
             assert repr(load(filled.root, name)) == repr(load(kitti_root, name))
         else:
-            assert ours[name] == theirs[name]
+            assert from_two[name] == from_one[name]
 
 
 def test_dont_care_between_objects_does_not_shift_the_database(tiny) -> None:
@@ -161,14 +149,13 @@ def test_empty_label_and_empty_point_files(tiny) -> None:
     tiny.frame("000001", [], more_lines=())
     tiny.split(train=["000000", "000001"], val=["000001"])
     create_kitti_infos(tiny.root, show_progress=False)
-    without_points, without_labels = (
-        info["annos"] for info in load(tiny.root, "kitti_infos_train.pkl")
-    )
-    assert without_points["num_points_in_gt"].tolist() == [0]
-    assert len(without_labels["name"]) == 0 and without_labels["bbox"].shape == (0, 4)
+    without_points, without_labels = load(tiny.root, "kitti_infos_train.pkl")
+    assert without_points["annos"]["num_points_in_gt"].tolist() == [0]
+    assert len(without_labels["annos"]["name"]) == 0
+    assert without_labels["annos"]["bbox"].shape == (0, 4)
 
 
-def test_training_split_without_frames_changes_nothing(filled) -> None:
+def test_training_split_without_frames_is_refused(filled) -> None:
     before = files_below(filled.root)
     filled.split(train=[])
     with pytest.raises(DataError, match="train.txt: lists no frames"):
@@ -189,7 +176,7 @@ def test_test_split_has_no_labels(filled) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("folder", ["velodyne", "calib", "label_2", "image_2"])
-def test_bad_frame_is_named_and_nothing_changes(filled, folder: str, workers: int) -> None:
+def test_bad_frame_is_named_and_the_folder_stays(filled, folder: str, workers: int) -> None:
     broken = filled.path(folder, "000004")
     broken.write_bytes(b"nonsense")
     before = files_below(filled.root)
@@ -216,23 +203,19 @@ def test_leftovers_of_a_killed_run_do_not_stay(filled) -> None:
     leftover = filled.root / ".create_data_unfinished" / "gt_database"
     leftover.mkdir(parents=True)
     (leftover / "000000_Car_0.bin").write_bytes(b"half")
-    before = {
-        name: content
-        for name, content in files_below(filled.root).items()
-        if "unfinished" not in name
-    }
+    before = {name for name in files_below(filled.root) if "unfinished" not in name}
     create_kitti_infos(filled.root, show_progress=False)
-    assert files_below(filled.root).keys() == before.keys()
+    assert files_below(filled.root).keys() == before
 
 
 def test_make_split_shares_the_frames(tiny) -> None:
     for number in range(10):
         tiny.frame(f"{number:06d}", [])
     assert make_split(tiny.root, 0.7) == {"train": 7, "val": 3, "trainval": 10, "test": 0}
-    train, val, both = (
-        KittiFolder(tiny.root, name).frame_ids() for name in ("train", "val", "trainval")
-    )
-    assert sorted(train + val) == both == [f"{number:06d}" for number in range(10)]
+    train = KittiFolder(tiny.root, "train").frame_ids()
+    val = KittiFolder(tiny.root, "val").frame_ids()
+    assert sorted(train + val) == [f"{number:06d}" for number in range(10)]
+    assert KittiFolder(tiny.root, "trainval").frame_ids() == sorted(train + val)
     with pytest.raises(DataError, match="exists already"):
         make_split(tiny.root, 0.5)
 
@@ -263,9 +246,8 @@ def sloped_scene(calib_path: Path, slope: float) -> tuple[np.ndarray, Calibratio
     roofs = np.column_stack(
         [random.uniform([8, -5], [12, -3], (3000, 2)), random.uniform(-0.5, 0, 3000)]
     )
-    return np.concatenate([ground, wall, roofs]).astype(np.float32), Calibration.from_file(
-        calib_path
-    )
+    points = np.concatenate([ground, wall, roofs]).astype(np.float32)
+    return points, Calibration.from_file(calib_path)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.02, -0.03])

@@ -34,6 +34,14 @@ def epochs_of(config, root: Path, workers: int, epochs: int = 3) -> list[list[di
     return batches
 
 
+def rotations_of(epoch: list[dict]) -> dict[str, float]:
+    """The rotation that was drawn for each frame, in the order of the epoch."""
+    rotations = {}
+    for batch in epoch:
+        rotations.update(zip(batch["frame_id"].tolist(), batch["noise_rot"].tolist()))
+    return rotations
+
+
 def assert_equal_batches(one: dict, other: dict) -> None:
     assert one.keys() == other.keys()
     for key, value in one.items():
@@ -44,54 +52,44 @@ def assert_equal_batches(one: dict, other: dict) -> None:
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_batches_do_not_depend_on_the_workers(kitti_root: Path, data_config, monkeypatch) -> None:
     monkeypatch.setattr(loader, "available_cores", lambda: 3)
-    alone, one, three = (epochs_of(data_config, kitti_root, workers) for workers in (0, 1, 3))
+    alone = epochs_of(data_config, kitti_root, workers=0)
+    one = epochs_of(data_config, kitti_root, workers=1)
+    three = epochs_of(data_config, kitti_root, workers=3)
     for epoch in range(3):
         assert len(alone[epoch]) == len(one[epoch]) == len(three[epoch]) == 3
-        for batches in zip(alone[epoch], one[epoch], three[epoch]):
-            assert_equal_batches(batches[0], batches[1])
-            assert_equal_batches(batches[0], batches[2])
+        for expected, of_one, of_three in zip(alone[epoch], one[epoch], three[epoch]):
+            assert_equal_batches(expected, of_one)
+            assert_equal_batches(expected, of_three)
 
 
 def test_epochs_differ_in_order_and_augmentation(kitti_root: Path, data_config) -> None:
     epochs = epochs_of(data_config, kitti_root, workers=1)
-    orders = [np.concatenate([batch["frame_id"] for batch in epoch]).tolist() for epoch in epochs]
+    rotations = [rotations_of(epoch) for epoch in epochs]
+    orders = [list(by_frame) for by_frame in rotations]
     assert len({tuple(order) for order in orders}) == 3
     assert all(sorted(order) == sorted(orders[0]) for order in orders)
-    turns = [
-        {
-            frame: turn
-            for batch in epoch
-            for frame, turn in zip(batch["frame_id"], batch["noise_rot"])
-        }
-        for epoch in epochs
-    ]
-    assert all(turns[0][frame] != turns[1][frame] for frame in turns[0])
+    assert all(rotations[0][frame] != rotations[1][frame] for frame in orders[0])
 
 
-def test_draws_may_come_again(kitti_root: Path, data_config) -> None:
-    """For so many epochs in a row, in order and augmentation, also from the middle of an epoch."""
+def test_order_and_augmentation_can_be_repeated(kitti_root: Path, data_config) -> None:
+    """For two epochs in a row, also from the middle of an epoch."""
     data_config.DATA_PATH = str(kitti_root)
     dataset, batches_of, sampler = build_dataloader(data_config, CLASSES, 2, workers=0, seed=7)
     dataset.repeat_draws(2)
     batches = TrainingBatches(batches_of, sampler)
     epochs = [list(batches.epoch(number)) for number in range(3)]
     rest = list(batches.epoch(1, first=1))
-    for pairs in (zip(epochs[0], epochs[1]), zip(epochs[0][1:], rest)):
-        for one, other in pairs:
-            assert_equal_batches(one, other)
+    for one, repeated in zip(epochs[0], epochs[1]):
+        assert_equal_batches(one, repeated)
+    for one, repeated in zip(epochs[0][1:], rest):
+        assert_equal_batches(one, repeated)
     assert len(rest) == 2 and dataset.epoch == 1
-    turns = [
-        {
-            frame: turn
-            for batch in epoch
-            for frame, turn in zip(batch["frame_id"], batch["noise_rot"])
-        }
-        for epoch in epochs
-    ]
-    assert turns[0] == turns[1] and all(turns[1][frame] != turns[2][frame] for frame in turns[1])
+    first, again, other = (rotations_of(epoch) for epoch in epochs)
+    assert first == again
+    assert all(again[frame] != other[frame] for frame in again)
 
 
-def test_draws_of_merged_epochs_cannot_come_again(kitti_root: Path, data_config) -> None:
+def test_draws_of_merged_epochs_cannot_be_repeated(kitti_root: Path, data_config) -> None:
     dataset, _, _ = loader_of(
         data_config, kitti_root, 0, merge_all_iters_to_one_epoch=True, total_epochs=3
     )
@@ -102,12 +100,14 @@ def test_draws_of_merged_epochs_cannot_come_again(kitti_root: Path, data_config)
 def test_global_random_state_is_neither_used_nor_moved(kitti_root: Path, data_config) -> None:
     np.random.seed(1)
     torch.manual_seed(1)
-    before = (np.random.get_state()[1].copy(), torch.get_rng_state())
-    first = epochs_of(data_config, kitti_root, workers=0, epochs=1)
-    np.testing.assert_array_equal(before[0], np.random.get_state()[1])
-    assert torch.equal(before[1], torch.get_rng_state())
+    numpy_state = np.random.get_state()[1].copy()
+    torch_state = torch.get_rng_state()
+    (first,) = epochs_of(data_config, kitti_root, workers=0, epochs=1)
+    np.testing.assert_array_equal(numpy_state, np.random.get_state()[1])
+    assert torch.equal(torch_state, torch.get_rng_state())
     np.random.seed(2)
-    for one, other in zip(first[0], epochs_of(data_config, kitti_root, workers=0, epochs=1)[0]):
+    (second,) = epochs_of(data_config, kitti_root, workers=0, epochs=1)
+    for one, other in zip(first, second):
         assert_equal_batches(one, other)
 
 
@@ -182,17 +182,12 @@ def test_collate() -> None:
         }
 
     batch = collate_items([item(3, 2, 4), item(0, 0, 0), item(1, 1, 2)])
-    assert batch["points"][:, 0].tolist() == [0, 0, 0, 2] and batch["points"].shape == (4, 5)
-    assert batch["voxel_coords"][:, 0].tolist() == [0] * 4 + [2] * 2 and batch["voxels"].shape == (
-        6,
-        5,
-        4,
-    )
-    assert batch["gt_boxes"].shape == (3, 2, 8) and batch["gt_boxes"].sum(axis=(1, 2)).tolist() == [
-        16,
-        0,
-        8,
-    ]
+    assert batch["points"].shape == (4, 5)
+    assert batch["points"][:, 0].tolist() == [0, 0, 0, 2]
+    assert batch["voxels"].shape == (6, 5, 4)
+    assert batch["voxel_coords"][:, 0].tolist() == [0, 0, 0, 0, 2, 2]
+    assert batch["gt_boxes"].shape == (3, 2, 8)
+    assert batch["gt_boxes"].sum(axis=(1, 2)).tolist() == [16, 0, 8]
     assert batch["frame_id"].tolist() == ["000001"] * 3 and isinstance(batch["calib"], list)
     assert batch["image_shape"].shape == (3, 2) and batch["lidar_aug_matrix"].shape == (3, 4, 4)
     assert batch["flip_x"].dtype == bool and batch["batch_size"] == 3

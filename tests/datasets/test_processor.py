@@ -37,7 +37,7 @@ def cloud(count: int, low: float = 0.0, high: float = 40.0) -> np.ndarray:
     return points.astype(np.float32)
 
 
-def test_range_mask_looks_at_x_and_y_only_and_includes_both_ends() -> None:
+def test_range_mask_tests_x_and_y_only_and_includes_both_ends() -> None:
     points = [
         [0, -10, 9, 0],
         [40, 10, -9, 1],
@@ -45,10 +45,8 @@ def test_range_mask_looks_at_x_and_y_only_and_includes_both_ends() -> None:
         [5, 10.01, 0, 3],
         [np.nan, 0, 0, 4],
     ]
-    assert process([MASK], {"points": np.array(points, np.float32)})["points"][:, 3].tolist() == [
-        0,
-        1,
-    ]
+    item = process([MASK], {"points": np.array(points, np.float32)})
+    assert item["points"][:, 3].tolist() == [0, 1]
 
 
 def test_boxes_are_masked_by_their_centre_in_training_only() -> None:
@@ -56,21 +54,16 @@ def test_boxes_are_masked_by_their_centre_in_training_only() -> None:
         [[40, 0, 0, 4, 2, 2, 0, 1], [40.1, 0, 0, 4, 2, 2, 0, 1], [5, 0, 1.1, 4, 2, 2, 0, 1]],
         np.float32,
     )
-    assert len(process([MASK], {"points": cloud(3), "gt_boxes": boxes})["gt_boxes"]) == 1
-    assert (
-        len(process([MASK], {"points": cloud(3), "gt_boxes": boxes}, training=False)["gt_boxes"])
-        == 3
-    )
+
+    def kept(config: dict, training: bool = True) -> int:
+        item = process([config], {"points": cloud(3), "gt_boxes": boxes}, training)
+        return len(item["gt_boxes"])
+
+    assert kept(MASK) == 1
+    assert kept(MASK, training=False) == 3
     by_corner = {**MASK, "USE_CENTER_TO_FILTER": False}
-    assert len(process([by_corner], {"points": cloud(3), "gt_boxes": boxes})["gt_boxes"]) == 3
-    assert (
-        len(
-            process([{**by_corner, "min_num_corners": 8}], {"points": cloud(3), "gt_boxes": boxes})[
-                "gt_boxes"
-            ]
-        )
-        == 1
-    )
+    assert kept(by_corner) == 3
+    assert kept({**by_corner, "min_num_corners": 8}) == 1
 
 
 def test_shuffle_follows_the_mode_and_the_seed() -> None:
@@ -88,7 +81,8 @@ def test_sampling_keeps_all_far_points() -> None:
     points = np.concatenate([cloud(300, 0, 39), cloud(30, 41, 60)])
     points[:, 3] = np.arange(330)
     chosen = process([SAMPLE], {"points": points})["points"][:, 3]
-    assert len(chosen) == len(set(chosen)) == 100 and set(range(300, 330)) <= set(chosen)
+    assert len(chosen) == len(set(chosen)) == 100
+    assert set(range(300, 330)) <= set(chosen)
 
 
 def test_sampling_draws_from_all_when_far_points_are_too_many() -> None:
@@ -100,17 +94,19 @@ def test_sampling_draws_from_all_when_far_points_are_too_many() -> None:
 def test_sampling_repeats_too_few_points(available: int) -> None:
     chosen = process([SAMPLE], {"points": cloud(available)})["points"][:, 3]
     counts = np.bincount(chosen.astype(int))
-    assert len(chosen) == 100 and len(counts) == available and counts.max() - counts.min() <= 1
+    assert len(chosen) == 100 and len(counts) == available
+    assert counts.max() - counts.min() <= 1
 
 
-def test_sampling_of_nothing_and_of_everything() -> None:
+def test_sampling_of_no_points_and_of_all_points() -> None:
     assert process([SAMPLE], {"points": cloud(0)})["points"].shape == (100, 4)
     assert len(process([SAMPLE], {"points": cloud(150)}, training=False)["points"]) == 150
 
 
 def test_voxels_follow_the_mode() -> None:
     item = {"points": cloud(500), "use_lead_xyz": True}
-    train, test = process([VOXELS], dict(item)), process([VOXELS], dict(item), training=False)
+    train = process([VOXELS], dict(item))
+    test = process([VOXELS], dict(item), training=False)
     assert train["voxels"].shape == (20, 5, 4) and test["voxels"].shape == (30, 5, 4)
     assert train["voxel_coords"].shape == (20, 3) and train["voxel_num_points"].max() == 5
 
@@ -170,10 +166,8 @@ def test_spec_needs_no_files() -> None:
     )
     spec = DataSpec.from_config(config, ["Car"])
     assert spec.grid_size.tolist() == [1408, 1600, 40] and spec.voxel_size == [0.05, 0.05, 0.1]
-    assert (
-        spec.point_cloud_range.dtype == np.float32
-        and spec.point_feature_encoder.num_point_features == 4
-    )
+    assert spec.point_cloud_range.dtype == np.float32
+    assert spec.point_feature_encoder.num_point_features == 4
     points_only = DataSpec.from_config(
         EasyDict({**config, "DATA_PROCESSOR": [MASK, SAMPLE]}), ["Car"]
     )

@@ -1,4 +1,4 @@
-"""Frames without labels in a training: refused, unless a distillation labels them."""
+"""Frames without labels in a training: refused, unless the training labels them itself."""
 
 from __future__ import annotations
 
@@ -27,19 +27,21 @@ def dataset(kitti_root, data_config, tmp_path):
     file.unlink()
 
 
-def test_refused(dataset):
+def test_they_are_refused(dataset):
     with pytest.raises(DataError, match="it has no labels.*labels the frames itself"):
         dataset[1]
 
 
-def test_taken_as_they_are(dataset):
-    """No object, and none pasted into the scene; its points are augmented as all are."""
+def test_they_can_be_taken(dataset):
+    """They have no objects, and no sampled ones either. Their points are augmented."""
     plain = len(dataset[0]["gt_boxes"])
     dataset.take_unlabelled()
-    items = [dataset[0], dataset[1]]
-    assert len(items[0]["gt_boxes"]) == plain > 1 and items[1]["gt_boxes"].shape == (0, 8)
-    assert items[1]["gt_boxes"].dtype == np.float32 and not np.allclose(
-        items[1]["lidar_aug_matrix"], np.eye(4)
-    )
-    batch = collate_items(items)
-    assert batch["gt_boxes"].shape == (2, plain, 8) and not batch["gt_boxes"][1].any()
+    labelled = dataset[0]
+    unlabelled = dataset[1]
+    assert len(labelled["gt_boxes"]) == plain > 1
+    assert unlabelled["gt_boxes"].shape == (0, 8)
+    assert unlabelled["gt_boxes"].dtype == np.float32
+    assert not np.allclose(unlabelled["lidar_aug_matrix"], np.eye(4))
+    batch = collate_items([labelled, unlabelled])
+    assert batch["gt_boxes"].shape == (2, plain, 8)
+    assert not batch["gt_boxes"][1].any()

@@ -1,4 +1,4 @@
-"""A second processing of the same augmented points, made beside the item and collated to a batch of its own."""
+"""Views: the same augmented points processed a second time, as a batch within the batch."""
 
 from __future__ import annotations
 
@@ -64,22 +64,18 @@ def test_the_item_is_the_same_with_and_without_a_view(kitti_root, data_config):
 def test_another_range_and_voxel_size_of_the_same_augmented_points(kitti_root, data_config):
     _, batches, _ = with_view(data_config, kitti_root, changed(data_config))
     batch = next(iter(batches))
-    own, view = batch["points"], batch["teacher"]["points"]
-    assert (
-        np.abs(view[:, 2]).max() > 20 and np.abs(own[:, 2]).max() <= 20
-    )  # beyond the dataset's own range
-    shared = {tuple(row) for row in own.tolist()}
-    assert shared <= {tuple(row) for row in view.tolist()}
+    points = batch["points"]
+    view = batch["teacher"]["points"]
+    assert np.abs(points[:, 2]).max() <= 20 < np.abs(view[:, 2]).max()
+    assert {tuple(row) for row in points.tolist()} <= {tuple(row) for row in view.tolist()}
     coords = batch["teacher"]["voxel_coords"]
-    assert (
-        coords[:, 0].max() == 1
-        and coords[:, 2:].max() <= 59
-        and batch["teacher"]["voxels"].shape[1:] == (3, 4)
-    )
+    assert coords[:, 0].max() == 1 and coords[:, 2:].max() <= 59
+    assert batch["teacher"]["voxels"].shape[1:] == (3, 4)
     cells = np.floor((view[:, 1:4] - [0, -24, -3]) / [0.8, 0.8, 4]).astype(int)
-    occupied = {
-        (int(frame), z, y, x) for frame, (x, y, z) in zip(view[:, 0], cells.tolist()) if z == 0
-    }
+    occupied = set()
+    for frame, (x, y, z) in zip(view[:, 0], cells.tolist()):
+        if z == 0:
+            occupied.add((int(frame), z, y, x))
     assert {tuple(map(int, row)) for row in coords} <= occupied
 
 
@@ -100,7 +96,7 @@ def test_views_do_not_depend_on_the_workers(kitti_root, data_config, monkeypatch
 
 
 def test_the_mode_is_the_datasets(kitti_root, data_config):
-    """A teacher is in eval, its voxels are limited as in training."""
+    """A teacher is in eval mode, but its voxels are limited as in training."""
     limited = changed(data_config, MAX_NUMBER_OF_VOXELS={"train": 20, "test": 40})
     for training, limit in ((True, 20), (False, 40)):
         item = with_view(data_config, kitti_root, limited, training)[0][0]
@@ -123,10 +119,8 @@ def test_the_batch_within_the_batch_goes_to_the_device_too(kitti_root, data_conf
     _, batches, _ = with_view(data_config, kitti_root, changed(data_config))
     batch = next(iter(batches))
     load_data_to_device(batch, "cpu")
-    assert (
-        batch["teacher"]["voxel_coords"].dtype == torch.float32
-        and batch["teacher"]["batch_size"] == 2
-    )
+    assert batch["teacher"]["voxel_coords"].dtype == torch.float32
+    assert batch["teacher"]["batch_size"] == 2
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""KITTI's 2D benchmark in plain loops over plain objects, from its rules: the oracle of the tests."""
+"""KITTI's 2D benchmark from its rules, in plain loops over objects: the oracle of the tests."""
 
 from __future__ import annotations
 
@@ -68,53 +68,80 @@ def sort_detections(found: list[Thing], name: str, level: str) -> list[tuple[Thi
 def match(
     truth: list[Thing], found: list[Thing], name: str, level: str, least: float, floor: float | None
 ) -> tuple[list[float], int]:
-    """(scores of the true positives, number of false positives) of a frame; ``floor`` None: match by best score."""
-    free = [
-        pair
-        for pair in sort_detections(found, name, level)
-        if floor is None or pair[0].score >= floor
-    ]
+    """Scores of the true positives, and number of false positives, of a frame.
+
+    Args:
+        least: a match overlaps by more than this.
+        floor: only detections with this score or a better one take part, and objects take the one
+            of the best overlap. None: all take part, and objects take the one of the best score.
+    """
+    free = sort_detections(found, name, level)
+    if floor is not None:
+        free = [pair for pair in free if pair[0].score >= floor]
     hits: list[float] = []
     for thing, wanted in sort_objects(truth, name, level):
         near = [pair for pair in free if iou(thing, pair[0]) > least]
         if not near:
             continue
-        if floor is None:
-            best = max(near, key=lambda pair: pair[0].score)
-        elif any(counts for _, counts in near):
-            best = max((pair for pair in near if pair[1]), key=lambda pair: iou(thing, pair[0]))
-        else:
-            best = near[0]
+        best = best_of(thing, near, by_score=floor is None)
         free.remove(best)
         if wanted and best[1]:
             hits.append(best[0].score)
     regions = [thing for thing in truth if thing.name == "DontCare"]
-    false = [
-        thing
-        for thing, counts in free
-        if counts and not any(common_area(thing, region) / thing.area > least for region in regions)
-    ]
-    return hits, len(false)
+    num_false = 0
+    for thing, counts in free:
+        shares = [common_area(thing, region) / thing.area for region in regions]
+        if counts and max(shares, default=0.0) <= least:
+            num_false += 1
+    return hits, num_false
+
+
+def best_of(thing: Thing, near: list[tuple[Thing, bool]], by_score: bool) -> tuple[Thing, bool]:
+    """The detection that an object takes; one that counts goes before an ignored one."""
+    if by_score:
+        return max(near, key=lambda pair: pair[0].score)
+    counting = [pair for pair in near if pair[1]]
+    if counting:
+        return max(counting, key=lambda pair: iou(thing, pair[0]))
+    return near[0]
 
 
 def precision_curve(
     frames: list[tuple[list[Thing], list[Thing]]], name: str, level: str, least: float
 ) -> list[float]:
     """Precision at the 41 recall points."""
-    wanted = sum(counts for truth, _ in frames for _, counts in sort_objects(truth, name, level))
-    scores = sorted(
-        (s for truth, found in frames for s in match(truth, found, name, level, least, None)[0]),
-        reverse=True,
-    )
+    num_wanted = 0
+    scores: list[float] = []
+    for truth, found in frames:
+        num_wanted += sum(wanted for _, wanted in sort_objects(truth, name, level))
+        scores += match(truth, found, name, level, least, None)[0]
+    scores.sort(reverse=True)
     curve: list[float] = []
     recall = 0.0
     for position, score in enumerate(scores, start=1):
         is_last = position == len(scores)
-        if not is_last and (position + 1) / wanted - recall < recall - position / wanted:
+        here = position / num_wanted
+        after = (position + 1) / num_wanted
+        if not is_last and after - recall < recall - here:
             continue
-        results = [match(truth, found, name, level, least, score) for truth, found in frames]
-        hits, false = sum(len(hits) for hits, _ in results), sum(false for _, false in results)
-        curve.append(hits / (hits + false))
+        curve.append(precision(frames, name, level, least, score))
         recall += 1 / 40
     curve = [max(curve[k:]) for k in range(len(curve))]
     return curve + [0.0] * (41 - len(curve))
+
+
+def precision(
+    frames: list[tuple[list[Thing], list[Thing]]],
+    name: str,
+    level: str,
+    least: float,
+    floor: float,
+) -> float:
+    """Share of true positives among the detections with the score ``floor`` or a better one."""
+    num_hits = 0
+    num_false = 0
+    for truth, found in frames:
+        hits, false = match(truth, found, name, level, least, floor)
+        num_hits += len(hits)
+        num_false += false
+    return num_hits / (num_hits + num_false)

@@ -1,4 +1,4 @@
-"""Every file of a golden folder belongs to a test: one that nobody looks at would let its numbers drift unnoticed."""
+"""Every file of a golden folder is read by a test: others could change unnoticed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import pytest
 
 INPUTS = ("inputs_*.npz",)
 INDEXES = ("distill/*/index.json",)
-DATA_ENDINGS = (
-    ".json",
-    ".npz",
-)  # what holds numbers; a README or a checking script beside them is for people
+DATA_ENDINGS = (".json", ".npz")  # a README or a checking script beside them holds no numbers
 
 
 def claimed_patterns() -> set[str]:
@@ -20,28 +17,34 @@ def claimed_patterns() -> set[str]:
     patterns = set(INPUTS + INDEXES)
     for file in Path(__file__).parent.glob("test_*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr == "golden"
-            ):
+            if is_golden_marker(node):
                 patterns |= {
-                    word.value for word in ast.walk(node) if isinstance(word, ast.Constant)
+                    part.value for part in ast.walk(node) if isinstance(part, ast.Constant)
                 }
     return patterns - {"**/*.*"}
+
+
+def is_golden_marker(node: ast.AST) -> bool:
+    """Whether a node is the call ``pytest.mark.golden(...)``."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    return node.func.attr == "golden"
 
 
 def companions(path: Path) -> set[Path]:
     """Files that are read together: ``x.json`` with ``x.npz``, ``x.npz`` with ``x_meta.json``."""
     stem = path.stem.removesuffix("_meta")
-    return {path, *(path.with_name(stem + end) for end in (".json", ".npz", "_meta.json"))}
+    endings = (".json", ".npz", "_meta.json")
+    return {path, *(path.with_name(stem + ending) for ending in endings)}
 
 
 @pytest.mark.golden("**/*.*")
 def test_file_belongs_to_a_test(golden_file: Path, golden_dir: Path) -> None:
     if golden_file.suffix not in DATA_ENDINGS:
         pytest.skip("holds no numbers")
-    claimed = {file for pattern in claimed_patterns() for file in golden_dir.glob(pattern)}
+    claimed: set[Path] = set()
+    for pattern in claimed_patterns():
+        claimed.update(golden_dir.glob(pattern))
     assert companions(golden_file) & claimed, (
         f"no test in tests/parity reads {golden_file.relative_to(golden_dir)}"
     )

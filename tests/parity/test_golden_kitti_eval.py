@@ -1,4 +1,4 @@
-"""KITTI evaluation against OpenPCDet's: AP, precision curves and the printed text of every recorded set."""
+"""KITTI evaluation against OpenPCDet's recorded APs, precision curves and printed text."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pcdet_distill.evaluation.kitti import KittiResult, kitti_eval
 def frames(archive: dict[str, np.ndarray], kind: str) -> list[dict[str, np.ndarray]]:
     """The flat columns of ``gt`` or ``dt`` as one dict per frame."""
     cuts = np.cumsum(archive[f"{kind}_count"])[:-1]
-    columns = {
-        key.removeprefix(f"{kind}_"): np.split(value, cuts)
-        for key, value in archive.items()
-        if key.startswith(f"{kind}_") and key != f"{kind}_count"
-    }
+    columns = {}
+    for key, value in archive.items():
+        if key.startswith(f"{kind}_") and key != f"{kind}_count":
+            columns[key.removeprefix(f"{kind}_")] = np.split(value, cuts)
     return [dict(zip(columns, rows)) for rows in zip(*columns.values())]
 
 
 @cache
 def evaluate(json_file: Path) -> tuple[KittiResult, dict]:
+    """The result of a recorded set, and its recorded numbers."""
     golden = json.loads(json_file.read_text())
     with np.load(json_file.with_suffix(".npz"), allow_pickle=False) as archive:
         arrays = dict(archive)

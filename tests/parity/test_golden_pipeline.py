@@ -1,4 +1,4 @@
-"""Calibration, boxes, masks, augmentation, voxels and gt_sampling against recorded numbers of OpenPCDet."""
+"""Calibration, boxes, masks, augmentation, voxels, gt_sampling against OpenPCDet's numbers."""
 
 from __future__ import annotations
 
@@ -85,17 +85,18 @@ def test_box_conversions(golden_file: Path) -> None:
 
 @pipeline
 def test_masks(golden_file: Path) -> None:
-    golden, meta = np.load(golden_file, allow_pickle=False), load_meta(golden_file)
-    points, calib = load_frame(golden_file)["points"], calibration_of(golden)
-    in_range, in_view = (
-        np.unpackbits(golden[f"{name}_mask_packed"])[: len(points)] == 1
-        for name in ("range", "fov")
-    )
+    golden = np.load(golden_file, allow_pickle=False)
+    meta = load_meta(golden_file)
+    calib = calibration_of(golden)
+    points = load_frame(golden_file)["points"]
+    in_range = np.unpackbits(golden["range_mask_packed"])[: len(points)] == 1
+    in_view = np.unpackbits(golden["fov_mask_packed"])[: len(points)] == 1
     np.testing.assert_array_equal(mask_points_by_range(points, KITTI_RANGE), in_range)
     np.testing.assert_array_equal(
         calib.in_image(calib.lidar_to_rect(points[:, :3]), IMAGE_SHAPE), in_view
     )
-    assert (in_range.sum(), in_view.sum()) == (meta["range_mask_sum"], meta["fov_mask_sum"])
+    assert in_range.sum() == meta["range_mask_sum"]
+    assert in_view.sum() == meta["fov_mask_sum"]
     boxes = golden["range_boxes"]
     np.testing.assert_array_equal(
         mask_boxes_outside_range(boxes, KITTI_RANGE), golden["mask_boxes_center"]
@@ -108,8 +109,10 @@ def test_masks(golden_file: Path) -> None:
 @pipeline
 @pytest.mark.parametrize("name", ["flipx", "flipy", "rot", "scale"])
 def test_single_augmentation(golden_file: Path, name: str) -> None:
-    golden, meta = np.load(golden_file, allow_pickle=False), load_meta(golden_file)
-    points, boxes = golden["aug_points"].copy(), golden["aug_boxes"].copy()
+    golden = np.load(golden_file, allow_pickle=False)
+    meta = load_meta(golden_file)
+    points = golden["aug_points"].copy()
+    boxes = golden["aug_boxes"].copy()
     change = {
         "flipx": lambda: flip_along_axis(points, boxes, "x"),
         "flipy": lambda: flip_along_axis(points, boxes, "y"),
@@ -123,10 +126,8 @@ def test_single_augmentation(golden_file: Path, name: str) -> None:
 
 @pipeline
 def test_chain_of_the_kitti_configs(golden_file: Path) -> None:
-    golden, meta = (
-        np.load(golden_file, allow_pickle=False),
-        load_meta(golden_file)["kitti_chain_seed_1024_plus_off"],
-    )
+    golden = np.load(golden_file, allow_pickle=False)
+    meta = load_meta(golden_file)["kitti_chain_seed_1024_plus_off"]
     configs = [
         EasyDict(NAME="random_world_flip", ALONG_AXIS_LIST=["x"]),
         EasyDict(NAME="random_world_rotation", WORLD_ROT_ANGLE=[-0.78539816, 0.78539816]),
@@ -137,24 +138,23 @@ def test_chain_of_the_kitti_configs(golden_file: Path) -> None:
         "gt_boxes": golden["aug_boxes"].copy(),
         "gt_names": np.array([]),
     }
-    item = DataAugmentor(Path("."), configs, ["Car"]).forward(
-        item, np.random.RandomState(meta["seed"])
-    )
+    augmentor = DataAugmentor(Path("."), configs, ["Car"])
+    item = augmentor.forward(item, np.random.RandomState(meta["seed"]))
     assert item["flip_x"] == meta["flip"]
     np.testing.assert_allclose(
         [item["noise_rot"], item["noise_scale"]], [meta["rot"], meta["scale"]], rtol=1e-12
     )
     np.testing.assert_allclose(item["points"], golden["chain_points"], rtol=1e-6, atol=1e-5)
     expected = golden["chain_boxes"].copy()
-    expected[:, 6] = limit_period(
-        expected[:, 6], 0.5, 2 * np.pi
-    )  # recorded before headings are wrapped
+    # The recorded headings are not wrapped yet.
+    expected[:, 6] = limit_period(expected[:, 6], 0.5, 2 * np.pi)
     np.testing.assert_allclose(item["gt_boxes"], expected, rtol=1e-6, atol=1e-5)
 
 
 @pipeline
 def test_voxels_bit_for_bit(golden_file: Path) -> None:
-    golden, meta = np.load(golden_file, allow_pickle=False), load_meta(golden_file)
+    golden = np.load(golden_file, allow_pickle=False)
+    meta = load_meta(golden_file)
     points = load_frame(golden_file)["points"]
     cases = [name for name in meta if name.startswith("voxel_")]
     assert cases
@@ -192,12 +192,15 @@ def write_database(root: Path, golden) -> None:
 @db_sampler
 @pytest.mark.parametrize("tag", ["plain", "limit_plane"])
 def test_gt_sampling_over_several_calls(golden_file: Path, tag: str, tmp_path: Path) -> None:
-    golden, meta = np.load(golden_file, allow_pickle=False), load_meta(golden_file)
+    golden = np.load(golden_file, allow_pickle=False)
+    meta = load_meta(golden_file)
+    case = meta[tag]
+    frame = load_frame(golden_file)
     write_database(tmp_path, golden)
-    frame, case = load_frame(golden_file), meta[tag]
     sampler = DataBaseSampler(tmp_path, EasyDict(case["cfg"]), ["Car", "Pedestrian", "Cyclist"])
     assert {name: len(infos) for name, infos in sampler.db_infos.items()} == case["db_left"]
-    random, cursors = np.random.RandomState(case["seed"]), sampler.new_cursors()
+    random = np.random.RandomState(case["seed"])
+    cursors = sampler.new_cursors()
     scene_names = np.array(["Car"] * 5 + ["Van"])
     for number, call in enumerate(case["calls"]):
         item = {
@@ -209,11 +212,8 @@ def test_gt_sampling_over_several_calls(golden_file: Path, tag: str, tmp_path: P
             "road_plane": np.array(meta["road_plane"]),
         }
         sampler(item, random, cursors)
-        assert (
-            item["gt_names"].tolist()
-            == call["names"]
-            == golden[f"{tag}_{number}_gt_names"].tolist()
-        )
+        assert item["gt_names"].tolist() == call["names"]
+        assert item["gt_names"].tolist() == golden[f"{tag}_{number}_gt_names"].tolist()
         np.testing.assert_allclose(
             item["gt_boxes"], golden[f"{tag}_{number}_gt_boxes"], rtol=1e-6, atol=1e-5
         )
@@ -221,10 +221,7 @@ def test_gt_sampling_over_several_calls(golden_file: Path, tag: str, tmp_path: P
         np.testing.assert_allclose(
             item["points"].sum(axis=0, dtype=np.float64), call["points_sum_f64"], rtol=1e-6
         )
-        assert (item["points"].dtype.name, item["gt_boxes"].dtype.name) == (
-            call["dtype"],
-            call["gt_dtype"],
-        )
-        assert {name: cursor.pointer for name, cursor in cursors.items()} == {
-            name: pointer for name, (pointer, _) in call["pointers"].items()
-        }
+        assert item["points"].dtype.name == call["dtype"]
+        assert item["gt_boxes"].dtype.name == call["gt_dtype"]
+        pointers = {name: cursor.pointer for name, cursor in cursors.items()}
+        assert pointers == {name: pointer for name, (pointer, _) in call["pointers"].items()}

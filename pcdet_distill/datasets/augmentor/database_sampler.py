@@ -204,7 +204,7 @@ def _boxes_of(infos: Sequence[ObjectInfo], width: int) -> np.ndarray:
 
 
 def _without_collisions(candidates: list[ObjectInfo], occupied: np.ndarray) -> list[ObjectInfo]:
-    """The candidates that overlap neither an occupied box (E, 7) nor another candidate, from above."""
+    """The candidates that overlap neither an occupied box (E, 7) nor another candidate in BEV."""
     if not candidates:
         return []
     boxes = _boxes_of(candidates, len(BOX_FIELDS))

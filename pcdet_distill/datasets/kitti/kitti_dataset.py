@@ -148,8 +148,9 @@ class KittiDataset(DatasetTemplate):
         """Refuse a folder without planes before the first item, with the ways out."""
         if not self._planes_folder.is_dir():
             raise DataError(
-                f"{self._planes_folder}: USE_ROAD_PLANE: True puts sampled objects on the ground of "
-                "each frame, and this folder of grounds is missing; estimate it from the points with "
+                f"{self._planes_folder}: USE_ROAD_PLANE: True puts sampled objects on the ground "
+                "of each frame, and this folder of grounds is missing; estimate it from the points "
+                "with "
                 f"'{create_data_command(self.root_path, '--make_planes')}', or download it (the "
                 "'road plane' link of OpenPCDet's KITTI guide), or write USE_ROAD_PLANE: False "
                 "into the gt_sampling entry of the yaml"

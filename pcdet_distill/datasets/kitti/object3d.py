@@ -31,7 +31,7 @@ DIFFICULTY_LIMITS = ((40, 0.15, 0), (25, 0.3, 1), (25, 0.5, 2))
 
 @dataclass(frozen=True)
 class Object3d:
-    """A labelled object: lengths in metres, ``loc`` the middle of its bottom in rect coordinates."""
+    """A labelled object: sizes in metres, ``loc`` the middle of its bottom in rect coordinates."""
 
     cls_type: str
     truncation: float
