@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from pcdet_distill.distill.losses.graph import GraphDistillLoss, GraphOptions
 from pcdet_distill.distill.losses.graph_options import preset_options
-from pcdet_distill.distill.nodes import NodeFeatures, NodeGrid, bev_nodes, point_nodes, voxel_nodes
+from pcdet_distill.distill.node_converters import bev_nodes, point_nodes, voxel_nodes
+from pcdet_distill.distill.nodes import NodeFeatures, NodeGrid
 from pcdet_distill.models.taps import TapInfo
 
 NODES, INPUTS, TEACHER_CHANNELS, STUDENT_CHANNELS = 800, 10, 64, 32

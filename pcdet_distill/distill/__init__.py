@@ -1,7 +1,10 @@
-"""Distillation: a trained teacher improves a smaller student. The detectors contain no distillation code.
+"""Distillation: a trained teacher improves a smaller student.
+
+The detectors contain no distillation code.
 
 ``build_distiller`` reads the DISTILL block of a config, ``distill`` takes any two detectors. Both
-return a ``Distiller``: a student, a ``Teacher``, and a ``DistillHead`` with the losses between them.
+return a ``Distiller``: a student, a ``Teacher``, and a ``DistillHead`` with the losses between
+them.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from .losses import (
     NodeLoss,
     PredictionLoss,
 )
-from .nodes import NodeFeatures, NodeGrid, match_nodes
+from .node_matching import match_nodes
+from .nodes import NodeFeatures, NodeGrid
 from .predictions import Predictions
 from .schedule import WeightSchedule
 from .tap_source import TapSource

@@ -1,9 +1,9 @@
-"""``distill(student, teacher, terms)``: the distiller around any two detectors that follow the batch_dict protocol.
+"""``distill(student, teacher, terms)``: the distiller around any two detectors.
 
-A detector is an ``nn.Module`` whose ``forward(batch_dict)`` returns ``({"loss": ...}, tb_dict, disp_dict)``
-in training and ``(pred_dicts, recall_dict)`` in eval. Detectors of this package list by ``taps()`` which of
-their features can be compared. Those of another detector are described in the terms, or found by running
-one batch through it.
+A detector is an ``nn.Module`` whose ``forward(batch_dict)`` returns ``({"loss": ...}, tb_dict,
+disp_dict)`` in training and ``(pred_dicts, recall_dict)`` in eval. Detectors of this package list
+by ``taps()`` which of their features can be compared. Those of another detector are described in
+the terms, or found by running one batch through it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .distill_head import DistillHead
 from .distiller import Distiller
 from .losses import DistillLoss
 from .losses.old_interface import reads_taps
-from .nodes import NodeGrid, grid_of
+from .nodes import NodeGrid, VoxelData, grid_of
 from .tap_description import ExampleBatch, describe_taps
-from .tap_source import HeadLayout, TapSource, VoxelData, own_layout, score_paths_of
+from .tap_source import HeadLayout, TapSource, own_layout, score_paths_of
 from .teacher import Teacher
 from .term_classes import find_term_class
 
@@ -39,8 +39,8 @@ class VoxelSpace:
     Args:
         voxel_size: edges along x, y, z in metres.
         point_cloud_range: x, y, z minimum, then maximum, in metres.
-        class_names: in the order of their labels, which begin at 1. Needed if the classes of the two
-            detectors differ.
+        class_names: in the order of their labels, which begin at 1. Needed if the classes of the
+            two detectors differ.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ def distill(
         student: the detector that learns.
         teacher: a trained one. It is frozen.
         terms: what is compared, as under DISTILL.TERMS in a yaml file. STUDENT and TEACHER are tap
-            paths, or blocks ``{PATH: ..., KIND: bev, CHANNELS: 64, STRIDE: 2}`` for detectors without
-            ``taps()``.
+            paths, or blocks ``{PATH: ..., KIND: bev, CHANNELS: 64, STRIDE: 2}`` for detectors
+            without ``taps()``.
         student_data: has the voxels of the student's batches and its class names: a dataset, a
             DataSpec or a VoxelSpace; ``student.dataset`` if None.
         teacher_data: the teacher's; ``teacher.dataset`` if None, or else the student's.
@@ -168,7 +168,7 @@ def _entries(
 
 
 def _names_a_tap(term: object, key: str) -> bool:
-    """Whether a term has a tap under ``key``. A malformed term has none: building it raises the error."""
+    """Whether a term has a tap under ``key``. What is wrong with a term is reported later."""
     if not isinstance(term, Mapping) or not term.get(key):
         return False
     try:

@@ -126,7 +126,7 @@ def build_teacher(
 
 
 def find_teacher(cfg: ConfigDict, checkpoint: str | Path | None = None) -> tuple[ConfigDict, Path]:
-    """The config that the teacher of DISTILL.TEACHER was trained with, and the file with its weights.
+    """The config that the teacher was trained with, and the file with its weights.
 
     Args:
         cfg: the student's whole config.
@@ -225,13 +225,13 @@ def _build_memory(epochs: int, dataset: Data, runs_in_training: bool) -> Teacher
 
 
 def _refuse_terms_without_memory(head: DistillHead) -> None:
-    """A memory holds the captured features. What else a term reads of a teacher's batch is not in it."""
+    """A memory holds the captured features. Other entries of a teacher's batch are not in it."""
     for name, term in head.named_terms():
         if term.teacher.needs_batch:
             raise ConfigError(
-                f"DISTILL.TEACHER.REUSE: term {name} compares {term.teacher}, whose places are only "
-                "known after a run of the teacher; it works with bev taps and with heads of anchors "
-                "or centres"
+                f"DISTILL.TEACHER.REUSE: term {name} compares {term.teacher}, whose places are "
+                "only known after a run of the teacher; it works with bev taps and with heads of "
+                "anchors or centres"
             )
 
 

@@ -1,4 +1,4 @@
-"""Which class of the teacher is which of the student: by name, never by number."""
+"""Which class of the teacher is which of the student: matched by name, never by number."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ class ClassMap:
     """The classes that student and teacher share.
 
     Args:
-        student, teacher: class names of both in the order of their labels; label 1 is the first.
+        student: class names in the order of their labels; label 1 is the first.
+        teacher: the teacher's.
 
     Attributes:
-        missing, surplus: classes that only the student has, that only the teacher has.
+        missing: classes that only the student has.
+        surplus: classes that only the teacher has.
     """
 
     def __init__(self, student: Sequence[str], teacher: Sequence[str]) -> None:
-        self.student, self.teacher = list(student), list(teacher)
+        self.student = list(student)
+        self.teacher = list(teacher)
         if not set(self.student) & set(self.teacher):
             raise ConfigError(
-                f"DISTILL.TEACHER: the teacher's classes are {', '.join(self.teacher)}; expected one "
-                f"or more of the student's {', '.join(self.student)}"
+                f"DISTILL.TEACHER: the teacher's classes are {', '.join(self.teacher)}; expected "
+                f"one or more of the student's {', '.join(self.student)}"
             )
         self.missing = [name for name in self.student if name not in self.teacher]
         self.surplus = [name for name in self.teacher if name not in self.student]
@@ -36,18 +39,22 @@ class ClassMap:
         return self.student == self.teacher
 
     def student_labels(self, labels: Tensor) -> Tensor:
-        """The student's labels of the teacher's ``labels`` (N,) from 1; 0 where the student has no such class."""
-        numbers = [
-            0,
-            *(self.student.index(name) + 1 if name in self.student else 0 for name in self.teacher),
-        ]
-        return torch.tensor(numbers, dtype=labels.dtype, device=labels.device)[labels.long()]
+        """The student's labels (N,) of the teacher's ``labels`` (N,) from 1; 0 if it has none."""
+        student_label_of = [0]
+        for name in self.teacher:
+            label = self.student.index(name) + 1 if name in self.student else 0
+            student_label_of.append(label)
+        table = torch.tensor(student_label_of, dtype=labels.dtype, device=labels.device)
+        return table[labels.long()]
 
     def relabel(self, boxes: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Boxes of one frame (``pred_labels`` and other entries, (K, ...) each) without those the student has no class
-        for, the labels being the student's."""
+        """Boxes of one frame with the student's labels, without classes that it does not have.
+
+        Args:
+            boxes: ``pred_labels`` (K,) and other entries (K, ...).
+        """
         labels = self.student_labels(boxes["pred_labels"])
-        known = labels > 0
-        return {
-            key: (labels if key == "pred_labels" else value)[known] for key, value in boxes.items()
-        }
+        is_shared = labels > 0
+        relabelled = {key: value[is_shared] for key, value in boxes.items()}
+        relabelled["pred_labels"] = labels[is_shared]
+        return relabelled

@@ -1,7 +1,7 @@
 """DistillHead: the terms of a distillation, and how much each of them weighs.
 
-It owns the parameters that only the distillation needs, the adapters inside the losses. It is thrown
-away after the training.
+It owns the parameters that only the distillation needs, the adapters inside the losses. It is
+thrown away after the training.
 """
 
 from __future__ import annotations

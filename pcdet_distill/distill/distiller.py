@@ -1,7 +1,7 @@
-"""Distiller: the module that is trained in a distillation. It wraps the student and is thrown away afterwards.
+"""Distiller: the module that is trained in place of the student, and thrown away afterwards.
 
-It has the interface of a detector, so the training loop, DDP, mixed precision and evaluation need no
-special case.
+It has the interface of a detector, so the training loop, DDP, mixed precision and evaluation need
+no special case.
 """
 
 from __future__ import annotations
@@ -49,7 +49,12 @@ class Distiller(TrainableModule):
         self.student_init = student_init
 
     def forward(self, batch_dict: BatchDict) -> tuple:
-        """In training ({"loss": detection + distillation}, tb_dict, disp_dict); in eval the student's output."""
+        """The student's outputs, in training with the distillation loss added.
+
+        Returns:
+            In training ``({"loss": loss}, tb_dict, disp_dict)``, in eval ``(pred_dicts,
+            recall_dict)``.
+        """
         if not self.training or self.head.is_empty:
             return self.student(batch_dict)
         # The caller's dict stays as it is when a transform replaces labels.
@@ -92,7 +97,7 @@ class Distiller(TrainableModule):
         as_trainable(self.student).update_global_step()
 
     def checkpoint_state(self) -> CheckpointState:
-        """The student's state as if it had been trained alone, and the head's as ``distill_state``."""
+        """The student's state as of a plain training, and the head's as ``distill_state``."""
         student_state = as_trainable(self.student).checkpoint_state()
         return {**student_state, "distill_state": self.head.state_dict()}
 
@@ -100,8 +105,8 @@ class Distiller(TrainableModule):
         """Load what ``checkpoint_state`` returned; every tensor must fit."""
         if "distill_state" not in state:
             raise CheckpointError(
-                f"{where}: no 'distill_state' in it, so this distillation cannot be resumed from it; "
-                "to start from a plain detector give it as --pretrained_model"
+                f"{where}: no 'distill_state' in it, so this distillation cannot be resumed from "
+                "it; to start from a plain detector give it as --pretrained_model"
             )
         report = as_trainable(self.student).load_checkpoint_state(state, where)
         # Losses without adapters have no tensors, and load_model_state refuses an empty state.

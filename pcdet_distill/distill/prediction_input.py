@@ -1,4 +1,4 @@
-"""PredictionInput: the predictions of a head, in the rows and classes that student and teacher share."""
+"""PredictionInput: predictions in the rows and classes that student and teacher share."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ class PredictionInput(TermInput[Predictions]):
     def match(self, student: Predictions, teacher: Predictions) -> tuple[Predictions, Predictions]:
         """Row i of both is the same position of the same frame.
 
-        A class that one side does not predict, anywhere or at a position, is absent on both sides: the
-        student is not taught that such objects do not exist.
+        A class that one side does not predict, anywhere or at a position, is absent on both sides:
+        the student is not taught that such objects do not exist.
         """
         if self.reader.grid() is None:
             student, teacher = match_points(student, teacher)

@@ -1,8 +1,9 @@
 """Which predictions of a teacher belong to which of its student.
 
-Classes are matched by name. Positions of a grid are matched by place and kind: anchors of the same class,
-size and heading, cells of the same classes. On grids of different cells a position of the student takes
-the nearest of the teacher's within half of the larger cell. Points are matched by place.
+Classes are matched by name. Positions of a grid are matched by place and kind: anchors of the same
+class, size and heading, cells of the same classes. On grids of different cells a position of the
+student takes the nearest of the teacher's within half of the larger cell. Points are matched by
+place.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from .nodes import NodeFeatures, match_nodes
+from .node_matching import match_nodes
+from .nodes import NodeFeatures
 from .predictions import PositionKind, PredictionGrid, PredictionReader, Predictions
 
 PLACE_MARGIN_M = 1e-3
@@ -41,8 +43,8 @@ def match_grids(
     """Rows (M,) of the positions that both have, in the student's order.
 
     Returns:
-        Rows of the student and of the teacher. None, None if both have the same positions in the same
-        order, or predict for points.
+        Rows of the student and of the teacher. None, None if both have the same positions in the
+        same order, or predict for points.
     """
     student_grid = student.grid()
     teacher_grid = teacher.grid()

@@ -97,7 +97,7 @@ class _Reader(Generic[Layout]):
         return None
 
     def _with_all_classes(self, logits: Tensor, labels: tuple[int, ...]) -> Tensor:
-        """Logits (..., labels of one of several heads) to (..., all classes); the others are absent."""
+        """Logits (..., labels) of one of several heads to (..., all classes); others are absent."""
         logits = at_least_float32(logits)
         shape = (*logits.shape[:-1], self.channels)
         all_classes = logits.new_full(shape, ABSENT_LOGIT)
@@ -192,7 +192,7 @@ class MultiAnchorReader(AnchorReader):
 
 
 class _CenterForm:
-    """Codes of a centre head: offset in the cell, height, logarithms of sizes, cosine and sine of the heading."""
+    """Codes of a centre head; ``encode_centers`` lists their entries."""
 
     def __init__(self, layout: CenterLayout) -> None:
         self.cell_size_m = layout.cell_size_m
@@ -264,7 +264,7 @@ class CenterReader(_Reader[CenterLayout]):
 
 
 class _PointForm:
-    """Codes of a point head. Sizes may be relative to the mean size of the best class of the point."""
+    """Codes of a point head. Sizes may be relative to the mean size of the point's best class."""
 
     def __init__(self, layout: PointLayout) -> None:
         self.coder = layout.box_coder

@@ -1,8 +1,9 @@
 """Predictions: the raw outputs of anchor heads, centre heads and point heads in one form.
 
-A head predicts at positions: anchors, cells of a heatmap, points. A row is one position of one frame:
-class logits, the codes of a box, and what turns the codes into the box. ``prediction_readers.py`` makes
-the rows of one head. ``prediction_matching.py`` matches the rows of a student with those of its teacher.
+A head predicts at positions: anchors, cells of a heatmap, points. A row is one position of one
+frame: class logits, the codes of a box, and what turns the codes into the box.
+``prediction_readers.py`` makes the rows of one head. ``prediction_matching.py`` matches the rows
+of a student with those of its teacher.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import Tensor
 from ..types import BatchDict
 from .tap_source import Features
 
-# Logit of a class that a head does not predict at a position: a score of zero, and finite in every formula.
+# Logit of a class that a head does not predict at a position: a score of zero, and finite in every
+# formula.
 ABSENT_LOGIT = -30.0
 
 
@@ -48,8 +50,8 @@ class Predictions:
         codes: (N, code_size), the box as the head encodes it.
         batch_index: (N,) int64, the frame of each row.
         coords: (N, 3) x, y, z in metres of the position; z is 0 for cells.
-        references: (N, R) what codes are relative to: anchors (N, 7 + C), corners of cells (N, 2) or
-            points (N, 3).
+        references: (N, R) what codes are relative to: anchors (N, 7 + C), corners of cells (N, 2)
+            or points (N, 3).
         form: turns codes into boxes.
         directions: (N, bins) logits, if the head classifies directions.
     """
@@ -88,7 +90,7 @@ class Predictions:
         return self.logits.amax(dim=1).sigmoid()
 
     def codes_like(self, other: Predictions) -> Tensor:
-        """Codes (N, code_size) of these boxes, relative to the references of ``other``, row by row."""
+        """Codes (N, code_size) of these boxes relative to the references of ``other``, by row."""
         if self.form.name == other.form.name and torch.equal(self.references, other.references):
             return self.codes
         # Without directions: a code holds the heading as regressed, before it may be turned around.
@@ -134,7 +136,8 @@ class PredictionReader(Protocol):
     Attributes:
         path: slot of the head.
         paths: the taps that ``read`` needs.
-        class_names: of the columns of the logits, in their order; one name for a class agnostic head.
+        class_names: of the columns of the logits, in their order; one name for a class agnostic
+            head.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""What a tap gives: kind, channels and stride, as published, as stated in a term, or found on a batch.
+"""Kind, channels and stride of a tap: as published, as stated in a term, or found on a batch.
 
 A loss sizes its adapters and places its nodes by these. Detectors of this package publish them by
 ``taps()``. For another detector a term states them, or one batch is run through it.
@@ -19,7 +19,8 @@ from ..models import load_data_to_device
 from ..models.eval_mode import evaluating
 from ..models.taps import TAP_KINDS, TapInfo, capture
 from ..types import BatchDict, ConfigDict
-from .nodes import GRIDLESS_KINDS, NodeGrid
+from .node_converters import GRIDLESS_KINDS
+from .nodes import NodeGrid
 from .tap_source import Features
 
 TAP_KEYS = ("PATH", "KIND", "CHANNELS", "STRIDE")
@@ -106,8 +107,8 @@ def describe_taps(
         first = next(iter(open_taps.values()))
         raise ConfigError(
             f"{first.where}: the {role} does not publish what '{first.path}' gives; write "
-            f"{{PATH: {first.path}, KIND: bev, CHANNELS: 64, STRIDE: 2}} with its own values, or give "
-            "an example_batch"
+            f"{{PATH: {first.path}, KIND: bev, CHANNELS: 64, STRIDE: 2}} with its own values, or "
+            "give an example_batch"
         )
     return taps
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
-import numpy as np
 from torch import nn
 
 from ..config import nearest
@@ -14,29 +13,14 @@ from ..errors import ConfigError
 from ..models.dense_heads.prediction_layout import PredictionLayout
 from ..models.taps import TapInfo
 from .deprecated import warn_renamed
-from .nodes import GRIDLESS_KINDS, NodeGrid, grid_of
+from .node_converters import GRIDLESS_KINDS
+from .nodes import NodeGrid, VoxelData, grid_of
 
 # What ``capture`` recorded, by tap path: tensors, sparse tensors or dicts of tensors.
 Features: TypeAlias = Mapping[str, Any]
 
 # Describes the raw predictions of a head; None for a head whose predictions cannot be read.
 HeadLayout: TypeAlias = Callable[[nn.Module], PredictionLayout | None]
-
-
-class VoxelData(Protocol):
-    """A dataset, a DataSpec or a VoxelSpace.
-
-    Attributes:
-        class_names: in the order of their labels; label 1 is the first.
-        point_cloud_range: x, y, z minimum, then maximum, in metres.
-        voxel_size: edges along x, y, z in metres; None without voxels.
-        grid_size: voxels along x, y, z.
-    """
-
-    class_names: list[str]
-    point_cloud_range: np.ndarray
-    voxel_size: list[float] | None
-    grid_size: np.ndarray | None
 
 
 def own_layout(head: nn.Module) -> PredictionLayout | None:
@@ -46,7 +30,7 @@ def own_layout(head: nn.Module) -> PredictionLayout | None:
 
 
 def score_paths_of(model: object) -> tuple[str, ...]:
-    """The modules of class logits that a detector publishes by ``score_taps()``; none without it."""
+    """The modules of class logits that a detector publishes by ``score_taps()``, if it does."""
     publish = getattr(model, "score_taps", None)
     return tuple(publish()) if callable(publish) else ()
 
@@ -129,7 +113,8 @@ class TapSource:
             return None
         if self.grid is None:
             raise ConfigError(
-                f"{where}: the {self.role}'s data has no voxels, so {info.kind} features have no place"
+                f"{where}: the {self.role}'s data has no voxels, so {info.kind} features have no "
+                "place"
             )
         stride = info.stride or 1
         if info.kind == "sparse":

@@ -56,8 +56,8 @@ class TeacherOutput:
 class Teacher:
     """A frozen detector.
 
-    It is a plain class. As attribute of a module it is no submodule, so it is not trained, not saved
-    and not wrapped by DDP.
+    It is a plain class. As attribute of a module it is no submodule, so it is not trained, not
+    saved and not wrapped by DDP.
 
     Args:
         model: a detector. Without a method ``run_modules(batch_dict)`` its forward pass is run, as
@@ -96,7 +96,7 @@ class Teacher:
         return self.run(batch_dict, paths).features
 
     def predict(self, batch_dict: BatchDict) -> list[FrameBoxes]:
-        """Decoded boxes of every frame, as the detector returns them in eval, with the student's labels."""
+        """Decoded boxes of every frame, as of the detector in eval, with the student's labels."""
         return self.run(batch_dict, with_boxes=True).boxes
 
     @torch.no_grad()
@@ -134,8 +134,8 @@ class Teacher:
             return {**unprocessed, **batch_dict[VIEW]}
         if self.own_view:
             raise DataError(
-                "the teacher processes points in another way than the student, but the batch has no "
-                f"'{VIEW}' entry; let the dataset make it: "
+                "the teacher processes points in another way than the student, but the batch has "
+                f"no '{VIEW}' entry; let the dataset make it: "
                 f"dataset.add_view('{VIEW}', PointView(...))"
             )
         return shared
@@ -212,7 +212,7 @@ class TeacherPass:
 
 
 def _use_batch_statistics(model: nn.Module) -> None:
-    """Let batch normalisation use the statistics of the batch, and leave the running ones unchanged."""
+    """Let batch normalisation use the statistics of the batch; the running ones stay."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train()

@@ -1,8 +1,8 @@
-"""What a teacher said of a batch, kept for the epochs in which the very same batch comes again (DISTILL.TEACHER.REUSE).
+"""TeacherMemory: the teacher's outputs for batches that come again in later epochs (TEACHER.REUSE).
 
-An answer is found by the points it was given for, bit by bit: a batch that differs in anything is looked at anew, so
-what the student learns is what it would learn without a memory. Answers lie in files that go when they have served,
-or with the process.
+An output is found by the exact bits of the batch's points. The teacher runs on every batch that
+differs in anything, so the student learns exactly what it would learn without a memory. Outputs are
+kept in temporary files. A file is deleted after its last use, and all of them with the process.
 """
 
 from __future__ import annotations
@@ -11,49 +11,52 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+Output = TypeVar("Output")
+
 
 class TeacherMemory:
-    """Answers by batch.
+    """Outputs by batch.
 
     Args:
-        shows: how often a batch comes; its answer is forgotten after the last time.
+        shows: how often a batch comes. Its output is deleted after the last time.
     """
 
     def __init__(self, shows: int) -> None:
         self.shows = shows
-        self._left: dict[str, int] = {}
-        self._folder: tempfile.TemporaryDirectory | None = None
+        self._remaining_uses: dict[str, int] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def recall(
-        self, points: Sequence[Tensor], asked: Sequence[str], answer: Callable[[], Any]
-    ) -> Any:
-        """What ``answer()`` gives, tensors in dicts and lists; it is not called again for the same ``points``.
+        self, points: Sequence[Tensor], requested: Sequence[str], compute: Callable[[], Output]
+    ) -> Output:
+        """The result of ``compute()``, which is called once only for the same ``points``.
 
         Args:
             points: what the teacher sees of a batch, at least one tensor.
-            asked: what it is asked for.
+            requested: names of what ``compute`` returns.
+            compute: returns tensors in dicts, lists and tuples.
         """
-        key = _fingerprint(points, asked)
-        if key not in self._left:
-            said = answer()
-            torch.save(said, self._file(key))
-            self._left[key] = self.shows - 1
-            return said
-        said = torch.load(self._file(key), map_location=points[0].device, weights_only=True)
-        self._left[key] -= 1
-        if self._left[key] == 0:
-            del self._left[key]
+        key = _fingerprint(points, requested)
+        if key not in self._remaining_uses:
+            output = compute()
+            torch.save(output, self._file(key))
+            self._remaining_uses[key] = self.shows - 1
+            return output
+        output = torch.load(self._file(key), map_location=points[0].device, weights_only=True)
+        self._remaining_uses[key] -= 1
+        if self._remaining_uses[key] == 0:
+            del self._remaining_uses[key]
             self._file(key).unlink()
-        return said
+        return output
 
     def __len__(self) -> int:
-        """Batches that will come again."""
-        return len(self._left)
+        """Number of batches that will come again."""
+        return len(self._remaining_uses)
 
     def _file(self, key: str) -> Path:
         if self._folder is None:
@@ -61,10 +64,10 @@ class TeacherMemory:
         return Path(self._folder.name) / f"{key}.pt"
 
 
-def _fingerprint(points: Sequence[Tensor], asked: Sequence[str]) -> str:
-    """Of all bits of the tensors, and of what is asked."""
-    found = hashlib.blake2b(repr(tuple(asked)).encode(), digest_size=16)
+def _fingerprint(points: Sequence[Tensor], requested: Sequence[str]) -> str:
+    """A hash of all bits of the tensors, and of what is requested."""
+    digest = hashlib.blake2b(repr(tuple(requested)).encode(), digest_size=16)
     for part in points:
-        found.update(repr((part.dtype, tuple(part.shape))).encode())
-        found.update(part.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        digest.update(repr((part.dtype, tuple(part.shape))).encode())
+        digest.update(part.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""From the NAME of a term to its class: a loss or a batch transform, of this package or of your own."""
+"""From the NAME of a term to its class, one of this package or one of your own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a loss compares: the features of one tap on each side, as nodes or as maps, matched by place.
+"""What a loss compares: features of one tap on each side, as nodes or maps, matched by place.
 
 ``TermInput`` is one side of a comparison. Which one a loss needs is its class attribute ``inputs``:
 ``NodeInput`` and ``MapInput`` are here, ``PredictionInput`` is in ``prediction_input.py``.
@@ -15,14 +15,9 @@ from ..config import lookup
 from ..errors import ConfigError
 from ..models.taps import TapInfo
 from ..types import BatchDict, ConfigDict
-from .nodes import (
-    NODE_CONVERTERS,
-    NodeFeatures,
-    NodeGrid,
-    as_map,
-    match_nodes,
-    with_objectness,
-)
+from .node_converters import NODE_CONVERTERS
+from .node_matching import match_nodes, with_objectness
+from .nodes import NodeFeatures, NodeGrid, as_map
 from .predictions import PredictionReader
 from .tap_source import Features, TapSource
 
@@ -150,7 +145,7 @@ class NodeInput(TermInput[NodeFeatures]):
     def match(
         self, student: NodeFeatures, teacher: NodeFeatures
     ) -> tuple[NodeFeatures | Tensor, NodeFeatures | Tensor]:
-        """The nodes that both have at the same place: row i of one belongs to row i of the other."""
+        """The nodes that both have at the same place; row i of both belongs together."""
         return match_nodes(student, teacher)
 
     def __str__(self) -> str:

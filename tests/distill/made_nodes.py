@@ -6,7 +6,8 @@ import dataclasses
 
 import torch
 
-from pcdet_distill.distill.nodes import NodeFeatures, NodeGrid, bev_nodes
+from pcdet_distill.distill.node_converters import bev_nodes
+from pcdet_distill.distill.nodes import NodeFeatures, NodeGrid
 from pcdet_distill.models.taps import TapInfo
 
 BEV = "backbone_2d@spatial_features_2d"

@@ -11,7 +11,8 @@ from test_distiller import distiller
 from toy_detectors import toy_batch
 
 from pcdet_distill.distill import TapSource
-from pcdet_distill.distill.nodes import NodeGrid, as_map, bev_nodes
+from pcdet_distill.distill.node_converters import bev_nodes
+from pcdet_distill.distill.nodes import NodeGrid, as_map
 from pcdet_distill.distill.term_inputs import MapInput
 
 TERM = {"NAME": "AttentionNonlocalLoss", "STUDENT": BEV, "TEACHER": BEV}

@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcdet_distill.distill.nodes import NodeGrid, bev_nodes, grid_of, match_nodes, voxel_nodes
+from pcdet_distill.distill.node_converters import bev_nodes, voxel_nodes
+from pcdet_distill.distill.node_matching import match_nodes
+from pcdet_distill.distill.nodes import NodeGrid, grid_of
 from pcdet_distill.errors import DataError
 
 GRID = NodeGrid((0.5, 0.25, 4.0), (0.0, -1.0, -3.0), (6, 8, 1))

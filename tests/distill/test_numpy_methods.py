@@ -13,7 +13,7 @@ from made_predictions import PlainForm
 
 from pcdet_distill.distill.batch_transforms.labels import TeacherLabelOptions, TeacherLabels
 from pcdet_distill.distill.losses import DISTILL_LOSSES
-from pcdet_distill.distill.nodes import bev_nodes
+from pcdet_distill.distill.node_converters import bev_nodes
 from pcdet_distill.distill.predictions import Predictions
 
 CHANNELS, THEIRS = 3, 4

@@ -9,14 +9,9 @@ import torch
 
 from pcdet_distill.distill.distill_head import DistillTerm, TapSource
 from pcdet_distill.distill.losses.graph import GraphDistillLoss, GraphOptions
-from pcdet_distill.distill.nodes import (
-    NodeFeatures,
-    NodeGrid,
-    bev_nodes,
-    point_nodes,
-    voxel_nodes,
-    with_objectness,
-)
+from pcdet_distill.distill.node_converters import bev_nodes, point_nodes, voxel_nodes
+from pcdet_distill.distill.node_matching import with_objectness
+from pcdet_distill.distill.nodes import NodeFeatures, NodeGrid
 from pcdet_distill.errors import ConfigError, DataError
 from pcdet_distill.models.taps import TapInfo
 

@@ -7,14 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pcdet_distill.distill.nodes import (
-    NodeGrid,
-    bev_nodes,
-    match_nodes,
-    point_nodes,
-    roi_nodes,
-    sparse_nodes,
-)
+from pcdet_distill.distill.node_converters import bev_nodes, point_nodes, roi_nodes, sparse_nodes
+from pcdet_distill.distill.node_matching import match_nodes
+from pcdet_distill.distill.nodes import NodeGrid
 from pcdet_distill.errors import DataError
 from pcdet_distill.ops.sparse_conv import SparseConvTensor
 

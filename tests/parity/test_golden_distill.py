@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from pcdet_distill.distill.losses.graph import GraphDistillLoss
-from pcdet_distill.distill.nodes import NodeFeatures, NodeGrid, bev_nodes, point_nodes
+from pcdet_distill.distill.node_converters import bev_nodes, point_nodes
+from pcdet_distill.distill.nodes import NodeFeatures, NodeGrid
 from pcdet_distill.models.taps import TapInfo
 
 RTOL = 1e-9

@@ -20,7 +20,7 @@ class NoOptions:
 
 
 class BatchTransform(nn.Module):
-    """Replaces labels or points of a batch. It has no loss: the student's own loss changes with them.
+    """Replaces labels or points of a batch. It has no loss: the student's own loss changes.
 
     Args:
         options: an instance of ``options_class``; its defaults if None.

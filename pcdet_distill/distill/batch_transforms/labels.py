@@ -1,4 +1,4 @@
-"""Label-assignment distillation of SparseKD (Yang et al., NeurIPS 2022): the teacher's boxes join the labels.
+"""Label-assignment distillation of SparseKD (Yang et al., NeurIPS 2022).
 
     labels = labelled boxes + {teacher's boxes after NMS with score > SCORE_THRESH, whose overlap
                                with every labelled box of their class is at most MAX_OVERLAP}
@@ -57,7 +57,7 @@ class TeacherLabels(BatchTransform):
 
     @torch.no_grad()
     def prepare(self, batch_dict: BatchDict, teacher: Predictor) -> None:
-        """Replace ``gt_boxes`` (B, G, 7 + C + 1), with rows of zeros as padding; a batch without them gets them."""
+        """Replace ``gt_boxes`` (B, G, 7 + C + 1); a batch without them gets them."""
         predictions = teacher.predict(batch_dict)
         gt_boxes = batch_dict.get("gt_boxes")
         if gt_boxes is None:
@@ -84,7 +84,8 @@ class TeacherLabels(BatchTransform):
         boxes = prediction["pred_boxes"][confident]
         labels = prediction["pred_labels"][confident]
         if len(labelled) and len(boxes):
-            # An object that is labelled already would count twice, at two slightly different places.
+            # An object that is labelled already would count twice, at two slightly different
+            # places.
             overlap = boxes_iou_bev(boxes[:, :7].to(labelled.dtype), labelled[:, :7])
             same_class = labels[:, None] == labelled[:, -1].round().to(labels.dtype)
             is_free = (overlap * same_class).amax(dim=1) <= self.options.max_overlap

@@ -3,11 +3,13 @@
 With S the student's map behind a 1x1 convolution, T the teacher's, H x W cells, C channels:
 
     G_s = mean over channels of |.| (H x W),   G_c = mean over cells of |.| (C)
-    M_s = HW softmax((G_s(S) + G_s(T)) / TEMPERATURE),   M_c = C softmax((G_c(S) + G_c(T)) / TEMPERATURE)
+    M_s = HW softmax((G_s(S) + G_s(T)) / TEMPERATURE)
+    M_c = C softmax((G_c(S) + G_c(T)) / TEMPERATURE)
     L_attention = || G_s(S) - G_s(T) || + || G_c(S) - G_c(T) ||
     L_masked    = ( sum over cells and channels of (T - S)^2 M_s M_c )^(1/2)
     L_nonlocal  = || r(S) - r(T) ||,     r_i = 1/HW * sum_j f(x_i, x_j) x_j
-    L = mean over frames of  ATTENTION_WEIGHT L_attention + MASKED_WEIGHT L_masked + NONLOCAL_WEIGHT L_nonlocal
+    L = mean over frames of
+        ATTENTION_WEIGHT L_attention + MASKED_WEIGHT L_masked + NONLOCAL_WEIGHT L_nonlocal
 
 Norms are those of the whole map.
 
@@ -21,9 +23,10 @@ Departures, from the paper's text and from its published code:
 * No gradient flows through the masks, as in the code.
 * The weights follow the text, not the code. The code gives attention the larger weight and the
   masked features the smaller one (4e-3 and 7e-5 for two-stage detectors, six times both for
-  one-stage ones, with a temperature of 0.1). It averages the two models' masks behind their softmax,
-  leaves out the channel mask for two-stage detectors, compares plain means behind learned layers,
-  takes plain products as relations, divided by their number, and adds the map itself to them.
+  one-stage ones, with a temperature of 0.1). It averages the two models' masks behind their
+  softmax, leaves out the channel mask for two-stage detectors, compares plain means behind learned
+  layers, takes plain products as relations, divided by their number, and adds the map itself to
+  them.
 """
 
 from __future__ import annotations

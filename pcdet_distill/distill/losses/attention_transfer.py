@@ -1,6 +1,7 @@
-"""Attention transfer (Zagoruyko and Komodakis, ICLR 2017): the student is active where the teacher is.
+"""Attention transfer (Zagoruyko and Komodakis, ICLR 2017): activity where the teacher is active.
 
-With Q_i = sum over channels c of |f_ic|^POWER, the attention of a frame as one vector over its nodes:
+With Q_i = sum over channels c of |f_ic|^POWER, the attention of a frame as one vector over its
+nodes:
 
     L = mean over frames of  || Q_s / ||Q_s|| - Q_t / ||Q_t|| ||^2
 

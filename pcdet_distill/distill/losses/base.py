@@ -1,8 +1,9 @@
 """The kinds of distillation losses, and how they are built from their block of a yaml file.
 
-A loss of your own derives from ``NodeLoss``, ``MapLoss`` or ``PredictionLoss``. It needs ``forward``,
-which gets tensors of the student and of the teacher at the same places and returns a scalar. If it
-has options it names their dataclass by ``options_class``; docs/methods.md shows a whole one.
+A loss of your own derives from ``NodeLoss``, ``MapLoss`` or ``PredictionLoss``. It needs
+``forward``, which gets tensors of the student and of the teacher at the same places and returns a
+scalar. If it has options it names their dataclass by ``options_class``; docs/methods.md shows a
+whole one.
 """
 
 from __future__ import annotations

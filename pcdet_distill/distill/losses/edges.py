@@ -1,11 +1,12 @@
-"""Edges of a feature graph without edge tensors: factored adapters, distances summed in chunks of queries.
+"""Edges of a feature graph without edge tensors: factored adapters, distances summed in chunks.
 
-An edge joins a query m with its neighbour j. PointDistiller (Zhang et al., CVPR 2023) concatenates the
-features of both, applies a 1x1 convolution, batch normalisation over all edges and ReLU.
+An edge joins a query m with its neighbour j. PointDistiller (Zhang et al., CVPR 2023) concatenates
+the features of both, applies a 1x1 convolution, batch normalisation over all edges and ReLU.
 
-A convolution of a concatenation is a sum of two products: x = W [t_j ; t_m] = a_j + b_m. So the N nodes
-and M queries are projected instead of M*K edges. Mean and variance of x over all edges follow from the
-in-degrees of the nodes, the centres b and the mean of a over each query's neighbours.
+A convolution of a concatenation is a sum of two products: x = W [t_j ; t_m] = a_j + b_m. So the N
+nodes and M queries are projected instead of M*K edges. Mean and variance of x over all edges
+follow from the in-degrees of the nodes, the centres b and the mean of a over each query's
+neighbours.
 
 Only the distance itself needs the edges. It is computed for a chunk of queries at a time, gradients
 included, and only for queries whose weight is not negligible.
@@ -44,7 +45,7 @@ class EdgeTables(NamedTuple):
 
 
 class EdgeAdapter(nn.Module):
-    """1x1 convolution and batch normalisation of edges (M, K, 2C) -> (M, K, D), never building the edges.
+    """1x1 convolution and batch normalisation of edges (M, K, 2C) -> (M, K, D), without the edges.
 
     The input channels are ordered neighbour (or centre - neighbour), then centre.
 
@@ -54,7 +55,8 @@ class EdgeAdapter(nn.Module):
         edge: ``concat`` [neighbour ; centre] or ``difference`` [centre - neighbour ; centre].
         learned: train the convolution, and scale and shift of the normalisation. Otherwise the
             convolution is a fixed random orthogonal projection, without scale and shift.
-        identity: with ``learned=False``, no projection at all: D = 2C, the standardised edge itself.
+        identity: with ``learned=False``, no projection at all: D = 2C, the standardised edge
+            itself.
     """
 
     weight: Tensor
@@ -116,8 +118,9 @@ class EdgeAdapter(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Both tables with their mean over all edges removed, and the variance (D,) over all edges.
 
-        With both means zero, var(a_j + b_m) = E[a_j^2] + E[b_m^2 + 2 b_m a_j]. E over edges of what
-        depends on j alone weighs each node by its in-degree, its number of appearances as neighbour.
+        With both means zero, var(a_j + b_m) = E[a_j^2] + E[b_m^2 + 2 b_m a_j]. E over edges of
+        what depends on j alone weighs each node by its in-degree, its number of appearances as
+        neighbour.
         """
         edges = neighbours.numel()
         in_degrees = torch.bincount(neighbours.flatten(), minlength=len(nodes))
@@ -222,8 +225,8 @@ def _squares_over_edges(
 ) -> Tensor:
     """Sum of w_m |nodes_j + centres_m|^2 over all edges.
 
-    |a_j + b_m|^2 = |a_j|^2 + 2 a_j b_m + |b_m|^2: summed over the K neighbours j this needs only the
-    sums of a_j and of |a_j|^2, which a table of both gives without any edge.
+    |a_j + b_m|^2 = |a_j|^2 + 2 a_j b_m + |b_m|^2: summed over the K neighbours j this needs only
+    the sums of a_j and of |a_j|^2, which a table of both gives without any edge.
     """
     nodes, centres = difference
     count = neighbours.shape[1]

@@ -1,4 +1,4 @@
-"""Feature mimic of FitNets (Romero et al., ICLR 2015): the student's adapted features equal the teacher's.
+"""Feature mimic of FitNets (Romero et al., ICLR 2015): adapted features equal the teacher's.
 
     L = 1/2 * mean over nodes and channels of (A s_i - t_i)^2,    A a learned 1x1 convolution
 

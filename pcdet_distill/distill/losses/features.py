@@ -1,4 +1,4 @@
-"""What the losses between features share: adapters, scores of nodes, statistics of the teacher's channels."""
+"""Shared by losses between features: adapters, scores of nodes, statistics of channels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def score_of(teacher: NodeFeatures, score: str) -> Tensor:
         return teacher.saliency
     if teacher.objectness is None:
         raise DataError(
-            "SCORE is objectness, but the teacher's nodes carry none; see with_objectness in nodes.py"
+            "SCORE is objectness, but the teacher's nodes carry none; see with_objectness"
         )
     return teacher.objectness
 

@@ -1,22 +1,23 @@
-"""Local distillation of PointDistiller (Zhang et al., CVPR 2023): the student learns the teacher's local graphs.
+"""Local distillation of PointDistiller (Zhang et al., CVPR 2023): the teacher's local graphs.
 
 1. The most salient nodes are queries.
-2. Each is joined with its K nearest nodes in the teacher's feature space. Both sides use this graph.
+2. Each is joined with its K nearest nodes in the teacher's feature space. Both sides use this
+   graph.
 3. An adapter on each side embeds the edges [neighbour ; query].
 4. The embeddings are compared, and salient queries count more:
 
     L = mean over queries, neighbours and channels of  w_m (A_s(s_j, s_m) - A_t(t_j, t_m))^2
 
-``PRESET: official`` equals the published code (commit a5dc465), which treats each kind of node in its
-own way (``OFFICIAL``): pillars, the maps of SECOND, the points of PointRCNN. Its PointPillars for nuScenes
-are the way for maps with ``WEIGHTING: none``; its option ``reweight: False`` is ``WEIGHTING: none,
-DISTANCE: frobenius``.
+``PRESET: official`` equals the published code (commit a5dc465), which treats each kind of node in
+its own way (``OFFICIAL``): pillars, the maps of SECOND, the points of PointRCNN. Its PointPillars
+for nuScenes are the way for maps with ``WEIGHTING: none``; its option ``reweight: False`` is
+``WEIGHTING: none, DISTANCE: frobenius``.
 
-Departures, of ``PRESET: default``: frames are not mixed. Weights follow a normalised score instead of
-falling on the fullest pillars alone. The teacher's adapter is fixed. The published one is trained with
-the student's: both can learn to output zeros, and then do, with a loss of zero and nothing learned. The
-fixed one is standardised: a student that carries no information stays at a loss of 1, and 1 - loss is
-the explained share of the teacher's variance.
+Departures, of ``PRESET: default``: frames are not mixed. Weights follow a normalised score instead
+of falling on the fullest pillars alone. The teacher's adapter is fixed. The published one is
+trained with the student's: both can learn to output zeros, and then do, with a loss of zero and
+nothing learned. The fixed one is standardised: a student that carries no information stays at a
+loss of 1, and 1 - loss is the explained share of the teacher's variance.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class GraphDistillLoss(NodeLoss):
         if teacher.objectness is None:
             raise DataError(
                 "GraphDistillLoss: SCORE is objectness, but the teacher's nodes carry none; "
-                "see with_objectness in distill/nodes.py"
+                "see with_objectness"
             )
         return teacher.objectness
 
@@ -177,7 +178,8 @@ class GraphDistillLoss(NodeLoss):
     def _weights(self, score: Tensor, batch_index: Tensor) -> Tensor | None:
         """Weights (M,) of queries with ``score`` (M,); None for equal ones.
 
-        Logs the entropy of the softmax as a share of the largest possible one: 1 when all are equal.
+        Logs the entropy of the softmax as a share of the largest possible one: 1 when all are
+        equal.
         """
         if self.options.weighting == "none":
             return None
@@ -210,7 +212,8 @@ class GraphDistillLoss(NodeLoss):
     def _watch(self, neighbours: Tensor, teacher: EdgeTables, student: EdgeTables) -> None:
         """Now and then log the share of each adapter's channels that are constant on a few queries.
 
-        Two trained adapters can agree on constant outputs: the loss is then zero and nothing is learned.
+        Two trained adapters can agree on constant outputs: the loss is then zero and nothing is
+        learned.
         """
         self.steps += 1
         if self.steps % WATCH_EVERY != 1:

@@ -1,4 +1,4 @@
-"""The options of GraphDistillLoss, the presets that set them, and which of them exclude each other."""
+"""The options of GraphDistillLoss, its presets, and which options exclude each other."""
 
 from __future__ import annotations
 

@@ -1,19 +1,19 @@
-"""Logits and boxes: the student's head imitates the teacher's head (Hinton et al., 2015; Chen et al., 2017).
+"""Logits and boxes of the head, after Hinton et al. (2015) and Chen et al. (NeurIPS 2017).
 
-With s, t the scores (sigmoid of the logits) of student and teacher, conf the teacher's best class score,
-and P the positions with conf > SCORE_THRESH, n = |P| in the batch:
+With s, t the scores (sigmoid of the logits) of student and teacher, conf the teacher's best class
+score, and P the positions with conf > SCORE_THRESH, n = |P| in the batch:
 
     L = LOGIT_WEIGHT / n * sum over all positions and classes of  BCE(s, t) - BCE(t, t)
-      + BOX_WEIGHT / n * sum over P of  conf * sum over the codes of smoothL1(code_s - code_t),  beta = 1/9
+      + BOX_WEIGHT / n * sum over P of  conf * sum over the codes of smoothL1(code_s - code_t)
 
-BCE(t, t), the entropy of the teacher, makes L zero for a perfect student. A batch in which P is empty
-has L = 0.
+with beta = 1/9 in smoothL1. BCE(t, t), the entropy of the teacher, makes L zero for a perfect
+student. A batch in which P is empty has L = 0.
 
 Departures: the first paper softens the softmax of both sides by a temperature; these scores are
 sigmoids, compared as they are. The second bounds the box loss by the teacher's own error; here the
 teacher's boxes are weighted by its confidence. The code of the heading is compared as it is. The
-detection loss of anchor heads takes the sine of the difference and leaves open which of two codes, half
-a circle apart, a student predicts: here it is the teacher's.
+detection loss of anchor heads takes the sine of the difference and leaves open which of two codes,
+half a circle apart, a student predicts: here it is the teacher's.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class LogitBoxOptions:
 
 
 class LogitBoxLoss(PredictionLoss):
-    """Cross entropy of all class scores, smooth L1 of the box codes where the teacher is confident."""
+    """Cross entropy of class scores, smooth L1 of box codes where the teacher is confident."""
 
     options_class = LogitBoxOptions
 
@@ -75,7 +75,7 @@ class LogitBoxLoss(PredictionLoss):
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """BCE (N, C) of the student's logits against the teacher's scores, less the teacher's entropy."""
+    """BCE (N, C) of the student's logits with the teacher's scores, less the teacher's entropy."""
     target = teacher.sigmoid()
     cross_entropy = functional.binary_cross_entropy_with_logits(student, target, reduction="none")
     entropy = functional.binary_cross_entropy_with_logits(teacher, target, reduction="none")

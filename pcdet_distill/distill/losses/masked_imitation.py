@@ -1,20 +1,23 @@
-"""Masked feature imitation (Wang et al., CVPR 2019; in bird's eye view e.g. BEVDistill): features near objects.
+"""Masked feature imitation (Wang et al., CVPR 2019; BEVDistill, ICLR 2023): features near objects.
 
-    L = sum_i w_i * mean over channels of (A s_i - (t_i - mean) / spread)^2 / sum_i w_i,   A a 1x1 convolution
+With A a learned 1x1 convolution:
+
+    D_i = mean over channels of (A s_i - (t_i - mean) / spread)^2
+    L = sum_i w_i D_i / sum_i w_i
 
 MASK defines w:
     box         1 on the labelled boxes, seen from above
     gaussian    exp(-d^2 / 2) around them, SIGMA of their length and width
-    score       SCORE of the teacher's node: objectness, the confidence of its head there; saliency, its
-                largest channel or number of points, scaled to 0..1 in each frame
+    score       SCORE of the teacher's node: objectness, the confidence of its head there;
+                saliency, its largest channel or number of points, scaled to 0..1 in each frame
 
-BACKGROUND is added everywhere. Mean and spread of each of the teacher's channels are averaged over the
-first training batches, weighted by w, and then stay: so a channel of large values does not count more
-than others.
+BACKGROUND is added everywhere. Mean and spread of each of the teacher's channels are averaged over
+the first training batches, weighted by w, and then stay: so a channel of large values does not
+count more than others.
 
-Departures: the paper's w is 1 at cells with an anchor that overlaps an object by more than half of what
-the best anchor does, its targets are not standardised, and it has 1/2 in front and a sum over channels.
-Its code adapts by a 3x3 convolution and a ReLU.
+Departures: the paper's w is 1 at cells with an anchor that overlaps an object by more than half of
+what the best anchor does, its targets are not standardised, and it has 1/2 in front and a sum over
+channels. Its code adapts by a 3x3 convolution and a ReLU.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ class MaskedImitationOptions:
     mask: str = option(
         "gaussian",
         choices=("box", "gaussian", "score"),
-        help="weights from labelled boxes, from Gaussians around them, or from the teacher's scores",
+        help="weights from labelled boxes, Gaussians around them, or the teacher's scores",
     )
     sigma: float = option(
         0.5, above=0, help="width of the Gaussians as a share of the box, for MASK: gaussian"
@@ -76,7 +79,7 @@ class MaskedImitationLoss(NodeLoss):
     def options_from_config(
         cls, cfg: ConfigDict, student: TapInfo, teacher: TapInfo, where: str
     ) -> MaskedImitationOptions:
-        """The options in ``cfg``. Objectness needs a tap of class scores, so SCORE is never guessed."""
+        """The options in ``cfg``. MASK: score needs SCORE, as one of them asks for another tap."""
         options = super().options_from_config(cfg, student, teacher, where)
         if options.mask == "score" and "SCORE" not in cfg:
             raise ConfigError(

@@ -49,7 +49,13 @@ def _gaussian(places: Tensor, box: Tensor, sigma: float) -> Tensor:
 
 
 def box_weights(coords: Tensor, batch_index: Tensor, gt_boxes: Tensor) -> Tensor:
-    """(N,) 1 inside a labelled box as seen from above, else 0; arguments as of ``gaussian_weights``."""
+    """(N,) 1 inside a labelled box as seen from above, else 0.
+
+    Args:
+        coords: (N, 3) x, y, z in metres; z is not used.
+        batch_index: (N,) int64.
+        gt_boxes: (B, G, 7 + C + 1).
+    """
     weights = coords.new_zeros(len(coords))
     for frame, frame_boxes in enumerate(gt_boxes):
         rows = torch.nonzero(batch_index == frame).flatten()

@@ -1,4 +1,4 @@
-"""A comprehensive overhaul of feature distillation (Heo et al., ICCV 2019): margin ReLU and partial distance.
+"""A comprehensive overhaul of feature distillation (Heo et al., ICCV 2019).
 
 The teacher's features t are taken before their ReLU, and cut at a margin m below zero:
 
@@ -7,9 +7,9 @@ The teacher's features t are taken before their ReLU, and cut at a margin m belo
     d(t', s') = 0 where s' <= t' <= 0, else (t' - s')^2
     L = mean over nodes and channels of d
 
-The student need not reproduce negative values exactly: both leave zero behind the ReLU. A tap behind
-the ReLU has no negative values. Then m = 0, and the student may have any negative value where the
-teacher has a zero.
+The student need not reproduce negative values exactly: both leave zero behind the ReLU. A tap
+behind the ReLU has no negative values. Then m = 0, and the student may have any negative value
+where the teacher has a zero.
 
 Departures: the paper computes m from the teacher's batch norm; here it is averaged over the first
 training batches, which works for any tap. A term is one layer, where the paper adds up several, in
@@ -74,6 +74,6 @@ class OverhaulLoss(NodeLoss):
 
 
 def partial_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """Squared differences (N, C); zero where the teacher is not positive and the student is below it."""
+    """Squared differences (N, C); zero where student <= teacher <= 0."""
     is_equal_after_relu = (student <= teacher) & (teacher <= 0)
     return (teacher - student).square().masked_fill(is_equal_after_relu, 0)

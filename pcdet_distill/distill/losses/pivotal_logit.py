@@ -1,10 +1,11 @@
-"""Pivotal-position logit distillation of SparseKD (Yang et al., NeurIPS 2022): a few important predictions.
+"""Pivotal-position logit distillation of SparseKD (Yang et al., NeurIPS 2022).
 
-Most of a bird's eye view is empty, and a student that imitates the teacher everywhere mainly learns the
-background. With m_i the weight of position i, s and t the class scores, b the box codes, conf the
-teacher's best class score:
+Most of a bird's eye view is empty, and a student that imitates the teacher everywhere mainly
+learns the background. With m_i the weight of position i, s and t the class scores, b the box
+codes, conf the teacher's best class score:
 
-    L = sum_i m_i (CLS_WEIGHT * sum_c (s_ic - t_ic)^2 + BOX_WEIGHT * conf_i * mean_k |b_ik - bt_ik|) / sum_i m_i
+    C_i = sum_c (s_ic - t_ic)^2,    B_i = conf_i * mean_k |b_ik - bt_ik|
+    L = sum_i m_i (CLS_WEIGHT * C_i + BOX_WEIGHT * B_i) / sum_i m_i
 
 SELECT defines m:
     confidence   1 where conf > SCORE_THRESH
@@ -12,13 +13,14 @@ SELECT defines m:
     rank         the same positions, with weight 1 - r / NUM_POSITIONS; r = 0 for the most confident
     gaussian     exp(-d^2 / 2) around the labelled boxes, SIGMA of their length and width
 
-Departures: the paper compares boxes at the labelled objects, not weighted by conf. Here they are compared
-at the pivotal positions, and weighted, as an anchor at an object of another class has no box to imitate.
-Its code sums over the codes of a centre head, and for anchors takes smooth L1 and the sine of the
-difference of headings; here it is the mean of plain differences. Its ranked positions have equal weights
-(top_k); that the weight falls with the rank is ours. Its Gaussians are the round ones of a centre head's
-targets. Its published configurations multiply the Gaussian by conf; the weights of scores and boxes are 10
-to 15 and 0.2 for students with fewer channels, 7 and 0 for those with larger pillars.
+Departures: the paper compares boxes at the labelled objects, not weighted by conf. Here they are
+compared at the pivotal positions, and weighted, as an anchor at an object of another class has no
+box to imitate. Its code sums over the codes of a centre head, and for anchors takes smooth L1 and
+the sine of the difference of headings; here it is the mean of plain differences. Its ranked
+positions have equal weights (top_k); that the weight falls with the rank is ours. Its Gaussians
+are the round ones of a centre head's targets. Its published configurations multiply the Gaussian
+by conf; the weights of scores and boxes are 10 to 15 and 0.2 for students with fewer channels, 7
+and 0 for those with larger pillars.
 """
 
 from __future__ import annotations
@@ -100,7 +102,7 @@ class PivotalLogitLoss(PredictionLoss):
         return rows, weights[rows]
 
     def _most_confident(self, confidence: Tensor, batch_index: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows (M,) of NUM_POSITIONS of each frame, the most confident first, and their weights (M,)."""
+        """Rows (M,) of NUM_POSITIONS of each frame, most confident first, and weights (M,)."""
         most = self.options.num_positions
         by_rank = self.options.select == "rank"
         chosen = [batch_index.new_zeros(0)]

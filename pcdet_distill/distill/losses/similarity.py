@@ -1,4 +1,4 @@
-"""Similarity-preserving distillation (Tung and Mori, ICCV 2019): what is alike for the teacher is so for the student.
+"""Similarity-preserving distillation (Tung and Mori, ICCV 2019): alike where the teacher is alike.
 
 With one row of Q for everything that is compared, n rows:
 
@@ -7,8 +7,8 @@ With one row of Q for everything that is compared, n rows:
 G has no channels left, so student and teacher may differ in their number and no adapter is needed.
 
 OVER: frames is the paper: a row of Q is a whole frame, and n is the batch size. A detector's batch
-has few frames, and one of a single frame gives no gradient. OVER: nodes is an addition: the rows are
-the NUM_NODES best nodes of a frame, and L is averaged over the frames.
+has few frames, and one of a single frame gives no gradient. OVER: nodes is an addition: the rows
+are the NUM_NODES best nodes of a frame, and L is averaged over the frames.
 
 Departures: OVER: nodes is not in the paper.
 """
