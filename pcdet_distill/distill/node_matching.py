@@ -100,7 +100,7 @@ def _keys_in_grid(grid: NodeGrid, batch_index: Tensor, cells: Tensor) -> Tensor:
 
 
 def _match_keys(student_keys: Tensor, teacher_keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of equal keys, in the student's order. Keys of the teacher are different from each other."""
+    """Rows of equal keys, in the student's order; no two keys of the teacher are equal."""
     if torch.equal(student_keys, teacher_keys):
         rows = torch.arange(len(student_keys), device=student_keys.device)
         return rows, rows
@@ -145,7 +145,8 @@ def _match_metres(student: NodeFeatures, teacher: NodeFeatures) -> tuple[Tensor,
 def _matches_without_search(student: NodeFeatures, teacher: NodeFeatures) -> Tensor:
     """The nearest teacher node (N,) where it is known without a search, else -1.
 
-    On a grid it is the cell around the place, if the teacher has it. Of points it is the same point.
+    On a grid it is the cell around the place, if the teacher has it. Of points it is the same
+    point.
     """
     if teacher.grid is not None:
         cells = teacher.grid.cells_at(student.coords)

@@ -1,8 +1,8 @@
 """Nodes: one form for every kind of feature, so that a loss need not know where it comes from.
 
 A pillar, a voxel, a cell of a map or a point becomes a row with a feature, a frame, a place and a
-saliency. ``node_converters.py`` makes the rows, ``node_matching.py`` matches those of a student with
-those of its teacher.
+saliency. ``node_converters.py`` makes the rows, ``node_matching.py`` matches those of a student
+with those of its teacher.
 """
 
 from __future__ import annotations
