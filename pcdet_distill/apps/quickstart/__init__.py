@@ -73,6 +73,6 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     parser.add_argument(
         "--publish",
         action="store_true",
-        help="write the table and a picture into README.md and docs/",
+        help="write the table and a picture into docs/",
     )
     return parser.parse_args(arguments)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...config import lookup
+from ..tools import tool_words
 
 DATASET_CONFIG = "cfgs/synthetic/dataset.yaml"
 DETECTORS = {"pointpillar": 10, "second": 5, "pointrcnn": 4}  # epochs of the full run
@@ -152,9 +153,10 @@ def data_steps(plan: QuickstartPlan) -> list[Step]:
     """Simulate; then write the info files and the database of objects."""
     folder = plan.root / plan.data
     frames = plan.train_frames + plan.val_frames
-    simulate = ["tools/create_data.py", "synthetic", "--out", plan.data, "--frames", str(frames)]
+    create_data = tool_words("data", plan.root)
+    simulate = [*create_data, "synthetic", "--out", plan.data, "--frames", str(frames)]
     simulate += ["--val_frames", str(plan.val_frames), "--seed", str(plan.seed)]
-    prepare = ["tools/create_data.py", "kitti", DATASET_CONFIG]
+    prepare = [*create_data, "kitti", DATASET_CONFIG]
     prepare += data_path_option(plan, "DATA_PATH")
     split_files = [folder / "ImageSets" / f"{split}.txt" for split in SPLITS]
     info_files = ("kitti_infos_train.pkl", "kitti_infos_val.pkl", "kitti_dbinfos_train.pkl")
@@ -170,7 +172,8 @@ def train_step(plan: QuickstartPlan, models: Sequence[str]) -> Step:
     names = "; ".join(TITLES[model] for model in models)
     commands = []
     for model in models:
-        command = ["tools/train.py", "--cfg_file", plan.configs[model], "--extra_tag", plan.tag]
+        command = tool_words("train", plan.root)
+        command += ["--cfg_file", plan.configs[model], "--extra_tag", plan.tag]
         command += ["--epochs", str(plan.epochs), "--fix_random_seed", *device_option(plan)]
         if model == "distilled":
             command += ["--teacher_ckpt", plan.checkpoint("teacher")]

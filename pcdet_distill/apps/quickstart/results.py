@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...config import load_config
 from ...datasets import DatasetTemplate, build_dataset
 from ...datasets.safe_pickle import load_plain_pickle
 from ...demo import load_detector
@@ -30,13 +29,15 @@ from ...report import (
     write_report,
 )
 from ...visualize import BevPanel, draw_bev
+from ..tools import read_experiment
 from .plan import DEFAULT_DETECTOR, MODELS, TITLES, QuickstartPlan, data_path_option
 from .run import shorten
 
 NUM_PICTURES = 4
 LOWEST_SCORE = 0.3  # of the boxes in the pictures
-README_PICTURE = "docs/images/quickstart_bev.png"
-README_FIGURES = "docs/results/quickstart.json"
+PICTURE = "docs/images/quickstart_bev.png"
+PAGE = "docs/quickstart.md"
+FIGURES = "docs/results/quickstart.json"
 
 Frame = Mapping[str, np.ndarray]  # the points and ground truth, or the detections, of one frame
 
@@ -74,7 +75,9 @@ def compare(plan: QuickstartPlan) -> Comparison:
     models = {}
     for name, config in plan.configs.items():
         checkpoint = plan.root / plan.checkpoint(name)
-        models[name] = load_detector(load_config(plan.root / config), dataset, checkpoint, device)
+        models[name] = load_detector(
+            read_experiment(config, plan.root), dataset, checkpoint, device
+        )
     latencies = measure_latencies(list(models.values()), [batch] * len(models))
     rows = {}
     for (name, model), latency_ms in zip(models.items(), latencies):
@@ -102,7 +105,7 @@ def compare(plan: QuickstartPlan) -> Comparison:
 def validation_set(plan: QuickstartPlan) -> DatasetTemplate:
     """The validation frames of the quickstart's data."""
     settings = data_path_option(plan, "DATA_CONFIG.DATA_PATH")[1:]
-    cfg = load_config(plan.root / plan.configs["teacher"], settings)
+    cfg = read_experiment(plan.configs["teacher"], plan.root, settings)
     return build_dataset(cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=cfg.ROOT_DIR, training=False)
 
 
@@ -188,25 +191,29 @@ def draw_frame(
 
 
 def check_publishable(plan: QuickstartPlan) -> None:
-    """Refuse --publish for a smoke run, and for a detector that the README does not show."""
+    """Refuse --publish where there is nothing to show, or no page to show it on."""
     if plan.smoke:
         raise UserError("--publish: a smoke run has no results to show; run without --fast")
     if plan.detector != DEFAULT_DETECTOR:
         raise UserError(
-            f"--publish: the README shows {DEFAULT_DETECTOR} only, not {plan.detector}; "
+            f"--publish: {PAGE} shows {DEFAULT_DETECTOR} only, not {plan.detector}; "
             f"{shorten(plan.output, plan.root)}/report.md has the table"
         )
+    if not (plan.root / PAGE).is_file():
+        raise UserError(f"--publish: {plan.root} has no {PAGE}; publish from a checkout")
 
 
 def publish(plan: QuickstartPlan, comparison: Comparison, pictures: Sequence[Path]) -> None:
-    """Put the table into README.md, the first picture and the numbers into docs/."""
+    """Put the table, the first picture and the numbers into docs/."""
     check_publishable(plan)
-    insert_results(plan.root / "README.md", to_markdown(comparison, figures=README_FIGURES))
-    figures = plan.root / README_FIGURES
+    page = plan.root / PAGE
+    table = to_markdown(comparison, link_prefix="../", figures=FIGURES.removeprefix("docs/"))
+    insert_results(page, table)
+    figures = plan.root / FIGURES
     figures.parent.mkdir(parents=True, exist_ok=True)
     figures.write_text(json.dumps(rounded(to_plain(comparison)), indent=2) + "\n")
     if pictures:
-        picture = plan.root / README_PICTURE
+        picture = plan.root / PICTURE
         picture.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(pictures[0], picture)
-    print(f"published: README.md, {README_FIGURES}, {README_PICTURE}")
+    print(f"published: {PAGE}, {FIGURES}, {PICTURE}")

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 
 from ...checkpoint import load_checkpoint, save_checkpoint
-from ...config import load_config
 from ...datasets import DataSpec, build_dataset
 from ...engine.build import build_model, build_trained_model
 from ...errors import ConfigError, UserError
 from ...models import load_data_to_device
 from ...types import BatchDict
+from ..tools import read_experiment
 from .plan import Run, StudyPlan
 from .spec import TEACHER
 
@@ -81,7 +81,7 @@ class _TwoFrames:
 def _check_training(plan: StudyPlan, run: Run, folder: Path) -> None:
     """Build what a run trains as the training does, and compute the loss of one step."""
     _, *settings = plan.settings(run, plan.spec.evaluate[0])
-    cfg = load_config(plan.root / run.row.config, settings)
+    cfg = read_experiment(run.row.config, plan.root, settings)
     logger = logging.getLogger(f"{__name__}.silent")
     dataset = build_dataset(cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=cfg.ROOT_DIR, training=True)
     teacher_ckpt = _teacher_checkpoint(plan, run, folder)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from ..tools import tool_words
 from .plan import StudyPlan
 from .spec import StudyData
 
@@ -18,7 +19,7 @@ def data_commands(plan: StudyPlan) -> list[list[str]]:
     folder = plan.root / data.path
     if not _is_simulated(folder, data):
         return all_data_commands(plan)
-    return [] if _is_prepared(folder, data) else [_prepare_command(data)]
+    return [] if _is_prepared(folder, data) else [_prepare_command(data, plan.root)]
 
 
 def all_data_commands(plan: StudyPlan) -> list[list[str]]:
@@ -26,7 +27,7 @@ def all_data_commands(plan: StudyPlan) -> list[list[str]]:
     data = plan.spec.data
     if data.frames is None or data.path is None:
         return []
-    return [_simulate_command(data), _prepare_command(data)]
+    return [_simulate_command(data, plan.root), _prepare_command(data, plan.root)]
 
 
 def claim_name(plan: StudyPlan) -> str:
@@ -61,9 +62,10 @@ def _is_prepared(folder: Path, data: StudyData) -> bool:
     return all(path.is_file() and path.stat().st_mtime >= newest for path in infos)
 
 
-def _simulate_command(data: StudyData) -> list[str]:
+def _simulate_command(data: StudyData, root: Path) -> list[str]:
     frames = data.frames or {}
-    words = ["tools/create_data.py", "synthetic", "--out", str(data.path), "--seed", str(data.seed)]
+    words = [*tool_words("data", root), "synthetic"]
+    words += ["--out", str(data.path), "--seed", str(data.seed)]
     words += ["--frames", str(frames["train"] + frames["val"])]
     words += ["--val_frames", str(frames["val"])]
     words += ["--holdout_frames", str(frames["holdout"])]
@@ -71,5 +73,6 @@ def _simulate_command(data: StudyData) -> list[str]:
     return words
 
 
-def _prepare_command(data: StudyData) -> list[str]:
-    return ["tools/create_data.py", "kitti", data.config, "--set", "DATA_PATH", str(data.path)]
+def _prepare_command(data: StudyData, root: Path) -> list[str]:
+    words = [*tool_words("data", root), "kitti", data.config]
+    return [*words, "--set", "DATA_PATH", str(data.path)]

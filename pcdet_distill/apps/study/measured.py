@@ -8,13 +8,13 @@ from typing import TypedDict
 import torch
 from torch import nn
 
-from ...config import load_config
 from ...datasets import build_dataset
 from ...demo import load_detector
 from ...engine.resources.device import choose_device
 from ...measure import count_gflops, count_parameters, measure_latencies
 from ...models import load_data_to_device
 from ...types import BatchDict
+from ..tools import read_experiment
 from .plan import Run, StudyPlan
 from .records import Records, read_json, write_json
 from .survey import FINISHED, Outcome
@@ -73,7 +73,7 @@ def _first_finished_runs(plan: StudyPlan, outcomes: Mapping[str, Outcome]) -> di
 def _load(plan: StudyPlan, run: Run, device: torch.device) -> tuple[nn.Module, BatchDict]:
     """The trained detector of a run, and the first frame of the last split."""
     _, *settings = plan.settings(run, plan.spec.evaluate[-1])
-    cfg = load_config(plan.root / run.row.config, settings)
+    cfg = read_experiment(run.row.config, plan.root, settings)
     dataset = build_dataset(cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=plan.root, training=False)
     model = load_detector(cfg, dataset, plan.root / run.checkpoint, device)
     batch = dataset.collate_batch([dataset[0]])

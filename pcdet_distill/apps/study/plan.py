@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from easydict import EasyDict
 
-from ...config import load_config, to_plain
+from ...config import to_plain
 from ...engine.evaluate import epoch_of_checkpoint
 from ...engine.logging import NOT_CONFIG
 from ...errors import ConfigError
+from ..tools import read_experiment, tool_words
 from .spec import TEACHER, RowSpec, StudySpec, needed_rows, read_study
 
 EVAL_TAG = "study"
@@ -100,7 +101,7 @@ class StudyPlan:
     def _load_config(self, row: RowSpec) -> EasyDict:
         """The row's whole configuration, with its SET."""
         try:
-            return load_config(self.root / row.config, setting_words(row.settings))
+            return read_experiment(row.config, self.root, setting_words(row.settings))
         except ConfigError as error:
             place = "TEACHER" if row.name == TEACHER else f"ROWS.{row.name}"
             raise ConfigError(f"{self.spec.file}: {place}: {error}") from None
@@ -216,7 +217,13 @@ class StudyPlan:
 
     def train_command(self, run: Run) -> list[str]:
         """``tools/train.py ...``: trains or resumes, then evaluates the first split."""
-        words = ["tools/train.py", "--cfg_file", run.row.config, "--extra_tag", run.tag]
+        words = [
+            *tool_words("train", self.root),
+            "--cfg_file",
+            run.row.config,
+            "--extra_tag",
+            run.tag,
+        ]
         words += ["--epochs", str(run.epochs), "--seed", str(run.seed)]
         words += ["--workers", str(self.options.workers)]
         words += ["--max_ckpt_save_num", str(KEPT_CHECKPOINTS)]
@@ -226,7 +233,13 @@ class StudyPlan:
 
     def test_command(self, run: Run, split: str) -> list[str]:
         """``tools/test.py ...``: evaluates the run's checkpoint on a split."""
-        words = ["tools/test.py", "--cfg_file", run.row.config, "--extra_tag", run.tag]
+        words = [
+            *tool_words("test", self.root),
+            "--cfg_file",
+            run.row.config,
+            "--extra_tag",
+            run.tag,
+        ]
         words += ["--ckpt", str(run.checkpoint), "--eval_tag", EVAL_TAG]
         words += ["--workers", str(self.options.workers)]
         return words + self._device() + self.settings(run, split)

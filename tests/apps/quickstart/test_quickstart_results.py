@@ -131,17 +131,21 @@ def test_publishing_refuses_a_smoke_run_and_writes_a_full_one(trained, tmp_path)
     full.output.mkdir(parents=True)
     picture = full.output / "bev_1.png"
     picture.write_bytes(b"picture")
-    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    page = tmp_path / results.PAGE
+    with pytest.raises(UserError, match="publish from a checkout"):
+        results.publish(full, comparison, [picture])
+    page.parent.mkdir()
+    page.write_text(f"{BEGIN}\n{END}\n")
     results.publish(full, comparison, [picture])
-    text = (tmp_path / "README.md").read_text()
-    assert f"| [student]({trained.configs['student']}) |" in text
-    assert "[every figure](docs/results/quickstart.json)" in text
-    assert (tmp_path / results.README_PICTURE).read_bytes() == b"picture"
+    text = page.read_text()
+    assert f"| [student](../{trained.configs['student']}) |" in text
+    assert "[every figure](results/quickstart.json)" in text
+    assert (tmp_path / results.PICTURE).read_bytes() == b"picture"
     figures = json.loads((tmp_path / "docs" / "results" / "quickstart.json").read_text())
     assert figures["gain"] == {"bev": 5.0, "3d": 5.0}
     assert figures["teacher"]["gflops"] == round(comparison.teacher.gflops, 2)
 
 
-def test_the_readme_has_a_place_for_the_table(repo):
-    text = (repo / "README.md").read_text()
+def test_the_page_has_a_place_for_the_table(repo):
+    text = (repo / results.PAGE).read_text()
     assert text.count(BEGIN) == text.count(END) == 1

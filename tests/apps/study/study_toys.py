@@ -10,6 +10,7 @@ import yaml
 
 from pcdet_distill.apps.study.plan import Command, Options, Run, StudyPlan
 from pcdet_distill.apps.study.spec import read_study
+from pcdet_distill.apps.tools import SCRIPTS
 
 MODEL = """
 CLASS_NAMES: [Car, Cyclist]
@@ -99,6 +100,9 @@ def make_root(
     (root / "cfgs" / "toys" / "plain.yaml").write_text(MODEL)
     (root / "cfgs" / "toys" / "recipe.yaml").write_text(MODEL + DISTILL)
     (root / "toy.py").write_text(TOY)
+    (root / "tools").mkdir(exist_ok=True)
+    for tool in SCRIPTS.values():
+        (root / tool).touch()
     (root / "toy.json").write_text(json.dumps(toy))
     path = root / "cfgs" / name
     path.write_text(yaml.safe_dump(content or study(), sort_keys=False))
