@@ -1,64 +1,84 @@
 """Detectors, built from a MODEL block, and the ``batch_dict`` that runs through their slots.
 
-Every slot reads and writes one dict. B frames, M voxels of up to P points, N points, G boxes (padded with rows of
-zeros), A anchors, C classes. After ``load_data_to_device`` every array is a float32 tensor.
+Every slot reads and writes one dict. Letters in its shapes: B frames, M voxels of up to P points, N
+points, G boxes (padded with rows of zeros), A anchors, R proposals, C classes. After
+``load_data_to_device`` every array is a float32 tensor.
 
-=========================  ==========================  ==================  =============================================
-key                        shape                       written by          meaning
-=========================  ==========================  ==================  =============================================
-points                     (N, 1 + features)           collate             frame, x, y, z, intensity
-voxels                     (M, P, features)            collate             points by voxel, unused slots zero
-voxel_num_points           (M,)                        collate             points in each voxel
-voxel_coords               (M, 4)                      collate             frame, z, y, x of each voxel
-gt_boxes                   (B, G, 8)                   collate             x, y, z, dx, dy, dz, heading, label from 1
-batch_size                 int                         collate             B; also counts frames without any voxel
-frame_id, calib, metadata  B each                      collate             stay as they are
-use_lead_xyz               (B,)                        collate             points start with x, y, z
-teacher                    dict                        collate             points and voxels of a teacher with others
-lidar_aug_matrix           (B, 4, 4)                   collate             from the recorded to the augmented scene
-flip_x, noise_rot, ...     (B,) each                   collate             in training: what was drawn for each frame
-image_shape                (B, 2) int32                collate             height, width of the camera image
-voxel_features             (M, features)               MeanVFE             mean point of each voxel
-pillar_features            (M, channels)               PillarVFE           feature of each pillar
-spatial_features           (B, channels, ny, nx)       PointPillarScatter  bird's eye view, channels_last in memory
-spatial_features_2d        (B, channels, ny/s, nx/s)   BaseBEVBackbone     what the dense head sees
-batch_cls_preds            (B, A, C)                   AnchorHeadSingle    logits; in eval, or for a second stage
-batch_box_preds            (B, A, 7)                   AnchorHeadSingle    decoded boxes; in eval, or for a second stage
-cls_preds_normalized       bool                        AnchorHeadSingle    False: the class predictions are logits
-point_coords               (N, 4)                      PFE, BACKBONE_3D    frame, x, y, z of keypoints or points
-point_features             (N, channels)               PFE, BACKBONE_3D    feature of each of them
-point_cls_scores           (N,)                        point heads         how likely each is on an object
-rois                       (B, R, 7)                   RoI heads           proposals, padded with rows of zeros
-roi_scores                 (B, R)                      RoI heads           logit of each proposal
-roi_labels                 (B, R)                      RoI heads           label of each proposal, from 1
-has_class_labels           bool                        RoI heads           whether they are the final labels
-roi_targets_dict           dict                        PVRCNNPlusPlus      targets of ``rois`` till the RoI head runs
-roi_point_features         (N, channels)               RoI heads           of the points or cells in the RoIs
-roi_point_coords           (N, 4)                      RoI heads           their frame, x, y, z; frame -1 is padding
-multihead_label_mapping    list of (classes,)          AnchorHeadMulti     labels of each head, whose logits are a list
-final_box_dicts            B dicts                     CenterHead          final boxes, scores and labels; in eval
-pillar_coords              (M, 3)                      PillarNet's VFE     frame, y, x of each dynamic pillar
-multi_scale_2d_features    x_conv1 to x_conv5          PillarBackBone8x    sparse up to x_conv3, then (B, C, ny/s, nx/s)
-multi_scale_2d_strides     x_conv1 to x_conv5          PillarBackBone8x    pillars in one of their cells: 1 to 16
-=========================  ==========================  ==================  =============================================
+=======================  =========================  ==================  ============================
+key                      shape                      written by          meaning
+=======================  =========================  ==================  ============================
+points                   (N, 1 + features)          collate             frame, x, y, z, intensity
+voxels                   (M, P, features)           collate             points by voxel; unused
+                                                                        slots are zero
+voxel_num_points         (M,)                       collate             points in each voxel
+voxel_coords             (M, 4)                     collate             frame, z, y, x
+gt_boxes                 (B, G, 8)                  collate             x, y, z, dx, dy, dz,
+                                                                        heading, label from 1
+batch_size               int                        collate             B, with frames that have no
+                                                                        voxel
+frame_id, calib          B each                     collate             unchanged
+metadata                 B                          collate             unchanged
+use_lead_xyz             (B,)                       collate             points start with x, y, z
+teacher                  dict                       collate             points and voxels of a
+                                                                        teacher that needs others
+lidar_aug_matrix         (B, 4, 4)                  collate             recorded to augmented scene
+flip_x, noise_rot, ...   (B,) each                  collate             what augmentation drew, in
+                                                                        training
+image_shape              (B, 2) int32               collate             height, width of the image
+voxel_features           (M, features)              MeanVFE             mean point of each voxel
+pillar_features          (M, channels)              PillarVFE           feature of each pillar
+spatial_features         (B, channels, ny, nx)      PointPillarScatter  bird's eye view,
+                                                                        channels_last in memory
+spatial_features_2d      (B, channels, ny/s, nx/s)  BaseBEVBackbone     input of the dense head
+batch_cls_preds          (B, A, C)                  AnchorHeadSingle    logits [1]_
+batch_box_preds          (B, A, 7)                  AnchorHeadSingle    decoded boxes [1]_
+cls_preds_normalized     bool                       AnchorHeadSingle    False: predictions are
+                                                                        logits
+point_coords             (N, 4)                     PFE, BACKBONE_3D    frame, x, y, z of keypoints
+                                                                        or points
+point_features           (N, channels)              PFE, BACKBONE_3D    feature of each of them
+point_cls_scores         (N,)                       point heads         probability of an object
+rois                     (B, R, 7)                  RoI heads           proposals, padded with rows
+                                                                        of zeros
+roi_scores               (B, R)                     RoI heads           logit of each proposal
+roi_labels               (B, R)                     RoI heads           label of each, from 1
+has_class_labels         bool                       RoI heads           whether these labels are
+                                                                        final
+roi_targets_dict         dict                       PVRCNNPlusPlus      targets of ``rois`` until
+                                                                        the RoI head runs
+roi_point_features       (N, channels)              RoI heads           of points or cells in RoIs
+roi_point_coords         (N, 4)                     RoI heads           frame, x, y, z of these;
+                                                                        frame -1 is padding
+multihead_label_mapping  list of (classes,)         AnchorHeadMulti     labels of each head, whose
+                                                                        logits are a list
+final_box_dicts          B dicts                    CenterHead          final boxes, scores and
+                                                                        labels, in eval
+pillar_coords            (M, 3)                     PillarNet's VFE     frame, y, x
+multi_scale_2d_features  x_conv1 to x_conv5         PillarBackBone8x    sparse up to x_conv3, then
+                                                                        (B, C, ny/s, nx/s)
+multi_scale_2d_strides   x_conv1 to x_conv5         PillarBackBone8x    pillars in a cell: 1 to 16
+=======================  =========================  ==================  ============================
 
-A is ordered by y, x, class, size, rotation. In training a RoI head leaves in ``rois`` and ``roi_labels`` only the
-proposals that it has drawn; in eval it replaces ``batch_cls_preds`` and ``batch_box_preds`` by its own, (B, R, ...).
+.. [1] In eval, or for a second stage.
 
-Heads describe themselves, so that other code can read any of them (``dense_heads/detection_head.py``): ``score_taps()``
-names the modules whose outputs are class logits, ``prediction_layout()`` states what the raw predictions mean.
+A is ordered by y, x, class, size, rotation. In training a RoI head leaves in ``rois`` and
+``roi_labels`` only the proposals it has sampled. In eval it replaces ``batch_cls_preds`` and
+``batch_box_preds`` by its own, (B, R, ...).
+
+Heads describe themselves, so that other code can read any of them
+(``dense_heads/detection_head.py``). ``score_taps()`` names the modules whose outputs are class
+logits. ``prediction_layout()`` states what the raw predictions mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import torch
 
+from ..types import BatchDict, ConfigDict
 from .detectors import DETECTORS, build_detector
 from .detectors.detector3d_template import Detector3DTemplate
+from .detectors.slots import DetectorData
 from .taps import TapInfo, capture
 
 __all__ = [
@@ -70,27 +90,31 @@ __all__ = [
     "load_data_to_device",
 ]
 
-STAYS_AS_IT_IS = frozenset({"frame_id", "metadata", "calib", "image_paths"})
+UNCHANGED_KEYS = frozenset({"frame_id", "metadata", "calib", "image_paths"})
 
 
-def build_network(model_cfg: Mapping[str, Any], num_class: int, dataset: Any) -> Detector3DTemplate:
+def build_network(
+    model_cfg: ConfigDict, num_class: int, dataset: DetectorData
+) -> Detector3DTemplate:
     """The detector of a MODEL block.
 
     Args:
         model_cfg: the MODEL block of a config.
         num_class: number of classes, ``len(cfg.CLASS_NAMES)``.
-        dataset: a dataset, or ``DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)`` where none is at hand.
+        dataset: a dataset, or ``DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)`` where none
+            is at hand.
     """
     return build_detector(model_cfg, num_class, dataset)
 
 
-def load_data_to_device(batch_dict: dict[str, Any], device: torch.device | str) -> None:
-    """Turn the arrays of a collated batch into tensors on ``device``, in place: float32, ``image_shape`` int32.
+def load_data_to_device(batch_dict: BatchDict, device: torch.device | str) -> None:
+    """Turn the arrays of a collated batch into tensors on ``device``, in place.
 
-    A batch within the batch is treated likewise.
+    They become float32, as in OpenPCDet; only ``image_shape`` becomes int32. A batch inside the
+    batch, such as a teacher's, is converted likewise.
     """
     for key, value in batch_dict.items():
-        if key in STAYS_AS_IT_IS:
+        if key in UNCHANGED_KEYS:
             continue
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
             dtype = torch.int32 if key == "image_shape" else torch.float32

@@ -27,13 +27,14 @@ class Entry(NamedTuple):
 
 
 def documented() -> list[Entry]:
-    """Rows of the table."""
+    """Rows of the table; a line that starts with a space continues the meaning above it."""
     table = pcdet_distill.models.__doc__.split("===\n")[2]
-    return [
-        Entry(*re.split(r"\s{2,}", row)[:3])
-        for row in table.splitlines()
-        if row and not row.startswith("=")
-    ]
+    entries = []
+    for line in table.splitlines():
+        if line and not line.startswith(("=", " ")):
+            key, shape, writer = re.split(r"\s{2,}", line)[:3]
+            entries.append(Entry(key, shape, writer))
+    return entries
 
 
 def make_model(repo: Path) -> Detector3DTemplate:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ...config import lookup, required
 from ...errors import ConfigError
+from ...types import ConfigDict
 from .centerpoint import CenterPoint
 from .detector3d_template import Detector3DTemplate
 from .part_a2 import PartA2Net
@@ -17,6 +17,7 @@ from .pv_rcnn import PVRCNN
 from .pv_rcnn_plusplus import PVRCNNPlusPlus
 from .second_net import SECONDNet
 from .second_net_iou import SECONDNetIoU
+from .slots import DetectorData
 from .voxel_rcnn import VoxelRCNN
 
 DETECTORS: dict[str, type[Detector3DTemplate]] = {
@@ -34,7 +35,7 @@ DETECTORS: dict[str, type[Detector3DTemplate]] = {
 
 
 def build_detector(
-    model_cfg: Mapping[str, Any], num_class: int, dataset: Any
+    model_cfg: ConfigDict, num_class: int, dataset: DetectorData
 ) -> Detector3DTemplate:
     """The detector that MODEL.NAME names; ``dataset`` is a dataset or a DataSpec."""
     if not isinstance(model_cfg, Mapping):

@@ -1,4 +1,4 @@
-"""PointRCNN: boxes proposed by every point, refined from the points inside (Shi et al., PointRCNN, CVPR 2019)."""
+"""PointRCNN: every point proposes a box, refined from the points inside it (CVPR 2019)."""
 
 from __future__ import annotations
 

@@ -1,20 +1,16 @@
-"""PVRCNN: proposals from voxels, refined with keypoints that have gathered what all levels know (CVPR 2020)."""
+"""PVRCNN: proposals from voxels, refined with keypoints (Shi et al., CVPR 2020).
+
+A few thousand keypoints gather the features of all sparse levels, so that the second stage reads
+fine and coarse features at exact places.
+"""
 
 from __future__ import annotations
 
 from .detector3d_template import Detector3DTemplate
+from .second_net import SECONDNet
 
 
 class PVRCNN(Detector3DTemplate):
-    """SECOND's slots with keypoints (``pfe``), their foreground scores (``point_head``) and a ``roi_head``."""
+    """SECOND's slots, keypoints (``pfe``), their scores (``point_head``) and a ``roi_head``."""
 
-    required_slots = (
-        "vfe",
-        "backbone_3d",
-        "map_to_bev_module",
-        "pfe",
-        "backbone_2d",
-        "dense_head",
-        "point_head",
-        "roi_head",
-    )
+    required_slots = (*SECONDNet.required_slots, "pfe", "point_head", "roi_head")

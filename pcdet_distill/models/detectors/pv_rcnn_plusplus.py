@@ -1,14 +1,20 @@
-"""PVRCNNPlusPlus: PV-RCNN whose keypoints lie near proposals and gather with vector pooling (IJCV 2023)."""
+"""PVRCNNPlusPlus: PV-RCNN with keypoints near proposals and vector pooling (IJCV 2023)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
+from ...types import BatchDict
+from ..roi_heads.roi_head_template import RoIHeadTemplate
 from .pv_rcnn import PVRCNN
 
 
 class PVRCNNPlusPlus(PVRCNN):
-    """PVRCNN's slots; the ``roi_head`` chooses its proposals before the keypoints (``pfe``) are sampled."""
+    """PVRCNN's slots, but proposals are selected before keypoints (``pfe``) are sampled.
+
+    Keypoints far from every proposal serve no RoI. Sampling only near proposals covers objects more
+    densely with the same number of keypoints.
+    """
 
     running_order = (
         "vfe",
@@ -21,10 +27,14 @@ class PVRCNNPlusPlus(PVRCNN):
         "roi_head",
     )
 
-    def run_slot(self, name: str, batch_dict: dict[str, Any]) -> dict[str, Any]:
-        """Run one slot; ``pfe`` finds ``rois``, in training those that have been drawn for the RoI head."""
+    def run_slot(self, name: str, batch_dict: BatchDict) -> BatchDict:
+        """Run one slot; before ``pfe``, the ``roi_head`` writes its ``rois``.
+
+        In training these are the proposals sampled for it, and their targets wait in
+        ``roi_targets_dict``.
+        """
         if name == "pfe":
-            targets = self.roi_head.prepare_rois(batch_dict)  # type: ignore[operator, union-attr]
+            targets = cast(RoIHeadTemplate, self.roi_head).prepare_rois(batch_dict)
             if self.training:
                 batch_dict["roi_targets_dict"] = targets
         return super().run_slot(name, batch_dict)

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from .detector3d_template import Detector3DTemplate
+from .second_net import SECONDNet
 
 
 class VoxelRCNN(Detector3DTemplate):
     """SECOND's slots and a ``roi_head`` on the sparse levels."""
 
-    required_slots = (
-        "vfe",
-        "backbone_3d",
-        "map_to_bev_module",
-        "backbone_2d",
-        "dense_head",
-        "roi_head",
-    )
+    required_slots = (*SECONDNet.required_slots, "roi_head")
