@@ -21,13 +21,12 @@ CONFIG = "cfgs/synthetic/pointpillar_student.yaml"
 
 @pytest.fixture
 def arguments(tmp_path: Path, repo: Path):
-    """The demo's arguments for a checkpoint that fits and a folder of two scans; keywords replace flags."""
+    """The demo's arguments: a fitting checkpoint and a folder of scans; keywords replace flags."""
     cfg = load_config(repo / CONFIG)
     torch.manual_seed(0)
     model = build_network(cfg.MODEL, 3, DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
-    torch.nn.init.constant_(
-        model.dense_head.conv_cls.bias, 0.0
-    )  # scores about one half: there is much to find
+    # Scores of about one half: the untrained model then detects many boxes.
+    torch.nn.init.constant_(model.dense_head.conv_cls.bias, 0.0)
     save_checkpoint({"model_state": model.state_dict()}, tmp_path / "model.pth")
     scans = tmp_path / "scans"
     scans.mkdir()
@@ -49,7 +48,9 @@ def arguments(tmp_path: Path, repo: Path):
             "device": "cpu",
             **changes,
         }
-        words = [word for name, value in flags.items() for word in (f"--{name}", value)]
+        words = []
+        for name, value in flags.items():
+            words += [f"--{name}", value]
         return demo.add_demo_arguments(argparse.ArgumentParser()).parse_args(words)
 
     return parse

@@ -1,4 +1,4 @@
-"""The comparison table: means, verdicts of either sign, three formats, and the README's generated section."""
+"""The comparison table: means, verdicts, three formats, and the README's generated section."""
 
 from __future__ import annotations
 

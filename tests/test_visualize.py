@@ -1,4 +1,4 @@
-"""Pictures from above: the place and the colour of a box, its score, and the error without matplotlib."""
+"""Pictures from above: place, colour and score of a box, and the error without matplotlib."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Students of teachers with another architecture, resolution, range and class order, trained by tools/train.py on
-simulated frames: they learn, they resume to the bit, and two processes do it together."""
+"""Students of teachers with another architecture, resolution, range and class order.
+
+They are trained by tools/train.py on simulated frames, resumed to the bit, and by two processes.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,8 @@ class Experiment:
     """A folder with the yaml files and weights of a student and its teacher."""
 
     def __init__(self, repo: Path, folder: Path, data: Path) -> None:
-        self.repo, self.folder = repo, folder
+        self.repo = repo
+        self.folder = folder
         self.data = str(data)
 
     def write(self, name: str, source: str, limits: list[float], **changes: Any) -> Path:
@@ -98,9 +101,8 @@ class Experiment:
         """The teacher's yaml and weights; its anchors and heads are those of ``classes``."""
         model = load_config(self.repo / "cfgs" / "synthetic" / source).MODEL
         anchors = model.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG
-        model.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG = [
-            entry for name in classes for entry in anchors if entry.class_name == name
-        ]
+        by_class = {entry.class_name: entry for entry in anchors}
+        model.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG = [by_class[name] for name in classes]
         config = load_config(
             self.write("teacher", source, limits, MODEL=model, CLASS_NAMES=classes)
         )
@@ -108,26 +110,16 @@ class Experiment:
         network = build_network(
             config.MODEL, len(classes), DataSpec.from_config(config.DATA_CONFIG, classes)
         )
-        torch.nn.init.constant_(
-            network.dense_head.conv_cls.bias, 0.0
-        )  # so that it predicts some boxes
+        # Scores of about one half: the untrained teacher then predicts some boxes.
+        torch.nn.init.constant_(network.dense_head.conv_cls.bias, 0.0)
         save_checkpoint({"model_state": network.state_dict()}, self.folder / "teacher.pth")
 
     def train(self, *arguments: str) -> Path:
         """``tools/train.py`` in this process; gives the output folder."""
         parser = add_train_arguments(argparse.ArgumentParser())
-        run_training(
-            parser.parse_args(
-                [
-                    "--cfg_file",
-                    str(self.folder / "cfgs/toys/student.yaml"),
-                    "--teacher_ckpt",
-                    str(self.folder / "teacher.pth"),
-                    *COMMON,
-                    *arguments,
-                ]
-            )
-        )
+        words = ["--cfg_file", str(self.folder / "cfgs/toys/student.yaml")]
+        words += ["--teacher_ckpt", str(self.folder / "teacher.pth")]
+        run_training(parser.parse_args([*words, *COMMON, *arguments]))
         return self.output
 
     @property
@@ -149,7 +141,7 @@ def experiment(repo: Path, tmp_path: Path, data: Path) -> Experiment:
 
 
 def second_teaches_pillars(experiment: Experiment) -> None:
-    """Sparse voxels of a wider range and other classes teach pillars: features, predictions and labels."""
+    """The teacher has sparse voxels, a wider range and other classes: features, scores, labels."""
     experiment.write_teacher("second_teacher.yaml", ["Cyclist", "Car"], TEACHER_RANGE)
     experiment.write_student(
         "pointpillar_student.yaml",
@@ -171,19 +163,18 @@ def pillars_teach_centres(experiment: Experiment) -> None:
 def test_training_from_beginning_to_end(experiment: Experiment, prepare: Any, capsys: Any) -> None:
     prepare(experiment)
     experiment.train()
-    said = capsys.readouterr().out
-    assert (
-        "the points are processed for it too" in said
-        and "range [0.0, -9.6, -3.0, 32.0, 9.6, 1.0]" in said
-    )
-    assert ("it does not know Pedestrian" in said) == (prepare is second_teaches_pillars)
+    output = capsys.readouterr().out
+    assert "the points are processed for it too" in output
+    assert "range [0.0, -9.6, -3.0, 32.0, 9.6, 1.0]" in output
+    assert ("it does not predict Pedestrian" in output) == (prepare is second_teaches_pillars)
     state = experiment.final()
     student = load_config(experiment.folder / "cfgs/toys/student.yaml")
     plain = build_network(
         student.MODEL, 3, DataSpec.from_config(student.DATA_CONFIG, student.CLASS_NAMES)
     )
     assert set(state["model_state"]) == set(plain.state_dict())
-    assert len(experiment.losses()) == 4 and min(experiment.losses()) > 0
+    assert len(experiment.losses()) == 4
+    assert min(experiment.losses()) > 0
 
 
 class Killed(BaseException):
@@ -204,7 +195,7 @@ def same(first: Any, second: Any) -> bool:
 def test_resumed_equals_uninterrupted(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Adapters, optimizer, the teacher's view of the points and a weight that follows the progress."""
+    """Adapters, optimizer, the teacher's view of the points and a scheduled weight."""
     pillars_teach_centres(experiment)
     experiment.train()
     whole = experiment.final()
@@ -232,7 +223,7 @@ def test_resumed_equals_uninterrupted(
 
 @pytest.mark.slow
 def test_two_processes(experiment: Experiment) -> None:
-    """The batch within the batch goes through parallel training, whose processes stay alike."""
+    """The teacher's batch inside the student's goes through parallel training."""
     pillars_teach_centres(experiment)
     command = [
         sys.executable,
@@ -264,7 +255,7 @@ def test_two_processes(experiment: Experiment) -> None:
 
 
 def test_sharing_the_batch_changes_nothing(experiment: Experiment) -> None:
-    """A teacher of equal data gives the same loss whether its points are processed once more or not."""
+    """A teacher of equal data gives the same loss whether its points are processed again or not."""
     experiment.write_teacher(
         "pointpillar_teacher.yaml", ["Car", "Pedestrian", "Cyclist"], STUDENT_RANGE
     )
@@ -310,7 +301,7 @@ def test_only_training_pays(experiment: Experiment) -> None:
 
 
 def test_a_teacher_that_only_gives_its_weights_costs_nothing(experiment: Experiment) -> None:
-    """The start of a student is made from the student's own points."""
+    """A student is initialised from its own view of the points."""
     experiment.write_teacher(
         "pointpillar_teacher.yaml", ["Car", "Pedestrian", "Cyclist"], STUDENT_RANGE
     )

@@ -29,7 +29,7 @@ AP = {"teacher": 60.0, "student": 40.0, "distilled": 45.0}
 
 @pytest.fixture(scope="module", params=DETECTORS)
 def trained(request, tmp_path_factory, repo) -> QuickstartPlan:
-    """A checkout after the trainings of a smoke run: random weights, made-up AP, one box a frame."""
+    """A checkout after the trainings of a smoke run: random weights, made-up AP, one box each."""
     root = tmp_path_factory.mktemp("checkout")
     shutil.copytree(repo / "cfgs" / "synthetic", root / "cfgs" / "synthetic")
     plan = QuickstartPlan(root, request.param, smoke=True, train_frames=1, val_frames=2, epochs=1)

@@ -1,4 +1,4 @@
-"""The whole smoke run in a checkout of its own, killed on the way and started again; and what the README points at."""
+"""The whole smoke run, killed and started again; and everything that the README links to."""
 
 from __future__ import annotations
 
@@ -54,9 +54,10 @@ def test_killed_and_started_again_it_ends_with_the_table(checkout, tmp_path, det
     first.wait()
 
     assert start(checkout, log, detector).wait(timeout=400) == 0, log.read_text()
-    said = log.read_text()
-    assert "means nothing" in said and said.count("complete already") == 3
-    assert re.search(r"resumed from .*checkpoint_epoch_1\.pth", said) or "epoch 1/2" not in said
+    output = log.read_text()
+    assert "means nothing" in output
+    assert output.count("complete already") == 3
+    assert re.search(r"resumed from .*checkpoint_epoch_1\.pth", output) or "epoch 1/2" not in output
     report = json.loads((plan.output / "report.json").read_text())
     assert report["smoke"] and report["val_frames"] == 16
     assert (

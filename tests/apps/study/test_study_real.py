@@ -1,4 +1,4 @@
-"""A study of real detectors on a handful of simulated frames: refused before any training, or run to its table."""
+"""A study of real detectors on a few simulated frames: refused before training, or run to the end."""
 
 from __future__ import annotations
 

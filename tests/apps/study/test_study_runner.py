@@ -1,4 +1,4 @@
-"""Running a study of toys: what is missing, once, by any number of processes; failures are noted, kills harmless."""
+"""Running a study of toys: missing runs, failures, kills, several processes at work."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def impatient(monkeypatch):
 
 
 def run(plan, **options):
-    said: list[str] = []
-    outcomes = Runner(plan, say=said.append, **options).run()
-    return {name: outcome.status for name, outcome in outcomes.items()}, said
+    lines: list[str] = []
+    outcomes = Runner(plan, say=lines.append, **options).run()
+    return {name: outcome.status for name, outcome in outcomes.items()}, lines
 
 
 def test_everything_runs_once_and_in_order(tmp_path):
     plan = study_toys.make_plan(tmp_path)
-    statuses, said = run(plan)
+    statuses, lines = run(plan)
     assert set(statuses.values()) == {"finished"} and len(statuses) == 5
     assert study_toys.order(tmp_path) == [
         "teacher",
@@ -51,9 +51,9 @@ def test_everything_runs_once_and_in_order(tmp_path):
         "plain-seed1",
         "recipe-seed1",
     ]
-    assert any(line.startswith("plain-seed1: $ python toy.py") for line in said)
-    again, said = run(study_toys.make_plan(tmp_path))
-    assert again == statuses and said == [] and len(study_toys.order(tmp_path)) == 5
+    assert any(line.startswith("plain-seed1: $ python toy.py") for line in lines)
+    again, lines = run(study_toys.make_plan(tmp_path))
+    assert again == statuses and lines == [] and len(study_toys.order(tmp_path)) == 5
 
 
 def test_only_what_is_missing_of_a_run_is_repeated(tmp_path):
@@ -88,7 +88,7 @@ def test_jobs_run_side_by_side(tmp_path):
 def test_a_failure_is_noted_and_stops_nothing_but_what_needs_it(tmp_path):
     says = "epoch 1\nerror: training: the loss became nan before iteration 4"
     plan = study_toys.make_plan(tmp_path, teacher={"says": says})
-    statuses, said = run(plan)
+    statuses, lines = run(plan)
     assert statuses == {
         "teacher": "failed",
         "plain-seed0": "finished",
@@ -141,16 +141,16 @@ def test_a_training_that_another_holds_is_no_failure(tmp_path):
             }
         },
     )
-    said: list[str] = []
+    lines: list[str] = []
 
     def say(text):
-        said.append(text)
+        lines.append(text)
         if "another training" in text:
             (tmp_path / "toy.json").write_text("{}")
 
     outcomes = Runner(plan, say=say).run()
     assert outcomes["plain-seed0"].status == "finished" and any(
-        "another training" in line for line in said
+        "another training" in line for line in lines
     )
 
 
@@ -188,16 +188,16 @@ def test_data_that_two_studies_share_is_made_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
         runner, "data_commands", lambda plan: [["never.py"]] if first.shared_claims.held() else []
     )
-    said = []
+    lines = []
 
     def say(text):
-        said.append(text)
+        lines.append(text)
         if text == "waiting for another process to make the data":
             first.shared_claims.release(claim_name(plan))
 
     Runner(plan, say=say).run()
-    assert said[0] == "waiting for another process to make the data" and not any(
-        "never.py" in text for text in said
+    assert lines[0] == "waiting for another process to make the data" and not any(
+        "never.py" in text for text in lines
     )
 
 
@@ -306,10 +306,10 @@ def test_claims_are_exclusive_and_die_with_their_owner(tmp_path, monkeypatch):
 
 def test_held_claims_are_touched_and_given_back(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "TOUCH_SECONDS", 0.02)
-    own = Claims(tmp_path)
+    held = Claims(tmp_path)
     path = tmp_path / "a.json"
-    with own.kept_alive():
-        own.take("a")
+    with held.kept_alive():
+        held.take("a")
         os.utime(path, (1, 1))
         end = time.monotonic() + 10
         while path.stat().st_mtime < 2 and time.monotonic() < end:
