@@ -1,7 +1,7 @@
-"""Runs the project's tools on demand, each in a forked process: what the tools import is imported once.
+"""Runs the project's tools in forked processes, so that their imports are paid for once.
 
-One request a line on stdin, ``{"cwd": folder, "arguments": ["train", "--cfg_file", ...]}``; one answer a line on
-stdout, ``{"code": exit code, "out": stdout, "err": stderr}``.
+A request is a line on stdin: ``{"cwd": folder, "arguments": ["train", "--cfg_file", ...]}``. The
+result is a line on stdout: ``{"code": exit code, "out": stdout, "err": stderr}``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,14 @@ import pcdet_distill.engine.train  # noqa: F401
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 
-def become(request: dict[str, Any], out: int, err: int) -> None:
-    """Turn this process into a run of the tool; never returns."""
+def run_tool(request: dict[str, Any], out: int, err: int) -> None:
+    """Run the tool and end this process, a forked child.
+
+    Args:
+        request: working directory and arguments.
+        out: file descriptor that takes the place of stdout.
+        err: file descriptor that takes the place of stderr.
+    """
     os.dup2(out, 1)
     os.dup2(err, 2)
     os.chdir(request["cwd"])
@@ -42,11 +48,11 @@ def become(request: dict[str, Any], out: int, err: int) -> None:
 
 
 def serve(request: dict[str, Any]) -> dict[str, Any]:
-    """Fork, wait, and report."""
+    """Run the tool in a forked process and wait for its end."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if child == 0:
-            become(request, out.fileno(), err.fileno())
+            run_tool(request, out.fileno(), err.fileno())
         _, status = os.waitpid(child, 0)
         out.seek(0)
         err.seek(0)

@@ -1,8 +1,9 @@
-"""What a user can get wrong, through the command line: one sentence that names the file, exit code 2, no traceback,
-and nothing half-written left behind.
+"""Mistakes of a user on the command line: exit code 2 and one sentence that names the file.
 
-Each case is a process of its own with its own folder. They are forked from one process that has imported everything
-(``bad_input_server.py``), so that a case costs its own work and not PyTorch's start; one case is started plainly.
+There is no traceback, and no half-written file is left behind. Each case runs in a process and a
+folder of its own. The processes are forked from one that has imported everything
+(``bad_input_server.py``), because importing PyTorch takes longer than most cases. One case is
+started as a user would.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ TEMPORARY = ("*.part", "*.partial", "*.tmp", ".*staging*", "*.lock")
 
 
 @dataclass
-class Answer:
+class Result:
     """How a command ended."""
 
     code: int
@@ -68,12 +69,12 @@ class Commands:
             env=environment,
         )
 
-    def run(self, folder: Path, arguments: list[str]) -> Answer:
+    def run(self, folder: Path, arguments: list[str]) -> Result:
         """``tools/<arguments[0]>.py arguments[1:]`` with ``folder`` as working directory."""
         assert self.server.stdin is not None and self.server.stdout is not None
         self.server.stdin.write(json.dumps({"cwd": str(folder), "arguments": arguments}) + "\n")
         self.server.stdin.flush()
-        return Answer(**json.loads(self.server.stdout.readline()))
+        return Result(**json.loads(self.server.stdout.readline()))
 
     def close(self) -> None:
         assert self.server.stdin is not None
@@ -90,7 +91,7 @@ def commands() -> Iterator[Commands]:
 
 @pytest.fixture(scope="module")
 def good_project(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> Path:
-    """A folder with configs and six simulated frames, all in order."""
+    """A folder with configs and six simulated frames, without a mistake."""
     folder = tmp_path_factory.mktemp("good")
     shutil.copytree(repo / "cfgs" / "synthetic", folder / "cfgs" / "synthetic")
     data = create_synthetic_kitti(
@@ -102,7 +103,7 @@ def good_project(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> Path:
 
 @pytest.fixture
 def project(good_project: Path, tmp_path: Path) -> Path:
-    """A copy to be spoilt."""
+    """A copy for one test to damage."""
     return Path(shutil.copytree(good_project, tmp_path / "project"))
 
 
@@ -120,18 +121,18 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def check_one_sentence(answer: Answer, *names: str) -> None:
+def check_one_sentence(result: Result, *names: str) -> None:
     """Exit code 2 and one line on stderr that holds ``names``."""
-    assert answer.code == 2, answer
-    errors = [line for line in answer.err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, answer.err
+    assert result.code == 2, result
+    errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.err
     for name in names:
         assert name in errors[0], f"'{name}' is not in: {errors[0]}"
-    assert "Traceback" not in answer.err + answer.out
-    assert answer.err.rstrip().splitlines()[-1] == errors[0]  # nothing after the sentence
+    assert "Traceback" not in result.err + result.out
+    assert result.err.rstrip().splitlines()[-1] == errors[0]  # it is the last line
 
 
-# --- the data, when it is prepared -----------------------------------------------------------------------------------
+# --- the data, when it is prepared ----------------------------------------------------------------
 
 
 def no_calib(project: Path) -> str:
@@ -175,7 +176,7 @@ def no_split(project: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "damage",
     [
         no_calib,
         calib_without_a_line,
@@ -187,16 +188,16 @@ def no_split(project: Path) -> str:
     ],
 )
 def test_bad_data_when_infos_are_made(
-    commands: Commands, project: Path, spoil: Callable[[Path], str]
+    commands: Commands, project: Path, damage: Callable[[Path], str]
 ) -> None:
     """The infos that were there stay as they were."""
-    name = spoil(project)
+    name = damage(project)
     before = {path: (project / path).read_bytes() for path in files(project)}
     check_one_sentence(commands.run(project, CREATE), name)
     assert {path: (project / path).read_bytes() for path in files(project)} == before
 
 
-# --- the data, when it is used ---------------------------------------------------------------------------------------
+# --- the data, when it is used --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tool", [TRAIN, CREATE])
@@ -213,26 +214,27 @@ def test_missing_infos(commands: Commands, project: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-@pytest.mark.parametrize("spoil", [truncated_points, nan_points])
+@pytest.mark.parametrize("damage", [truncated_points, nan_points])
 def test_unreadable_frame_in_training(
-    commands: Commands, project: Path, spoil: Callable[[Path], str], workers: str
+    commands: Commands, project: Path, damage: Callable[[Path], str], workers: str
 ) -> None:
-    """Also from within a loader process the sentence names the file; checkpoints on disk are whole ones."""
-    name = spoil(project)
+    """The sentence names the file also when a loader process fails; no file is half-written."""
+    name = damage(project)
     check_one_sentence(commands.run(project, [*TRAIN, "--workers", workers]), name)
-    assert not [path for pattern in TEMPORARY for path in project.rglob(pattern)]
+    for pattern in TEMPORARY:
+        assert not list(project.rglob(pattern))
     assert not list(project.rglob("checkpoint_epoch_*.pth"))
 
 
 def test_bad_frames_can_be_skipped(commands: Commands, project: Path) -> None:
     name = truncated_points(project)
-    answer = commands.run(project, [*TRAIN, "--skip_bad_frames"])
-    assert answer.code == 0, answer
-    assert name in answer.out and "skipped" in answer.out
+    result = commands.run(project, [*TRAIN, "--skip_bad_frames"])
+    assert result.code == 0, result
+    assert name in result.out and "skipped" in result.out
     assert list(project.rglob("checkpoint_epoch_1.pth"))
 
 
-# --- config, checkpoints, output -------------------------------------------------------------------------------------
+# --- config, checkpoints, output ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -258,7 +260,7 @@ def test_typo_in_the_yaml(
 
 
 def test_a_model_without_final_boxes_is_not_trained(commands: Commands, project: Path) -> None:
-    """They are asked for when the first frame is tested, a night later."""
+    """POST_PROCESSING is first used in the evaluation, when the training is over."""
     (project / STUDENT).write_text(
         "_BASE_CONFIG_: cfgs/synthetic/pointpillar_teacher.yaml\nMODEL: {POST_PROCESSING: null}\n"
     )
@@ -269,8 +271,8 @@ def test_a_model_without_final_boxes_is_not_trained(commands: Commands, project:
 
 
 def test_typo_behind_set(commands: Commands, project: Path) -> None:
-    answer = commands.run(project, [*TRAIN, "--set", "OPTIMIZATION.LRR", "0.1"])
-    check_one_sentence(answer, "OPTIMIZATION.LRR", "OPTIMIZATION.LR")
+    result = commands.run(project, [*TRAIN, "--set", "OPTIMIZATION.LRR", "0.1"])
+    check_one_sentence(result, "OPTIMIZATION.LRR", "OPTIMIZATION.LR")
 
 
 @pytest.mark.parametrize(
@@ -328,8 +330,8 @@ def text_file(path: Path) -> None:
 def test_checkpoint_of_another_model(
     commands: Commands, project: Path, teacher_weights: Path, tool: list[str]
 ) -> None:
-    answer = commands.run(project, [*tool, "--ckpt", str(teacher_weights)])
-    check_one_sentence(answer, "teacher.pth", "vfe.pfn_layers.0.linear.weight")
+    result = commands.run(project, [*tool, "--ckpt", str(teacher_weights)])
+    check_one_sentence(result, "teacher.pth", "vfe.pfn_layers.0.linear.weight")
     assert not (project / "output").exists()
 
 
@@ -348,22 +350,22 @@ def test_truncated_checkpoint_names_itself(
     commands: Commands, project: Path, teacher_weights: Path
 ) -> None:
     teacher_weights.write_bytes(teacher_weights.read_bytes()[:5000])
-    answer = commands.run(project, [*TRAIN, "--pretrained_model", "teacher.pth"])
-    check_one_sentence(answer, "teacher.pth")
+    result = commands.run(project, [*TRAIN, "--pretrained_model", "teacher.pth"])
+    check_one_sentence(result, "teacher.pth")
 
 
 def test_missing_checkpoint_names_the_nearest(
     commands: Commands, project: Path, teacher_weights: Path
 ) -> None:
-    answer = commands.run(project, ["test", "--cfg_file", STUDENT, "--ckpt", "teachr.pth"])
-    check_one_sentence(answer, "teachr.pth", "teacher.pth")
+    result = commands.run(project, ["test", "--cfg_file", STUDENT, "--ckpt", "teachr.pth"])
+    check_one_sentence(result, "teachr.pth", "teacher.pth")
 
 
 def test_teacher_without_distillation(
     commands: Commands, project: Path, teacher_weights: Path
 ) -> None:
-    answer = commands.run(project, [*TRAIN, "--teacher_ckpt", "teacher.pth"])
-    check_one_sentence(answer, "--teacher_ckpt", "DISTILL")
+    result = commands.run(project, [*TRAIN, "--teacher_ckpt", "teacher.pth"])
+    check_one_sentence(result, "--teacher_ckpt", "DISTILL")
 
 
 def test_wrong_teacher(commands: Commands, project: Path, teacher_weights: Path) -> None:
@@ -372,8 +374,8 @@ def test_wrong_teacher(commands: Commands, project: Path, teacher_weights: Path)
     model = build_network(cfg.MODEL, 3, DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
     torch.save({"model_state": model.state_dict()}, project / "student.pth")
     arguments = [DISTILLED if word == STUDENT else word for word in TRAIN]
-    answer = commands.run(project, [*arguments, "--teacher_ckpt", "student.pth"])
-    check_one_sentence(answer, "student.pth", "vfe.pfn_layers.0.linear.weight")
+    result = commands.run(project, [*arguments, "--teacher_ckpt", "student.pth"])
+    check_one_sentence(result, "student.pth", "vfe.pfn_layers.0.linear.weight")
     assert not (project / "output").exists()
 
 
@@ -447,8 +449,8 @@ def test_teacher_that_does_not_fit(
 
 
 def test_teacher_without_weights(commands: Commands, project: Path) -> None:
-    answer = commands.run(project, [DISTILLED if word == STUDENT else word for word in TRAIN])
-    check_one_sentence(answer, DISTILLED, "DISTILL.TEACHER.CKPT", "--teacher_ckpt")
+    result = commands.run(project, [DISTILLED if word == STUDENT else word for word in TRAIN])
+    check_one_sentence(result, DISTILLED, "DISTILL.TEACHER.CKPT", "--teacher_ckpt")
     assert not (project / "output").exists()
 
 
@@ -472,10 +474,10 @@ def test_output_folder_cannot_be_written(commands: Commands, project: Path, bloc
 
 def test_no_config(commands: Commands, project: Path) -> None:
     check_one_sentence(commands.run(project, ["train"]), "--cfg_file")
-    answer = commands.run(
+    result = commands.run(
         project, ["test", "--cfg_file", STUDENT.replace("student", "studnt"), "--ckpt", "x.pth"]
     )
-    check_one_sentence(answer, "pointpillar_studnt.yaml", "pointpillar_student.yaml")
+    check_one_sentence(result, "pointpillar_studnt.yaml", "pointpillar_student.yaml")
 
 
 def test_a_plain_process(project: Path, repo: Path) -> None:
@@ -483,4 +485,4 @@ def test_a_plain_process(project: Path, repo: Path) -> None:
     shutil.rmtree(project / "data")
     command = [sys.executable, str(repo / "tools" / "train.py"), *TRAIN[1:]]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True)
-    check_one_sentence(Answer(done.returncode, done.stdout, done.stderr), "data/synthetic_kitti")
+    check_one_sentence(Result(done.returncode, done.stdout, done.stderr), "data/synthetic_kitti")

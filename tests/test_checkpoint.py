@@ -1,4 +1,4 @@
-"""Checkpoints: atomic writing, safe reading, strict and partial loading, OpenPCDet's older formats."""
+"""Checkpoints: atomic writing, safe reading, strict and partial loading, older formats."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pcdet_distill.errors import CheckpointError
 
 
 class SparseConvolution(nn.Module):
-    """Stands for a sparse convolution: a weight of torch's own convolutions is never turned."""
+    """Stands for a sparse convolution; the axes of torch's own convolutions are never turned."""
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def same(first: dict, second: dict) -> bool:
     )
 
 
-# --- saving ---------------------------------------------------------------------------------------------------------
+# --- saving ---------------------------------------------------------------------------------------
 
 
 def test_round_trip_keeps_openpcdets_keys(tmp_path, state):
@@ -123,7 +123,7 @@ def test_a_read_only_folder_is_one_sentence(tmp_path, state):
         save_checkpoint({"model_state": state}, tmp_path / "a.pth")
 
 
-def test_a_full_disk_leaves_nothing_behind(tmp_path, state, monkeypatch):
+def test_a_full_disk_leaves_no_file_behind(tmp_path, state, monkeypatch):
     def full(content, file):
         file.write(b"half")
         raise OSError(28, "No space left on device")
@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, state, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-# --- reading --------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def test_a_bare_state_dict_is_wrapped(tmp_path, state):
@@ -232,7 +232,9 @@ def test_a_missing_file_names_the_nearest(tmp_path, state):
     ("content", "found"),
     [({"state_dict": {}, "meta": 1}, "keys state_dict, meta"), ([1, 2], "list"), ({}, "keys $")],
 )
-def test_a_checkpoint_of_something_else_says_what_was_found(tmp_path, content, found):
+def test_the_message_about_another_kind_of_checkpoint_names_what_was_found(
+    tmp_path, content, found
+):
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=f"expected the key model_state, found {found}"):
         load_checkpoint(tmp_path / "a.pth")
@@ -247,7 +249,7 @@ def test_optimizer_state_may_stand_beside(tmp_path, state):
     assert optimizer_state({"optimizer_state": {"a": 1}}, path) == {"a": 1}
 
 
-# --- loading into a model -------------------------------------------------------------------------------------------
+# --- loading into a model -------------------------------------------------------------------------
 
 
 def test_strict_loading_copies_everything(model, state):
@@ -271,7 +273,7 @@ def test_a_missing_step_counter_is_tolerated(model, state):
     assert load_model_state(model, state, strict=True, where="a.pth").missing == []
 
 
-def test_strict_loading_lists_what_does_not_fit_and_changes_nothing(model, state):
+def test_strict_loading_lists_misfits_and_leaves_the_model_unchanged(model, state):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     state["dense.weight"] = torch.zeros(8, 5, 3, 3)
     state["roi_head.weight"] = torch.zeros(1)
@@ -298,13 +300,12 @@ def test_partial_loading_takes_what_fits(model, state):
     report = load_model_state(model, state, strict=False, where="a.pth")
     assert "dense.weight" not in report.loaded and "dense.bias" in report.loaded
     assert torch.equal(model.dense.bias, state["dense.bias"])
-    assert (
-        str(report)
-        == "loaded 8 of 9 tensors; 1 of another shape: dense.weight (8, 5, 3, 3), model (8, 4, 3, 3)"
+    assert str(report) == (
+        "loaded 8 of 9 tensors; 1 of another shape: dense.weight (8, 5, 3, 3), model (8, 4, 3, 3)"
     )
 
 
-def test_partial_loading_of_nothing_is_an_error(model):
+def test_partial_loading_without_a_fitting_tensor_is_an_error(model):
     with pytest.raises(CheckpointError, match="does not fit the model"):
         load_model_state(model, {"backbone.weight": torch.zeros(1)}, strict=False, where="a.pth")
     with pytest.raises(CheckpointError, match="it holds no tensors|missing"):

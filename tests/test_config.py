@@ -1,4 +1,4 @@
-"""Yaml in, EasyDict out: OpenPCDet's merging and --set rules, and what every mistake is answered with."""
+"""Loading a config: OpenPCDet's rules for base files, and the message for every mistake."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from pcdet_distill.config import errors_name_file, load_config, lookup, to_plain
 from pcdet_distill.errors import ConfigError
 
 CFGS = Path(__file__).parents[1] / "cfgs"
-ALL_CONFIGS = sorted(
-    set(CFGS.rglob("*.yaml")) - set((CFGS / "study").rglob("*.yaml"))
-)  # studies are lists of runs
+STUDIES = set((CFGS / "study").rglob("*.yaml"))  # lists of runs, not experiments
+ALL_CONFIGS = sorted(set(CFGS.rglob("*.yaml")) - STUDIES)
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def derived(folder: Path, text: str) -> Path:
     return write(folder, "_BASE_CONFIG_: cfgs/kitti_models/pointpillar.yaml\n" + text)
 
 
-# --- what is read ---------------------------------------------------------------------------------------------------
+# --- what is read ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ALL_CONFIGS, ids=lambda path: path.stem)
@@ -43,7 +42,7 @@ def test_every_config_of_the_project_loads(path):
     assert path.stem == load_config(path).TAG
 
 
-def test_what_is_added(cfgs, repo):
+def test_where_the_file_lies_is_added(cfgs, repo):
     cfg = load_config(cfgs / "kitti_models" / "pointpillar.yaml")
     assert isinstance(cfg, EasyDict) and isinstance(cfg.MODEL.VFE, EasyDict)
     assert (repo, "pointpillar", "kitti_models") == (cfg.ROOT_DIR, cfg.TAG, cfg.EXP_GROUP_PATH)
@@ -75,7 +74,7 @@ def test_a_base_of_a_base(cfgs):
     )
 
 
-def test_the_students_differ_from_the_teacher_in_widths_only(cfgs):
+def test_students_differ_from_their_teacher_in_widths_only(cfgs):
     teacher = to_plain(load_config(cfgs / "kitti_models" / "pointpillar.yaml"))
     for name, factor in (("pointpillar_4x", 2), ("pointpillar_16x", 4)):
         student = to_plain(load_config(cfgs / "kitti_distill" / f"{name}.yaml"))
@@ -148,8 +147,8 @@ def test_a_resolved_config_can_be_written_and_loaded_again(cfgs, tmp_path):
 
 
 def test_sparsekds_aliases(tmp_path):
-    text = "MODEL_TEACHER: {NAME: PointPillar, VFE: {NAME: PillarVFE, NUM_FILTERS: [64]}}\nTEACHER_CKPT: t.pth\n"
-    cfg = load_config(derived(tmp_path, text))
+    model = "MODEL_TEACHER: {NAME: PointPillar, VFE: {NAME: PillarVFE, NUM_FILTERS: [64]}}"
+    cfg = load_config(derived(tmp_path, f"{model}\nTEACHER_CKPT: t.pth\n"))
     assert cfg.DISTILL.TEACHER.MODEL.VFE.NUM_FILTERS == [64] and cfg.DISTILL.TEACHER.CKPT == "t.pth"
     assert "MODEL_TEACHER" not in cfg and "TEACHER_CKPT" not in cfg
     cfg = load_config(
@@ -162,7 +161,7 @@ def test_no_distill_block_appears_by_itself(cfgs):
     assert load_config(cfgs / "kitti_models" / "pointpillar.yaml").get("DISTILL") is None
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,8 +179,9 @@ def test_no_distill_block_appears_by_itself(cfgs):
         ("OPTIMIZATION: {lr: 0.1}", "unknown key OPTIMIZATION.lr; did you mean 'LR'?"),
         ("DISTILL: {TEACHR: {}}", "unknown key DISTILL.TEACHR; did you mean 'TEACHER'?"),
         (
-            "DATA_CONFIG: {DATA_PROCESSOR: [{NAME: shuffle_points, SHUFFLE_ENABLE: {train: True}}]}",
-            "unknown key DATA_CONFIG.DATA_PROCESSOR[0].SHUFFLE_ENABLE; did you mean 'SHUFFLE_ENABLED'?",
+            "DATA_CONFIG: {DATA_PROCESSOR: [{NAME: shuffle_points, SHUFFLE_ENABLE: true}]}",
+            "unknown key DATA_CONFIG.DATA_PROCESSOR[0].SHUFFLE_ENABLE; "
+            "did you mean 'SHUFFLE_ENABLED'?",
         ),
         (
             "DATA_CONFIG: {DATA_SPLIT: {trian: x}}",
@@ -189,7 +189,8 @@ def test_no_distill_block_appears_by_itself(cfgs):
         ),
         (
             "MODEL: {DENSE_HEAD: {ANCHOR_GENERATOR_CONFIG: [{class: Car}]}}",
-            "unknown key MODEL.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG[0].class; did you mean 'class_name'?",
+            "unknown key MODEL.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG[0].class; "
+            "did you mean 'class_name'?",
         ),
         (
             "MODEL: {VFE: {NAME: PilarVFE}}",
@@ -209,7 +210,8 @@ def test_no_distill_block_appears_by_itself(cfgs):
         ),
         (
             "DATA_CONFIG: {DATA_PROCESSOR: [{NAME: shufle_points}]}",
-            "DATA_CONFIG.DATA_PROCESSOR[0].NAME: unknown name 'shufle_points'; did you mean 'shuffle_points'?",
+            "DATA_CONFIG.DATA_PROCESSOR[0].NAME: unknown name 'shufle_points'; "
+            "did you mean 'shuffle_points'?",
         ),
         (
             "MODEL: {BACKBONE_2D: {LAYER_NUMS: 3}}",
@@ -231,7 +233,8 @@ def test_no_distill_block_appears_by_itself(cfgs):
         ("DATA_CONFIG: {DATA_PATH: 5}", "DATA_CONFIG.DATA_PATH: expected text, got 5"),
         (
             "MODEL: {POST_PROCESSING: {NMS_CONFIG: {NMS_TYPE: nms_gp}}}",
-            "MODEL.POST_PROCESSING.NMS_CONFIG.NMS_TYPE: unknown name 'nms_gp'; did you mean 'nms_gpu'?",
+            "MODEL.POST_PROCESSING.NMS_CONFIG.NMS_TYPE: unknown name 'nms_gp'; "
+            "did you mean 'nms_gpu'?",
         ),
         ("MODEL: {BACKBONE_2D: [3, 5]}", "MODEL.BACKBONE_2D: expected a block of keys, got [3, 5]"),
         (
@@ -335,128 +338,3 @@ def test_a_base_of_itself_ends(tmp_path):
     write(tmp_path, "_BASE_CONFIG_: a.yaml", "b.yaml")
     with pytest.raises(ConfigError, match=r"b\.yaml: _BASE_CONFIG_: a\.yaml is based on itself"):
         load_config(tmp_path / "a.yaml")
-
-
-# --- --set ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("path", "text", "value"),
-    [
-        ("OPTIMIZATION.LR", "0.01", 0.01),
-        ("OPTIMIZATION.LR", "1", 1.0),
-        ("OPTIMIZATION.NUM_EPOCHS", "3", 3),
-        ("MODEL.VFE.NAME", "MeanVFE", "MeanVFE"),
-        ("MODEL.DENSE_HEAD.USE_DIRECTION_CLASSIFIER", "False", False),
-        ("MODEL.DENSE_HEAD.USE_DIRECTION_CLASSIFIER", "false", False),
-        ("MODEL.VFE.NUM_FILTERS", "32,16", [32, 16]),
-        ("MODEL.VFE.NUM_FILTERS", "32", [32]),
-        ("MODEL.VFE.NUM_FILTERS", "[8]", [8]),
-        ("CLASS_NAMES", "Car,Pedestrian", ["Car", "Pedestrian"]),
-        ("CLASS_NAMES", "[Car, Pedestrian]", ["Car", "Pedestrian"]),
-        ("CLASS_NAMES", "[Car]", ["Car"]),
-        ("OPTIMIZATION.MOMS", "1,0.5", [1.0, 0.5]),
-        (
-            "DATA_CONFIG.POINT_CLOUD_RANGE",
-            "0,-6.4,-3,12.8,6.4,1",
-            [0.0, -6.4, -3.0, 12.8, 6.4, 1.0],
-        ),
-        ("DATA_CONFIG.DATA_SPLIT", "train:trainval,test:val", {"train": "trainval", "test": "val"}),
-        ("DATA_CONFIG.DATA_SPLIT", "train:trainval", {"train": "trainval", "test": "val"}),
-        ("DATA_CONFIG.DATA_PATH", "/data/kitti", "/data/kitti"),
-        ("DATA_CONFIG.DATA_SPLIT.train", "2024", "2024"),
-        ("DATA_CONFIG.DATA_AUGMENTOR.AUG_CONFIG_LIST.0.USE_ROAD_PLANE", "False", False),
-        ("MODEL.BN_MOMENTUM", "0.1", 0.1),
-        ("OPTIMIZATION.USE_AMP", "True", True),
-        ("DISTILL.TERMS.LOCAL_GRAPH.WEIGHT", "2.5", 2.5),
-        ("DISTILL.TEACHER.CKPT", "t.pth", "t.pth"),
-        ("DISTILL.TERMS.MINE.NAME", "GraphDistillLoss", "GraphDistillLoss"),
-    ],
-)
-def test_set(cfgs, path, text, value):
-    cfg = load_config(cfgs / "kitti_distill" / "pointpillar_4x_pointdistiller.yaml", [path, text])
-    place = cfg
-    for key in path.split("."):
-        place = place[int(key)] if isinstance(place, list) else place[key]
-    assert place == value and type(to_plain(place)) is type(value)
-
-
-def test_set_takes_values_that_are_no_text(cfgs):
-    overrides = ["OPTIMIZATION.LR", 0.5, "MODEL.VFE.NUM_FILTERS", [4]]
-    cfg = load_config(cfgs / "kitti_models" / "pointpillar.yaml", overrides)
-    assert cfg.OPTIMIZATION.LR == 0.5 and cfg.MODEL.VFE.NUM_FILTERS == [4]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "answer"),
-    [
-        (
-            ["OPTIMIZATION.LRR", "1"],
-            "--set OPTIMIZATION.LRR: unknown key 'LRR'; did you mean 'LR'?",
-        ),
-        (
-            ["MODEL.BACKBONE_2.LAYER_NUMS", "1"],
-            "--set MODEL.BACKBONE_2.LAYER_NUMS: unknown key 'BACKBONE_2'; did you mean 'BACKBONE_2D'?",
-        ),
-        (["OPTIMIZATION.LR"], "--set takes pairs of KEY VALUE, but OPTIMIZATION.LR has no value"),
-        (
-            ["OPTIMIZATION.LR", "fast"],
-            "--set OPTIMIZATION.LR fast: expected float as in 0.003, got str",
-        ),
-        (
-            ["OPTIMIZATION.NUM_EPOCHS", "1.5"],
-            "--set OPTIMIZATION.NUM_EPOCHS 1.5: expected int as in 80, got float",
-        ),
-        (
-            ["OPTIMIZATION.LR_WARMUP", "1"],
-            "--set OPTIMIZATION.LR_WARMUP 1: expected bool as in False, got int",
-        ),
-        (
-            ["OPTIMIZATION.NUM_EPOCHS", "True"],
-            "--set OPTIMIZATION.NUM_EPOCHS True: expected int as in 80, got bool",
-        ),
-        (
-            ["MODEL.VFE.NUM_FILTERS", "a,b"],
-            "--set MODEL.VFE.NUM_FILTERS a: expected int as in 64, got str",
-        ),
-        (
-            ["DATA_CONFIG.DATA_SPLIT", "tran:x"],
-            "--set DATA_CONFIG.DATA_SPLIT: unknown key 'tran'; did you mean 'train'?",
-        ),
-        (
-            ["DATA_CONFIG.DATA_SPLIT", "x"],
-            "--set DATA_CONFIG.DATA_SPLIT x: expected a block, written as key1:value1,key2:value2",
-        ),
-        (
-            ["OPTIMIZATION.LR.X", "1"],
-            "--set OPTIMIZATION.LR.X: there is no key 'X', what stands there is 0.003",
-        ),
-        (
-            ["DATA_CONFIG.DATA_PROCESSOR.9.NAME", "x"],
-            "--set DATA_CONFIG.DATA_PROCESSOR.9.NAME: '9' is not an item of a list of 3",
-        ),
-        (
-            ["MODEL.VFE.NAME", "PilarVFE"],
-            "--set: MODEL.VFE.NAME: unknown name 'PilarVFE'; did you mean 'PillarVFE'?",
-        ),
-    ],
-)
-def test_set_refuses(cfgs, overrides, answer):
-    with pytest.raises(ConfigError) as caught:
-        load_config(cfgs / "kitti_models" / "pointpillar.yaml", overrides)
-    assert str(caught.value) == answer
-
-
-@pytest.mark.parametrize("key", ["DATA_PATH", "DATA_CONFIG.DATA_PATH"])
-@pytest.mark.parametrize("file", ["dataset_configs/kitti_dataset", "kitti_models/second"])
-def test_a_key_of_the_data_may_be_written_with_its_block_or_without(cfgs, file, key):
-    cfg = load_config(cfgs / f"{file}.yaml", [key, "/data/mine"])
-    data_config = cfg.get("DATA_CONFIG", cfg)
-    assert data_config.DATA_PATH == "/data/mine"
-    assert cfg.get("DATA_CONFIG", {}).get("DATA_CONFIG") is None
-
-
-def test_a_key_of_both_is_the_experiments(cfgs):
-    cfg = load_config(cfgs / "kitti_models" / "second.yaml", ["CLASS_NAMES", "Car"])
-    assert cfg.CLASS_NAMES == ["Car"]
-    assert "CLASS_NAMES" not in cfg.DATA_CONFIG

@@ -1,4 +1,4 @@
-"""Where files and folders are found: near the file that names them, in the working directory, among our own."""
+"""Files and folders are found near the file that names them, in the working directory, in cfgs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def installed(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return package
 
 
-# --- files ------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def test_find_file_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_a_missing_file_is_answered_with_the_nearest_of_ours(elsewhere: Path) ->
         load_config("kitti_models/secnd.yaml")
 
 
-# --- DATA_PATH --------------------------------------------------------------------------------------
+# --- DATA_PATH ------------------------------------------------------------------------------------
 
 
 def test_data_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""One way to turn a NAME into a class, one way to answer a wrong one."""
+"""Names and keys are looked up; an unknown one is a sentence with the nearest, and exit code 2."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_key_that_must_be_there(block, answer):
     assert required({"WIDTH": 0}, "WIDTH", "MODEL.VFE") == 0
 
 
-def test_an_empty_table_says_so():
+def test_an_empty_table_is_named_as_such():
     assert nearest("x", []) == "; known: none"
 
 
@@ -65,7 +65,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(error, capsys):
     assert capsys.readouterr().err == "error: file.yaml: what is wrong\n"
 
 
-def test_a_mistake_of_ours_keeps_its_traceback():
+def test_a_bug_keeps_its_traceback():
     @exit_on_user_error
     def main() -> None:
         raise AssertionError("ours")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from pcdet_distill.config import DistillOptions, option, option_table, read_options
+from pcdet_distill.config.nodes import Block
 from pcdet_distill.config.schema import DISTILL, MODEL
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.types import ConfigDict
@@ -151,5 +152,6 @@ def test_the_schema_of_distill_is_its_options() -> None:
     keys = {row.key for row in option_table(DistillOptions())}
     assert keys == set(DISTILL.keys) == {"TEACHER", "TERMS", "INIT_STUDENT"}
     teacher = DISTILL.keys["TEACHER"]
-    assert set(teacher.keys) == {"CFG_FILE", "MODEL", "CKPT", "MODE", "REUSE"}  # type: ignore[union-attr]
-    assert teacher.keys["MODEL"] is MODEL  # type: ignore[union-attr]
+    assert isinstance(teacher, Block)
+    assert set(teacher.keys) == {"CFG_FILE", "MODEL", "CKPT", "MODE", "REUSE"}
+    assert teacher.keys["MODEL"] is MODEL

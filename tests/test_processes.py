@@ -1,4 +1,4 @@
-"""Nothing outlives the process that started it: workers of a killed launcher, loader workers of a killed training."""
+"""Workers end with the process that started them, even when that one is killed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,14 @@ def is_running(pid: int) -> bool:
 
 
 def kill_and_watch(command: list[str], folder: Path, workers: int, how: signal.Signals) -> None:
-    """Start ``command``, kill it when its workers have written who they are, and wait until they are gone."""
+    """Start a command, kill it when its workers have started, and wait until they are gone.
+
+    Args:
+        command: writes the process id of every worker to a file ``pid<number>``.
+        folder: where these files are written.
+        workers: number of workers.
+        how: signal that kills the command.
+    """
     parent = subprocess.Popen(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
     )

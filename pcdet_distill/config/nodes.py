@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Free:
-    """Any value: a number, a list, or a block whose keys only its reader knows."""
+    """Any value: a number, a list, or a block whose keys are checked by its reader."""
 
 
 @dataclass(frozen=True)

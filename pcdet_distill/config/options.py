@@ -79,7 +79,7 @@ def option(
 
 
 def option_keys(options: type[DataclassInstance]) -> tuple[str, ...]:
-    """The keys of yaml that a dataclass of options knows."""
+    """The keys of yaml that a dataclass of options reads."""
     return tuple(field.name.upper() for field in dataclasses.fields(options))
 
 

@@ -6,9 +6,9 @@ each class: every BACKBONE_2D may hold the keys of any BACKBONE_2D of OpenPCDet.
 load, and typos are still found.
 
 Two things are not checked here. A block whose NAME (DATASET for data) is none of OpenPCDet's
-classes belongs to a module of the user's, and only that module knows its keys. Its NAME is looked
-up when the model is built; only a NAME that is nearly one of OpenPCDet's is refused at once.
-And the losses in DISTILL.TERMS read their options themselves, and refuse unknown ones.
+classes belongs to a module of the user's, with keys of its own. Its NAME is looked up when the
+model is built; only a NAME that is nearly one of OpenPCDet's is refused at once. And the losses in
+DISTILL.TERMS read their options themselves, and refuse unknown ones.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _place_and_reason(error: yaml.YAMLError) -> str:
-    """``" in line 2: expected ',' or ']'"``, as far as the parser tells."""
+    """``" in line 2: expected ',' or ']'"``, as far as the parser gives them."""
     mark = getattr(error, "problem_mark", None)
     line = f" in line {mark.line + 1}" if mark else ""
     reason = getattr(error, "problem", None) or "invalid character"
