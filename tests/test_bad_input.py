@@ -428,7 +428,7 @@ TEACHER = "cfgs/synthetic/pointpillar_teacher.yaml"
         ),
         (
             {DISTILLED: ("NODES: bev", "NODES: sparse")},
-            ["gives bev features, NODES asks for sparse"],
+            ["gives bev features, NODES is sparse"],
         ),
     ],
 )

@@ -34,7 +34,7 @@ TEACHER_TAPS = ("TEACHER", "SCORE_TAP")
 
 
 class VoxelSpace:
-    """Range and voxels of detectors without a dataset: enough to know where a feature stands.
+    """Range and voxels of detectors without a dataset: enough to place features.
 
     Args:
         voxel_size: edges along x, y, z in metres.

@@ -33,7 +33,7 @@ def match_nodes(student: NodeFeatures, teacher: NodeFeatures) -> tuple[NodeFeatu
     student_rows, teacher_rows = _matching_rows(student, teacher)
     if len(student_rows) == 0 and not (student.may_miss or teacher.may_miss):
         raise DataError(
-            "distillation: no node of the student stands where one of the teacher stands; "
+            "distillation: no node of the student is at the place of one of the teacher; "
             "do their ranges overlap?"
         )
     all_match = len(student_rows) == len(student) == len(teacher)

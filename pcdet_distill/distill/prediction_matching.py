@@ -175,13 +175,13 @@ def _match_nearest(places: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
 def _match_axis(places: Tensor, grid: Tensor) -> _AxisMatch:
     """Match coordinates (M,) with the lines of the coordinates (N,) of a grid."""
     lines, line_of = torch.unique(_rounded(grid), return_inverse=True)
-    wanted = _rounded(places)
-    reach = max(_spacing(lines), _spacing(torch.unique(wanted))) / 2 + PLACE_MARGIN_M
-    after = torch.searchsorted(lines, wanted).clamp(max=len(lines) - 1)
+    coordinates = _rounded(places)
+    reach = max(_spacing(lines), _spacing(torch.unique(coordinates))) / 2 + PLACE_MARGIN_M
+    after = torch.searchsorted(lines, coordinates).clamp(max=len(lines) - 1)
     before = (after - 1).clamp_min(0)
-    is_after_nearer = (lines[after] - wanted).abs() < (wanted - lines[before]).abs()
+    is_after_nearer = (lines[after] - coordinates).abs() < (coordinates - lines[before]).abs()
     nearest = torch.where(is_after_nearer, after, before)
-    is_near = (lines[nearest] - wanted).abs() <= reach
+    is_near = (lines[nearest] - coordinates).abs() <= reach
     return _AxisMatch(nearest, is_near, line_of, len(lines))
 
 

@@ -158,14 +158,14 @@ def _complete_tap(path: str, stated: ConfigDict) -> TapInfo | None:
 def _try_out(
     model: nn.Module, grid: NodeGrid | None, open_taps: Sequence[_OpenTap], example: ExampleBatch
 ) -> dict[str, TapInfo]:
-    """Run the example batch and look at the features. What a block states has precedence."""
+    """Describe taps by their features on the example batch. What a block states has precedence."""
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     batch_dict = example.on(device)
     features = _run_once(model, [tap.path for tap in open_taps], batch_dict)
     taps = {}
     for tap in open_taps:
-        seen = _describe(features[tap.path], batch_dict, grid, tap)
-        taps[tap.path] = dataclasses.replace(seen, **_as_fields(tap.stated))
+        found = _describe(features[tap.path], batch_dict, grid, tap)
+        taps[tap.path] = dataclasses.replace(found, **_as_fields(tap.stated))
     return taps
 
 
@@ -202,11 +202,11 @@ def _kind_of(feature: Any, batch_dict: BatchDict, where: str) -> str:
         for key, kind in KIND_BY_COORDS.items():
             if key in batch_dict and len(batch_dict[key]) == len(feature):
                 return kind
-    seen = f"a {type(feature).__name__}"
+    shown = f"a {type(feature).__name__}"
     if isinstance(feature, Tensor):
-        seen = f"a tensor {tuple(feature.shape)}"
+        shown = f"a tensor {tuple(feature.shape)}"
     raise ConfigError(
-        f"{where}: {seen} is neither a map (B, C, H, W), nor a sparse tensor, nor a row (N, C) for "
+        f"{where}: {shown} is neither a map (B, C, H, W), nor a sparse tensor, nor a row (N, C) for "
         f"each of {' or '.join(KIND_BY_COORDS)}; tap something else, or state its KIND"
     )
 

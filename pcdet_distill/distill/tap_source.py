@@ -84,7 +84,7 @@ class TapSource:
         info = self.taps[path]
         if kind is not None and info.kind != kind:
             raise ConfigError(
-                f"{where}: tap '{path}' gives {info.kind} features, NODES asks for {kind}; "
+                f"{where}: tap '{path}' gives {info.kind} features, NODES is {kind}; "
                 f"{kind} taps of the {self.role}: {self.taps_of(kind) or 'none'}"
             )
         return info

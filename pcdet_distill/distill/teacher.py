@@ -134,7 +134,7 @@ class Teacher:
             return {**unprocessed, **batch_dict[VIEW]}
         if self.own_view:
             raise DataError(
-                "the teacher processes points in another way than the student, but the batch has "
+                "the teacher processes points differently from the student, but the batch has "
                 f"no '{VIEW}' entry; let the dataset make it: "
                 f"dataset.add_view('{VIEW}', PointView(...))"
             )
@@ -155,7 +155,7 @@ class Teacher:
     def _run_to_end(
         self, own_batch: BatchDict, paths: Sequence[str]
     ) -> tuple[list[FrameBoxes], Features]:
-        # A detector in eval with labels at hand would compute recalls, which nobody reads.
+        # A detector in eval with labels at hand would compute recalls, which are not used.
         own_batch.pop("gt_boxes", None)
         with capture(self.model, paths) as features:
             boxes = self.model(own_batch)[0]

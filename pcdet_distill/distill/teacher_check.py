@@ -31,7 +31,7 @@ CHECKED_FRAMES = 8  # before a training starts
 CHECK_SECONDS = 2.0  # then no further batch is checked
 
 FOUND_IOU = 0.3  # 3D overlap from which a labelled box counts as detected
-ENOUGH_BOXES = 5  # labelled boxes of a class that are enough to judge it
+ENOUGH_BOXES = 5  # labelled boxes of a class that are enough for a judgement
 LEAST_RECALL = 1 / 3  # trained detectors detect nine in ten of the boxes they were trained on
 MOST_OUTSIDE = 0.05  # accepted share of labelled boxes outside the teacher's range
 
@@ -285,7 +285,7 @@ class _InputMoments:
 
         Args:
             features: the input of the layer.
-            row_weights: (N,) how many rows each of (N, C) stands for; None for one.
+            row_weights: (N,) number of points in each row of (N, C); None for one each.
         """
         rows = features.detach().movedim(1, -1).reshape(-1, features.shape[1])
         difference = rows.float() - self.running_mean
@@ -319,7 +319,7 @@ def _watch_norms(model: nn.Module) -> Iterator[dict[str, _InputMoments]]:
         if name not in moments:
             assert isinstance(norm, _BatchNorm)
             moments[name] = _InputMoments(norm)
-        # Weighted batch norms get as a second input how many points each row stands for.
+        # Weighted batch norms get the number of points in each row as a second input.
         moments[name].add(inputs[0], inputs[1] if len(inputs) > 1 else None)
 
     with ExitStack() as hooks:

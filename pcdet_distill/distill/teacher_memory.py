@@ -37,7 +37,7 @@ class TeacherMemory:
         """The result of ``compute()``, which is called once only for the same ``points``.
 
         Args:
-            points: what the teacher sees of a batch, at least one tensor.
+            points: the teacher's inputs of a batch, at least one tensor.
             requested: names of what ``compute`` returns.
             compute: returns tensors in dicts, lists and tuples.
         """

@@ -98,7 +98,7 @@ class NodeInput(TermInput[NodeFeatures]):
 
     @property
     def needs_batch(self) -> bool:
-        """A map's cells have known places. Voxels and points stand where the batch says."""
+        """The cells of a map have known places. Those of voxels and points are in the batch."""
         taps = [self.info, *(tap for tap, _ in self.class_scores)]
         return any(tap.kind != "bev" for tap in taps)
 

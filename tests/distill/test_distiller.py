@@ -221,7 +221,7 @@ def test_resume_refuses_what_is_no_distillation_or_another_one():
         ({"TEACHER": None}, ["T", "key TEACHER is missing"]),
         (
             {"NODES": "bev"},
-            ["gives voxel features, NODES asks for bev", "backbone_2d@spatial_features_2d"],
+            ["gives voxel features, NODES is bev", "backbone_2d@spatial_features_2d"],
         ),
         ({"NODES": "pillar"}, ["T.NODES: unknown name 'pillar'", "voxel"]),
         ({"NAME": "GraphDistilLoss"}, ["T.NAME", "did you mean 'GraphDistillLoss'"]),

@@ -486,7 +486,9 @@ def test_from_config_refuses(cfg, words):
 
 @pytest.mark.parametrize("kind", ["sparse", "roi"])
 def test_official_is_refused_where_nothing_is_published(kind):
-    with pytest.raises(ConfigError, match=f"no way for {kind} nodes, only for voxel, bev, point"):
+    with pytest.raises(
+        ConfigError, match=f"nothing is published for {kind} nodes, only for voxel, bev, point"
+    ):
         GraphDistillLoss.from_config(
             {"PRESET": "official"}, dataclasses.replace(STUDENT, kind=kind), TEACHER, "T"
         )

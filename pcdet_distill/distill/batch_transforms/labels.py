@@ -3,8 +3,8 @@
     labels = labelled boxes + {teacher's boxes after NMS with score > SCORE_THRESH, whose overlap
                                with every labelled box of their class is at most MAX_OVERLAP}
 
-The student's own target assigner then makes its targets of all of them. This helps with frames that
-nobody has labelled, and with objects that the annotators missed. There is no loss of its own: the
+The student's own target assigner then makes its targets of all of them. This helps with frames
+without labels, and with objects that the annotators missed. There is no loss of its own: the
 student's detection loss changes.
 
 Departures: the paper adds every box above the threshold (MAX_OVERLAP: 1). Its published

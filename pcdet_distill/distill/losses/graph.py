@@ -8,10 +8,10 @@
 
     L = mean over queries, neighbours and channels of  w_m (A_s(s_j, s_m) - A_t(t_j, t_m))^2
 
-``PRESET: official`` equals the published code (commit a5dc465), which treats each kind of node in
-its own way (``OFFICIAL``): pillars, the maps of SECOND, the points of PointRCNN. Its PointPillars
-for nuScenes are the way for maps with ``WEIGHTING: none``; its option ``reweight: False`` is
-``WEIGHTING: none, DISTANCE: frobenius``.
+``PRESET: official`` equals the published code (commit a5dc465), which differs for pillars, the maps
+of SECOND and the points of PointRCNN (``OFFICIAL``). What it does for PointPillars on nuScenes is
+the preset for maps with ``WEIGHTING: none``. Its option ``reweight: False`` is ``WEIGHTING: none,
+DISTANCE: frobenius``.
 
 Departures, of ``PRESET: default``: frames are not mixed. Weights follow a normalised score instead
 of falling on the fullest pillars alone. The teacher's adapter is fixed. The published one is
@@ -159,10 +159,10 @@ class GraphDistillLoss(NodeLoss):
 
     def _number_of_queries(self, nodes: int) -> int:
         """NUM_NODES, or that share of the ``nodes`` of a group."""
-        wanted = self.options.num_nodes
-        if wanted < 1:
-            wanted = math.ceil(wanted * nodes)
-        return min(int(wanted), nodes)
+        count = self.options.num_nodes
+        if count < 1:
+            count = math.ceil(count * nodes)
+        return min(int(count), nodes)
 
     def _neighbours(self, features: Tensor, teacher: NodeFeatures, queries: Tensor) -> Tensor:
         """(M, K) rows of the nodes nearest to each query; no more than the fullest frame has."""

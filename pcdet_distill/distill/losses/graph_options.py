@@ -89,7 +89,7 @@ class GraphOptions:
     )
 
 
-# PRESET: official, by the kind of the student's tap. The published code treats each in its own way.
+# PRESET: official, by the kind of the student's tap. The published code differs in each.
 OFFICIAL = {
     "voxel": GraphOptions(
         num_nodes=6000.0,
@@ -129,7 +129,7 @@ def preset_options(name: str, student: TapInfo, where: str) -> GraphOptions:
         return GraphOptions()
     if student.kind not in OFFICIAL:
         raise ConfigError(
-            f"{where}.PRESET: the published code has no way for {student.kind} nodes, only for "
+            f"{where}.PRESET: nothing is published for {student.kind} nodes, only for "
             f"{', '.join(OFFICIAL)}; use default"
         )
     options = OFFICIAL[student.kind]

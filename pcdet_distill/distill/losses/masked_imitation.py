@@ -79,11 +79,11 @@ class MaskedImitationLoss(NodeLoss):
     def options_from_config(
         cls, cfg: ConfigDict, student: TapInfo, teacher: TapInfo, where: str
     ) -> MaskedImitationOptions:
-        """The options in ``cfg``. MASK: score needs SCORE, as one of them asks for another tap."""
+        """The options in ``cfg``. MASK: score needs SCORE: the two scores use other taps."""
         options = super().options_from_config(cfg, student, teacher, where)
         if options.mask == "score" and "SCORE" not in cfg:
             raise ConfigError(
-                f"{where}.SCORE is missing; MASK: score wants one of {', '.join(SCORES)}"
+                f"{where}.SCORE is missing; MASK: score needs one of {', '.join(SCORES)}"
             )
         return options
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, TypeVar
 
-from ...config import lookup, option
+from ...config import TermOptions, lookup, option, option_keys
 from ...config import read_options as read_option_block
 from ...types import BatchDict, ConfigDict
 from ..batch_transforms.base import BatchTransform
@@ -112,8 +112,6 @@ def read_options(
         choices: by field name, the words that it may be.
         ranges: by field name, the lowest and the highest number; other numbers must be above 0.
     """
-    from .base import TERM_KEYS
-
     warn_renamed("losses.base.read_options(OPTIONS, ...)", "config.read_options(CLASS, ...)")
     fields = []
     for field in dataclasses.fields(defaults):  # type: ignore[arg-type]
@@ -121,7 +119,7 @@ def read_options(
         limits = _limits(default, (choices or {}).get(field.name), (ranges or {}).get(field.name))
         fields.append((field.name, type(default), option(default, help="", **limits)))
     block_class = dataclasses.make_dataclass("OptionBlock", fields)
-    block: object = read_option_block(block_class, cfg, where, also_known=TERM_KEYS)
+    block: object = read_option_block(block_class, cfg, where, also_known=option_keys(TermOptions))
     return type(defaults)(**dataclasses.asdict(block))  # type: ignore[call-overload]
 
 

@@ -1,10 +1,10 @@
-"""Similarity-preserving distillation (Tung and Mori, ICCV 2019): alike where the teacher is alike.
+"""Similarity-preserving distillation (Tung and Mori, ICCV 2019): similarities within a batch.
 
 With one row of Q for everything that is compared, n rows:
 
     G = rows of (Q Q^T), each divided by its norm;    L = 1 / n^2 * || G_s - G_t ||_F^2
 
-G has no channels left, so student and teacher may differ in their number and no adapter is needed.
+G has no channels, so student and teacher may differ in their number and no adapter is needed.
 
 OVER: frames is the paper: a row of Q is a whole frame, and n is the batch size. A detector's batch
 has few frames, and one of a single frame gives no gradient. OVER: nodes is an addition: the rows
