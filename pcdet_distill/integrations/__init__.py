@@ -1,1 +1,1 @@
-"""The distiller in other people's training tools."""
+"""Distillation inside the training tools of other projects."""

@@ -14,7 +14,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ...models import Detector3DTemplate
-from ...models.dense_heads.detection_head import DetectionHead
 from ...ops.sparse_tensor import SparseConvTensor
 from ...types import BatchDict
 
@@ -175,11 +174,8 @@ def find_score_layers(model: Detector3DTemplate) -> set[str]:
 
     A head may publish a branch of several layers: then all of them count.
     """
-    branches = []
-    for slot, module in model.named_slots():
-        if isinstance(module, DetectionHead):
-            branches += [f"{slot}.{path}." for path in module.score_taps()]
-    return {name for name in find_layers(model) if f"{name}.".startswith(tuple(branches))}
+    branches = tuple(f"{path}." for path in model.score_taps())
+    return {name for name in find_layers(model) if f"{name}.".startswith(branches)}
 
 
 @contextmanager

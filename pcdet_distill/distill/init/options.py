@@ -28,8 +28,8 @@ class InitOptions:
     select: str = option(
         "magnitude",
         choices=("magnitude", "qr", "random"),
-        help="which channels are kept: those with the largest activations times weights; one by "
-        "one, each time the channel that the kept ones explain least (`qr`); or random ones",
+        help="which channels are kept: those with the largest variance times squared weights; one "
+        "by one, each time the channel that the kept ones explain least (`qr`); or random ones",
     )
     samples: int = option(
         6000, at_least=1, help="places at which a layer is compared and fitted, over all frames"
@@ -40,7 +40,7 @@ class InitOptions:
     def from_config(cls, value: object) -> InitOptions:
         """From the value of DISTILL.INIT_STUDENT: a mode, or a block."""
         if isinstance(value, Mapping):
-            return read_options(cls, value, WHERE)
+            return read_options(cls(), value, WHERE)
         mode = str(value or "NONE")
         if mode not in MODES:
             raise ConfigError(f"{WHERE}: unknown value '{mode}'{nearest(mode, MODES)}")

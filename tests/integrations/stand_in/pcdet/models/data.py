@@ -6,9 +6,7 @@ import torch
 
 def load_data_to_gpu(batch_dict):
     for key, value in batch_dict.items():
-        if isinstance(value, np.ndarray) and key not in ("frame_id", "metadata", "calib"):
-            batch_dict[key] = (
-                torch.from_numpy(value).int()
-                if key == "image_shape"
-                else torch.from_numpy(value).float()
-            )
+        if not isinstance(value, np.ndarray) or key in ("frame_id", "metadata", "calib"):
+            continue
+        tensor = torch.from_numpy(value)
+        batch_dict[key] = tensor.int() if key == "image_shape" else tensor.float()

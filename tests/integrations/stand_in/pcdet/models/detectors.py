@@ -9,7 +9,9 @@ from .layers import SLOTS
 class Detector3DTemplate(nn.Module):
     def __init__(self, model_cfg, num_class, dataset):
         super().__init__()
-        self.model_cfg, self.num_class, self.dataset = model_cfg, num_class, dataset
+        self.model_cfg = model_cfg
+        self.num_class = num_class
+        self.dataset = dataset
         self.class_names = dataset.class_names
         self.register_buffer("global_step", torch.LongTensor(1).zero_())
         self.module_list = self.build_networks()
@@ -22,11 +24,8 @@ class Detector3DTemplate(nn.Module):
         self.global_step += 1
 
     def build_networks(self):
-        data, modules, channels = (
-            self.dataset,
-            [],
-            self.dataset.point_feature_encoder.num_point_features,
-        )
+        modules = []
+        channels = self.dataset.point_feature_encoder.num_point_features
         for name, block in SLOTS.items():
             config = self.model_cfg.get(block)
             if config is None:
@@ -36,7 +35,7 @@ class Detector3DTemplate(nn.Module):
                 model_cfg=config,
                 channels=channels,
                 num_class=self.num_class,
-                grid_size=data.grid_size,
+                grid_size=self.dataset.grid_size,
             )
             channels = getattr(module, "num_features", channels)
             self.add_module(name, module)
@@ -53,18 +52,19 @@ class Detector3DTemplate(nn.Module):
 
     def post_processing(self, batch_dict):
         self.post_processed = getattr(self, "post_processed", 0) + 1
-        found = []
+        pred_dicts = []
         for frame in range(batch_dict["batch_size"]):
             scores, labels = batch_dict["batch_cls_preds"][frame].sigmoid().max(dim=-1)
             kept = scores > self.model_cfg.POST_PROCESSING.SCORE_THRESH
-            found.append(
+            boxes = batch_dict["batch_box_preds"][frame][kept]
+            pred_dicts.append(
                 {
-                    "pred_boxes": batch_dict["batch_box_preds"][frame][kept],
+                    "pred_boxes": boxes,
                     "pred_scores": scores[kept],
                     "pred_labels": labels[kept] + 1,
                 }
             )
-        return found, {"gt": 0}
+        return pred_dicts, {"gt": 0}
 
     def _load_state_dict(self, on_disk, *, strict):
         own = self.state_dict()

@@ -1,4 +1,4 @@
-"""Slot modules with OpenPCDet's names, batch keys and outputs; what they compute is as simple as can be."""
+"""Slot modules with OpenPCDet's names, batch keys and outputs, and the simplest computation."""
 
 import torch
 from torch import nn
@@ -21,10 +21,8 @@ class PillarVFE(nn.Module):
     def __init__(self, model_cfg, channels, **kwargs):
         super().__init__()
         self.num_features = model_cfg.NUM_FILTERS[-1]
-        self.linear, self.norm = (
-            nn.Linear(channels, self.num_features, bias=False),
-            nn.BatchNorm1d(self.num_features),
-        )
+        self.linear = nn.Linear(channels, self.num_features, bias=False)
+        self.norm = nn.BatchNorm1d(self.num_features)
 
     def forward(self, batch_dict):
         batch_dict["pillar_features"] = self.norm(self.linear(mean_points(batch_dict))).relu()
@@ -41,20 +39,17 @@ class MeanVFE(nn.Module):
 
 
 class SparseConvTensor:
-    """features (N, C), indices (N, 4) int32 b, z, y, x, spatial_shape z, y, x, as spconv has them."""
+    """The attributes of spconv's: features (N, C), indices (N, 4) frame, z, y, x, spatial_shape."""
 
     def __init__(self, features, indices, spatial_shape, batch_size):
-        self.features, self.indices, self.spatial_shape, self.batch_size = (
-            features,
-            indices,
-            spatial_shape,
-            batch_size,
-        )
+        self.features = features
+        self.indices = indices
+        self.spatial_shape = spatial_shape
+        self.batch_size = batch_size
 
     def dense(self):
-        canvas = self.features.new_zeros(
-            self.batch_size, *self.spatial_shape, self.features.shape[1]
-        )
+        shape = (self.batch_size, *self.spatial_shape, self.features.shape[1])
+        canvas = self.features.new_zeros(shape)
         canvas[tuple(self.indices.long().T)] = self.features
         return canvas.permute(0, 4, 1, 2, 3)
 
@@ -65,19 +60,16 @@ class VoxelBackBone8x(nn.Module):
     def __init__(self, model_cfg, channels, grid_size, **kwargs):
         super().__init__()
         self.num_features = model_cfg.CHANNELS
-        self.linear, self.shape = (
-            nn.Linear(channels, model_cfg.CHANNELS),
-            [-(-int(n) // 2) for n in grid_size[::-1]],
-        )
+        self.linear = nn.Linear(channels, model_cfg.CHANNELS)
+        self.shape = [-(-int(size) // 2) for size in grid_size[::-1]]  # z, y, x, rounded up
 
     def forward(self, batch_dict):
         coords = batch_dict["voxel_coords"].int()
         coords = torch.cat([coords[:, :1], coords[:, 1:] // 2], dim=1)
         cells, rows, counts = torch.unique(coords, dim=0, return_inverse=True, return_counts=True)
         sums = self.linear(batch_dict["voxel_features"])
-        features = (
-            sums.new_zeros(len(cells), sums.shape[1]).index_add(0, rows, sums) / counts[:, None]
-        )
+        totals = sums.new_zeros(len(cells), sums.shape[1]).index_add(0, rows, sums)
+        features = totals / counts[:, None]
         batch_dict["encoded_spconv_tensor"] = SparseConvTensor(
             features, cells, self.shape, batch_dict["batch_size"]
         )
@@ -98,13 +90,14 @@ class HeightCompression(nn.Module):
 class PointPillarScatter(nn.Module):
     def __init__(self, model_cfg, channels, grid_size, **kwargs):
         super().__init__()
-        self.num_features, self.size = channels, [int(n) for n in grid_size]
+        self.num_features = channels
+        self.size = [int(size) for size in grid_size]
 
     def forward(self, batch_dict):
-        coords, features = batch_dict["voxel_coords"].long(), batch_dict["pillar_features"]
-        canvas = features.new_zeros(
-            batch_dict["batch_size"], self.size[1], self.size[0], features.shape[1]
-        )
+        coords = batch_dict["voxel_coords"].long()
+        features = batch_dict["pillar_features"]
+        nx, ny = self.size[:2]
+        canvas = features.new_zeros(batch_dict["batch_size"], ny, nx, features.shape[1])
         canvas[coords[:, 0], coords[:, 2], coords[:, 3]] = features
         batch_dict["spatial_features"] = canvas.permute(0, 3, 1, 2)
         return batch_dict
@@ -114,22 +107,10 @@ class BaseBEVBackbone(nn.Module):
     def __init__(self, model_cfg, channels, **kwargs):
         super().__init__()
         self.num_features = model_cfg.NUM_FILTERS[0]
-        self.blocks = nn.ModuleList(
-            [
-                nn.Sequential(
-                    nn.Conv2d(
-                        channels,
-                        self.num_features,
-                        3,
-                        stride=model_cfg.LAYER_STRIDES[0],
-                        padding=1,
-                        bias=False,
-                    ),
-                    nn.BatchNorm2d(self.num_features),
-                    nn.ReLU(),
-                )
-            ]
-        )
+        stride = model_cfg.LAYER_STRIDES[0]
+        conv = nn.Conv2d(channels, self.num_features, 3, stride=stride, padding=1, bias=False)
+        block = nn.Sequential(conv, nn.BatchNorm2d(self.num_features), nn.ReLU())
+        self.blocks = nn.ModuleList([block])
 
     def forward(self, batch_dict):
         batch_dict["spatial_features_2d"] = self.blocks[0](batch_dict["spatial_features"])
@@ -151,34 +132,30 @@ class AnchorHeadSingle(nn.Module):
 
     def __init__(self, model_cfg, channels, num_class, grid_size, **kwargs):
         super().__init__()
-        self.model_cfg, self.num_class, self.box_coder = model_cfg, num_class, PlainCoder()
+        self.model_cfg = model_cfg
+        self.num_class = num_class
+        self.box_coder = PlainCoder()
         self.conv_cls = nn.Conv2d(channels, num_class * num_class, 1)
         self.conv_box = nn.Conv2d(channels, num_class * 7, 1)
         self.conv_dir_cls = None
-        width, height = (
-            -(-int(grid_size[0]) // model_cfg.STRIDE),
-            -(-int(grid_size[1]) // model_cfg.STRIDE),
-        )
+        width = -(-int(grid_size[0]) // model_cfg.STRIDE)  # rounded up
+        height = -(-int(grid_size[1]) // model_cfg.STRIDE)
         self.cell = model_cfg.CELL
-        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        place = torch.stack(
-            [
-                (x + 0.5) * self.cell + model_cfg.ORIGIN[0],
-                (y + 0.5) * self.cell + model_cfg.ORIGIN[1],
-                torch.full_like(x, -1.0, dtype=torch.float),
-            ],
-            dim=-1,
-        )
+        row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        x = (column + 0.5) * self.cell + model_cfg.ORIGIN[0]
+        y = (row + 0.5) * self.cell + model_cfg.ORIGIN[1]
+        z = torch.full_like(row, -1.0, dtype=torch.float)
+        centres = torch.stack([x, y, z], dim=-1)
         self.anchors = []  # of each class (z, y, x, sizes, rotations, 7); plain tensors, no buffers
         for entry in model_cfg.ANCHOR_GENERATOR_CONFIG:
-            size = torch.tensor([*entry["anchor_sizes"][0], 0.0])
-            self.anchors.append(
-                torch.cat([place, size.expand(height, width, 4)], dim=-1)[None, :, :, None, None]
-            )
+            size_and_heading = torch.tensor([*entry["anchor_sizes"][0], 0.0])
+            anchors = torch.cat([centres, size_and_heading.expand(height, width, 4)], dim=-1)
+            self.anchors.append(anchors[None, :, :, None, None])
 
     def forward(self, batch_dict):
         maps = batch_dict["spatial_features_2d"]
-        logits, codes = (conv(maps).permute(0, 2, 3, 1) for conv in (self.conv_cls, self.conv_box))
+        logits = self.conv_cls(maps).permute(0, 2, 3, 1)
+        codes = self.conv_box(maps).permute(0, 2, 3, 1)
         self.forward_ret_dict = {
             "cls_preds": logits,
             "box_preds": codes,
@@ -193,15 +170,15 @@ class AnchorHeadSingle(nn.Module):
         return batch_dict
 
     def get_loss(self):
-        logits, boxes = self.forward_ret_dict["cls_preds"], self.forward_ret_dict["gt_boxes"]
-        wanted = torch.zeros_like(logits)
-        for frame, rows in enumerate(boxes):
-            for row in rows[rows[:, 7] > 0]:
-                x, y = (
-                    int((row[axis] - self.model_cfg.ORIGIN[axis]) / self.cell) for axis in (0, 1)
-                )
-                label = int(row[7]) - 1
-                wanted[frame, y, x, label * self.num_class + label] = 1.0
-        loss = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=torch.tensor(20.0))
+        logits = self.forward_ret_dict["cls_preds"]
+        targets = torch.zeros_like(logits)
+        origin_x, origin_y = self.model_cfg.ORIGIN
+        for frame, boxes in enumerate(self.forward_ret_dict["gt_boxes"]):
+            for box in boxes[boxes[:, 7] > 0]:
+                x = int((box[0] - origin_x) / self.cell)
+                y = int((box[1] - origin_y) / self.cell)
+                label = int(box[7]) - 1
+                targets[frame, y, x, label * self.num_class + label] = 1.0
+        loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=torch.tensor(20.0))
         loss = loss + 0.1 * self.forward_ret_dict["box_preds"].abs().mean()
         return loss, {"rpn_loss": loss.item()}
