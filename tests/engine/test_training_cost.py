@@ -1,4 +1,4 @@
-"""The time a training took is in its metrics, whole or interrupted; and --seed is a seed."""
+"""The time of a training is in its metrics, interrupted or not; and --seed makes it repeatable."""
 
 from __future__ import annotations
 
@@ -11,55 +11,62 @@ from pathlib import Path
 import pytest
 import torch
 import toy_engine
+from torch import Tensor
+from toy_engine import train_toy
 
 from pcdet_distill.checkpoint import load_checkpoint
-from pcdet_distill.engine.logging import cost
-from pcdet_distill.engine.logging.cost import Cost, CostMeter, read_cost
+from pcdet_distill.engine.logging import Cost, CostMeter, cost, read_cost
 from pcdet_distill.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("toys")
 
 
-def train(folder: Path, *arguments: str) -> Path:
-    toy_engine.run(
-        "train", ["--cfg_file", str(toy_engine.write_config(folder)), "--workers", "0", *arguments]
-    )
-    return folder / "output" / "toys" / "toy" / "default"
+def cost_after(metrics: Path, it: int) -> Cost:
+    """The recorded cost of the first ``it`` iterations."""
+    found = read_cost(metrics, it)
+    assert found is not None
+    return found
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_checkpoint(folder / "ckpt" / "checkpoint_epoch_1.pth")["model_state"]
+def weights(output: Path) -> dict[str, Tensor]:
+    return load_checkpoint(output / "ckpt" / "checkpoint_epoch_1.pth")["model_state"]
 
 
-def test_a_training_records_what_it_took(tmp_path, monkeypatch):
+def test_a_training_records_its_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two epochs of three steps, each at least 0.02 s long."""
     monkeypatch.setenv("TOY_STEP_SECONDS", "0.02")
     start = time.perf_counter()
-    metrics = train(tmp_path, "--epochs", "2") / "metrics.jsonl"
+    metrics = train_toy(tmp_path, "--epochs", "2") / "metrics.jsonl"
     elapsed = time.perf_counter() - start
-    epochs = [read_cost(metrics, it) for it in (3, 6)]
-    assert epochs[0].wall_s >= 0.06 and epochs[0].wall_s + 0.06 <= epochs[1].wall_s <= elapsed
-    assert 0 < epochs[0].cpu_s <= epochs[1].cpu_s and epochs[1].first_it == 0
-    assert read_cost(metrics, 5) is None and read_cost(tmp_path / "none", 0) is None
+    first = cost_after(metrics, 3)
+    second = cost_after(metrics, 6)
+    assert first.wall_s >= 0.06
+    assert first.wall_s + 0.06 <= second.wall_s <= elapsed
+    assert 0 < first.cpu_s <= second.cpu_s
+    assert second.first_it == 0
+    assert read_cost(metrics, 5) is None
+    assert read_cost(tmp_path / "none", 0) is None
 
 
-def test_a_resumed_training_adds_to_what_it_had_taken(tmp_path):
-    folder = train(tmp_path, "--epochs", "1")
-    metrics = folder / "metrics.jsonl"
+def test_a_resumed_training_adds_to_its_cost(tmp_path: Path) -> None:
+    metrics = train_toy(tmp_path, "--epochs", "1") / "metrics.jsonl"
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     lines[-1].update(wall_s=1000.0, cpu_s=500.0)
-    metrics.write_text(
-        "".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "cost", "it": 4, "wall'
-    )
-    train(tmp_path, "--epochs", "2")
-    assert 1000 < read_cost(metrics, 6).wall_s < 1060 and 500 < read_cost(metrics, 6).cpu_s < 560
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    metrics.write_text(text + '{"kind": "cost", "it": 4, "wall')  # cut off by a kill
+    train_toy(tmp_path, "--epochs", "2")
+    resumed = cost_after(metrics, 6)
+    assert 1000 < resumed.wall_s < 1060
+    assert 500 < resumed.cpu_s < 560
 
 
-def test_a_training_begun_elsewhere_says_from_where_it_counts(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "it": 3}\n')
-    assert CostMeter.resumed(tmp_path / "metrics.jsonl", 3).read().first_it == 3
+def test_a_training_begun_elsewhere_records_from_where_it_counts(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"kind": "train", "it": 3}\n')
+    assert CostMeter.resumed(metrics, 3).read().first_it == 3
 
 
-def test_the_meter_adds_wall_and_processor_time(monkeypatch):
+def test_the_meter_adds_wall_and_processor_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clocks = {"wall": 10.0, "cpu": 5.0}
     monkeypatch.setattr(cost.time, "perf_counter", lambda: clocks["wall"])
     monkeypatch.setattr(cost, "cpu_seconds", lambda: clocks["cpu"])
@@ -68,8 +75,8 @@ def test_the_meter_adds_wall_and_processor_time(monkeypatch):
     assert meter.read() == Cost(4.0, 6.0, 0)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
-def test_the_time_of_another_process():
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /proc")
+def test_the_time_of_another_process() -> None:
     busy = subprocess.Popen(
         [sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass\ninput()"],
         stdin=subprocess.PIPE,
@@ -82,33 +89,39 @@ def test_the_time_of_another_process():
     assert cost.process_cpu_seconds(10**9) == 0
 
 
-def test_a_seed_makes_a_training_reproducible(tmp_path):
-    first, again, other = (
-        weights(train(tmp_path / name, "--epochs", "1", "--seed", seed))
-        for name, seed in (("a", "3"), ("b", "3"), ("c", "4"))
-    )
-    assert all(torch.equal(first[key], again[key]) for key in first)
+def test_a_seed_makes_a_training_reproducible(tmp_path: Path) -> None:
+    first = weights(train_toy(tmp_path / "a", "--epochs", "1", "--seed", "3"))
+    again = weights(train_toy(tmp_path / "b", "--epochs", "1", "--seed", "3"))
+    other = weights(train_toy(tmp_path / "c", "--epochs", "1", "--seed", "4"))
+    for key, value in first.items():
+        assert torch.equal(value, again[key]), key
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
 
-def test_the_fixed_seed_is_a_seed(tmp_path):
-    fixed = weights(train(tmp_path / "a", "--epochs", "1", "--fix_random_seed"))
-    given = weights(train(tmp_path / "b", "--epochs", "1", "--seed", "666"))
-    assert all(torch.equal(fixed[key], given[key]) for key in fixed)
+def test_the_fixed_seed_is_666(tmp_path: Path) -> None:
+    fixed = weights(train_toy(tmp_path / "a", "--epochs", "1", "--fix_random_seed"))
+    given = weights(train_toy(tmp_path / "b", "--epochs", "1", "--seed", "666"))
+    for key, value in fixed.items():
+        assert torch.equal(value, given[key]), key
+
+
+def test_two_seeds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give one of them"):
-        train(tmp_path / "a", "--fix_random_seed", "--seed", "1")
+        train_toy(tmp_path, "--fix_random_seed", "--seed", "1")
 
 
-def test_another_seed_does_not_go_on_with_a_training(tmp_path):
-    train(tmp_path, "--epochs", "1", "--seed", "3")
-    with pytest.raises(
-        ConfigError, match="has seed 3; give that one or choose another --extra_tag"
-    ):
-        train(tmp_path, "--epochs", "2", "--seed", "4")
-    train(tmp_path, "--epochs", "2", "--seed", "3")
+def test_a_training_is_not_resumed_with_another_seed(tmp_path: Path) -> None:
+    train_toy(tmp_path, "--epochs", "1", "--seed", "3")
+    message = "has seed 3; give that one or choose another --extra_tag"
+    with pytest.raises(ConfigError, match=message):
+        train_toy(tmp_path, "--epochs", "2", "--seed", "4")
+    train_toy(tmp_path, "--epochs", "2", "--seed", "3")
 
 
-def test_the_start_of_a_student_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(toy_engine.ToyDetector, "init_before_training", lambda *_: time.sleep(0.6))
-    folder = train(tmp_path, "--epochs", "1")
-    assert read_cost(folder / "metrics.jsonl", 3).wall_s > 0.6
+def test_the_initialisation_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_init(*_: object) -> None:
+        time.sleep(0.6)
+
+    monkeypatch.setattr(toy_engine.ToyDetector, "init_before_training", slow_init)
+    metrics = train_toy(tmp_path, "--epochs", "1") / "metrics.jsonl"
+    assert cost_after(metrics, 3).wall_s > 0.6
