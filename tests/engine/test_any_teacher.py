@@ -1,6 +1,6 @@
-"""Students of teachers with another architecture, resolution, range and class order.
+"""Teachers whose architecture, resolution, range or class order is not that of the student.
 
-They are trained by tools/train.py on simulated frames, resumed to the bit, and by two processes.
+tools/train.py trains on simulated frames, resumes to the last bit, and works in two processes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
+from interruptions import Killed, identical, kill_after
 
 from pcdet_distill.checkpoint import load_checkpoint, save_checkpoint
 from pcdet_distill.config import load_config, to_plain
@@ -26,9 +27,10 @@ from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
 from pcdet_distill.datasets.view import PointView
 from pcdet_distill.distill import build_distiller
-from pcdet_distill.engine.loop import Trainer
 from pcdet_distill.engine.train import add_train_arguments, run_training
 from pcdet_distill.models import build_network, load_data_to_device
+from pcdet_distill.models.trainable import CheckpointState
+from pcdet_distill.types import ConfigDict
 
 STUDENT_RANGE, TEACHER_RANGE = [0, -6.4, -3, 25.6, 6.4, 1], [0, -9.6, -3, 32, 9.6, 1]
 MAP = "backbone_2d@spatial_features_2d"
@@ -40,6 +42,7 @@ GRAPH = {
     "NUM_NEIGHBORS": 8,
     "WEIGHT": {"START": 2.0, "END": 0.5, "SCHEDULE": "linear"},
 }
+CLASSES = ["Car", "Pedestrian", "Cyclist"]
 COMMON = [
     "--batch_size",
     "2",
@@ -56,14 +59,8 @@ COMMON = [
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six simulated frames, four of them for training."""
-    folder = create_synthetic_kitti(
-        tmp_path_factory.mktemp("frames") / "synthetic_kitti",
-        6,
-        seed=3,
-        val_frames=2,
-        workers=1,
-        progress=False,
-    )
+    folder = tmp_path_factory.mktemp("frames") / "synthetic_kitti"
+    create_synthetic_kitti(folder, 6, seed=3, val_frames=2, workers=1, progress=False)
     create_kitti_infos(folder, show_progress=False)
     return folder
 
@@ -74,12 +71,12 @@ class Experiment:
     def __init__(self, repo: Path, folder: Path, data: Path) -> None:
         self.repo = repo
         self.folder = folder
-        self.data = str(data)
+        self.data = data
 
-    def write(self, name: str, source: str, limits: list[float], **changes: Any) -> Path:
-        """``cfgs/toys/<name>.yaml``: a shipped yaml in another range."""
+    def write(self, name: str, source: str, limits: list[float], **changes: ConfigDict) -> Path:
+        """Write ``cfgs/toys/<name>.yaml``: the yaml ``source`` of ours in another range."""
         config = load_config(self.repo / "cfgs" / "synthetic" / source)
-        config.DATA_CONFIG.update({"POINT_CLOUD_RANGE": limits, "DATA_PATH": self.data})
+        config.DATA_CONFIG.update({"POINT_CLOUD_RANGE": limits, "DATA_PATH": str(self.data)})
         for key in ("ROOT_DIR", "TAG", "EXP_GROUP_PATH", "CONFIG_FILE"):
             del config[key]
         config.update(changes)
@@ -88,51 +85,53 @@ class Experiment:
         path.write_text(yaml.safe_dump(to_plain(config)))
         return path
 
-    def write_student(self, source: str, **terms: Any) -> Path:
-        """The student's yaml, with the teacher beside it."""
-        return self.write(
-            "student",
-            source,
-            STUDENT_RANGE,
-            DISTILL={"TEACHER": {"CFG_FILE": "teacher.yaml"}, "TERMS": terms},
-        )
+    def write_student(self, source: str, **terms: ConfigDict) -> Path:
+        """Write the yaml of the student, which learns from ``teacher.yaml`` beside it."""
+        distill = {"TEACHER": {"CFG_FILE": "teacher.yaml"}, "TERMS": terms}
+        return self.write("student", source, STUDENT_RANGE, DISTILL=distill)
 
     def write_teacher(self, source: str, classes: list[str], limits: list[float]) -> None:
-        """The teacher's yaml and weights; its anchors and heads are those of ``classes``."""
+        """Write yaml and weights of the teacher; its anchors and heads are those of ``classes``."""
         model = load_config(self.repo / "cfgs" / "synthetic" / source).MODEL
         anchors = model.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG
-        by_class = {entry.class_name: entry for entry in anchors}
-        model.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG = [by_class[name] for name in classes]
-        config = load_config(
-            self.write("teacher", source, limits, MODEL=model, CLASS_NAMES=classes)
-        )
+        anchors_by_class = {entry.class_name: entry for entry in anchors}
+        model.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG = [anchors_by_class[name] for name in classes]
+        path = self.write("teacher", source, limits, MODEL=model, CLASS_NAMES=classes)
+        config = load_config(path)
         torch.manual_seed(0)
-        network = build_network(
-            config.MODEL, len(classes), DataSpec.from_config(config.DATA_CONFIG, classes)
-        )
-        # Scores of about one half: the untrained teacher then predicts some boxes.
+        spec = DataSpec.from_config(config.DATA_CONFIG, classes)
+        network = build_network(config.MODEL, len(classes), spec)
+        # Scores around one half, so that the teacher predicts some boxes.
         torch.nn.init.constant_(network.dense_head.conv_cls.bias, 0.0)
-        save_checkpoint({"model_state": network.state_dict()}, self.folder / "teacher.pth")
+        save_checkpoint({"model_state": network.state_dict()}, self.teacher_ckpt)
 
     def train(self, *arguments: str) -> Path:
-        """``tools/train.py`` in this process; gives the output folder."""
+        """Run tools/train.py in this process; returns the output folder."""
         parser = add_train_arguments(argparse.ArgumentParser())
-        words = ["--cfg_file", str(self.folder / "cfgs/toys/student.yaml")]
-        words += ["--teacher_ckpt", str(self.folder / "teacher.pth")]
-        run_training(parser.parse_args([*words, *COMMON, *arguments]))
+        files = ["--cfg_file", str(self.student_yaml), "--teacher_ckpt", str(self.teacher_ckpt)]
+        run_training(parser.parse_args([*files, *COMMON, *arguments]))
         return self.output
+
+    @property
+    def student_yaml(self) -> Path:
+        return self.folder / "cfgs" / "toys" / "student.yaml"
+
+    @property
+    def teacher_ckpt(self) -> Path:
+        return self.folder / "teacher.pth"
 
     @property
     def output(self) -> Path:
         return self.folder / "output" / "toys" / "student" / "default"
 
-    def final(self) -> dict[str, Any]:
+    def last_checkpoint(self) -> CheckpointState:
         return load_checkpoint(self.output / "ckpt" / "checkpoint_epoch_2.pth")
 
     def losses(self, name: str = "distill_map") -> list[float]:
-        """Of the term MAP, or another number of the log, step by step."""
+        """The loss of the term MAP, or another number of the log, at each step."""
         lines = (self.output / "metrics.jsonl").read_text().splitlines()
-        return [entry[name] for entry in map(json.loads, lines) if name in entry]
+        records = [json.loads(line) for line in lines]
+        return [record[name] for record in records if name in record]
 
 
 @pytest.fixture
@@ -141,7 +140,10 @@ def experiment(repo: Path, tmp_path: Path, data: Path) -> Experiment:
 
 
 def second_teaches_pillars(experiment: Experiment) -> None:
-    """The teacher has sparse voxels, a wider range and other classes: features, scores, labels."""
+    """Sparse voxels of a wider range, with two of the classes, teach pillars.
+
+    The pillars learn from features, predictions and labels.
+    """
     experiment.write_teacher("second_teacher.yaml", ["Cyclist", "Car"], TEACHER_RANGE)
     experiment.write_student(
         "pointpillar_student.yaml",
@@ -153,69 +155,49 @@ def second_teaches_pillars(experiment: Experiment) -> None:
 
 def pillars_teach_centres(experiment: Experiment) -> None:
     """PointPillars teaches a CenterPoint."""
-    experiment.write_teacher(
-        "pointpillar_teacher.yaml", ["Car", "Pedestrian", "Cyclist"], TEACHER_RANGE
-    )
+    experiment.write_teacher("pointpillar_teacher.yaml", CLASSES, TEACHER_RANGE)
     experiment.write_student("centerpoint_pillar.yaml", MAP=GRAPH)
 
 
 @pytest.mark.parametrize("prepare", [second_teaches_pillars, pillars_teach_centres])
-def test_training_from_beginning_to_end(experiment: Experiment, prepare: Any, capsys: Any) -> None:
+def test_training_from_beginning_to_end(
+    experiment: Experiment,
+    prepare: Callable[[Experiment], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     prepare(experiment)
     experiment.train()
-    output = capsys.readouterr().out
-    assert "the points are processed for it too" in output
-    assert "range [0.0, -9.6, -3.0, 32.0, 9.6, 1.0]" in output
-    assert ("it does not predict Pedestrian" in output) == (prepare is second_teaches_pillars)
-    state = experiment.final()
-    student = load_config(experiment.folder / "cfgs/toys/student.yaml")
-    plain = build_network(
-        student.MODEL, 3, DataSpec.from_config(student.DATA_CONFIG, student.CLASS_NAMES)
-    )
+    log = capsys.readouterr().out
+    assert "the points are processed for it too" in log
+    assert "range [0.0, -9.6, -3.0, 32.0, 9.6, 1.0]" in log
+    assert ("it does not predict Pedestrian" in log) == (prepare is second_teaches_pillars)
+    state = experiment.last_checkpoint()
+    student = load_config(experiment.student_yaml)
+    spec = DataSpec.from_config(student.DATA_CONFIG, student.CLASS_NAMES)
+    plain = build_network(student.MODEL, 3, spec)
     assert set(state["model_state"]) == set(plain.state_dict())
     assert len(experiment.losses()) == 4
     assert min(experiment.losses()) > 0
 
 
-class Killed(BaseException):
-    """Stands for a process that is gone."""
-
-
-def same(first: Any, second: Any) -> bool:
-    """Equal to the last bit, tensors included."""
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return list(first) == list(second) and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, (list, tuple)):
-        return len(first) == len(second) and all(map(same, first, second))
-    return first == second
-
-
 def test_resumed_equals_uninterrupted(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Adapters, optimizer, the teacher's view of the points and a scheduled weight."""
+    """Adapters, optimizer, the teacher's own points, and a weight that changes with the progress."""
     pillars_teach_centres(experiment)
     experiment.train()
-    whole = experiment.final()
-    other = Experiment(experiment.repo, experiment.folder / "other", Path(experiment.data))
+    whole = experiment.last_checkpoint()
+    other = Experiment(experiment.repo, experiment.folder / "other", experiment.data)
     pillars_teach_centres(other)
-    step = Trainer.train_step
-
-    def dying_step(trainer: Trainer, batch: dict[str, Any]) -> Any:
-        if trainer.iteration == 3:
-            raise Killed
-        return step(trainer, batch)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", dying_step)
+        kill_after(patch, 3)
         with pytest.raises(Killed):
             other.train("--ckpt_save_time_interval", "0")
     other.train("--ckpt_save_time_interval", "0")
-    resumed = other.final()
+    resumed = other.last_checkpoint()
     for key in ("model_state", "distill_state", "optimizer_state"):
-        assert whole[key] and same(whole[key], resumed[key]), key
+        assert whole[key], key
+        assert identical(whole[key], resumed[key]), key
     assert experiment.losses()[-1] == other.losses()[-1]
     assert experiment.losses("distill_map_weight") == pytest.approx([2.0, 1.625, 1.25, 0.875])
     assert other.losses("distill_map_weight")[-1] == pytest.approx(0.875)
@@ -223,28 +205,17 @@ def test_resumed_equals_uninterrupted(
 
 @pytest.mark.slow
 def test_two_processes(experiment: Experiment) -> None:
-    """The teacher's batch inside the student's goes through parallel training."""
+    """The teacher's batch inside the student's passes through DistributedDataParallel."""
     pillars_teach_centres(experiment)
-    command = [
-        sys.executable,
-        "-m",
-        "pcdet_distill.engine.distributed.launch",
-        "2",
-        str(experiment.repo / "tools" / "train.py"),
-        "--launcher",
-        "pytorch",
-        "--cfg_file",
-        "cfgs/toys/student.yaml",
-        "--teacher_ckpt",
-        "teacher.pth",
-        *COMMON,
-        "--epochs",
-        "1",
-    ]
+    command = [sys.executable, "-m", "pcdet_distill.engine.distributed.launch", "2"]
+    command += [str(experiment.repo / "tools" / "train.py"), "--launcher", "pytorch"]
+    command += ["--cfg_file", str(experiment.student_yaml)]
+    command += ["--teacher_ckpt", str(experiment.teacher_ckpt), *COMMON, "--epochs", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command,
         cwd=experiment.folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -255,10 +226,8 @@ def test_two_processes(experiment: Experiment) -> None:
 
 
 def test_sharing_the_batch_changes_nothing(experiment: Experiment) -> None:
-    """A teacher of equal data gives the same loss whether its points are processed again or not."""
-    experiment.write_teacher(
-        "pointpillar_teacher.yaml", ["Car", "Pedestrian", "Cyclist"], STUDENT_RANGE
-    )
+    """Processing the points once more for a teacher with the same settings gives the same loss."""
+    experiment.write_teacher("pointpillar_teacher.yaml", CLASSES, STUDENT_RANGE)
     config = load_config(experiment.write_student("pointpillar_student.yaml", MAP=GRAPH))
     dataset, loader, _ = build_dataloader(
         config.DATA_CONFIG, config.CLASS_NAMES, 2, workers=0, seed=1
@@ -266,65 +235,59 @@ def test_sharing_the_batch_changes_nothing(experiment: Experiment) -> None:
     torch.manual_seed(1)
     network = build_network(config.MODEL, 3, dataset)
     torch.manual_seed(1)
-    model = build_distiller(
-        config, network, dataset, teacher_ckpt=experiment.folder / "teacher.pth"
-    ).train()
-    assert not dataset.views and not model.teacher.own_view
+    model = build_distiller(config, network, dataset, teacher_ckpt=experiment.teacher_ckpt).train()
+    assert not dataset.views
+    assert not model.teacher.own_view
     plain = next(iter(loader))
-    dataset.add_view(
-        "teacher", PointView(config.DATA_CONFIG, ["x", "y", "z", "intensity"], training=True)
-    )
+    view = PointView(config.DATA_CONFIG, ["x", "y", "z", "intensity"], training=True)
+    dataset.add_view("teacher", view)
     doubled = next(iter(loader))
-    assert "teacher" not in plain and "teacher" in doubled
+    assert "teacher" not in plain
+    assert "teacher" in doubled
     losses = []
     for batch in (plain, doubled):
         load_data_to_device(batch, "cpu")
         state = copy.deepcopy(model.state_dict())
         losses.append(model(batch)[1]["distill_map"])
         model.load_state_dict(state)
-    assert torch.equal(*losses) and losses[0] > 0
+    assert torch.equal(*losses)
+    assert losses[0] > 0
 
 
-def test_only_training_pays(experiment: Experiment) -> None:
+def test_an_evaluation_does_not_process_points_for_the_teacher(experiment: Experiment) -> None:
     second_teaches_pillars(experiment)
-    config = load_config(experiment.folder / "cfgs/toys/student.yaml")
+    config = load_config(experiment.student_yaml)
     for training in (True, False):
         dataset, loader, _ = build_dataloader(
             config.DATA_CONFIG, config.CLASS_NAMES, 2, workers=0, seed=1, training=training
         )
         if training:
             network = build_network(config.MODEL, 3, dataset)
-            build_distiller(
-                config, network, dataset, teacher_ckpt=experiment.folder / "teacher.pth"
-            )
+            build_distiller(config, network, dataset, teacher_ckpt=experiment.teacher_ckpt)
         assert ("teacher" in next(iter(loader))) == training
 
 
-def test_a_teacher_that_only_gives_its_weights_costs_nothing(experiment: Experiment) -> None:
-    """A student is initialised from its own view of the points."""
-    experiment.write_teacher(
-        "pointpillar_teacher.yaml", ["Car", "Pedestrian", "Cyclist"], STUDENT_RANGE
-    )
+def test_a_teacher_for_the_initialisation_alone_needs_no_points(experiment: Experiment) -> None:
+    """INIT_STUDENT uses the student's own points, although the teacher has other settings."""
+    experiment.write_teacher("pointpillar_teacher.yaml", CLASSES, STUDENT_RANGE)
     experiment.write_student("pointpillar_student.yaml")
-    folder = experiment.folder / "cfgs" / "toys"
-    student, teacher = (
-        yaml.safe_load((folder / name).read_text()) for name in ("student.yaml", "teacher.yaml")
-    )
+    teacher_yaml = experiment.student_yaml.with_name("teacher.yaml")
+    student = yaml.safe_load(experiment.student_yaml.read_text())
     student["DISTILL"]["INIT_STUDENT"] = {"MODE": "SLICE", "FRAMES": 2}
+    experiment.student_yaml.write_text(yaml.safe_dump(student))
+    teacher = yaml.safe_load(teacher_yaml.read_text())
     teacher["DATA_CONFIG"]["DATA_PROCESSOR"][2]["MAX_NUMBER_OF_VOXELS"]["train"] = 5000
-    for name, config in (("student.yaml", student), ("teacher.yaml", teacher)):
-        (folder / name).write_text(yaml.safe_dump(config))
-    config = load_config(folder / "student.yaml")
+    teacher_yaml.write_text(yaml.safe_dump(teacher))
+    config = load_config(experiment.student_yaml)
     dataset, _, _ = build_dataloader(config.DATA_CONFIG, config.CLASS_NAMES, 2, workers=0, seed=1)
     model = build_distiller(
         config,
         build_network(config.MODEL, 3, dataset),
         dataset,
-        teacher_ckpt=experiment.folder / "teacher.pth",
+        teacher_ckpt=experiment.teacher_ckpt,
     ).train()
-    assert not dataset.views and not model.teacher.own_view
+    assert not dataset.views
+    assert not model.teacher.own_view
     experiment.train("--epochs", "1")
-    assert (
-        not experiment.losses()
-        and (experiment.output / "ckpt" / "checkpoint_epoch_1.pth").is_file()
-    )
+    assert not experiment.losses()
+    assert (experiment.output / "ckpt" / "checkpoint_epoch_1.pth").is_file()
