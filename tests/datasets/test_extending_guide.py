@@ -50,7 +50,7 @@ def test_every_python_block_is_a_file(repo: Path) -> None:
     assert len(NAMED_BLOCK.findall(page)) == page.count("```python") + page.count("```yaml")
 
 
-@pytest.mark.parametrize("name", ["forklifts", "forklift_net"])
+@pytest.mark.parametrize("name", ["forklifts", "forklift_net", "forklift_distill"])
 def test_a_dataset_of_ones_own_trains_and_is_scored_by_its_own_benchmark(
     project: Path, name: str
 ) -> None:
@@ -66,3 +66,10 @@ def test_a_dataset_of_ones_own_trains_and_is_scored_by_its_own_benchmark(
 def test_the_log_holds_the_benchmarks_own_text(project: Path) -> None:
     (log,) = (project / "output" / "forklifts").rglob("train_*.log")
     assert re.search(r"Forklifts: recall \d\.\d\d, precision \d\.\d\d", log.read_text())
+
+
+def test_a_loss_of_ones_own_takes_part_in_the_training(project: Path) -> None:
+    log = project / "output" / "forklift_distill" / "default" / "metrics.jsonl"
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    losses = [record["distill_map"] for record in records if "distill_map" in record]
+    assert losses and losses[-1] < losses[0]
