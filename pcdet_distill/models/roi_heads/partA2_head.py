@@ -11,11 +11,10 @@ from torch import Tensor
 from ...config import required
 from ...ops.roi_pooling import roiaware_pool3d
 from ...ops.sparse_conv import SparseConvTensor, SparseSequential, SubMConv3d
-from ...types import BatchDict, ConfigDict
+from ...types import BatchDict
 from ..backbones_3d.sparse_blocks import sparse_block
 from ..model_utils.places import framed_places, roi_grid_points
-from ..taps import TapInfo
-from .roi_head_template import WHERE, RoIHeadTemplate
+from .roi_head_template import WHERE, FirstStage, RoIHeadTemplate
 
 PART_CHANNELS = 4  # place in the object along x, y, z, and the score of being foreground
 
@@ -25,31 +24,19 @@ class PartA2FCHead(RoIHeadTemplate):
 
     The pooling keeps empty cells. Two boxes around the same points differ in which of their cells
     are empty, so the head can tell the better box.
-
-    Args:
-        input_channels: channels of ``point_features``.
-        model_cfg: the ROI_HEAD block.
-        num_class: number of class columns; 1 for a head with CLASS_AGNOSTIC.
-        others: what OpenPCDet passes to every second stage, not needed here.
     """
 
-    def __init__(
-        self, input_channels: int, model_cfg: ConfigDict, num_class: int = 1, **others: object
-    ) -> None:
-        super().__init__(num_class=num_class, model_cfg=model_cfg)
-        pooling = required(model_cfg, "ROI_AWARE_POOL", WHERE)
+    def build_layers(self, first_stage: FirstStage) -> None:
+        """Make the convolutions and the predictors."""
+        pooling = required(self.model_cfg, "ROI_AWARE_POOL", WHERE)
         where = f"{WHERE}.ROI_AWARE_POOL"
         self.pool_size = required(pooling, "POOL_SIZE", where)
         self.max_points_per_voxel = required(pooling, "MAX_POINTS_PER_VOXEL", where)
         half_width = required(pooling, "NUM_FEATURES", where) // 2
         self.conv_part = _two_convolutions(PART_CHANNELS, half_width)
-        self.conv_rpn = _two_convolutions(input_channels, half_width)
-        self.merged_width = 2 * half_width
-        self.make_predictors(self.merged_width * self.pool_size**3)
-
-    def taps(self) -> list[TapInfo]:
-        """What can be captured: the features of the occupied cells of all RoIs."""
-        return [TapInfo("@roi_point_features", self.merged_width, None, "roi")]
+        self.conv_rpn = _two_convolutions(first_stage.input_channels, half_width)
+        self.pooled_channels = 2 * half_width
+        self.make_predictors(self.pooled_channels * self.pool_size**3)
 
     def refine(self, batch_dict: BatchDict) -> tuple[Tensor, Tensor]:
         """Class logits and box codes of all RoIs.

@@ -6,8 +6,6 @@ and whichever way they face.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -17,9 +15,8 @@ from ...ops.roi_pooling import roipoint_pool3d
 from ...types import BatchDict, ConfigDict
 from ..model_utils.places import framed_places
 from ..model_utils.pointnet2_modules import PointnetSAModule, SharedMLP, full_precision
-from ..taps import TapInfo
 from .fc_layers import init_fc
-from .roi_head_template import WHERE, RoIHeadTemplate
+from .roi_head_template import WHERE, FirstStage, RoIHeadTemplate
 
 # x, y, z in the proposal's frame, the point's score, and its distance from the sensor: the move to
 # the proposal's frame loses the distance, which says how dense the points should be.
@@ -27,52 +24,41 @@ SPATIAL_CHANNELS = 5
 
 
 class PointRCNNHead(RoIHeadTemplate):
-    """Points inside each RoI through a small PointNet++, to a class and a box code.
+    """Points inside each RoI through a small PointNet++, to a class and a box code."""
 
-    Args:
-        input_channels: channels of ``point_features``.
-        model_cfg: the ROI_HEAD block.
-        num_class: number of class columns; 1 for a head with CLASS_AGNOSTIC.
-        others: what OpenPCDet passes to every second stage, not needed here.
-    """
-
-    def __init__(
-        self, input_channels: int, model_cfg: ConfigDict, num_class: int = 1, **others: object
-    ) -> None:
-        super().__init__(num_class=num_class, model_cfg=model_cfg)
-        self.pooling = required(model_cfg, "ROI_POINT_POOL", WHERE)
+    def build_layers(self, first_stage: FirstStage) -> None:
+        """Make the point layers, the set abstractions and the predictors."""
+        config = self.model_cfg
+        input_channels = first_stage.input_channels
+        self.pooling = required(config, "ROI_POINT_POOL", WHERE)
         for key in ("POOL_EXTRA_WIDTH", "NUM_SAMPLED_POINTS", "DEPTH_NORMALIZER"):
             required(self.pooling, key, f"{WHERE}.ROI_POINT_POOL")
-        self.merged_width = input_channels
-        sa_width = self._make_set_abstractions(required(model_cfg, "SA_CONFIG", WHERE))
-        use_bn = bool(model_cfg.get("USE_BN", False))
-        up_widths = list(required(model_cfg, "XYZ_UP_LAYER", WHERE))
+        self.pooled_channels = input_channels
+        sa_width = self._make_set_abstractions(required(config, "SA_CONFIG", WHERE))
+        use_bn = bool(config.get("USE_BN", False))
+        up_widths = list(required(config, "XYZ_UP_LAYER", WHERE))
         self.xyz_up_layer = SharedMLP([SPATIAL_CHANNELS, *up_widths], use_bn)
         self.merge_down_layer = SharedMLP([up_widths[-1] + input_channels, input_channels], use_bn)
-        cls_widths: Sequence[int] = required(model_cfg, "CLS_FC", WHERE)
-        reg_widths: Sequence[int] = required(model_cfg, "REG_FC", WHERE)
-        self.cls_layers = self.make_fc_layers(sa_width, num_class, cls_widths)
+        cls_widths = required(config, "CLS_FC", WHERE)
+        reg_widths = required(config, "REG_FC", WHERE)
+        self.cls_layers = self.make_fc_layers(sa_width, self.num_class, cls_widths)
         self.reg_layers = self.make_fc_layers(sa_width, self.box_coder.code_size, reg_widths)
         init_fc(self.cls_layers)
         init_fc(self.reg_layers, output_std=0.001)
 
     def _make_set_abstractions(self, settings: ConfigDict) -> int:
-        """Make ``SA_modules`` behind ``merged_width`` channels; returns the channels they give."""
+        """Make ``SA_modules`` behind ``pooled_channels``; returns the channels they give."""
         where = f"{WHERE}.SA_CONFIG"
         lists = {}
         for key in ("NPOINTS", "RADIUS", "NSAMPLE", "MLPS"):
             lists[key] = required(settings, key, where)
         same_length(lists, where)
         self.SA_modules = nn.ModuleList()
-        channels = self.merged_width
+        channels = self.pooled_channels
         for npoint, radius, nsample, widths in zip(*lists.values()):
             self.SA_modules.append(PointnetSAModule([channels, *widths], npoint, radius, nsample))
             channels = widths[-1]
         return channels
-
-    def taps(self) -> list[TapInfo]:
-        """What can be captured: the features of the points drawn in all RoIs."""
-        return [TapInfo("@roi_point_features", self.merged_width, None, "roi")]
 
     def refine(self, batch_dict: BatchDict) -> tuple[Tensor, Tensor]:
         """Class logits and box codes of all RoIs.

@@ -9,39 +9,27 @@ import torch
 from torch import Tensor
 
 from ...config import required
-from ...types import BatchDict, ConfigDict
+from ...types import BatchDict
 from ..model_utils.local_aggregation import build_local_aggregation
 from ..model_utils.places import framed_places, roi_grid_points, stack_frames
-from ..taps import TapInfo
-from .roi_head_template import WHERE, RoIHeadTemplate
+from .roi_head_template import WHERE, FirstStage, RoIHeadTemplate
 
 
 class PVRCNNHead(RoIHeadTemplate):
-    """RoI grid pooling of ``point_features``, then fully connected layers.
+    """RoI grid pooling of ``point_features``, then fully connected layers."""
 
-    Args:
-        input_channels: channels of ``point_features``.
-        model_cfg: the ROI_HEAD block.
-        num_class: number of class columns; 1 for a head with CLASS_AGNOSTIC.
-        others: what OpenPCDet passes to every second stage, not needed here.
-    """
-
-    def __init__(
-        self, input_channels: int, model_cfg: ConfigDict, num_class: int = 1, **others: object
-    ) -> None:
-        super().__init__(num_class=num_class, model_cfg=model_cfg)
-        pooling = required(model_cfg, "ROI_GRID_POOL", WHERE)
+    def build_layers(self, first_stage: FirstStage) -> None:
+        """Make the pooling layer and the predictors."""
+        pooling = required(self.model_cfg, "ROI_GRID_POOL", WHERE)
         where = f"{WHERE}.ROI_GRID_POOL"
         self.grid_size = required(pooling, "GRID_SIZE", where)
-        self.roi_grid_pool_layer = build_local_aggregation(pooling, input_channels, where)
+        self.roi_grid_pool_layer = build_local_aggregation(
+            pooling, first_stage.input_channels, where
+        )
         pooled_channels = self.roi_grid_pool_layer.num_output_features
         assert isinstance(pooled_channels, int)
         self.pooled_channels = pooled_channels
         self.make_predictors(self.pooled_channels * self.grid_size**3)
-
-    def taps(self) -> list[TapInfo]:
-        """What can be captured: the features of the cells of all RoIs."""
-        return [TapInfo("@roi_point_features", self.pooled_channels, None, "roi")]
 
     def refine(self, batch_dict: BatchDict) -> tuple[Tensor, Tensor]:
         """Class logits and box codes of all RoIs.

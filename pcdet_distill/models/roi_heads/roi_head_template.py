@@ -13,7 +13,8 @@ Codes are relative to the proposal: its centre is the origin, and its heading th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from math import pi
 
 import torch
@@ -29,21 +30,59 @@ from ...types import BatchDict, ConfigDict
 from ..dense_heads.detection_head import DetectionHead, sum_losses
 from ..model_utils.box_coders import ANCHOR_BOX_CODERS
 from ..model_utils.losses import WeightedSmoothL1Loss, corner_loss_lidar
+from ..taps import TapInfo
 from .fc_layers import fc_layer, init_fc
 from .target_assigner.proposal_target_layer import ProposalTargetLayer
 
 WHERE = "MODEL.ROI_HEAD"
 
 
+@dataclasses.dataclass(frozen=True)
+class FirstStage:
+    """What a second stage builds its layers for.
+
+    Attributes:
+        input_channels: channels of ``point_features``; 0 without points.
+        backbone_channels: channels of each level of the 3D backbone; empty without one.
+        point_cloud_range: metres; x, y, z minimum, then maximum.
+        voxel_size: metres, of the finest level; empty without voxels.
+    """
+
+    input_channels: int
+    backbone_channels: Mapping[str, int]
+    point_cloud_range: Sequence[float]
+    voxel_size: Sequence[float]
+
+
 class RoIHeadTemplate(DetectionHead):
-    """Base of the second stages: a subclass defines ``refine``.
+    """Base of the second stages.
+
+    A subclass makes its layers in ``build_layers``, and predicts in ``refine``.
+
+    Attributes:
+        pooled_channels: channels of ``roi_point_features``; 0 for a head that writes none.
 
     Args:
         num_class: number of class columns; 1 for a head with CLASS_AGNOSTIC.
         model_cfg: the ROI_HEAD block.
+        input_channels, backbone_channels, point_cloud_range, voxel_size: as in ``FirstStage``, or
+            None.
+        others: what OpenPCDet passes to every second stage, not needed here.
     """
 
-    def __init__(self, num_class: int, model_cfg: ConfigDict) -> None:
+    pooled_channels: int = 0
+
+    def __init__(
+        self,
+        num_class: int,
+        model_cfg: ConfigDict,
+        *,
+        input_channels: int | None = None,
+        backbone_channels: Mapping[str, int] | None = None,
+        point_cloud_range: Sequence[float] | None = None,
+        voxel_size: Sequence[float] | None = None,
+        **others: object,
+    ) -> None:
         super().__init__(model_cfg, num_class)
         targets = required(model_cfg, "TARGET_CONFIG", WHERE)
         where = f"{WHERE}.TARGET_CONFIG"
@@ -54,6 +93,22 @@ class RoIHeadTemplate(DetectionHead):
         losses_cfg = required(model_cfg, "LOSS_CONFIG", WHERE)
         self.loss_weights = required(losses_cfg, "LOSS_WEIGHTS", f"{WHERE}.LOSS_CONFIG")
         self.reg_loss_func = WeightedSmoothL1Loss(code_weights=self.loss_weights["code_weights"])
+        first_stage = FirstStage(
+            input_channels=input_channels or 0,
+            backbone_channels=backbone_channels or {},
+            point_cloud_range=() if point_cloud_range is None else point_cloud_range,
+            voxel_size=() if voxel_size is None else voxel_size,
+        )
+        self.build_layers(first_stage)
+
+    def build_layers(self, first_stage: FirstStage) -> None:
+        """Make the layers of the head; the template has none."""
+
+    def taps(self) -> list[TapInfo]:
+        """What can be captured: the features that the head has pooled in all RoIs."""
+        if self.pooled_channels == 0:
+            return []
+        return [TapInfo("@roi_point_features", self.pooled_channels, None, "roi")]
 
     def score_taps(self) -> list[str]:
         """The layers of the classes."""

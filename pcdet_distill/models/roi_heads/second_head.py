@@ -6,54 +6,34 @@ the box that fits best, which need not be the one with the highest class score.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...config import lookup, required
 from ...ops.precision import at_least_float32
-from ...types import BatchDict, ConfigDict
+from ...types import BatchDict
 from ..dense_heads.detection_head import sum_losses
 from .fc_layers import init_fc
-from .roi_head_template import WHERE, RoIHeadTemplate
+from .roi_head_template import WHERE, FirstStage, RoIHeadTemplate
 
 
 class SECONDHead(RoIHeadTemplate):
-    """RoI grid pooling on ``spatial_features_2d``, then fully connected layers to an IoU logit.
+    """RoI grid pooling on ``spatial_features_2d``, then fully connected layers to an IoU logit."""
 
-    Args:
-        input_channels: not needed; ROI_GRID_POOL.IN_CHANNEL has the channels of the map.
-        model_cfg: the ROI_HEAD block.
-        point_cloud_range: metres; x, y, z minimum, then maximum.
-        voxel_size: metres.
-        num_class: number of columns to predict; 1 for a head with CLASS_AGNOSTIC.
-        others: what OpenPCDet passes to every second stage, not needed here.
-    """
-
-    def __init__(
-        self,
-        *,
-        input_channels: int,
-        model_cfg: ConfigDict,
-        point_cloud_range: Sequence[float],
-        voxel_size: Sequence[float],
-        num_class: int = 1,
-        **others: object,
-    ) -> None:
-        super().__init__(num_class=num_class, model_cfg=model_cfg)
-        pooling = required(model_cfg, "ROI_GRID_POOL", WHERE)
+    def build_layers(self, first_stage: FirstStage) -> None:
+        """Make ``shared_fc_layer`` and ``iou_layers``."""
+        pooling = required(self.model_cfg, "ROI_GRID_POOL", WHERE)
         where = f"{WHERE}.ROI_GRID_POOL"
         self.grid_size = required(pooling, "GRID_SIZE", where)
         channels = required(pooling, "IN_CHANNEL", where)
         stride = required(pooling, "DOWNSAMPLE_RATIO", where)
-        self.origin_m = [float(value) for value in point_cloud_range[:2]]
-        self.cell_m = [float(size) * stride for size in voxel_size[:2]]
-        widths = list(required(model_cfg, "SHARED_FC", WHERE))
-        iou_widths = required(model_cfg, "IOU_FC", WHERE)
+        self.origin_m = [float(value) for value in first_stage.point_cloud_range[:2]]
+        self.cell_m = [float(size) * stride for size in first_stage.voxel_size[:2]]
+        widths = list(required(self.model_cfg, "SHARED_FC", WHERE))
+        iou_widths = required(self.model_cfg, "IOU_FC", WHERE)
         self.shared_fc_layer = self.make_shared_fc(channels * self.grid_size**2, widths)
-        self.iou_layers = self.make_fc_layers(widths[-1], num_class, iou_widths)
+        self.iou_layers = self.make_fc_layers(widths[-1], self.num_class, iou_widths)
         init_fc(self.shared_fc_layer)
         init_fc(self.iou_layers)
 

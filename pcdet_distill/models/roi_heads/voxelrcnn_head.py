@@ -17,9 +17,8 @@ from ...types import BatchDict, ConfigDict
 from ..model_utils.places import framed_places, roi_grid_points, voxel_centres
 from ..model_utils.pointnet2_modules import Neighbours, RowConv2d
 from ..model_utils.weighted_batch_norm import WeightedBatchNorm1d, normalise_weighted
-from ..taps import TapInfo
 from .fc_layers import init_fc
-from .roi_head_template import WHERE, RoIHeadTemplate
+from .roi_head_template import WHERE, FirstStage, RoIHeadTemplate
 
 POOLING = f"{WHERE}.ROI_GRID_POOL"
 
@@ -132,33 +131,15 @@ class NeighborVoxelSAModuleMSG(nn.Module):
 
 
 class VoxelRCNNHead(RoIHeadTemplate):
-    """RoI grid pooling on ``multi_scale_3d_features``, then fully connected layers.
+    """RoI grid pooling on ``multi_scale_3d_features``, then fully connected layers."""
 
-    Args:
-        backbone_channels: channels of each level of the 3D backbone.
-        model_cfg: the ROI_HEAD block.
-        point_cloud_range: metres; x, y, z minimum, then maximum.
-        voxel_size: metres, of the finest level.
-        num_class: number of class columns; 1 for a head with CLASS_AGNOSTIC.
-        others: what OpenPCDet passes to every second stage, not needed here.
-    """
-
-    def __init__(
-        self,
-        *,
-        backbone_channels: Mapping[str, int],
-        model_cfg: ConfigDict,
-        point_cloud_range: Sequence[float],
-        voxel_size: Sequence[float],
-        num_class: int = 1,
-        **others: object,
-    ) -> None:
-        super().__init__(num_class=num_class, model_cfg=model_cfg)
-        self.voxel_size = voxel_size
-        self.point_cloud_range = point_cloud_range
-        pooling = required(model_cfg, "ROI_GRID_POOL", WHERE)
+    def build_layers(self, first_stage: FirstStage) -> None:
+        """Make the pooling layers and the predictors."""
+        self.voxel_size = first_stage.voxel_size
+        self.point_cloud_range = first_stage.point_cloud_range
+        pooling = required(self.model_cfg, "ROI_GRID_POOL", WHERE)
         self.grid_size = required(pooling, "GRID_SIZE", POOLING)
-        self._make_pooling(pooling, backbone_channels or {})
+        self._make_pooling(pooling, first_stage.backbone_channels)
         self._make_predictors()
         self.init_weights()
 
@@ -167,7 +148,7 @@ class VoxelRCNNHead(RoIHeadTemplate):
         self.sources = list(required(pooling, "FEATURES_SOURCE", POOLING))
         blocks = required(pooling, "POOL_LAYERS", POOLING)
         self.roi_grid_pool_layers = nn.ModuleList()
-        self.pooled_width = 0
+        self.pooled_channels = 0
         for name in self.sources:
             where = f"{POOLING}.POOL_LAYERS.{name}"
             block = required(blocks, name, f"{POOLING}.POOL_LAYERS")
@@ -182,7 +163,7 @@ class VoxelRCNNHead(RoIHeadTemplate):
                     pool_method=block.get("POOL_METHOD", "max_pool"),
                 )
             )
-            self.pooled_width += sum(widths[-1] for widths in mlps)
+            self.pooled_channels += sum(widths[-1] for widths in mlps)
 
     def _make_predictors(self) -> None:
         """Make the fully connected layers, which are linear in this head's checkpoints."""
@@ -190,7 +171,7 @@ class VoxelRCNNHead(RoIHeadTemplate):
         cls_widths = required(self.model_cfg, "CLS_FC", WHERE)
         reg_widths = required(self.model_cfg, "REG_FC", WHERE)
         code_channels = self.box_coder.code_size * self.num_class
-        flat_width = self.pooled_width * self.grid_size**3
+        flat_width = self.pooled_channels * self.grid_size**3
         self.shared_fc_layer = self.make_shared_fc(flat_width, widths, on_rows=True)
         self.cls_fc_layers = self.make_shared_fc(widths[-1], cls_widths, on_rows=True)
         self.cls_pred_layer = nn.Linear(cls_widths[-1], self.num_class)
@@ -209,10 +190,6 @@ class VoxelRCNNHead(RoIHeadTemplate):
     def score_taps(self) -> list[str]:
         """The last layer of the classes; ``cls_fc_layers`` before it give features."""
         return ["cls_pred_layer"]
-
-    def taps(self) -> list[TapInfo]:
-        """What can be captured: the features of the cells of all RoIs."""
-        return [TapInfo("@roi_point_features", self.pooled_width, None, "roi")]
 
     def refine(self, batch_dict: BatchDict) -> tuple[Tensor, Tensor]:
         """Class logits and box codes of all RoIs.
