@@ -8,8 +8,8 @@ A relative path is looked for in four places, in this order:
 3. in the checkout of this project, or in the package when it was installed;
 4. in the ``cfgs/`` of place 3: ``kitti_models/second.yaml`` names a file from any folder.
 
-DATA_PATH is looked for in the working directory first, so that one yaml serves several folders
-of data; the other places follow in the same order.
+DATA_PATH is looked for in the working directory first, so that one yaml serves several folders of
+data. ROOT_DIR and its ``tools/`` follow, as in OpenPCDet, and last the places above.
 """
 
 from __future__ import annotations
