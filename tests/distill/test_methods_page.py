@@ -26,7 +26,7 @@ TERM_CLASSES = {**DISTILL_LOSSES, **BATCH_TRANSFORMS}
 REPO = Path(__file__).parents[2]
 PAGE = (REPO / "docs/methods.md").read_text()
 teacher_of = test_recipes.teacher_of  # a fixture
-METHODS = PAGE[: PAGE.index("## What they are given")]
+METHODS = PAGE[: PAGE.index("## What a method compares")]
 ROWS = {match[1]: match[0] for match in re.finditer(r"^\| `(\w+)` \|.*$", METHODS, re.MULTILINE)}
 
 
