@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from . import __version__
 from .config import nearest, project_folder
@@ -55,19 +56,21 @@ def demo(arguments: Arguments = None, prog: str | None = None) -> None:
 
 
 @exit_on_user_error
-def study(arguments: Arguments = None, prog: str | None = None) -> None:
+def study(arguments: Arguments = None, prog: str | None = None, root: Path | None = None) -> None:
     """Compare students and recipes on the same data over several seeds."""
     from .apps.study import main as run_study
 
-    run_study(project_folder(), arguments, prog)
+    run_study(root or project_folder(), arguments, prog)
 
 
 @exit_on_user_error
-def quickstart(arguments: Arguments = None, prog: str | None = None) -> None:
+def quickstart(
+    arguments: Arguments = None, prog: str | None = None, root: Path | None = None
+) -> None:
     """Simulate scenes, train a teacher and two students, compare them."""
     from .apps.quickstart import main as run_quickstart
 
-    run_quickstart(project_folder(), arguments, prog)
+    run_quickstart(root or project_folder(), arguments, prog)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

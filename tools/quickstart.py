@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pcdet_distill.cli import quickstart
 
 if __name__ == "__main__":
-    quickstart()
+    quickstart(root=Path(__file__).resolve().parents[1])
