@@ -1,4 +1,4 @@
-"""The graph loss once more, slowly: one frame, one query at a time, every edge written out, in float64."""
+"""The graph loss written out edge by edge, in float64, as a slow reference."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ def test_masked(temperature):
 
 
 def test_relations():
-    first, second = exp(9 / sqrt(2)), exp((0 * 2 + 3 * 1) / sqrt(2))
+    first = exp(9 / sqrt(2))
+    second = exp((0 * 2 + 3 * 1) / sqrt(2))
     share = first / (first + second)  # how much the teacher's first cell looks at itself
     expected = [share * 0 + (1 - share) * 2, share * 3 + (1 - share) * 1]
     assert relations(TEACHER, 1)[0, 0].tolist() == pytest.approx(expected, abs=1e-6)

@@ -1,4 +1,4 @@
-"""build_distiller from the project's own yaml files, around real PointPillars; every wrong teacher is refused."""
+"""build_distiller with the yaml files of the project and real PointPillars."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def network(cfg):
 
 @pytest.fixture
 def setup(repo, tmp_path):
-    """The quickstart's student, distilled by its pillars on a small range; a checkpoint of an untrained teacher."""
+    """The quickstart's student on a small range, and a checkpoint of an untrained teacher."""
     cfg = load_config(repo / DISTILLED)
     cfg.DISTILL.TERMS = EasyDict(LOCAL_GRAPH=PILLARS)
     cfg.DATA_CONFIG.POINT_CLOUD_RANGE = SMALL
@@ -59,7 +59,8 @@ def voxel_batch(spec, per_frame=120, frames=2, seed=0):
     """Random points inside random voxels or pillars, and a car."""
     generator = torch.Generator().manual_seed(seed)
     width, height, depth = spec.grid_size.tolist()
-    cell, origin = torch.tensor(spec.voxel_size), torch.from_numpy(spec.point_cloud_range[:3])
+    cell = torch.tensor(spec.voxel_size)
+    origin = torch.from_numpy(spec.point_cloud_range[:3])
     parts = []
     for frame in range(frames):
         cells = torch.randperm(width * height * depth, generator=generator)[:per_frame]
@@ -107,7 +108,8 @@ def test_pointpillar_learns_from_pointpillar(setup, mode, preset, caplog):
         ret["loss"].backward()
         optimizer.step()
         losses.append(tb["distill_local_graph"])
-    assert all(torch.isfinite(torch.tensor(losses))) and losses[-1] < 0.9 * losses[0]
+    assert all(torch.isfinite(torch.tensor(losses)))
+    assert losses[-1] < 0.9 * losses[0]
     assert all(
         torch.equal(value, before[name]) for name, value in model.teacher.model.state_dict().items()
     )
@@ -125,7 +127,7 @@ def without_frames(batch, *frames):
 @pytest.mark.parametrize("adapter", ["trained", "frozen", "none"])
 @pytest.mark.parametrize("empty", [(), (0,), (1,), (0, 1)])
 def test_every_parameter_gets_a_gradient_in_every_step(setup, adapter, empty):
-    """What parallel training counts on: a process whose frames are empty must not leave the others waiting."""
+    """In parallel training a process with empty frames must not block the others."""
     cfg, student, spec, checkpoint = setup
     scores = {
         **PILLARS,
@@ -155,9 +157,8 @@ def test_mixed_precision_step(setup, dtype):
         ret, tb, _ = model(voxel_batch(spec))
     ret["loss"].backward()
     torch.testing.assert_close(tb["distill_local_graph"], expected, rtol=0.01, atol=0)
-    assert ret["loss"].dtype == torch.float32 and all(
-        p.grad.isfinite().all() for p in model.parameters()
-    )
+    assert ret["loss"].dtype == torch.float32
+    assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_bev_term_between_pointpillars(setup):
@@ -177,7 +178,8 @@ def test_bev_term_between_pointpillars(setup):
     model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint).train()
     ret, tb, _ = model(voxel_batch(spec))
     ret["loss"].backward()
-    assert tb["distill_map"] > 0 and all(p.grad is not None for p in model.parameters())
+    assert tb["distill_map"] > 0
+    assert all(p.grad is not None for p in model.parameters())
 
 
 @pytest.mark.parametrize(
@@ -195,15 +197,14 @@ def test_kitti_yaml_files_build(repo, tmp_path, name):
     student, spec = network(cfg)
     model = build_distiller(cfg, student, spec, teacher_ckpt=tmp_path / "teacher.pth")
     term = model.head.terms["LOCAL_GRAPH"]
-    assert term.teacher.info.channels == 64 and term.student.info.channels == (
-        16 if "16x" in name else 32
-    )
+    assert term.teacher.info.channels == 64
+    assert term.student.info.channels == (16 if "16x" in name else 32)
     assert model.teacher.mode == ("train" if "official" in name else "eval")
     assert term.loss.options.mix_frames == ("official" in name)
 
 
 def test_kitti_yaml_with_a_teacher_of_another_kind(repo, tmp_path):
-    """PointPillars learns from PV-RCNN: cells of 0.32 m from cells of 0.4 m, anchors from anchors."""
+    """PointPillars learns from PV-RCNN: cells of 0.32 m from cells of 0.4 m."""
     cfg = load_config(repo / "cfgs/kitti_distill/pointpillar_4x_pvrcnn_teacher.yaml")
     teacher, _ = network(load_config(repo / "cfgs/kitti_models/pv_rcnn.yaml"))
     save_checkpoint({"model_state": teacher.state_dict()}, tmp_path / "teacher.pth")
@@ -214,12 +215,13 @@ def test_kitti_yaml_with_a_teacher_of_another_kind(repo, tmp_path):
         0.32,
         0.32,
         4.0,
-    ) and sides.teacher.grid.cell_size_m == (0.4, 0.4, 4.0)
-    assert sides.student.info.channels == 192 and sides.teacher.info.channels == 512
-    anchors = len(student.dense_head.flat_anchors)
-    assert (
-        len(model.head.terms["LOGIT_BOX"].student.rows) > 0.9 * anchors and model.teacher.own_view
     )
+    assert sides.teacher.grid.cell_size_m == (0.4, 0.4, 4.0)
+    assert sides.student.info.channels == 192
+    assert sides.teacher.info.channels == 512
+    anchors = len(student.dense_head.flat_anchors)
+    assert len(model.head.terms["LOGIT_BOX"].student.rows) > 0.9 * anchors
+    assert model.teacher.own_view
 
 
 def refusal(setup, error, **changes):
@@ -232,9 +234,8 @@ def refusal(setup, error, **changes):
 def test_checkpoint_of_another_model(setup, tmp_path):
     save_checkpoint({"model_state": setup[1].state_dict()}, tmp_path / "student.pth")
     message = refusal(setup, CheckpointError, teacher_ckpt=tmp_path / "student.pth")
-    assert (
-        "student.pth, as the teacher of " in message and "vfe.pfn_layers.0.linear.weight" in message
-    )
+    assert "student.pth, as the teacher of " in message
+    assert "vfe.pfn_layers.0.linear.weight" in message
 
 
 def test_missing_checkpoint(setup, tmp_path):
@@ -263,10 +264,8 @@ def test_teacher_ckpt_takes_its_place(setup):
 def test_teacher_without_yaml(setup):
     setup[0].DISTILL.TEACHER.CFG_FILE = None
     message = refusal(setup, ConfigError)
-    assert (
-        "DISTILL.TEACHER.CFG_FILE is missing" in message
-        and "teacher.pth was trained with" in message
-    )
+    assert "DISTILL.TEACHER.CFG_FILE is missing" in message
+    assert "teacher.pth was trained with" in message
 
 
 def test_teacher_yaml_that_is_not_there(setup):
@@ -324,10 +323,8 @@ def test_teacher_that_needs_numbers_the_points_do_not_hold(setup):
         "src_feature_list: [x, y, z, elongation]}",
     )
     message = refusal(setup, ConfigError)
-    assert (
-        "teacher.yaml" in message
-        and "hold x, y, z, intensity, so there is no 'elongation'" in message
-    )
+    assert "teacher.yaml" in message
+    assert "hold x, y, z, intensity, so there is no 'elongation'" in message
 
 
 def test_teacher_of_other_classes(setup):
@@ -352,7 +349,7 @@ def test_teacher_described_in_the_same_file(setup, repo):
 
 
 @pytest.mark.parametrize("start", [None, "NONE", {"MODE": "NONE"}])
-def test_a_student_starts_as_it_is_unless_it_is_said(setup, start):
+def test_a_student_is_not_initialised_by_default(setup, start):
     cfg, student, spec, checkpoint = setup
     if start is not None:
         cfg.DISTILL.INIT_STUDENT = start
@@ -384,7 +381,7 @@ def test_start_of_the_student(setup, start, words):
     assert words in refusal(setup, ConfigError)
 
 
-def test_nothing_to_compare(setup):
+def test_no_terms(setup):
     setup[0].DISTILL.TERMS = {}
     assert "DISTILL.TERMS: expected at least one term" in refusal(setup, ConfigError)
 

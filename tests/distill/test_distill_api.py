@@ -1,4 +1,4 @@
-"""distill(): around detectors that have a forward and nothing else."""
+"""distill(): around detectors that only have a forward."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Encoder(nn.Module):
 
 
 class OwnDetector(nn.Module):
-    """A user's own: no taps, no run_modules, no checkpoint_state; its submodules are named as they like."""
+    """A detector of a user: no taps, no run_modules, no checkpoint_state, names of its own."""
 
     def __init__(self, channels, seed=0, stride=2):
         torch.manual_seed(seed)
@@ -68,7 +68,7 @@ class OwnDetector(nn.Module):
         return [{"pred_scores": frame.flatten()} for frame in scores], {}
 
 
-def told(path, **block):
+def tap_block(path, **block):
     return {"PATH": path, **block}
 
 
@@ -77,7 +77,8 @@ def with_sides(term, student, teacher=None):
 
 
 def test_a_batch_shows_what_the_paths_leave_open():
-    student, teacher = OwnDetector(4, 1), OwnDetector(6, 2)
+    student = OwnDetector(4, 1)
+    teacher = OwnDetector(6, 2)
     student.neck.eval()
     modes = [module.training for module in student.modules()]
     state = copy.deepcopy(student.state_dict())
@@ -104,8 +105,8 @@ def test_a_batch_shows_what_the_paths_leave_open():
 
 
 def test_a_block_tells_it_without_a_batch():
-    voxels = told("encoder@pillars", KIND="voxel")
-    maps = told("neck", KIND="bev", STRIDE=2)
+    voxels = tap_block("encoder@pillars", KIND="voxel")
+    maps = tap_block("neck", KIND="bev", STRIDE=2)
     terms = {
         "PILLARS": with_sides(PILLARS, {**voxels, "CHANNELS": 4}, {**voxels, "CHANNELS": 6}),
         "MAPS": with_sides(MAPS, {**maps, "CHANNELS": 8}, {**maps, "CHANNELS": 12}),
@@ -118,9 +119,9 @@ def test_a_block_tells_it_without_a_batch():
     assert isinstance(terms["MAPS"]["STUDENT"], dict)  # the user's terms stay as they are
 
 
-def test_what_a_block_says_comes_before_what_is_seen():
+def test_a_block_has_precedence_over_the_batch():
     """A map whose cells are not aligned with voxels has no stride to be seen."""
-    terms = {"MAPS": with_sides(MAPS, told("neck", STRIDE=3))}
+    terms = {"MAPS": with_sides(MAPS, tap_block("neck", STRIDE=3))}
     model = distill(
         OwnDetector(4, 1, stride=4),
         OwnDetector(6, 2, stride=4),
@@ -132,11 +133,13 @@ def test_what_a_block_says_comes_before_what_is_seen():
 
 
 def test_training_makes_the_student_alike_and_leaves_the_teacher():
-    student, teacher = OwnDetector(4, 1), OwnDetector(6, 2)
+    student = OwnDetector(4, 1)
+    teacher = OwnDetector(6, 2)
     before = copy.deepcopy(teacher.state_dict())
     terms = {"PILLARS": {**PILLARS, "TEACHER_ADAPTER": "frozen"}}
     model = distill(student, teacher, terms, student_data=SPACE, example_batch=toy_batch).train()
-    optimizer, losses = torch.optim.Adam(model.parameters(), lr=0.02), []
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    losses = []
     for _ in range(40):
         ret, tb, _ = model(toy_batch())
         optimizer.zero_grad()
@@ -173,7 +176,8 @@ def test_checkpoint_and_resume_of_a_detector_without_either():
             example_batch=toy_batch(),
         ).train()
 
-    model, fresh = made(), made()
+    model = made()
+    fresh = made()
     model(toy_batch())
     model.update_global_step()
     state = model.checkpoint_state()
@@ -206,7 +210,7 @@ def test_teacher_mode_and_a_teacher_made_before():
         distill(ToyDetector(4), ToyDetector(8), terms, teacher_mode="evall")
 
 
-def test_classes_meet_by_name():
+def test_classes_are_matched_by_name():
     def space(*names):
         return VoxelSpace([0.5, 0.5, 4.0], [0.0, -4.0, -3.0, 8.0, 4.0, 1.0], names)
 
@@ -231,7 +235,9 @@ def test_classes_meet_by_name():
 def test_points_and_sparse_tensors_are_recognised():
     class Sparse:
         def __init__(self, features, indices, spatial_shape):
-            self.features, self.indices, self.spatial_shape = features, indices, spatial_shape
+            self.features = features
+            self.indices = indices
+            self.spatial_shape = spatial_shape
 
     class Backbone(nn.Module):
         def forward(self, batch_dict):
@@ -264,7 +270,7 @@ def test_points_and_sparse_tensors_are_recognised():
     ]
 
 
-def test_a_tap_of_class_scores_may_be_told_too():
+def test_a_tap_of_class_scores_may_be_a_block():
     term = {**MAPS, "SCORE": "objectness", "SCORE_TAP": "score"}
     model = distill(
         OwnDetector(4),
@@ -274,7 +280,7 @@ def test_a_tap_of_class_scores_may_be_told_too():
         example_batch=toy_batch(),
     )
     assert model.train()(toy_batch())[1]["distill_maps"] > 0
-    term = {**term, "SCORE_TAP": told("score", KIND="bev", CHANNELS=1, STRIDE=2)}
+    term = {**term, "SCORE_TAP": tap_block("score", KIND="bev", CHANNELS=1, STRIDE=2)}
     side = (
         distill(
             OwnDetector(4),
@@ -305,15 +311,15 @@ def refusal(term=MAPS, **arguments):
     [
         (with_sides(MAPS, "nick"), ["tap 'nick'", "did you mean 'neck'"]),
         (
-            with_sides(MAPS, told("neck", KIND="map")),
+            with_sides(MAPS, tap_block("neck", KIND="map")),
             ["T.STUDENT.KIND: unknown value 'map'", "bev"],
         ),
         (
-            with_sides(MAPS, told("neck", CHANELS=3)),
+            with_sides(MAPS, tap_block("neck", CHANELS=3)),
             ["T.STUDENT: unknown key 'CHANELS'; did you mean 'CHANNELS'"],
         ),
         (
-            with_sides(MAPS, told("neck", STRIDE=0)),
+            with_sides(MAPS, tap_block("neck", STRIDE=0)),
             ["T.STUDENT.STRIDE: expected a whole number from 1 up, found 0"],
         ),
         (

@@ -1,4 +1,4 @@
-"""docs/distillation.md: its tables name every option there is, with its choices and the presets' values."""
+"""docs/distillation.md: its tables name every option, with choices and values of the presets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pcdet_distill.distill.losses.graph_options import OFFICIAL, GraphOptions
 
 @pytest.fixture
 def guide(repo: Path) -> dict[str, list[str]]:
-    """The table rows of the page: what stands in the first column -> the other columns."""
+    """The table rows of the page: first column -> the other columns."""
     rows = {}
     for line in (repo / "docs" / "distillation.md").read_text().splitlines():
         if line.startswith("| `"):

@@ -45,7 +45,8 @@ def sources(student, teacher):
 
 
 def distiller(terms=None, mode="eval"):
-    student, teacher = ToyDetector(4, seed=1), ToyDetector(8, seed=2)
+    student = ToyDetector(4, seed=1)
+    teacher = ToyDetector(8, seed=2)
     head = DistillHead.from_config(terms or {"LOCAL": GRAPH}, *sources(student, teacher))
     return Distiller(student, Teacher(teacher, mode), head).train()
 
@@ -61,10 +62,8 @@ def test_training_step_adds_every_term():
     assert tb["loss_rpn"] == plain_tb["loss_rpn"]
     assert tb["distill_loss"] == pytest.approx((tb["distill_local"] + tb["distill_map"]).item())
     assert {"distill_local_entropy", "distill_map_dead_teacher"} <= set(tb)
-    assert (
-        disp["distill"].item() == pytest.approx(tb["distill_loss"].item())
-        and not disp["distill"].requires_grad
-    )
+    assert disp["distill"].item() == pytest.approx(tb["distill_loss"].item())
+    assert not disp["distill"].requires_grad
     assert not any(isinstance(value, torch.Tensor) and value.requires_grad for value in tb.values())
 
 
@@ -75,7 +74,9 @@ def test_weight_scales_the_term():
         losses.append(
             distiller({"LOCAL": {**GRAPH, "WEIGHT": weight}})(toy_batch())[1]["distill_local"]
         )
-    assert losses[1] == pytest.approx(3 * losses[0]) and losses[2] == 0 and losses[0] > 0
+    assert losses[1] == pytest.approx(3 * losses[0])
+    assert losses[2] == 0
+    assert losses[0] > 0
 
 
 def test_weight_follows_the_progress_of_the_training():
@@ -88,15 +89,16 @@ def test_weight_follows_the_progress_of_the_training():
     for progress, weight in ((0, 2.0), (0.5, 1.0), (1.0, 0.0)):
         model.set_progress(progress)
         _, tb, _ = model(toy_batch())
-        assert tb["distill_fades_weight"] == weight and "distill_stays_weight" not in tb
+        assert tb["distill_fades_weight"] == weight
+        assert "distill_stays_weight" not in tb
         assert tb["distill_fades"].item() == pytest.approx(tb["distill_stays"].item() * weight / 2)
         assert tb["distill_loss"].item() == pytest.approx(
             (tb["distill_fades"] + tb["distill_stays"]).item()
         )
 
 
-def test_the_teacher_rests_when_all_weights_have_faded():
-    """And every parameter still gets a gradient, of zero, as parallel training wants it."""
+def test_the_teacher_does_not_run_when_all_weights_are_zero():
+    """Every parameter still gets a gradient, of zero, as parallel training requires."""
     fades = {"START": 1.0, "END": 0.0, "UNTIL": 0.5}
     model = distiller(
         {"LOCAL": {**GRAPH, "WEIGHT": fades}, "MAP": {**BEV, "WEIGHT": {**fades, "UNTIL": 0.8}}}
@@ -110,9 +112,8 @@ def test_the_teacher_rests_when_all_weights_have_faded():
         assert (tb["distill_local"] > 0) == ("distill_local_entropy" in tb) == (progress < 0.5)
         assert all(parameter.grad is not None for parameter in model.parameters())
     plain = copy.deepcopy(model.student)
-    assert tb["distill_loss"] == 0 and ret["loss"].item() == pytest.approx(
-        plain(toy_batch())[0]["loss"].item()
-    )
+    assert tb["distill_loss"] == 0
+    assert ret["loss"].item() == pytest.approx(plain(toy_batch())[0]["loss"].item())
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
@@ -160,7 +161,8 @@ def test_eval_is_the_student_alone():
     model.teacher = None  # not even needed
     predictions, recall = model(toy_batch())
     expected, _ = model.student(toy_batch())
-    assert torch.equal(predictions[1]["pred_scores"], expected[1]["pred_scores"]) and recall == {}
+    assert torch.equal(predictions[1]["pred_scores"], expected[1]["pred_scores"])
+    assert recall == {}
 
 
 def test_teacher_is_no_submodule_but_follows():
@@ -239,7 +241,8 @@ def test_resume_refuses_what_is_no_distillation_or_another_one():
     ],
 )
 def test_head_refuses(change, words):
-    student, teacher = ToyDetector(4), ToyDetector(8)
+    student = ToyDetector(4)
+    teacher = ToyDetector(8)
     with pytest.raises(ConfigError) as error:
         DistillHead.from_config({"T": {**GRAPH, **change}}, *sources(student, teacher))
     for word in words:
@@ -258,8 +261,9 @@ def test_head_refuses_terms_without_names_and_data_without_voxels():
         DistillHead.from_config({"T": GRAPH}, pointless, teacher)
 
 
-def test_paths_are_asked_for_once():
-    student, teacher = ToyDetector(4), ToyDetector(8)
+def test_paths_are_listed_once():
+    student = ToyDetector(4)
+    teacher = ToyDetector(8)
     head = DistillHead.from_config({"A": GRAPH, "B": GRAPH, "C": BEV}, *sources(student, teacher))
     assert (
         head.student_paths
@@ -269,8 +273,9 @@ def test_paths_are_asked_for_once():
 
 
 def test_teacher_with_other_row_order():
-    """The rows of the teacher's own batch may lie anyhow: nodes meet by place."""
-    student, teacher = ToyDetector(4), ToyDetector(8)
+    """The teacher's own batch may have its rows in any order: nodes are matched by place."""
+    student = ToyDetector(4)
+    teacher = ToyDetector(8)
     head = DistillHead.from_config({"A": GRAPH}, *sources(student, teacher)).eval()
     batch = toy_batch()
     order = torch.randperm(80)
@@ -278,7 +283,8 @@ def test_teacher_with_other_row_order():
         **batch,
         **{key: batch[key][order] for key in ("voxels", "voxel_coords", "voxel_num_points")},
     }
-    path, observer = "vfe@pillar_features", Teacher(teacher)
+    path = "vfe@pillar_features"
+    observer = Teacher(teacher)
     own = {path: torch.randn(80, 4)}
     same, _ = head(own, observer.features(batch, [path]), batch)
     other, _ = head(own, observer.features(shuffled, [path]), batch, shuffled)
@@ -286,10 +292,13 @@ def test_teacher_with_other_row_order():
 
 
 def test_without_terms_the_teacher_does_not_run():
-    student, teacher = ToyDetector(4), ToyDetector(8)
+    student = ToyDetector(4)
+    teacher = ToyDetector(8)
     model = Distiller(student, Teacher(teacher), DistillHead({})).train()
     loss, tb, disp = model(toy_batch())
-    assert teacher.backbone_2d.ran == 0 and student.backbone_2d.ran == 1 and disp == {}
+    assert teacher.backbone_2d.ran == 0
+    assert student.backbone_2d.ran == 1
+    assert disp == {}
     torch.testing.assert_close(loss["loss"], copy.deepcopy(student)(toy_batch())[0]["loss"])
 
 
@@ -301,7 +310,7 @@ class DoubledLabels(BatchTransform):
         self.logs["frames"] = len(teacher.predict(batch_dict))
 
 
-def test_a_label_term_changes_what_the_student_sees_and_not_the_batch(monkeypatch):
+def test_a_transform_changes_the_students_labels_and_not_the_batch(monkeypatch):
     monkeypatch.setitem(BATCH_TRANSFORMS, "DoubledLabels", DoubledLabels)
     model = distiller({"LABELS": {"NAME": "DoubledLabels"}, "LOCAL": GRAPH})
     seen = []
@@ -310,19 +319,23 @@ def test_a_label_term_changes_what_the_student_sees_and_not_the_batch(monkeypatc
     )
     batch = {**toy_batch(), "gt_boxes": torch.zeros(2, 1, 8)}
     _, tb, _ = model(batch)
-    assert seen[0].shape == (1,) and batch["gt_boxes"].shape == (2, 1, 8)
+    assert seen[0].shape == (1,)
+    assert batch["gt_boxes"].shape == (2, 1, 8)
     assert model.teacher.model.backbone_2d.ran == 1  # once for boxes and features
-    assert tb["distill_labels_frames"] == 2 and tb["distill_loss"] == tb["distill_local"]
+    assert tb["distill_labels_frames"] == 2
+    assert tb["distill_loss"] == tb["distill_local"]
 
 
-def test_terms_are_told_the_progress():
+def test_terms_get_the_progress():
     model = distiller()
     model.set_progress(0.25)
     assert model.head.terms["LOCAL"].progress == 0.25
 
 
 def test_init_gets_student_teacher_and_batches():
-    student, teacher, told = ToyDetector(4), Teacher(ToyDetector(8)), []
+    student = ToyDetector(4)
+    teacher = Teacher(ToyDetector(8))
+    told = []
     model = Distiller(
         student, teacher, DistillHead({}), student_init=lambda *parts: told.append(parts)
     )

@@ -1,6 +1,8 @@
-"""Adapters in factored form and sums in chunks, against edge tensors written out with torch's own layers."""
+"""Factored adapters and sums in chunks, against edge tensors and torch's own layers."""
 
 from __future__ import annotations
+
+import itertools
 
 import pytest
 import torch
@@ -27,10 +29,8 @@ def graph(count=30, queries=9, k=5, channels=4, seed=0, dtype=torch.float64):
 
 def written_out(features, queries, neighbours, form):
     """Edges (1, 2C, M, K) as the published code lays them out."""
-    near, centre = (
-        features[neighbours],
-        features[queries][:, None].expand(-1, neighbours.shape[1], -1),
-    )
+    near = features[neighbours]
+    centre = features[queries][:, None].expand(-1, neighbours.shape[1], -1)
     first = near if form == "concat" else centre - near
     return torch.cat([first, centre], dim=2).permute(2, 0, 1)[None]
 
@@ -39,7 +39,8 @@ def written_out(features, queries, neighbours, form):
 def test_adapter_equals_conv_and_batch_norm(form):
     torch.manual_seed(0)
     adapter = EdgeAdapter(4, 6, edge=form, learned=True).double()
-    conv, norm = nn.Conv2d(8, 6, 1, bias=False).double(), nn.BatchNorm2d(6).double()
+    conv = nn.Conv2d(8, 6, 1, bias=False).double()
+    norm = nn.BatchNorm2d(6).double()
     with torch.no_grad():
         conv.weight.copy_(adapter.weight[:, :, None, None])
         for parameter in (adapter.gamma, adapter.beta):
@@ -64,7 +65,8 @@ def test_fixed_adapters():
     frozen, identity = (
         EdgeAdapter(4, 3, edge="concat", learned=False, identity=flag) for flag in (False, True)
     )
-    assert not list(frozen.parameters()) and not list(identity.parameters())
+    assert not list(frozen.parameters())
+    assert not list(identity.parameters())
     torch.testing.assert_close(frozen.weight @ frozen.weight.t(), torch.eye(3), rtol=0, atol=1e-6)
     features, queries, neighbours = graph(dtype=torch.float32)
     nodes, centres = identity(features, queries, neighbours)
@@ -83,7 +85,8 @@ def test_constant_features_stay_finite():
     features = torch.full((10, 4), 1e4, requires_grad=True)
     nodes, centres = adapter(features, torch.arange(3), torch.randint(0, 10, (3, 5)))
     (nodes.sum() + centres.sum()).backward()
-    assert torch.isfinite(nodes).all() and torch.isfinite(features.grad).all()
+    assert torch.isfinite(nodes).all()
+    assert torch.isfinite(features.grad).all()
 
 
 def test_float32_keeps_its_digits_over_many_edges():
@@ -111,10 +114,8 @@ def tables(seed=0, queries=9, count=30, k=5, width=3):
 
 
 COMPARISONS = [
-    EdgeComparison(rectify, pool, distance)
-    for rectify in (True, False)
-    for pool in module.POOLS
-    for distance in module.ELEMENT_DISTANCES
+    EdgeComparison(*options)
+    for options in itertools.product((True, False), module.POOLS, module.ELEMENT_DISTANCES)
 ]
 
 
@@ -179,7 +180,8 @@ def test_negligible_queries_are_left_out(rectify, monkeypatch):
         [1.0, 0.5, 1e-22, 1e-30, 0.0, 3.7e-44, 1e-15, 0.25, 0.0], dtype=torch.float64
     )
     seen = []
-    embed, bag = EdgeComparison.embed, torch.nn.functional.embedding_bag
+    embed = EdgeComparison.embed
+    bag = torch.nn.functional.embedding_bag
     monkeypatch.setattr(
         EdgeComparison, "embed", lambda self, n, c: seen.append(len(c)) or embed(self, n, c)
     )
@@ -205,7 +207,7 @@ def test_negligible_queries_are_left_out(rectify, monkeypatch):
     torch.testing.assert_close(total, expected, rtol=1e-12, atol=0)
 
 
-def test_no_gradient_asked_no_gradient_made():
+def test_tables_without_gradient_give_a_sum_without_gradient():
     made, neighbours, _ = tables()
     made = [table.detach() for table in made]
     total = sum_over_edges(
@@ -215,4 +217,5 @@ def test_no_gradient_asked_no_gradient_made():
         EdgeTables(*made[:2]),
         EdgeTables(*made[2:]),
     )
-    assert not total.requires_grad and float(total) > 0
+    assert not total.requires_grad
+    assert float(total) > 0

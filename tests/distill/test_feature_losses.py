@@ -1,4 +1,4 @@
-"""FitNets, attention transfer, similarity, contrastive, overhaul: numbers worked out by hand; what all must bear."""
+"""FitNets, attention transfer, similarity, contrastive, overhaul: values computed by hand."""
 
 from __future__ import annotations
 
@@ -55,8 +55,10 @@ def test_feature_mimic():
 
 
 def test_attention_transfer():
-    student, teacher = [[1, 1], [0, 0], [3, 0]], [[0, 0, 1], [0, 0, 0], [0, 0, 1]]
-    # Squares over channels: (2, 0, 9) / sqrt(85) against (1, 0, 1) / sqrt(2): 2 - 2 * 11 / sqrt(170).
+    student = [[1, 1], [0, 0], [3, 0]]
+    teacher = [[0, 0, 1], [0, 0, 0], [0, 0, 1]]
+    # Squares over channels: (2, 0, 9) / sqrt(85) against (1, 0, 1) / sqrt(2): 2 - 2 * 11 /
+    # sqrt(170).
     loss = AttentionTransferLoss()
     assert loss(nodes(student), nodes(teacher), {}).item() == pytest.approx(
         2 - 22 / sqrt(170), abs=1e-6
@@ -93,7 +95,8 @@ def test_similarity_of_frames():
 
 
 def test_similarity_of_nodes():
-    student, teacher = [[1, 0], [1, 1], [4, 4]], [[2, 0], [0, 3], [0, 0]]
+    student = [[1, 0], [1, 1], [4, 4]]
+    teacher = [[2, 0], [0, 3], [0, 0]]
     expected = ((1 - 1 / sqrt(2)) ** 2 + 1 / 2 + 1 / 5 + (1 - 2 / sqrt(5)) ** 2) / 4
     loss = SimilarityLoss(options=SimilarityOptions(over="nodes", num_nodes=2))
     assert loss(nodes(student), nodes(teacher), {}).item() == pytest.approx(expected, abs=1e-6)
@@ -126,7 +129,8 @@ def contrastive(**options):
 
 
 def test_contrastive():
-    student, teacher = nodes([[2, 0], [3, 4]]), nodes([[5, 0], [0, 1]])
+    student = nodes([[2, 0], [3, 4]])
+    teacher = nodes([[5, 0], [0, 1]])
     # Cosines: (1, 0), (0.6, 0.8); over temperature 0.5.
     expected = (log(1 + torch.tensor(-2.0).exp()) + log(1 + torch.tensor(-0.4).exp())) / 2
     loss = contrastive(temperature=0.5)
@@ -152,7 +156,8 @@ def test_contrastive_options():
         tuple(contrastive(num_nodes=1, sampling="random")._sample(teacher).tolist())
         for _ in range(20)
     }
-    assert len(drawn) > 4 and all(first < 3 <= second for first, second in drawn)
+    assert len(drawn) > 4
+    assert all(first < 3 <= second for first, second in drawn)
     for width in (64, 5):
         loss = ContrastiveLoss.from_config(
             {} if width == 64 else {"EMBED_DIM": 5}, tap(2), tap(3), "T"
@@ -163,7 +168,7 @@ def test_contrastive_options():
     )
 
 
-def test_an_embedding_that_says_nothing_pays_for_it():
+def test_a_constant_embedding_has_the_largest_loss():
     loss = contrastive()
     torch.nn.init.zeros_(loss.teacher_embedding.weight)
     assert loss(nodes(torch.randn(64, 2)), nodes(torch.randn(64, 2)), {}).item() == pytest.approx(
@@ -172,10 +177,8 @@ def test_an_embedding_that_says_nothing_pays_for_it():
 
 
 def test_partial_distance():
-    teacher, student = (
-        torch.tensor([[2.0, -1.0, -1.0, 0.0]]),
-        torch.tensor([[1.0, -3.0, 0.5, -2.0]]),
-    )
+    teacher = torch.tensor([[2.0, -1.0, -1.0, 0.0]])
+    student = torch.tensor([[1.0, -3.0, 0.5, -2.0]])
     assert partial_distance(teacher, student).tolist() == [[1.0, 0.0, 2.25, 0.0]]
 
 
@@ -194,37 +197,38 @@ def test_overhaul():
     loss(nodes([[1.0, -9.0], [0.0, -1.0], [-3.0, 1.0]]), teacher, {})
     assert loss.margin.tolist() == pytest.approx([-2.0, -3.0])
     loss(nodes([[1.0, -9.0], [0.0, -1.0]]), nodes([[-4.0, 0.0], [-4.0, -1.0]]), {})
-    assert loss.margin.tolist() == pytest.approx([-3.0, -2.0]) and loss.steps == 2
+    assert loss.margin.tolist() == pytest.approx([-3.0, -2.0])
+    assert loss.steps == 2
     loss.steps.fill_(20)
     loss(nodes([[1.0, -9.0], [0.0, -1.0]]), nodes([[-40.0, -9.0], [-4.0, -1.0]]), {})
     assert loss.margin.tolist() == pytest.approx([-3.0, -2.0])
 
 
 @pytest.mark.parametrize("name", NODE_LOSSES)
-def test_what_agrees_costs_nothing_or_least(name):
-    """Student equal to teacher: zero for those that have no adapter, and finite gradients for all."""
+def test_equal_features_give_the_least_loss(name):
+    """With student equal to teacher: zero without an adapter, and finite gradients for all."""
     features = torch.randn(2, 3, 4, 5)
     loss = built(name, 3, 3)
     student = map_nodes(features.clone().requires_grad_())
     batch = {"gt_boxes": torch.tensor([[[2.0, 2, 0, 3, 2, 1, 0, 1]]] * 2)}
     value = compared(loss, student, map_nodes(features), batch)
     value.backward()
-    assert value.isfinite() and all(
-        p.grad is not None and p.grad.isfinite().all() for p in loss.parameters()
-    )
+    assert value.isfinite()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in loss.parameters())
     if name in ("AttentionTransferLoss", "SimilarityLoss"):
         assert value.item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", NODE_LOSSES)
-def test_no_node_no_lesson(name):
+def test_no_nodes_give_a_loss_of_zero(name):
     loss = built(name)
     features = torch.zeros(0, 2, 4, 4).requires_grad_()
     empty = map_nodes(features)
     batch = {"gt_boxes": torch.zeros(1, 1, 8)}
     value = compared(loss, empty, map_nodes(torch.zeros(0, 3, 4, 4)), batch)
     value.backward()
-    assert value.item() == 0 and features.grad is not None
+    assert value.item() == 0
+    assert features.grad is not None
     assert all(p.grad is not None and p.grad.abs().sum() == 0 for p in loss.parameters())
 
 
@@ -233,17 +237,20 @@ def test_maps_of_zeros_give_finite_gradients(name):
     """A frame without a point, and its neighbour with some."""
     features = torch.zeros(2, 2, 4, 4)
     features[1] = torch.rand(2, 4, 4)
-    student, loss = map_nodes(features.requires_grad_()), built(name)
+    student = map_nodes(features.requires_grad_())
+    loss = built(name)
     batch = {"gt_boxes": torch.zeros(2, 1, 8)}
     value = compared(loss, student, map_nodes(torch.zeros(2, 3, 4, 4)), batch)
     value.backward()
-    assert value.isfinite() and features.grad.isfinite().all()
+    assert value.isfinite()
+    assert features.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", NODE_LOSSES)
 def test_half_precision_is_compared_in_full(name):
     torch.manual_seed(0)
-    student, teacher = torch.randn(2, 2, 8, 8) * 100, torch.randn(2, 3, 8, 8) * 100
+    student = torch.randn(2, 2, 8, 8) * 100
+    teacher = torch.randn(2, 3, 8, 8) * 100
     batch = {"gt_boxes": torch.tensor([[[2.0, 2, 0, 3, 2, 1, 0, 1]]] * 2)}
     loss = built(name).eval()
     rounded = [map_nodes(side.half().float()) for side in (student, teacher)]

@@ -1,4 +1,4 @@
-"""GraphDistillLoss: every option against a slow, plain computation; its limits; what training does to it."""
+"""GraphDistillLoss: every option against a slow computation, its limits, and its training."""
 
 from __future__ import annotations
 
@@ -67,19 +67,19 @@ def gradients(loss, module, student):
     return {**found, "student": student.features.grad.clone()}
 
 
-VARIANTS = [
-    (preset, field, value)
-    for preset in ("default", "official_voxel")
-    for field, values in {**CHOICES, "mix_frames": (True, False)}.items()
-    for value in values
-    if field != "sampling" and value != "frobenius"
-]
+def variants():
+    """Each choice of each option, in two presets. Sampling and frobenius have tests of their own."""
+    for preset in ("default", "official_voxel"):
+        for field, values in {**CHOICES, "mix_frames": (True, False)}.items():
+            for value in values:
+                if field != "sampling" and value != "frobenius":
+                    yield preset, field, value
 
 
 @pytest.mark.parametrize(
     "preset, field, value",
     [
-        *VARIANTS,
+        *variants(),
         ("official_bev", "edge", "difference"),
         ("official_point", "edge", "concat"),
         ("official_point", "distance", "frobenius"),
@@ -93,12 +93,11 @@ def test_every_option_against_the_plain_computation(preset, field, value, monkey
     module = build(dataclasses.replace(options, **{field: value}))
     student, teacher = scene()
     queries = module.choose_queries(teacher)
-    loss, expected = (
-        module.compare(student, teacher, queries),
-        plain_loss(module, student, teacher, queries),
-    )
+    loss = module.compare(student, teacher, queries)
+    expected = plain_loss(module, student, teacher, queries)
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
-    ours, theirs = gradients(loss, module, student), gradients(expected, module, student)
+    ours = gradients(loss, module, student)
+    theirs = gradients(expected, module, student)
     for name, gradient in theirs.items():
         torch.testing.assert_close(ours[name], gradient, rtol=1e-8, atol=1e-10, msg=name)
 
@@ -133,7 +132,8 @@ def test_every_option_against_the_plain_computation(preset, field, value, monkey
 )
 def test_every_option_changes_the_loss(change):
     student, teacher = scene()
-    plain, changed = build(SMALL), build(dataclasses.replace(SMALL, **change))
+    plain = build(SMALL)
+    changed = build(dataclasses.replace(SMALL, **change))
     losses = [module(student, teacher, {}).item() for module in (plain, changed)]
     assert abs(losses[0] - losses[1]) > 1e-4
 
@@ -141,10 +141,11 @@ def test_every_option_changes_the_loss(change):
 def test_literal_value():
     """One frame, two nodes, K 2, the edges themselves: worked out by hand.
 
-    Teacher nodes 0 and 2 give the edges (0,0) (2,0) (0,2) (2,2): standardised, every channel is -1 or 1. The student
-    sees 1 everywhere, its normalised output is beta = 0.5 in both channels. Scores 1 and 3 scale to 0 and 1: weights
-    2 / (1 + e^2) and 2 e^2 / (1 + e^2) for temperature 0.5. Mean square per query: (1.5^2 + 0.5^2) / 2 for a balanced
-    channel, 1.5^2 or 0.5^2 for the centre's: query 0 (1.25 + 2.25) / 2 = 1.75, query 1 (1.25 + 0.25) / 2 = 0.75.
+    Teacher nodes 0 and 2 give the edges (0,0) (2,0) (0,2) (2,2): standardised, every channel is -1
+    or 1. The student sees 1 everywhere, its normalised output is beta = 0.5 in both channels.
+    Scores 1 and 3 scale to 0 and 1: weights 2 / (1 + e^2) and 2 e^2 / (1 + e^2) for temperature
+    0.5. Mean square per query: (1.5^2 + 0.5^2) / 2 for a balanced channel, 1.5^2 or 0.5^2 for the
+    centre's: query 0 (1.25 + 2.25) / 2 = 1.75, query 1 (1.25 + 0.25) / 2 = 0.75.
     """
     single = TapInfo("t", 1, 1, "voxel")
     options = GraphOptions(num_nodes=2, num_neighbors=2, teacher_adapter="none")
@@ -152,11 +153,9 @@ def test_literal_value():
     with torch.no_grad():
         module.student_adapter.beta.fill_(0.5)
     frame = torch.zeros(2, dtype=torch.long)
-    features, places, counts = (
-        torch.tensor([[0.0], [2.0]]).double(),
-        torch.zeros(2, 3),
-        torch.tensor([1.0, 3.0]),
-    )
+    features = torch.tensor([[0.0], [2.0]]).double()
+    places = torch.zeros(2, 3)
+    counts = torch.tensor([1.0, 3.0])
     student = NodeFeatures(torch.ones_like(features), frame, places, counts)
     teacher = NodeFeatures(features, frame, places, counts)
     light = 1 / (1 + 2.718281828459045**2)
@@ -202,13 +201,15 @@ def test_queries_are_chosen_per_frame_by_score():
         STUDENT, TEACHER, dataclasses.replace(SMALL, num_nodes=2, sampling="random")
     )
     random += [tuple(sorted(loss.choose_queries(teacher).tolist())) for _ in range(10)]
-    assert len(set(random)) > 1 and all(
-        len(rows) == 4 and sum(row % 2 for row in rows) == 2 for rows in random
-    )
+    assert len(set(random)) > 1
+    for rows in random:
+        of_second_frame = [row for row in rows if row % 2]
+        assert len(rows) == 4
+        assert len(of_second_frame) == 2
 
 
 def test_frames_never_mix():
-    """Frame 1 may be anything: the gradient that frame 0 gets through its own edges stays the same."""
+    """Whatever frame 1 holds, the gradient of frame 0's edges stays the same."""
     module = build(
         dataclasses.replace(SMALL, weighting="none")
     ).eval()  # eval: fixed statistics, the one thing shared
@@ -222,9 +223,8 @@ def test_frames_never_mix():
         for side in (teacher, changed)
     ]
     rows = teacher.batch_index == 0
-    assert torch.equal(found[0][rows], found[1][rows]) and not torch.equal(
-        found[0][~rows], found[1][~rows]
-    )
+    assert torch.equal(found[0][rows], found[1][rows])
+    assert not torch.equal(found[0][~rows], found[1][~rows])
     mixed = build(dataclasses.replace(SMALL, weighting="none", mix_frames=True)).eval()
     found = [
         gradients(mixed(student, side, {}), mixed, student)["student"]
@@ -235,7 +235,8 @@ def test_frames_never_mix():
 
 def test_nodes_outside_of_the_graph_are_not_embedded(monkeypatch):
     student, teacher = scene()
-    module, seen = build(dataclasses.replace(SMALL, num_nodes=2, num_neighbors=3)), []
+    module = build(dataclasses.replace(SMALL, num_nodes=2, num_neighbors=3))
+    seen = []
     for adapter in (module.student_adapter, module.teacher_adapter):
         monkeypatch.setattr(
             adapter,
@@ -294,12 +295,13 @@ def test_one_node_and_fewer_nodes_than_neighbours(preset):
     student, teacher = scene(count=5, frames=3)
     loss = module(student, teacher, {})
     loss.backward()
-    assert torch.isfinite(loss) and torch.isfinite(student.features.grad).all()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(student.features.grad).all()
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-def test_more_neighbours_than_there_are_nodes_cost_nothing(mixed):
-    """Frames of 5 and 3 nodes, or one of 8: a thousand million neighbours are as many as the fullest has."""
+def test_more_neighbours_than_there_are_nodes_are_left_out(mixed):
+    """Frames of 5 and 3 nodes, or one of 8: 10^9 neighbours become those of the fullest frame."""
     student, teacher = scene(count=8, frames=1)
     sides = [
         dataclasses.replace(side, batch_index=torch.tensor([0] * 5 + [1] * 3))
@@ -314,7 +316,7 @@ def test_more_neighbours_than_there_are_nodes_cost_nothing(mixed):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_an_empty_frame_among_others(preset):
-    """Frame 1 of three has no nodes, frame 2 has fewer than K and than the queries asked for."""
+    """Frame 1 of three has no nodes, frame 2 has fewer than K and fewer than the queries."""
     student, teacher = scene(count=12, frames=1)
     batch_index = torch.tensor([0] * 9 + [2] * 3)
     sides = [dataclasses.replace(side, batch_index=batch_index) for side in (student, teacher)]
@@ -323,9 +325,8 @@ def test_an_empty_frame_among_others(preset):
     assert len(queries) == (5 if PRESETS[preset].mix_frames else 8)
     loss = module(*sides, {})
     found = gradients(loss, module, student)
-    assert torch.isfinite(loss) and all(
-        torch.isfinite(gradient).all() for gradient in found.values()
-    )
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(gradient).all() for gradient in found.values())
 
 
 def test_published_frobenius_norm_has_a_gradient_at_zero():
@@ -346,7 +347,8 @@ def test_mixed_precision_computes_in_float32(preset):
     plain = build(options, dtype=torch.float32)(student, teacher, {})
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = build(options, dtype=torch.float32)(student, teacher, {})
-    assert mixed.dtype == torch.float32 and torch.equal(plain, mixed)
+    assert mixed.dtype == torch.float32
+    assert torch.equal(plain, mixed)
     half = [
         dataclasses.replace(side, features=side.features.detach().half())
         for side in (student, teacher)
@@ -359,7 +361,7 @@ def test_mixed_precision_computes_in_float32(preset):
 
 
 def train_on_noise(options, steps):
-    """Loss after training the adapters on a student that has nothing to do with the teacher."""
+    """Loss after training the adapters on a student that is independent of the teacher."""
     torch.manual_seed(0)
     module = GraphDistillLoss(tap(8), tap(16), options)
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.01, weight_decay=0.01)
@@ -378,22 +380,26 @@ def train_on_noise(options, steps):
     return loss.item(), module
 
 
-def test_noise_is_not_learned_by_default_and_the_published_way_collapses_and_says_so(caplog):
+def test_noise_collapses_the_published_adapters_with_a_warning_and_not_ours(caplog):
     small = {"num_nodes": 50, "num_neighbors": 8, "embed_dim": 8}
     with caplog.at_level(logging.WARNING):
         loss, module = train_on_noise(dataclasses.replace(PRESETS["default"], **small), 301)
-        assert loss > 0.9 and module.logs["dead_teacher"] == 0
+        assert loss > 0.9
+        assert module.logs["dead_teacher"] == 0
         caplog.clear()  # the student's adapter may well die of noise: the best guess is a constant
         # plain mean weights, as in the measurement that found the collapse
         options = dataclasses.replace(OFFICIAL["voxel"], **small, weighting="none", distance="mse")
         loss, module = train_on_noise(options, 361)
-    assert loss < 0.01 and module.logs["dead_teacher"] > 0.4
+    assert loss < 0.01
+    assert module.logs["dead_teacher"] > 0.4
     warned = [record.getMessage() for record in caplog.records]
-    assert warned and len(warned) == len(set(warned)) and "no longer teaches" in warned[0]
+    assert warned
+    assert len(warned) == len(set(warned))
+    assert "no longer teaches" in warned[0]
 
 
-def test_one_frame_that_says_nothing_is_no_warning(caplog):
-    """It is looked at every twentieth time: an empty map once is not yet a dead adapter, twice in a row is."""
+def test_a_single_empty_frame_gives_no_warning(caplog):
+    """Adapters are checked every 20 steps. One empty map is no dead adapter; two in a row are."""
     student, teacher = scene(dtype=torch.float32)
     empty = dataclasses.replace(teacher, features=torch.zeros_like(teacher.features))
     module = build(dtype=torch.float32)
@@ -422,7 +428,8 @@ def test_from_config():
     assert module.student_adapter.weight.shape == (
         32,
         6,
-    ) and module.teacher_adapter.weight.shape == (32, 12)
+    )
+    assert module.teacher_adapter.weight.shape == (32, 12)
     assert GraphDistillLoss.from_config({}, STUDENT, TEACHER, "T").options == GraphOptions()
     for kind, width in (
         ("voxel", 32),
@@ -453,7 +460,8 @@ def test_every_key_of_a_block_reaches_the_loss():
         mix_frames=True,
         preset="official",
     )
-    values, usual = dataclasses.asdict(other), dataclasses.asdict(GraphOptions())
+    values = dataclasses.asdict(other)
+    usual = dataclasses.asdict(GraphOptions())
     assert all(values[name] != usual[name] for name in usual)
     block = {name.upper(): value for name, value in values.items()}
     assert GraphDistillLoss.from_config(block, STUDENT, TEACHER, "T").options == other

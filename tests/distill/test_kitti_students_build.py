@@ -1,4 +1,4 @@
-"""Every yaml file of cfgs/kitti_distill at its full size: student, teacher and distiller can be built around KITTI."""
+"""Every yaml file of cfgs/kitti_distill builds at full size: student, teacher and distiller."""
 
 from __future__ import annotations
 
@@ -53,7 +53,6 @@ def test_builds(file, weights_of):
     model = build_distiller(cfg, student, spec, teacher_ckpt=checkpoint)
     assert size_of(student) < 0.5 * teacher_size
     parts = [*model.head.named_terms(), *model.head.named_transforms()]
-    assert {name for name, _ in parts} == set(cfg.DISTILL.TERMS) and len(parts) == len(
-        cfg.DISTILL.TERMS
-    )
+    assert {name for name, _ in parts} == set(cfg.DISTILL.TERMS)
+    assert len(parts) == len(cfg.DISTILL.TERMS)
     assert cfg.DISTILL.TERMS or model.student_init is not None

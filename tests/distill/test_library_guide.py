@@ -1,4 +1,4 @@
-"""docs/library.md: its Python runs as it stands there, and its yaml is read."""
+"""docs/library.md: its Python runs as printed, and its yaml is read."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def test_every_block_of_the_page_runs(repo, tmp_path, monkeypatch, capsys):
     for code in python:
         if "openpcdet" not in code:
             exec(code, names)
-    assert (tmp_path / "student.pth").is_file() and names["tb_dict"]["distill_map"] > 0
+    assert (tmp_path / "student.pth").is_file()
+    assert names["tb_dict"]["distill_map"] > 0
     assert torch.load(tmp_path / "student.pth").keys() == names["MyDetector"](8).state_dict().keys()
     assert "labelled boxes" in capsys.readouterr().out
 
@@ -89,7 +90,8 @@ def test_the_two_lines_of_openpcdet(repo, monkeypatch, page):
     student = torch.nn.Identity()
     names = {"model": student, "cfg": {"DATA_CONFIG": {}}, "train_set": None, "logger": None}
     exec(code, names)
-    assert names["model"] is student and "pcdet" not in sys.modules
+    assert names["model"] is student
+    assert "pcdet" not in sys.modules
 
 
 def test_its_yaml_is_of_losses_that_exist(repo):

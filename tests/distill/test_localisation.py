@@ -73,7 +73,8 @@ def test_every_option_acts(options, expected):
 def test_objects_of_another_frame_do_not_count():
     teacher = predictions([[0.9], [0.9]], [LABEL, LABEL], [0, 1])
     rows, weights = LocalisationLoss().regions(teacher, torch.cat([GT, torch.zeros_like(GT)]))
-    assert rows.tolist() == [0] and weights.tolist() == [1]
+    assert rows.tolist() == [0]
+    assert weights.tolist() == [1]
 
 
 @pytest.mark.parametrize("gt", [torch.zeros(1, 2, 8), torch.zeros(1, 0, 8)])
@@ -81,11 +82,9 @@ def test_frames_without_objects(gt):
     student = with_gradients(moved(1, 1, 1, 1, 1))
     value = LocalisationLoss()(student, TEACHER, {"gt_boxes": gt})
     value.backward()
-    assert (
-        value.item() == 0
-        and student.codes.grad.abs().sum() == 0
-        and student.logits.grad.abs().sum() == 0
-    )
+    assert value.item() == 0
+    assert student.codes.grad.abs().sum() == 0
+    assert student.logits.grad.abs().sum() == 0
 
 
 def test_refused():

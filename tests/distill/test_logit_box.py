@@ -22,7 +22,8 @@ def kl(student, teacher):
 
 def test_golden_numbers():
     loss = LogitBoxLoss()
-    # Two positions are above 0.1. Scores differ in three places, of which one is at no such position.
+    # Two positions are above 0.1. Scores differ in three places, of which one is at no such
+    # position.
     logits = (kl(0.5, 0.8) + kl(0.5, 0.2) + kl(0.25, 0.01)) / 2
     # Differences of 0.5 (beyond beta = 1/9) at confidence 0.5, and of 0.01 (within) at 0.8.
     boxes = (0.5 * (0.5 - 1 / 18) + 0.8 * 0.5 * 0.01**2 * 9) / 2
@@ -63,16 +64,19 @@ def test_zero_and_flat_when_both_agree():
     loss = LogitBoxLoss()(student, teacher, {})
     loss.backward()
     assert loss.item() == pytest.approx(0, abs=1e-6)
-    assert student.logits.grad.abs().max() < 1e-6 and student.codes.grad.abs().max() < 1e-6
+    assert student.logits.grad.abs().max() < 1e-6
+    assert student.codes.grad.abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("rows", [2, 0])
-def test_a_teacher_that_sees_nothing_teaches_nothing(rows):
+def test_no_confident_position_gives_a_loss_of_zero(rows):
     student = with_gradients(predictions(torch.full((rows, 2), 0.5), torch.zeros(rows, 2)))
     teacher = predictions(torch.full((rows, 2), 0.05), torch.ones(rows, 2))
     loss = LogitBoxLoss()(student, teacher, {})
     loss.backward()
-    assert loss.item() == 0 and student.logits.grad.sum() == 0 and student.codes.grad.sum() == 0
+    assert loss.item() == 0
+    assert student.logits.grad.sum() == 0
+    assert student.codes.grad.sum() == 0
 
 
 def test_extreme_logits_stay_finite():
@@ -82,7 +86,8 @@ def test_extreme_logits_stay_finite():
     teacher.logits.data = torch.tensor([[80.0], [-80.0]])
     loss = LogitBoxLoss()(student, teacher, {})
     loss.backward()
-    assert loss.item() == pytest.approx(160) and student.logits.grad.isfinite().all()
+    assert loss.item() == pytest.approx(160)
+    assert student.logits.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def matched(student_grid, student_map, teacher_grid, teacher_map):
 def test_maps_on_one_grid_stay_as_they_are():
     same = grid(5, 4)
     student, teacher = matched(same, CELLS, same, CELLS + 1)
-    assert torch.equal(student, CELLS) and torch.equal(teacher, CELLS + 1)
+    assert torch.equal(student, CELLS)
+    assert torch.equal(teacher, CELLS + 1)
 
 
 def test_a_map_of_some_of_its_cells():
@@ -51,7 +52,9 @@ def test_a_map_of_some_of_its_cells():
     is_kept = torch.zeros(40, dtype=torch.bool)
     is_kept[kept] = True
     expected = CELLS * is_kept.view(2, 1, 4, 5)
-    assert torch.equal(some, expected) and expected[:, 0].count_nonzero() == 3  # one of them is 0
+    # one of them is 0
+    assert torch.equal(some, expected)
+    assert expected[:, 0].count_nonzero() == 3
 
 
 def test_a_map_that_lacks_one_cell():
@@ -72,7 +75,8 @@ def test_a_teacher_with_a_smaller_range():
     inside[2:4, 1:4] = True
     assert torch.equal(student, (CELLS + 1) * inside)
     assert torch.equal(teacher[:, :, 2:4, 1:4], teacher_map)
-    assert teacher.shape == CELLS.shape and torch.equal(teacher, teacher * inside)
+    assert teacher.shape == CELLS.shape
+    assert torch.equal(teacher, teacher * inside)
 
 
 def test_a_teacher_with_finer_cells():

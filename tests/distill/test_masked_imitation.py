@@ -23,7 +23,8 @@ def imitation(mean=(0.0, 0.0), spread=(1.0, 1.0), **options):
     """Adapter the identity, statistics fixed."""
     loss = MaskedImitationLoss(tap(2), tap(2), MaskedImitationOptions(**options)).eval()
     identity(loss.adapter)
-    mean, spread = torch.tensor(mean), torch.tensor(spread)
+    mean = torch.tensor(mean)
+    spread = torch.tensor(spread)
     loss.statistics.mean.copy_(mean)
     loss.statistics.square.copy_(spread**2 + mean**2)
     return loss
@@ -46,7 +47,8 @@ def test_gaussian_mask():
     coords = torch.tensor(
         [[2.5, 1.5, 0], [4.5, 1.5, 9], [2.5, 2.5, 0], [14.5, 1.5, 0], [2.5, 1.5, 0]]
     )
-    frames, boxes = torch.tensor([0, 0, 0, 0, 1]), torch.tensor([[BOX], [[0.0] * 8]])
+    frames = torch.tensor([0, 0, 0, 0, 1])
+    boxes = torch.tensor([[BOX], [[0.0] * 8]])
     assert gaussian_weights(coords, frames, boxes, 0.5).tolist() == pytest.approx(
         [1, exp(-0.5), exp(-0.5), 0, 0]
     )
@@ -102,7 +104,8 @@ def test_statistics_are_weighted_averaged_and_then_fixed():
     statistics.update(torch.tensor([[1.0], [3.0], [100.0]]), torch.tensor([1.0, 1.0, 0.0]))
     assert statistics.standardise(torch.tensor([[1.0], [4.0]])).tolist() == [[-1.0], [2.0]]
     statistics.update(torch.tensor([[4.0], [4.0]]), torch.ones(2))
-    assert statistics.mean.item() == 3 and statistics.square.item() == pytest.approx((5 + 16) / 2)
+    assert statistics.mean.item() == 3
+    assert statistics.square.item() == pytest.approx((5 + 16) / 2)
     for _ in range(40):
         statistics.update(torch.zeros(1, 1), torch.ones(1))
     assert statistics.mean.item() == pytest.approx(6 / 20)
@@ -115,7 +118,8 @@ def test_statistics_are_weighted_averaged_and_then_fixed():
 def test_training_learns_the_statistics():
     loss = imitation(mask="box", background=0.0).train()
     loss(STUDENT, TEACHER, BATCH)
-    assert loss.statistics.mean.tolist() == [2.0, 0.5] and loss.statistics.steps == 1
+    assert loss.statistics.mean.tolist() == [2.0, 0.5]
+    assert loss.statistics.steps == 1
 
 
 def test_no_object_and_no_background():
@@ -124,7 +128,8 @@ def test_no_object_and_no_background():
         student, TEACHER, {"gt_boxes": torch.zeros(1, 1, 8)}
     )
     value.backward()
-    assert value.item() == 0 and student.features.grad.abs().sum() == 0
+    assert value.item() == 0
+    assert student.features.grad.abs().sum() == 0
 
 
 @pytest.mark.parametrize(

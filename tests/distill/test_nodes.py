@@ -1,7 +1,8 @@
-"""Nodes from voxels and BEV maps, and their meeting by place."""
+"""Nodes from voxels and BEV maps, and how they are matched by place."""
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ GRID = NodeGrid((0.5, 0.25, 4.0), (0.0, -1.0, -3.0), (6, 8, 1))
 
 
 def pillars(places, channels=1, grid=GRID):
-    """One node per (b, y, x); its feature spells its place."""
+    """One node per (b, y, x); its feature is the number 100 b + 10 y + x."""
     coords = torch.tensor([(b, 0, y, x) for b, y, x in places], dtype=torch.float32).reshape(-1, 4)
     features = (coords[:, :1] * 100 + coords[:, 2:3] * 10 + coords[:, 3:]).repeat(1, channels)
     counts = torch.arange(1.0, len(places) + 1)
@@ -28,15 +29,16 @@ def pillars(places, channels=1, grid=GRID):
 
 def test_voxel_nodes_place_and_saliency():
     nodes = pillars([(0, 2, 1), (1, 7, 5)])
-    assert nodes.batch_index.tolist() == [0, 1] and nodes.batch_index.dtype == torch.int64
+    assert nodes.batch_index.tolist() == [0, 1]
+    assert nodes.batch_index.dtype == torch.int64
     assert nodes.cells.tolist() == [[0, 2, 1], [0, 7, 5]]
     assert nodes.coords.tolist() == [[0.75, -0.375, -1.0], [2.75, 0.875, -1.0]]
     assert nodes.saliency.tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("counts", [None, torch.ones(5)])
-def test_points_are_counted_where_the_voxels_say_nothing(counts):
-    """As of dynamic pillars in OpenPCDet: three points in the second pillar, one in the first, one in none."""
+def test_points_are_counted_without_voxel_num_points(counts):
+    """As of OpenPCDet's dynamic pillars: three points in one pillar, one in the other, one outside."""
     places = [
         (0, 0.6, -0.4, 0),
         (1, 2.6, 0.8, 0),
@@ -82,32 +84,36 @@ def test_grid_of_spec():
     assert grid_of(SimpleNamespace(voxel_size=None, grid_size=None)) is None
 
 
+def random_places(rng):
+    """Some of all places (b, y, x) of three frames, in any order."""
+    everywhere = list(itertools.product(range(3), range(8), range(6)))
+    order = rng.permutation(len(everywhere))
+    return [everywhere[index] for index in order[: rng.randint(50, 120)]]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**16))
-def test_shuffled_and_missing_rows_meet_by_place(seed):
+def test_shuffled_and_missing_rows_are_matched_by_place(seed):
     rng = np.random.RandomState(seed)
-    everywhere = [(b, y, x) for b in range(3) for y in range(8) for x in range(6)]
-    chosen = [
-        [everywhere[i] for i in rng.permutation(len(everywhere))[: rng.randint(50, 120)]]
-        for _ in range(2)
-    ]
-    student, teacher = match_nodes(pillars(chosen[0]), pillars(chosen[1], channels=2))
-    assert set(map(float, student.features)) == {
-        100 * b + 10 * y + x for b, y, x in set(chosen[0]) & set(chosen[1])
-    }
+    student_places = random_places(rng)
+    teacher_places = random_places(rng)
+    student, teacher = match_nodes(pillars(student_places), pillars(teacher_places, channels=2))
+    shared = set(student_places) & set(teacher_places)
+    assert set(map(float, student.features)) == {100 * b + 10 * y + x for b, y, x in shared}
     assert torch.equal(student.features[:, 0], teacher.features[:, 0])
-    assert torch.equal(student.batch_index, teacher.batch_index) and torch.equal(
-        student.cells, teacher.cells
-    )
-    order = [place for place in chosen[0] if place in set(chosen[1])]
-    assert [tuple(row) for row in student.cells[:, 1:].tolist()] == [(y, x) for _, y, x in order]
+    assert torch.equal(student.batch_index, teacher.batch_index)
+    assert torch.equal(student.cells, teacher.cells)
+    in_order = [[y, x] for b, y, x in student_places if (b, y, x) in shared]
+    assert student.cells[:, 1:].tolist() == in_order
 
 
 def test_equal_rows_are_not_copied():
     places = [(0, 1, 1), (0, 2, 1), (1, 1, 1)]
-    student, teacher = pillars(places), pillars(places, channels=3)
+    student = pillars(places)
+    teacher = pillars(places, channels=3)
     matched = match_nodes(student, teacher)
-    assert matched[0] is student and matched[1] is teacher
+    assert matched[0] is student
+    assert matched[1] is teacher
 
 
 def test_same_cell_of_another_frame_is_another_place():
@@ -115,14 +121,15 @@ def test_same_cell_of_another_frame_is_another_place():
         match_nodes(pillars([(0, 1, 1)]), pillars([(1, 1, 1)]))
 
 
-def test_nothing_to_match_is_no_error():
+def test_no_nodes_are_no_error():
     student, teacher = match_nodes(pillars([]), pillars([(0, 1, 1)]))
     assert len(student) == len(teacher) == 0
 
 
-def test_different_grids_meet_in_metres():
+def test_different_grids_are_matched_in_metres():
     coarse = NodeGrid((1.0, 0.5, 4.0), (0.0, -1.0, -3.0), (3, 4, 1))
-    # fine pillars (y, x) = (0..1, 0..1) lie in coarse pillar (0, 0); (2, 5) in coarse (1, 2), absent for the teacher
+    # fine pillars (y, x) = (0..1, 0..1) lie in coarse pillar (0, 0); (2, 5) in coarse (1, 2),
+    # absent for the teacher
     student = pillars([(0, 0, 0), (0, 1, 1), (0, 2, 5), (1, 1, 0), (2, 0, 0)])
     teacher = pillars([(1, 0, 0), (0, 3, 0), (0, 0, 0)], grid=coarse)
     matched_student, matched_teacher = match_nodes(student, teacher)

@@ -48,7 +48,8 @@ class PeakLoss(DistillLoss):
     def forward(self, student, teacher, batch_dict):
         if len(student) == 0:
             return self.nothing(student.features)
-        own, theirs = student.features.amax(dim=1), teacher.features.amax(dim=1)
+        own = student.features.amax(dim=1)
+        theirs = teacher.features.amax(dim=1)
         self.logs["teacher"] = theirs.mean()
         return (self.options.gain * own - theirs).square().mean()
 
@@ -98,13 +99,15 @@ def test_a_loss_between_nodes_trains_a_step():
         model = distiller({"PEAKS": term("PeakLoss", GAIN=2.0)})
     loss, logs, _ = model(toy_batch())
     loss["loss"].backward()
-    assert logs["distill_peaks"] > 0 and logs["distill_peaks_teacher"].isfinite()
+    assert logs["distill_peaks"] > 0
+    assert logs["distill_peaks_teacher"].isfinite()
     assert model.head.terms["PEAKS"].loss.options.gain == 2
     assert model.student.backbone_2d.conv.weight.grad is not None
 
 
 def test_a_loss_between_predictions_trains_a_step():
-    student, teacher = small_model(seed=0), small_model(seed=1)
+    student = small_model(seed=0)
+    teacher = small_model(seed=1)
     head = DistillHead.from_config(
         {"SCORES": term("ScoreLoss", "dense_head")},
         TapSource.of("student", student, student.dataset),
@@ -124,16 +127,19 @@ def test_a_loss_that_changes_labels_becomes_a_batch_transform():
         lambda _, inputs: seen.append(inputs[0]["gt_boxes"])
     )
     _, logs, _ = model({**toy_batch(), "gt_boxes": torch.zeros(2, 1, 8)})
-    assert seen[0].sum() == 16 and logs["distill_labels_frames"] == 2 and logs["distill_loss"] == 0
+    assert seen[0].sum() == 16
+    assert logs["distill_labels_frames"] == 2
+    assert logs["distill_loss"] == 0
     assert [transform.labels_frames for _, transform in model.head.named_transforms()] == [True]
 
 
-def test_no_node_costs_nothing():
+def test_no_nodes_give_a_loss_of_zero():
     empty = nodes(torch.zeros(0, 2).requires_grad_(), [])
     with pytest.warns(DeprecationWarning, match="nothing is now DistillLoss.zero_loss"):
         loss = PeakLoss()(empty, empty, {})
     loss.backward()
-    assert loss == 0 and empty.features.grad is not None
+    assert loss == 0
+    assert empty.features.grad is not None
 
 
 def test_an_unknown_kind_of_input_is_named(monkeypatch):

@@ -45,7 +45,8 @@ def weighted(weights, classes=1.0, boxes=1.0):
 
 
 def test_confidence():
-    assert loss_of() == weighted([1, 1, 0, 1]) and loss_of() == pytest.approx(0.92, abs=1e-5)
+    assert loss_of() == weighted([1, 1, 0, 1])
+    assert loss_of() == pytest.approx(0.92, abs=1e-5)
     assert loss_of(score_thresh=0.5) == weighted([1, 0, 0, 1])
     assert loss_of(cls_weight=2.0) == weighted([1, 1, 0, 1], classes=2)
     assert loss_of(box_weight=0.0) == weighted([1, 1, 0, 1], boxes=0)
@@ -63,7 +64,7 @@ def test_rank():
 
 
 def test_gaussian():
-    """Half a length along the box, one length, and in the second frame a quarter of the length of a turned box."""
+    """Half a length and one length along a box, and a quarter of the length of a turned box."""
     first, second, turned = (exp(-((metres / 4 / 0.5) ** 2) / 2) for metres in (2, 4, 1))
     assert loss_of(select="gaussian", sigma=0.5) == weighted([1, first, second, turned])
     assert loss_of(select="gaussian", sigma=0.2) == weighted(
@@ -72,14 +73,16 @@ def test_gaussian():
 
 
 @pytest.mark.parametrize("select", ["confidence", "top_k", "rank", "gaussian"])
-def test_nothing_to_learn(select):
+def test_no_position_gives_a_loss_of_zero(select):
     rows = 0 if select in ("top_k", "rank") else 2
     student = with_gradients(predictions(torch.full((rows, 2), 0.5), torch.zeros(rows, 2)))
     teacher = predictions(torch.full((rows, 2), 0.05), torch.ones(rows, 2))
     loss = PivotalLogitLoss(options=PivotalLogitOptions(select=select))
     value = loss(student, teacher, {"gt_boxes": torch.zeros(1, 2, 8)})
     value.backward()
-    assert value.item() == 0 and student.logits.grad is not None and student.codes.grad is not None
+    assert value.item() == 0
+    assert student.logits.grad is not None
+    assert student.codes.grad is not None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Nodes from points and sparse tensors, and their meeting in metres."""
+"""Nodes from points and sparse tensors, and how they are matched in metres."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pcdet_distill.distill.nodes import NodeGrid
 from pcdet_distill.errors import DataError
 from pcdet_distill.ops.sparse_conv import SparseConvTensor
 
-# 8 x 6 cells of 1.0 x 0.5 m on the ground, 10 voxels of 0.4 m high: a tap of stride 2 of voxels half as wide
+# 8 x 6 cells of 1.0 x 0.5 m on the ground, 10 voxels of 0.4 m high: a tap of stride 2 of voxels
+# half as wide
 GRID = NodeGrid((0.5, 0.25, 0.4), (0.0, -1.0, -3.0), (16, 12, 10)).coarsen(2, layers=10)
 
 
@@ -35,30 +36,33 @@ def cloud(seed, count=60, frames=2):
 def test_point_nodes():
     coords = torch.tensor([[0.0, 1, 2, 3], [1, 4, 5, 6]])
     nodes = point_nodes(torch.tensor([[1.0, -2.0], [-3.0, -4.0]]), {"point_coords": coords}, None)
-    assert nodes.batch_index.tolist() == [0, 1] and nodes.batch_index.dtype == torch.int64
-    assert nodes.coords.tolist() == [[1, 2, 3], [4, 5, 6]] and nodes.saliency.tolist() == [
+    assert nodes.batch_index.tolist() == [0, 1]
+    assert nodes.batch_index.dtype == torch.int64
+    assert nodes.coords.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert nodes.saliency.tolist() == [
         1.0,
         -3.0,
     ]
-    assert nodes.grid is None and nodes.cells is None
+    assert nodes.grid is None
+    assert nodes.cells is None
     with pytest.raises(DataError, match="1 rows, but point_coords has 2"):
         point_nodes(torch.zeros(1, 3), {"point_coords": coords}, None)
 
 
-def test_equal_points_are_not_copied_even_if_one_stands_there_twice():
+def test_equal_points_are_not_copied_even_with_a_duplicate():
     places = [(0, 1, 1, 1), (0, 1, 1, 1), (1, 2, 2, 2)]
-    student, teacher = points(places), points(places, channels=3)
+    student = points(places)
+    teacher = points(places, channels=3)
     matched = match_nodes(student, teacher)
-    assert matched[0] is student and matched[1] is teacher
+    assert matched[0] is student
+    assert matched[1] is teacher
 
 
-def test_two_samples_of_one_cloud_meet():
+def test_two_samples_of_one_cloud_are_matched():
     everything = cloud(0)
     order = torch.randperm(60, generator=torch.Generator().manual_seed(1))
-    student, teacher = (
-        points(everything[order[:40]].tolist()),
-        points(everything[order[20:]].tolist()),
-    )
+    student = points(everything[order[:40]].tolist())
+    teacher = points(everything[order[20:]].tolist())
     matched_student, matched_teacher = match_nodes(student, teacher)
     assert torch.equal(matched_student.coords, matched_teacher.coords)
     assert torch.equal(matched_student.batch_index, matched_teacher.batch_index)
@@ -66,22 +70,22 @@ def test_two_samples_of_one_cloud_meet():
     assert matched_teacher.features[:, 0].tolist() == list(range(20))
 
 
-def test_points_meet_within_reach_and_inside_their_frame():
+def test_points_are_matched_within_reach_in_their_frame():
     student = points([(0, 0, 0, 0), (0, 5, 5, 5), (1, 0, 0, 0), (0, 0, 0, 0.3)])
     teacher = points([(0, 5.2, 5, 5), (0, 0.08, -0.08, 0.08), (1, 0.04, 0, 0), (0, 0.02, 0.2, 0)])
     matched_student, matched_teacher = match_nodes(student, teacher)
-    assert matched_student.features[:, 0].tolist() == [0, 2] and matched_teacher.features[
-        :, 0
-    ].tolist() == [1, 2]
+    assert matched_student.features[:, 0].tolist() == [0, 2]
+    assert matched_teacher.features[:, 0].tolist() == [1, 2]
     with pytest.raises(DataError, match="ranges overlap"):
         match_nodes(points([(0, 0, 0, 0)]), points([(0, 9, 9, 9), (1, 0, 0, 0)]))
 
 
-def test_a_zero_has_no_sign():
+def test_negative_zero_is_zero():
     student, teacher = match_nodes(
         points([(0, -0.0, 1, 1), (0, 3, 3, 3)]), points([(0, 2, 2, 2), (0, 0.0, 1, 1)])
     )
-    assert student.features[:, 0].tolist() == [0] and teacher.features[:, 0].tolist() == [1]
+    assert student.features[:, 0].tolist() == [0]
+    assert teacher.features[:, 0].tolist() == [1]
 
 
 def sparse(indices, shape, features=None):
@@ -98,7 +102,8 @@ NO_POINTS = {"points": torch.zeros(0, 4)}
 )
 def test_sparse_nodes_stand_in_the_middle_of_their_cells(layers, z, height):
     nodes = sparse_nodes(sparse([[1, z, 3, 2]], [layers, 6, 8]), NO_POINTS, GRID)
-    assert nodes.batch_index.tolist() == [1] and nodes.cells.tolist() == [[z, 3, 2]]
+    assert nodes.batch_index.tolist() == [1]
+    assert nodes.cells.tolist() == [[z, 3, 2]]
     torch.testing.assert_close(nodes.coords, torch.tensor([[2.5, 0.75, height]]))
     assert nodes.grid.size == (8, 6, layers)
 
@@ -136,7 +141,7 @@ def test_spconv_tensors_are_read_too():
     assert sparse_nodes(theirs, NO_POINTS, GRID).cells.tolist() == [[1, 2, 3]]
 
 
-def test_sparse_nodes_of_another_stride_meet_in_metres():
+def test_sparse_nodes_of_another_stride_are_matched_in_metres():
     fine = sparse_nodes(
         sparse([[0, 3, 1, 1], [0, 3, 4, 6], [1, 0, 0, 0]], [10, 6, 8]), NO_POINTS, GRID
     )
@@ -146,12 +151,14 @@ def test_sparse_nodes_of_another_stride_meet_in_metres():
         NodeGrid((2.0, 1.0, 0.4), (0.0, -1.0, -3.0), (4, 3, 10)),
     )
     student, teacher = match_nodes(fine, coarse)
-    assert student.features[:, 0].tolist() == [0, 2] and teacher.features[:, 0].tolist() == [1, 0]
+    assert student.features[:, 0].tolist() == [0, 2]
+    assert teacher.features[:, 0].tolist() == [1, 0]
     student, teacher = match_nodes(coarse, fine)
-    assert student.features[:, 0].tolist() == [0, 1] and teacher.features[:, 0].tolist() == [2, 0]
+    assert student.features[:, 0].tolist() == [0, 1]
+    assert teacher.features[:, 0].tolist() == [2, 0]
 
 
-def test_maps_of_other_strides_meet_cell_by_cell():
+def test_maps_of_other_strides_are_matched_cell_by_cell():
     sizes = ((1, 6), (2, 3))
     fine, coarse = (
         NodeGrid((size, size, 4.0), (0.0, 0.0, -3.0), (cells, cells, 1)) for size, cells in sizes
@@ -178,7 +185,8 @@ def test_maps_of_other_strides_meet_cell_by_cell():
 def test_detach():
     features = torch.ones(1, 2, requires_grad=True)
     nodes = point_nodes(features, {"point_coords": torch.zeros(1, 4)}, None)
-    assert nodes.features.requires_grad and not nodes.detach().features.requires_grad
+    assert nodes.features.requires_grad
+    assert not nodes.detach().features.requires_grad
 
 
 def proposed(places):
@@ -188,18 +196,20 @@ def proposed(places):
 
 def test_roi_nodes_leave_padding_out_and_reach_farther():
     nodes = proposed([(0, 1, 1, 1), (-1, 0, 0, 0), (1, 2, 2, 2)])
-    assert nodes.batch_index.tolist() == [0, 1] and nodes.features[:, 0].tolist() == [0, 2]
+    assert nodes.batch_index.tolist() == [0, 1]
+    assert nodes.features[:, 0].tolist() == [0, 2]
     places = {"roi_point_coords": torch.zeros(2, 4)}
     assert roi_nodes(torch.tensor([[1.0, 3.0], [-2.0, -5.0]]), places, None).saliency.tolist() == [
         3.0,
         -2.0,
     ]
     student, teacher = match_nodes(nodes, proposed([(1, 2.25, 1.8, 2.1), (0, 1, 1, 1.35)]))
-    assert student.features[:, 0].tolist() == [2] and teacher.features[:, 0].tolist() == [0]
+    assert student.features[:, 0].tolist() == [2]
+    assert teacher.features[:, 0].tolist() == [0]
     with pytest.raises(DataError, match="1 rows, but roi_point_coords has 2"):
         roi_nodes(torch.zeros(1, 1), {"roi_point_coords": torch.zeros(2, 4)}, None)
 
 
-def test_proposals_may_have_nothing_in_common():
+def test_proposals_may_have_no_place_in_common():
     student, teacher = match_nodes(proposed([(0, 1, 1, 1)]), proposed([(0, 9, 9, 9)]))
     assert len(student) == len(teacher) == 0

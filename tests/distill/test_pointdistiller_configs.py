@@ -1,4 +1,4 @@
-"""The yaml files of PointDistiller's students: each builds, with the published settings or ours, and is trained."""
+"""PointDistiller's students: each yaml builds, with published settings or ours, and trains."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.distill import build_distiller
 from pcdet_distill.models import build_network
 
-STUDENTS = {"pointpillar": ("4x", "16x"), "second": ("4x", "16x"), "pointrcnn": ("8x", "16x")}
+STUDENTS = (
+    "pointpillar_4x",
+    "pointpillar_16x",
+    "second_4x",
+    "second_16x",
+    "pointrcnn_8x",
+    "pointrcnn_16x",
+)
 NAMES = [
-    f"{detector}_{size}_pointdistiller{preset}"
-    for detector, sizes in STUDENTS.items()
-    for size in sizes
-    for preset in ("", "_official")
+    *(f"{student}_pointdistiller" for student in STUDENTS),
+    *(f"{student}_pointdistiller_official" for student in STUDENTS),
 ]
 # Where the scenes of small_model lie, in whole cells of the coarsest map.
 RANGES = {
@@ -27,7 +32,8 @@ RANGES = {
     "pointrcnn": [0, -8, -3, 16, 8, 1],
 }
 VOXELS = {"pointpillar": [0.16, 0.16, 4], "second": [0.05, 0.05, 0.1]}
-# term -> queries, neighbours, width: what the published code runs with, whatever its config files say
+# term -> queries, neighbours, width. The published code runs with these; it ignores some values of
+# its config files.
 PUBLISHED = {
     "pointpillar_4x": {"LOCAL_GRAPH": (6000, 128, 32)},
     "pointpillar_16x": {"LOCAL_GRAPH": (6000, 128, 16)},
@@ -85,7 +91,8 @@ def distiller(repo, tmp_path, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_builds_and_trains_a_step(repo, tmp_path, name):
     model, batch = distiller(repo, tmp_path, name)
-    student, official = name.split("_pointdistiller")[0], name.endswith("official")
+    student = name.split("_pointdistiller")[0]
+    official = name.endswith("official")
     terms = dict(model.head.named_terms())
     local = [term for key, term in terms.items() if key.startswith("LOCAL_GRAPH")]
     assert [(term.teacher.info.channels, term.student.info.channels) for term in local] == WIDTHS[
@@ -102,7 +109,8 @@ def test_builds_and_trains_a_step(repo, tmp_path, name):
             term.weight == 1.0 and term.loss.options.teacher_adapter == "trained" for term in local
         )
     else:
-        assert all(term.weight == 0.2 for term in local) and terms["SCORE_GRAPH"].weight == 1.0
+        assert all(term.weight == 0.2 for term in local)
+        assert terms["SCORE_GRAPH"].weight == 1.0
     ret, tb, _ = model.train()(batch)
     ret["loss"].backward()
     assert torch.isfinite(ret["loss"])

@@ -1,4 +1,4 @@
-"""Every term that sees predictions, in a training step of every head that can be read."""
+"""Every loss between predictions, in a training step of every head that can be read."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def bolder(model):
 
 def distiller(student, teacher, slot):
     terms = {name: {**term, "STUDENT": slot, "TEACHER": slot} for name, term in TERMS.items()}
-    student, teacher = MAKERS[student](0), bolder(MAKERS[teacher](1))
+    student = MAKERS[student](0)
+    teacher = bolder(MAKERS[teacher](1))
     head = DistillHead.from_config(
         terms,
         TapSource.of("student", student, student.dataset),
@@ -91,7 +92,8 @@ def test_a_step_makes_the_student_like_its_teacher(kind):
     """Twenty steps of distillation alone."""
     model = distiller(kind, kind, "dense_head")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    batch, seen = batch_for(kind), []
+    batch = batch_for(kind)
+    seen = []
     for _ in range(20):
         ret, tb, _ = model(dict(batch))
         plain = model.student.get_training_loss()[0]

@@ -1,4 +1,4 @@
-"""Predictions of every head: decoded as the head itself decodes them, and matched by place and class."""
+"""Predictions of every head: decoded as the head decodes them, matched by place and class."""
 
 from __future__ import annotations
 
@@ -49,10 +49,8 @@ def test_anchor_heads_decode_as_they_do(config):
     reader, features, batch = observed(model, scenes())
     found = reader.read(features, batch)
     frames, anchors = batch["batch_box_preds"].shape[:2]
-    assert (
-        len(found) == frames * anchors
-        and found.batch_index.tolist() == [0] * anchors + [1] * anchors
-    )
+    assert len(found) == frames * anchors
+    assert found.batch_index.tolist() == [0] * anchors + [1] * anchors
     torch.testing.assert_close(found.boxes(), batch["batch_box_preds"].flatten(0, 1))
     torch.testing.assert_close(found.coords[:anchors], model.dense_head.flat_anchors[:, :3])
     rows = torch.tensor([5, 2, anchors + 3])
@@ -74,9 +72,11 @@ def test_centre_head_decodes_as_it_does():
     reader, features, batch = observed(model, scenes())
     found = reader.read(features, batch)
     assert found.logits.shape == (2 * 2 * 256, 3)
-    boxes, scores = found.boxes(), found.logits.sigmoid()
+    boxes = found.boxes()
+    scores = found.logits.sigmoid()
     for frame, final in enumerate(batch["final_box_dicts"]):
-        own, own_scores = boxes[found.batch_index == frame], scores[found.batch_index == frame]
+        own = boxes[found.batch_index == frame]
+        own_scores = scores[found.batch_index == frame]
         assert len(final["pred_boxes"]) > 3
         for box, score, label in zip(
             final["pred_boxes"], final["pred_scores"], final["pred_labels"]
@@ -104,7 +104,7 @@ def test_point_head_decodes_as_it_does():
 
 @pytest.mark.parametrize("config", [model_config, multi_model_config, center_config])
 def test_codes_are_restored_from_boxes(config):
-    """What a head of another grid would have been told is what it was told, when the grid is the same."""
+    """A code encoded again at its own position is the same code."""
     model = small_model(config())
     reader, features, batch = observed(model, scenes())
     found = reader.read(features, batch)
@@ -147,20 +147,24 @@ def reordered(names, seed=0):
 
 def test_same_heads_share_all_rows():
     own, theirs = pair(small_model(), small_model(seed=1))
-    assert own.rows is None and theirs.rows is None and theirs.columns is None
+    assert own.rows is None
+    assert theirs.rows is None
+    assert theirs.columns is None
     first, second = matched(small_model(), small_model(seed=1), scenes())
-    assert len(first) == len(second) == 2 * 16 * 16 * 6 and not torch.equal(
-        first.logits, second.logits
-    )
+    assert len(first) == len(second) == 2 * 16 * 16 * 6
+    assert not torch.equal(first.logits, second.logits)
 
 
-def test_classes_meet_by_name():
-    """A teacher of the same weights, its classes and anchors in another order, says the same to every row."""
-    student, names = small_model(), ["Cyclist", "Car", "Pedestrian"]
+def test_classes_are_matched_by_name():
+    """A teacher with the same weights but another order of classes gives the same rows."""
+    student = small_model()
+    names = ["Cyclist", "Car", "Pedestrian"]
     teacher = reordered(names)
     state = student.state_dict()
-    anchor_order = [2 * CLASS_NAMES.index(name) + turn for name in names for turn in (0, 1)]
     class_order = [CLASS_NAMES.index(name) for name in names]
+    anchor_order = []  # two rotations of each class
+    for number in class_order:
+        anchor_order += [2 * number, 2 * number + 1]
     for layer, width in (("conv_cls", 3), ("conv_box", 7), ("conv_dir_cls", 2)):
         for part in ("weight", "bias"):
             value = torch.randn_like(state[f"dense_head.{layer}.{part}"])
@@ -185,7 +189,8 @@ def test_classes_meet_by_name():
 
 
 def test_classes_that_only_one_side_predicts_are_left_out():
-    student, teacher = reordered(["Cyclist", "Car"]), small_model()
+    student = reordered(["Cyclist", "Car"])
+    teacher = small_model()
     own, theirs = matched(student, teacher, scenes())
     assert own.logits.shape == theirs.logits.shape == (2 * 16 * 16 * 4, 2)
     own, theirs = matched(teacher, student, scenes())  # the student's pedestrians have no teacher
@@ -206,12 +211,13 @@ def test_no_class_in_common():
 
 
 def test_finer_anchors_of_the_teacher():
-    """The nearest anchor of the same class, size and heading; its box is then encoded at the student's."""
+    """Each takes the nearest of its kind; the box is then encoded at the student's anchor."""
     config = model_config()
     config.BACKBONE_2D.UPSAMPLE_STRIDES = [2, 4]
     for entry in config.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG:
         entry["feature_map_stride"] = 1
-    student, teacher = small_model(), small_model(config, seed=1)
+    student = small_model()
+    teacher = small_model(config, seed=1)
     own, theirs = matched(student, teacher, scenes())
     assert len(own) == 2 * 16 * 16 * 6
     torch.testing.assert_close(own.references[:, 2:], theirs.references[:, 2:])
@@ -223,30 +229,32 @@ def test_finer_anchors_of_the_teacher():
     torch.testing.assert_close(boxes[:, :6], theirs.boxes()[:, :6], atol=1e-4, rtol=1e-4)
 
 
-def test_centre_groups_meet_by_their_classes():
+def test_centre_groups_are_matched_by_their_classes():
     student = small_model(center_config([["Car"], ["Pedestrian", "Cyclist"]]))
     teacher = small_model(center_config([["Pedestrian", "Cyclist"], ["Car"]]), seed=1)
     own, theirs = matched(student, teacher, scenes())
     assert len(own) == 2 * 2 * 256
     torch.testing.assert_close(own.references, theirs.references)
-    assert torch.equal(own.logits == -30, theirs.logits == -30) and (own.logits == -30).any()
+    assert torch.equal(own.logits == -30, theirs.logits == -30)
+    assert (own.logits == -30).any()
     with pytest.raises(ConfigError, match="no prediction of dense_head has a counterpart"):
         pair(student, small_model(center_config()))
 
 
 def test_several_heads_against_one():
-    """A head that knows its own classes only learns these; one that knows all learns that others are absent."""
-    several, single = small_model(multi_model_config()), small_model()
+    """A head of some classes learns only these; a head of all learns that others are absent."""
+    several = small_model(multi_model_config())
+    single = small_model()
     own, theirs = matched(several, single, scenes())
     assert len(own) == 2 * 16 * 16 * 6
-    assert torch.equal(own.logits == -30, theirs.logits == -30) and (
-        own.logits == -30
-    ).sum() == 2 * len(own)
+    assert torch.equal(own.logits == -30, theirs.logits == -30)
+    assert (own.logits == -30).sum() == 2 * len(own)
     own, theirs = matched(single, several, scenes())
-    assert (own.logits == -30).sum() == 0 and (theirs.logits == -30).sum() == 2 * len(own)
+    assert (own.logits == -30).sum() == 0
+    assert (theirs.logits == -30).sum() == 2 * len(own)
 
 
-def test_points_meet_by_place():
+def test_points_are_matched_by_place():
     model = small_point_rcnn()
     cfg = {"NAME": "LogitBoxLoss", "STUDENT": "point_head", "TEACHER": "point_head"}
     own, theirs = PredictionInput.pair(
@@ -262,7 +270,8 @@ def test_points_meet_by_place():
     one, other = own.match(first, second)
     torch.testing.assert_close(one.coords, other.coords, atol=0.1, rtol=0)
     far = torch.cdist(first.coords, first.coords).fill_diagonal_(9).amin(dim=1) > 0.2
-    assert len(one) == len(first) and far.any()
+    assert len(one) == len(first)
+    assert far.any()
     torch.testing.assert_close(one.logits[far], other.logits[far])
 
 
@@ -311,7 +320,7 @@ def test_half_precision_is_read_in_float32():
     assert found.logits.dtype == found.codes.dtype == torch.float32
 
 
-def test_cells_meet_by_the_classes_that_both_predict():
+def test_cells_are_matched_by_shared_classes():
     """A centre head of more classes is no other kind of head."""
     torch.manual_seed(0)
     few = build_network(
@@ -331,7 +340,7 @@ def test_cells_meet_by_the_classes_that_both_predict():
 
 
 def test_centre_cells_that_lie_a_little_apart():
-    """The same cell numbers, but the teacher's range begins 0.2 m further on: the offsets in the cell differ."""
+    """With a range that begins 0.2 m further on, the offsets in the same cell differ."""
     spec = dataclasses.replace(small_spec())
     spec.point_cloud_range = spec.point_cloud_range + np.array(
         [0.2, 0, 0, 0.2, 0, 0], dtype=np.float32
@@ -339,7 +348,8 @@ def test_centre_cells_that_lie_a_little_apart():
     student = small_model(center_config())
     teacher = build_network(center_config(), 3, spec)
     own, theirs = matched(student, teacher, scenes())
-    assert len(own) == 2 * 256 and torch.equal(own.references, theirs.references)
+    assert len(own) == 2 * 256
+    assert torch.equal(own.references, theirs.references)
     codes = theirs.codes_like(own)
     torch.testing.assert_close(codes[:, 0], theirs.codes[:, 0] + 0.2)
     torch.testing.assert_close(
@@ -350,8 +360,8 @@ def test_centre_cells_that_lie_a_little_apart():
     )
 
 
-def test_heads_without_classes_meet_too():
-    """Proposals that only say object or not: the anchors still are of classes."""
+def test_heads_without_classes_are_matched_too():
+    """Proposals without classes still have anchors of classes."""
     heads = []
     for seed in (0, 1):
         model = small_model(seed=seed)
@@ -360,7 +370,9 @@ def test_heads_without_classes_meet_too():
         )
         heads.append(model)
     own, theirs = pair(*heads)
-    assert own.reader.class_names == ["any class"] and own.rows is None and theirs.columns is None
+    assert own.reader.class_names == ["any class"]
+    assert own.rows is None
+    assert theirs.columns is None
     finer = model_config()
     finer.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG = finer.DENSE_HEAD.ANCHOR_GENERATOR_CONFIG[:2]
     few = build_network(finer, 3, small_spec())

@@ -1,4 +1,4 @@
-"""Every tap of every detector stands where it says: a heap of points changes the nodes around it and no others."""
+"""Every tap of every detector has the right places: added points change only the nodes nearby."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def clouds():
 
 
 def changes(nodes):
-    """Places (N, 3) of the nodes of frames 0 and 1, and by how much their features differ (N,); none counts as 0."""
+    """Places (N, 3) of all nodes of two frames, and how much their features differ (N,)."""
     places, index = torch.unique(nodes.coords, dim=0, return_inverse=True)
     sign = 1.0 - 2.0 * nodes.batch_index[:, None]
     difference = torch.zeros(len(places), nodes.features.shape[1]).index_add_(
@@ -73,7 +73,8 @@ def test_nodes_stand_where_the_points_are(repo: Path, name: str) -> None:
         config.MODEL, len(config.CLASS_NAMES), spec
     ).train()  # untrained statistics hide a lot
     taps = [tap for tap in model.taps().values() if tap.kind in ("voxel", "bev", "sparse")]
-    source, batch = TapSource.of("teacher", model, spec), batch_of(config, clouds())
+    source = TapSource.of("teacher", model, spec)
+    batch = batch_of(config, clouds())
     paths = [tap.path for tap in taps]
     with torch.no_grad(), capture(model, paths, stop_when_complete=True) as features:
         model.run_modules(batch)

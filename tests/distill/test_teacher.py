@@ -19,17 +19,20 @@ def test_is_frozen_and_in_eval():
 
 
 def test_features_works_on_a_copy_and_stops_after_the_last_tap():
-    teacher, batch = Teacher(ToyDetector(6)), toy_batch()
-    keys, before = set(batch), {key: torch.as_tensor(value).clone() for key, value in batch.items()}
+    teacher = Teacher(ToyDetector(6))
+    batch = toy_batch()
+    keys = set(batch)
+    before = {key: torch.as_tensor(value).clone() for key, value in batch.items()}
     features = teacher.features(batch, ["vfe@pillar_features"])
-    assert features["vfe@pillar_features"].shape == (80, 6) and teacher.model.backbone_2d.ran == 0
-    assert set(batch) == keys and all(
-        torch.equal(torch.as_tensor(batch[key]), before[key]) for key in keys
-    )
+    assert features["vfe@pillar_features"].shape == (80, 6)
+    assert teacher.model.backbone_2d.ran == 0
+    assert set(batch) == keys
+    assert all(torch.equal(torch.as_tensor(batch[key]), before[key]) for key in keys)
     ran = []
     teacher.model.backbone_2d.register_forward_hook(lambda *_: ran.append(True))
     features = teacher.features(batch, ["backbone_2d.norm", "vfe@pillar_features"])
-    assert features["backbone_2d.norm"].shape == (2, 6, 8, 8) and teacher.model.backbone_2d.ran == 1
+    assert features["backbone_2d.norm"].shape == (2, 6, 8, 8)
+    assert teacher.model.backbone_2d.ran == 1
     assert not ran  # not even to the end of the module that holds the last tap
     assert not any(feature.requires_grad for feature in features.values())
 
@@ -43,7 +46,8 @@ def test_mode_train_uses_batch_statistics_and_leaves_the_running_ones():
     model = ToyDetector(6)
     model.vfe.norm.running_mean.fill_(0.3)
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    teacher, batch = Teacher(model, mode="train"), toy_batch()
+    teacher = Teacher(model, mode="train")
+    batch = toy_batch()
     features = teacher.features(batch, ["vfe@pillar_features"])["vfe@pillar_features"]
     values = model.vfe.linear(batch["voxels"].mean(1))
     expected = torch.relu(
@@ -63,7 +67,10 @@ def test_unknown_mode():
 
 
 def test_predict():
-    teacher, batch = Teacher(ToyDetector(6)), toy_batch()
+    teacher = Teacher(ToyDetector(6))
+    batch = toy_batch()
     keys = set(batch)
     predictions = teacher.predict(batch)
-    assert len(predictions) == 2 and set(predictions[0]) == {"pred_scores"} and set(batch) == keys
+    assert len(predictions) == 2
+    assert set(predictions[0]) == {"pred_scores"}
+    assert set(batch) == keys

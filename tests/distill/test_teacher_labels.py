@@ -17,18 +17,16 @@ def shifted(metres):
     return [CAR[0] + metres, *CAR[1:]]
 
 
-class Prophet:
-    """Says what it was told to say."""
+class FixedPredictor:
+    """Predicts given boxes."""
 
     def __init__(self, *frames):
-        self.frames = [
-            {
-                "pred_boxes": torch.tensor([box for box, _, _ in rows]).reshape(-1, 7),
-                "pred_scores": torch.tensor([score for _, score, _ in rows]),
-                "pred_labels": torch.tensor([label for _, _, label in rows], dtype=torch.long),
-            }
-            for rows in frames
-        ]
+        self.frames = []
+        for rows in frames:
+            boxes = torch.tensor([box for box, _, _ in rows]).reshape(-1, 7)
+            scores = torch.tensor([score for _, score, _ in rows])
+            labels = torch.tensor([label for _, _, label in rows], dtype=torch.long)
+            self.frames.append({"pred_boxes": boxes, "pred_scores": scores, "pred_labels": labels})
 
     def predict(self, batch_dict):
         return self.frames
@@ -37,30 +35,31 @@ class Prophet:
 def labels(gt, *frames, **options):
     batch = {"gt_boxes": torch.tensor(gt)} if gt is not None else {}
     given = None if gt is None else batch["gt_boxes"].clone()
-    source, loss = dict(batch), TeacherLabels(TeacherLabelOptions(**options))
-    loss.prepare(batch, Prophet(*frames))
+    source = dict(batch)
+    loss = TeacherLabels(TeacherLabelOptions(**options))
+    loss.prepare(batch, FixedPredictor(*frames))
     if gt is not None:
         assert torch.equal(source["gt_boxes"], given)  # what others hold stays as it is
     return batch["gt_boxes"], loss
 
 
-def test_sure_boxes_join_where_nothing_is_labelled():
+def test_confident_boxes_are_added_where_no_label_is():
     gt = [[[*CAR, 1.0], [0.0] * 8], [[0.0] * 8, [0.0] * 8]]
     found, loss = labels(
         gt,
         [(shifted(0.2), 0.9, 1), (shifted(10), 0.8, 1), (shifted(20), 0.3, 1)],
         [(CAR, 0.5, 2), (shifted(9), 0.6, 3), (shifted(18), 0.7, 1)],
     )
-    assert found.shape == (2, 3, 8) and loss.logs["added"] == 4
+    assert found.shape == (2, 3, 8)
+    assert loss.logs["added"] == 4
     assert found[0].tolist() == [[*CAR, 1], [*shifted(10), 1], [0.0] * 8]
     assert found[1].tolist() == [[*CAR, 2], [*shifted(9), 3], [*shifted(18), 1]]
 
 
 def test_every_option_acts():
-    gt, said = (
-        [[[*CAR, 1.0]]],
-        [(shifted(1), 0.9, 1), (shifted(10), 0.45, 1)],
-    )  # IoU of the first: 0.6
+    # IoU of the first: 0.6
+    gt = [[[*CAR, 1.0]]]
+    said = [(shifted(1), 0.9, 1), (shifted(10), 0.45, 1)]
     assert labels(gt, said)[0].shape == (1, 2, 8)
     assert labels(gt, said, score_thresh=0.5)[0].shape == (1, 1, 8)
     assert labels(gt, said, max_overlap=0.59)[0].shape == (1, 2, 8)
@@ -87,7 +86,8 @@ def test_velocities_are_kept_and_padded():
 
 
 def test_the_student_is_trained_on_them():
-    student, teacher = small_model(seed=0), small_model(seed=1)
+    student = small_model(seed=0)
+    teacher = small_model(seed=1)
     torch.nn.init.constant_(teacher.dense_head.conv_cls.bias, 2.0)
     head = DistillHead.from_config(
         {"LABELS": {"NAME": "TeacherLabels", "SCORE_THRESH": 0.2}},
@@ -99,11 +99,9 @@ def test_the_student_is_trained_on_them():
     before = batch["gt_boxes"].clone()
     ret, tb, _ = model(batch)
     ret["loss"].backward()
-    assert (
-        torch.equal(batch["gt_boxes"], before)
-        and tb["distill_labels_added"] > 5
-        and tb["distill_loss"] == 0
-    )
+    assert torch.equal(batch["gt_boxes"], before)
+    assert tb["distill_labels_added"] > 5
+    assert tb["distill_loss"] == 0
     positive = student.dense_head.forward_ret_dict["box_cls_labels"] > 0
     plain = small_model(seed=0).train()
     plain(dict(batch))

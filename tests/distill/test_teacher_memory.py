@@ -1,4 +1,4 @@
-"""DISTILL.TEACHER.REUSE: a batch that comes again is not looked at again, and nothing else changes."""
+"""DISTILL.TEACHER.REUSE: the teacher skips batches that come again; all else stays the same."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ teacher_of = test_recipes.teacher_of  # a fixture
 LOGITS = "cfgs/synthetic/recipes/logitbox.yaml"
 
 
-def test_an_answer_serves_as_often_as_was_said():
-    memory, asked = TeacherMemory(3), []
+def test_an_output_is_used_as_often_as_its_batch_comes():
+    memory = TeacherMemory(3)
+    asked = []
 
     def answer():
         asked.append(1)
@@ -31,7 +32,8 @@ def test_an_answer_serves_as_often_as_was_said():
     points = [torch.randn(5, 4)]
     for times in (1, 1, 1, 2):
         found = memory.recall(points, ["a"], answer)
-        assert found["map"].tolist() == [0, 2] and found["boxes"][0]["scores"].tolist() == [1, 1]
+        assert found["map"].tolist() == [0, 2]
+        assert found["boxes"][0]["scores"].tolist() == [1, 1]
         assert len(asked) == times
     for other in (
         [points[0] + 1e-6],
@@ -45,7 +47,7 @@ def test_an_answer_serves_as_often_as_was_said():
         assert len(asked) == before + 2
 
 
-def test_files_go_when_they_have_served():
+def test_files_are_deleted_after_their_last_use():
     memory = TeacherMemory(2)
     points = [[torch.full((1,), float(number))] for number in range(3)]
     for each in points:
@@ -63,7 +65,8 @@ def test_files_go_when_they_have_served():
 def test_the_teacher_runs_once_for_a_batch_that_comes_again(labels, monkeypatch):
     monkeypatch.setitem(BATCH_TRANSFORMS, "DoubledLabels", DoubledLabels)
     terms = {"MAP": BEV, **({"LABELS": {"NAME": "DoubledLabels"}} if labels else {})}
-    runs, losses = [], []
+    runs = []
+    losses = []
     for memory in (None, TeacherMemory(2)):
         torch.manual_seed(0)
         model = distiller(terms)
@@ -74,11 +77,13 @@ def test_the_teacher_runs_once_for_a_batch_that_comes_again(labels, monkeypatch)
                 losses.append(ret["loss"].item())
                 assert tb.get("distill_labels_frames", 2) == 2
         runs.append(model.teacher.model.backbone_2d.ran)
-    assert runs == [12, 6] and losses[:12] == losses[12:] and len(memory) == 0
+    assert runs == [12, 6]
+    assert losses[:12] == losses[12:]
+    assert len(memory) == 0
 
 
 class Data(DataSpec):
-    """Remembers what it was told."""
+    """Records the calls of a dataset."""
 
     epochs_per_draw = 1
 
@@ -93,7 +98,8 @@ def built(file, teacher_of, reuse, data=Data, **distill):
     cfg = load_config(test_recipes.REPO / file)
     cfg.DATA_CONFIG.POINT_CLOUD_RANGE = SMALL
     folder = teacher_of(cfg.DISTILL.TEACHER.CFG_FILE)
-    cfg.DISTILL.TEACHER.CFG_FILE, cfg.DISTILL.TEACHER.REUSE = str(folder / "teacher.yaml"), reuse
+    cfg.DISTILL.TEACHER.CFG_FILE = str(folder / "teacher.yaml")
+    cfg.DISTILL.TEACHER.REUSE = reuse
     cfg.DISTILL.update(distill)
     spec = data.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
     torch.manual_seed(1)
@@ -114,7 +120,8 @@ def test_real_detectors_learn_the_same(file, teacher_of):
     results = []
     for reuse in (1, 2):
         model, spec = built(file, teacher_of, reuse)
-        assert spec.epochs_per_draw == reuse and (model.teacher.memory is None) == (reuse == 1)
+        assert spec.epochs_per_draw == reuse
+        assert (model.teacher.memory is None) == (reuse == 1)
         runs = []
         model.teacher.model.backbone_2d.register_forward_hook(lambda *_, runs=runs: runs.append(1))
         results.append([model(voxel_batch(spec))[0]["loss"].item() for _ in range(2)])
@@ -130,7 +137,7 @@ def test_only_whole_numbers(reuse, teacher_of):
         built(LOGITS, teacher_of, reuse)
 
 
-def test_what_it_cannot_do_is_said(teacher_of):
+def test_what_cannot_be_kept_is_refused(teacher_of):
     with pytest.raises(ConfigError, match="REUSE: has no effect without DISTILL.TERMS"):
         built(LOGITS, teacher_of, 2, TERMS={}, INIT_STUDENT="SLICE")
     with pytest.raises(ConfigError, match="REUSE: DataSpec cannot repeat its augmented frames"):

@@ -23,7 +23,7 @@ from pcdet_distill.models import build_network
 STUDENT = ["Car", "Pedestrian", "Cyclist"]
 
 
-def test_classes_meet_by_name():
+def test_classes_are_matched_by_name():
     classes = ClassMap(STUDENT, ["Cyclist", "Van", "Car"])
     assert (classes.missing, classes.surplus, classes.is_identity) == (
         ["Pedestrian"],
@@ -59,41 +59,50 @@ def test_predicted_boxes_have_the_students_labels():
     teacher = Teacher(ToyPredictor(6), classes=ClassMap(STUDENT, ["Cyclist", "Van", "Car"]))
     frame = teacher.predict(batch)[1]
     assert frame["pred_labels"].tolist() == [3, 1]
-    assert frame["pred_scores"].tolist() == pytest.approx([0.9, 0.7]) and frame["pred_boxes"][
-        :, 0
-    ].tolist() == [0, 2]
+    assert frame["pred_scores"].tolist() == pytest.approx([0.9, 0.7])
+    assert frame["pred_boxes"][:, 0].tolist() == [0, 2]
     same = Teacher(ToyPredictor(6), classes=ClassMap(STUDENT, STUDENT))
     assert same.predict(batch)[0]["pred_labels"].tolist() == [1, 2, 3]
 
 
 def test_own_points_take_the_place_of_the_students():
     teacher = Teacher(ToyDetector(6), own_view=True)
-    shared, own = toy_batch(seed=1), toy_batch(seed=2, per_frame=30)
+    shared = toy_batch(seed=1)
+    own = toy_batch(seed=2, per_frame=30)
     batch = {**shared, "points": torch.zeros(5, 5), "frame_id": ["a", "b"], "teacher": own}
     path = "vfe@pillar_features"
     output = teacher.run(batch, [path])
-    features, seen = output.features, output.batch_dict
+    features = output.features
+    seen = output.batch_dict
     torch.testing.assert_close(features[path], Teacher(teacher.model).features(own, [path])[path])
-    assert torch.equal(seen["voxel_coords"], own["voxel_coords"]) and seen["frame_id"] == ["a", "b"]
-    assert (
-        "points" not in seen and "teacher" not in seen and "pillar_features" not in batch["teacher"]
-    )
+    assert torch.equal(seen["voxel_coords"], own["voxel_coords"])
+    assert seen["frame_id"] == ["a", "b"]
+    assert "points" not in seen
+    assert "teacher" not in seen
+    assert "pillar_features" not in batch["teacher"]
     with pytest.raises(DataError, match="the batch has no 'teacher' entry"):
         teacher.run(shared, [path])
 
 
-def test_without_taps_nothing_runs():
+def test_without_taps_the_teacher_does_not_run():
     teacher = Teacher(ToyDetector(6))
-    assert teacher.run(toy_batch(), []).features == {} and teacher.model.backbone_2d.ran == 0
+    assert teacher.run(toy_batch(), []).features == {}
+    assert teacher.model.backbone_2d.ran == 0
 
 
 def test_one_pass_gives_boxes_and_features():
-    teacher, batch, path = Teacher(ToyPredictor(6)), toy_batch(), "vfe@pillar_features"
+    teacher = Teacher(ToyPredictor(6))
+    batch = toy_batch()
+    path = "vfe@pillar_features"
     one = TeacherPass(teacher, [path])
-    boxes, again = one.predict(batch), one.predict(batch)
+    boxes = one.predict(batch)
+    again = one.predict(batch)
     output = one.run(batch)
-    features, seen = output.features, output.batch_dict
-    assert boxes is again and teacher.model.backbone_2d.ran == 1 and "spatial_features_2d" in seen
+    features = output.features
+    seen = output.batch_dict
+    assert boxes is again
+    assert teacher.model.backbone_2d.ran == 1
+    assert "spatial_features_2d" in seen
     torch.testing.assert_close(features[path], teacher.features(batch, [path])[path])
     only = TeacherPass(teacher, [path])
     ran = teacher.model.backbone_2d.ran
@@ -103,7 +112,7 @@ def test_one_pass_gives_boxes_and_features():
     )  # without boxes it goes no further than its last tap
 
 
-# --- from files ------------------------------------------------------------------------------------------------------
+# From files
 
 
 def openpcdet(state, folder):
@@ -166,7 +175,8 @@ def test_weights_of_every_kind_of_file(second, tmp_path, write, caplog):
         teacher = build_teacher(
             config, spec, write(network.state_dict(), tmp_path), logging.getLogger("test")
         )
-    assert teacher.own_view and teacher.classes is None
+    assert teacher.own_view
+    assert teacher.classes is None
     assert "processed for it too (voxels of [0.1, 0.1, 0.1] m, range [0.0, -12.8" in caplog.text
     loaded = teacher.model.state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in network.state_dict().items())
@@ -188,14 +198,12 @@ def test_names_of_another_repository(repo, tmp_path, second):
     cfg = load_config(tmp_path / "student.yaml")
     teacher = build_teacher(cfg, DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
     weight = "dense_head.conv_cls.weight"
-    assert (
-        torch.equal(teacher.model.state_dict()[weight], network.state_dict()[weight])
-        and not teacher.own_view
-    )
+    assert torch.equal(teacher.model.state_dict()[weight], network.state_dict()[weight])
+    assert not teacher.own_view
 
 
 def test_a_teacher_runs_only_what_its_taps_depend_on():
-    """PV-RCNN's keypoints, a good part of its time, stand before the map in running order but do nothing for it."""
+    """PV-RCNN's keypoints run before the map but are not needed for it."""
     teacher = Teacher(small_second(pv_rcnn_config()))
     batch = second_batch([random_scene(0)])
     ran = []
@@ -207,4 +215,5 @@ def test_a_teacher_runs_only_what_its_taps_depend_on():
     ran.clear()
     both = teacher.features(batch, [path, "point_head.cls_layers"])
     assert ran == ["vfe", "backbone_3d", "map_to_bev_module", "pfe", "backbone_2d", "dense_head"]
-    assert torch.equal(both[path], found) and len(both) == 2
+    assert torch.equal(both[path], found)
+    assert len(both) == 2

@@ -1,4 +1,4 @@
-"""A graph term on every kind of tap, between small detectors of equal and of different architecture."""
+"""A graph term on every kind of tap, between detectors of equal and of different architecture."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def points(seed):
     return small_point_rcnn(seed=seed)
 
 
-ON_VOXELS, ON_POINTS = (second_batch, second_spec), (point_batch, point_spec)
+ON_VOXELS = (second_batch, second_spec)
+ON_POINTS = (point_batch, point_spec)
 # name -> kind, student, its tap, teacher, its tap, batch and data
 PAIRS = {
     "sparse": ("sparse", second(), "backbone_3d.conv3", second(), "backbone_3d.conv3", ON_VOXELS),
@@ -124,7 +125,8 @@ def test_a_step(name):
         name
     ]
     # Untrained detectors propose nothing in common, unless their first stages are the same.
-    student, teacher = make_student(0), make_teacher(0 if kind == "roi" else 1)
+    student = make_student(0)
+    teacher = make_teacher(0 if kind == "roi" else 1)
     term = {
         "NAME": "GraphDistillLoss",
         "STUDENT": student_tap,
@@ -144,8 +146,6 @@ def test_a_step(name):
     assert float(tb["distill_term"]) > 0.05
     ret["loss"].backward()
     weight = head.terms["TERM"].loss.student_adapter.weight
-    assert (
-        weight.grad is not None
-        and torch.isfinite(weight.grad).all()
-        and weight.grad.abs().sum() > 0
-    )
+    assert weight.grad is not None
+    assert torch.isfinite(weight.grad).all()
+    assert weight.grad.abs().sum() > 0

@@ -1,4 +1,4 @@
-"""Detectors of ten lines that speak the batch_dict protocol, for everything that is tested around a detector."""
+"""Detectors of ten lines with the batch_dict protocol, for tests of what is around a detector."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ SPEC = SimpleNamespace(
 class ToyVFE(nn.Module):
     def __init__(self, channels):
         super().__init__()
-        self.linear, self.norm = nn.Linear(4, channels), nn.BatchNorm1d(channels)
+        self.linear = nn.Linear(4, channels)
+        self.norm = nn.BatchNorm1d(channels)
 
     def taps(self):
         return [TapInfo("@pillar_features", self.linear.out_features, 1, "voxel")]
@@ -37,10 +38,8 @@ class ToyVFE(nn.Module):
 class ToyBackbone(nn.Module):
     def __init__(self, channels):
         super().__init__()
-        self.conv, self.norm = (
-            nn.Conv2d(channels, channels, 3, stride=2, padding=1),
-            nn.BatchNorm2d(channels),
-        )
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(channels)
         self.ran = 0
 
     def taps(self):
@@ -48,7 +47,8 @@ class ToyBackbone(nn.Module):
 
     def forward(self, batch_dict):
         self.ran += 1
-        features, coords = batch_dict["pillar_features"], batch_dict["voxel_coords"].long()
+        features = batch_dict["pillar_features"]
+        coords = batch_dict["voxel_coords"].long()
         canvas = features.new_zeros(batch_dict["batch_size"], 16, 16, features.shape[1])
         canvas[coords[:, 0], coords[:, 2], coords[:, 3]] = features
         batch_dict["spatial_features_2d"] = self.norm(self.conv(canvas.permute(0, 3, 1, 2)))
@@ -61,7 +61,8 @@ class ToyDetector(nn.Module):
     def __init__(self, channels, seed=0):
         torch.manual_seed(seed)
         super().__init__()
-        self.vfe, self.backbone_2d = ToyVFE(channels), ToyBackbone(channels)
+        self.vfe = ToyVFE(channels)
+        self.backbone_2d = ToyBackbone(channels)
         self.dataset = SPEC
         self.steps = 0
 
