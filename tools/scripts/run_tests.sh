@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The test suite, in the project's own environment: ruff (lint and format), then pytest. Arguments go to pytest (for example --slow).
+# The test suite, in the project's own environment: ruff (lint and format), mypy, pytest. Arguments go to pytest (for example --slow).
 set -euo pipefail
 EXTRAS=viz,docs,dev
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
@@ -10,4 +10,5 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
+"$PYTHON" -m mypy
 exec "$PYTHON" -m pytest "$@"
