@@ -1,12 +1,13 @@
-"""Taps: any intermediate feature of any model, named by a string and recorded without touching the model.
+"""Taps: record any intermediate feature of any model by its path, without changing the model.
 
     backbone_2d.blocks.1                           the output of that submodule
-    vfe@pillar_features                            batch_dict["pillar_features"] as it left ``vfe``
+    vfe@pillar_features                            batch_dict["pillar_features"] after ``vfe``
     backbone_3d@multi_scale_3d_features.x_conv4    one step deeper into a dict or list
 
-A tap is a forward hook, removed when the ``with`` block ends, however it ends. What cannot be recorded faithfully is
-refused: an unknown path, a module that did not run or ran twice, a tensor that was changed in place after it was
-recorded (a tap before an in-place ReLU would otherwise silently hold rectified values). Knows nothing of distillation.
+A tap is a forward hook that is removed at the end of the ``with`` block, also after an exception.
+A tap that would record a wrong value is an error: an unknown path, a module that did not run or ran
+twice, or a tensor that is changed in place afterwards. Before an in-place ReLU, for example, a tap
+would hold the rectified values without anyone noticing. Nothing here depends on distillation.
 """
 
 from __future__ import annotations
@@ -27,14 +28,18 @@ TAP_KINDS = ("voxel", "bev", "sparse", "point", "roi")
 
 @dataclasses.dataclass(frozen=True)
 class TapInfo:
-    """What a tap delivers, so that whoever listens can size itself before the first batch.
+    """Shape and kind of a feature, known before the first batch; adapters take their sizes from it.
 
     Attributes:
         path: the tap string.
         channels: C of the feature.
-        stride: how many voxels (per axis of the ground plane) one cell covers; 1 for voxels, None for points in metres.
-        kind: ``voxel`` (N, C) rows of ``voxel_coords``; ``bev`` (B, C, H, W); ``sparse`` a sparse tensor;
-            ``point`` (N, C) rows of ``point_coords``; ``roi`` (N, C) rows of ``roi_point_coords``.
+        stride: voxels along one side of a cell; 1 for voxels, None for points in metres.
+        kind: one of
+            ``voxel``, (N, C) rows of ``voxel_coords``;
+            ``bev``, a map (B, C, H, W);
+            ``sparse``, a sparse tensor;
+            ``point``, (N, C) rows of ``point_coords``;
+            ``roi``, (N, C) rows of ``roi_point_coords``.
     """
 
     path: str
@@ -49,17 +54,18 @@ class TapInfo:
 
 
 class TapPath(NamedTuple):
-    """A tap string taken apart: ``vfe@a.b`` -> module ``vfe``, keys ``("a", "b")``."""
+    """A parsed tap string: ``vfe@a.b`` is the module ``vfe`` with the keys ``("a", "b")``."""
 
     module: str
     keys: tuple[str, ...]
 
 
 def parse_tap(path: str) -> TapPath:
-    """Take a tap string apart; a malformed one is a ConfigError."""
+    """Parse a tap string; a malformed one is a ConfigError."""
     module, at, keys = path.partition("@")
     parts = tuple(keys.split(".")) if at else ()
-    if not module or not all(module.split(".")) or not all(parts) or "@" in keys:
+    has_empty_part = not all(module.split(".")) or not all(parts)
+    if has_empty_part or "@" in keys:
         raise ConfigError(
             f"tap '{path}': expected 'module.path' or 'module.path@batch_dict_key.deeper'"
         )
@@ -67,15 +73,18 @@ def parse_tap(path: str) -> TapPath:
 
 
 def collect_taps(slots: Iterable[tuple[str, nn.Module]]) -> dict[str, TapInfo]:
-    """All taps that the slots of a detector publish.
+    """The taps that the slots of a detector list, by path.
 
-    A slot publishes by a method ``taps() -> list[TapInfo]`` whose paths are relative to the slot: ``@pillar_features``
-    or ``blocks.1``. A slot without the method (a third-party one) publishes nothing; it can still be captured.
+    A slot lists them in a method ``taps() -> list[TapInfo]``, with paths relative to the slot:
+    ``@pillar_features`` or ``blocks.1``. A third-party slot without this method lists none, but its
+    features can be captured all the same.
     """
     found: dict[str, TapInfo] = {}
     for name, module in slots:
-        publish = getattr(module, "taps", None)
-        for info in publish() if callable(publish) else ():
+        list_taps = getattr(module, "taps", None)
+        if not callable(list_taps):
+            continue
+        for info in list_taps():
             path = name + info.path if info.path.startswith("@") else f"{name}.{info.path}"
             found[path] = dataclasses.replace(info, path=path)
     return found
@@ -87,14 +96,14 @@ def capture(
 ) -> Iterator[dict[str, Any]]:
     """Record features while ``model`` runs inside the ``with`` block: ``{path: feature}``.
 
-    The dict fills as the modules run, and is checked when the block ends without an exception: then every path has been
-    recorded exactly once and still holds what the module put out.
+    The dict fills as the modules run. When the block ends without an exception it is checked: every
+    path was recorded exactly once and still holds the module's output.
 
     Args:
         model: any module.
         paths: taps.
-        stop_when_complete: leave the ``with`` block as soon as every path has been recorded; whatever ``model`` would
-            have computed after that is not.
+        stop_when_complete: leave the ``with`` block as soon as every path has been recorded; the
+            rest of the forward pass is skipped.
     """
     modules = dict(model.named_modules())
     taps = {path: parse_tap(path) for path in paths}
@@ -113,11 +122,11 @@ def capture(
 
 
 class _Complete(Exception):
-    """Everything has been recorded: the way out of the running model."""
+    """Raised inside the running model once everything has been recorded, to leave it."""
 
 
 class _Recorder:
-    """What the hooks of one ``capture`` write to."""
+    """The features of one ``capture``, written by its hooks."""
 
     def __init__(self, stop_after: int | None) -> None:
         self.stop_after = stop_after
@@ -126,14 +135,14 @@ class _Recorder:
         self.versions: dict[str, list[tuple[Tensor, int]]] = {}
 
     def record(
-        self, path: str, tap: TapPath, module: nn.Module, inputs: tuple, output: Any
+        self, path: str, tap: TapPath, module: nn.Module, inputs: tuple[Any, ...], output: Any
     ) -> None:
-        """The forward hook."""
-        value = _dig(path, tap, output)
+        """The forward hook of one tap."""
+        value = _follow_keys(path, tap, output)
         self.runs[path] = self.runs.get(path, 0) + 1
-        # A dict is copied one level deep: the batch_dict goes on changing after the module is left.
+        # A dict is copied, because later modules add entries to the batch_dict.
         self.features[path] = dict(value) if isinstance(value, Mapping) else value
-        # Tensors made under inference_mode carry no version: there an in-place change goes unnoticed.
+        # torch counts in-place changes in ``_version``; tensors of inference_mode have no count.
         self.versions[path] = [
             (tensor, tensor._version) for tensor in _tensors(value) if not tensor.is_inference()
         ]
@@ -141,7 +150,7 @@ class _Recorder:
             raise _Complete
 
     def check(self, taps: Mapping[str, TapPath]) -> None:
-        """Refuse what was not recorded faithfully."""
+        """Raise a ConfigError for a tap whose recorded value is not the module's one output."""
         for path, tap in taps.items():
             runs = self.runs.get(path, 0)
             if runs != 1:
@@ -157,8 +166,8 @@ class _Recorder:
                 )
 
 
-def _dig(path: str, tap: TapPath, output: Any) -> Any:
-    """Follow the keys of a tap into a module's output."""
+def _follow_keys(path: str, tap: TapPath, output: Any) -> Any:
+    """The part of a module's output that the keys of a tap lead to."""
     value = output
     for depth, key in enumerate(tap.keys):
         so_far = "@".join([tap.module, ".".join(tap.keys[:depth])]).rstrip("@")
@@ -172,13 +181,14 @@ def _dig(path: str, tap: TapPath, output: Any) -> Any:
             value = value[int(key)]
         else:
             raise ConfigError(
-                f"tap '{path}': the output of {so_far} is a {type(value).__name__}, which has no '{key}'"
+                f"tap '{path}': the output of {so_far} is a {type(value).__name__}, "
+                f"which has no '{key}'"
             )
     return value
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor in a feature: tensors, containers of them, and sparse tensors with a ``features`` attribute."""
+    """Every tensor in a feature: in containers, and ``features`` of a sparse tensor."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -197,4 +207,6 @@ def _module_hint(name: str, modules: Mapping[str, nn.Module]) -> str:
     while parent and parent not in modules:
         parent = parent.rpartition(".")[0]
     children = ", ".join(child for child, _ in modules[parent].named_children()) or "no submodules"
-    return f"{nearest(name, filter(None, modules))} ({f'{parent!r}' if parent else 'the model'} has: {children})"
+    owner = repr(parent) if parent else "the model"
+    known = [path for path in modules if path]
+    return f"{nearest(name, known)} ({owner} has: {children})"

@@ -1,4 +1,7 @@
-"""Box coders: boxes as residuals to anchors or points, and back (SECOND, Sensors 2018; PointRCNN, CVPR 2019).
+"""Box coders: boxes as residuals to anchors or points, and back.
+
+ResidualCoder is from SECOND (Sensors 2018), PointResidualCoder from PointRCNN (CVPR 2019). Networks
+regress residuals because they have about the same scale for near and far, small and large objects.
 
 No coder changes its inputs.
 """
@@ -15,11 +18,14 @@ SMALLEST_SIZE_M = 1e-5  # sizes are clamped here before a division or a logarith
 
 
 class ResidualCoder:
-    """Residuals to anchors: positions over the anchor's diagonal or height, logarithms of size ratios, angles.
+    """Residuals to anchors.
+
+    Positions are divided by the anchor's diagonal (x, y) or height (z). Sizes are logarithms of the
+    ratio to the anchor. Headings and further attributes are differences.
 
     Args:
-        code_size: 7, plus the number of further box attributes that are coded as plain differences (velocities).
-        encode_angle_by_sincos: two residuals, of cosine and sine, instead of the angle difference; one code more.
+        code_size: 7, plus the number of further box attributes (velocities).
+        encode_angle_by_sincos: differences of cosine and sine instead of the angle; one code more.
     """
 
     def __init__(
@@ -34,7 +40,8 @@ class ResidualCoder:
         size = boxes[..., 3:6].clamp_min(SMALLEST_SIZE_M)
         anchor_size = anchors[..., 3:6].clamp_min(SMALLEST_SIZE_M)
         position = (boxes[..., :3] - anchors[..., :3]) / _position_scale(anchor_size)
-        heading, anchor_heading = boxes[..., 6:7], anchors[..., 6:7]
+        heading = boxes[..., 6:7]
+        anchor_heading = anchors[..., 6:7]
         if self.encode_angle_by_sincos:
             angle = [heading.cos() - anchor_heading.cos(), heading.sin() - anchor_heading.sin()]
         else:
@@ -49,9 +56,9 @@ class ResidualCoder:
         size = codes[..., 3:6].exp() * anchors[..., 3:6]
         anchor_heading = anchors[..., 6:7]
         if self.encode_angle_by_sincos:
-            heading = torch.atan2(
-                codes[..., 7:8] + anchor_heading.sin(), codes[..., 6:7] + anchor_heading.cos()
-            )
+            cosine = codes[..., 6:7] + anchor_heading.cos()
+            sine = codes[..., 7:8] + anchor_heading.sin()
+            heading = torch.atan2(sine, cosine)
             further = codes[..., 8:] + anchors[..., 7 : self.box_size]
         else:
             heading = codes[..., 6:7] + anchor_heading
@@ -85,9 +92,11 @@ class PointResidualCoder:
         offset = boxes[:, :3] - points
         if self.use_mean_size:
             mean = self._mean_size_of(classes, boxes)
-            position, log_size = offset / _position_scale(mean), torch.log(size / mean)
+            position = offset / _position_scale(mean)
+            log_size = torch.log(size / mean)
         else:
-            position, log_size = offset, torch.log(size)
+            position = offset
+            log_size = torch.log(size)
         heading = boxes[:, 6:7]
         return torch.cat([position, log_size, heading.cos(), heading.sin(), boxes[:, 7:]], dim=1)
 
@@ -95,12 +104,11 @@ class PointResidualCoder:
         """Residuals (N, 8 + C), points (N, 3), classes (N,) from 1, to boxes (N, 7 + C)."""
         if self.use_mean_size:
             mean = self._mean_size_of(classes, codes)
-            position, size = (
-                codes[:, :3] * _position_scale(mean) + points,
-                codes[:, 3:6].exp() * mean,
-            )
+            position = codes[:, :3] * _position_scale(mean) + points
+            size = codes[:, 3:6].exp() * mean
         else:
-            position, size = codes[:, :3] + points, codes[:, 3:6].exp()
+            position = codes[:, :3] + points
+            size = codes[:, 3:6].exp()
         heading = torch.atan2(codes[:, 7:8], codes[:, 6:7])
         return torch.cat([position, size, heading, codes[:, 8:]], dim=1)
 
@@ -112,7 +120,7 @@ class PointResidualCoder:
 
 
 def _position_scale(size: Tensor) -> Tensor:
-    """What positions are divided by: the diagonal on the ground for x and y, the height for z. (..., 3) -> (..., 3)."""
+    """The divisors (..., 3) of positions for sizes (..., 3): diagonal on the ground, height for z."""
     diagonal = torch.sqrt(size[..., 0:1] ** 2 + size[..., 1:2] ** 2)
     return torch.cat([diagonal, diagonal, size[..., 2:3]], dim=-1)
 

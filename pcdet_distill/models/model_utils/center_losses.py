@@ -1,17 +1,21 @@
-"""Losses of centre heads (CenterNet, Zhou et al., 2019): focal loss of heatmaps, L1 of the codes at the centres."""
+"""Losses of centre heads (CenterNet, Zhou et al., 2019).
+
+A focal loss of the heatmaps, and an L1 loss of the box codes at the centres.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-SMALLEST_PROBABILITY = 1e-4  # scores are kept this far from 0 and 1, where their logarithms end
+SMALLEST_PROBABILITY = 1e-4  # scores stay this far from 0 and 1, where the logarithm is infinite
 
 
 def center_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Focal loss of logits (B, C, H, W) against heatmaps of the same shape, over the number of peaks.
+    """Focal loss of logits (B, C, H, W) against heatmaps of the same shape, by the number of peaks.
 
-    Cells of height 1 are positive. The others count less the nearer they are to a peak: (1 - target) ** 4.
+    Cells of height 1 are positive. Of the others those near a peak count less, by
+    (1 - target) ** 4: a prediction one cell beside the centre is nearly right.
     """
     score = torch.sigmoid(logits).clamp(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     peak = target == 1
@@ -22,9 +26,12 @@ def center_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def center_regression_loss(codes: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Sum of absolute differences of codes and target (B, M, K) where mask (B, M), over the number of boxes: (K,).
+    """Sum of absolute differences (K,) of codes and target (B, M, K), by the number of boxes.
 
-    A code whose target is NaN (a velocity nobody measured) costs nothing.
+    Args:
+        codes, target: (B, M, K).
+        mask: (B, M), where there is a box. A NaN in ``target``, such as a velocity that was not
+            measured, adds nothing.
     """
     counted = mask.unsqueeze(2) & ~target.isnan()
     difference = torch.where(counted, codes - torch.where(counted, target, codes), 0)

@@ -1,8 +1,8 @@
 """Batch normalisation of channels_last maps on a CPU, with exact statistics.
 
-torch's own CPU kernel for this layout adds up all cells of a channel one after the other in float32. On a 248 x 216 map
-the variance comes out wrong by nearly 1e-3, which grows from layer to layer. Here the sums are made block by block:
-right to 1e-6, for a tenth more time.
+torch's CPU kernel for this layout sums all cells of a channel one by one in float32. On a map of
+248 x 216 cells its variance is wrong by nearly 1e-3, and the error grows from layer to layer. Here
+the sums are taken block by block: exact to 1e-6, for a tenth more time.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ ROWS_PER_BLOCK = 4096
 
 
 class ChannelsLastBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d in all that can be seen: state, options, modes. Other devices and layouts run torch's kernel."""
+    """A BatchNorm2d with the same state, options and modes; only the CPU kernel differs."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        if not self._is_for_us(features):
+        if not self._can_run(features):
             return super().forward(features)
         mean, variance = exact_statistics(features)
         count = features.numel() // features.shape[1]
         update_running_statistics(self, mean, variance * (count / (count - 1)))
         return _Normalise.apply(features, self.weight, self.bias, mean, variance, self.eps)
 
-    def _is_for_us(self, features: Tensor) -> bool:
+    def _can_run(self, features: Tensor) -> bool:
         return (
             self.training
             and self.affine
@@ -44,7 +44,7 @@ class ChannelsLastBatchNorm2d(nn.BatchNorm2d):
 def exact_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance (C,) of features (B, C, H, W) that are channels_last in memory."""
     rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
-    shift = rows[0]  # a value of the map's own scale: squares of differences from it lose no digits
+    shift = rows[0]  # any value of the map's scale: squares of differences from it lose no digits
     sums = rows.new_zeros(2, rows.shape[1], dtype=torch.float64)
     for block in rows.split(ROWS_PER_BLOCK):
         difference = block - shift
@@ -59,7 +59,7 @@ def exact_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
 def update_running_statistics(
     norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, unbiased_variance: Tensor
 ) -> None:
-    """What a batch norm does after a batch in training."""
+    """Update the running statistics of a batch norm after a training batch."""
     assert (
         norm.running_mean is not None
         and norm.running_var is not None
@@ -72,7 +72,7 @@ def update_running_statistics(
 
 
 class _Normalise(torch.autograd.Function):
-    """Batch norm in training mode whose statistics have been computed already."""
+    """Batch norm in training mode with given statistics."""
 
     @staticmethod
     def forward(

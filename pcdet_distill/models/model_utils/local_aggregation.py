@@ -1,29 +1,33 @@
-"""Which layer gathers what lies around a centre: NAME of the blocks of SA_LAYER and of ROI_GRID_POOL."""
+"""The layer that aggregates features around a centre: NAME in blocks of SA_LAYER and ROI_GRID_POOL."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from torch import nn
 
 from ...config import lookup, required
+from ...types import ConfigDict
 from .pointnet2_modules import StackSAModuleMSG
 from .vector_pool_modules import VectorPoolAggregationModuleMSG
 
 
-def build_local_aggregation(block: Mapping[str, Any], input_channels: int, where: str) -> nn.Module:
-    """The layer of a block, with ``num_output_features``, for features of ``input_channels``; ``where`` is for errors.
+def build_local_aggregation(block: ConfigDict, input_channels: int, where: str) -> nn.Module:
+    """Build the layer that a block names; its output width is ``num_output_features``.
 
-    It is called with points (N, 3) and centres (M, 3), the counts of each behind them, and features (N, C).
+    The layer is called with points (N, 3), their number in each frame, centres (M, 3), their number
+    in each frame, and features (N, C).
+
+    Args:
+        block: of the yaml.
+        input_channels: C.
+        where: key path of the block, for errors.
     """
     make = lookup(LOCAL_AGGREGATION_MODULES, block.get("NAME", "StackSAModuleMSG"), f"{where}.NAME")
     return make(input_channels, block, where)
 
 
-def _stack_set_abstraction(
-    input_channels: int, block: Mapping[str, Any], where: str
-) -> StackSAModuleMSG:
+def _stack_set_abstraction(input_channels: int, block: ConfigDict, where: str) -> StackSAModuleMSG:
     return StackSAModuleMSG(
         radii=required(block, "POOL_RADIUS", where),
         nsamples=required(block, "NSAMPLE", where),
@@ -32,7 +36,7 @@ def _stack_set_abstraction(
     )
 
 
-LOCAL_AGGREGATION_MODULES: dict[str, Callable[[int, Mapping[str, Any], str], nn.Module]] = {
+LOCAL_AGGREGATION_MODULES: dict[str, Callable[[int, ConfigDict, str], nn.Module]] = {
     "StackSAModuleMSG": _stack_set_abstraction,
     "VectorPoolAggregationModuleMSG": VectorPoolAggregationModuleMSG,
 }

@@ -1,4 +1,4 @@
-"""Detection losses, element by element; the heads weigh, normalise and sum them.
+"""Detection losses, element by element; the heads weight, normalise and sum them.
 
 Focal loss: Lin et al., ICCV 2017. Smooth L1: Girshick, ICCV 2015.
 """
@@ -44,15 +44,13 @@ class WeightedSmoothL1Loss(nn.Module):
         super().__init__()
         self.beta = beta
         self.code_weights: Tensor | None
-        weights = (
-            None
-            if code_weights is None
-            else torch.tensor([float(weight) for weight in code_weights])
-        )
-        self.register_buffer("code_weights", weights, persistent=False)
+        self.register_buffer("code_weights", _as_tensor(code_weights), persistent=False)
 
     def forward(self, prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Prediction and target (..., codes), weights (...); loss (..., codes). A NaN target costs nothing."""
+        """Loss (..., codes) of prediction and target (..., codes) with weights (...).
+
+        It is 0 where the target is NaN.
+        """
         distance = _weighted_difference(prediction, target, self.code_weights).abs()
         if self.beta > 0:
             near = 0.5 * distance.square() / self.beta
@@ -66,15 +64,13 @@ class WeightedL1Loss(nn.Module):
     def __init__(self, code_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         self.code_weights: Tensor | None
-        weights = (
-            None
-            if code_weights is None
-            else torch.tensor([float(weight) for weight in code_weights])
-        )
-        self.register_buffer("code_weights", weights, persistent=False)
+        self.register_buffer("code_weights", _as_tensor(code_weights), persistent=False)
 
     def forward(self, prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Prediction and target (..., codes), weights (...); loss (..., codes). A NaN target costs nothing."""
+        """Loss (..., codes) of prediction and target (..., codes) with weights (...).
+
+        It is 0 where the target is NaN.
+        """
         distance = _weighted_difference(prediction, target, self.code_weights).abs()
         return distance if weights is None else distance * weights.unsqueeze(-1)
 
@@ -88,17 +84,23 @@ class WeightedCrossEntropyLoss(nn.Module):
 
 
 def corner_loss_lidar(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
-    """Mean Huber loss of the distances between the corners of boxes (N, 7) and of gt_boxes (N, 7): (N,).
+    """Mean Huber loss (N,) of the distances between the corners of boxes (N, 7) and gt_boxes (N, 7).
 
-    A box that is turned around counts as the same box. (F-PointNet, CVPR 2018)
+    As in F-PointNet (CVPR 2018) a box turned by 180 degrees counts as the same box: the smaller
+    distance of each corner is taken.
     """
     turned = torch.cat([gt_boxes[:, :6], gt_boxes[:, 6:7] + pi], dim=1)
     corners = boxes_to_corners_3d(boxes[:, :7])
-    distance = torch.minimum(
-        (corners - boxes_to_corners_3d(gt_boxes[:, :7])).norm(dim=2),
-        (corners - boxes_to_corners_3d(turned)).norm(dim=2),
-    )
+    to_box = (corners - boxes_to_corners_3d(gt_boxes[:, :7])).norm(dim=2)
+    to_turned_box = (corners - boxes_to_corners_3d(turned)).norm(dim=2)
+    distance = torch.minimum(to_box, to_turned_box)
     return F.huber_loss(distance, torch.zeros_like(distance), reduction="none").mean(dim=1)
+
+
+def _as_tensor(code_weights: Sequence[float] | None) -> Tensor | None:
+    if code_weights is None:
+        return None
+    return torch.tensor([float(weight) for weight in code_weights])
 
 
 def _weighted_difference(prediction: Tensor, target: Tensor, code_weights: Tensor | None) -> Tensor:

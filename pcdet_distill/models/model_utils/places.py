@@ -1,4 +1,4 @@
-"""Places inside RoIs and inside voxels, and rows of a batch stacked frame by frame."""
+"""Coordinates of cells inside RoIs and of voxels, and rows of a batch grouped by frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from ...ops.boxes import rotate_points_along_z
 
 
 def roi_grid_points(rois: Tensor, grid_size: int) -> Tensor:
-    """Centres (N, grid_size ** 3, 3) of the cells that divide rois (N, 7), in the scene; z runs fastest, then y."""
+    """Centres (N, grid_size ** 3, 3) in metres of the cells that divide rois (N, 7).
+
+    z is the fastest axis, then y: the order of OpenPCDet, which trained layers expect.
+    """
     steps = torch.arange(grid_size, device=rois.device, dtype=rois.dtype)
     fraction = (torch.cartesian_prod(steps, steps, steps) + 0.5) / grid_size
     size = rois[:, None, 3:6]
@@ -19,21 +22,28 @@ def roi_grid_points(rois: Tensor, grid_size: int) -> Tensor:
 
 
 def framed_places(rois: Tensor, places: Tensor) -> Tensor:
-    """Places (B * R, P, 3) that belong to rois (B, R, 7) as rows (B * R * P, 4): frame, x, y, z.
+    """Rows (B * R * P, 4) of frame, x, y, z for the P places (B * R, P, 3) of each RoI.
 
-    The frame is -1 where the RoI is only padding.
+    Args:
+        rois: (B, R, 7). The frame is -1 for a RoI of padding, which has no size.
+        places: (B * R, P, 3) metres.
     """
-    number = torch.arange(len(rois), device=rois.device).unsqueeze(1)
-    frame = torch.where((rois[..., 3:6] > 0).all(dim=-1), number, -1).reshape(-1, 1, 1)
-    return torch.cat(
-        [frame.expand(-1, places.shape[1], 1).to(places.dtype), places], dim=2
-    ).flatten(0, 1)
+    frame_number = torch.arange(len(rois), device=rois.device).unsqueeze(1)
+    is_real = (rois[..., 3:6] > 0).all(dim=-1)
+    frame = torch.where(is_real, frame_number, -1).reshape(-1, 1, 1)
+    frame_of_place = frame.expand(-1, places.shape[1], 1).to(places.dtype)
+    return torch.cat([frame_of_place, places], dim=2).flatten(0, 1)
 
 
 def voxel_centres(
     coords: Tensor, stride: int, voxel_size: Sequence[float], origin_m: Sequence[float]
 ) -> Tensor:
-    """Centres (N, 3) in metres of voxels (N, 3) given as z, y, x, ``stride`` times as large as the smallest ones."""
+    """Centres (N, 3) in metres of voxels (N, 3), given as z, y, x.
+
+    Args:
+        coords: (N, 3) integer coordinates on a grid whose cells are ``stride`` voxels wide.
+        voxel_size, origin_m: x, y, z of a voxel's size and of the grid's corner, metres.
+    """
     size = torch.tensor([float(edge) * stride for edge in voxel_size], device=coords.device)
     origin = torch.tensor([float(value) for value in origin_m[:3]], device=coords.device)
     return (coords.flip(1).float() + 0.5) * size + origin
@@ -42,18 +52,20 @@ def voxel_centres(
 def register_first_centre(
     module: nn.Module, voxel_size: Sequence[float], origin_m: Sequence[float]
 ) -> None:
-    """Buffers ``voxel_size`` and ``first_centre`` (3,), the middle of the voxel at the origin, for a module."""
+    """Give a module the buffers ``voxel_size`` and ``first_centre`` (3,), the first voxel's centre."""
     size = torch.tensor([float(edge) for edge in voxel_size])
+    origin = torch.tensor([float(value) for value in origin_m[:3]])
     module.register_buffer("voxel_size", size, persistent=False)
-    module.register_buffer(
-        "first_centre",
-        size / 2 + torch.tensor([float(value) for value in origin_m[:3]]),
-        persistent=False,
-    )
+    module.register_buffer("first_centre", size / 2 + origin, persistent=False)
 
 
 def stack_frames(frame: Tensor, batch_size: int, *columns: Tensor) -> tuple[Tensor, ...]:
-    """How many rows each frame has (B,), and the columns (N, ...) with their rows ordered by ``frame`` (N,)."""
+    """Group rows by frame: the number of rows of each frame (B,), and the columns in that order.
+
+    Args:
+        frame: (N,) the frame of each row.
+        columns: (N, ...) each.
+    """
     frame = frame.long()
     counts = torch.bincount(frame, minlength=batch_size)
     if bool((frame[1:] < frame[:-1]).any()):

@@ -1,7 +1,7 @@
-"""Batch normalisation over rows that stand for several equal rows each.
+"""Batch normalisation over rows that each stand for several equal rows.
 
-PointPillars normalises all point slots of all pillars, empty slots included. The empty slots of one pillar are equal,
-so one row with a weight replaces them; the statistics below are those of the expanded rows.
+PointPillars normalises all point slots of all pillars, the empty ones too. The empty slots of a
+pillar are equal, so one row with a weight replaces them. The statistics are those of all slots.
 """
 
 from __future__ import annotations
@@ -17,30 +17,29 @@ from .channels_last_batch_norm import update_running_statistics
 
 
 class WeightedBatchNorm1d(nn.BatchNorm1d):
-    """BatchNorm1d whose rows count ``weight`` times. State, options and eval mode are BatchNorm1d's."""
+    """BatchNorm1d with a weight for each row; state, options and eval mode are BatchNorm1d's."""
 
     def forward(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Normalise ``rows`` (R, C); ``weight`` (R,) says how many equal rows each stands for (None: one)."""
+        """Normalise ``rows`` (R, C); ``weight`` (R,) is the number of equal rows each stands for."""
         use_batch_statistics = self.training or self.running_mean is None
-        if weight is None and len(rows) > 1 or not use_batch_statistics:
+        has_equal_weights = weight is None and len(rows) > 1
+        if has_equal_weights or not use_batch_statistics:
             return super().forward(rows)
         if len(rows) == 0:
-            return (
-                rows * self.weight + self.bias if self.affine else rows
-            )  # keeps the parameters in the graph
+            # Multiplying keeps the parameters in the graph: parallel training needs their gradients.
+            return rows * self.weight + self.bias if self.affine else rows
         weight = rows.new_ones(len(rows)) if weight is None else weight.to(rows.dtype)
         if self.affine and rows.device.type == "cpu" and rows.dtype == self.weight.dtype:
             return self._normalise_compiled(rows, weight)
         return self._normalise_plain(rows, weight)
 
     def _normalise_compiled(self, rows: Tensor, weight: Tensor) -> Tensor:
-        """On the CPU, with sums in float64 and a backward pass of two loops."""
-        mean, variance = (
-            torch.from_numpy(moment)
-            for moment in norm_kernels.weighted_moments(
-                rows.detach().contiguous().numpy(), weight.double().numpy()
-            )
+        """Compiled loops for the CPU, with sums in float64."""
+        moments = norm_kernels.weighted_moments(
+            rows.detach().contiguous().numpy(), weight.double().numpy()
         )
+        mean = torch.from_numpy(moments[0])
+        variance = torch.from_numpy(moments[1])
         total = float(weight.double().sum())
         if self.training and self.track_running_stats:
             update_running_statistics(self, mean, variance * (total / max(total - 1, 1)))
@@ -48,8 +47,9 @@ class WeightedBatchNorm1d(nn.BatchNorm1d):
         return _WeightedNormalise.apply(rows, self.weight, self.bias, weight, mean, scale, total)
 
     def _normalise_plain(self, rows: Tensor, weight: Tensor) -> Tensor:
-        """Plain torch, any device."""
-        weight, total = weight.unsqueeze(1), weight.sum()
+        """Plain torch, for any device."""
+        total = weight.sum()
+        weight = weight.unsqueeze(1)
         mean = (rows * weight).sum(dim=0) / total
         centred = rows - mean
         variance = (centred.square() * weight).sum(dim=0) / total
@@ -63,7 +63,7 @@ class WeightedBatchNorm1d(nn.BatchNorm1d):
 
 
 class _WeightedNormalise(torch.autograd.Function):
-    """Batch norm of rows (R, C) whose mean and inverse deviation (C,) float64 have been computed already."""
+    """Batch norm of rows (R, C) with given mean and inverse deviation (C,), both float64."""
 
     @staticmethod
     def forward(
@@ -85,34 +85,37 @@ class _WeightedNormalise(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, gamma, weight, mean, scale = ctx.saved_tensors
-        grad, rows, dtype = grad.contiguous(), rows.contiguous(), rows.dtype
-        plain, along = (
-            torch.from_numpy(part)
-            for part in norm_kernels.gradient_sums(grad.numpy(), rows.numpy(), mean.numpy())
-        )
+        grad = grad.contiguous()
+        rows = rows.contiguous()
+        dtype = rows.dtype
+        # Sums over the rows of the gradient, and of the gradient times (row - mean).
+        sums = norm_kernels.gradient_sums(grad.numpy(), rows.numpy(), mean.numpy())
+        grad_sum = torch.from_numpy(sums[0])
+        grad_times_centred_sum = torch.from_numpy(sums[1])
         factor = scale * gamma
-        constant, slope = factor * plain / ctx.total, factor * scale.square() * along / ctx.total
+        constant = factor * grad_sum / ctx.total
+        slope = factor * scale.square() * grad_times_centred_sum / ctx.total
         to_rows = torch.empty_like(rows)
-        centre, factors, constants, slopes = (
-            vector.to(dtype).numpy() for vector in (mean, factor, constant, slope)
-        )
         norm_kernels.row_gradient(
             grad.numpy(),
             rows.numpy(),
-            centre,
+            mean.to(dtype).numpy(),
             weight.numpy(),
-            factors,
-            constants,
-            slopes,
+            factor.to(dtype).numpy(),
+            constant.to(dtype).numpy(),
+            slope.to(dtype).numpy(),
             to_rows.numpy(),
         )
-        return to_rows, (along * scale).to(dtype), plain.to(dtype), None, None, None, None
+        to_gamma = (grad_times_centred_sum * scale).to(dtype)
+        to_beta = grad_sum.to(dtype)
+        return to_rows, to_gamma, to_beta, None, None, None, None
 
 
 def normalise_weighted(norm: nn.Module, rows: Tensor, weight: Tensor) -> Tensor:
-    """``norm`` over rows that count ``weight`` (R,) times each, whatever batch normalisation ``norm`` is.
+    """Apply any batch normalisation to rows that count ``weight`` (R,) times each.
 
-    SyncBatchNorm and other replacements know no weights: they get the expanded rows, of which one of each is returned.
+    SyncBatchNorm and other replacements take no weights. They get the expanded rows, and one of
+    each group of equal rows is returned.
     """
     if isinstance(norm, WeightedBatchNorm1d):
         return norm(rows, weight)
@@ -120,4 +123,5 @@ def normalise_weighted(norm: nn.Module, rows: Tensor, weight: Tensor) -> Tensor:
         return norm(rows)
     repeats = weight.long()
     expanded = norm(torch.repeat_interleave(rows, repeats, dim=0))
-    return expanded[F.pad(repeats.cumsum(0), (1, -1))]
+    first_of_each_group = F.pad(repeats.cumsum(0), (1, -1))
+    return expanded[first_of_each_group]
