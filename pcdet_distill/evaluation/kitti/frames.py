@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,7 +47,11 @@ class Objects:
 
     def has_name(self, name: str) -> np.ndarray:
         """Mask (N,) of the objects of that class, in upper or lower case as in KITTI's program."""
-        return np.char.lower(self.name) == name.lower()
+        return self._lower_name == name.lower()
+
+    @cached_property
+    def _lower_name(self) -> np.ndarray:
+        return np.char.lower(self.name)
 
     def height_px(self) -> np.ndarray:
         """Height (N,) in the image."""
