@@ -38,15 +38,20 @@ def run_training(args: argparse.Namespace) -> None:
     """Train and evaluate as the command line says."""
     cfg = read_config(args)
     with start_run(args, cfg, output_folder(cfg, args.extra_tag)) as run:
-        for name in ("ckpt", "tensorboard", EVALUATIONS):
-            check_writable(run.folder / name)
-        trainer = build_trainer(run)
-        # Built now, so that a missing test split is found before the training.
-        loader = test_loader(run)
-        with exclusive_folder(run.folder) if run.world.is_main else nullcontext():
-            train(run, trainer)
-            evaluator = Evaluator(run, trainer.model, loader)
-            evaluate_last_epochs(run, evaluator, trainer.options.epochs)
+        train_and_evaluate(run)
+
+
+def train_and_evaluate(run: Run) -> None:
+    """Everything between the start of the processes and their end."""
+    for name in ("ckpt", "tensorboard", EVALUATIONS):
+        check_writable(run.folder / name)
+    trainer = build_trainer(run)
+    # Built now, so that a missing test split is found before the training.
+    loader = test_loader(run)
+    with exclusive_folder(run.folder) if run.world.is_main else nullcontext():
+        train(run, trainer)
+        evaluator = Evaluator(run, trainer.model, loader)
+        evaluate_last_epochs(run, evaluator, trainer.options.epochs)
 
 
 def train(run: Run, trainer: Trainer) -> None:

@@ -7,6 +7,7 @@ Launchers are OpenPCDet's: ``none``, ``pytorch`` (torchrun's environment variabl
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 import subprocess
 from collections.abc import Iterator
@@ -114,7 +115,17 @@ def join_world(
             f"process {world.rank} of {world.size} stopped, because another one ended"
         ) from None
     finally:
-        dist.destroy_process_group()
+        _leave()
+
+
+def _leave() -> None:
+    """Close the process group and end its threads.
+
+    DistributedDataParallel keeps the group alive, and is itself part of a reference cycle. A thread
+    of the group that is still running when Python exits can abort the process (exit code 134).
+    """
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def _torchrun_world(local_rank: int) -> World:
