@@ -1,4 +1,7 @@
-"""The shell scripts: OpenPCDet's names and argument order, checked with stand-ins that print their words."""
+"""The shell scripts have OpenPCDet's names and argument order.
+
+Programs that print their arguments stand in for those that the scripts call.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +30,41 @@ def run(script: Path, arguments: list[str], folder: Path) -> subprocess.Complete
 
 @pytest.mark.parametrize("name", SLURM)
 def test_slurm_scripts_pass_the_rest_on(name: str, repo: Path, tmp_path: Path) -> None:
-    places, tool = SLURM[name]
-    done = run(repo / "tools/scripts" / name, [*places, "--cfg_file", "x.yaml"], tmp_path)
+    positional, tool = SLURM[name]
+    done = run(repo / "tools/scripts" / name, [*positional, "--cfg_file", "x.yaml"], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "-p part" in done.stdout and str(repo / "tools" / tool) in done.stdout
+    assert "-p part" in done.stdout
+    assert str(repo / "tools" / tool) in done.stdout
     assert done.stdout.rstrip().endswith("--cfg_file x.yaml")
-    assert ("--launcher slurm" in done.stdout) == (len(places) == 3)
+    has_several_processes = len(positional) == 3
+    assert ("--launcher slurm" in done.stdout) == has_several_processes
 
 
 @pytest.mark.parametrize("name", [*SLURM, "dist_train.sh", "dist_test.sh"])
-def test_scripts_without_arguments_say_how_they_are_used(
-    name: str, repo: Path, tmp_path: Path
-) -> None:
+def test_scripts_without_arguments_print_their_usage(name: str, repo: Path, tmp_path: Path) -> None:
     done = run(repo / "tools/scripts" / name, [], tmp_path)
-    assert done.returncode != 0 and f"usage: {name}" in done.stderr
+    assert done.returncode != 0
+    assert f"usage: {name}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "tool"),
+    [
+        ("dist_train.sh", "train.py"),
+        ("torch_train.sh", "train.py"),
+        ("dist_test.sh", "test.py"),
+        ("torch_test.sh", "test.py"),
+    ],
+)
+def test_dist_scripts_start_the_launcher(
+    name: str, tool: str, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHON", "echo")
+    done = run(repo / "tools/scripts" / name, ["2", "--cfg_file", "x.yaml"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    launcher = "-m pcdet_distill.engine.distributed.launch 2"
+    arguments = f"{repo / 'tools' / tool} --launcher pytorch --cfg_file x.yaml"
+    assert done.stdout.strip() == f"{launcher} {arguments}"
 
 
 STAND_IN_PYTHON = """#!/bin/sh
@@ -58,7 +82,7 @@ esac
 def test_the_quickstart_script_passes_its_options_on(
     options: list[str], repo: Path, tmp_path: Path
 ) -> None:
-    """From any folder, with a Python that it makes an environment of; the second call makes none."""
+    """It works in any folder, and creates an environment in the first call only."""
     python = tmp_path / "some python"
     python.write_text(STAND_IN_PYTHON)
     python.chmod(0o755)
@@ -73,7 +97,6 @@ def test_the_quickstart_script_passes_its_options_on(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1] == " ".join(
-            [str(repo / "tools/quickstart.py"), *options]
-        )
+        last_line = done.stdout.splitlines()[-1]
+        assert last_line == " ".join([str(repo / "tools/quickstart.py"), *options])
         assert ("preparing the environment" in done.stdout) == preparing

@@ -183,7 +183,7 @@ def test_training_from_beginning_to_end(
 def test_resumed_equals_uninterrupted(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Adapters, optimizer, the teacher's own points, and a weight that changes with the progress."""
+    """Adapters, optimizer, the teacher's own points, and a weight that changes with progress."""
     pillars_teach_centres(experiment)
     experiment.train()
     whole = experiment.last_checkpoint()

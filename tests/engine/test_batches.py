@@ -1,4 +1,4 @@
-"""Leaving batches out changes no other; the parts of processes make the whole; errors of workers."""
+"""Leaving batches out changes no other; the parts of processes make the whole; worker errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On a CPU the allocator keeps freed memory. It is left alone on a GPU, or where users set it up."""
+"""On a CPU the allocator keeps freed memory. On a GPU, or set up by the user, it is left alone."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def output_of(folder: Path, extra_tag: str = "default") -> Path:
 
 
 class ToyDataset(Dataset):
-    """Samples of 8 numbers. In training noise is added that depends on (seed, epoch, index) alone."""
+    """Samples of 8 numbers. In training, noise is added from (seed, epoch, index) alone."""
 
     class_names = ("Car",)
     epochs_per_draw = 1

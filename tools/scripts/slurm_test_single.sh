@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Evaluate with one GPU of a SLURM cluster: slurm_test_single.sh PARTITION ARGS OF test.py ...
-# CPUS_PER_TASK and SRUN_ARGS (environment variables) are handed to srun.
+# CPUS_PER_TASK and SRUN_ARGS (environment variables) are passed to srun.
 set -euo pipefail
 TOOLS="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 PARTITION="${1:?usage: slurm_test_single.sh PARTITION ARGS OF test.py ...}"

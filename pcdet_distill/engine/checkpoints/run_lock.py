@@ -7,6 +7,7 @@ system's and belongs to a process: a kill releases it, and data workers do not i
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,10 +16,8 @@ from typing import TextIO
 from ...errors import ConfigError
 from ..logging import make_folder, writing
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows has no such locks, and trains without
-    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -47,8 +46,8 @@ def exclusive_folder(folder: Path) -> Iterator[None]:
 
 def _lock(file: TextIO, folder: Path) -> None:
     """Lock ``file`` without waiting."""
-    if fcntl is None:
-        return
+    if sys.platform == "win32":
+        return  # it has no such locks, and trains without
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
