@@ -2,8 +2,8 @@
 
 ``points_in_boxes`` (0.01 mm) follows its CUDA op. ``points_in_boxes_mask`` (1 cm) follows its CPU
 op, which ground-truth sampling and its database use. ``count_points_in_corners`` (no margin)
-replaces the Delaunay hulls that OpenPCDet counts ``num_points_in_gt`` with. Heights are inclusive in
-all three; x and y are strict in the first two.
+replaces the Delaunay hulls with which OpenPCDet counts ``num_points_in_gt``. Heights are inclusive
+in all three; x and y are strict in the first two.
 """
 
 from __future__ import annotations

@@ -39,17 +39,29 @@ def segment_argmax(rows: Tensor, lengths: Tensor) -> Tensor:
 
 def segment_argmax_plain(rows: Tensor, lengths: Tensor) -> Tensor:
     """``segment_argmax`` in plain torch, any device."""
-    runs = torch.arange(len(lengths), device=rows.device)
-    run_of_row = torch.repeat_interleave(runs, lengths, output_size=len(rows))
-    target = run_of_row.unsqueeze(1).expand_as(rows)
-    smallest = rows.new_full((len(lengths), rows.shape[1]), -torch.inf)
-    largest = smallest.scatter_reduce(0, target, rows, "amax")
-    # Of the rows that equal the maximum, take the first; all others count as the last row.
-    last_row = len(rows) - 1
+    segments = torch.arange(len(lengths), device=rows.device)
+    segment_of_row = torch.repeat_interleave(segments, lengths, output_size=len(rows))
+    return group_argmax(rows, segment_of_row, len(lengths)).clamp_max(len(rows) - 1)
+
+
+def group_argmax(rows: Tensor, group: Tensor, num_groups: int) -> Tensor:
+    """The first of the rows with the largest value, by group and channel.
+
+    Args:
+        rows: (R, C).
+        group: (R,) int64, in any order.
+        num_groups: G.
+
+    Returns:
+        (G, C) int64, R for an empty group.
+    """
+    no_row = len(rows)
+    shape = (num_groups, rows.shape[1])
+    target = group.unsqueeze(1).expand_as(rows)
+    largest = rows.new_full(shape, -torch.inf).scatter_reduce(0, target, rows, "amax")
     numbers = torch.arange(len(rows), device=rows.device).unsqueeze(1)
-    candidates = torch.where(rows == largest[run_of_row], numbers, last_row)
-    no_row = candidates.new_full(largest.shape, last_row)
-    return no_row.scatter_reduce(0, target, candidates, "amin")
+    candidates = torch.where(rows == largest[group], numbers, no_row)
+    return candidates.new_full(shape, no_row).scatter_reduce(0, target, candidates, "amin")
 
 
 class _SegmentMax(torch.autograd.Function):

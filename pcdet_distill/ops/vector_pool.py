@@ -1,34 +1,38 @@
-"""Cubes of points around places, for vector pooling (PV-RCNN++, IJCV 2023), by the rules of OpenPCDet's CUDA ops.
+"""Cubes of points around places, for vector pooling (PV-RCNN++, IJCV 2023).
 
-A cube reaches so many metres from its centre along every axis, its surface included, and is divided into cells: x, y, z
-of them, z running fastest. Sets are stacks as in ``point_sampling``; an index is a row of the whole stack, and items do
-not mix. On the CPU compiled kernels do the work; the ``*_plain`` twins are torch on any device and what CUDA runs.
+A cube reaches some metres from its centre along every axis, its surface included. It is divided
+into cells along x, y and z; z runs fastest. Vector pooling gives every cell of a cube its own
+channels, so that the result keeps where a feature was. The rules are those of OpenPCDet's CUDA ops.
+
+Sets are stacks: an index is a row of the whole stack, and points are searched within an item only.
+On the CPU compiled kernels do the work. The ``*_plain`` twins are torch on any device, and CUDA
+uses them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .accelerated import vector_kernels
-from .point_sampling import PAIRS_PER_CHUNK, Counts, coordinate_rows, first_true, stack_starts
+from .rows import first_true
+from .stacks import Counts, Stack, squared_distances
 
-MOST_NEIGHBOURS = 1000  # the reference looks at no more points of a cube when it interpolates
+MOST_NEIGHBOURS = 1000  # of a cube take part in an interpolation, in the reference
 
 
 def cell_offsets(
     reach_m: float, shape: Sequence[int], device: torch.device | None = None
 ) -> Tensor:
     """Offsets (cells, 3) from the centre of a cube to the centres of its cells."""
-    axes = [
-        torch.tensor(
-            [(2 * step + 1 - cells) * reach_m / cells for step in range(cells)], device=device
-        )
-        for cells in shape
-    ]
+    axes = []
+    for cells in shape:
+        steps = [(2 * step + 1 - cells) * reach_m / cells for step in range(cells)]
+        axes.append(torch.tensor(steps, device=device))
     return torch.cartesian_prod(*axes)
 
 
@@ -43,76 +47,64 @@ def three_nn_in_cubes(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The three points of a centre's cube that are nearest to each of its places.
 
+    Of equally near points the lower row comes first; of fewer than three the nearest is repeated.
+
     Args:
-        points, centres: (N, 3) and (M, 3), with counts (B,) each.
+        points: (N, 3).
+        point_counts: (B,).
+        centres: (M, 3).
+        centre_counts: (B,).
         offsets: (G, 3) from a centre to its places.
         reach_m: of the cube.
-        num_neighbors: looks only at the first so many points of a cube; -1: at the first MOST_NEIGHBOURS.
+        num_neighbors: so many points of a cube take part, the first ones; -1: MOST_NEIGHBOURS.
 
     Returns:
-        distances (M, G, 3), infinite for an empty cube; rows (M, G, 3) int64, 0 for an empty cube; and how many points
-        were looked at (M,) int64. Of fewer than three points the nearest is repeated; of equally near ones the lower
-        row comes first.
+        distances (M, G, 3) in metres, infinite for an empty cube; rows (M, G, 3) int64, 0 for an
+        empty cube; and how many points took part (M,) int64.
     """
     limit = MOST_NEIGHBOURS if num_neighbors < 1 else min(num_neighbors, MOST_NEIGHBOURS)
-    points, centres, starts, centre_starts = _as_stacks(
-        points, point_counts, centres, centre_counts
-    )
+    point_stack = Stack.of_counts(points, point_counts)
+    centre_stack = Stack.of_counts(centres, centre_counts)
     offsets = offsets.float()
-    if points.device.type != "cpu":
-        return three_nn_in_cubes_plain(
-            points, starts, centres, centre_starts, offsets, reach_m, limit
-        )
-    shape = (len(centres), len(offsets), 3)
-    rows, squared = np.zeros(shape, np.int64), np.full(shape, np.inf, np.float32)
-    found = np.zeros(len(centres), np.int64)
-    vector_kernels.three_nearest_in_cube(
-        coordinate_rows(points),
-        np.array(starts),
-        centres.contiguous().numpy(),
-        np.array(centre_starts),
+    if not point_stack.on_cpu:
+        return three_nn_in_cubes_plain(point_stack, centre_stack, offsets, reach_m, limit)
+    rows, squared, found = vector_kernels.three_nearest_in_cube(
+        point_stack.as_searched(),
+        centre_stack.as_queries(),
         offsets.contiguous().numpy(),
         np.float32(reach_m),
         limit,
-        rows,
-        squared,
-        found,
     )
     return torch.from_numpy(squared).sqrt(), torch.from_numpy(rows), torch.from_numpy(found)
 
 
 def three_nn_in_cubes_plain(
-    points: Tensor,
-    starts: Sequence[int],
-    centres: Tensor,
-    centre_starts: Sequence[int],
-    offsets: Tensor,
-    reach_m: float,
-    limit: int,
+    points: Stack, centres: Stack, offsets: Tensor, reach_m: float, limit: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``three_nn_in_cubes`` in plain torch, any device; items are given by where they start."""
+    """``three_nn_in_cubes`` in plain torch, any device."""
     shape = (len(centres), len(offsets), 3)
-    rows = torch.zeros(shape, dtype=torch.int64, device=points.device)
-    squared = points.new_full(shape, torch.inf)
-    found = torch.zeros(len(centres), dtype=torch.int64, device=points.device)
-    work = limit * len(offsets)
-    for part, first, own, inside in _cubes(points, starts, centres, centre_starts, reach_m, work):
-        columns, count = first_true(inside, min(limit, len(own)))
-        places = centres[part].unsqueeze(1) + offsets
-        near = own[columns]
-        square = (places.unsqueeze(2) - near.unsqueeze(1)).square()
-        distance = square[..., 0] + square[..., 1] + square[..., 2]  # (m, G, K)
-        unused = torch.arange(columns.shape[1], device=points.device) >= count.unsqueeze(1)
-        distance = distance.masked_fill(unused.unsqueeze(1), torch.inf)
+    device = points.xyz.device
+    rows = torch.zeros(shape, dtype=torch.int64, device=device)
+    squared = points.xyz.new_full(shape, torch.inf)
+    found = torch.zeros(len(centres), dtype=torch.int64, device=device)
+    for cubes in _cubes(points, centres, reach_m, work_per_centre=limit * len(offsets)):
+        columns, count = first_true(cubes.inside, min(limit, cubes.inside.shape[1]))
+        members = columns + cubes.first_point
+        places = centres.xyz[cubes.centres].unsqueeze(1) + offsets
+        distances = squared_distances(places.unsqueeze(2), points.xyz[members].unsqueeze(1))
+        unused = torch.arange(columns.shape[1], device=device) >= count.unsqueeze(1)
+        distances = distances.masked_fill(unused.unsqueeze(1), torch.inf)  # (m, G, K)
         for rank in range(min(3, columns.shape[1])):
-            best = distance.argmin(dim=2, keepdim=True)
-            squared[part, :, rank] = distance.gather(2, best)[..., 0]
-            rows[part, :, rank] = columns.gather(1, best[..., 0]) + first
-            distance = distance.scatter(2, best, torch.inf)
-        found[part] = count
-    repeated = squared.isinf()
-    rows = torch.where(repeated, rows[..., :1], rows) * (found > 0).view(-1, 1, 1)
-    return torch.where(repeated, squared[..., :1], squared).sqrt(), rows, found
+            best = distances.argmin(dim=2, keepdim=True)
+            squared[cubes.centres, :, rank] = distances.gather(2, best)[..., 0]
+            rows[cubes.centres, :, rank] = members.gather(1, best[..., 0])
+            distances = distances.scatter(2, best, torch.inf)
+        found[cubes.centres] = count
+    is_missing = squared.isinf()
+    rows = torch.where(is_missing, rows[..., :1], rows)
+    squared = torch.where(is_missing, squared[..., :1], squared)
+    has_points = (found > 0).view(-1, 1, 1)
+    return squared.sqrt(), rows * has_points, found
 
 
 def first_in_cells(
@@ -124,56 +116,51 @@ def first_in_cells(
     shape: Sequence[int],
     num_neighbors: int = -1,
 ) -> Tensor:
-    """Rows (M, cells) int64 of the first point in every cell of each centre's cube, -1 for an empty cell.
+    """Rows of the first point in every cell of each centre's cube.
 
     Args:
-        points, centres: (N, 3) and (M, 3), with counts (B,) each.
+        points: (N, 3).
+        point_counts: (B,).
+        centres: (M, 3).
+        centre_counts: (B,).
+        reach_m: of the cube.
         shape: cells along x, y, z.
-        num_neighbors: fills only the first so many cells that a point falls into; -1: all of them.
+        num_neighbors: fills only so many cells of a cube, the first ones that a point falls into;
+            -1: all of them.
+
+    Returns:
+        (M, cells) int64, -1 for an empty cell.
     """
     cells = int(np.prod(shape))
     limit = cells if num_neighbors < 1 else min(num_neighbors, cells)
-    points, centres, starts, centre_starts = _as_stacks(
-        points, point_counts, centres, centre_counts
-    )
-    if points.device.type != "cpu":
-        return first_in_cells_plain(points, starts, centres, centre_starts, reach_m, shape, limit)
-    rows = np.full((len(centres), cells), -1, np.int64)
-    vector_kernels.first_in_cells(
-        coordinate_rows(points),
-        np.array(starts),
-        centres.contiguous().numpy(),
-        np.array(centre_starts),
-        np.float32(reach_m),
-        _cell_size(reach_m, shape),
-        np.array(shape, np.int64),
-        limit,
-        rows,
+    point_stack = Stack.of_counts(points, point_counts)
+    centre_stack = Stack.of_counts(centres, centre_counts)
+    if not point_stack.on_cpu:
+        return first_in_cells_plain(point_stack, centre_stack, reach_m, shape, limit)
+    grid = vector_kernels.CellGrid(_cell_size(reach_m, shape), np.array(shape, np.int64))
+    rows = vector_kernels.first_in_cells(
+        point_stack.as_searched(), centre_stack.as_queries(), np.float32(reach_m), grid, limit
     )
     return torch.from_numpy(rows)
 
 
 def first_in_cells_plain(
-    points: Tensor,
-    starts: Sequence[int],
-    centres: Tensor,
-    centre_starts: Sequence[int],
-    reach_m: float,
-    shape: Sequence[int],
-    limit: int,
+    points: Stack, centres: Stack, reach_m: float, shape: Sequence[int], limit: int
 ) -> Tensor:
-    """``first_in_cells`` in plain torch, any device; items are given by where they start."""
+    """``first_in_cells`` in plain torch, any device."""
     cells = int(np.prod(shape))
-    nobody = len(points)
-    rows = torch.full((len(centres), cells), nobody, dtype=torch.int64, device=points.device)
-    centre, point = cube_pairs_plain(points, starts, centres, centre_starts, reach_m, nobody)
-    cell = cells_of_pairs(points, centres, centre, point, reach_m, shape)
+    no_point = len(points)
+    device = points.xyz.device
+    rows = torch.full((len(centres), cells), no_point, dtype=torch.int64, device=device)
+    centre, point = cube_pairs_plain(points, centres, reach_m, limit=no_point)
+    cell = cells_of_pairs(points.xyz, centres.xyz, centre, point, reach_m, shape)
     rows.view(-1).scatter_reduce_(0, centre * cells + cell, point, "amin")
+    # Cells are filled in the order of their first points: the rank of a cell is its place in it.
     order = rows.argsort(dim=1)
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(cells, device=rows.device).expand_as(order)
-    )
-    return torch.where((rows < nobody) & (rank < limit), rows, -1)
+    numbers = torch.arange(cells, device=device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, numbers)
+    is_filled = (rows < no_point) & (rank < limit)
+    return torch.where(is_filled, rows, -1)
 
 
 def cube_pairs(
@@ -184,43 +171,42 @@ def cube_pairs(
     reach_m: float,
     num_neighbors: int = -1,
 ) -> tuple[Tensor, Tensor]:
-    """Centre (R,) and point (R,) int64 of every pair in which a point lies in a centre's cube, ordered by both.
+    """All pairs in which a point lies in a centre's cube.
 
     Args:
-        points, centres: (N, 3) and (M, 3), with counts (B,) each.
-        num_neighbors: takes only the first so many points of a cube; -1: all.
+        points: (N, 3).
+        point_counts: (B,).
+        centres: (M, 3).
+        centre_counts: (B,).
+        reach_m: of the cube.
+        num_neighbors: takes only so many points of a cube, the first ones; -1: all.
+
+    Returns:
+        rows of centres (R,) and of points (R,) int64, ordered by both.
     """
-    points, centres, starts, centre_starts = _as_stacks(
-        points, point_counts, centres, centre_counts
-    )
+    point_stack = Stack.of_counts(points, point_counts)
+    centre_stack = Stack.of_counts(centres, centre_counts)
     limit = len(points) if num_neighbors < 1 else num_neighbors
-    if points.device.type != "cpu":
-        return cube_pairs_plain(points, starts, centres, centre_starts, reach_m, limit)
-    pairs = vector_kernels.cube_pairs(
-        coordinate_rows(points),
-        np.array(starts),
-        centres.contiguous().numpy(),
-        np.array(centre_starts),
-        np.float32(reach_m),
-        limit,
+    if not point_stack.on_cpu:
+        return cube_pairs_plain(point_stack, centre_stack, reach_m, limit)
+    centre, point = vector_kernels.cube_pairs(
+        point_stack.as_searched(), centre_stack.as_queries(), np.float32(reach_m), limit
     )
-    return torch.from_numpy(pairs[0]), torch.from_numpy(pairs[1])
+    return torch.from_numpy(centre), torch.from_numpy(point)
 
 
 def cube_pairs_plain(
-    points: Tensor,
-    starts: Sequence[int],
-    centres: Tensor,
-    centre_starts: Sequence[int],
-    reach_m: float,
-    limit: int,
+    points: Stack, centres: Stack, reach_m: float, limit: int
 ) -> tuple[Tensor, Tensor]:
-    """``cube_pairs`` in plain torch, any device; items are given by where they start."""
-    found = [torch.zeros((0, 2), dtype=torch.int64, device=points.device)]
-    for part, first, _, inside in _cubes(points, starts, centres, centre_starts, reach_m):
-        pairs = torch.nonzero(inside & (inside.cumsum(dim=1) <= limit))
-        found.append(pairs + torch.tensor([part.start, first], device=points.device))
-    centre, point = torch.cat(found).unbind(dim=1)
+    """``cube_pairs`` in plain torch, any device."""
+    device = points.xyz.device
+    pairs = [torch.zeros((0, 2), dtype=torch.int64, device=device)]
+    for cubes in _cubes(points, centres, reach_m):
+        rank = cubes.inside.cumsum(dim=1)
+        in_part = torch.nonzero(cubes.inside & (rank <= limit))
+        first = torch.tensor([cubes.centres.start, cubes.first_point], device=device)
+        pairs.append(in_part + first)
+    centre, point = torch.cat(pairs).unbind(dim=1)
     return centre, point
 
 
@@ -232,45 +218,64 @@ def cells_of_pairs(
     reach_m: float,
     shape: Sequence[int],
 ) -> Tensor:
-    """The cell (R,) int64 of the centre's cube that the point of each pair falls into."""
+    """The cell of the centre's cube that the point of each pair falls into.
+
+    Args:
+        points: (N, 3).
+        centres: (M, 3).
+        centre: (R,) rows of centres.
+        point: (R,) rows of points.
+        reach_m: of the cube.
+        shape: cells along x, y, z.
+
+    Returns:
+        (R,) int64.
+    """
     size = torch.from_numpy(_cell_size(reach_m, shape)).to(points.device)
-    along = (
-        torch.div(points[point] - centres[centre] + np.float32(reach_m).item(), size).floor().long()
-    )
-    along = torch.minimum(along.clamp_min(0), torch.tensor(list(shape), device=points.device) - 1)
-    return (along[:, 0] * shape[1] + along[:, 1]) * shape[2] + along[:, 2]
+    offset = points[point] - centres[centre] + np.float32(reach_m).item()
+    cells = torch.div(offset, size).floor().long()
+    last = torch.tensor(list(shape), device=points.device) - 1
+    x, y, z = torch.minimum(cells.clamp_min(0), last).unbind(dim=1)
+    return (x * shape[1] + y) * shape[2] + z
 
 
 def _cell_size(reach_m: float, shape: Sequence[int]) -> np.ndarray:
     """Edges (3,) float32 of a cell."""
-    return np.float32(reach_m) * np.float32(2) / np.array(shape, np.float32)
+    edge = np.float32(reach_m) * np.float32(2)
+    return edge / np.array(shape, np.float32)
 
 
-def _as_stacks(
-    points: Tensor, point_counts: Counts, centres: Tensor, centre_counts: Counts
-) -> tuple[Tensor, Tensor, list[int], list[int]]:
-    """Coordinates (N, 3) and (M, 3) as float32 without a graph, and where the items of both start."""
-    points, centres = points.detach()[:, :3].float(), centres.detach()[:, :3].float()
-    return points, centres, stack_starts(point_counts), stack_starts(centre_counts)
+class _Cubes(NamedTuple):
+    """The cubes of some centres of one item.
+
+    Attributes:
+        centres: m rows of the stack of centres.
+        first_point: the row at which the item begins in the stack of points.
+        inside: (m, n) bool, which of the item's n points lie in each cube.
+    """
+
+    centres: slice
+    first_point: int
+    inside: Tensor
 
 
 def _cubes(
-    points: Tensor,
-    starts: Sequence[int],
-    centres: Tensor,
-    centre_starts: Sequence[int],
-    reach_m: float,
-    work_per_centre: int = 0,
-) -> Iterator[tuple[slice, int, Tensor, Tensor]]:
-    """Centres in parts whose pairs, and further work, fit into a chunk.
+    points: Stack, centres: Stack, reach_m: float, work_per_centre: int = 0
+) -> Iterator[_Cubes]:
+    """All cubes in parts that fit into memory, without those of items without points.
 
-    Yields the centres' rows, the first row and the points of their item, and which of these (m, n) lie in the cubes.
-    Items without points are left out.
+    Args:
+        points: the stack that is searched.
+        centres: the centres of the cubes.
+        reach_m: of the cubes.
+        work_per_centre: intermediate numbers that the caller needs for one centre.
     """
-    for item in range(len(starts) - 1):
-        own = points[starts[item] : starts[item + 1]]
-        step = max(1, PAIRS_PER_CHUNK // max(len(own), work_per_centre, 1))
-        for start in range(centre_starts[item], centre_starts[item + 1] if len(own) else 0, step):
-            part = slice(start, min(start + step, centre_starts[item + 1]))
-            distance = (own.unsqueeze(0) - centres[part].unsqueeze(1)).abs()
-            yield part, starts[item], own, (distance <= np.float32(reach_m).item()).all(dim=2)
+    reach = np.float32(reach_m).item()
+    for item in range(points.num_items):
+        candidates = points.xyz[points.rows_of(item)].unsqueeze(0)
+        count = candidates.shape[1]
+        if count == 0:
+            continue
+        for part in centres.parts_of(item, max(count, work_per_centre)):
+            distance = (candidates - centres.xyz[part].unsqueeze(1)).abs()
+            yield _Cubes(part, points.starts[item], (distance <= reach).all(dim=2))

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcdet_distill.ops import point_sampling as ops
+from pcdet_distill.ops.rows import add_rows, first_true
+from pcdet_distill.ops.stacks import Stack
 
 
 def cloud(seed: int, *shape: int, scale: float = 4.0) -> Tensor:
@@ -128,8 +130,9 @@ def test_stack_balls_equal_their_twin(counts: list[int], centre_counts: list[int
     got = ops.stack_ball_query(
         1.5, 6, points, counts, centres, torch.tensor(centre_counts, dtype=torch.int32)
     )
-    starts = [[0, *np.cumsum(numbers).tolist()] for numbers in (counts, centre_counts)]
-    twin = ops.ball_query_plain(1.5 * 1.5, 6, points, starts[0], centres, starts[1])
+    twin = ops.ball_query_plain(
+        1.5 * 1.5, 6, Stack.of_counts(points, counts), Stack.of_counts(centres, centre_counts)
+    )
     assert all(torch.equal(one, other) for one, other in zip(got, twin))
     item = np.repeat(np.arange(len(counts)), centre_counts)
     first = np.array([0, *np.cumsum(counts)], np.int64)
@@ -154,10 +157,7 @@ def test_three_nearest_by_force(seed: int, total: int, known: int) -> None:
     assert torch.equal(rows[..., :kept], order[..., :3])
     assert torch.equal(distance[..., :kept], expected[..., :3].sqrt())
     assert torch.isinf(distance[..., kept:]).all() and (rows[..., kept:] == 0).all()
-    starts = [[0, count, 2 * count] for count in (total, known)]
-    plain, plain_rows = ops.three_nn_plain(
-        points.view(-1, 3), starts[0], others.view(-1, 3), starts[1]
-    )
+    plain, plain_rows = ops.three_nn_plain(Stack.of_batch(points), Stack.of_batch(others))
     assert torch.equal(plain.sqrt().view(distance.shape), distance)
     assert torch.equal(plain_rows.view(rows.shape) - known * torch.arange(2).view(-1, 1, 1), rows)
 
@@ -200,13 +200,13 @@ def test_grouping_stays_in_its_frame() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_rows_are_added_up(dtype: torch.dtype) -> None:
     source = torch.tensor([[1, 2], [3, 4], [5, 6]], dtype=dtype)
-    got = ops.add_rows(source, torch.tensor([2, 0, 2]), 4)
+    got = add_rows(source, torch.tensor([2, 0, 2]), 4)
     assert got.dtype == dtype and got.tolist() == [[3, 4], [0, 0], [6, 8], [0, 0]]
 
 
 def test_first_true_values() -> None:
     mask = torch.tensor([[0, 1, 1, 0, 1], [0, 0, 0, 0, 0], [0, 0, 0, 1, 0]], dtype=torch.bool)
-    columns, found = ops.first_true(mask, 2)
+    columns, found = first_true(mask, 2)
     assert columns.tolist() == [[1, 2], [0, 0], [3, 3]] and found.tolist() == [2, 0, 1]
 
 

@@ -13,6 +13,12 @@ from torch import Tensor
 
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.ops import roi_pooling as ops
+from pcdet_distill.ops.voxel_query import (
+    SearchRange,
+    VoxelPlaces,
+    voxel_query,
+    voxel_query_plain,
+)
 
 UNIT_BOX = [0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 0.0]
 
@@ -181,25 +187,25 @@ def test_voxels_by_force(seed: int, slots: int, radius: float) -> None:
     frame = torch.from_numpy(rng.integers(0, 2, (15, 1)))
     query = torch.cat([frame, (centres.flip(1) / VOXEL_M).floor().long()], dim=1)
     reach = (1, 2, 2)
-    rows, found = ops.voxel_query(reach, radius, slots, places, cells, SHAPE, centres, query)
+    voxels, queries = VoxelPlaces(places, cells), VoxelPlaces(centres, query)
+    within = SearchRange(reach, radius, slots)
+    rows, found = voxel_query(voxels, SHAPE, queries, within)
     for number in range(len(query)):
         hits = voxels_by_force(
             reach, radius, slots, cells, places, query[number].tolist(), centres[number]
         )
         assert found[number] == len(hits)
         assert rows[number].tolist() == hits + [hits[0] if hits else 0] * (slots - len(hits))
-    limit = float(np.float32(radius) * np.float32(radius))
-    plain = ops.voxel_query_plain(reach, limit, slots, places, cells, SHAPE, centres, query)
+    plain = voxel_query_plain(voxels, SHAPE, queries, within)
     assert torch.equal(plain[0], rows) and torch.equal(plain[1], found)
 
 
 def test_voxels_without_neighbours() -> None:
-    none, places = torch.zeros(0, 4), torch.zeros(0, 3)
+    no_voxels = VoxelPlaces(torch.zeros(0, 3), torch.zeros(0, 4).long())
     query, centre = torch.tensor([[0, 1, 1, 1]]), torch.zeros(1, 3)
-    for function, limit in ((ops.voxel_query, 1.0), (ops.voxel_query_plain, 1.0)):
-        rows, found = function((1, 1, 1), limit, 3, places, none.long(), SHAPE, centre, query)
+    within = SearchRange((1, 1, 1), 1.0, 3)
+    for function in (voxel_query, voxel_query_plain):
+        rows, found = function(no_voxels, SHAPE, VoxelPlaces(centre, query), within)
         assert rows.tolist() == [[0, 0, 0]] and found.tolist() == [0]
-        rows, found = function(
-            (1, 1, 1), limit, 3, places, none.long(), SHAPE, centre[:0], query[:0]
-        )
+        rows, found = function(no_voxels, SHAPE, VoxelPlaces(centre[:0], query[:0]), within)
         assert rows.shape == (0, 3) and found.shape == (0,)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcdet_distill.ops import vector_pool as ops
+from pcdet_distill.ops.stacks import Stack
 
 COUNTS = [
     ([50, 300], [20, 0]),
@@ -95,10 +96,8 @@ def test_three_nearest_by_force(seed: int, counts: tuple, reach: float, limit: i
                 distance[centre, place].numpy() ** 2, square[order], atol=1e-5
             )
     twin = ops.three_nn_in_cubes_plain(
-        points,
-        first,
-        centres,
-        starts(counts[1]),
+        Stack.of_counts(points, counts[0]),
+        Stack.of_counts(centres, counts[1]),
         offsets,
         reach,
         limit if limit > 0 else ops.MOST_NEIGHBOURS,
@@ -130,10 +129,8 @@ def test_first_in_cells_by_force(
                 expected[cell] = row + first[item]
         assert rows[centre].tolist() == expected
     twin = ops.first_in_cells_plain(
-        points,
-        first,
-        centres,
-        starts(counts[1]),
+        Stack.of_counts(points, counts[0]),
+        Stack.of_counts(centres, counts[1]),
         reach,
         shape,
         min(limit, cells) if limit > 0 else cells,
@@ -169,7 +166,10 @@ def test_pairs_and_their_cells_by_force(
         for number, row in expected
     ]
     twin = ops.cube_pairs_plain(
-        points, first, centres, starts(counts[1]), reach, limit if limit > 0 else len(points)
+        Stack.of_counts(points, counts[0]),
+        Stack.of_counts(centres, counts[1]),
+        reach,
+        limit if limit > 0 else len(points),
     )
     assert torch.equal(centre, twin[0]) and torch.equal(point, twin[1])
 
@@ -183,10 +183,8 @@ def test_interpolation_looks_at_so_many_points_at_most() -> None:
                 order, [len(order)], torch.zeros(1, 3), [1], torch.zeros(1, 3), 1.0
             ),
             ops.three_nn_in_cubes_plain(
-                order,
-                [0, len(order)],
-                torch.zeros(1, 3),
-                [0, 1],
+                Stack.of_counts(order, [len(order)]),
+                Stack.of_counts(torch.zeros(1, 3), [1]),
                 torch.zeros(1, 3),
                 1.0,
                 ops.MOST_NEIGHBOURS,

@@ -20,10 +20,10 @@ from ...ops.point_sampling import (
     furthest_point_sample,
     interpolation_weights,
     stack_ball_query,
-    take_rows,
     three_interpolate,
     three_nn,
 )
+from ...ops.rows import take_rows
 from ...ops.segments import segment_max
 from .weighted_batch_norm import WeightedBatchNorm1d, normalise_weighted
 

@@ -17,13 +17,9 @@ from torch import Tensor, nn
 
 from ...config import lookup, required
 from ...errors import ConfigError
-from ...ops.point_sampling import (
-    Counts,
-    add_rows,
-    interpolation_weights,
-    take_rows,
-    three_interpolate,
-)
+from ...ops.point_sampling import interpolation_weights, three_interpolate
+from ...ops.rows import add_rows, take_rows
+from ...ops.stacks import Counts
 from ...ops.vector_pool import (
     cell_offsets,
     cells_of_pairs,

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ...config import required
 from ...errors import ConfigError
-from ...ops.point_sampling import take_rows
-from ...ops.roi_pooling import voxel_query
+from ...ops.rows import take_rows
 from ...ops.sparse_tensor import SparseConvTensor
+from ...ops.voxel_query import SearchRange, VoxelPlaces, voxel_query
 from ...types import BatchDict, ConfigDict
 from ..model_utils.places import framed_places, roi_grid_points, voxel_centres
 from ..model_utils.pointnet2_modules import Neighbours, RowConv2d
@@ -62,7 +62,8 @@ class NeighborVoxelSAModuleMSG(nn.Module):
         super().__init__()
         if pool_method != "max_pool":
             raise ConfigError(f"POOL_METHOD is '{pool_method}', expected 'max_pool'")
-        self.scales = list(zip(query_ranges, radii, nsamples))
+        scales = zip(query_ranges, radii, nsamples)
+        self.ranges = [SearchRange(reach, radius, count) for reach, radius, count in scales]
         self.mlps_in = nn.ModuleList()
         for input_width, sum_width, _ in mlps:
             convolution = RowConv1d(input_width, sum_width)
@@ -88,18 +89,11 @@ class NeighborVoxelSAModuleMSG(nn.Module):
             cells: (M, 3) centres of the cells.
             cell_coords: (M, 4) frame, z, y, x of the voxel that each cell lies in.
         """
+        voxels = VoxelPlaces(xyz, tensor.indices)
+        queries = VoxelPlaces(cells, cell_coords)
         results = []
-        for number, (reach, radius, max_voxels) in enumerate(self.scales):
-            query = voxel_query(
-                reach,
-                radius,
-                max_voxels,
-                xyz,
-                tensor.indices,
-                tensor.spatial_shape,
-                cells,
-                cell_coords,
-            )
+        for number, within in enumerate(self.ranges):
+            query = voxel_query(voxels, tensor.spatial_shape, queries, within)
             neighbours = Neighbours.from_query(*query)
             pooled = self._pool(number, tensor.features, xyz, cells, neighbours)
             results.append(self.mlps_out[number](pooled))

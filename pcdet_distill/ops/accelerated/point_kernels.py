@@ -1,51 +1,98 @@
-"""Numba kernels for points on the CPU: furthest points, balls, three nearest, neighbouring voxels, scattered rows.
+"""Numba kernels for points on the CPU: furthest points, neighbours, sums and maxima of rows.
 
-Sets of points come stacked: the points of all items one after the other, and ``starts`` (items + 1,) says where each
-item begins. Coordinates of large sets are three rows (3, N), so that the inner loops run over contiguous memory: they
-walk in chunks that are first looked at as a whole, which the compiler turns into vector instructions, and only chunks
-with a hit are searched point by point. All arithmetic is float32 in the reference's order of operations.
+Sets of points are stacks: the points of all items one after the other, with the row at which each
+item begins. A set that is searched has its coordinates as three rows (3, N), so that the inner
+loops run over contiguous memory. The loops walk through it in chunks: a first pass over a chunk,
+which the compiler turns into vector instructions, finds out whether it has a hit at all, and only
+then is it searched point by point.
 
-Kernels are single-threaded, so the answer does not depend on the number of threads.
+All arithmetic is float32 in the reference's order of operations. Kernels are single-threaded, so
+the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
 CHUNK = 128
 FAR_M2 = np.float32(1e10)  # what the reference starts its smallest distances with
+INFINITE = np.float32(np.inf)
+
+Point = tuple[float, float, float]
+
+
+class Searched(NamedTuple):
+    """A stack that is searched.
+
+    Attributes:
+        columns: (3, N) float32 x, y, z.
+        starts: (items + 1,) int64.
+    """
+
+    columns: np.ndarray
+    starts: np.ndarray
+
+
+class Queries(NamedTuple):
+    """A stack of places whose neighbours are wanted.
+
+    Attributes:
+        xyz: (M, 3) float32.
+        starts: (items + 1,) int64.
+    """
+
+    xyz: np.ndarray
+    starts: np.ndarray
 
 
 @numba.njit(cache=True)
-def _approach(points, px, py, pz, nearest):
-    """Lower ``nearest`` (n,) to the squared distances of ``points`` (3, n) from one point."""
-    x, y, z = points[0], points[1], points[2]
+def point_at(points: np.ndarray, row: int) -> Point:
+    """Coordinates of one of ``points`` (M, 3)."""
+    return points[row, 0], points[row, 1], points[row, 2]
+
+
+@numba.njit(cache=True)
+def _approach(columns: np.ndarray, place: Point, nearest: np.ndarray) -> None:
+    """Lower ``nearest`` (n,) to the squared distances of ``columns`` (3, n) from one place."""
+    x, y, z = columns[0], columns[1], columns[2]
     for k in range(nearest.shape[0]):
-        dx, dy, dz = x[k] - px, y[k] - py, z[k] - pz
+        dx = x[k] - place[0]
+        dy = y[k] - place[1]
+        dz = z[k] - place[2]
         distance = dx * dx + dy * dy + dz * dz
         nearest[k] = distance if distance < nearest[k] else nearest[k]
 
 
 @numba.njit(cache=True)
-def furthest_points(points, count):
-    """Positions (count,) int64 of the greedy furthest points of (3, N) float32; the first of equal ones wins."""
-    total = points.shape[1]
+def furthest_points(columns: np.ndarray, count: int) -> np.ndarray:
+    """Positions (count,) int64 of the greedily furthest points of ``columns`` (3, N) float32.
+
+    Each step takes the point whose nearest chosen point is furthest away; the first of equal ones
+    wins. The first point is position 0.
+    """
+    total = columns.shape[1]
     nearest = np.full(total, FAR_M2, np.float32)
-    # Floats that are not negative are ordered like their bits, and the largest integer is found with vectors.
+    # Floats that are not negative have the order of their bits, and a maximum of integers is
+    # vectorised, while one of floats is not because of NaN.
     bits = nearest.view(np.int32)
     chosen = np.zeros(count, np.int64)
     last = 0
     for step in range(1, count):
-        px, py, pz = points[0, last], points[1, last], points[2, last]
-        best, best_start = np.int32(-1), 0
+        place = columns[0, last], columns[1, last], columns[2, last]
+        best = np.int32(-1)
+        best_start = 0
         for start in range(0, total, CHUNK):
-            _approach(points[:, start : start + CHUNK], px, py, pz, nearest[start : start + CHUNK])
+            stop = start + CHUNK
+            _approach(columns[:, start:stop], place, nearest[start:stop])
             top = np.int32(-1)
-            for value in bits[start : start + CHUNK]:
+            for value in bits[start:stop]:
                 top = value if value > top else top
             if top > best:
-                best, best_start = top, start
+                best = top
+                best_start = start
         last = best_start
         while bits[last] != best:
             last += 1
@@ -54,147 +101,265 @@ def furthest_points(points, count):
 
 
 @numba.njit(cache=True)
-def _nearer_than(points, px, py, pz, limit):
-    """How many of ``points`` (3, n) are nearer to a point than the square root of ``limit``."""
-    x, y, z = points[0], points[1], points[2]
+def _any_nearer(columns: np.ndarray, place: Point, limit: np.float32) -> bool:
+    """Whether one of ``columns`` (3, n) has a squared distance from the place below ``limit``.
+
+    Counts without a branch, which is faster than stopping at the first hit.
+    """
+    x, y, z = columns[0], columns[1], columns[2]
     hits = 0
     for k in range(x.shape[0]):
-        dx, dy, dz = x[k] - px, y[k] - py, z[k] - pz
+        dx = x[k] - place[0]
+        dy = y[k] - place[1]
+        dz = z[k] - place[2]
         hits += dx * dx + dy * dy + dz * dz < limit
-    return hits
+    return hits > 0
+
+
+@numba.njit(cache=True)
+def _ball_members(
+    columns: np.ndarray,
+    first: int,
+    end: int,
+    place: Point,
+    radius_squared: np.float32,
+    members: np.ndarray,
+) -> int:
+    """Write the first points in a ball to ``members`` (K,) int64; returns how many.
+
+    Args:
+        columns: (3, N) of which ``first`` to ``end`` are searched.
+        first: row.
+        end: row after the last.
+        place: the centre of the ball.
+        radius_squared: points at this squared distance are outside.
+        members: rows of points; the search stops when it is full.
+    """
+    limit = members.shape[0]
+    count = 0
+    for start in range(first, end, CHUNK):
+        stop = min(start + CHUNK, end)
+        if not _any_nearer(columns[:, start:stop], place, radius_squared):
+            continue
+        for k in range(start, stop):
+            dx = columns[0, k] - place[0]
+            dy = columns[1, k] - place[1]
+            dz = columns[2, k] - place[2]
+            if dx * dx + dy * dy + dz * dz < radius_squared and count < limit:
+                members[count] = k
+                count += 1
+        if count == limit:
+            break
+    return count
 
 
 @numba.njit(cache=True)
 def ball_neighbours(
-    points, point_starts, centres, centre_starts, radius_squared, neighbours, found
-):
-    """The first points (3, N) of its item within each centre's (M, 3) ball.
+    points: Searched, centres: Queries, radius_squared: np.float32, limit: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first points of its item in each centre's ball.
 
-    Writes rows of ``points`` to ``neighbours`` (M, K) int64, unused slots stay; their number to ``found`` (M,) int64.
+    Returns:
+        rows (M, limit) int64 of ``points``, unused places 0; how many were found (M,) int64.
     """
-    limit = neighbours.shape[1]
-    for item in range(point_starts.shape[0] - 1):
-        first, end = point_starts[item], point_starts[item + 1]
-        for m in range(centre_starts[item], centre_starts[item + 1]):
-            px, py, pz = centres[m, 0], centres[m, 1], centres[m, 2]
-            count = 0
-            for start in range(first, end, CHUNK):
-                stop = min(start + CHUNK, end)
-                if _nearer_than(points[:, start:stop], px, py, pz, radius_squared) == 0:
-                    continue
-                for k in range(start, stop):
-                    dx, dy, dz = points[0, k] - px, points[1, k] - py, points[2, k] - pz
-                    if dx * dx + dy * dy + dz * dz < radius_squared and count < limit:
-                        neighbours[m, count] = k
-                        count += 1
-                if count == limit:
-                    break
-            found[m] = count
+    num_centres = centres.xyz.shape[0]
+    rows = np.zeros((num_centres, limit), np.int64)
+    found = np.zeros(num_centres, np.int64)
+    for item in range(points.starts.shape[0] - 1):
+        first = points.starts[item]
+        end = points.starts[item + 1]
+        for m in range(centres.starts[item], centres.starts[item + 1]):
+            place = point_at(centres.xyz, m)
+            found[m] = _ball_members(points.columns, first, end, place, radius_squared, rows[m])
+    return rows, found
 
 
 @numba.njit(cache=True)
-def three_nearest(points, point_starts, known, known_starts, rows, squared):
-    """The three nearest of ``known`` (3, M) of its item to each of ``points`` (N, 3); the first of equal ones wins.
+def _three_nearest_to(
+    columns: np.ndarray, first: int, end: int, place: Point, rows: np.ndarray, squared: np.ndarray
+) -> None:
+    """Write the three nearest to a place; a row that no point takes stays as it is.
 
-    Writes ``rows`` (N, 3) int64 of ``known`` and ``squared`` (N, 3) float32 distances; where an item knows fewer than
-    three, what was in ``rows`` stays, at infinite distance.
+    Args:
+        columns: (3, N) of which ``first`` to ``end`` are searched.
+        first: row.
+        end: row after the last.
+        place: the query.
+        rows: (3,) int64, written to.
+        squared: (3,) float32 distances, written to.
     """
-    infinite = np.float32(np.inf)
-    for item in range(point_starts.shape[0] - 1):
-        first, end = known_starts[item], known_starts[item + 1]
-        for n in range(point_starts[item], point_starts[item + 1]):
-            px, py, pz = points[n, 0], points[n, 1], points[n, 2]
-            best, second, third = infinite, infinite, infinite
-            for start in range(first, end, CHUNK):
-                stop = min(start + CHUNK, end)
-                if _nearer_than(known[:, start:stop], px, py, pz, third) == 0:
-                    continue
-                for k in range(start, stop):
-                    dx, dy, dz = px - known[0, k], py - known[1, k], pz - known[2, k]
-                    distance = dx * dx + dy * dy + dz * dz
-                    if distance < best:
-                        best, second, third = distance, best, second
-                        rows[n, 0], rows[n, 1], rows[n, 2] = k, rows[n, 0], rows[n, 1]
-                    elif distance < second:
-                        second, third = distance, second
-                        rows[n, 1], rows[n, 2] = k, rows[n, 1]
-                    elif distance < third:
-                        third = distance
-                        rows[n, 2] = k
-            squared[n, 0], squared[n, 1], squared[n, 2] = best, second, third
+    best = second = third = INFINITE
+    for start in range(first, end, CHUNK):
+        stop = min(start + CHUNK, end)
+        if not _any_nearer(columns[:, start:stop], place, third):
+            continue
+        for k in range(start, stop):
+            dx = place[0] - columns[0, k]
+            dy = place[1] - columns[1, k]
+            dz = place[2] - columns[2, k]
+            distance = dx * dx + dy * dy + dz * dz
+            if distance < best:
+                best, second, third = distance, best, second
+                rows[0], rows[1], rows[2] = k, rows[0], rows[1]
+            elif distance < second:
+                second, third = distance, second
+                rows[1], rows[2] = k, rows[1]
+            elif distance < third:
+                third = distance
+                rows[2] = k
+    squared[0], squared[1], squared[2] = best, second, third
+
+
+@numba.njit(cache=True)
+def three_nearest(points: Queries, known: Searched) -> tuple[np.ndarray, np.ndarray]:
+    """The three nearest of ``known`` of its item to each point; the first of equal ones wins.
+
+    Returns:
+        rows (N, 3) int64 of ``known``, squared distances (N, 3) float32. Where an item has fewer
+        than three, the rest is its first row at infinite distance.
+    """
+    num_points = points.xyz.shape[0]
+    rows = np.zeros((num_points, 3), np.int64)
+    squared = np.empty((num_points, 3), np.float32)
+    for item in range(points.starts.shape[0] - 1):
+        first = known.starts[item]
+        end = known.starts[item + 1]
+        for n in range(points.starts[item], points.starts[item + 1]):
+            rows[n] = first
+            place = point_at(points.xyz, n)
+            _three_nearest_to(known.columns, first, end, place, rows[n], squared[n])
+    return rows, squared
+
+
+class VoxelLines(NamedTuple):
+    """Voxels sorted by line (frame, z, y) and, along it, by x.
+
+    Attributes:
+        starts: (B * Z * Y + 1,) int64, where each line begins.
+        x: (N,) int64 x index of every voxel, sorted.
+        rows: (N,) int64 row of every voxel, sorted.
+        centres: (N, 3) float32, by row.
+        shape: (3,) int64 Z, Y, X.
+    """
+
+    starts: np.ndarray
+    x: np.ndarray
+    rows: np.ndarray
+    centres: np.ndarray
+    shape: np.ndarray
+
+
+@numba.njit(cache=True)
+def _line_members(
+    voxels: VoxelLines,
+    line: int,
+    x_range: tuple[int, int],
+    place: Point,
+    radius_squared: np.float32,
+    members: np.ndarray,
+    count: int,
+) -> int:
+    """Add the voxels of one line within a ball to the first ``count`` members; returns the count.
+
+    Args:
+        voxels: all voxels.
+        line: which line along x.
+        x_range: first and last x index.
+        place: the centre of the ball.
+        radius_squared: voxels at this squared distance are inside.
+        members: (K,) int64 rows of voxels.
+        count: members so far.
+    """
+    start = voxels.starts[line]
+    stop = voxels.starts[line + 1]
+    index = start + np.searchsorted(voxels.x[start:stop], x_range[0])
+    while index < stop and voxels.x[index] <= x_range[1] and count < members.shape[0]:
+        row = voxels.rows[index]
+        dx = voxels.centres[row, 0] - place[0]
+        dy = voxels.centres[row, 1] - place[1]
+        dz = voxels.centres[row, 2] - place[2]
+        if dx * dx + dy * dy + dz * dz <= radius_squared:
+            members[count] = row
+            count += 1
+        index += 1
+    return count
 
 
 @numba.njit(cache=True)
 def voxel_neighbours(
-    row_starts,
-    voxels_x,
-    voxel_rows,
-    voxels,
-    shape,
-    centres,
-    cells,
-    reach,
-    radius_squared,
-    neighbours,
-    found,
-):
-    """The first voxels around each cell, in ascending z, y, x, whose centres lie within a ball (its surface included).
+    voxels: VoxelLines,
+    centres: np.ndarray,
+    cells: np.ndarray,
+    reach: np.ndarray,
+    radius_squared: np.float32,
+    limit: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first voxels in a ball around each place, its surface included, by ascending z, y, x.
 
     Args:
-        row_starts: (B * Z * Y + 1,) where each line of voxels along x begins in ``voxels_x``.
-        voxels_x, voxel_rows: (N,) x index and row of every voxel, ordered by line and x.
-        voxels: (N, 3) float32 centres.
-        shape: (3,) Z, Y, X.
-        centres, cells: (M, 3) float32 positions and (M, 4) int64 frame, z, y, x of the queries.
-        reach: (3,) how many cells to look along z, y, x.
-        neighbours, found: (M, K) and (M,) int64, written to.
+        voxels: the voxels, sorted.
+        centres: (M, 3) float32 places.
+        cells: (M, 4) int64 frame, z, y, x of the places.
+        reach: (3,) int64 cells to search on either side along z, y, x.
+        radius_squared: of the ball.
+        limit: voxels per place.
+
+    Returns:
+        rows (M, limit) int64, unused places 0; how many were found (M,) int64.
     """
-    depth, height = shape[0], shape[1]
-    limit = neighbours.shape[1]
+    depth, height = voxels.shape[0], voxels.shape[1]
+    neighbours = np.zeros((centres.shape[0], limit), np.int64)
+    found = np.zeros(centres.shape[0], np.int64)
     for m in range(centres.shape[0]):
         frame, z, y, x = cells[m, 0], cells[m, 1], cells[m, 2], cells[m, 3]
+        place = point_at(centres, m)
+        x_range = x - reach[2], x + reach[2]
         count = 0
         for line_z in range(max(z - reach[0], 0), min(z + reach[0], depth - 1) + 1):
             for line_y in range(max(y - reach[1], 0), min(y + reach[1], height - 1) + 1):
                 line = (frame * depth + line_z) * height + line_y
-                start, stop = row_starts[line], row_starts[line + 1]
-                at = start + np.searchsorted(voxels_x[start:stop], x - reach[2])
-                while at < stop and voxels_x[at] <= x + reach[2] and count < limit:
-                    row = voxel_rows[at]
-                    dx, dy, dz = (
-                        voxels[row, 0] - centres[m, 0],
-                        voxels[row, 1] - centres[m, 1],
-                        voxels[row, 2] - centres[m, 2],
-                    )
-                    if dx * dx + dy * dy + dz * dz <= radius_squared:
-                        neighbours[m, count] = row
-                        count += 1
-                    at += 1
+                count = _line_members(
+                    voxels, line, x_range, place, radius_squared, neighbours[m], count
+                )
         found[m] = count
+    return neighbours, found
 
 
 @numba.njit(cache=True)
-def add_rows(rows, source, target):
-    """``target[rows[r]] += source[r]`` for rows (R,) int64, source (R, C), target (N, C), in the order of r."""
+def add_rows(rows: np.ndarray, source: np.ndarray, target: np.ndarray) -> None:
+    """``target[rows[r]] += source[r]``, in the order of r.
+
+    Args:
+        rows: (R,) int64.
+        source: (R, C).
+        target: (N, C), changed in place.
+    """
     for r in range(rows.shape[0]):
-        out, row = target[rows[r]], source[r]
+        out = target[rows[r]]
+        row = source[r]
         for c in range(row.shape[0]):
             out[c] += row[c]
 
 
 @numba.njit(cache=True)
-def segment_argmax(rows, ends):
-    """Where (M, C) int64 the first of the largest values of each run of rows (R, C) stands; runs end at ends (M,)."""
-    at = np.empty((ends.shape[0], rows.shape[1]), np.int64)
+def segment_argmax(rows: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Row (M, C) int64 of the first of the largest values in each run and channel.
+
+    Args:
+        rows: (R, C).
+        ends: (M,) int64, the row after each run; no run is empty.
+    """
+    maxima = np.empty((ends.shape[0], rows.shape[1]), np.int64)
     start = 0
     for m in range(ends.shape[0]):
-        best, where = rows[start].copy(), at[m]
-        where[:] = start
+        best = rows[start].copy()
+        best_row = maxima[m]
+        best_row[:] = start
         for r in range(start + 1, ends[m]):
             row = rows[r]
             for c in range(row.shape[0]):
                 if row[c] > best[c]:
                     best[c] = row[c]
-                    where[c] = r
+                    best_row[c] = r
         start = ends[m]
-    return at
+    return maxima

@@ -1,9 +1,10 @@
-"""Sparse convolution on CUDA by spconv 2, where it is installed (extras ``cu118``, ``cu120``, ``cu126``).
+"""Sparse convolution on CUDA by spconv 2, where it is installed.
 
-The adapter is thin: every layer gets spconv's layer of the same name, which shares its parameters,
-and tensors pass between the two without a copy. spconv's CPU build is never used, because its sums
-are wrong when it runs with more than one thread. The order of output rows is spconv's own. The
-parity tests compare both backends when they run with ``--device cuda``.
+The extras ``cu118``, ``cu120`` and ``cu126`` install it. The adapter is thin: every layer gets
+spconv's layer of the same name, which shares its parameters, and tensors pass between the two
+without a copy. spconv's CPU build is never used, because its sums are wrong when it runs with more
+than one thread. The order of output rows is spconv's own. The parity tests compare both backends
+when they run with ``--device cuda``.
 """
 
 from __future__ import annotations

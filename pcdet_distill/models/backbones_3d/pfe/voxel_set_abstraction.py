@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ....config import nearest, required
 from ....errors import ConfigError
-from ....ops.point_sampling import furthest_point_sample, take_rows
+from ....ops.point_sampling import furthest_point_sample
 from ....ops.proposal_sampling import near_boxes, sector_furthest_point_sample
+from ....ops.rows import take_rows
 from ...model_utils.local_aggregation import build_local_aggregation
 from ...model_utils.places import stack_frames, voxel_centres
 from ...model_utils.weighted_batch_norm import WeightedBatchNorm1d
