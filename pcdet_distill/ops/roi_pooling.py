@@ -17,6 +17,15 @@ from .boxes import enlarge_box3d
 from .points import inside_boxes
 from .rows import add_rows, take_rows
 from .segments import group_argmax
+from .voxel_query import voxel_query
+
+__all__ = [
+    "cell_members",
+    "roi_point_rows",
+    "roiaware_pool3d",
+    "roipoint_pool3d",
+    "voxel_query",
+]
 
 POOL_METHODS = ("max", "avg")
 

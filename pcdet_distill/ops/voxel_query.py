@@ -24,8 +24,8 @@ class VoxelPlaces:
     """Places on a grid of voxels.
 
     Attributes:
-        centres: (N, 3) x, y, z in metres.
-        coords: (N, 4) frame, z, y, x of the voxels they lie in.
+        centres: (N, 3) float32 x, y, z in metres, without a graph.
+        coords: (N, 4) int64 frame, z, y, x of the voxels they lie in.
     """
 
     centres: Tensor
@@ -35,52 +35,60 @@ class VoxelPlaces:
         """Number of places."""
         return len(self.centres)
 
-    def comparable(self) -> VoxelPlaces:
-        """With float32 centres without a graph and int64 coordinates."""
-        return VoxelPlaces(self.centres.detach()[:, :3].float(), self.coords.long())
+    @classmethod
+    def of(cls, centres: Tensor, coords: Tensor) -> VoxelPlaces:
+        """From centres (N, 3+) and coordinates (N, 4) of any type."""
+        return cls(centres.detach()[:, :3].float(), coords.long())
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchRange:
-    """What counts as a neighbour.
+    """Which voxels are neighbours.
 
     Attributes:
         reach: cells to search on either side along z, y, x.
-        radius_m: largest distance of a voxel's centre, itself included.
+        radius_squared: largest squared distance, in float32 as the reference computes it.
         num_neighbors: voxels per place, K.
     """
 
     reach: Sequence[int]
-    radius_m: float
+    radius_squared: np.float32
     num_neighbors: int
-
-    @property
-    def radius_squared(self) -> np.float32:
-        """In float32, as the reference computes it."""
-        return np.float32(self.radius_m) * np.float32(self.radius_m)
 
 
 def voxel_query(
-    voxels: VoxelPlaces, spatial_shape: Sequence[int], queries: VoxelPlaces, within: SearchRange
+    reach: Sequence[int],
+    radius_m: float,
+    num_neighbors: int,
+    voxels: Tensor,
+    voxel_coords: Tensor,
+    spatial_shape: Sequence[int],
+    centres: Tensor,
+    centre_coords: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """The first voxels around each place, in ascending z, y, x.
 
     Args:
-        voxels: N voxels.
+        reach: cells to search on either side along z, y, x.
+        radius_m: largest distance of a voxel's centre, itself included.
+        num_neighbors: voxels per place, K.
+        voxels: (N, 3) centres in metres.
+        voxel_coords: (N, 4) frame, z, y, x.
         spatial_shape: cells of the grid along z, y, x.
-        queries: M places, which may lie outside the grid.
-        within: which voxels are neighbours.
+        centres: (M, 3) places in metres.
+        centre_coords: (M, 4) the cells they lie in; may be outside the grid.
 
     Returns:
-        rows (M, K) int64 of the voxels, unused places repeat the first row, all 0 without any; and
+        rows (M, K) int64 of ``voxels``, unused places repeat the first row, all 0 without any; and
         how many were found (M,) int64.
     """
-    voxels = voxels.comparable()
-    queries = queries.comparable()
-    if voxels.centres.device.type != "cpu":
-        return voxel_query_plain(voxels, spatial_shape, queries, within)
+    searched = VoxelPlaces.of(voxels, voxel_coords)
+    queries = VoxelPlaces.of(centres, centre_coords)
+    within = SearchRange(reach, np.float32(radius_m) * np.float32(radius_m), num_neighbors)
+    if voxels.device.type != "cpu":
+        return voxel_query_plain(searched, spatial_shape, queries, within)
     rows, found = point_kernels.voxel_neighbours(
-        _sort_into_lines(voxels, spatial_shape, _num_frames(voxels, queries)),
+        _sort_into_lines(searched, spatial_shape, _num_frames(searched, queries)),
         queries.centres.contiguous().numpy(),
         queries.coords.contiguous().numpy(),
         np.array(within.reach, np.int64),
@@ -120,8 +128,6 @@ def voxel_query_plain(
     voxels: VoxelPlaces, spatial_shape: Sequence[int], queries: VoxelPlaces, within: SearchRange
 ) -> tuple[Tensor, Tensor]:
     """``voxel_query`` in plain torch, any device: looks up every cell in the sorted voxels."""
-    voxels = voxels.comparable()
-    queries = queries.comparable()
     device = queries.centres.device
     rows = torch.zeros((len(queries), within.num_neighbors), dtype=torch.int64, device=device)
     found = torch.zeros(len(queries), dtype=torch.int64, device=device)

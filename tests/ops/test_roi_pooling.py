@@ -16,7 +16,6 @@ from pcdet_distill.ops import roi_pooling as ops
 from pcdet_distill.ops.voxel_query import (
     SearchRange,
     VoxelPlaces,
-    voxel_query,
     voxel_query_plain,
 )
 
@@ -187,25 +186,32 @@ def test_voxels_by_force(seed: int, slots: int, radius: float) -> None:
     frame = torch.from_numpy(rng.integers(0, 2, (15, 1)))
     query = torch.cat([frame, (centres.flip(1) / VOXEL_M).floor().long()], dim=1)
     reach = (1, 2, 2)
-    voxels, queries = VoxelPlaces(places, cells), VoxelPlaces(centres, query)
-    within = SearchRange(reach, radius, slots)
-    rows, found = voxel_query(voxels, SHAPE, queries, within)
+    rows, found = ops.voxel_query(reach, radius, slots, places, cells, SHAPE, centres, query)
     for number in range(len(query)):
         hits = voxels_by_force(
             reach, radius, slots, cells, places, query[number].tolist(), centres[number]
         )
         assert found[number] == len(hits)
         assert rows[number].tolist() == hits + [hits[0] if hits else 0] * (slots - len(hits))
+    within = SearchRange(reach, np.float32(radius) * np.float32(radius), slots)
+    voxels, queries = VoxelPlaces.of(places, cells), VoxelPlaces.of(centres, query)
     plain = voxel_query_plain(voxels, SHAPE, queries, within)
     assert torch.equal(plain[0], rows) and torch.equal(plain[1], found)
 
 
 def test_voxels_without_neighbours() -> None:
-    no_voxels = VoxelPlaces(torch.zeros(0, 3), torch.zeros(0, 4).long())
+    no_cells, no_places = torch.zeros(0, 4).long(), torch.zeros(0, 3)
     query, centre = torch.tensor([[0, 1, 1, 1]]), torch.zeros(1, 3)
-    within = SearchRange((1, 1, 1), 1.0, 3)
-    for function in (voxel_query, voxel_query_plain):
-        rows, found = function(no_voxels, SHAPE, VoxelPlaces(centre, query), within)
+
+    def query_compiled(places: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+        return ops.voxel_query((1, 1, 1), 1.0, 3, no_places, no_cells, SHAPE, places, cells)
+
+    def query_plain(places: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+        voxels, queries = VoxelPlaces.of(no_places, no_cells), VoxelPlaces.of(places, cells)
+        return voxel_query_plain(voxels, SHAPE, queries, SearchRange((1, 1, 1), np.float32(1), 3))
+
+    for function in (query_compiled, query_plain):
+        rows, found = function(centre, query)
         assert rows.tolist() == [[0, 0, 0]] and found.tolist() == [0]
-        rows, found = function(no_voxels, SHAPE, VoxelPlaces(centre[:0], query[:0]), within)
+        rows, found = function(centre[:0], query[:0])
         assert rows.shape == (0, 3) and found.shape == (0,)

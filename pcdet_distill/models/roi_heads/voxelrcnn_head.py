@@ -12,7 +12,7 @@ from ...config import required
 from ...errors import ConfigError
 from ...ops.rows import take_rows
 from ...ops.sparse_tensor import SparseConvTensor
-from ...ops.voxel_query import SearchRange, VoxelPlaces, voxel_query
+from ...ops.voxel_query import voxel_query
 from ...types import BatchDict, ConfigDict
 from ..model_utils.places import framed_places, roi_grid_points, voxel_centres
 from ..model_utils.pointnet2_modules import Neighbours, RowConv2d
@@ -62,8 +62,7 @@ class NeighborVoxelSAModuleMSG(nn.Module):
         super().__init__()
         if pool_method != "max_pool":
             raise ConfigError(f"POOL_METHOD is '{pool_method}', expected 'max_pool'")
-        scales = zip(query_ranges, radii, nsamples)
-        self.ranges = [SearchRange(reach, radius, count) for reach, radius, count in scales]
+        self.scales = list(zip(query_ranges, radii, nsamples))
         self.mlps_in = nn.ModuleList()
         for input_width, sum_width, _ in mlps:
             convolution = RowConv1d(input_width, sum_width)
@@ -89,11 +88,18 @@ class NeighborVoxelSAModuleMSG(nn.Module):
             cells: (M, 3) centres of the cells.
             cell_coords: (M, 4) frame, z, y, x of the voxel that each cell lies in.
         """
-        voxels = VoxelPlaces(xyz, tensor.indices)
-        queries = VoxelPlaces(cells, cell_coords)
         results = []
-        for number, within in enumerate(self.ranges):
-            query = voxel_query(voxels, tensor.spatial_shape, queries, within)
+        for number, (reach, radius, max_voxels) in enumerate(self.scales):
+            query = voxel_query(
+                reach=reach,
+                radius_m=radius,
+                num_neighbors=max_voxels,
+                voxels=xyz,
+                voxel_coords=tensor.indices,
+                spatial_shape=tensor.spatial_shape,
+                centres=cells,
+                centre_coords=cell_coords,
+            )
             neighbours = Neighbours.from_query(*query)
             pooled = self._pool(number, tensor.features, xyz, cells, neighbours)
             results.append(self.mlps_out[number](pooled))
