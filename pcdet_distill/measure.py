@@ -59,7 +59,7 @@ class PairCounter:
         self.strided: dict[str | None, int] = {}  # by indice_key
 
     def count(self, layer: SparseConvolution, tensor: SparseConvTensor) -> int:
-        """Pairs of one call. An inverse convolution has those of the one with its ``indice_key``."""
+        """Pairs of one call; an inverse convolution has those of the layer it inverts."""
         if isinstance(layer, InverseConvolution):
             return self.strided[layer.indice_key]
         if isinstance(layer, SubMConvolution):

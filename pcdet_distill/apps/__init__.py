@@ -1,1 +1,1 @@
-"""What people run beside training and testing; each of these is a subcommand of ``pcdet-distill``."""
+"""Programs built on the library: data, quickstart and studies, subcommands of ``pcdet-distill``."""

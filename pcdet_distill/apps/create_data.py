@@ -1,4 +1,4 @@
-"""Prepare data: simulate KITTI frames, or write the info files and object database of a KITTI folder.
+"""Prepare data: simulate KITTI frames, or write info files and object database of a KITTI folder.
 
 pcdet-distill data synthetic --out DIR --frames 500 --seed 0
 pcdet-distill data kitti cfgs/dataset_configs/kitti_dataset.yaml
@@ -47,12 +47,12 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         "--make_split",
         type=float,
         metavar="FRACTION",
-        help="first draw ImageSets/*.txt, this share of the frames for training; overwrites nothing",
+        help="first draw a random ImageSets/*.txt with this share for training; overwrites no file",
     )
     kitti.add_argument(
         "--make_planes",
         action="store_true",
-        help="first estimate training/planes from the points, for USE_ROAD_PLANE without KITTI's planes",
+        help="first estimate training/planes from the points: USE_ROAD_PLANE without KITTI's planes",
     )
     kitti.add_argument(
         "--set",

@@ -1,4 +1,4 @@
-"""How the applications call the tools and find yaml files, in a checkout and in an installed package."""
+"""Calling the tools and finding yaml files, in a checkout and in an installed package."""
 
 from __future__ import annotations
 
