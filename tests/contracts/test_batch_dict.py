@@ -73,17 +73,16 @@ def sizes(model: Detector3DTemplate) -> dict[str, list[int]]:
 def test_the_table_is_read() -> None:
     rows = {entry.key: entry for entry in documented()}
     assert {"points", "pillar_features", "batch_box_preds"} <= set(rows)
-    assert (
-        rows["pillar_features"].writer == "PillarVFE"
-        and rows["pillar_features"].shape == "(M, channels)"
-    )
+    assert rows["pillar_features"].writer == "PillarVFE"
+    assert rows["pillar_features"].shape == "(M, channels)"
     collated = {key for key, entry in rows.items() if entry.writer == "collate"}
     assert collated >= COLLATED
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_each_slot_writes_what_the_table_says(repo: Path, training: bool) -> None:
-    model, batch = make_model(repo).train(training), make_batch()
+    model = make_model(repo).train(training)
+    batch = make_batch()
     for _, module in model.named_slots():
         before = dict(batch)
         batch = module(batch)
@@ -96,7 +95,8 @@ def test_each_slot_writes_what_the_table_says(repo: Path, training: bool) -> Non
         # Boxes are decoded in eval, or for a second stage.
         assert written == (set() if training and name == "AnchorHeadSingle" else expected)
         for key in written & set(sizes(model)):
-            assert list(batch[key].shape) == sizes(model)[key] and batch[key].dtype == torch.float32
+            assert list(batch[key].shape) == sizes(model)[key]
+            assert batch[key].dtype == torch.float32
             documented_rank = (
                 next(entry.shape for entry in documented() if entry.key == key).count(",") + 1
             )
@@ -113,7 +113,8 @@ def test_mean_vfe_writes_what_the_table_says() -> None:
 
 
 def test_inputs_are_not_changed(repo: Path) -> None:
-    model, batch = make_model(repo), make_batch()
+    model = make_model(repo)
+    batch = make_batch()
     before = {key: value.clone() for key, value in batch.items() if isinstance(value, Tensor)}
     model.train()(batch)[0]["loss"].backward()
     model.eval()(batch)
@@ -121,8 +122,10 @@ def test_inputs_are_not_changed(repo: Path) -> None:
 
 
 def test_batch_size_is_read_from_the_dict(repo: Path) -> None:
-    model, batch = make_model(repo).eval(), make_batch()
+    model = make_model(repo).eval()
+    batch = make_batch()
     batch["batch_size"] = 4
     batch["gt_boxes"] = torch.zeros(4, 1, 8)
     predictions, _ = model(batch)
-    assert len(predictions) == 4 and batch["spatial_features"].shape[0] == 4
+    assert len(predictions) == 4
+    assert batch["spatial_features"].shape[0] == 4

@@ -58,7 +58,8 @@ def test_a_forward_pass_adds_nothing_to_the_state(repo: Path) -> None:
 
 
 def test_through_a_file(repo: Path, tmp_path: Path) -> None:
-    model, other = build(repo, STUDENT), build(repo, STUDENT)
+    model = build(repo, STUDENT)
+    other = build(repo, STUDENT)
     model.update_global_step()
     save_checkpoint(
         {**model.checkpoint_state(), "epoch": 3, "it": 7}, tmp_path / "checkpoint_epoch_3.pth"
@@ -73,7 +74,8 @@ def test_through_a_file(repo: Path, tmp_path: Path) -> None:
 
 
 def test_a_student_refuses_the_teachers_weights(repo: Path) -> None:
-    teacher, student = build(repo, TEACHER), build(repo, STUDENT)
+    teacher = build(repo, TEACHER)
+    student = build(repo, STUDENT)
     with pytest.raises(CheckpointError, match="teacher.pth"):
         student.load_checkpoint_state(teacher.checkpoint_state(), where="teacher.pth")
 
@@ -82,6 +84,7 @@ def test_a_student_refuses_the_teachers_weights(repo: Path) -> None:
 def test_students_have_the_teachers_names_and_a_fraction_of_its_parameters(
     repo: Path, config: str, factor: int
 ) -> None:
-    teacher, student = build(repo, TEACHER), build(repo, config)
+    teacher = build(repo, TEACHER)
+    student = build(repo, config)
     assert list(student.state_dict()) == list(teacher.state_dict())
     assert count(teacher) / count(student) == pytest.approx(factor, rel=0.05)

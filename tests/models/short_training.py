@@ -26,7 +26,8 @@ def losses_of_a_few_steps(model: nn.Module, batch: dict[str, Any], steps: int = 
 def check_overfits_one_scene(model: nn.Module) -> None:
     """Trained on one frame long enough, the detector finds every box of it, with its class and heading."""
     points, boxes = random_scene(11)
-    boxes[:, 1], boxes[:, 0] = [-5, 0, 5], [4, 8, 12]  # apart from each other
+    boxes[:, 1] = [-5, 0, 5]
+    boxes[:, 0] = [4, 8, 12]  # apart from each other
     random = np.random.RandomState(0)
     on_boxes = [row[:3] + random.uniform(-0.5, 0.5, (60, 3)) * row[3:6] for row in boxes]
     points = np.concatenate(
@@ -44,5 +45,6 @@ def check_overfits_one_scene(model: nn.Module) -> None:
     assert recall["rcnn_0.7"] == len(boxes)
     for row in torch.from_numpy(boxes):
         nearest = (found["pred_boxes"][:, :2] - row[:2]).norm(dim=1).argmin()
-        assert found["pred_labels"][nearest] == row[7] and found["pred_scores"][nearest] > 0.5
+        assert found["pred_labels"][nearest] == row[7]
+        assert found["pred_scores"][nearest] > 0.5
         assert torch.cos(found["pred_boxes"][nearest, 6] - row[6]) > 0.95

@@ -43,11 +43,11 @@ def test_initial_weights() -> None:
 
 
 def test_eval_writes_what_the_contract_says() -> None:
-    head, batch = make_head().eval(), make_batch(2)
+    head = make_head().eval()
+    batch = make_batch(2)
     found = head(batch)
-    assert found["batch_cls_preds"].shape == (2, 16 * 16 * 6, 3) and found[
-        "batch_box_preds"
-    ].shape == (2, 1536, 7)
+    assert found["batch_cls_preds"].shape == (2, 16 * 16 * 6, 3)
+    assert found["batch_box_preds"].shape == (2, 1536, 7)
     assert found["cls_preds_normalized"] is False
     assert "box_cls_labels" not in head.forward_ret_dict  # targets are training's
 
@@ -59,15 +59,16 @@ def test_training_predicts_boxes_only_for_a_second_stage() -> None:
 
 def test_predictions_belong_to_their_anchors() -> None:
     """Raising the logit of class 2 for one anchor of one cell changes that row only."""
-    head, batch = make_head().eval(), make_batch()
+    head = make_head().eval()
+    batch = make_batch()
     before = head(dict(batch))["batch_cls_preds"]
-    anchor_of_cell, label = 3, 1  # Pedestrian, second rotation
+    anchor_of_cell = 3
+    label = 1  # Pedestrian, second rotation
     channel = anchor_of_cell * 3 + label
     head.conv_cls.bias.data[channel] += 1
     changed = torch.nonzero(head(dict(batch))["batch_cls_preds"] != before)
-    assert set(changed[:, 1].remainder(6).tolist()) == {anchor_of_cell} and set(
-        changed[:, 2].tolist()
-    ) == {label}
+    assert set(changed[:, 1].remainder(6).tolist()) == {anchor_of_cell}
+    assert set(changed[:, 2].tolist()) == {label}
     assert len(changed) == 256
     assert head.flat_anchors[anchor_of_cell, 3:7].tolist() == pytest.approx([0.8, 0.6, 1.73, 1.57])
 
@@ -104,23 +105,28 @@ def test_direction_target_and_decoding_agree(heading: float) -> None:
 
 def test_direction_offset_moves_the_bins() -> None:
     head = make_head()
-    anchors, codes = torch.zeros(2, 7), torch.zeros(2, 7)
+    anchors = torch.zeros(2, 7)
+    codes = torch.zeros(2, 7)
     codes[:, 6] = torch.tensor([0.7, 0.9])  # around DIR_OFFSET = 0.785
     assert head.get_direction_target(anchors, codes).argmax(dim=1).tolist() == [1, 0]
 
 
 def test_sin_difference() -> None:
-    codes, targets = torch.zeros(1, 7), torch.zeros(1, 7)
-    codes[0, 6], targets[0, 6] = 0.9, 0.4
+    codes = torch.zeros(1, 7)
+    targets = torch.zeros(1, 7)
+    codes[0, 6] = 0.9
+    targets[0, 6] = 0.4
     first, second = AnchorHeadSingle.add_sin_difference(codes, targets)
     assert (first - second)[0, 6].item() == pytest.approx(torch.sin(torch.tensor(0.5)).item())
-    assert codes[0, 6] == 0.9 and targets[0, 6] == 0.4  # inputs are kept
+    assert codes[0, 6] == 0.9
+    assert targets[0, 6] == 0.4  # inputs are kept
 
 
 def test_losses_are_normalised_by_frame() -> None:
     """Two copies of one frame cost what one costs."""
     head = make_head().train()
-    one, features = make_batch(1), torch.randn(1, 4, 16, 16)
+    one = make_batch(1)
+    features = torch.randn(1, 4, 16, 16)
     one["spatial_features_2d"] = features
     two = {
         "spatial_features_2d": features.repeat(2, 1, 1, 1),
@@ -208,13 +214,13 @@ def test_wrong_stride_is_explained() -> None:
 
 
 def test_half_precision_features_give_float32_boxes_and_losses() -> None:
-    head, batch = make_head().train(), make_batch()
+    head = make_head().train()
+    batch = make_batch()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         head(batch)
     loss, _ = head.get_loss()
-    assert (
-        head.forward_ret_dict["cls_preds"].dtype == torch.bfloat16 and loss.dtype == torch.float32
-    )
+    assert head.forward_ret_dict["cls_preds"].dtype == torch.bfloat16
+    assert loss.dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert head.eval()(batch)["batch_box_preds"].dtype == torch.float32
 
@@ -223,5 +229,6 @@ def test_a_head_can_be_copied_after_a_training_step() -> None:
     head = make_head().train()
     head(make_batch())
     twin = copy.deepcopy(head)
-    assert twin.forward_ret_dict == {} and "cls_preds" in head.forward_ret_dict
+    assert twin.forward_ret_dict == {}
+    assert "cls_preds" in head.forward_ret_dict
     assert torch.equal(twin.conv_cls.weight, head.conv_cls.weight)

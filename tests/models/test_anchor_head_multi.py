@@ -18,7 +18,8 @@ from pcdet_distill.models.dense_heads.anchor_head_multi import AnchorHeadMulti
 from pcdet_distill.models.dense_heads.anchor_head_single import AnchorHeadSingle
 from pcdet_distill.models.detectors.post_processing import post_process
 
-CELLS, PER_CELL = 256, 6
+CELLS = 256
+PER_CELL = 6
 
 
 def arguments(config: EasyDict) -> dict:
@@ -59,7 +60,8 @@ def twins(groups: list[list[str]]) -> tuple[AnchorHeadSingle, AnchorHeadMulti]:
     for head, group in zip(multi.rpn_heads, groups):
         count = 2 * len(group)
         for name, width in (("conv_cls", 3), ("conv_box", 7), ("conv_dir_cls", 2)):
-            source, target = getattr(single, name), getattr(head, name)
+            source = getattr(single, name)
+            target = getattr(head, name)
             for leaf in ("weight", "bias"):
                 rows = getattr(source, leaf).data[first * width : (first + count) * width]
                 getattr(target, leaf).data.copy_(rows)
@@ -77,7 +79,8 @@ def reorder(value: torch.Tensor) -> torch.Tensor:
 )
 def test_several_heads_are_one_head_in_another_order(groups: list[list[str]]) -> None:
     single, multi = twins(groups)
-    one, several = make_input(), make_input()
+    one = make_input()
+    several = make_input()
     single.train()(one)
     multi.train()(several)
     for key in ("batch_cls_preds", "batch_box_preds"):
@@ -96,10 +99,10 @@ def test_anchors_are_ordered_by_class_and_then_by_place() -> None:
     head = make_head(multi_config())
     anchors = head.flat_anchors.view(3, 2, 16, 16, 7)
     assert anchors[1, ..., 3].unique().tolist() == pytest.approx([0.8])  # pedestrians second
-    assert anchors[0, 0, ..., 6].unique().tolist() == [0] and anchors[
-        0, 1, ..., 6
-    ].unique().tolist() == pytest.approx([1.57])
-    assert (anchors[2, 1, 3, :, 0].diff() > 0).all() and (anchors[2, 1, :, 3, 1].diff() > 0).all()
+    assert anchors[0, 0, ..., 6].unique().tolist() == [0]
+    assert anchors[0, 1, ..., 6].unique().tolist() == pytest.approx([1.57])
+    assert (anchors[2, 1, 3, :, 0].diff() > 0).all()
+    assert (anchors[2, 1, :, 3, 1].diff() > 0).all()
 
 
 def test_a_head_is_asked_for_its_own_classes_only() -> None:
@@ -107,7 +110,8 @@ def test_a_head_is_asked_for_its_own_classes_only() -> None:
     head(make_input())
     labels = head.forward_ret_dict["box_cls_labels"]
     first, second = head.forward_ret_dict["cls_preds"]
-    assert first.shape == (2, 2 * CELLS, 1) and second.shape == (2, 4 * CELLS, 2)
+    assert first.shape == (2, 2 * CELLS, 1)
+    assert second.shape == (2, 4 * CELLS, 2)
     expected = 0.0
     for logits, own, classes in ((first, labels[:, :512], [1]), (second, labels[:, 512:], [2, 3])):
         for column, label in enumerate(classes):
@@ -135,8 +139,10 @@ def test_weights_of_positives_and_background() -> None:
         head(make_input())
         return head.get_cls_layer_loss().item()
 
-    positive, background = loss(neg_cls_weight=0.0), loss(pos_cls_weight=0.0)
-    assert positive > 0 and background > 0
+    positive = loss(neg_cls_weight=0.0)
+    background = loss(pos_cls_weight=0.0)
+    assert positive > 0
+    assert background > 0
     assert loss() == pytest.approx(positive + background, rel=1e-5)
     assert loss(pos_cls_weight=2.0, neg_cls_weight=3.0) == pytest.approx(
         2 * positive + 3 * background, rel=1e-5
@@ -144,11 +150,10 @@ def test_weights_of_positives_and_background() -> None:
 
 
 def test_headings_without_a_direction_classifier_are_compared_as_they_are() -> None:
-    codes, targets = torch.randn(3, 7), torch.randn(3, 7)
-    with_bins, without = (
-        make_head(multi_config()),
-        make_head(multi_config(USE_DIRECTION_CLASSIFIER=False)),
-    )
+    codes = torch.randn(3, 7)
+    targets = torch.randn(3, 7)
+    with_bins = make_head(multi_config())
+    without = make_head(multi_config(USE_DIRECTION_CLASSIFIER=False))
     assert without.heading_terms(codes, targets) == (codes, targets)
     one, other = with_bins.heading_terms(codes, targets)
     torch.testing.assert_close((one - other)[:, 6], torch.sin(codes[:, 6] - targets[:, 6]))
@@ -182,10 +187,8 @@ def test_branches_for_the_parts_of_a_box() -> None:
         "conv_box.conv_angle.3": (2, 5, 3, 3),
         "conv_dir_cls": (4, 4, 1, 1),
     }
-    assert (
-        "conv_cls.0.bias" not in single.state_dict()
-        and "conv_box.conv_reg.3.bias" in single.state_dict()
-    )
+    assert "conv_cls.0.bias" not in single.state_dict()
+    assert "conv_box.conv_reg.3.bias" in single.state_dict()
     # Two anchors: channels 0 to 6 are the first one's box, though the first four come from the branch `reg`.
     features = torch.randn(1, 4, 16, 16)
     raw = torch.cat([branch(features) for branch in single.conv_box.values()], dim=1)
@@ -208,7 +211,8 @@ def test_shared_convolution_by_config() -> None:
         "shared_conv.1.weight",
         "shared_conv.1.bias",
     ]
-    assert head.rpn_heads[0].conv_cls.in_channels == 6 and head.shared_conv[1].eps == 1e-3
+    assert head.rpn_heads[0].conv_cls.in_channels == 6
+    assert head.shared_conv[1].eps == 1e-3
     assert "shared_conv" in {tap.path for tap in head.taps()}
     assert make_head(multi_config()).shared_conv is None
 
@@ -252,9 +256,8 @@ def test_final_boxes_class_by_class() -> None:
 def test_final_boxes_of_all_heads_together() -> None:
     batch, settings = make_predictions(normalized=True, multi=False)
     (found,), _ = post_process(batch, settings, num_class=3)
-    assert found["pred_labels"].tolist() == [2] and found["pred_scores"].tolist() == pytest.approx(
-        [0.9]
-    )
+    assert found["pred_labels"].tolist() == [2]
+    assert found["pred_scores"].tolist() == pytest.approx([0.9])
 
 
 def test_final_boxes_from_logits() -> None:
@@ -304,10 +307,8 @@ def test_in_a_detector() -> None:
 
 
 def test_a_few_steps_decrease_the_loss() -> None:
-    model, batch = (
-        small_model(multi_model_config()).train(),
-        make_batch([random_scene(0), random_scene(1)]),
-    )
+    model = small_model(multi_model_config()).train()
+    batch = make_batch([random_scene(0), random_scene(1)])
     losses = losses_of_a_few_steps(model, batch)
     assert losses[-1] < 0.8 * losses[0]
 

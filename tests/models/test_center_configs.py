@@ -66,5 +66,6 @@ def test_builds_trains_and_evaluates(name: str, repo: Path) -> None:
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), parameter_name
     with torch.no_grad():
         predictions, recall = model.eval()(dict(batch))
-    assert len(predictions) == 2 and recall["gt"] == 4
+    assert len(predictions) == 2
+    assert recall["gt"] == 4
     assert all(torch.isfinite(value).all() for frame in predictions for value in frame.values())

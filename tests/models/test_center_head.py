@@ -56,7 +56,8 @@ def test_targets_by_hand() -> None:
     (targets,) = head.target_assigner.assign_targets(
         gt([*CAR, 1], [*PEDESTRIAN, 2]), head.feature_map_size
     )
-    assert targets.heatmap.shape == (1, 3, 16, 16) and targets.boxes.shape == (1, 20, 8)
+    assert targets.heatmap.shape == (1, 3, 16, 16)
+    assert targets.boxes.shape == (1, 20, 8)
     # The car's centre: x 4.3 m is cell 4, 0.3 inside; y 2.6 + 8 = 10.6 is cell 10, 0.6 inside.
     assert targets.cells[0, :2].tolist() == [10 * 16 + 4, 3 * 16 + 10]
     assert targets.mask[0].tolist() == [True, True] + [False] * 18
@@ -105,13 +106,16 @@ def test_targets_by_head() -> None:
     head = make_head(center_head_config([["Cyclist", "Car"], ["Pedestrian"]]))
     boxes = gt([*PEDESTRIAN, 2], [*CAR, 1], [*CAR[:1], -5, *CAR[2:], 3])
     first, second = head.target_assigner.assign_targets(boxes, head.feature_map_size)
-    assert first.heatmap.shape[1] == 2 and second.heatmap.shape[1] == 1
+    assert first.heatmap.shape[1] == 2
+    assert second.heatmap.shape[1] == 1
     assert (first.heatmap == 1).nonzero().tolist() == [
         [0, 0, 3, 4],
         [0, 1, 10, 4],
     ]  # cyclists are its first class
-    assert first.cells[0, :2].tolist() == [10 * 16 + 4, 3 * 16 + 4] and first.mask.sum() == 2
-    assert second.mask.sum() == 1 and second.cells[0, 0] == 3 * 16 + 10
+    assert first.cells[0, :2].tolist() == [10 * 16 + 4, 3 * 16 + 4]
+    assert first.mask.sum() == 2
+    assert second.mask.sum() == 1
+    assert second.cells[0, 0] == 3 * 16 + 10
 
 
 def test_boxes_beyond_the_map_padding_and_flat_boxes() -> None:
@@ -137,12 +141,14 @@ def test_no_more_than_the_allowed_number_of_boxes() -> None:
     head = make_head(config)
     boxes = gt([*CAR, 1], [*PEDESTRIAN, 2], [8, 0, 0, 2, 2, 2, 0, 3])
     (targets,) = head.target_assigner.assign_targets(boxes, head.feature_map_size)
-    assert targets.mask.tolist() == [[True, True]] and targets.heatmap[0, 2].sum() == 0
+    assert targets.mask.tolist() == [[True, True]]
+    assert targets.heatmap[0, 2].sum() == 0
 
 
 def test_frames_do_not_mix() -> None:
     head = make_head()
-    first, second = gt([*CAR, 1], [0.0] * 8), gt([*PEDESTRIAN, 2], [*CAR, 3])
+    first = gt([*CAR, 1], [0.0] * 8)
+    second = gt([*PEDESTRIAN, 2], [*CAR, 3])
     (both,) = head.target_assigner.assign_targets(torch.cat([first, second]), head.feature_map_size)
     for frame, alone in enumerate((first, second)):
         (targets,) = head.target_assigner.assign_targets(alone, head.feature_map_size)
@@ -161,7 +167,8 @@ def test_final_boxes_of_perfect_predictions_are_the_ground_truth() -> None:
     first, second = head.generate_predicted_boxes([predictions])
     torch.testing.assert_close(first["pred_boxes"], boxes[0, :, :7], atol=1e-4, rtol=0)
     torch.testing.assert_close(second["pred_boxes"], boxes[1, :1, :7], atol=1e-4, rtol=0)
-    assert first["pred_labels"].tolist() == [1, 2] and second["pred_labels"].tolist() == [3]
+    assert first["pred_labels"].tolist() == [1, 2]
+    assert second["pred_labels"].tolist() == [3]
     assert first["pred_scores"].tolist() == pytest.approx(
         [1 / (1 + math.exp(-5)), 1 / (1 + math.exp(-4))]
     )
@@ -276,10 +283,8 @@ def test_state_dict_names() -> None:
                 ]
         head = make_head(config)
         assert list(head.state_dict()) == expected
-        assert (
-            head.heads_list[1].hm[1].out_channels == 2
-            and head.heads_list[0].dim[1].out_channels == 3
-        )
+        assert head.heads_list[1].hm[1].out_channels == 2
+        assert head.heads_list[0].dim[1].out_channels == 3
 
 
 def test_depth_of_branches_and_norm_by_config() -> None:
@@ -288,7 +293,8 @@ def test_depth_of_branches_and_norm_by_config() -> None:
     config.SEPARATE_HEAD_CFG.HEAD_DICT.rot.num_conv = 3
     config.update(BN_EPS=1e-3, BN_MOM=0.01)
     head = make_head(config)
-    assert len(head.heads_list[0].hm) == 1 and len(head.heads_list[0].rot) == 3
+    assert len(head.heads_list[0].hm) == 1
+    assert len(head.heads_list[0].rot) == 3
     assert (head.shared_conv[1].eps, head.shared_conv[1].momentum) == (1e-3, 0.01)
     norm = make_head().heads_list[0].rot[0][1]
     assert (norm.eps, norm.momentum) == (1e-5, 0.1)
@@ -325,12 +331,13 @@ def test_proposals_for_a_second_stage() -> None:
         "gt_boxes": gt([*CAR, 1]).repeat(2, 1, 1),
     }
     head(batch)
-    assert "final_box_dicts" not in batch and batch["has_class_labels"] is True
+    assert "final_box_dicts" not in batch
+    assert batch["has_class_labels"] is True
     count = batch["rois"].shape[1]
-    assert batch["rois"].shape == (2, count, 7) and batch["roi_scores"].shape == batch[
-        "roi_labels"
-    ].shape == (2, count)
-    assert not batch["rois"].requires_grad and batch["roi_labels"].dtype == torch.long
+    assert batch["rois"].shape == (2, count, 7)
+    assert batch["roi_scores"].shape == batch["roi_labels"].shape == (2, count)
+    assert not batch["rois"].requires_grad
+    assert batch["roi_labels"].dtype == torch.long
 
 
 def test_proposals_are_padded_with_zeros() -> None:
@@ -341,7 +348,8 @@ def test_proposals_are_padded_with_zeros() -> None:
     }
     nothing = {key: value[:0] for key, value in boxes.items()}
     found = boxes_as_rois([nothing, boxes])
-    assert found["roi_labels"].tolist() == [[0, 0], [1, 3]] and found["rois"][0].abs().sum() == 0
+    assert found["roi_labels"].tolist() == [[0, 0], [1, 3]]
+    assert found["rois"][0].abs().sum() == 0
     assert boxes_as_rois([nothing])["rois"].shape == (1, 1, 7)
 
 
@@ -398,7 +406,8 @@ def test_branches_that_do_not_fit() -> None:
 def test_classes_that_a_training_leaves_out_leave_their_head() -> None:
     config = center_head_config([["Car", "Van"], ["Pedestrian", "Cyclist"], ["Truck"]])
     head = make_head(config)
-    assert head.head_labels == [[1], [2, 3]] and len(head.heads_list) == 2
+    assert head.head_labels == [[1], [2, 3]]
+    assert len(head.heads_list) == 2
 
 
 def test_wrong_stride_is_explained() -> None:
@@ -416,10 +425,8 @@ def test_half_precision_features_give_float32_boxes_and_losses() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         head(batch)
     loss, _ = head.get_loss()
-    assert (
-        head.forward_ret_dict["pred_dicts"][0]["hm"].dtype == torch.bfloat16
-        and loss.dtype == torch.float32
-    )
+    assert head.forward_ret_dict["pred_dicts"][0]["hm"].dtype == torch.bfloat16
+    assert loss.dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert head.eval()(batch)["final_box_dicts"][0]["pred_boxes"].dtype == torch.float32
 
@@ -433,4 +440,5 @@ def test_a_head_can_be_copied_after_a_training_step() -> None:
             "batch_size": 1,
         }
     )
-    assert copy.deepcopy(head).forward_ret_dict == {} and head.forward_ret_dict
+    assert copy.deepcopy(head).forward_ret_dict == {}
+    assert head.forward_ret_dict

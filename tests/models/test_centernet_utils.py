@@ -39,7 +39,8 @@ def test_radius_by_hand() -> None:
 def test_radius_does_not_care_which_side_is_longer(
     length: float, width: float, overlap: float
 ) -> None:
-    one, other = torch.tensor([length]), torch.tensor([width])
+    one = torch.tensor([length])
+    other = torch.tensor([width])
     found = gaussian_radius(one, other, overlap)
     torch.testing.assert_close(found, gaussian_radius(other, one, overlap))
     assert found.item() >= 0
@@ -52,17 +53,20 @@ def test_peak_by_hand() -> None:
     assert found[1, 3, 4] == 1
     assert found[1, 3, 5].item() == pytest.approx(math.exp(-1 / (2 * sigma**2)))
     assert found[1, 5, 2].item() == pytest.approx(math.exp(-8 / (2 * sigma**2)))
-    assert found[1, 1:6, 2:7].gt(0).all() and found[1].gt(0).sum() == 25
+    assert found[1, 1:6, 2:7].gt(0).all()
+    assert found[1].gt(0).sum() == 25
 
 
 def test_peak_is_cut_at_the_edge() -> None:
-    found, whole = draw((1, 6, 7), (0, 0, 5, 3)), draw((1, 20, 20), (0, 10, 10, 3))
+    found = draw((1, 6, 7), (0, 0, 5, 3))
+    whole = draw((1, 20, 20), (0, 10, 10, 3))
     torch.testing.assert_close(found[0, 2:6, 0:4], whole[0, 7:11, 10:14])
     assert found.gt(0).sum() == 16
 
 
 def test_where_peaks_meet_the_higher_value_stays() -> None:
-    one, other = draw((1, 9, 12), (0, 4, 4, 3)), draw((1, 9, 12), (0, 6, 5, 2))
+    one = draw((1, 9, 12), (0, 4, 4, 3))
+    other = draw((1, 9, 12), (0, 6, 5, 2))
     torch.testing.assert_close(
         draw((1, 9, 12), (0, 4, 4, 3), (0, 6, 5, 2)), torch.maximum(one, other)
     )
@@ -76,22 +80,24 @@ def test_no_peak() -> None:
 
 def test_best_cells_over_all_classes() -> None:
     scores = torch.zeros(2, 3, 4, 5)
-    scores[0, 2, 1, 3], scores[0, 0, 3, 4], scores[1, 1, 0, 0] = 0.9, 0.8, 0.7
+    scores[0, 2, 1, 3] = 0.9
+    scores[0, 0, 3, 4] = 0.8
+    scores[1, 1, 0, 0] = 0.7
     found = top_cells(scores, 2)
-    assert found.scores[0].tolist() == pytest.approx([0.9, 0.8]) and found.scores[
-        1, 0
-    ].item() == pytest.approx(0.7)
-    assert found.classes[0].tolist() == [2, 0] and found.cells[0].tolist() == [1 * 5 + 3, 3 * 5 + 4]
-    assert found.classes[1, 0] == 1 and found.cells[1, 0] == 0
+    assert found.scores[0].tolist() == pytest.approx([0.9, 0.8])
+    assert found.scores[1, 0].item() == pytest.approx(0.7)
+    assert found.classes[0].tolist() == [2, 0]
+    assert found.cells[0].tolist() == [1 * 5 + 3, 3 * 5 + 4]
+    assert found.classes[1, 0] == 1
+    assert found.cells[1, 0] == 0
     assert top_cells(scores, 1000).scores.shape == (2, 60)
 
 
 def test_gather_cells() -> None:
     feature_map = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5)
     found = gather_cells(feature_map, torch.tensor([[7, 0], [19, 7]]))
-    assert torch.equal(found[0, 0], feature_map[0, :, 1, 2]) and torch.equal(
-        found[1, 0], feature_map[1, :, 3, 4]
-    )
+    assert torch.equal(found[0, 0], feature_map[0, :, 1, 2])
+    assert torch.equal(found[1, 0], feature_map[1, :, 3, 4])
 
 
 def test_focal_loss_by_hand() -> None:
@@ -103,7 +109,8 @@ def test_focal_loss_by_hand() -> None:
 
 
 def test_focal_loss_counts_peaks() -> None:
-    logits, target = torch.randn(2, 3, 4, 5), torch.zeros(2, 3, 4, 5)
+    logits = torch.randn(2, 3, 4, 5)
+    target = torch.zeros(2, 3, 4, 5)
     without = center_focal_loss(logits, target)
     score = torch.sigmoid(logits)
     torch.testing.assert_close(without, -(torch.log(1 - score) * score**2).sum())
@@ -117,9 +124,8 @@ def test_focal_loss_of_certain_predictions_is_finite() -> None:
     logits = torch.tensor([-200.0, 200.0]).view(1, 1, 1, 2).requires_grad_()
     loss = center_focal_loss(logits, torch.tensor([1.0, 0]).view(1, 1, 1, 2))
     loss.backward()
-    assert (
-        loss.item() == pytest.approx(-2 * math.log(1e-4), rel=1e-3) and logits.grad.isfinite().all()
-    )
+    assert loss.item() == pytest.approx(-2 * math.log(1e-4), rel=1e-3)
+    assert logits.grad.isfinite().all()
 
 
 def test_regression_loss_by_hand() -> None:
@@ -136,7 +142,8 @@ def test_regression_loss_without_boxes() -> None:
         codes, torch.full((1, 3, 8), float("nan")), torch.zeros(1, 3, dtype=torch.bool)
     )
     loss.sum().backward()
-    assert loss.tolist() == [0.0] * 8 and codes.grad.abs().sum() == 0
+    assert loss.tolist() == [0.0] * 8
+    assert codes.grad.abs().sum() == 0
 
 
 def test_regression_loss_gradient_with_unmeasured_codes() -> None:

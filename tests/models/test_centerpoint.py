@@ -57,7 +57,8 @@ def test_a_frame_does_not_depend_on_the_others_in_eval() -> None:
 
 
 def test_taps_tell_the_truth() -> None:
-    model, batch = small_model(center_config()).eval(), make_batch([random_scene(0)])
+    model = small_model(center_config()).eval()
+    batch = make_batch([random_scene(0)])
     taps = model.taps()
     assert {
         "dense_head.shared_conv",

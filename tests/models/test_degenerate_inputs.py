@@ -81,9 +81,8 @@ def check_trains_and_evaluates(detector: str, scenes: list) -> list[dict[str, to
     model = make_model()
     ret, tb_dict, _ = model.train()(collate(scenes))
     ret["loss"].backward()
-    assert math.isfinite(ret["loss"].item()) and all(
-        math.isfinite(value) for value in tb_dict.values()
-    )
+    assert math.isfinite(ret["loss"].item())
+    assert all(math.isfinite(value) for value in tb_dict.values())
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
     assert all(torch.isfinite(buffer).all() for buffer in model.buffers())

@@ -50,24 +50,25 @@ def test_slots_and_order() -> None:
         model.backbone_2d,
         model.dense_head,
     ]
-    assert (
-        model.backbone_3d is None
-        and model.pfe is None
-        and model.point_head is None
-        and model.roi_head is None
-    )
+    assert model.backbone_3d is None
+    assert model.pfe is None
+    assert model.point_head is None
+    assert model.roi_head is None
 
 
 def test_run_modules_stops_after_the_named_slot() -> None:
-    model, batch = small_model(), make_batch([random_scene(0)])
+    model = small_model()
+    batch = make_batch([random_scene(0)])
     found = model.run_modules(batch, until="map_to_bev_module")
-    assert "spatial_features" in found and "spatial_features_2d" not in found
+    assert "spatial_features" in found
+    assert "spatial_features_2d" not in found
     with pytest.raises(ConfigError, match="no slot 'backbone2d'; did you mean 'backbone_2d'"):
         model.run_modules(batch, until="backbone2d")
 
 
 def test_taps_tell_the_truth() -> None:
-    model, batch = small_model().eval(), make_batch([random_scene(0), random_scene(1)])
+    model = small_model().eval()
+    batch = make_batch([random_scene(0), random_scene(1)])
     taps = model.taps()
     assert {
         "vfe@pillar_features",
@@ -84,11 +85,9 @@ def test_taps_tell_the_truth() -> None:
         if info.kind == "bev":
             assert feature.shape[2:] == (32 // info.stride, 32 // info.stride), path
         else:
-            assert (
-                info.kind == "voxel"
-                and len(feature) == len(batch["voxel_coords"])
-                and info.stride == 1
-            )
+            assert info.kind == "voxel"
+            assert len(feature) == len(batch["voxel_coords"])
+            assert info.stride == 1
 
 
 def test_taps_can_be_captured_in_training() -> None:
@@ -106,16 +105,15 @@ def test_strides_of_taps_add_up_over_the_slots(monkeypatch: pytest.MonkeyPatch) 
     assert (
         taps["map_to_bev_module@spatial_features"].stride == 1
     )  # its own tap counts from its input
-    assert (
-        taps["backbone_2d.blocks.1"].stride == 32
-        and taps["backbone_2d@spatial_features_2d"].stride == 16
-    )
+    assert taps["backbone_2d.blocks.1"].stride == 32
+    assert taps["backbone_2d@spatial_features_2d"].stride == 16
 
 
 def test_class_agnostic_by_config() -> None:
     config = model_config()
     config.DENSE_HEAD.CLASS_AGNOSTIC = True
-    model, batch = small_model(config), make_batch([random_scene(0)])
+    model = small_model(config)
+    batch = make_batch([random_scene(0)])
     assert model.dense_head.conv_cls.out_channels == 6
     model.train()(dict(batch))[0]["loss"].backward()
     predictions, _ = model.eval()(dict(batch))
@@ -124,12 +122,12 @@ def test_class_agnostic_by_config() -> None:
 
 def test_global_step() -> None:
     model = small_model()
-    assert (
-        model.global_step.tolist() == [0] and model.state_dict()["global_step"].dtype == torch.long
-    )
+    assert model.global_step.tolist() == [0]
+    assert model.state_dict()["global_step"].dtype == torch.long
     model.update_global_step()
     assert model.global_step.tolist() == [1]
-    assert model.mode == "TRAIN" and model.eval().mode == "TEST"
+    assert model.mode == "TRAIN"
+    assert model.eval().mode == "TEST"
 
 
 def test_batch_norm_momentum() -> None:
@@ -232,9 +230,11 @@ def test_a_model_without_heads_has_nothing_to_train() -> None:
 
 
 def test_checkpoint_state_round_trip() -> None:
-    one, other = small_model(seed=0), small_model(seed=1)
+    one = small_model(seed=0)
+    other = small_model(seed=1)
     report = other.load_checkpoint_state(one.checkpoint_state(), where="memory")
-    assert not report.missing and not report.mismatched
+    assert not report.missing
+    assert not report.mismatched
     assert all(
         torch.equal(value, one.state_dict()[key]) for key, value in other.state_dict().items()
     )
@@ -254,9 +254,8 @@ def test_widths_change_the_parameters_by_their_square() -> None:
         sum(parameter.numel() for parameter in small_model(model_config(width)).parameters())
         for width in (64, 32, 16)
     )
-    assert whole / half == pytest.approx(4, rel=0.08) and whole / quarter == pytest.approx(
-        16, rel=0.2
-    )
+    assert whole / half == pytest.approx(4, rel=0.08)
+    assert whole / quarter == pytest.approx(16, rel=0.2)
 
 
 def test_load_data_to_device() -> None:
@@ -281,7 +280,9 @@ def test_load_data_to_device() -> None:
         "use_lead_xyz": torch.float32,
         "gt_boxes": torch.float32,
     }
-    assert batch["batch_size"] == 1 and batch["calib"] is calib and batch["frame_id"][0] == "000001"
+    assert batch["batch_size"] == 1
+    assert batch["calib"] is calib
+    assert batch["frame_id"][0] == "000001"
 
 
 def test_a_spec_is_enough_to_build() -> None:
@@ -290,18 +291,19 @@ def test_a_spec_is_enough_to_build() -> None:
 
 
 def test_mixed_precision_stays_close() -> None:
-    model, batch = small_model().train(), make_batch([random_scene(0)])
+    model = small_model().train()
+    batch = make_batch([random_scene(0)])
     exact = model(dict(batch))[0]["loss"].item()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         ret, _, _ = model(dict(batch))
     ret["loss"].backward()
-    assert ret["loss"].dtype == torch.float32 and ret["loss"].item() == pytest.approx(
-        exact, rel=0.05
-    )
+    assert ret["loss"].dtype == torch.float32
+    assert ret["loss"].item() == pytest.approx(exact, rel=0.05)
 
 
 def test_a_few_steps_decrease_the_loss() -> None:
-    model, batch = small_model().train(), make_batch([random_scene(0), random_scene(1)])
+    model = small_model().train()
+    batch = make_batch([random_scene(0), random_scene(1)])
     losses = losses_of_a_few_steps(model, batch)
     assert losses[-1] < 0.8 * losses[0]
 

@@ -99,7 +99,8 @@ def test_score_taps_give_the_class_logits_of_the_loss(name: str) -> None:
 
 
 def test_score_taps_of_separate_branches() -> None:
-    model, batch = small_model(separate_branches_config()), make_batch(SCENES)
+    model = small_model(separate_branches_config())
+    batch = make_batch(SCENES)
     with model.train().capture(model.score_taps()) as features:
         model(batch)
     assert len(features) == len(CLASS_NAMES)
@@ -122,7 +123,8 @@ def test_modules_of_a_layout_exist(name: str) -> None:
             continue
         assert layout.num_class == head.num_class
         modules = dict(head.named_modules())
-        assert layout.modules and set(layout.modules) <= set(modules)
+        assert layout.modules
+        assert set(layout.modules) <= set(modules)
 
 
 @pytest.mark.parametrize("config", [model_config, multi_model_config])
@@ -151,12 +153,14 @@ def test_without_a_direction_classifier_there_are_no_directions() -> None:
     assert small_model(config).dense_head.prediction_layout().directions.count == 2
     config.DENSE_HEAD.USE_DIRECTION_CLASSIFIER = False
     layout = small_model(config).dense_head.prediction_layout()
-    assert layout.directions is None and layout.modules == ("conv_cls", "conv_box")
+    assert layout.directions is None
+    assert layout.modules == ("conv_cls", "conv_box")
 
 
 def test_centers_are_decoded_as_they_were_encoded() -> None:
     boxes = torch.tensor([[10.2, -3.1, -1.0, 3.9, 1.6, 1.5, 2.5, 0.3, -0.2]])
-    cell_size_m, origin_m = (0.8, 0.4), (0.0, -40.0)
+    cell_size_m = (0.8, 0.4)
+    origin_m = (0.0, -40.0)
     places = (boxes[:, :2] - torch.tensor(origin_m)) / torch.tensor(cell_size_m)
     corners = places.floor()
     codes = encode_centers(boxes, places - corners)

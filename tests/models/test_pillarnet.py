@@ -70,7 +70,8 @@ def test_encoder_on_a_full_grid_is_dense_convolution(backbone: type) -> None:
             found = found if isinstance(found, Tensor) else found.dense()
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(levels["x_conv5"], model.conv5(expected), rtol=1e-4, atol=1e-4)
-    assert levels["x_conv4"].shape == (2, 10, 2, 3) and levels["x_conv5"].shape == (2, 12, 1, 2)
+    assert levels["x_conv4"].shape == (2, 10, 2, 3)
+    assert levels["x_conv5"].shape == (2, 12, 1, 2)
     assert batch["multi_scale_2d_strides"] == {
         "x_conv1": 1,
         "x_conv2": 2,
@@ -85,10 +86,8 @@ def test_encoder_on_a_full_grid_is_dense_convolution(backbone: type) -> None:
 
 def test_usual_widths() -> None:
     model = PillarBackBone8x(model_cfg={}, input_channels=32, grid_size=[32, 32, 1])
-    assert (
-        list(model.backbone_channels.values()) == [32, 64, 128, 256, 256]
-        and model.num_point_features == 256
-    )
+    assert list(model.backbone_channels.values()) == [32, 64, 128, 256, 256]
+    assert model.num_point_features == 256
 
 
 def test_names_of_the_residual_encoder() -> None:
@@ -120,7 +119,8 @@ def test_neck_by_hand() -> None:
     deeper = neck.deblocks[1](neck.blocks[1](levels["x_conv5"]))
     expected = neck.blocks[0](torch.cat([neck.deblocks[0](levels["x_conv4"]), deeper], dim=1))
     torch.testing.assert_close(found, expected)
-    assert found.shape == (1, 10, 8, 6) and neck.num_bev_features == 10
+    assert found.shape == (1, 10, 8, 6)
+    assert neck.num_bev_features == 10
     assert sum(isinstance(module, nn.Conv2d) for module in neck.blocks[1].modules()) == 3
 
 
@@ -166,10 +166,8 @@ def test_levels_that_do_not_fit() -> None:
 
 @pytest.mark.parametrize("backbone", ["PillarBackBone8x", "PillarRes18BackBone8x"])
 def test_taps_tell_the_truth(backbone: str) -> None:
-    model, batch = (
-        small_model(pillarnet_config(backbone)).eval(),
-        make_batch([random_scene(0), random_scene(1)]),
-    )
+    model = small_model(pillarnet_config(backbone)).eval()
+    batch = make_batch([random_scene(0), random_scene(1)])
     taps = model.taps()
     assert {
         "backbone_3d.conv1",

@@ -70,9 +70,8 @@ def test_box_and_part_targets_by_hand() -> None:
         make_batch(PLACES, BOXES), ret_box_labels=True, ret_part_labels=True
     )
     positive = targets["point_cls_labels"] > 0
-    assert (targets["point_box_labels"][~positive] == 0).all() and (
-        targets["point_part_labels"][~positive] == 0
-    ).all()
+    assert (targets["point_box_labels"][~positive] == 0).all()
+    assert (targets["point_part_labels"][~positive] == 0).all()
     diagonal = math.hypot(3.9, 1.6)
     car = [0, -1.9 / diagonal, 0, math.log(4 / 3.9), math.log(2 / 1.6), math.log(2 / 1.56), 0, 1]
     torch.testing.assert_close(
@@ -102,7 +101,10 @@ def test_losses_by_hand() -> None:
     """Logits 0: focal loss 0.25 * 0.25 * log 2 for a hit, 0.75 * 0.25 * log 2 for the other entries."""
     labels = torch.tensor([1, 0, -1, 3])
     codes = torch.zeros(4, 8)
-    codes[0, 0], codes[3, 1], codes[1, 2], codes[2, 3] = 1.0, 0.05, 9.0, 9.0
+    codes[0, 0] = 1.0
+    codes[3, 1] = 0.05
+    codes[1, 2] = 9.0
+    codes[2, 3] = 9.0
     head = prepared(
         "PointHeadBox",
         point_cls_labels=labels,
@@ -111,14 +113,14 @@ def test_losses_by_hand() -> None:
         point_box_preds=codes,
     )
     loss, parts = head.get_loss()
-    hit, miss = 0.0625 * math.log(2), 0.1875 * math.log(2)
+    hit = 0.0625 * math.log(2)
+    miss = 0.1875 * math.log(2)
     expected_cls = (2 * (hit + 2 * miss) + 3 * miss) / 2
     expected_box = ((1 - 1 / 18) + 0.5 * 0.05**2 * 9) / 2
     assert parts["point_loss_cls"].item() == pytest.approx(expected_cls, rel=1e-5)
     assert parts["point_loss_box"].item() == pytest.approx(expected_box, rel=1e-5)
-    assert parts["point_pos_num"] == 2 and loss.item() == pytest.approx(
-        expected_cls + expected_box, rel=1e-5
-    )
+    assert parts["point_pos_num"] == 2
+    assert loss.item() == pytest.approx(expected_cls + expected_box, rel=1e-5)
 
 
 def test_part_loss_by_hand() -> None:
@@ -191,7 +193,8 @@ def test_boxes_by_hand(name: str) -> None:
     batch = head(make_batch([[0, 1, 2, 3], [1, 4, 5, 6]], [[PADDING]] * 2))
     expected = [[1, 2, 3, 0.8, 0.6, 1.73, 0], [4, 5, 6, 0.8, 0.6, 1.73, 0]]
     torch.testing.assert_close(batch["batch_box_preds"], torch.tensor(expected))
-    assert batch["batch_index"].tolist() == [0, 1] and batch["cls_preds_normalized"] is False
+    assert batch["batch_index"].tolist() == [0, 1]
+    assert batch["cls_preds_normalized"] is False
     torch.testing.assert_close(batch["point_cls_scores"], torch.tensor([2.0, 2.0]).sigmoid())
     torch.testing.assert_close(batch["batch_cls_preds"], torch.tensor([[0.0, 2, 0]] * 2))
 
@@ -201,9 +204,11 @@ def test_simple_head_scores_points() -> None:
     batch = make_batch(PLACES, BOXES)
     batch["point_features_before_fusion"] = batch.pop("point_features")
     batch = head(batch)
-    assert batch["point_cls_scores"].shape == (7,) and "batch_box_preds" not in batch
+    assert batch["point_cls_scores"].shape == (7,)
+    assert "batch_box_preds" not in batch
     loss, parts = head.get_loss()
-    assert set(parts) == {"point_loss_cls", "point_pos_num"} and parts["point_pos_num"] == 2
+    assert set(parts) == {"point_loss_cls", "point_pos_num"}
+    assert parts["point_pos_num"] == 2
     loss.backward()
     assert all(parameter.grad is not None for parameter in head.parameters())
 
@@ -220,7 +225,8 @@ def test_no_point_one_point_no_object(name: str, places: list[list[float]]) -> N
     head = make_head(name)
     head(make_batch(places, BOXES))
     loss, parts = head.get_loss()
-    assert torch.isfinite(loss) and all(torch.isfinite(part.float()) for part in parts.values())
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(part.float()) for part in parts.values())
     loss.backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in head.parameters())
     with torch.no_grad():
@@ -228,7 +234,8 @@ def test_no_point_one_point_no_object(name: str, places: list[list[float]]) -> N
 
 
 def test_targets_leave_their_inputs_alone_and_copies_need_no_graph() -> None:
-    head, batch = make_head(), make_batch(PLACES, BOXES)
+    head = make_head()
+    batch = make_batch(PLACES, BOXES)
     before = batch["gt_boxes"].clone()
     head(batch)
     assert torch.equal(batch["gt_boxes"], before)

@@ -52,10 +52,13 @@ def test_evaluation() -> None:
     batch = point_batch(two_scenes())
     with torch.no_grad():
         predictions, recall = model(batch)
-    assert len(predictions) == 2 and recall["gt"] == 5
-    assert batch["rois"].shape == (2, 24, 7) and batch["batch_cls_preds"].shape == (2, 24, 1)
+    assert len(predictions) == 2
+    assert recall["gt"] == 5
+    assert batch["rois"].shape == (2, 24, 7)
+    assert batch["batch_cls_preds"].shape == (2, 24, 1)
     for prediction in predictions:
-        assert prediction["pred_boxes"].shape[1] == 7 and prediction["pred_labels"].min() >= 1
+        assert prediction["pred_boxes"].shape[1] == 7
+        assert prediction["pred_labels"].min() >= 1
         assert torch.isfinite(prediction["pred_boxes"]).all()
 
 
@@ -82,7 +85,8 @@ def test_pooled_points_are_seen_from_their_box() -> None:
 def test_frames_do_not_mix() -> None:
     model = small_point_rcnn().eval()
     with torch.no_grad():
-        both, alone = point_batch(two_scenes()), point_batch(two_scenes()[1:])
+        both = point_batch(two_scenes())
+        alone = point_batch(two_scenes()[1:])
         model(both)
         model(alone)
     torch.testing.assert_close(
@@ -104,7 +108,8 @@ def test_taps() -> None:
     for path, info in found.items():
         assert info.stride is None
         if path != "roi_head@roi_point_features":
-            assert info.kind == "point" and features[path].shape == (512, info.channels)
+            assert info.kind == "point"
+            assert features[path].shape == (512, info.channels)
 
 
 DEGENERATE = {
@@ -125,9 +130,8 @@ def test_hardly_anything(case: str) -> None:
     scenes, num_points = DEGENERATE[case]
     model = small_point_rcnn().train()
     ret, tb_dict, _ = model(point_batch(scenes, num_points))
-    assert torch.isfinite(ret["loss"]) and all(
-        torch.isfinite(part.float()) for part in tb_dict.values()
-    )
+    assert torch.isfinite(ret["loss"])
+    assert all(torch.isfinite(part.float()) for part in tb_dict.values())
     ret["loss"].backward()
     assert all(
         torch.isfinite(parameter.grad).all()

@@ -106,10 +106,8 @@ def test_predictions_by_point() -> None:
 def test_nothing_above_the_threshold() -> None:
     batch = make_batch([[-5.0, -5, -5]], [0], gt_boxes=torch.tensor([[[*box_at(0), 1]]]))
     (found,), recall = post_process(batch, make_settings(), num_class=3)
-    assert (
-        found["pred_boxes"].shape == (0, 7)
-        and len(found["pred_scores"]) == len(found["pred_labels"]) == 0
-    )
+    assert found["pred_boxes"].shape == (0, 7)
+    assert len(found["pred_scores"]) == len(found["pred_labels"]) == 0
     assert recall == {"gt": 1, "roi_0.3": 0, "rcnn_0.3": 0, "roi_0.7": 0, "rcnn_0.7": 0}
 
 
@@ -126,7 +124,8 @@ def test_recall_counts_over_frames() -> None:
 
 
 def test_recall_of_two_stages() -> None:
-    rois, boxes = torch.tensor([box_at(1.0)]), torch.tensor([box_at(0.1)])
+    rois = torch.tensor([box_at(1.0)])
+    boxes = torch.tensor([box_at(0.1)])
     found = count_recalled(boxes, rois, torch.tensor([[*box_at(0), 1]]), THRESHOLDS)
     assert found == {"gt": 1, "roi_0.3": 1, "rcnn_0.3": 1, "roi_0.7": 0, "rcnn_0.7": 1}
 
@@ -147,7 +146,8 @@ def test_recall_of_two_stages_looks_at_all_boxes_not_only_at_the_final_ones() ->
 
 def test_frame_without_ground_truth() -> None:
     found = count_recalled(torch.tensor([box_at(1.0)]), None, torch.zeros(2, 8), THRESHOLDS)
-    assert found["gt"] == 0 and found["rcnn_0.3"] == 0
+    assert found["gt"] == 0
+    assert found["rcnn_0.3"] == 0
 
 
 def test_missing_settings_are_named() -> None:

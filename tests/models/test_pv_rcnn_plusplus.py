@@ -59,17 +59,21 @@ def test_proposals_come_before_the_keypoints(
         return drawn[-1]
 
     monkeypatch.setattr(PVRCNNHead, "assign_targets", listen)
-    model, batch = plusplus().train(training), second_batch([random_scene(0), random_scene(1)])
+    model = plusplus().train(training)
+    batch = second_batch([random_scene(0), random_scene(1)])
     found = model.run_modules(batch, until="dense_head")
-    assert found["rois"].shape == (2, 24, 7) and "point_coords" not in found
+    assert found["rois"].shape == (2, 24, 7)
+    assert "point_coords" not in found
     found = model.run_modules(second_batch([random_scene(0), random_scene(1)]), until="pfe")
     assert found["rois"].shape == (2, 8 if training else 24, 7)
     for frame, rois in enumerate(found["rois"]):
         own = found["point_coords"][found["point_coords"][:, 0] == frame]
-        assert len(own) and near_boxes(own[:, 1:], rois, 1.6).all()
+        assert len(own)
+        assert near_boxes(own[:, 1:], rois, 1.6).all()
     assert len(drawn) == training
     found = model.run_modules(second_batch([random_scene(0), random_scene(1)]))
-    assert len(drawn) == 2 * training and "roi_targets_dict" not in found
+    assert len(drawn) == 2 * training
+    assert "roi_targets_dict" not in found
     if training:
         assert torch.equal(model.roi_head.forward_ret_dict["rois"], drawn[1]["rois"])
         assert torch.equal(found["rois"], drawn[1]["rois"])
@@ -77,23 +81,26 @@ def test_proposals_come_before_the_keypoints(
 
 def test_slots_are_built_in_the_usual_order() -> None:
     names = [name for name, _ in plusplus().named_slots()]
-    assert names.index("pfe") < names.index("backbone_2d") and names[-2:] == [
+    assert names.index("pfe") < names.index("backbone_2d")
+    assert names[-2:] == [
         "point_head",
         "roi_head",
     ]
 
 
 def test_a_teacher_runs_as_far_as_its_taps() -> None:
-    teacher, batch = Teacher(plusplus()), second_batch([random_scene(0)])
+    teacher = Teacher(plusplus())
+    batch = second_batch([random_scene(0)])
     own = teacher.run(batch, ["backbone_2d@spatial_features_2d"]).batch_dict
-    assert "spatial_features_2d" in own and "rois" not in own
+    assert "spatial_features_2d" in own
+    assert "rois" not in own
     output = teacher.run(batch, ["pfe@point_features"])
-    features, own = output.features, output.batch_dict
-    assert (
-        features["pfe@point_features"].shape == (len(own["point_coords"]), 12)
-        and "point_cls_scores" not in own
-    )
-    assert "rois" in own and "rois" not in batch
+    features = output.features
+    own = output.batch_dict
+    assert features["pfe@point_features"].shape == (len(own["point_coords"]), 12)
+    assert "point_cls_scores" not in own
+    assert "rois" in own
+    assert "rois" not in batch
 
 
 def test_keypoints_near_proposals() -> None:
@@ -103,9 +110,8 @@ def test_keypoints_near_proposals() -> None:
     assert ((counts >= 48) & (counts <= 48 + 6)).all()
     for frame in range(2):
         own = keypoints[keypoints[:, 0] == frame, 1:]
-        assert near_boxes(own, batch["rois"][frame], 1.6).all() and len(own.unique(dim=0)) == len(
-            own
-        )
+        assert near_boxes(own, batch["rois"][frame], 1.6).all()
+        assert len(own.unique(dim=0)) == len(own)
     wide = plusplus(SPC_SAMPLING__SAMPLE_RADIUS_WITH_ROI=5.0).pfe.sample_keypoints(batch, 2)
     assert not near_boxes(wide[wide[:, 0] == 0, 1:], BOX, 1.6).all()
     assert plusplus(SPC_SAMPLING__NUM_SECTORS=1).pfe.sample_keypoints(batch, 2).shape == (96, 4)
@@ -119,7 +125,8 @@ def test_a_frame_without_proposals_keeps_its_first_point() -> None:
 
 
 def test_keypoints_do_not_depend_on_padding() -> None:
-    batch, pfe = scattered(), plusplus().pfe
+    batch = scattered()
+    pfe = plusplus().pfe
     alone = pfe.sample_keypoints({**batch, "rois": batch["rois"][:, :1]}, 2)
     assert torch.equal(pfe.sample_keypoints(batch, 2), alone)
 
@@ -139,7 +146,8 @@ def far_points_matter(source: str, **changes: Any) -> bool:
             seen["points"][far, 4:] *= factor
         else:
             levels = dict(batch["multi_scale_3d_features"])
-            tensor, stride = levels[source], batch["multi_scale_3d_strides"][source]
+            tensor = levels[source]
+            stride = batch["multi_scale_3d_strides"][source]
             size = torch.tensor([0.25, 0.25, 0.1]) * stride
             centres = (tensor.indices[:, 1:].flip(1) + 0.5) * size + torch.tensor([0.0, -8, -3])
             far = ~near_boxes(centres, BOX, 4.0)

@@ -54,7 +54,8 @@ def test_proposals_by_score_with_padding() -> None:
     logits = torch.tensor([[[1.0, 0], [0, 3], [2, 0]], [[0.0, 1], [2, 0], [0, 0]]])
     batch = {"batch_size": 2, "batch_box_preds": boxes, "batch_cls_preds": logits}
     make_head().proposal_layer(batch, NMS)
-    assert batch["rois"].shape == (2, 4, 7) and batch["has_class_labels"]
+    assert batch["rois"].shape == (2, 4, 7)
+    assert batch["has_class_labels"]
     assert batch["rois"][..., 0].tolist() == [[0.5, 20, 0, 0], [pytest.approx(0.1), 0, 0, 0]]
     assert batch["roi_scores"].tolist() == [[3, 2, 0, 0], [2, 0, 0, 0]]
     assert batch["roi_labels"].tolist() == [[2, 1, 1, 1], [1, 1, 1, 1]]
@@ -69,7 +70,8 @@ def test_proposals_of_points_lose_their_index() -> None:
         "batch_box_preds": torch.tensor([box_at(0), box_at(10), box_at(20)]),
     }
     make_head().proposal_layer(batch, NMS)
-    assert "batch_index" not in batch and not batch["has_class_labels"]
+    assert "batch_index" not in batch
+    assert not batch["has_class_labels"]
     assert batch["rois"][..., 0].tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [20, 10, 0, 0]]
     assert (batch["rois"][1] == 0).all()
 
@@ -102,15 +104,16 @@ def test_padding_is_no_detection() -> None:
     }
     companions = {"pred_iou_scores": torch.tensor([[0.25, 0.5], [0.75, 1.0]])}
     found, recall = post_process(batch, settings, 3, companions)
-    assert found[0]["pred_labels"].tolist() == [3] and found[0]["pred_iou_scores"].tolist() == [
-        0.25
-    ]
+    assert found[0]["pred_labels"].tolist() == [3]
+    assert found[0]["pred_iou_scores"].tolist() == [0.25]
     assert len(found[1]["pred_boxes"]) == len(found[1]["pred_iou_scores"]) == 0
-    assert recall["gt"] == 2 and recall["roi_0.5"] == 1
+    assert recall["gt"] == 2
+    assert recall["roi_0.5"] == 1
 
 
 def test_codes_of_zero_leave_the_proposals_and_others_follow_their_headings() -> None:
-    head, rois = make_head(), torch.tensor([[box_at(5, 0.3), box_at(9, math.pi / 2)]])
+    head = make_head()
+    rois = torch.tensor([[box_at(5, 0.3), box_at(9, math.pi / 2)]])
     _, boxes = head.generate_predicted_boxes(1, rois, torch.zeros(2, 1), torch.zeros(2, 7))
     assert torch.allclose(boxes, rois, atol=1e-6)
     codes = torch.zeros(2, 7)
@@ -124,7 +127,8 @@ def test_codes_of_zero_leave_the_proposals_and_others_follow_their_headings() ->
 def test_the_targets_of_a_roi_decode_to_its_box() -> None:
     head = make_head()
     head.proposal_target_layer.roi_sampler_cfg["REG_FG_THRESH"] = 0.1
-    roi, gt = [5, 1, 0, 4, 2, 2, 2.5], [5.4, 0.8, 0.2, 3.8, 1.7, 1.6, 2.2, 1]
+    roi = [5, 1, 0, 4, 2, 2, 2.5]
+    gt = [5.4, 0.8, 0.2, 3.8, 1.7, 1.6, 2.2, 1]
     batch = {
         "rois": torch.tensor([[roi]]),
         "roi_scores": torch.zeros(1, 1),
@@ -139,7 +143,8 @@ def test_the_targets_of_a_roi_decode_to_its_box() -> None:
     )
     head.forward_ret_dict = {**targets, "rcnn_reg": codes.repeat(8, 1)}
     losses = head.get_box_reg_layer_loss()
-    assert float(losses["rcnn_loss_reg"]) < 1e-8 and float(losses["rcnn_loss_corner"]) < 1e-8
+    assert float(losses["rcnn_loss_reg"]) < 1e-8
+    assert float(losses["rcnn_loss_corner"]) < 1e-8
 
 
 def test_class_loss_skips_ignored_rois_and_takes_soft_labels() -> None:
@@ -169,7 +174,8 @@ def test_without_positives_the_losses_are_zero_and_have_a_gradient() -> None:
     head.forward_ret_dict = make_targets([-1.0, -1.0], [0, 0])
     total, logs = head.get_loss()
     total.backward()
-    assert total.item() == 0 and set(logs) == {
+    assert total.item() == 0
+    assert set(logs) == {
         "rcnn_loss_cls",
         "rcnn_loss_reg",
         "rcnn_loss_corner",
@@ -208,8 +214,11 @@ def test_centres_of_voxels() -> None:
 
 
 def test_rows_of_mixed_frames_are_stacked_in_their_order() -> None:
-    frame, values = torch.tensor([1, 0, 1, 0]), torch.tensor([10, 20, 30, 40])
+    frame = torch.tensor([1, 0, 1, 0])
+    values = torch.tensor([10, 20, 30, 40])
     counts, stacked = stack_frames(frame, 3, values)
-    assert counts.tolist() == [2, 2, 0] and stacked.tolist() == [20, 40, 10, 30]
+    assert counts.tolist() == [2, 2, 0]
+    assert stacked.tolist() == [20, 40, 10, 30]
     counts, stacked = stack_frames(torch.zeros(0), 2, values[:0])
-    assert counts.tolist() == [0, 0] and len(stacked) == 0
+    assert counts.tolist() == [0, 0]
+    assert len(stacked) == 0

@@ -41,14 +41,19 @@ def test_features_and_places_of_all_rois(name: str, training: bool) -> None:
     model, batch = MODELS[name]()
     model.train(training)
     info = model.taps()[TAP]
-    assert info.kind == "roi" and info.stride is None
+    assert info.kind == "roi"
+    assert info.stride is None
     with model.capture([TAP]) as features:
         model(batch)
-    coords, rois = batch["roi_point_coords"], batch["rois"]
-    assert features[TAP].shape == (len(coords), info.channels) and features[TAP].requires_grad
-    assert set(coords[:, 0].tolist()) <= {-1.0, 0.0, 1.0} and (coords[:, 0] >= 0).any()
+    coords = batch["roi_point_coords"]
+    rois = batch["rois"]
+    assert features[TAP].shape == (len(coords), info.channels)
+    assert features[TAP].requires_grad
+    assert set(coords[:, 0].tolist()) <= {-1.0, 0.0, 1.0}
+    assert (coords[:, 0] >= 0).any()
     if name == "PartA2":
-        assert (coords[:, 0] >= 0).all() and len(coords) < rois.shape[0] * rois.shape[1] * 64
+        assert (coords[:, 0] >= 0).all()
+        assert len(coords) < rois.shape[0] * rois.shape[1] * 64
     for row in coords[coords[:, 0] >= 0][::7]:
         assert lies_in_a_box(row[1:], rois[int(row[0])])
 
@@ -56,7 +61,8 @@ def test_features_and_places_of_all_rois(name: str, training: bool) -> None:
 def test_padding_has_no_frame() -> None:
     rois = torch.tensor([[[1.0, 2, 3, 4, 5, 6, 0], [0.0] * 7]])
     rows = framed_places(rois, torch.arange(12.0).view(2, 2, 3))
-    assert rows[:, 0].tolist() == [0, 0, -1, -1] and rows[1, 1:].tolist() == [3, 4, 5]
+    assert rows[:, 0].tolist() == [0, 0, -1, -1]
+    assert rows[1, 1:].tolist() == [3, 4, 5]
 
 
 def test_points_of_a_roi_return_to_the_scene() -> None:
@@ -70,7 +76,8 @@ def test_points_of_a_roi_return_to_the_scene() -> None:
 def test_occupied_cells_of_part_a2_hold_points() -> None:
     model, batch = MODELS["PartA2"]()
     model.eval()(batch)
-    rows, points = batch["roi_point_coords"], batch["point_coords"]
+    rows = batch["roi_point_coords"]
+    points = batch["point_coords"]
     largest_cell = batch["rois"][..., 3:6].max() / 4
     for row in rows[::5]:
         own = points[points[:, 0] == row[0], 1:]

@@ -53,8 +53,10 @@ def test_shares_of_foreground_hard_and_easy_background() -> None:
     overlaps = torch.tensor([0.9] * 10 + [0.3] * 20 + [0.05] * 20)
     rows = make_layer().subsample_rois(overlaps)
     assert len(rows) == 16
-    assert (rows[:8] < 10).all() and len(rows[:8].unique()) == 8
-    assert int(((rows >= 10) & (rows < 30)).sum()) == 6 and int((rows >= 30).sum()) == 2
+    assert (rows[:8] < 10).all()
+    assert len(rows[:8].unique()) == 8
+    assert int(((rows >= 10) & (rows < 30)).sum()) == 6
+    assert int((rows >= 30).sum()) == 2
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,8 @@ def test_shares_of_foreground_hard_and_easy_background() -> None:
 )
 def test_one_kind_fills_all_places(overlaps: list[float], expected: set[int]) -> None:
     rows = make_layer().subsample_rois(torch.tensor(overlaps))
-    assert len(rows) == 16 and set(rows.tolist()) == expected
+    assert len(rows) == 16
+    assert set(rows.tolist()) == expected
 
 
 def test_few_hard_proposals_are_no_more_than_there_are() -> None:
@@ -76,13 +79,16 @@ def test_draws_repeat_with_the_seed_and_follow_torch_without_a_generator() -> No
     assert torch.equal(make_layer().subsample_rois(overlaps), make_layer().subsample_rois(overlaps))
     layer = ProposalTargetLayer(TARGETS)
     torch.manual_seed(5)
-    first, second = layer.subsample_rois(overlaps), layer.subsample_rois(overlaps)
+    first = layer.subsample_rois(overlaps)
+    second = layer.subsample_rois(overlaps)
     torch.manual_seed(5)
-    assert torch.equal(layer.subsample_rois(overlaps), first) and not torch.equal(first, second)
+    assert torch.equal(layer.subsample_rois(overlaps), first)
+    assert not torch.equal(first, second)
 
 
 def test_each_class_meets_only_its_own_boxes() -> None:
-    rois, labels = torch.tensor([GT, GT]), torch.tensor([1, 2])
+    rois = torch.tensor([GT, GT])
+    labels = torch.tensor([1, 2])
     gt = torch.tensor([[*GT, 1.0], [*at_overlap(0.5), 2.0], [0.0] * 8])
     overlap, assigned = make_layer().match(rois, labels, gt)
     assert overlap.tolist() == pytest.approx([1.0, 0.5], abs=1e-5)
@@ -112,7 +118,8 @@ def test_forward_gives_boxes_and_masks() -> None:
     targets = make_layer()(
         make_batch([at_overlap(0.9), at_overlap(0.6), at_overlap(0.2), [40.0, 0, 0, 4, 2, 2, 0]])
     )
-    assert targets["rois"].shape == (1, 16, 7) and targets["gt_of_rois"].shape == (1, 16, 8)
+    assert targets["rois"].shape == (1, 16, 7)
+    assert targets["gt_of_rois"].shape == (1, 16, 8)
     overlap = targets["gt_iou_of_rois"]
     assert torch.equal(targets["reg_valid_mask"], (overlap > 0.55).long())
     assert torch.allclose(
@@ -126,12 +133,14 @@ def test_padding_is_not_sampled_and_alone_it_costs_nothing() -> None:
     targets = make_layer()(make_batch([padding, at_overlap(0.9), padding]))
     assert (targets["roi_scores"] == 1).all()
     targets = make_layer()(make_batch([padding, padding]))
-    assert (targets["rcnn_cls_labels"] == -1).all() and (targets["reg_valid_mask"] == 0).all()
+    assert (targets["rcnn_cls_labels"] == -1).all()
+    assert (targets["reg_valid_mask"] == 0).all()
 
 
 def test_frame_without_boxes_is_background() -> None:
     targets = make_layer()(make_batch([at_overlap(0.9)], gt=[[0.0] * 8]))
-    assert (targets["rcnn_cls_labels"] == 0).all() and (targets["gt_of_rois"] == 0).all()
+    assert (targets["rcnn_cls_labels"] == 0).all()
+    assert (targets["gt_of_rois"] == 0).all()
 
 
 def test_inputs_stay_as_they_are() -> None:

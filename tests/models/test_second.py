@@ -67,7 +67,8 @@ def test_levels_of_the_backbone(backbone: str) -> None:
     assert [tensor.features.shape[1] for tensor in levels.values()] == WIDTHS[:4]
     assert model.backbone_3d.backbone_channels == dict(zip(SHAPES, WIDTHS))
     encoded = found["encoded_spconv_tensor"]
-    assert encoded.spatial_shape == [2, 8, 8] and encoded.features.shape[1] == WIDTHS[4]
+    assert encoded.spatial_shape == [2, 8, 8]
+    assert encoded.features.shape[1] == WIDTHS[4]
     assert found["encoded_spconv_tensor_stride"] == found["spatial_features_stride"] == 8
     assert found["spatial_features"].shape == (2, 2 * WIDTHS[4], 8, 8)
     assert model.backbone_3d.num_point_features == WIDTHS[4]
@@ -78,7 +79,8 @@ def test_default_widths_are_those_of_openpcdet() -> None:
         kind(model_cfg={}, input_channels=4, grid_size=GRID)
         for kind in (VoxelBackBone8x, VoxelResBackBone8x)
     )
-    assert plain.widths == [16, 32, 64, 64, 128] and residual.widths == [16, 32, 64, 128, 128]
+    assert plain.widths == [16, 32, 64, 64, 128]
+    assert residual.widths == [16, 32, 64, 128, 128]
     assert plain.conv_out[0].weight.shape == (128, 3, 1, 1, 64)
     assert residual.conv1[0].conv1.bias is not None
     without = VoxelResBackBone8x(model_cfg={"USE_BIAS": False}, input_channels=4, grid_size=GRID)
@@ -134,10 +136,12 @@ def test_height_becomes_channels() -> None:
         {"encoded_spconv_tensor": tensor, "encoded_spconv_tensor_stride": 8}
     )
     canvas = found["spatial_features"]
-    assert canvas.shape == (2, 4, 2, 3) and canvas.is_contiguous(memory_format=torch.channels_last)
+    assert canvas.shape == (2, 4, 2, 3)
+    assert canvas.is_contiguous(memory_format=torch.channels_last)
     assert canvas[0, :, 0, 2].tolist() == [0, 1, 0, 2]  # channel * layers + layer
     assert canvas[1, :, 1, 1].tolist() == [3, 0, 4, 0]
-    assert canvas.sum() == 10 and found["spatial_features_stride"] == 8
+    assert canvas.sum() == 10
+    assert found["spatial_features_stride"] == 8
     dense = tensor.dense()
     assert torch.equal(canvas, dense.view(2, 4, 2, 3))
     canvas[1].sum().backward()
@@ -154,7 +158,8 @@ def test_height_must_fit() -> None:
 
 
 def test_taps_tell_the_truth() -> None:
-    model, batch = small_second().eval(), second_batch([random_scene(0), random_scene(1)])
+    model = small_second().eval()
+    batch = second_batch([random_scene(0), random_scene(1)])
     taps = model.taps()
     sparse = {path: info for path, info in taps.items() if info.kind == "sparse"}
     assert {path: info.stride for path, info in sparse.items()} == {
@@ -194,7 +199,8 @@ def test_a_frame_does_not_depend_on_the_others_in_eval() -> None:
         together = model.run_modules(
             second_batch([random_scene(0), random_scene(1), NOTHING]), until="map_to_bev_module"
         )
-    assert alone["spatial_features"].abs().sum() > 0 and together["spatial_features"].shape[0] == 3
+    assert alone["spatial_features"].abs().sum() > 0
+    assert together["spatial_features"].shape[0] == 3
     torch.testing.assert_close(
         together["spatial_features"][1], alone["spatial_features"][0], rtol=1e-4, atol=1e-5
     )
@@ -202,7 +208,8 @@ def test_a_frame_does_not_depend_on_the_others_in_eval() -> None:
 
 
 def test_unet_returns_to_the_voxels() -> None:
-    unet, batch = make_unet().train(), voxel_batch()
+    unet = make_unet().train()
+    batch = voxel_batch()
     found = unet(batch)
     assert found["point_features"].shape == (len(batch["voxel_coords"]), WIDTHS[0])
     assert found["encoded_spconv_tensor"].features.shape[1] == WIDTHS[4]
@@ -220,7 +227,8 @@ def test_unet_returns_to_the_voxels() -> None:
 def test_unet_without_birds_eye_view() -> None:
     unet = make_unet(RETURN_ENCODED_TENSOR=False)
     found = unet(voxel_batch())
-    assert unet.conv_out is None and "encoded_spconv_tensor" not in found
+    assert unet.conv_out is None
+    assert "encoded_spconv_tensor" not in found
     assert [info.path for info in unet.taps()] == [
         "conv1",
         "conv2",
@@ -234,7 +242,8 @@ def test_unet_of_nothing() -> None:
     batch = second_batch([NOTHING])
     batch["voxel_features"] = torch.zeros(0, 4)
     found = make_unet().train()(batch)
-    assert found["point_features"].shape == (0, WIDTHS[0]) and found["point_coords"].shape == (0, 4)
+    assert found["point_features"].shape == (0, WIDTHS[0])
+    assert found["point_coords"].shape == (0, 4)
 
 
 def test_loss_falls() -> None:
@@ -255,7 +264,8 @@ def test_loss_falls() -> None:
 )
 def test_students_of_kitti(repo, name: str, least: float, most: float) -> None:
     """A quarter and a sixteenth of the parameters, and nothing but widths differs."""
-    sizes, configs = [], []
+    sizes = []
+    configs = []
     for path in ("kitti_models/second", f"kitti_distill/{name}"):
         cfg = load_config(repo / "cfgs" / f"{path}.yaml")
         spec = DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
@@ -270,9 +280,8 @@ def test_students_of_kitti(repo, name: str, least: float, most: float) -> None:
     ):
         for cfg in configs:
             cfg.MODEL[block].pop(key, None)
-    assert (
-        configs[0].MODEL == configs[1].MODEL and configs[0].OPTIMIZATION == configs[1].OPTIMIZATION
-    )
+    assert configs[0].MODEL == configs[1].MODEL
+    assert configs[0].OPTIMIZATION == configs[1].OPTIMIZATION
 
 
 def test_missing_slot_is_named() -> None:

@@ -129,14 +129,16 @@ def test_inputs_are_not_changed() -> None:
     gt_boxes = torch.tensor([[box_at(0), [1, 0, 0, 0, 0, 0, 0, 1]]])
     before = anchors.clone(), gt_boxes.clone()
     make_assigner().assign_targets([anchors], gt_boxes)
-    assert torch.equal(anchors, before[0]) and torch.equal(gt_boxes, before[1])
+    assert torch.equal(anchors, before[0])
+    assert torch.equal(gt_boxes, before[1])
 
 
 def test_match_height() -> None:
     anchors = [anchors_at(0, z=0.0)]
     flat = assign(make_assigner(), anchors, [box_at(0, z=5)])
     high = assign(make_assigner(match_height=True), anchors, [box_at(0, z=5)])
-    assert flat["box_cls_labels"].tolist() == [[1]] and high["box_cls_labels"].tolist() == [[0]]
+    assert flat["box_cls_labels"].tolist() == [[1]]
+    assert high["box_cls_labels"].tolist() == [[0]]
 
 
 def test_sampling_by_pos_fraction() -> None:

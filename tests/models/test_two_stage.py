@@ -18,7 +18,8 @@ from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.roi_heads.voxelrcnn_head import NeighborVoxelSAModuleMSG
 from pcdet_distill.ops.sparse_conv import SparseConvTensor
 
-CELL_M, ORIGIN_M = 2.0, (0.0, -8.0)
+CELL_M = 2.0
+ORIGIN_M = (0.0, -8.0)
 
 
 def ramp(height: int, width: int) -> torch.Tensor:
@@ -68,16 +69,15 @@ def test_second_head_leaves_the_first_stage_alone() -> None:
 )
 def test_scores_of_second_iou(settings: dict, expected: list[float]) -> None:
     model = small_second(second_iou_config())
-    iou, classes, labels = (
-        torch.tensor([[0.2, 0.4, 0.6]]),
-        torch.tensor([[0.9, 0.8, 0.7]]),
-        torch.tensor([[1, 2, 3]]),
-    )
+    iou = torch.tensor([[0.2, 0.4, 0.6]])
+    classes = torch.tensor([[0.9, 0.8, 0.7]])
+    labels = torch.tensor([[1, 2, 3]])
     assert model.final_scores(iou, classes, labels, settings)[0].tolist() == pytest.approx(expected)
 
 
 def test_wrong_score_types_are_named() -> None:
-    model, rows = small_second(second_iou_config()), torch.ones(1, 1)
+    model = small_second(second_iou_config())
+    rows = torch.ones(1, 1)
     with pytest.raises(ConfigError, match="SCORE_TYPE: unknown name 'ious'; did you mean 'iou'"):
         model.final_scores(rows, rows, rows, {"SCORE_TYPE": "ious"})
     with pytest.raises(ConfigError, match="SCORE_TYPE: unknown name 'num_pts_iou_cls'"):
@@ -93,7 +93,8 @@ def test_second_iou_tells_both_scores() -> None:
     model.model_cfg.POST_PROCESSING.SCORE_THRESH = 0.0
     batch = second_batch([random_scene(0)])
     (found,), _ = model(batch)
-    assert len(found["pred_boxes"]) and torch.equal(found["pred_scores"], found["pred_iou_scores"])
+    assert len(found["pred_boxes"])
+    assert torch.equal(found["pred_scores"], found["pred_iou_scores"])
     assert found["pred_cls_scores"].max() == torch.sigmoid(batch["roi_scores"]).max()
 
 
@@ -159,7 +160,8 @@ def brute_neighbours(
 ) -> torch.Tensor:
     """The module by its definition: every slot computed, repetitions and all."""
     features = module.mlps_in[0](tensor.features)
-    rows, empty = [], []
+    rows = []
+    empty = []
     for cell, coord in zip(cells, coords):
         near = [
             row
@@ -170,7 +172,8 @@ def brute_neighbours(
         ]
         empty.append(not near)
         rows.append(([*near[:slots], *[near[0]] * slots] if near else [0] * slots)[:slots])
-    rows, empty = torch.tensor(np.array(rows)), torch.tensor(empty)
+    rows = torch.tensor(np.array(rows))
+    empty = torch.tensor(empty)
     offset = (xyz[rows] - cells[:, None]).masked_fill(empty[:, None, None], 0)
     convolution, norm = module.mlps_pos[0]
     position = nn.functional.batch_norm(
@@ -196,7 +199,8 @@ def test_cells_of_a_roi_see_the_voxels_around_them() -> None:
     nn.init.normal_(module.mlps_pos[0][1].bias)
     found = module(tensor, xyz, cells, coords)
     expected = brute_neighbours(module, tensor, xyz, cells, coords, 1, 1.3, 4)
-    assert found.shape == (60, 5) and torch.allclose(found, expected, atol=1e-4)
+    assert found.shape == (60, 5)
+    assert torch.allclose(found, expected, atol=1e-4)
 
 
 def test_parts_of_background_points_do_not_count() -> None:
@@ -210,12 +214,12 @@ def test_parts_of_background_points_do_not_count() -> None:
         "point_features": torch.tensor([[1.0], [3.0], [9.0]]),
     }
     parts, features = head.roiaware_pool(batch)
-    assert parts.shape == (2, 4, 4, 4, 4) and features.shape == (2, 4, 4, 4, 1)
-    assert (
-        parts[0, 2, 2, 2].tolist() == pytest.approx([0.25, 0.25, 0.25, 0.5])
-        and features[0, 2, 2, 2].item() == 3
-    )
-    assert (parts[1] == 0).all() and (features[1] == 0).all()
+    assert parts.shape == (2, 4, 4, 4, 4)
+    assert features.shape == (2, 4, 4, 4, 1)
+    assert parts[0, 2, 2, 2].tolist() == pytest.approx([0.25, 0.25, 0.25, 0.5])
+    assert features[0, 2, 2, 2].item() == 3
+    assert (parts[1] == 0).all()
+    assert (features[1] == 0).all()
     head.model_cfg["DISABLE_PART"] = True
     parts, _ = head.roiaware_pool(batch)
     assert parts[0, 2, 2, 2].tolist() == pytest.approx([0.5, 0, 0, 0.5])
@@ -223,7 +227,8 @@ def test_parts_of_background_points_do_not_count() -> None:
 
 @pytest.mark.parametrize("name", TWO_STAGE_CONFIGS)
 def test_training_lowers_the_loss_and_repeats_with_the_seed(name: str) -> None:
-    scenes, losses = [random_scene(0), random_scene(1)], []
+    scenes = [random_scene(0), random_scene(1)]
+    losses = []
     for _ in range(2):
         model = small_second(TWO_STAGE_CONFIGS[name]()).train()
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -244,20 +249,21 @@ def test_evaluation_gives_boxes_of_refined_proposals(name: str) -> None:
     model.model_cfg.POST_PROCESSING.SCORE_THRESH = 0.0
     batch = second_batch([random_scene(0), random_scene(1)])
     found, recall = model(batch)
-    assert batch["batch_cls_preds"].shape == (2, 24, 1) and batch["batch_box_preds"].shape == (
+    assert batch["batch_cls_preds"].shape == (2, 24, 1)
+    assert batch["batch_box_preds"].shape == (
         2,
         24,
         7,
     )
-    assert all(len(frame["pred_boxes"]) for frame in found) and {"gt", "roi_0.3", "rcnn_0.3"} < set(
-        recall
-    )
+    assert all(len(frame["pred_boxes"]) for frame in found)
+    assert {"gt", "roi_0.3", "rcnn_0.3"} < set(recall)
     assert set(torch.cat([frame["pred_labels"] for frame in found]).tolist()) <= {1, 2, 3}
 
 
 def test_keypoints_can_be_tapped() -> None:
     taps = small_second(pv_rcnn_config()).taps()
-    assert taps["pfe@point_features"].channels == 12 and taps["pfe@point_features"].kind == "point"
+    assert taps["pfe@point_features"].channels == 12
+    assert taps["pfe@point_features"].kind == "point"
 
 
 def test_heads_of_their_own_classes_cannot_propose() -> None:

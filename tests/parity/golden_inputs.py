@@ -27,7 +27,8 @@ def _public_scenes(file: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     boxes = np.concatenate([boxes, np.ones((len(boxes), 1), np.float32)], axis=1)
     added = [[12, 4, -0.7, 0.8, 0.6, 1.73, 0.3, 2], [20, -6, -0.7, 1.76, 0.6, 1.73, -1.2, 3]]
     boxes = np.concatenate([boxes, np.array(added, np.float32)]).astype(np.float32)
-    mirrored_points, mirrored = points[::2].copy(), boxes[[0, 1, 3, 4, 7]].copy()
+    mirrored_points = points[::2].copy()
+    mirrored = boxes[[0, 1, 3, 4, 7]].copy()
     mirrored_points[:, 1] *= -1
     mirrored[:, [1, 6]] *= -1
     return [(points, boxes), (mirrored_points, mirrored)]
@@ -84,7 +85,8 @@ def _mask(
     limits = spec.point_cloud_range
     frames = []
     for points, boxes in scenes:
-        x, y = points[:, 0], points[:, 1]
+        x = points[:, 0]
+        y = points[:, 1]
         inside = (x >= limits[0]) & (x <= limits[3]) & (y >= limits[1]) & (y <= limits[4])
         frames.append((points[inside], boxes[boxes[:, 7] <= len(spec.class_names)]))
     return frames

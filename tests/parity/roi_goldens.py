@@ -89,7 +89,8 @@ def check_roi_targets(arrays: Mapping[str, np.ndarray], head: RoIHeadTemplate) -
     np.testing.assert_array_equal(found["reg_valid_mask"], recorded["reg_valid_mask"])
     for key in ("gt_iou_of_rois", "rcnn_cls_labels", "gt_of_rois_src"):
         np.testing.assert_allclose(found[key], recorded[key], atol=1e-4, err_msg=key)
-    seen, expected = found["gt_of_rois"].numpy(), recorded["gt_of_rois"]
+    seen = found["gt_of_rois"].numpy()
+    expected = recorded["gt_of_rois"]
     others = [0, 1, 2, 3, 4, 5, 7]
     np.testing.assert_allclose(seen[..., others], expected[..., others], atol=1e-3)
     turn = (

@@ -48,7 +48,8 @@ def test_limit_period(golden_file: Path) -> None:
 @pytest.mark.golden(PIPELINE)
 def test_residual_coder(golden_file: Path) -> None:
     recorded = Recorded(golden_file)
-    anchors, boxes = recorded["coder_anchors"], recorded["coder_gt"]
+    anchors = recorded["coder_anchors"]
+    boxes = recorded["coder_gt"]
     recorded.check("residual_encoded", ResidualCoder().encode_torch(boxes, anchors))
     recorded.check(
         "residual_decoded", ResidualCoder().decode_torch(recorded["residual_encoded"], anchors)
@@ -59,7 +60,8 @@ def test_residual_coder(golden_file: Path) -> None:
 def test_point_residual_coder(golden_file: Path) -> None:
     recorded = Recorded(golden_file)
     coder = PointResidualCoder(mean_size=KITTI_MEAN_SIZES)
-    points, classes = recorded["coder_anchors"][:, :3], recorded["point_classes"]
+    points = recorded["coder_anchors"][:, :3]
+    classes = recorded["point_classes"]
     recorded.check("pointres_encoded", coder.encode_torch(recorded["coder_gt"], points, classes))
     recorded.check(
         "pointres_decoded", coder.decode_torch(recorded["pointres_encoded"], points, classes)

@@ -34,7 +34,8 @@ def test_every_key_is_admitted(golden_file: Path):
     for path in json.loads(golden_file.read_text())["keys"]:
         node = EXPERIMENT
         for part in path.split("."):
-            name, is_list = part.removesuffix("[]"), part.endswith("[]")
+            name = part.removesuffix("[]")
+            is_list = part.endswith("[]")
             if name == BASE_KEY:
                 break
             block = node.or_block if isinstance(node, ListOf) else node

@@ -46,9 +46,8 @@ def test_backbone_2d(golden_file: Path, repo: Path):
         convolutions = [
             shape for key, shape in shapes.items() if key.startswith(block) and len(shape) == 4
         ]
-        assert len(convolutions) == 1 + layers and all(
-            shape[0] == filters for shape in convolutions
-        )
+        assert len(convolutions) == 1 + layers
+        assert all(shape[0] == filters for shape in convolutions)
         assert shapes[f"backbone_2d.deblocks.{index}.0.weight"] == [
             filters,
             upsampled,
@@ -104,7 +103,8 @@ def test_grid(golden_file: Path, repo: Path):
         pytest.skip("no manifest of a model with voxels")
     data = config.DATA_CONFIG
     size = next(step.VOXEL_SIZE for step in data.DATA_PROCESSOR if "VOXEL_SIZE" in step)
-    low, high = data.POINT_CLOUD_RANGE[:3], data.POINT_CLOUD_RANGE[3:]
+    low = data.POINT_CLOUD_RANGE[:3]
+    high = data.POINT_CLOUD_RANGE[3:]
     assert [round((end - start) / step) for start, end, step in zip(low, high, size)] == manifest[
         "grid_size"
     ]

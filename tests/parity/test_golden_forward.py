@@ -90,7 +90,8 @@ class Golden:
             err_msg=name,
         )
         exact = flat.astype(np.float64)
-        assert np.isfinite(flat).all() and meta["nonfinite"] == 0
+        assert np.isfinite(flat).all()
+        assert meta["nonfinite"] == 0
         for sum_name, found in (("abssum", np.abs(exact).sum()), ("sqsum", (exact**2).sum())):
             np.testing.assert_allclose(
                 found, meta[sum_name], rtol=rtol, err_msg=f"{sum_name} of {name}"
@@ -215,7 +216,8 @@ def check_cells(golden: Golden, recorder: Recorder, mode: str) -> None:
         if name.startswith(f"{mode}/") and isinstance(meta, dict) and "num_active" in meta
     ]
     for name in names:
-        meta, (shape, cells) = golden.meta[name], recorder.cells[name]
+        meta = golden.meta[name]
+        (shape, cells) = recorder.cells[name]
         assert shape == meta["spatial_shape"] and len(cells) == meta["num_active"], name
         assert (
             hashlib.sha256(cells.numpy().tobytes()).hexdigest()
