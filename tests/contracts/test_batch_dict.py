@@ -1,4 +1,4 @@
-"""Each slot writes what the table in ``pcdet_distill.models`` says, no more and no less."""
+"""Each slot writes the keys of the table in ``pcdet_distill.models``, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of a detector is OpenPCDet's, survives a file, and holds nothing of the run that made it."""
+"""A detector's state has OpenPCDet's names, survives a file, and depends on no forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Short trainings that every detector must survive: a few steps, and one scene learned by heart."""
+"""Short trainings for every detector: a few steps, and overfitting one scene."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def losses_of_a_few_steps(model: nn.Module, batch: dict[str, Any], steps: int = 
 
 
 def check_overfits_one_scene(model: nn.Module) -> None:
-    """Trained on one frame long enough, the detector finds every box of it, with its class and heading."""
+    """After overfitting one frame, a detector finds its boxes with their classes and headings."""
     points, boxes = random_scene(11)
     boxes[:, 1] = [-5, 0, 5]
     boxes[:, 0] = [4, 8, 12]  # apart from each other

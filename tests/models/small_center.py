@@ -1,4 +1,4 @@
-"""A CenterPoint of a few thousand parameters, on pillars or on voxels, for the scenes of small_model."""
+"""A CenterPoint of a few thousand parameters, on the pillars or voxels of small_model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from small_second import second_config
 
 
 def center_head_config(groups: list[list[str]] | None = None, stride: int = 2) -> EasyDict:
-    """DENSE_HEAD on every ``stride``-th pillar; all classes in one head unless ``groups`` tells others."""
+    """DENSE_HEAD with a cell for ``stride`` pillars.
+
+    Args:
+        groups: classes of each head; None for one head with all classes.
+        stride: edge of a cell in pillars.
+    """
     branches = {"center": 2, "center_z": 1, "dim": 3, "rot": 2}
     return EasyDict(
         NAME="CenterHead",

@@ -20,7 +20,7 @@ MAX_POINTS = 8
 
 
 def data_config(voxel_size: list[float] = VOXEL_SIZE) -> EasyDict:
-    """DATA_CONFIG as far as a model looks at it: 32 x 32 pillars, unless the voxels are smaller."""
+    """The part of DATA_CONFIG that a model reads: 32 x 32 pillars, unless voxels are smaller."""
     features = ["x", "y", "z", "intensity"]
     return EasyDict(
         POINT_CLOUD_RANGE=RANGE,
@@ -156,7 +156,8 @@ def make_batch(
     scenes: list[tuple[np.ndarray, np.ndarray]], voxel_size: list[float] = VOXEL_SIZE
 ) -> dict[str, Any]:
     """A collated batch of scenes, as tensors."""
-    boxes = np.zeros((len(scenes), max([len(rows) for _, rows in scenes] + [1]), 8), np.float32)
+    most_boxes = max([len(rows) for _, rows in scenes] + [1])
+    boxes = np.zeros((len(scenes), most_boxes, 8), np.float32)
     parts: dict[str, list[np.ndarray]] = {
         "voxels": [],
         "voxel_coords": [],

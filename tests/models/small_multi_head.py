@@ -8,7 +8,7 @@ from small_second import second_config
 
 
 def multi_config(groups: list[list[str]] | None = None, **changes) -> EasyDict:
-    """DENSE_HEAD; one head for each class unless ``groups`` tells others."""
+    """DENSE_HEAD; one head for each class unless ``groups`` are given."""
     return make_multi(head_config(), groups, **changes)
 
 

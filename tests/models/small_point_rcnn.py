@@ -17,7 +17,7 @@ MEAN_SIZES = [[3.9, 1.6, 1.56], [0.8, 0.6, 1.73], [1.76, 0.6, 1.73]]
 
 
 def point_spec() -> DataSpec:
-    """DATA_CONFIG as far as a model looks at it: points, no voxels."""
+    """The part of DATA_CONFIG that a model reads: points, no voxels."""
     features = ["x", "y", "z", "intensity"]
     return DataSpec.from_config(
         EasyDict(
@@ -167,8 +167,14 @@ def small_point_rcnn(config: EasyDict | None = None, seed: int = 0) -> Detector3
 def point_batch(
     frames: list[tuple[np.ndarray, np.ndarray]], num_points: int | None = NUM_POINTS
 ) -> dict[str, Any]:
-    """A collated batch, each frame repeated and cut to ``num_points`` (None: as it is), as tensors."""
-    boxes = np.zeros((len(frames), max([len(rows) for _, rows in frames] + [1]), 8), np.float32)
+    """A collated batch, as tensors.
+
+    Args:
+        frames: points (N, 4) and boxes (G, 8) of each frame.
+        num_points: repeat and cut the points of a frame to this number; None keeps them.
+    """
+    most_boxes = max([len(rows) for _, rows in frames] + [1])
+    boxes = np.zeros((len(frames), most_boxes, 8), np.float32)
     parts = []
     for frame, (points, rows) in enumerate(frames):
         boxes[frame, : len(rows)] = rows

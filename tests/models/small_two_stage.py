@@ -1,4 +1,4 @@
-"""Two-stage detectors on voxels, a few thousand parameters each, for the scenes and batches of small_second."""
+"""Two-stage detectors of a few thousand parameters each, on the voxels of small_second."""
 
 from __future__ import annotations
 

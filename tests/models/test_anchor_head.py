@@ -94,7 +94,7 @@ def test_direction_target_and_decoding_agree(heading: float) -> None:
     codes = head.box_coder.encode_torch(gt, anchors)
     bins = head.get_direction_target(anchors, codes)
     assert (bins.sum(dim=1) == 1).all()
-    # The code's angle is seen by its sine only: half a turn more must not matter.
+    # The loss compares headings by their sine, so half a turn more must not matter.
     codes[:, 6] += pi
     _, boxes = head.generate_predicted_boxes(
         1, torch.zeros(1, len(anchors), 3), codes[None], bins[None]

@@ -1,4 +1,4 @@
-"""Several anchor heads: the same numbers as one head in another order, losses by class, final boxes, config."""
+"""Several anchor heads: order of predictions, losses by class, final boxes, config."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_anchors_are_ordered_by_class_and_then_by_place() -> None:
     assert (anchors[2, 1, :, 3, 1].diff() > 0).all()
 
 
-def test_a_head_is_asked_for_its_own_classes_only() -> None:
+def test_the_loss_of_a_head_has_its_own_classes_only() -> None:
     head = make_head(multi_config([["Car"], ["Pedestrian", "Cyclist"]])).train()
     head(make_input())
     labels = head.forward_ret_dict["box_cls_labels"]
@@ -189,7 +189,7 @@ def test_branches_for_the_parts_of_a_box() -> None:
     }
     assert "conv_cls.0.bias" not in single.state_dict()
     assert "conv_box.conv_reg.3.bias" in single.state_dict()
-    # Two anchors: channels 0 to 6 are the first one's box, though the first four come from the branch `reg`.
+    # Two anchors: channels 0 to 6 are the first one's box, though 0 to 3 come from branch `reg`.
     features = torch.randn(1, 4, 16, 16)
     raw = torch.cat([branch(features) for branch in single.conv_box.values()], dim=1)
     boxes = single(features)["box_preds"].view(1, 2, 16, 16, 7)

@@ -27,13 +27,8 @@ def generate(**changes) -> torch.Tensor:
 def test_corner_aligned_positions() -> None:
     anchors = generate()
     assert anchors.shape == (1, 3, 5, 2, 2, 7)
-    assert anchors[0, 0, :, 0, 0, 0].tolist() == [
-        0,
-        2,
-        4,
-        6,
-        8,
-    ]  # from one end of the range to the other
+    # From one end of the range to the other.
+    assert anchors[0, 0, :, 0, 0, 0].tolist() == [0, 2, 4, 6, 8]
     assert anchors[0, :, 0, 0, 0, 1].tolist() == [-10, 0, 10]
 
 

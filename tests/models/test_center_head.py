@@ -40,7 +40,7 @@ def gt(*rows: list[float]) -> torch.Tensor:
 
 
 def perfect_predictions(targets: CenterTargets) -> dict[str, torch.Tensor]:
-    """What a head that has learnt everything puts out."""
+    """Outputs of a head that predicts the targets exactly."""
     frames, classes, height, width = targets.heatmap.shape
     maps = torch.zeros(frames, targets.boxes.shape[2], height * width)
     for frame in range(frames):
@@ -81,15 +81,8 @@ def test_targets_by_hand() -> None:
 
 def test_radius_follows_the_size() -> None:
     head = make_head()
-    big = [
-        8,
-        0,
-        0,
-        12,
-        8,
-        2,
-        0,
-    ]  # 12 x 8 cells: case three gives (-4 + sqrt(16 + 1.6 * 86.4)) / 2 = 4.2
+    # 12 x 8 cells: the third case gives (-4 + sqrt(16 + 1.6 * 86.4)) / 2 = 4.2.
+    big = [8, 0, 0, 12, 8, 2, 0]
     (targets,) = head.target_assigner.assign_targets(gt([*big, 1]), head.feature_map_size)
     assert (targets.heatmap[0, 0] > 0).sum() == 81
 
@@ -108,10 +101,8 @@ def test_targets_by_head() -> None:
     first, second = head.target_assigner.assign_targets(boxes, head.feature_map_size)
     assert first.heatmap.shape[1] == 2
     assert second.heatmap.shape[1] == 1
-    assert (first.heatmap == 1).nonzero().tolist() == [
-        [0, 0, 3, 4],
-        [0, 1, 10, 4],
-    ]  # cyclists are its first class
+    # Cyclists are the first class of the first head.
+    assert (first.heatmap == 1).nonzero().tolist() == [[0, 0, 3, 4], [0, 1, 10, 4]]
     assert first.cells[0, :2].tolist() == [10 * 16 + 4, 3 * 16 + 4]
     assert first.mask.sum() == 2
     assert second.mask.sum() == 1
@@ -124,18 +115,14 @@ def test_boxes_beyond_the_map_padding_and_flat_boxes() -> None:
     flat = [5, 5, 0, 0, 2, 1, 0]
     boxes = gt([*outside, 1], [*flat, 1], [*CAR, 1], [0.0] * 8)
     (targets,) = head.target_assigner.assign_targets(boxes, head.feature_map_size)
-    assert targets.mask[0, :4].tolist() == [
-        True,
-        False,
-        True,
-        False,
-    ]  # the flat box keeps its place, unused
+    # The flat box takes a slot, but is not learnt.
+    assert targets.mask[0, :4].tolist() == [True, False, True, False]
     assert targets.cells[0, 0] == 15  # moved to the nearest cell
     assert targets.boxes[0, 0, :2].tolist() == [0.5, 0.0]
     assert torch.isfinite(targets.boxes).all()
 
 
-def test_no_more_than_the_allowed_number_of_boxes() -> None:
+def test_number_of_boxes_is_limited() -> None:
     config = center_head_config()
     config.TARGET_ASSIGNER_CONFIG.NUM_MAX_OBJS = 2
     head = make_head(config)
@@ -180,7 +167,8 @@ def test_nms_within_a_head_and_labels_over_heads() -> None:
         head = make_head(center_head_config(groups))
         targets = head.target_assigner.assign_targets(gt(*pair), head.feature_map_size)
         predictions = [perfect_predictions(target) for target in targets]
-        predictions[-1]["hm"] += 1  # the car, in one head or in two, is the surer one
+        # The car, in one head or in two, gets the higher score.
+        predictions[-1]["hm"] += 1
         if len(groups) == 1:
             predictions[0]["hm"][:, 2] -= 1
         (found,) = head.generate_predicted_boxes(predictions)
@@ -195,21 +183,20 @@ def test_nms_within_a_head_and_labels_over_heads() -> None:
         ("POST_CENTER_LIMIT_RANGE", [0, -8, -0.8, 16, 8, 1]),
     ],
 )
-def test_what_is_not_admitted(setting: str, value) -> None:
+def test_low_scores_and_centres_out_of_range_are_dropped(setting: str, value) -> None:
     for changed in (False, True):
         config = center_head_config()
         if changed:
             config.POST_PROCESSING[setting] = value
         head = make_head(config)
         (targets,) = head.target_assigner.assign_targets(gt([*CAR, 1]), head.feature_map_size)
-        (found,) = head.generate_predicted_boxes(
-            [perfect_predictions(targets)]
-        )  # its score is 0.99331
+        # The score of a perfect prediction is 0.99331.
+        (found,) = head.generate_predicted_boxes([perfect_predictions(targets)])
         assert len(found["pred_boxes"]) == (0 if changed else 1)
         assert found["pred_boxes"].shape[1] == 7
 
 
-def test_at_most_so_many_candidates() -> None:
+def test_number_of_candidates_is_limited() -> None:
     config = center_head_config()
     config.POST_PROCESSING.MAX_OBJ_PER_SAMPLE = 1
     head = make_head(config)
@@ -250,9 +237,8 @@ def test_losses_by_hand() -> None:
     assert parts["loc_loss_head_1"] == 0
     background = -math.log(0.5) * 0.25
     assert parts["hm_loss_head_1"].item() == pytest.approx(3 * 2 * 256 * background, rel=1e-5)
-    around = (
-        (1 - targets[0].heatmap).pow(4).sum().item()
-    )  # the peak itself adds nothing to it, but counts as a hit
+    # The peak itself adds nothing to the sum, but counts as a hit below.
+    around = (1 - targets[0].heatmap).pow(4).sum().item()
     assert parts["hm_loss_head_0"].item() == pytest.approx(3 * background * (around + 1), rel=1e-5)
     assert total.item() == pytest.approx(
         sum(parts[name].item() for name in parts if name != "rpn_loss")

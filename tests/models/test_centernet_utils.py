@@ -25,8 +25,10 @@ def draw(shape: tuple[int, int, int], *peaks: tuple[int, int, int, int]) -> torc
 
 
 def test_radius_by_hand() -> None:
-    # 10 x 10, overlap 0.7. Both out: (20 + sqrt(400 - 4 * 300/17)) / 2 = 19.07; both in: (40 + sqrt(1120)) / 2 = 36.73;
-    # one of each: (-28 + sqrt(784 + 336)) / 2.
+    # 10 x 10, overlap 0.7, by the three cases for the corners of the other box:
+    # both outside: (20 + sqrt(400 - 4 * 300/17)) / 2 = 19.07;
+    # both inside: (40 + sqrt(1120)) / 2 = 36.73;
+    # one of each: (-28 + sqrt(784 + 336)) / 2, the smallest.
     found = gaussian_radius(torch.tensor([10.0]), torch.tensor([10.0]), 0.7)
     assert found.item() == pytest.approx((-28 + math.sqrt(1120)) / 2, rel=1e-5)
     # 4 x 2, overlap 0.1: (-1.2 + sqrt(1.44 + 4 * 0.4 * 7.2)) / 2.
@@ -36,7 +38,7 @@ def test_radius_by_hand() -> None:
 
 @given(st.floats(0.1, 100), st.floats(0.1, 100), st.floats(0.05, 0.9))
 @settings(deadline=None)
-def test_radius_does_not_care_which_side_is_longer(
+def test_radius_does_not_depend_on_the_order_of_the_sides(
     length: float, width: float, overlap: float
 ) -> None:
     one = torch.tensor([length])

@@ -56,7 +56,7 @@ def test_a_frame_does_not_depend_on_the_others_in_eval() -> None:
     )
 
 
-def test_taps_tell_the_truth() -> None:
+def test_taps_have_the_channels_and_strides_they_publish() -> None:
     model = small_model(center_config()).eval()
     batch = make_batch([random_scene(0)])
     taps = model.taps()
@@ -92,7 +92,6 @@ def test_a_few_steps_decrease_the_loss(voxels: bool) -> None:
 
 @pytest.mark.slow
 def test_overfits_one_scene() -> None:
-    """Trained on one frame long enough, the detector finds every box of it, with its class and heading."""
     config = center_config([["Car"], ["Pedestrian", "Cyclist"]])
     config.BN_MOMENTUM = 0.1
     config.DENSE_HEAD.SHARED_CONV_CHANNEL = 16

@@ -66,7 +66,7 @@ def test_run_modules_stops_after_the_named_slot() -> None:
         model.run_modules(batch, until="backbone2d")
 
 
-def test_taps_tell_the_truth() -> None:
+def test_taps_have_the_channels_and_strides_they_publish() -> None:
     model = small_model().eval()
     batch = make_batch([random_scene(0), random_scene(1)])
     taps = model.taps()
@@ -91,7 +91,7 @@ def test_taps_tell_the_truth() -> None:
 
 
 def test_taps_can_be_captured_in_training() -> None:
-    """No slot changes what another one put out."""
+    """No slot changes the output of another in place."""
     model = small_model().train()
     with model.capture(list(model.taps())) as features:
         model(make_batch([random_scene(0)]))[0]["loss"].backward()
@@ -102,9 +102,8 @@ def test_strides_of_taps_add_up_over_the_slots(monkeypatch: pytest.MonkeyPatch) 
     model = small_model()
     monkeypatch.setattr(model.map_to_bev_module, "output_stride", 8, raising=False)
     taps = model.taps()
-    assert (
-        taps["map_to_bev_module@spatial_features"].stride == 1
-    )  # its own tap counts from its input
+    # The stride of a slot counts for the slots behind it.
+    assert taps["map_to_bev_module@spatial_features"].stride == 1
     assert taps["backbone_2d.blocks.1"].stride == 32
     assert taps["backbone_2d@spatial_features_2d"].stride == 16
 
@@ -159,14 +158,14 @@ def test_batch_norm_momentum_acts_on_running_statistics() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1.5, "0.1", True])
-def test_batch_norm_momentum_must_be_a_share(value) -> None:
+def test_batch_norm_momentum_must_be_between_zero_and_one(value) -> None:
     config = model_config()
     config.BN_MOMENTUM = value
     with pytest.raises(ConfigError, match="MODEL.BN_MOMENTUM"):
         small_model(config)
 
 
-def test_misspelt_names_are_answered() -> None:
+def test_misspelt_names_get_a_hint() -> None:
     config = model_config()
     config.NAME = "PointPilar"
     with pytest.raises(
@@ -200,7 +199,7 @@ def test_widths_that_do_not_meet_are_explained() -> None:
         small_model(config)
 
 
-def test_a_slot_module_from_outside_drops_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slot_module_of_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wider(BaseBEVBackbone):
         def __init__(self, model_cfg, input_channels):
             super().__init__(model_cfg=model_cfg, input_channels=input_channels)
@@ -250,10 +249,13 @@ def test_checkpoints_that_do_not_fit_are_refused() -> None:
 
 
 def test_widths_change_the_parameters_by_their_square() -> None:
-    whole, half, quarter = (
-        sum(parameter.numel() for parameter in small_model(model_config(width)).parameters())
-        for width in (64, 32, 16)
-    )
+    def count_parameters(width: int) -> int:
+        model = small_model(model_config(width))
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    whole = count_parameters(64)
+    half = count_parameters(32)
+    quarter = count_parameters(16)
     assert whole / half == pytest.approx(4, rel=0.08)
     assert whole / quarter == pytest.approx(16, rel=0.2)
 
@@ -271,9 +273,8 @@ def test_load_data_to_device() -> None:
     }
     calib = batch["calib"]
     assert load_data_to_device(batch, "cpu") is None
-    assert {
-        key: value.dtype for key, value in batch.items() if isinstance(value, torch.Tensor)
-    } == {
+    dtypes = {key: value.dtype for key, value in batch.items() if isinstance(value, torch.Tensor)}
+    assert dtypes == {
         "voxel_coords": torch.float32,
         "points": torch.float32,
         "image_shape": torch.int32,
@@ -310,7 +311,6 @@ def test_a_few_steps_decrease_the_loss() -> None:
 
 @pytest.mark.slow
 def test_overfits_one_scene() -> None:
-    """Trained on one frame long enough, the detector finds every box of it, with its class and heading."""
     config = model_config(width=16)
     config.BN_MOMENTUM = 0.1
     model = small_model(config).train()

@@ -1,4 +1,4 @@
-"""What heads publish about themselves: which layers give class scores, and what their predictions mean."""
+"""Descriptions of heads: layers that give class scores, layouts of predictions."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.dense_heads import POINT_HEADS
 from pcdet_distill.models.dense_heads.point_head_template import places_in_boxes
 
-CAR = [5.0, 0, 0, 4, 2, 2, math.pi / 2, 1]  # looks along y: 4 m in y, 2 m in x
+CAR = [5.0, 0, 0, 4, 2, 2, math.pi / 2, 1]  # faces along y: 4 m in y, 2 m in x
 CYCLIST = [9.0, 0, 0, 2, 1, 2, 0, 3]
 
 
@@ -55,8 +55,10 @@ BOXES = [[CAR, CYCLIST, PADDING], [PADDING, PADDING, PADDING]]
 
 @pytest.mark.parametrize("num_class", [3, 1])
 def test_labels_by_hand(num_class: int) -> None:
-    """In the car, just outside, outside, just outside at its side, on top of the cyclist, at the origin where padding
-    would be, and where only another frame has a car.
+    """A label for each place.
+
+    In the car, just outside, outside, just outside at its side, on top of the cyclist, at the
+    origin where padding would be, and where only another frame has a car.
     """
     targets = make_head(num_class=num_class).assign_targets(make_batch(PLACES, BOXES))
     expected = [min(label, num_class) for label in LABELS]
@@ -98,7 +100,7 @@ def prepared(name: str, **tensors: Tensor) -> nn.Module:
 
 
 def test_losses_by_hand() -> None:
-    """Logits 0: focal loss 0.25 * 0.25 * log 2 for a hit, 0.75 * 0.25 * log 2 for the other entries."""
+    """Logits 0: the focal loss is 1/16 log 2 for the label, 3/16 log 2 for other classes."""
     labels = torch.tensor([1, 0, -1, 3])
     codes = torch.zeros(4, 8)
     codes[0, 0] = 1.0
@@ -184,7 +186,7 @@ def test_box_head_needs_a_coder() -> None:
 
 @pytest.mark.parametrize("name", ["PointHeadBox", "PointIntraPartOffsetHead"])
 def test_boxes_by_hand(name: str) -> None:
-    """A head that answers 0 proposes the mean size of its best class around the point, looking along x."""
+    """Codes of 0 mean the mean size of the best class around the point, with heading 0."""
     head = make_head(name).eval()
     for parameter in [*head.cls_layers[-1].parameters(), *head.box_layers[-1].parameters()]:
         nn.init.zeros_(parameter)

@@ -1,4 +1,4 @@
-"""PointRCNN as a whole, small: training, evaluation, taps, students, and frames with hardly anything in them."""
+"""A small PointRCNN: training, evaluation, taps, students, and nearly empty frames."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_model import CLASS_NAMES, random_scene
 from small_point_rcnn import point_batch, point_rcnn_config, small_point_rcnn, two_scenes
+from torch import nn
 
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
@@ -62,8 +63,8 @@ def test_evaluation() -> None:
         assert torch.isfinite(prediction["pred_boxes"]).all()
 
 
-def test_pooled_points_are_seen_from_their_box() -> None:
-    """A RoI around one point: the point's place along the RoI's axes, its score, its depth, its features."""
+def test_pooled_points_are_relative_to_their_roi() -> None:
+    """A RoI around one point: its place along the RoI's axes, its score, depth and features."""
     model = small_point_rcnn()
     coords = torch.tensor([[0.0, 3, 5, 1], [0, 40, 0, 0]])
     batch = {
@@ -126,7 +127,7 @@ DEGENERATE = {
 
 
 @pytest.mark.parametrize("case", DEGENERATE)
-def test_hardly_anything(case: str) -> None:
+def test_nearly_empty_frames(case: str) -> None:
     scenes, num_points = DEGENERATE[case]
     model = small_point_rcnn().train()
     ret, tb_dict, _ = model(point_batch(scenes, num_points))
@@ -141,9 +142,8 @@ def test_hardly_anything(case: str) -> None:
     with torch.no_grad():
         predictions, _ = model.eval()(point_batch(scenes, num_points))
     assert len(predictions) == len(scenes)
-    assert all(
-        torch.isfinite(value).all() for prediction in predictions for value in prediction.values()
-    )
+    for prediction in predictions:
+        assert all(torch.isfinite(value).all() for value in prediction.values())
 
 
 def test_score_types_of_the_second_stage() -> None:
@@ -181,18 +181,17 @@ def test_wrong_settings_are_named(change: tuple, message: str) -> None:
 def test_students_have_the_teachers_names_and_a_fraction_of_its_parameters(
     repo: Path, factor: int
 ) -> None:
-    models = []
-    for name in ("kitti_models/pointrcnn", f"kitti_distill/pointrcnn_{factor}x"):
+    def build(name: str) -> nn.Module:
         cfg = load_config(repo / "cfgs" / f"{name}.yaml")
-        models.append(
-            build_network(
-                cfg.MODEL, len(CLASS_NAMES), DataSpec.from_config(cfg.DATA_CONFIG, CLASS_NAMES)
-            )
-        )
-    teacher, student = models
+        spec = DataSpec.from_config(cfg.DATA_CONFIG, CLASS_NAMES)
+        return build_network(cfg.MODEL, len(CLASS_NAMES), spec)
+
+    teacher = build("kitti_models/pointrcnn")
+    student = build(f"kitti_distill/pointrcnn_{factor}x")
     assert list(student.state_dict()) == list(teacher.state_dict())
-    sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
-    assert sizes[0] / sizes[1] == pytest.approx(factor, rel=0.05)
+    teacher_size = sum(parameter.numel() for parameter in teacher.parameters())
+    student_size = sum(parameter.numel() for parameter in student.parameters())
+    assert teacher_size / student_size == pytest.approx(factor, rel=0.05)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""PV-RCNN++: proposals come first, keypoints lie near them and see what is near them."""
+"""PV-RCNN++: proposals come first, keypoints lie near them and gather from near them."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def scattered() -> dict[str, Tensor]:
 def test_proposals_come_before_the_keypoints(
     training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[dict[str, Tensor]] = []
+    assigned: list[dict[str, Tensor]] = []
     assign = PVRCNNHead.assign_targets
 
-    def listen(head: PVRCNNHead, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        drawn.append(assign(head, batch))
-        return drawn[-1]
+    def record(head: PVRCNNHead, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        assigned.append(assign(head, batch))
+        return assigned[-1]
 
-    monkeypatch.setattr(PVRCNNHead, "assign_targets", listen)
+    monkeypatch.setattr(PVRCNNHead, "assign_targets", record)
     model = plusplus().train(training)
     batch = second_batch([random_scene(0), random_scene(1)])
     found = model.run_modules(batch, until="dense_head")
@@ -70,22 +70,19 @@ def test_proposals_come_before_the_keypoints(
         own = found["point_coords"][found["point_coords"][:, 0] == frame]
         assert len(own)
         assert near_boxes(own[:, 1:], rois, 1.6).all()
-    assert len(drawn) == training
+    assert len(assigned) == training
     found = model.run_modules(second_batch([random_scene(0), random_scene(1)]))
-    assert len(drawn) == 2 * training
+    assert len(assigned) == 2 * training
     assert "roi_targets_dict" not in found
     if training:
-        assert torch.equal(model.roi_head.forward_ret_dict["rois"], drawn[1]["rois"])
-        assert torch.equal(found["rois"], drawn[1]["rois"])
+        assert torch.equal(model.roi_head.forward_ret_dict["rois"], assigned[1]["rois"])
+        assert torch.equal(found["rois"], assigned[1]["rois"])
 
 
 def test_slots_are_built_in_the_usual_order() -> None:
     names = [name for name, _ in plusplus().named_slots()]
     assert names.index("pfe") < names.index("backbone_2d")
-    assert names[-2:] == [
-        "point_head",
-        "roi_head",
-    ]
+    assert names[-2:] == ["point_head", "roi_head"]
 
 
 def test_a_teacher_runs_as_far_as_its_taps() -> None:
@@ -132,18 +129,18 @@ def test_keypoints_do_not_depend_on_padding() -> None:
 
 
 def far_points_matter(source: str, **changes: Any) -> bool:
-    """Whether features of keypoints change with what lies far from all proposals, in ``source``."""
+    """Whether features of keypoints depend on inputs in ``source`` far from all proposals."""
     model = plusplus(**changes).eval()
     batch = second_batch([random_scene(0)])
     model.run_modules(batch, until="dense_head")
     batch["rois"] = BOX[None].clone()
     outputs = []
     for factor in (1.0, 2.0):
-        seen = dict(batch)
+        changed = dict(batch)
         if source == "raw_points":
             far = ~near_boxes(batch["points"][:, 1:4], BOX, 4.0)
-            seen["points"] = batch["points"].clone()
-            seen["points"][far, 4:] *= factor
+            changed["points"] = batch["points"].clone()
+            changed["points"][far, 4:] *= factor
         else:
             levels = dict(batch["multi_scale_3d_features"])
             tensor = levels[source]
@@ -154,14 +151,14 @@ def far_points_matter(source: str, **changes: Any) -> bool:
             levels[source] = tensor.replace_feature(
                 tensor.features * (1 + far[:, None] * (factor - 1))
             )
-            seen["multi_scale_3d_features"] = levels
+            changed["multi_scale_3d_features"] = levels
         assert far.any()
-        outputs.append(model.pfe(seen)["point_features_before_fusion"])
+        outputs.append(model.pfe(changed)["point_features_before_fusion"])
     return not torch.equal(*outputs)
 
 
 @pytest.mark.parametrize("source", ["raw_points", "x_conv3", "x_conv4"])
-def test_keypoints_see_what_is_near_proposals(source: str) -> None:
+def test_keypoints_gather_from_near_proposals(source: str) -> None:
     block = f"SA_LAYER__{source}__"
     reach = {f"{block}GROUP_CFG_1__MAX_NEIGHBOR_DISTANCE": 8.0}
     assert not far_points_matter(source, **reach)

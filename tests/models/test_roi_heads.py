@@ -34,11 +34,11 @@ def make_targets(labels: list[float], positive: list[int]) -> dict[str, torch.Te
     count = len(labels)
     rois = torch.tensor([[box_at(10.0 * number) for number in range(count)]])
     gt = torch.cat([rois, torch.ones(1, count, 1)], dim=2)
-    seen = gt.clone()
-    seen[..., :3] = 0
+    relative = gt.clone()
+    relative[..., :3] = 0
     return {
         "rois": rois,
-        "gt_of_rois": seen,
+        "gt_of_rois": relative,
         "gt_of_rois_src": gt,
         "rcnn_cls_labels": torch.tensor([labels]),
         "reg_valid_mask": torch.tensor([positive]),

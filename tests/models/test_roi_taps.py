@@ -1,4 +1,4 @@
-"""What second stages publish of their RoIs: features, and the places in the scene they belong to."""
+"""Features of RoIs that second stages publish, and their places in the scene."""
 
 from __future__ import annotations
 

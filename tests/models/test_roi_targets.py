@@ -1,4 +1,4 @@
-"""Which proposals are sampled for a second stage, and how a RoI sees its box."""
+"""Which proposals are sampled for a second stage, and boxes relative to RoIs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_one_kind_fills_all_places(overlaps: list[float], expected: set[int]) ->
     assert set(rows.tolist()) == expected
 
 
-def test_few_hard_proposals_are_no_more_than_there_are() -> None:
+def test_few_hard_proposals_are_not_repeated() -> None:
     rows = make_layer().subsample_rois(torch.tensor([0.3] * 2 + [0.0] * 30))
     assert int((rows < 2).sum()) == 2
 
@@ -86,7 +86,7 @@ def test_draws_repeat_with_the_seed_and_follow_torch_without_a_generator() -> No
     assert not torch.equal(first, second)
 
 
-def test_each_class_meets_only_its_own_boxes() -> None:
+def test_each_class_is_matched_with_its_own_boxes() -> None:
     rois = torch.tensor([GT, GT])
     labels = torch.tensor([1, 2])
     gt = torch.tensor([[*GT, 1.0], [*at_overlap(0.5), 2.0], [0.0] * 8])
@@ -150,7 +150,7 @@ def test_inputs_stay_as_they_are() -> None:
     assert all(torch.equal(batch[key], value) for key, value in before.items())
 
 
-def test_settings_that_miss_are_named() -> None:
+def test_missing_settings_are_named() -> None:
     with pytest.raises(ConfigError, match="TARGET_CONFIG.FG_RATIO is missing"):
         ProposalTargetLayer({key: value for key, value in TARGETS.items() if key != "FG_RATIO"})
     with pytest.raises(
@@ -170,7 +170,7 @@ def test_settings_that_miss_are_named() -> None:
         (7.0, 0.7, 0.7 - 7 + 2 * math.pi),
     ],
 )
-def test_a_roi_sees_its_box_from_its_centre(
+def test_boxes_are_relative_to_their_roi(
     roi_heading: float, gt_heading: float, turn: float
 ) -> None:
     ahead = [

@@ -292,7 +292,7 @@ def test_missing_slot_is_named() -> None:
 
 
 def test_second_can_be_laid_out_for_a_cpu() -> None:
-    """channels_last is for the dense convolutions: weights of 3D convolutions have one axis more."""
+    """channels_last is for dense convolutions: weights of 3D ones have one axis more."""
     model = prepare_for_device(small_second(), torch.device("cpu"))
     assert model.backbone_2d.blocks[0][1].weight.is_contiguous(memory_format=torch.channels_last)
     assert model.backbone_3d.conv1[0][0].weight.is_contiguous()

@@ -80,7 +80,8 @@ def test_a_box_that_overlaps_nothing_claims_nothing() -> None:
 
 
 def test_heading_is_turned_to_the_nearest_axis() -> None:
-    # 80 degrees: length along y. Overlap 2 x 2 of 8 + 8 - 4: IoU 1/3, below both thresholds, but the best there is.
+    # 80 degrees: length along y. Overlap 2 x 2 of 8 + 8 - 4, so the IoU is 1/3. This is below
+    # both thresholds, but no anchor overlaps the box more.
     found = assign(make_assigner(), anchors_at(0, 3.5), [box_at(0, heading=1.4)])
     assert found["box_cls_labels"].tolist() == [[1, 0]]
     turned = assign(
@@ -89,9 +90,8 @@ def test_heading_is_turned_to_the_nearest_axis() -> None:
     straight = assign(
         make_assigner(matched=0.3, unmatched=0.3), anchors_at(0, 2.1), [box_at(0, heading=0.1)]
     )
-    assert turned["box_cls_labels"].tolist() == [
-        [1, 1]
-    ]  # 2 m wide around x = 0: fully inside both anchors
+    # 2 m wide around x = 0: fully inside both anchors.
+    assert turned["box_cls_labels"].tolist() == [[1, 1]]
     assert straight["box_cls_labels"].tolist() == [[1, 1]]
 
 

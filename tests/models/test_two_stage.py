@@ -1,4 +1,4 @@
-"""Second stages on voxels: what each pools, against its definition; and whole detectors in training."""
+"""Second stages on voxels: pooling against its definition, and training of detectors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ORIGIN_M = (0.0, -8.0)
 
 
 def ramp(height: int, width: int) -> torch.Tensor:
-    """A map (1, 2, H, W) that tells its own x and y in metres."""
+    """A map (1, 2, H, W) whose channels are its x and y in metres."""
     y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
     return torch.stack([x * CELL_M + ORIGIN_M[0], y * CELL_M + ORIGIN_M[1]])[None]
 
@@ -88,7 +88,7 @@ def test_wrong_score_types_are_named() -> None:
         )
 
 
-def test_second_iou_tells_both_scores() -> None:
+def test_second_iou_returns_both_scores() -> None:
     model = small_second(second_iou_config()).eval()
     model.model_cfg.POST_PROCESSING.SCORE_THRESH = 0.0
     batch = second_batch([random_scene(0)])
@@ -98,11 +98,11 @@ def test_second_iou_tells_both_scores() -> None:
     assert found["pred_cls_scores"].max() == torch.sigmoid(batch["roi_scores"]).max()
 
 
-def test_keypoints_see_the_map_between_its_cells() -> None:
+def test_keypoints_interpolate_the_map() -> None:
     pfe = small_second(pv_rcnn_config()).pfe
     keypoints = torch.tensor([[0, 5.0, -3.3, 0], [0, 0.1, -8, 1], [0, 13.9, 5.9, 0]])
-    seen = pfe.interpolate_bev(keypoints, ramp(8, 8), 8)
-    assert torch.allclose(seen, keypoints[:, 1:3], atol=1e-5)
+    interpolated = pfe.interpolate_bev(keypoints, ramp(8, 8), 8)
+    assert torch.allclose(interpolated, keypoints[:, 1:3], atol=1e-5)
 
 
 def test_few_points_are_repeated_and_empty_frames_have_no_keypoints() -> None:
@@ -152,26 +152,29 @@ def brute_neighbours(
     module: NeighborVoxelSAModuleMSG,
     tensor: SparseConvTensor,
     xyz: torch.Tensor,
+    *,
     cells: torch.Tensor,
     coords: torch.Tensor,
     reach: int,
     radius: float,
     slots: int,
 ) -> torch.Tensor:
-    """The module by its definition: every slot computed, repetitions and all."""
+    """The module by its definition: all slots are computed, also those that repeat a voxel."""
     features = module.mlps_in[0](tensor.features)
     rows = []
     empty = []
     for cell, coord in zip(cells, coords):
-        near = [
-            row
-            for row in np.lexsort(tensor.indices.numpy().T[::-1])
-            if tensor.indices[row, 0] == coord[0]
-            and (tensor.indices[row, 1:] - coord[1:]).abs().max() <= reach
-            and (xyz[row] - cell).norm() <= radius
-        ]
+        near = []
+        for row in np.lexsort(tensor.indices.numpy().T[::-1]):
+            same_frame = tensor.indices[row, 0] == coord[0]
+            in_reach = (tensor.indices[row, 1:] - coord[1:]).abs().max() <= reach
+            in_radius = (xyz[row] - cell).norm() <= radius
+            if same_frame and in_reach and in_radius:
+                near.append(row)
         empty.append(not near)
-        rows.append(([*near[:slots], *[near[0]] * slots] if near else [0] * slots)[:slots])
+        # The first voxel repeats in the slots that are left.
+        first = near[0] if near else 0
+        rows.append((near + [first] * slots)[:slots])
     rows = torch.tensor(np.array(rows))
     empty = torch.tensor(empty)
     offset = (xyz[rows] - cells[:, None]).masked_fill(empty[:, None, None], 0)
@@ -179,13 +182,13 @@ def brute_neighbours(
     position = nn.functional.batch_norm(
         convolution(offset.flatten(0, 1)), None, None, norm.weight, norm.bias, True
     )
-    seen = features[rows].masked_fill(empty[:, None, None], 0) + position.view(
+    summed = features[rows].masked_fill(empty[:, None, None], 0) + position.view(
         len(cells), slots, -1
     )
-    return module.mlps_out[0](torch.relu(seen).amax(dim=1))
+    return module.mlps_out[0](torch.relu(summed).amax(dim=1))
 
 
-def test_cells_of_a_roi_see_the_voxels_around_them() -> None:
+def test_cells_of_a_roi_gather_the_voxels_around_them() -> None:
     torch.manual_seed(0)
     indices = torch.nonzero(torch.rand(2, 5, 6, 7) < 0.2).int()
     indices = indices[torch.randperm(len(indices))]
@@ -198,7 +201,9 @@ def test_cells_of_a_roi_see_the_voxels_around_them() -> None:
     ).train()
     nn.init.normal_(module.mlps_pos[0][1].bias)
     found = module(tensor, xyz, cells, coords)
-    expected = brute_neighbours(module, tensor, xyz, cells, coords, 1, 1.3, 4)
+    expected = brute_neighbours(
+        module, tensor, xyz, cells=cells, coords=coords, reach=1, radius=1.3, slots=4
+    )
     assert found.shape == (60, 5)
     assert torch.allclose(found, expected, atol=1e-4)
 
@@ -250,11 +255,7 @@ def test_evaluation_gives_boxes_of_refined_proposals(name: str) -> None:
     batch = second_batch([random_scene(0), random_scene(1)])
     found, recall = model(batch)
     assert batch["batch_cls_preds"].shape == (2, 24, 1)
-    assert batch["batch_box_preds"].shape == (
-        2,
-        24,
-        7,
-    )
+    assert batch["batch_box_preds"].shape == (2, 24, 7)
     assert all(len(frame["pred_boxes"]) for frame in found)
     assert {"gt", "roi_0.3", "rcnn_0.3"} < set(recall)
     assert set(torch.cat([frame["pred_labels"] for frame in found]).tolist()) <= {1, 2, 3}
@@ -266,14 +267,14 @@ def test_keypoints_can_be_tapped() -> None:
     assert taps["pfe@point_features"].kind == "point"
 
 
-def test_heads_of_their_own_classes_cannot_propose() -> None:
+def test_heads_with_separate_classes_make_no_proposals() -> None:
     config = second_iou_config()
     make_multi(config.DENSE_HEAD, SEPARATE_MULTIHEAD=True)
     with pytest.raises(ConfigError, match="SEPARATE_MULTIHEAD is true, but a ROI_HEAD"):
         small_second(config)
 
 
-def test_heads_that_predict_all_classes_propose_and_train() -> None:
+def test_heads_with_all_classes_make_proposals_and_train() -> None:
     config = second_iou_config()
     make_multi(config.DENSE_HEAD, SEPARATE_MULTIHEAD=False)
     losses = losses_of_a_few_steps(

@@ -1,4 +1,7 @@
-"""Every file of the golden folder is a test: ``@pytest.mark.golden("kitti_eval/*.json")`` runs once per match."""
+"""Tests that run once for every matching file of the golden folder.
+
+``@pytest.mark.golden("kitti_eval/*.json")`` gives them a ``golden_file``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The batches that the recorded forward passes saw, rebuilt from the points in the golden folder."""
+"""Inputs of the recorded forward passes, rebuilt from the points in the golden folder."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def make_point_batch(
     scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec, num_points: int
 ) -> dict[str, np.ndarray | int]:
     """Range mask on x and y, points repeated and cut to the first ``num_points``, and collation."""
-    frames = [
-        (np.tile(points, (-(-num_points // len(points)), 1))[:num_points], boxes)
-        for points, boxes in _mask(scenes, spec)
-    ]
+    frames = []
+    for points, boxes in _mask(scenes, spec):
+        repeats = -(-num_points // len(points))
+        frames.append((np.tile(points, (repeats, 1))[:num_points], boxes))
     return _collate(frames)
 
 
@@ -94,7 +94,8 @@ def _mask(
 
 def _collate(frames: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray | int]:
     """Points with their frame in front, and boxes filled up with zeros."""
-    boxes = np.zeros((len(frames), max(len(rows) for _, rows in frames), 8), np.float32)
+    most_boxes = max(len(rows) for _, rows in frames)
+    boxes = np.zeros((len(frames), most_boxes, 8), np.float32)
     for frame, (_, rows) in enumerate(frames):
         boxes[frame, : len(rows)] = rows
     return {

@@ -1,4 +1,4 @@
-"""Recorded training passes of second stages: the RoIs that were drawn are put in place of our own draw."""
+"""Recorded passes of second stages: the recorded RoIs replace the ones sampled here."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from pcdet_distill.models.roi_heads.target_assigner.proposal_target_layer import
 from pcdet_distill.ops.rulebook import Kernel, cell_keys
 from pcdet_distill.ops.sparse_tensor import SparseConvTensor
 
-DRAWN = ("rois", "roi_scores", "roi_labels")
+SAMPLED = ("rois", "roi_scores", "roi_labels")
 MAY_BE_MISSING = 0.02  # rounding may flip single decisions of the NMS
 
 
-class RecordedDraw(nn.Module):
-    """A target layer that takes the recorded RoIs, after a look whether they are among the proposals."""
+class RecordedSample(nn.Module):
+    """A target layer for the recorded RoIs, which must be among the proposals."""
 
     def __init__(self, layer: ProposalTargetLayer, arrays: Mapping[str, np.ndarray]) -> None:
         super().__init__()
         self.layer = layer
         self.layer.subsample_rois = lambda overlap: torch.arange(len(overlap))
-        self.drawn = {key: torch.from_numpy(arrays[f"full/train/roi_head.{key}"]) for key in DRAWN}
+        self.sampled = {
+            key: torch.from_numpy(arrays[f"full/train/roi_head.{key}"]) for key in SAMPLED
+        }
 
     def forward(self, batch_dict: Mapping[str, Any]) -> dict[str, Tensor]:
         """Targets of the recorded RoIs."""
-        assert missing_share(self.drawn["rois"], batch_dict["rois"]) <= MAY_BE_MISSING
-        return self.layer({**batch_dict, **self.drawn})
+        assert missing_share(self.sampled["rois"], batch_dict["rois"]) <= MAY_BE_MISSING
+        return self.layer({**batch_dict, **self.sampled})
 
 
 def use_recorded_proposals(arrays: Mapping[str, np.ndarray], head: nn.Module | None) -> None:
-    """Let a second stage refine the recorded proposals, after a look whether its own are the same.
+    """Let a second stage refine the recorded proposals, which must equal its own.
 
-    Whether a point lies inside a ball or a cell inside a voxel is decided by the last digits of a proposal.
+    The last digits of a proposal decide whether a point lies inside a ball, or a cell in a voxel.
     """
     if not isinstance(head, RoIHeadTemplate):
         return
@@ -45,7 +47,7 @@ def use_recorded_proposals(arrays: Mapping[str, np.ndarray], head: nn.Module | N
 
     def propose_recorded(batch_dict: dict[str, Any], nms_config: Mapping[str, Any]) -> None:
         propose(batch_dict, nms_config)
-        recorded = {key: torch.from_numpy(arrays[f"full/eval/{key}"]) for key in DRAWN}
+        recorded = {key: torch.from_numpy(arrays[f"full/eval/{key}"]) for key in SAMPLED}
         assert missing_share(recorded["rois"], batch_dict["rois"]) <= MAY_BE_MISSING
         np.testing.assert_allclose(batch_dict["roi_scores"], recorded["roi_scores"], atol=1e-3)
         batch_dict.update(recorded)
@@ -60,11 +62,14 @@ def missing_share(rois: Tensor, among: Tensor) -> float:
 
 
 def is_tied(scores: Tensor, candidates: Tensor) -> Tensor:
-    """Mask (N,): scores (N,) that several candidates (R,) share, as RoIs in empty space do; their order is chance."""
+    """Mask (N,): scores (N,) that several candidates (R,) share, in an arbitrary order.
+
+    RoIs in empty space have equal scores.
+    """
     return ((scores[:, None] - candidates).abs() < 1e-6).sum(dim=1) > 1
 
 
-def use_recorded_draw(
+def use_recorded_sample(
     meta: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
     head: nn.Module | None,
@@ -76,7 +81,7 @@ def use_recorded_draw(
         assert isinstance(dropout, nn.Dropout)
         dropout.p = 0.0
     if isinstance(head, RoIHeadTemplate):
-        head.proposal_target_layer = RecordedDraw(head.proposal_target_layer, arrays)
+        head.proposal_target_layer = RecordedSample(head.proposal_target_layer, arrays)
 
 
 def check_roi_targets(arrays: Mapping[str, np.ndarray], head: RoIHeadTemplate) -> None:
@@ -89,46 +94,45 @@ def check_roi_targets(arrays: Mapping[str, np.ndarray], head: RoIHeadTemplate) -
     np.testing.assert_array_equal(found["reg_valid_mask"], recorded["reg_valid_mask"])
     for key in ("gt_iou_of_rois", "rcnn_cls_labels", "gt_of_rois_src"):
         np.testing.assert_allclose(found[key], recorded[key], atol=1e-4, err_msg=key)
-    seen = found["gt_of_rois"].numpy()
+    relative = found["gt_of_rois"].numpy()
     expected = recorded["gt_of_rois"]
     others = [0, 1, 2, 3, 4, 5, 7]
-    np.testing.assert_allclose(seen[..., others], expected[..., others], atol=1e-3)
-    turn = (
-        seen[..., 6] - expected[..., 6] + pi / 2
-    ) % pi - pi / 2  # a quarter turn may round to either side
+    np.testing.assert_allclose(relative[..., others], expected[..., others], atol=1e-3)
+    # A quarter turn may round to either side.
+    turn = (relative[..., 6] - expected[..., 6] + pi / 2) % pi - pi / 2
     np.testing.assert_allclose(turn, 0, atol=1e-3)
 
 
 def use_reference_rows(pfe: nn.Module, backbone: nn.Module) -> None:
-    """Show keypoints the rows of the strided levels as they lay in the recorded passes.
+    """Reorder the rows of strided levels to the order of the recorded passes.
 
-    A ball query takes the first points it meets, so what PV-RCNN's keypoints see depends on the order of the rows. The
-    reference goes through the kernel's offsets and, for each, through the input's rows; output cells line up as they
-    are first met. The frames are mixed then, but the recorded passes counted the rows as if frame followed on frame:
-    the first rows are shown as frame 0, whichever they belong to.
+    A ball query takes the first points that it finds, so the features of PV-RCNN's keypoints depend
+    on the order of rows. The reference loops over the kernel's offsets and, for each, over the rows
+    of the input; output cells follow in the order in which they are reached first. This mixes the
+    frames. The recorded passes counted rows as if they were grouped by frame: the first rows count
+    as frame 0, whatever frame they belong to.
     """
 
-    def show(module: nn.Module, inputs: tuple[dict[str, Any]]) -> None:
+    def reorder(module: nn.Module, inputs: tuple[dict[str, Any]]) -> None:
         levels = dict(inputs[0]["multi_scale_3d_features"])
         cells = levels["x_conv1"].indices
         for number in (2, 3, 4):
             tensor = levels[f"x_conv{number}"]
-            place = first_met(
-                cells, tensor.spatial_shape, getattr(backbone, f"conv{number}")[0][0].kernel
-            )
-            row_of_cell = {
-                cell: row
-                for row, cell in enumerate(flat_cells(tensor.indices, tensor.spatial_shape))
-            }
-            order = torch.tensor([row_of_cell[cell] for cell in place])
+            kernel = getattr(backbone, f"conv{number}")[0][0].kernel
+            reached_order = first_reached(cells, tensor.spatial_shape, kernel)
+            row_of_cell = {}
+            for row, cell in enumerate(flat_cells(tensor.indices, tensor.spatial_shape)):
+                row_of_cell[cell] = row
+            order = torch.tensor([row_of_cell[cell] for cell in reached_order])
             cells = tensor.indices[order]
-            shown = torch.cat([cells[:, :1].sort(dim=0).values, cells[:, 1:]], dim=1)
+            frames_in_order = cells[:, :1].sort(dim=0).values
+            indices = torch.cat([frames_in_order, cells[:, 1:]], dim=1)
             levels[f"x_conv{number}"] = SparseConvTensor(
-                tensor.features[order], shown, tensor.spatial_shape, tensor.batch_size
+                tensor.features[order], indices, tensor.spatial_shape, tensor.batch_size
             )
         inputs[0]["multi_scale_3d_features"] = levels
 
-    pfe.register_forward_pre_hook(show)
+    pfe.register_forward_pre_hook(reorder)
 
 
 def flat_cells(indices: Tensor, shape: list[int]) -> list[int]:
@@ -136,21 +140,18 @@ def flat_cells(indices: Tensor, shape: list[int]) -> list[int]:
     return cell_keys(indices, shape).tolist()
 
 
-def first_met(indices: Tensor, out_shape: list[int], kernel: Kernel) -> list[int]:
-    """Output cells of a strided convolution, in the order in which the reference meets them."""
-    met: dict[int, None] = {}
-    stride, padding, shape = (
-        torch.tensor(values) for values in (kernel.stride, kernel.padding, out_shape)
-    )
+def first_reached(indices: Tensor, out_shape: list[int], kernel: Kernel) -> list[int]:
+    """Output cells of a strided convolution, in the order in which the reference reaches them."""
+    cells: dict[int, None] = {}
+    stride = torch.tensor(kernel.stride)
+    padding = torch.tensor(kernel.padding)
+    shape = torch.tensor(out_shape)
     for offset in torch.cartesian_prod(*map(torch.arange, kernel.size)):
-        reached = indices[:, 1:] + padding - offset
-        cell = torch.div(reached, stride, rounding_mode="floor")
-        valid = (
-            (reached % stride == 0).all(dim=1) & (cell >= 0).all(dim=1) & (cell < shape).all(dim=1)
-        )
-        met.update(
-            dict.fromkeys(
-                flat_cells(torch.cat([indices[:, :1], cell], dim=1)[valid].int(), out_shape)
-            )
-        )
-    return list(met)
+        place = indices[:, 1:] + padding - offset
+        cell = torch.div(place, stride, rounding_mode="floor")
+        on_stride = (place % stride == 0).all(dim=1)
+        in_grid = (cell >= 0).all(dim=1) & (cell < shape).all(dim=1)
+        framed = torch.cat([indices[:, :1], cell], dim=1)[on_stride & in_grid].int()
+        for key in flat_cells(framed, out_shape):
+            cells[key] = None
+    return list(cells)

@@ -1,4 +1,4 @@
-"""Widths in cfgs/kitti_models are those of OpenPCDet's state dicts: by arithmetic, so also where nothing is built."""
+"""Widths in cfgs/kitti_models agree with OpenPCDet's state_dicts, without building a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shapes_and_config(golden_file: Path, repo: Path) -> tuple[dict[str, list[int
 
 
 def count(shapes: dict[str, list[int]], prefix: str) -> int:
-    """How many numbered children ``prefix`` has."""
+    """Number of numbered children under ``prefix``."""
     return len({key[len(prefix) :].split(".")[0] for key in shapes if key.startswith(prefix)})
 
 
@@ -63,9 +63,9 @@ def test_anchor_head(golden_file: Path, repo: Path):
     head = config.MODEL.get("DENSE_HEAD")
     if head is None or head.NAME != "AnchorHeadSingle":
         return
-    anchors = sum(
-        len(one.anchor_sizes) * len(one.anchor_rotations) for one in head.ANCHOR_GENERATOR_CONFIG
-    )
+    anchors = 0
+    for entry in head.ANCHOR_GENERATOR_CONFIG:
+        anchors += len(entry.anchor_sizes) * len(entry.anchor_rotations)
     width = sum(config.MODEL.BACKBONE_2D.NUM_UPSAMPLE_FILTERS)
     assert shapes["dense_head.conv_cls.weight"] == [anchors * len(config.CLASS_NAMES), width, 1, 1]
     assert shapes["dense_head.conv_box.weight"] == [anchors * 7, width, 1, 1]
@@ -105,6 +105,5 @@ def test_grid(golden_file: Path, repo: Path):
     size = next(step.VOXEL_SIZE for step in data.DATA_PROCESSOR if "VOXEL_SIZE" in step)
     low = data.POINT_CLOUD_RANGE[:3]
     high = data.POINT_CLOUD_RANGE[3:]
-    assert [round((end - start) / step) for start, end, step in zip(low, high, size)] == manifest[
-        "grid_size"
-    ]
+    cells = [round((end - start) / edge) for start, end, edge in zip(low, high, size)]
+    assert cells == manifest["grid_size"]

@@ -1,4 +1,7 @@
-"""Detectors equal recorded passes of OpenPCDet: features, predictions, final boxes, targets, losses, gradients."""
+"""Detectors equal recorded passes of OpenPCDet.
+
+Compared are features, predictions, final boxes, targets, losses and gradients.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from golden_inputs import load_scenes, make_batch, make_point_batch
 from roi_goldens import (
     check_roi_targets,
     is_tied,
-    use_recorded_draw,
     use_recorded_proposals,
+    use_recorded_sample,
     use_reference_rows,
 )
 from torch import Tensor
@@ -199,13 +202,14 @@ def test_eval_forward(golden_file: Path) -> None:
 
 def head_tensors(model: Detector3DTemplate, name: str) -> dict[str, Tensor]:
     """What the heads keep for their losses, under ``name`` with its slot and key."""
-    heads = {slot: getattr(model, slot) for slot in ("dense_head", "point_head", "roi_head")}
-    return {
-        name.format(slot=slot, key=key): value
-        for slot, head in heads.items()
-        if head is not None
-        for key, value in head.forward_ret_dict.items()
-    }
+    tensors = {}
+    for slot in ("dense_head", "point_head", "roi_head"):
+        head = getattr(model, slot)
+        if head is None:
+            continue
+        for key, value in head.forward_ret_dict.items():
+            tensors[name.format(slot=slot, key=key)] = value
+    return tensors
 
 
 def check_cells(golden: Golden, recorder: Recorder, mode: str) -> None:
@@ -217,37 +221,35 @@ def check_cells(golden: Golden, recorder: Recorder, mode: str) -> None:
     ]
     for name in names:
         meta = golden.meta[name]
-        (shape, cells) = recorder.cells[name]
-        assert shape == meta["spatial_shape"] and len(cells) == meta["num_active"], name
-        assert (
-            hashlib.sha256(cells.numpy().tobytes()).hexdigest()
-            == meta["indices_sorted_sha256_int32"]
-        ), name
+        shape, cells = recorder.cells[name]
+        assert shape == meta["spatial_shape"], name
+        assert len(cells) == meta["num_active"], name
+        digest = hashlib.sha256(cells.numpy().tobytes()).hexdigest()
+        assert digest == meta["indices_sorted_sha256_int32"], name
 
 
 def compare_detections(
     found: dict[str, Tensor], recorded: dict[str, Tensor], score_thresh: float, candidates: Tensor
 ) -> None:
-    """Nearly every detection has its twin in the other list.
+    """99 % of the detections have an equal one in the other list.
 
-    Rounding may flip single decisions of the greedy NMS and of the cuts before and after it; 1 % is allowed for them.
-    Detections whose score (R,) candidates of a second stage share are left out.
+    Rounding may flip single decisions of the greedy NMS, and of the cuts before and after it.
+    Detections whose score several candidates (R,) of a second stage share are left out.
     """
     for ours, theirs in ((found, recorded), (recorded, found)):
-        clear = (ours["pred_scores"] > score_thresh + 1e-3) & ~is_tied(
-            ours["pred_scores"], candidates
-        )
+        all_scores = ours["pred_scores"]
+        clear = (all_scores > score_thresh + 1e-3) & ~is_tied(all_scores, candidates)
         assert clear.any()
-        boxes, scores, labels = (
-            ours[key][clear] for key in ("pred_boxes", "pred_scores", "pred_labels")
-        )
+        boxes = ours["pred_boxes"][clear]
+        scores = all_scores[clear]
+        labels = ours["pred_labels"][clear]
         same_score = (scores[:, None] - theirs["pred_scores"]).abs() < 1e-4
         same_label = labels[:, None] == theirs["pred_labels"]
         same_place = (boxes[:, None, :6] - theirs["pred_boxes"][:, :6]).abs().amax(dim=2) < 1e-3
         turn = (boxes[:, None, 6] - theirs["pred_boxes"][:, 6]).abs()
         matched = (same_score & same_label & same_place & (turn < 1e-3)).any(dim=1)
         assert matched.float().mean() >= 0.99, (
-            f"{int((~matched).sum())} of {len(matched)} detections have no twin"
+            f"{int((~matched).sum())} of {len(matched)} detections have no equal one"
         )
         overlaps = boxes_iou3d(boxes, theirs["pred_boxes"]).amax(dim=1)
         assert (overlaps[matched] > 0.98).all()
@@ -261,7 +263,7 @@ def test_train_step(golden_file: Path) -> None:
     batch = golden.batch()
     if "full/train/gt_boxes" in golden.arrays:
         batch["gt_boxes"] = torch.from_numpy(golden.arrays["full/train/gt_boxes"])
-    use_recorded_draw(golden.meta, golden.arrays, model.roi_head, model)
+    use_recorded_sample(golden.meta, golden.arrays, model.roi_head, model)
     torch.manual_seed(123)
     ret, tb_dict, _ = model(batch)
     check_cells(golden, recorder, "train")
@@ -319,9 +321,8 @@ def check_running_statistics(golden: Golden, model: Detector3DTemplate) -> None:
     recorded = golden.meta["train/bn_running_sum_after_one_forward"]
     assert recorded
     for name, value in recorded.items():
-        abs_error = (
-            1e-3 if name.startswith("roi_head") else 1e-4
-        )  # which voxels a RoI sees is up to rounding
+        # Rounding decides which voxels a RoI gathers.
+        abs_error = 1e-3 if name.startswith("roi_head") else 1e-4
         assert buffers[name].double().sum().item() == pytest.approx(
             value, rel=1e-5, abs=abs_error
         ), name
@@ -330,9 +331,10 @@ def check_running_statistics(golden: Golden, model: Detector3DTemplate) -> None:
 def check_gradients(golden: Golden, model: Detector3DTemplate) -> None:
     """Norm and sum of every gradient.
 
-    0.2 % is allowed. Targets are sparse, so a single ReLU input that rounding moves over zero can shift the gradients
-    before it by more: one parameter in ten may be off by 1 %. (SECOND's first batch norm moves by 0.1 to 0.9 % when the
-    weights behind it change in the seventh digit.)
+    They may differ by 0.2 %, one parameter in ten by 1 %. Targets are sparse, so a single ReLU
+    input that rounding moves across zero can shift the gradients before it by more than 0.2 %.
+    (SECOND's first batch norm moves by 0.1 to 0.9 % when weights behind it change in the seventh
+    digit.)
     """
     parameters = dict(model.named_parameters())
     norms = golden.meta["train/grad_norm"]

@@ -1,4 +1,4 @@
-"""Weights that every implementation can make for itself, from the names and shapes of a state_dict alone."""
+"""Weights that any implementation can make from the names and shapes of a state_dict."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ def _fill(
     if leaf in ("num_batches_tracked", "global_step"):
         return torch.zeros_like(value)
     shape = tuple(value.shape)
-    noise = np.random.Generator(np.random.PCG64(zlib.crc32((salt + key).encode()))).standard_normal(
-        shape
-    )
+    seed = zlib.crc32((salt + key).encode())
+    noise = np.random.Generator(np.random.PCG64(seed)).standard_normal(shape)
     if leaf == "running_var":
         filled = 1 + 0.2 * np.tanh(noise)
     elif leaf == "weight" and len(shape) == 1:
@@ -50,13 +49,11 @@ def _fill(
 
 
 def _is_output_layer(stem: str, state: Mapping[str, Tensor]) -> bool:
+    """Whether a layer predicts: it has few outputs and a bias."""
     weight = state.get(f"{stem}.weight")
-    return (
-        weight is not None
-        and weight.dim() >= 2
-        and weight.shape[0] < 64
-        and f"{stem}.bias" in state
-    )
+    if weight is None or weight.dim() < 2:
+        return False
+    return weight.shape[0] < 64 and f"{stem}.bias" in state
 
 
 def _weight_scale(
