@@ -21,7 +21,7 @@ from ..models.trainable import TrainableModule, as_trainable
 
 __all__ = ["build_dataloader", "build_model", "build_trained_model", "teacher_experiment"]
 
-# Keys of DATA_CONFIG that a model is trained for. The others say where the data are.
+# Keys of DATA_CONFIG that belong to a model. The others belong to the data set.
 MODEL_DATA_KEYS = ("POINT_CLOUD_RANGE", "POINT_FEATURE_ENCODING", "DATA_PROCESSOR")
 
 

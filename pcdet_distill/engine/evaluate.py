@@ -52,7 +52,7 @@ __all__ = [
 
 
 def run_testing(args: argparse.Namespace) -> None:
-    """Evaluate as the command line says."""
+    """Run tools/test.py with the parsed flags ``args``."""
     check_arguments(args)
     cfg = read_config(args)
     if args.teacher:

@@ -1,4 +1,4 @@
-"""The training loop. It trains anything that fulfils ``Trainable``, and never asks what it is."""
+"""The training loop, the same for every model that fulfils ``Trainable``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FIRST_SAVE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What the command line says about the loop.
+    """Settings of the loop, from the command line.
 
     Attributes:
         epochs: epochs in all, those before an interruption included.
@@ -63,7 +63,7 @@ class Trainer:
         model: on ``device`` already.
         batches: the batches of this process.
         optimization: the OPTIMIZATION block.
-        options: what the command line says.
+        options: settings of the loop.
         device: where the batches go.
         world: the processes that train together.
         seed: stored in the checkpoints.
@@ -173,8 +173,8 @@ class Trainer:
     def latest_is_due(self) -> bool:
         """Whether latest_model.pth is to be written now, by the clock of rank 0.
 
-        All processes must decide alike, and on CUDA asking rank 0 makes the device wait. There
-        several processes ask at log intervals only.
+        All processes must decide alike. On CUDA the broadcast makes the device wait, so several
+        GPUs check the clock at log intervals only.
         """
         several_gpus = self.world.size > 1 and self.device.type == "cuda"
         between_log_lines = self.iteration % self.options.log_interval != 0

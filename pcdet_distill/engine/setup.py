@@ -81,7 +81,7 @@ def find_checkpoint(run: Run) -> FoundCheckpoint | None:
 
 
 def train_options(run: Run) -> TrainOptions:
-    """What the command line and the config say about the loop."""
+    """Settings of the loop, from the command line and the config."""
     args = run.args
     on_cuda = run.device.type == "cuda"
     use_amp = args.use_amp or bool(run.cfg.OPTIMIZATION.get("USE_AMP", False))

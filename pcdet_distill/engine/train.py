@@ -35,7 +35,7 @@ EVALUATIONS = "eval/eval_with_train"
 
 
 def run_training(args: argparse.Namespace) -> None:
-    """Train and evaluate as the command line says."""
+    """Run tools/train.py with the parsed flags ``args``."""
     cfg = read_config(args)
     with start_run(args, cfg, output_folder(cfg, args.extra_tag)) as run:
         train_and_evaluate(run)

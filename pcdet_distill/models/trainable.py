@@ -1,8 +1,7 @@
 """The contract between the engine and what it trains: a detector, or a Distiller around one.
 
-The engine calls these methods on every model and never asks what kind of model it has. A detector
-of ours inherits them from ``TrainableModule``; a module of another library is wrapped by
-``as_trainable``.
+The engine calls these methods on every model, whatever its class. A detector of this library
+inherits them from ``TrainableModule``; a module of another library is wrapped by ``as_trainable``.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class TrainingData(Protocol):
 
 
 class Trainable(Protocol):
-    """What the engine asks of a model, besides ``forward(batch_dict)``.
+    """The methods that the engine calls on a model, besides ``forward(batch_dict)``.
 
     In training ``forward`` returns ``({"loss": loss}, tb_dict, disp_dict)``, in eval mode
     ``(pred_dicts, recall_dict)``: OpenPCDet's contract.

@@ -43,11 +43,10 @@ def config(**changes: object) -> dict[str, object]:
 
 
 def test_one_cycle_at_start_middle_peak_and_end() -> None:
-    rate = build_schedule(CONFIG, iterations_per_epoch=10, epochs=10)  # 100 iterations, peak at 40
+    """100 iterations; the peak is at iteration 40. Half of a cosine is half of the rise."""
+    rate = build_schedule(CONFIG, iterations_per_epoch=10, epochs=10)
     assert rate(0) == pytest.approx((0.0003, 0.95))
-    assert rate(20) == pytest.approx(
-        ((0.0003 + 0.003) / 2, 0.90)
-    )  # half of a cosine is half of the way
+    assert rate(20) == pytest.approx(((0.0003 + 0.003) / 2, 0.90))
     assert rate(10)[0] == pytest.approx(0.003 + (0.0003 - 0.003) * (1 + math.sqrt(0.5)) / 2)
     assert rate(40) == pytest.approx((0.003, 0.85))
     assert rate(70) == pytest.approx(((0.003 + 3e-8) / 2, 0.90))
@@ -56,23 +55,21 @@ def test_one_cycle_at_start_middle_peak_and_end() -> None:
 
 def test_step_decay_and_clip() -> None:
     rate = build_schedule(config(OPTIMIZER="adam"), iterations_per_epoch=10, epochs=6)
-    assert [rate(it)[0] for it in (0, 19, 20, 39, 40)] == pytest.approx(
-        [3e-3, 3e-3, 3e-4, 3e-4, 1e-4]
-    )
+    rates = [rate(it)[0] for it in (0, 19, 20, 39, 40)]
+    assert rates == pytest.approx([3e-3, 3e-3, 3e-4, 3e-4, 1e-4])
     assert rate(0)[1] is None
 
 
 def test_warmup_rises_along_a_cosine() -> None:
-    rate = build_schedule(
-        config(OPTIMIZER="sgd", LR_WARMUP=True, WARMUP_EPOCH=2), iterations_per_epoch=10, epochs=6
-    )
-    assert [rate(it)[0] for it in (0, 10, 20)] == pytest.approx(
-        [3e-4, (3e-4 + 3e-3) / 2, 3e-4]
-    )  # 20: decay step 2
+    """Two epochs of warm-up; at iteration 20, epoch 2 of DECAY_STEP_LIST has come."""
+    settings = config(OPTIMIZER="sgd", LR_WARMUP=True, WARMUP_EPOCH=2)
+    rate = build_schedule(settings, iterations_per_epoch=10, epochs=6)
+    rates = [rate(it)[0] for it in (0, 10, 20)]
+    assert rates == pytest.approx([3e-4, (3e-4 + 3e-3) / 2, 3e-4])
 
 
 def test_the_keys_that_are_read_are_known_to_the_yaml() -> None:
-    """Else ``load_config`` would refuse what the schedules offer."""
+    """Otherwise ``load_config`` would refuse keys that the schedules read."""
     read = {
         *CONFIG,
         "WARMUP_ITER",
@@ -123,7 +120,7 @@ def test_the_second_of_betas_is_used_and_the_first_follows_the_momentum(name: st
     assert {group["betas"] for group in optimizer.param_groups} == {(0.85, 0.999)}
 
 
-def test_the_loss_scale_is_openpcdets_unless_given() -> None:
+def test_the_loss_scale_is_that_of_openpcdet_unless_given() -> None:
     assert loss_scale(CONFIG) == 65536.0
     assert loss_scale(config(LOSS_SCALE_FP16=32)) == 32.0
 
@@ -135,9 +132,8 @@ def test_plain_adam_has_its_decay_in_the_gradient() -> None:
     set_rate(optimizer, (0.1, None))
     model.weight.grad = torch.zeros(1, 1)
     optimizer.step()
-    assert model.weight.item() == pytest.approx(
-        1.9, abs=1e-6
-    )  # gradient 1.0 from decay: a full Adam step
+    # The decay makes a gradient of 1.0, and the first step of Adam has the length of the rate.
+    assert model.weight.item() == pytest.approx(1.9, abs=1e-6)
 
 
 def test_sgd_with_momentum_by_hand() -> None:
@@ -159,7 +155,7 @@ def test_groups_are_others_then_batch_norm() -> None:
 
 
 def test_loading_keeps_the_options_of_the_config() -> None:
-    """OpenPCDet stores weight_decay 0 in its groups: believing it would switch our decay off."""
+    """OpenPCDet stores a weight_decay of 0 in its groups, which would switch our decay off."""
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     optimizer = build_optimizer(model, CONFIG)
     state = optimizer.state_dict()
@@ -184,7 +180,7 @@ def test_what_is_no_optimizer_state_is_refused(state: object) -> None:
         load_optimizer_state(build_optimizer(nn.Linear(2, 3), CONFIG), state, "file.pth")
 
 
-def test_wrong_name_and_missing_key_are_sentences() -> None:
+def test_a_wrong_name_and_a_missing_key_are_named() -> None:
     with pytest.raises(ConfigError, match="OPTIMIZATION.OPTIMIZER.*did you mean 'adam_onecycle'"):
         build_optimizer(nn.Linear(1, 1), config(OPTIMIZER="adam_oncycle"))
     without = {key: value for key, value in CONFIG.items() if key != "MOMS"}
@@ -206,7 +202,7 @@ def test_wrong_name_and_missing_key_are_sentences() -> None:
         ("LOSS_SCALE_FP16", 0, "0 is not a number of 1 or more"),
     ],
 )
-def test_numbers_that_cannot_be_meant_are_sentences(key: str, value: object, words: str) -> None:
+def test_impossible_numbers_are_named(key: str, value: object, words: str) -> None:
     wrong = config(**{key: value})
     with pytest.raises(ConfigError, match=f"OPTIMIZATION.{key}: .*{words}"):
         build_optimizer(nn.Linear(1, 1), wrong)
@@ -225,5 +221,6 @@ def test_rates_are_positive_and_never_above_the_top(
 ) -> None:
     rate = build_schedule(config(OPTIMIZER=name, LR_WARMUP=warmup), per_epoch, epochs)
     rates = [rate(it) for it in range(per_epoch * epochs)]
-    assert all(0 < lr <= 0.003 * (1 + 1e-9) for lr, _ in rates)
-    assert all(momentum is None or 0.85 - 1e-9 <= momentum <= 0.95 + 1e-9 for _, momentum in rates)
+    for learning_rate, momentum in rates:
+        assert 0 < learning_rate <= 0.003 * (1 + 1e-9)
+        assert momentum is None or 0.85 - 1e-9 <= momentum <= 0.95 + 1e-9

@@ -22,9 +22,9 @@ if sys.platform != "win32":
 
 @contextmanager
 def exclusive_folder(folder: Path) -> Iterator[None]:
-    """Lock ``folder`` while inside. A ConfigError says that another process has locked it.
+    """Lock ``folder`` while inside, and remove the lock file afterwards.
 
-    The lock file is removed afterwards.
+    Raises a ConfigError when another process has locked the folder.
     """
     path = make_folder(folder) / ".lock"
     while True:

@@ -20,7 +20,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> Path:
-    """Create ``folder`` and return it; a ConfigError says why it cannot be written."""
+    """Create ``folder`` and return it. Raises a ConfigError when it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -139,7 +139,7 @@ class Progress:
             self._line_due_at = self._interval_start + LINE_SECONDS
 
     def _start_interval(self) -> None:
-        """Begin to average anew."""
+        """Reset the sums."""
         self._sums: dict[str, Tensor | float] = {}
         self._count = 0
         self._data_s = 0.0
