@@ -52,7 +52,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
     kitti.add_argument(
         "--make_planes",
         action="store_true",
-        help="first estimate training/planes from the points: USE_ROAD_PLANE without KITTI's planes",
+        help="first estimate training/planes from points: USE_ROAD_PLANE without KITTI's planes",
     )
     kitti.add_argument(
         "--set",
