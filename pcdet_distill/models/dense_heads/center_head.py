@@ -22,7 +22,13 @@ from ..model_utils.centernet_utils import TopCells, gather_cells, top_cells
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
 from ..taps import TapInfo
 from .center_targets import CenterTargetAssigner, decode_centers
-from .detection_head import DetectionHead, check_map_size, convolutions_of, sum_losses
+from .detection_head import (
+    DetectionHead,
+    check_map_size,
+    concatenate_boxes,
+    convolutions_of,
+    sum_losses,
+)
 from .prediction_layout import CenterLayout
 
 WHERE = "MODEL.DENSE_HEAD"
@@ -234,7 +240,7 @@ class CenterHead(DetectionHead):
             boxes_of_head = self._boxes_of_head(prediction, labels)
             for parts, boxes_of_frame in zip(parts_of_frames, boxes_of_head):
                 parts.append(boxes_of_frame)
-        return [_concatenate(parts) for parts in parts_of_frames]
+        return [concatenate_boxes(parts) for parts in parts_of_frames]
 
     def _boxes_of_head(
         self, prediction: Mapping[str, Tensor], labels: Sequence[int]
@@ -318,10 +324,6 @@ def boxes_as_rois(pred_dicts: Sequence[Mapping[str, Tensor]]) -> BatchDict:
             padded[frame, : len(boxes[name])] = boxes[name]
         rois[key] = padded
     return rois
-
-
-def _concatenate(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
 def _output_channels(branch: nn.Module) -> int:

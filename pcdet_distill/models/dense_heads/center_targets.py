@@ -143,7 +143,7 @@ def encode_centers(boxes: Tensor, offset: Tensor) -> Tensor:
     """Codes (K, 8 + C) of boxes (K, 7 + C) whose centres lie ``offset`` (K, 2) inside their cells.
 
     A code is: offset in the cell along x and y; z in metres; logarithms of the sizes; cosine and
-    sine of the heading, which know no jump at the full circle; further attributes of the box.
+    sine of the heading, which do not jump at the full circle; further attributes of the box.
     """
     log_size = boxes[:, 3:6].clamp_min(SMALLEST_SIZE_M).log()
     heading = boxes[:, 6:7]

@@ -75,6 +75,14 @@ def sum_losses(losses: Mapping[str, Tensor], total: str) -> tuple[Tensor, dict[s
     return loss, entries
 
 
+def concatenate_boxes(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Final boxes of several heads in one frame, one after the other; all have the same keys."""
+    boxes = {}
+    for key in parts[0]:
+        boxes[key] = torch.cat([part[key] for part in parts])
+    return boxes
+
+
 def one_hot_labels(labels: Tensor, classes: Tensor, dtype: torch.dtype) -> Tensor:
     """Targets (..., C) of a sigmoid for every class: 1 where a label (...) is among classes (C,).
 

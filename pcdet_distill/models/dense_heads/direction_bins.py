@@ -1,4 +1,4 @@
-"""DirectionBins: the classifier that tells a heading from its opposite (SECOND, Sensors 2018)."""
+"""DirectionBins: a classifier for the two directions of a heading (SECOND, Sensors 2018)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ A distillation loss reads the predictions of two detectors and matches them box 
 describes its own predictions with one of the classes below. The reader then needs no knowledge of
 the head that made them.
 
-A layout is a snapshot. Its tensors are on the device where the head was when it was asked.
+A layout is a snapshot: its tensors are on the device that the head was on when it made them.
 """
 
 from __future__ import annotations

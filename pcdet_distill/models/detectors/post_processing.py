@@ -19,6 +19,7 @@ from ...errors import ConfigError
 from ...ops.boxes import boxes_iou3d
 from ...ops.nms import class_agnostic_nms, multi_classes_nms
 from ...types import BatchDict, ConfigDict
+from ..dense_heads.detection_head import concatenate_boxes
 from ..roi_heads.target_assigner.proposal_target_layer import is_box
 
 WHERE = "MODEL.POST_PROCESSING"
@@ -161,7 +162,7 @@ def select_boxes_of_heads(
         part = select_boxes(FramePredictions(own_boxes, of_head, normalized), settings)
         part["pred_labels"] = labels[part["pred_labels"] - 1]
         parts.append(part)
-    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return concatenate_boxes(parts)
 
 
 def select_boxes(frame: FramePredictions, settings: ConfigDict) -> FinalBoxes:

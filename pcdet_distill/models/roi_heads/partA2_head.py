@@ -23,7 +23,7 @@ class PartA2FCHead(RoIHeadTemplate):
     """RoI-aware pooling, sparse convolutions on the grid, then fully connected layers.
 
     The pooling keeps empty cells. Two boxes around the same points differ in which of their cells
-    are empty, so the head can tell the better box.
+    are empty, so their features differ too.
     """
 
     def build_layers(self, first_stage: FirstStage) -> None:

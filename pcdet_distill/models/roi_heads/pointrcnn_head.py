@@ -19,7 +19,7 @@ from .fc_layers import init_fc
 from .roi_head_template import WHERE, FirstStage, RoIHeadTemplate
 
 # x, y, z in the proposal's frame, the point's score, and its distance from the sensor: the move to
-# the proposal's frame loses the distance, which says how dense the points should be.
+# the proposal's frame loses the distance, on which the density of the points depends.
 SPATIAL_CHANNELS = 5
 
 
@@ -65,7 +65,7 @@ class PointRCNNHead(RoIHeadTemplate):
 
         Reads ``rois`` (B, R, 7), ``point_coords`` (N, 4), ``point_features`` (N, C) and
         ``point_cls_scores`` (N,). Writes ``roi_point_features`` and ``roi_point_coords`` of the
-        points drawn in all RoIs.
+        points sampled in all RoIs.
         """
         pooled = self.roipool3d(batch_dict).flatten(0, 1)
         num_rois, num_points = pooled.shape[:2]
