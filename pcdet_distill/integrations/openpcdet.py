@@ -77,12 +77,8 @@ def distill_openpcdet(
     check_distill_block(block, total_steps)
     if teacher is None:
         teacher = build_openpcdet_teacher(cfg, train_set, teacher_ckpt)
-    elif teacher_ckpt is not None:
-        raise ConfigError(
-            "distill_openpcdet: both a teacher and teacher_ckpt were given; expected one of them"
-        )
     else:
-        refuse_other_voxels(train_set, _model_of(teacher))
+        _check_given_teacher(teacher, teacher_ckpt, train_set)
     teacher_model = _model_of(teacher)
     refuse_unreadable_heads(block["TERMS"], student, teacher_model)
     if torch.cuda.is_available():
@@ -218,6 +214,17 @@ class OpenPCDetDistiller(Distiller):
         load_model_state(self.head, distill_state, strict=True, where=where)
         load_student: Any = self.student.load_params_with_optimizer
         return load_student(filename, to_cpu=to_cpu, optimizer=optimizer, logger=logger)
+
+
+def _check_given_teacher(
+    teacher: nn.Module | Teacher, teacher_ckpt: str | Path | None, train_set: OpenPCDetDataset
+) -> None:
+    """Refuse a teacher beside a checkpoint, and one with other voxels than the student's."""
+    if teacher_ckpt is not None:
+        raise ConfigError(
+            "distill_openpcdet: both a teacher and teacher_ckpt were given; expected one of them"
+        )
+    refuse_other_voxels(train_set, _model_of(teacher))
 
 
 def _model_of(teacher: nn.Module | Teacher) -> nn.Module:
