@@ -1,15 +1,16 @@
-"""Building blocks of sparse backbones: convolution, batch norm, ReLU; and the residual block of two of them."""
+"""Building blocks of sparse backbones: convolution with batch norm and ReLU; residual blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from ...errors import ConfigError
 from ...ops.sparse_conv import (
+    SparseConv2d,
+    SparseConv3d,
     SparseConvolution,
     SparseConvTensor,
     SparseModule,
@@ -17,11 +18,12 @@ from ...ops.sparse_conv import (
     SubMConv2d,
     SubMConv3d,
 )
+from ...types import ConfigDict
 from ..model_utils.weighted_batch_norm import WeightedBatchNorm1d
 
 
 def sparse_norm(channels: int) -> WeightedBatchNorm1d:
-    """Batch norm over the active cells of the batch; takes batches of one cell or none."""
+    """Batch norm over the active cells of the batch, also of one cell or none."""
     return WeightedBatchNorm1d(channels, eps=1e-3, momentum=0.01)
 
 
@@ -30,8 +32,40 @@ def sparse_block(convolution: SparseConvolution) -> SparseSequential:
     return SparseSequential(convolution, sparse_norm(convolution.out_channels), nn.ReLU())
 
 
+def submanifold_block(
+    convolution: type[SubMConv3d] | type[SubMConv2d],
+    in_channels: int,
+    out_channels: int,
+    indice_key: str,
+) -> SparseSequential:
+    """A submanifold convolution of size 3, batch norm and ReLU; the active cells stay the same."""
+    layer = convolution(in_channels, out_channels, 3, bias=False, indice_key=indice_key)
+    return sparse_block(layer)
+
+
+def downsampling_block(
+    convolution: type[SparseConv3d] | type[SparseConv2d],
+    in_channels: int,
+    out_channels: int,
+    *,
+    padding: int | Sequence[int],
+    indice_key: str,
+) -> SparseSequential:
+    """A convolution of size 3 and stride 2, batch norm and ReLU."""
+    layer = convolution(
+        in_channels,
+        out_channels,
+        3,
+        stride=2,
+        padding=padding,
+        bias=False,
+        indice_key=indice_key,
+    )
+    return sparse_block(layer)
+
+
 class SparseBasicBlock(SparseModule):
-    """Two submanifold 3 x 3 (x 3) convolutions with a shortcut (He et al., CVPR 2016)."""
+    """Two submanifold convolutions of size 3 with a shortcut (He et al., CVPR 2016)."""
 
     def __init__(
         self,
@@ -54,17 +88,23 @@ class SparseBasicBlock(SparseModule):
         return hidden.replace_feature(torch.relu(self.bn2(hidden.features) + tensor.features))
 
 
-def sparse_widths(model_cfg: Mapping[str, Any], usual: tuple[int, ...]) -> list[int]:
-    """MODEL.BACKBONE_3D.NUM_FILTERS: channels of conv1, conv2, ... and last of conv_out; ``usual`` where not given."""
+def sparse_widths(model_cfg: ConfigDict, default: Sequence[int]) -> list[int]:
+    """MODEL.BACKBONE_3D.NUM_FILTERS: the channels of conv1, conv2, ... and last of conv_out.
+
+    OpenPCDet has no such key. Students use it; without it the widths are OpenPCDet's, ``default``.
+    """
     widths = model_cfg.get("NUM_FILTERS")
     if widths is None:
-        return list(usual)
-    is_list = isinstance(widths, (list, tuple)) and all(
-        type(width) is int and width > 0 for width in widths
-    )
-    if not is_list or len(widths) != len(usual):
+        return list(default)
+    if not _is_list_of_channels(widths) or len(widths) != len(default):
         raise ConfigError(
-            f"MODEL.BACKBONE_3D.NUM_FILTERS is {widths!r}, expected {len(usual)} channel numbers such as "
-            f"{list(usual)}"
+            f"MODEL.BACKBONE_3D.NUM_FILTERS is {widths!r}, expected {len(default)} channel numbers "
+            f"such as {list(default)}"
         )
     return list(widths)
+
+
+def _is_list_of_channels(widths: object) -> bool:
+    if not isinstance(widths, (list, tuple)):
+        return False
+    return all(type(width) is int and width > 0 for width in widths)
