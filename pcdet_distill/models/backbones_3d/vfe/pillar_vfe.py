@@ -1,14 +1,15 @@
 """PillarVFE: a small PointNet on the points of every pillar (PointPillars, CVPR 2019, section 2.1).
 
-The reference normalises and maximises over all P slots of a pillar, empty ones included, and published weights depend
-on it. Here the slots are not computed one by one: the points are rows of a flat list, and the empty slots of a pillar,
-all equal, are one more row that counts P - n times. On KITTI that is a seventh of the work, with the same numbers.
+The reference computes batch norm and maximum over all P slots of a pillar, empty ones included,
+and published weights depend on it. Here the slots are not computed one by one: the points are rows
+of a flat list, and the empty slots of a pillar, which are all equal, are one more row that counts
+P - n times. On KITTI that is a seventh of the work, with the same numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,16 @@ from torch import Tensor, nn
 from ....config import required
 from ....errors import ConfigError
 from ....ops.segments import segment_max
+from ....types import BatchDict, ConfigDict
 from ...model_utils.places import register_first_centre
 from ...model_utils.weighted_batch_norm import WeightedBatchNorm1d, normalise_weighted
 from ...taps import TapInfo
 
 
 class PillarRows(NamedTuple):
-    """The slots of all pillars as rows, pillar by pillar: first the points, then one row for all empty slots if any.
+    """The slots of all pillars as rows, pillar by pillar.
+
+    A pillar's points come first, then one row for its empty slots if it has any.
 
     Attributes:
         pillar: (R,) long, the pillar of each row.
@@ -40,26 +44,30 @@ class PillarRows(NamedTuple):
 
     @classmethod
     def from_counts(cls, num_points: Tensor, num_slots: int) -> PillarRows:
-        """``num_points`` (M,) points in each pillar, of ``num_slots`` slots."""
+        """Rows of pillars that have ``num_points`` (M,) points in ``num_slots`` slots each."""
         count = num_points.long()
         rows_per_pillar = (count + 1).clamp_max(num_slots)
-        pillar, slot = torch.nonzero(
-            torch.arange(num_slots, device=count.device) < rows_per_pillar.unsqueeze(1),
-            as_tuple=True,
-        )
+        slots = torch.arange(num_slots, device=count.device)
+        has_row = slots < rows_per_pillar.unsqueeze(1)
+        pillar, slot = torch.nonzero(has_row, as_tuple=True)
         is_point = slot < count[pillar]
-        weight = torch.where(is_point, 1, num_slots - count[pillar])
+        num_empty = num_slots - count[pillar]
+        weight = torch.where(is_point, 1, num_empty)
         return cls(pillar, slot, is_point, weight, rows_per_pillar)
 
     def maximum(self, features: Tensor) -> Tensor:
-        """Largest of each channel in each pillar: (R, C) -> (M, C)."""
+        """Maximum of each channel in each pillar: (R, C) -> (M, C)."""
         if len(features) == 0:
             return features
         return segment_max(features, self.rows_per_pillar)
 
 
 class PFNLayer(nn.Module):
-    """Linear, batch norm, ReLU on every point; then the maximum of the pillar, alone (last) or beside every point."""
+    """Linear layer, batch norm and ReLU on every point, then the maximum over the pillar.
+
+    The last layer puts out the maximum alone; the others append it to every point, which gives each
+    point some context.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, use_norm: bool = True, last_layer: bool = False
@@ -78,30 +86,32 @@ class PFNLayer(nn.Module):
         if self.use_norm:
             features = normalise_weighted(self.norm, features, rows.weight)
         features = torch.relu(features)
-        highest = rows.maximum(features)
+        maximum = rows.maximum(features)
         if self.last_vfe:
-            return highest
-        return torch.cat([features, highest[rows.pillar]], dim=1)
+            return maximum
+        return torch.cat([features, maximum[rows.pillar]], dim=1)
 
 
 def make_pfn_layers(inputs: int, widths: Sequence[int], use_norm: bool) -> nn.ModuleList:
-    """A layer for every width; all but the last hand on a pillar's maximum beside each row."""
-    return nn.ModuleList(
-        PFNLayer(wide_in, wide_out, use_norm, last_layer=number == len(widths) - 1)
-        for number, (wide_in, wide_out) in enumerate(zip([inputs, *widths[:-1]], widths))
-    )
+    """A layer for every width, from ``inputs`` channels on."""
+    layers = nn.ModuleList()
+    for out_channels in widths:
+        is_last = len(layers) == len(widths) - 1
+        layers.append(PFNLayer(inputs, out_channels, use_norm, is_last))
+        inputs = out_channels
+    return layers
 
 
 class PillarVFE(nn.Module):
-    """Pillar features from points, offsets to the pillar's mean and offsets to its centre."""
+    """Pillar features from points, their offsets to the pillar's mean and to its centre."""
 
     def __init__(
         self,
-        model_cfg: Mapping[str, Any],
+        model_cfg: ConfigDict,
         num_point_features: int,
         voxel_size: Sequence[float] | None,
         point_cloud_range: Sequence[float],
-        **kwargs: Any,
+        **unused: object,
     ) -> None:
         super().__init__()
         self.model_cfg = model_cfg
@@ -110,7 +120,9 @@ class PillarVFE(nn.Module):
         use_norm = model_cfg.get("USE_NORM", True)
         widths = list(required(model_cfg, "NUM_FILTERS", "MODEL.VFE"))
         self.num_filters = widths
-        inputs = num_point_features + (6 if self.use_absolute_xyz else 3) + int(self.with_distance)
+        own_features = num_point_features if self.use_absolute_xyz else num_point_features - 3
+        offsets = 6  # to the mean and to the centre
+        inputs = own_features + offsets + int(self.with_distance)
         self.pfn_layers = make_pfn_layers(inputs, widths, use_norm)
         if voxel_size is None:
             raise ConfigError(
@@ -125,16 +137,19 @@ class PillarVFE(nn.Module):
         return self.num_filters[-1]
 
     def taps(self) -> list[TapInfo]:
-        """What can be captured, relative to this slot."""
+        """Features that can be captured, with paths relative to this slot."""
         return [TapInfo("@pillar_features", self.num_filters[-1], 1, "voxel")]
 
-    def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
-        """Reads ``voxels`` (M, P, C), ``voxel_num_points`` (M,), ``voxel_coords`` (M, 4) as (batch, z, y, x).
+    def forward(self, batch_dict: BatchDict) -> BatchDict:
+        """Encode the pillars.
 
-        Writes ``pillar_features`` (M, C_out).
+        Reads ``voxels`` (M, P, C), ``voxel_num_points`` (M,), ``voxel_coords`` (M, 4) as
+        (batch, z, y, x). Writes ``pillar_features`` (M, C_out).
         """
-        voxels, num_points = batch_dict["voxels"], batch_dict["voxel_num_points"]
-        # Metres in half precision are centimetres wrong: this slot always computes in the precision of its weights.
+        voxels = batch_dict["voxels"]
+        num_points = batch_dict["voxel_num_points"]
+        # Half precision rounds metres to centimetres, so this slot computes in the precision of its
+        # weights.
         with torch.autocast(voxels.device.type, enabled=False):
             rows = PillarRows.from_counts(num_points, voxels.shape[1])
             features = self._decorate(voxels, num_points, batch_dict["voxel_coords"], rows)
@@ -146,9 +161,11 @@ class PillarVFE(nn.Module):
     def _decorate(
         self, voxels: Tensor, num_points: Tensor, coords: Tensor, rows: PillarRows
     ) -> Tensor:
-        """Input features of every row: (R, num_point_features + 3, 6 or 7); zero for empty slots."""
-        mean = voxels[:, :, :3].sum(dim=1) / num_points.to(voxels.dtype).clamp_min(1).unsqueeze(1)
-        centre = coords[:, [3, 2, 1]].to(voxels.dtype) * self.voxel_size + self.first_centre
+        """Input features (R, inputs) of every row; zero for empty slots."""
+        count = num_points.to(voxels.dtype).clamp_min(1)
+        mean = voxels[:, :, :3].sum(dim=1) / count.unsqueeze(1)
+        cells_xyz = coords[:, [3, 2, 1]].to(voxels.dtype)
+        centre = cells_xyz * self.voxel_size + self.first_centre
         points = voxels[rows.pillar, rows.slot]
         xyz = points[:, :3]
         parts = [
