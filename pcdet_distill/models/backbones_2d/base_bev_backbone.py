@@ -1,16 +1,21 @@
-"""BaseBEVBackbone: strided blocks of 3x3 convolutions, each brought to one resolution, concatenated (SECOND's RPN)."""
+"""BaseBEVBackbone: the 2D backbone of SECOND and PointPillars, there called RPN.
+
+Strided blocks of 3x3 convolutions; the output of each is upsampled to one resolution, and all are
+concatenated. So the head sees features of several scales at every cell.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...config import required, same_length
 from ...errors import ConfigError
+from ...types import BatchDict, ConfigDict
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
 from ..taps import TapInfo
 
@@ -18,61 +23,64 @@ WHERE = "MODEL.BACKBONE_2D"
 
 
 class BaseBEVBackbone(nn.Module):
-    """``blocks`` go down in resolution, ``deblocks`` bring every block's output to a common one."""
+    """``blocks`` reduce the resolution, ``deblocks`` bring every block's output to a common one."""
 
-    def __init__(self, model_cfg: Mapping[str, Any], input_channels: int, **kwargs: Any) -> None:
+    def __init__(self, model_cfg: ConfigDict, input_channels: int, **unused: object) -> None:
         super().__init__()
         self.model_cfg = model_cfg
-        layer_nums, strides, widths = _three_lists(
+        layer_nums, strides, widths = _equally_long_lists(
             model_cfg, "LAYER_NUMS", "LAYER_STRIDES", "NUM_FILTERS"
         )
         upsample_strides = list(model_cfg.get("UPSAMPLE_STRIDES") or [])
         upsample_widths = list(model_cfg.get("NUM_UPSAMPLE_FILTERS") or [])
-        same_length(
-            {"UPSAMPLE_STRIDES": upsample_strides, "NUM_UPSAMPLE_FILTERS": upsample_widths}, WHERE
-        )
-        if upsample_strides and len(upsample_strides) not in (len(widths), len(widths) + 1):
-            raise ConfigError(
-                f"{WHERE}.UPSAMPLE_STRIDES has {len(upsample_strides)} entries for {len(widths)} blocks; "
-                f"expected {len(widths)}, or one more for a last common upsampling"
-            )
-        inputs = [input_channels, *widths[:-1]]
-        self.blocks = nn.ModuleList(map(_block, inputs, widths, strides, layer_nums))
+        upsampling = {
+            "UPSAMPLE_STRIDES": upsample_strides,
+            "NUM_UPSAMPLE_FILTERS": upsample_widths,
+        }
+        same_length(upsampling, WHERE)
+        _check_number_of_upsamplings(len(upsample_strides), len(widths))
+        self.blocks = nn.ModuleList()
+        in_channels = input_channels
+        for width, stride, num_layers in zip(widths, strides, layer_nums):
+            self.blocks.append(_block(in_channels, width, stride, num_layers))
+            in_channels = width
         use_conv = model_cfg.get("USE_CONV_FOR_NO_STRIDE", False)
-        self.deblocks = nn.ModuleList(
-            _deblock(wide_in, wide_out, stride, use_conv)
-            for wide_in, wide_out, stride in zip(widths, upsample_widths, upsample_strides)
-        )
-        self.num_bev_features = (
-            sum(upsample_widths[: len(widths)]) if upsample_widths else sum(widths)
-        )
+        self.deblocks = nn.ModuleList()
+        for width, up_width, up_stride in zip(widths, upsample_widths, upsample_strides):
+            self.deblocks.append(_deblock(width, up_width, up_stride, use_conv))
+        level_widths = upsample_widths[: len(widths)] if upsample_widths else widths
+        self.num_bev_features = sum(level_widths)
         if len(upsample_strides) > len(widths):
-            self.deblocks.append(
-                _upsample(self.num_bev_features, self.num_bev_features, upsample_strides[-1])
-            )
+            width = self.num_bev_features
+            self.deblocks.append(_upsample(width, width, upsample_strides[-1]))
         self.block_strides = _cumulative_product(strides)
         self.output_stride = _output_stride(self.block_strides, upsample_strides)
 
     def taps(self) -> list[TapInfo]:
-        """What can be captured, relative to this slot; strides relative to its input.
+        """Features that can be captured, with paths and strides relative to this slot's input.
 
-        ``deblocks.0`` is the first level brought to the common size, ``deblocks.0.1`` the same before its ReLU.
+        ``deblocks.0`` is the first level at the common resolution, ``deblocks.0.1`` the same before
+        its ReLU.
         """
-        blocks = [
-            TapInfo(f"blocks.{number}", _width(block), stride, "bev")
-            for number, (block, stride) in enumerate(zip(self.blocks, self.block_strides))
-        ]
-        deblocks = [
-            TapInfo(f"deblocks.{number}", _width(deblock), self.output_stride, "bev")
-            for number, deblock in enumerate(self.deblocks[: len(self.blocks)])
-        ]
+        blocks = []
+        for number, block in enumerate(self.blocks):
+            stride = self.block_strides[number]
+            blocks.append(TapInfo(f"blocks.{number}", _width(block), stride, "bev"))
+        deblocks = []
+        for number, deblock in enumerate(self.deblocks[: len(self.blocks)]):
+            width = _width(deblock)
+            deblocks.append(TapInfo(f"deblocks.{number}", width, self.output_stride, "bev"))
         before_relu = [dataclasses.replace(info, path=f"{info.path}.1") for info in deblocks]
         whole = TapInfo("@spatial_features_2d", self.num_bev_features, self.output_stride, "bev")
         return [*blocks, *deblocks, *before_relu, whole]
 
-    def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
-        """Reads ``spatial_features`` (B, C, ny, nx); writes ``spatial_features_2d`` (B, C_out, ny/s, nx/s)."""
-        features = batch_dict["spatial_features"]
+    def forward(self, batch_dict: BatchDict) -> BatchDict:
+        """Run the blocks and join their outputs.
+
+        Reads ``spatial_features`` (B, C, ny, nx). Writes ``spatial_features_2d``
+        (B, C_out, ny/s, nx/s).
+        """
+        features: Tensor = batch_dict["spatial_features"]
         levels = []
         for number, block in enumerate(self.blocks):
             features = block(features)
@@ -86,25 +94,23 @@ class BaseBEVBackbone(nn.Module):
 
 
 class BaseBEVBackboneV1(nn.Module):
-    """PillarNet's neck: the deeper of two levels is refined and brought up, both are joined and refined.
+    """PillarNet's neck: the deeper of two levels is refined and upsampled, then both are joined.
 
-    Checkpoints count ``blocks.1`` at the deeper level and ``blocks.0`` behind the joint.
+    In checkpoints ``blocks.1`` refines the deeper level and ``blocks.0`` the joined features.
     """
 
-    def __init__(self, model_cfg: Mapping[str, Any], **kwargs: Any) -> None:
+    def __init__(self, model_cfg: ConfigDict, **unused: object) -> None:
         super().__init__()
         self.model_cfg = model_cfg
-        layer_nums, _, widths = _three_lists(
+        layer_nums, _, widths = _equally_long_lists(
             model_cfg, "LAYER_NUMS", "LAYER_STRIDES", "NUM_FILTERS"
         )
-        upsample_strides, upsample_widths = (
-            list(required(model_cfg, key, WHERE))
-            for key in ("UPSAMPLE_STRIDES", "NUM_UPSAMPLE_FILTERS")
-        )
+        upsample_strides = list(required(model_cfg, "UPSAMPLE_STRIDES", WHERE))
+        upsample_widths = list(required(model_cfg, "NUM_UPSAMPLE_FILTERS", WHERE))
         if not len(widths) == len(upsample_strides) == len(upsample_widths) == 2:
             raise ConfigError(
-                f"{WHERE}: BaseBEVBackboneV1 has 2 levels, but NUM_FILTERS is {widths}, UPSAMPLE_STRIDES "
-                f"{upsample_strides}, NUM_UPSAMPLE_FILTERS {upsample_widths}"
+                f"{WHERE}: BaseBEVBackboneV1 has 2 levels, but NUM_FILTERS is {widths}, "
+                f"UPSAMPLE_STRIDES {upsample_strides}, NUM_UPSAMPLE_FILTERS {upsample_widths}"
             )
         if sum(upsample_widths) != widths[0]:
             raise ConfigError(
@@ -112,112 +118,132 @@ class BaseBEVBackboneV1(nn.Module):
                 f"{sum(upsample_widths)}"
             )
         self.level_widths = {"x_conv4": widths[0], "x_conv5": widths[1]}
-        self.blocks = nn.ModuleList(map(_block, widths, widths, (1, 1), layer_nums))
-        self.deblocks = nn.ModuleList(
-            _deblock(wide_in, wide_out, stride, use_conv_for_no_stride=False)
-            for wide_in, wide_out, stride in zip(widths, upsample_widths, upsample_strides)
-        )
+        self.blocks = nn.ModuleList()
+        for width, num_layers in zip(widths, layer_nums):
+            self.blocks.append(_block(width, width, 1, num_layers))
+        self.deblocks = nn.ModuleList()
+        for width, up_width, up_stride in zip(widths, upsample_widths, upsample_strides):
+            self.deblocks.append(_deblock(width, up_width, up_stride, use_conv_for_no_stride=False))
         self.num_bev_features = widths[0]
 
     def taps(self) -> list[TapInfo]:
-        """What can be captured, relative to this slot; strides relative to x_conv4."""
+        """Features that can be captured; paths relative to this slot, strides to x_conv4."""
         return [
             TapInfo("blocks.0", _width(self.blocks[0]), 1, "bev"),
             TapInfo("blocks.1", _width(self.blocks[1]), 2, "bev"),
-            *(
-                TapInfo(f"deblocks.{number}", _width(self.deblocks[number]), 1, "bev")
-                for number in (0, 1)
-            ),
+            TapInfo("deblocks.0", _width(self.deblocks[0]), 1, "bev"),
+            TapInfo("deblocks.1", _width(self.deblocks[1]), 1, "bev"),
             TapInfo("@spatial_features_2d", self.num_bev_features, 1, "bev"),
         ]
 
-    def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:
-        """Reads x_conv4 (B, C, H, W) and x_conv5 (B, C, H/2, W/2) of ``multi_scale_2d_features``.
+    def forward(self, batch_dict: BatchDict) -> BatchDict:
+        """Join the two deepest levels of the 3D backbone.
 
+        Reads x_conv4 (B, C, H, W) and x_conv5 (B, C, H/2, W/2) of ``multi_scale_2d_features``.
         Writes ``spatial_features_2d`` (B, C_out, H, W).
         """
         levels = batch_dict["multi_scale_2d_features"]
         for name, width in self.level_widths.items():
-            if levels[name].shape[1] != width:
+            channels = levels[name].shape[1]
+            if channels != width:
                 raise ConfigError(
-                    f"{WHERE}.NUM_FILTERS expects {width} channels in {name}, but MODEL.BACKBONE_3D puts "
-                    f"out {levels[name].shape[1]}"
+                    f"{WHERE}.NUM_FILTERS expects {width} channels in {name}, but "
+                    f"MODEL.BACKBONE_3D puts out {channels}"
                 )
         upper = self.deblocks[0](levels["x_conv4"])
         deeper = self.deblocks[1](self.blocks[1](levels["x_conv5"]))
         if upper.shape[2:] != deeper.shape[2:]:
             raise ConfigError(
                 f"{WHERE}.UPSAMPLE_STRIDES: the two levels meet as {list(upper.shape[2:])} and "
-                f"{list(deeper.shape[2:])} cells; expected the same, as with a grid of a multiple of 16"
+                f"{list(deeper.shape[2:])} cells; expected the same, as with a grid of a multiple "
+                "of 16"
             )
         batch_dict["spatial_features_2d"] = self.blocks[0](torch.cat([upper, deeper], dim=1))
         return batch_dict
 
 
-def _three_lists(model_cfg: Mapping[str, Any], *keys: str) -> list[list]:
-    """The lists that describe the blocks, equally long."""
+def _equally_long_lists(model_cfg: ConfigDict, *keys: str) -> list[list[int]]:
+    """The values of the keys, which describe the blocks one by one."""
     lists = {key: list(required(model_cfg, key, WHERE)) for key in keys}
     same_length(lists, WHERE)
     return list(lists.values())
+
+
+def _check_number_of_upsamplings(count: int, num_blocks: int) -> None:
+    if count and count not in (num_blocks, num_blocks + 1):
+        raise ConfigError(
+            f"{WHERE}.UPSAMPLE_STRIDES has {count} entries for {num_blocks} blocks; expected "
+            f"{num_blocks}, or one more for a last common upsampling"
+        )
 
 
 def _norm_and_relu(width: int) -> list[nn.Module]:
     return [ChannelsLastBatchNorm2d(width, eps=1e-3, momentum=0.01), nn.ReLU()]
 
 
-def _block(wide_in: int, wide_out: int, stride: int, num_layers: int) -> nn.Sequential:
+def _block(in_channels: int, out_channels: int, stride: int, num_layers: int) -> nn.Sequential:
     """One strided convolution, then ``num_layers`` more."""
-    # The Identity stands where checkpoints count a padding layer; the convolution pads by itself, without a copy.
-    layers = [nn.Identity(), nn.Conv2d(wide_in, wide_out, 3, stride=stride, padding=1, bias=False)]
-    layers += _norm_and_relu(wide_out)
+    # OpenPCDet has a padding layer first, and checkpoints count it. Here the convolution itself
+    # pads, without a copy, and an Identity takes that place.
+    layers: list[nn.Module] = [nn.Identity()]
+    layers.append(nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False))
+    layers += _norm_and_relu(out_channels)
     for _ in range(num_layers):
-        layers += [
-            nn.Conv2d(wide_out, wide_out, 3, padding=1, bias=False),
-            *_norm_and_relu(wide_out),
-        ]
+        layers.append(nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False))
+        layers += _norm_and_relu(out_channels)
     return nn.Sequential(*layers)
 
 
-def _upsample(wide_in: int, wide_out: int, stride: int) -> nn.Sequential:
-    layer = nn.ConvTranspose2d(wide_in, wide_out, stride, stride=stride, bias=False)
-    return nn.Sequential(layer, *_norm_and_relu(wide_out))
+def _upsample(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    layer = nn.ConvTranspose2d(in_channels, out_channels, stride, stride=stride, bias=False)
+    return nn.Sequential(layer, *_norm_and_relu(out_channels))
 
 
 def _deblock(
-    wide_in: int, wide_out: int, stride: float, use_conv_for_no_stride: bool
+    in_channels: int, out_channels: int, stride: float, use_conv_for_no_stride: bool
 ) -> nn.Sequential:
-    """Up by ``stride``, or down by 1/stride when it is below 1."""
+    """Upsample by ``stride``, or downsample by 1 / stride when it is below 1."""
     if stride > 1 or (stride == 1 and not use_conv_for_no_stride):
-        return _upsample(wide_in, wide_out, int(stride))
+        return _upsample(in_channels, out_channels, int(stride))
     down = round(1 / stride)
-    layer = nn.Conv2d(wide_in, wide_out, down, stride=down, bias=False)
-    return nn.Sequential(layer, *_norm_and_relu(wide_out))
+    layer = nn.Conv2d(in_channels, out_channels, down, stride=down, bias=False)
+    return nn.Sequential(layer, *_norm_and_relu(out_channels))
 
 
-def _width(sequential: Any) -> int:
-    """Channels that leave a block: those of its last batch norm."""
-    return sequential[-2].num_features
+def _width(block: nn.Module) -> int:
+    """Output channels of a block: those of its batch norm, the last layer but one."""
+    norm = cast(nn.Sequential, block)[-2]
+    return cast(ChannelsLastBatchNorm2d, norm).num_features
 
 
-def _cumulative_product(strides: list[int]) -> list[int]:
-    products: list[int] = []
+def _cumulative_product(strides: Sequence[int]) -> list[int]:
+    """Stride of each block's output relative to the input of the first."""
+    products = []
+    product = 1
     for stride in strides:
-        products.append(stride * (products[-1] if products else 1))
+        product *= stride
+        products.append(product)
     return products
 
 
-def _output_stride(block_strides: list[int], upsample_strides: list[float]) -> int:
-    """Stride of ``spatial_features_2d`` against ``spatial_features``; all levels must meet at one."""
+def _output_stride(block_strides: Sequence[int], upsample_strides: Sequence[float]) -> int:
+    """Stride of ``spatial_features_2d`` relative to ``spatial_features``.
+
+    All levels must reach the same resolution, because they are concatenated.
+    """
     if not block_strides:
         return 1
-    reached = [
-        stride / up
-        for stride, up in zip(block_strides, upsample_strides or [1] * len(block_strides))
-    ]
-    if max(reached) - min(reached) > 1e-6:
+    level_strides = []
+    for number, stride in enumerate(block_strides):
+        upsample = upsample_strides[number] if upsample_strides else 1
+        level_strides.append(stride / upsample)
+    if max(level_strides) - min(level_strides) > 1e-6:
+        rounded = [round(stride, 3) for stride in level_strides]
         raise ConfigError(
-            f"{WHERE}: the levels do not meet at one resolution: block strides {block_strides} divided "
-            f"by UPSAMPLE_STRIDES {upsample_strides} give {[round(stride, 3) for stride in reached]}"
+            f"{WHERE}: the levels do not meet at one resolution: block strides "
+            f"{list(block_strides)} divided by UPSAMPLE_STRIDES {list(upsample_strides)} give "
+            f"{rounded}"
         )
-    extra = upsample_strides[-1] if len(upsample_strides) > len(block_strides) else 1
-    return max(1, round(reached[0] / extra))
+    has_common_upsampling = len(upsample_strides) > len(block_strides)
+    common = upsample_strides[-1] if has_common_upsampling else 1
+    return max(1, round(level_strides[0] / common))

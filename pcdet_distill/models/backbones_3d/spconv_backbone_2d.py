@@ -1,7 +1,7 @@
 """Sparse 2D encoders of pillars (PillarNet, Shi et al., ECCV 2022).
 
-Sparse levels down to an eighth of the resolution are followed by a dense level at a sixteenth, whose
-wide view helps with large objects.
+Sparse levels down to an eighth of the resolution are followed by a dense level at a sixteenth,
+whose wide view helps with large objects.
 
 ``NUM_FILTERS`` (not OpenPCDet's) sets the channels of conv1 to conv5, for students; without it they
 are OpenPCDet's.

@@ -1,4 +1,4 @@
-"""PointPillarScatter: pillar features at their cells of a bird's eye view (PointPillars, CVPR 2019)."""
+"""PointPillarScatter: a bird's eye view from pillar features (PointPillars, CVPR 2019)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Voxel feature encoders: the slot ``vfe``, from the points in a voxel to one feature row per voxel."""
+"""Voxel feature encoders: the slot ``vfe``, from points to one row of features per voxel."""
 
 from __future__ import annotations
 
