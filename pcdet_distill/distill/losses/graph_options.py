@@ -42,9 +42,9 @@ class GraphOptions:
     score: str = option(
         "saliency",
         choices=("saliency", "channel_max", "norm", "objectness"),
-        help="how much a node matters: saliency is the number of points in a voxel and the channel "
-        "maximum of a map cell or point; channel_max and norm are of the teacher's feature; "
-        "objectness is the largest class score of the teacher's head at its place",
+        help="importance of a node. saliency: points in a voxel, or largest channel of a map cell "
+        "or point. channel_max, norm: of the teacher's feature. objectness: largest class score of "
+        "the teacher's head at this place",
     )
     sampling: str = option(
         "top",
@@ -54,9 +54,9 @@ class GraphOptions:
     weighting: str = option(
         "softmax",
         choices=("none", "softmax", "softmax_raw", "batch_size"),
-        help="weights of the queries: equal; a softmax of the score scaled to 0..1 in the frame; a "
-        "softmax of the score as it is; or all equal to the batch size, as published for SECOND. A "
-        "softmax has a mean of 1 over the queries of a frame (of the batch with MIX_FRAMES)",
+        help="weights of the queries. none: equal. softmax: of the score, scaled to 0..1 in the "
+        "frame first. softmax_raw: of the unscaled score. batch_size: all equal to the batch size, "
+        "as published for SECOND. A softmax has a mean of 1 over the frame",
     )
     temperature: float = option(
         0.5, above=0, help="of the softmax; a small one gives few queries all the weight"
@@ -64,14 +64,14 @@ class GraphOptions:
     distance: str = option(
         "mse",
         choices=(*ELEMENT_DISTANCES, "published", "frobenius"),
-        help="between edges. As published: published is twice the weighted mean square, frobenius "
+        help="between edges. published: twice the weighted mean square. frobenius, also published: "
         "5e-4 times the norm of all differences, without weights",
     )
     teacher_adapter: str = option(
         "frozen",
         choices=("trained", "frozen", "none"),
-        help="trained as published, with ReLU on both sides; frozen, a random projection whose "
-        "output is standardised; none, the student predicts the teacher's standardised edges",
+        help="trained: as published, with ReLU in both adapters. frozen: a random projection with "
+        "standardised output. none: the student predicts the teacher's standardised edges",
     )
     neighbor_space: str = option(
         "feature",
@@ -84,8 +84,8 @@ class GraphOptions:
     preset: str = option(
         "default",
         choices=PRESETS,
-        help="values of all other keys: ours, or official, those of the published code for the "
-        "student's kind of nodes; a key beside it has precedence",
+        help="values of all other keys. default: ours. official: those of the published code for "
+        "the student's kind of nodes. A key beside it has precedence",
     )
 
 
