@@ -56,16 +56,19 @@ def cube_of(points: Tensor, centre: Tensor, reach_m: float, limit: int) -> list[
 
 
 def middle_of(centre: Tensor, cell: int, made: VectorPoolAggregationModule) -> Tensor:
-    steps = torch.tensor(np.unravel_index(cell, made.shape))
-    return centre + (2 * steps + 1 - torch.tensor(made.shape)) * made.reach_m / torch.tensor(
-        made.shape
-    )
+    steps = torch.tensor(np.unravel_index(cell, made.cells.shape))
+    return centre + (
+        2 * steps + 1 - torch.tensor(made.cells.shape)
+    ) * made.cells.reach_m / torch.tensor(made.cells.shape)
 
 
 def interpolated(
     made: VectorPoolAggregationModule, points: Tensor, features: Tensor, centre: Tensor
 ) -> Tensor:
-    near, cells = cube_of(points, centre, 2 * made.reach_m, made.limit), prod(made.shape)
+    near, cells = (
+        cube_of(points, centre, 2 * made.cells.reach_m, made.cells.limit),
+        prod(made.cells.shape),
+    )
     if not near:
         return torch.zeros(cells, features.shape[1] + 9)
     seen = []
@@ -95,19 +98,22 @@ def pooled(
     average: bool,
 ) -> Tensor:
     members: dict[int, list[int]] = {}
-    for row in cube_of(points, centre, made.reach_m, made.limit if average else -1):
+    for row in cube_of(points, centre, made.cells.reach_m, made.cells.limit if average else -1):
         along = [
             min(
-                int((points[row, axis] - centre[axis] + made.reach_m) / (2 * made.reach_m / cells)),
+                int(
+                    (points[row, axis] - centre[axis] + made.cells.reach_m)
+                    / (2 * made.cells.reach_m / cells)
+                ),
                 cells - 1,
             )
-            for axis, cells in enumerate(made.shape)
+            for axis, cells in enumerate(made.cells.shape)
         ]
-        cell = int(np.ravel_multi_index(along, made.shape))
-        if average or cell in members or made.limit < 1 or len(members) < made.limit:
+        cell = int(np.ravel_multi_index(along, made.cells.shape))
+        if average or cell in members or made.cells.limit < 1 or len(members) < made.cells.limit:
             members.setdefault(cell, []).append(row)
     cells = []
-    for cell in range(prod(made.shape)):
+    for cell in range(prod(made.cells.shape)):
         rows = members.get(cell, [])[: None if average else 1]
         both = torch.cat([points[rows] - centre, features[rows]], dim=1)
         cells.append(both.mean(dim=0) if rows else torch.zeros(both.shape[1]))

@@ -9,7 +9,6 @@ No coder changes its inputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +28,7 @@ class ResidualCoder:
     """
 
     def __init__(
-        self, code_size: int = 7, encode_angle_by_sincos: bool = False, **kwargs: Any
+        self, code_size: int = 7, encode_angle_by_sincos: bool = False, **unused: object
     ) -> None:
         self.box_size = code_size
         self.encode_angle_by_sincos = encode_angle_by_sincos
@@ -71,7 +70,8 @@ class PointResidualCoder:
 
     Args:
         code_size: 8, plus the number of further box attributes.
-        use_mean_size: sizes relative to the mean size of the point's class instead of plain logarithms.
+        use_mean_size: sizes relative to the mean size of the point's class, instead of plain
+            logarithms.
         mean_size: (classes, 3) metres, for ``use_mean_size``.
     """
 
@@ -80,7 +80,7 @@ class PointResidualCoder:
         code_size: int = 8,
         use_mean_size: bool = True,
         mean_size: Sequence[Sequence[float]] = (),
-        **kwargs: Any,
+        **unused: object,
     ) -> None:
         self.code_size = code_size
         self.use_mean_size = use_mean_size
@@ -120,7 +120,7 @@ class PointResidualCoder:
 
 
 def _position_scale(size: Tensor) -> Tensor:
-    """The divisors (..., 3) of positions for sizes (..., 3): diagonal on the ground, height for z."""
+    """Divisors (..., 3) of positions for sizes (..., 3): diagonal on the ground, height for z."""
     diagonal = torch.sqrt(size[..., 0:1] ** 2 + size[..., 1:2] ** 2)
     return torch.cat([diagonal, diagonal, size[..., 2:3]], dim=-1)
 

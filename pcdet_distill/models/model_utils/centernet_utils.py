@@ -38,7 +38,9 @@ def gaussian_radius(length: Tensor, width: Tensor, min_overlap: float) -> Tensor
 
 
 def draw_peaks(heatmaps: Tensor, planes: Tensor, cells: Tensor, radii: Tensor) -> Tensor:
-    """Heatmaps with a Gaussian peak of height 1 at each of G centres; the maximum where peaks overlap.
+    """Heatmaps with a Gaussian peak of height 1 at each of G centres.
+
+    Where peaks overlap, a cell has the larger value.
 
     All peaks are drawn at once, in windows of the largest radius.
 
@@ -46,7 +48,8 @@ def draw_peaks(heatmaps: Tensor, planes: Tensor, cells: Tensor, radii: Tensor) -
         heatmaps: (P, H, W).
         planes: (G,) long, the heatmap of each centre.
         cells: (G, 2) long, x and y of the centre.
-        radii: (G,) long, cells from the centre to the end of the peak; sigma is a sixth of its width.
+        radii: (G,) long, cells from the centre to the end of the peak; sigma is a sixth of its
+            width.
     """
     if len(cells) == 0:
         return heatmaps
@@ -70,7 +73,13 @@ def draw_peaks(heatmaps: Tensor, planes: Tensor, cells: Tensor, radii: Tensor) -
 
 
 class TopCells(NamedTuple):
-    """The K best cells of each frame: scores (B, K), classes from 0 (B, K), cells (B, K) as y * W + x."""
+    """The K best cells of each frame.
+
+    Attributes:
+        scores: (B, K).
+        classes: (B, K) int64, from 0.
+        cells: (B, K) int64, y * W + x.
+    """
 
     scores: Tensor
     classes: Tensor

@@ -1,4 +1,4 @@
-"""The layer that aggregates features around a centre: NAME in blocks of SA_LAYER and ROI_GRID_POOL."""
+"""The layers that aggregate features around centres: NAME in SA_LAYER and ROI_GRID_POOL."""
 
 from __future__ import annotations
 

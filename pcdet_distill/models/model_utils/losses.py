@@ -36,7 +36,10 @@ class SigmoidFocalClassificationLoss(nn.Module):
 
 
 class WeightedSmoothL1Loss(nn.Module):
-    """Quadratic below ``beta``, linear above; differences are multiplied by ``code_weights`` first."""
+    """Quadratic below ``beta``, linear above.
+
+    The differences are multiplied by ``code_weights`` first.
+    """
 
     def __init__(
         self, beta: float = 1.0 / 9.0, code_weights: Sequence[float] | None = None
@@ -84,7 +87,7 @@ class WeightedCrossEntropyLoss(nn.Module):
 
 
 def corner_loss_lidar(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
-    """Mean Huber loss (N,) of the distances between the corners of boxes (N, 7) and gt_boxes (N, 7).
+    """Mean Huber loss (N,) of the distances between corners of boxes (N, 7) and gt_boxes (N, 7).
 
     As in F-PointNet (CVPR 2018) a box turned by 180 degrees counts as the same box: the smaller
     distance of each corner is taken.

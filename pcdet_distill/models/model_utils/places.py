@@ -52,7 +52,7 @@ def voxel_centres(
 def register_first_centre(
     module: nn.Module, voxel_size: Sequence[float], origin_m: Sequence[float]
 ) -> None:
-    """Give a module the buffers ``voxel_size`` and ``first_centre`` (3,), the first voxel's centre."""
+    """Register the buffers ``voxel_size`` (3,) and ``first_centre`` (3,) of the first voxel."""
     size = torch.tensor([float(edge) for edge in voxel_size])
     origin = torch.tensor([float(value) for value in origin_m[:3]])
     module.register_buffer("voxel_size", size, persistent=False)

@@ -1,14 +1,15 @@
-"""Set abstraction and feature propagation (PointNet++, NeurIPS 2017), for the batch and the stack layout.
+"""Set abstraction and feature propagation (PointNet++, NeurIPS 2017), for batches and stacks.
 
-Features are rows (points, C). The reference runs its layers on K slots per ball, and a ball with fewer than K points
-repeats its first one. Here a ball is as many rows as it has points, and the first row counts for the repetitions: the
-same numbers, statistics of the batch normalisation included, for a fraction of the work.
+Features are rows (points, C). The reference runs its layers on K slots per ball, and a ball with
+fewer than K points repeats its first one. Here a ball has as many rows as points, and the first row
+counts for the repetitions. The numbers are the same, with the statistics of the batch
+normalisation, for a fraction of the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,11 +26,15 @@ from ...ops.point_sampling import (
 )
 from ...ops.rows import take_rows
 from ...ops.segments import segment_max
+from ...ops.stacks import Counts
 from .weighted_batch_norm import WeightedBatchNorm1d, normalise_weighted
 
 
 class RowConv2d(nn.Conv2d):
-    """A 1 x 1 convolution on rows (R, C_in): the parameters of a Conv2d, the work of a linear layer."""
+    """A linear layer on rows (R, C_in) with the parameters of a 1 x 1 Conv2d.
+
+    OpenPCDet's checkpoints have such convolutions.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         super().__init__(in_channels, out_channels, kernel_size=1, bias=bias)
@@ -44,14 +49,17 @@ class RowConv2d(nn.Conv2d):
 
 
 class SharedMLP(nn.Sequential):
-    """Convolution, batch norm, ReLU for each step of ``widths``; without batch norm the convolutions have a bias."""
+    """Convolution, batch norm and ReLU for each pair of neighbouring ``widths``.
+
+    Without batch norm the convolutions have a bias.
+    """
 
     def __init__(self, widths: Sequence[int], use_bn: bool = True) -> None:
         layers: list[nn.Module] = []
-        for wide_in, wide_out in zip(widths, widths[1:]):
-            layers.append(RowConv2d(wide_in, wide_out, bias=not use_bn))
+        for in_channels, out_channels in zip(widths, widths[1:]):
+            layers.append(RowConv2d(in_channels, out_channels, bias=not use_bn))
             if use_bn:
-                layers.append(WeightedBatchNorm1d(wide_out))
+                layers.append(WeightedBatchNorm1d(out_channels))
             layers.append(nn.ReLU())
         super().__init__(*layers)
 
@@ -63,33 +71,48 @@ class SharedMLP(nn.Sequential):
         return layer
 
     def forward(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(R, C_in) -> (R, C_out); ``weight`` (R,) tells how many equal rows each stands for, None: one."""
+        """(R, C_in) -> (R, C_out).
+
+        Args:
+            rows: (R, C_in).
+            weight: (R,) number of equal rows that each row stands for; None: one.
+        """
         return self.finish(self.first(rows), weight)
 
     def finish(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
-        """All layers but the first, on what the first put out."""
-        if weight is None:
-            weight = rows.new_ones(len(rows))
-        for layer in list(self)[1:]:
-            is_norm = isinstance(layer, nn.modules.batchnorm._BatchNorm)
-            rows = normalise_weighted(layer, rows, weight) if is_norm else layer(rows)
-        return rows
+        """All layers but the first, on the output of the first."""
+        return run_weighted(list(self)[1:], rows, weight)
+
+
+def run_weighted(layers: Iterable[nn.Module], rows: Tensor, weight: Tensor | None) -> Tensor:
+    """Layers in a row, in which the batch norms count a row ``weight`` (R,) times (None: once)."""
+    if weight is None:
+        weight = rows.new_ones(len(rows))
+    for layer in layers:
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            rows = normalise_weighted(layer, rows, weight)
+        else:
+            rows = layer(rows)
+    return rows
 
 
 def full_precision(like: Tensor) -> torch.autocast:
-    """No mixed precision here: metres in half precision are centimetres wrong, and so are sums over many rows."""
+    """Turns mixed precision off.
+
+    Half precision rounds metres to centimetres, and sums over many rows lose digits.
+    """
     return torch.autocast(like.device.type, enabled=False)
 
 
 class Neighbours(NamedTuple):
-    """Who belongs to which centre, as rows ordered by centre.
+    """The points around each centre, as rows ordered by centre.
 
     Attributes:
         centre: (R,) int64.
         point: (R,) int64.
-        weight: (R,) how many slots a row stands for.
+        weight: (R,) number of slots that a row stands for.
         rows_per_centre: (M,) int64, at least 1 each.
-        is_empty: (M,) bool, centres whose only row is no real neighbour.
+        is_empty: (M,) bool, centres without a neighbour; their only row is a placeholder.
     """
 
     centre: Tensor
@@ -100,21 +123,37 @@ class Neighbours(NamedTuple):
 
     @classmethod
     def from_query(cls, rows: Tensor, found: Tensor) -> Neighbours:
-        """From what a ball or voxel query returned: rows (M, K) of points and how many are real (M,)."""
-        slots = rows.shape[1]
+        """From the result of a ball or voxel query.
+
+        Args:
+            rows: (M, K) of points.
+            found: (M,) how many of them are real; the others repeat the first.
+        """
+        num_slots = rows.shape[1]
         count = found.clamp_min(1)
-        centre, slot = torch.nonzero(
-            torch.arange(slots, device=rows.device) < count.unsqueeze(1), as_tuple=True
+        has_row = torch.arange(num_slots, device=rows.device) < count.unsqueeze(1)
+        centre, slot = torch.nonzero(has_row, as_tuple=True)
+        repetitions = num_slots + 1 - count[centre]
+        return cls(
+            centre=centre,
+            point=rows[centre, slot],
+            weight=torch.where(slot == 0, repetitions, 1),
+            rows_per_centre=count,
+            is_empty=found == 0,
         )
-        weight = torch.where(slot == 0, slots + 1 - count[centre], 1)
-        return cls(centre, rows[centre, slot], weight, count, found == 0)
 
     @classmethod
-    def everyone(cls, frames: int, points: int, device: torch.device) -> Neighbours:
-        """One centre per frame, to which all of its points belong."""
-        point = torch.arange(frames * points, device=device)
-        count = torch.full((frames,), points, dtype=torch.int64, device=device)
-        return cls(point // points, point, torch.ones_like(point), count, count == 0)
+    def whole_frames(cls, num_frames: int, num_points: int, device: torch.device) -> Neighbours:
+        """One centre per frame, whose neighbours are all points of the frame."""
+        point = torch.arange(num_frames * num_points, device=device)
+        count = torch.full((num_frames,), num_points, dtype=torch.int64, device=device)
+        return cls(
+            centre=point // num_points,
+            point=point,
+            weight=torch.ones_like(point),
+            rows_per_centre=count,
+            is_empty=count == 0,
+        )
 
 
 def aggregate(
@@ -126,55 +165,62 @@ def aggregate(
     use_xyz: bool = True,
     zero_empty: bool = False,
 ) -> Tensor:
-    """The largest response (M, C_out) of ``mlp`` among the neighbours of each centre.
+    """The maximum of the MLP's outputs over the neighbours of each centre.
 
     Args:
-        xyz: (N, 3) points; their offsets from the centre are the first inputs where ``use_xyz``.
+        mlp: its first inputs are the offsets from the centre, where ``use_xyz``.
+        xyz: (N, 3) points.
         features: (N, C) further inputs, or None.
         centres: (M, 3).
-        zero_empty: an empty ball is seen as zeros instead of the point the query put there.
+        neighbours: the points around each centre.
+        use_xyz: whether the offsets are inputs.
+        zero_empty: zeros as the first layer's output for a centre without neighbours, as the
+            reference has them; otherwise its placeholder counts.
+
+    Returns:
+        (M, C_out).
     """
     if len(centres) == 0 or len(xyz) == 0:
-        return _respond_to_zeros(mlp, len(centres), xyz)
+        # Running on zeros keeps the parameters in the graph.
+        return mlp(xyz.new_zeros(len(centres), mlp.first.in_channels))
     with full_precision(xyz):
         dtype = mlp.first.weight.dtype
-        xyz, centres, features = (
-            xyz.to(dtype),
-            centres.to(dtype),
-            None if features is None else features.to(dtype),
-        )
-        responses = _first_layer(mlp, xyz, features, centres, neighbours, use_xyz)
+        xyz = xyz.to(dtype)
+        centres = centres.to(dtype)
+        features = None if features is None else features.to(dtype)
+        offset = take_rows(xyz, neighbours.point) - take_rows(centres, neighbours.centre)
+        rows = _first_layer(mlp, offset, features, neighbours.point, use_xyz)
         if zero_empty:
-            responses = responses * ~neighbours.is_empty[neighbours.centre].unsqueeze(1)
-        return segment_max(mlp.finish(responses, neighbours.weight), neighbours.rows_per_centre)
+            rows = rows * ~neighbours.is_empty[neighbours.centre].unsqueeze(1)
+        return segment_max(mlp.finish(rows, neighbours.weight), neighbours.rows_per_centre)
 
 
 def _first_layer(
-    mlp: SharedMLP,
-    xyz: Tensor,
-    features: Tensor | None,
-    centres: Tensor,
-    neighbours: Neighbours,
-    use_xyz: bool,
+    mlp: SharedMLP, offset: Tensor, features: Tensor | None, point: Tensor, use_xyz: bool
 ) -> Tensor:
-    """What the first convolution makes of every row; the points pass it before they are repeated, if that is less."""
-    offset = take_rows(xyz, neighbours.point) - take_rows(centres, neighbours.centre)
+    """The first convolution's output (R, C') for every row.
+
+    Args:
+        mlp: whose first convolution.
+        offset: (R, 3) of the row's point from its centre.
+        features: (N, C) of the points, or None.
+        point: (R,) the point of each row.
+        use_xyz: whether the offsets are inputs.
+    """
     if features is None:
         return mlp.first(offset)
-    if (
-        len(neighbours.point) <= len(xyz) or mlp.first._forward_hooks
-    ):  # who listens to it must hear the whole of it
-        rows = take_rows(features, neighbours.point)
+    # A forward hook, such as a tap, must see the convolution's whole output.
+    has_hook = bool(mlp.first._forward_hooks)
+    if len(point) <= len(features) or has_hook:
+        rows = take_rows(features, point)
         return mlp.first(torch.cat([offset, rows], dim=1) if use_xyz else rows)
+    # A point that belongs to several centres has one product with the weights for its features.
+    # The product for the offset, which differs, is added afterwards.
     matrix = mlp.first.matrix()
-    at_points = F.linear(features, matrix[:, 3:] if use_xyz else matrix, mlp.first.bias)
-    responses = take_rows(at_points, neighbours.point)
-    return responses + F.linear(offset, matrix[:, :3]) if use_xyz else responses
-
-
-def _respond_to_zeros(mlp: SharedMLP, count: int, like: Tensor) -> Tensor:
-    """Where there is nothing to look at: the response (M, C_out) to zeros, which keeps the parameters in the graph."""
-    return mlp(like.new_zeros(count, mlp.first.in_channels))
+    for_features = matrix[:, 3:] if use_xyz else matrix
+    at_points = F.linear(features, for_features, mlp.first.bias)
+    rows = take_rows(at_points, point)
+    return rows + F.linear(offset, matrix[:, :3]) if use_xyz else rows
 
 
 def _check_pool_method(pool_method: str) -> None:
@@ -182,13 +228,26 @@ def _check_pool_method(pool_method: str) -> None:
         raise ConfigError(f"POOL_METHOD is '{pool_method}', expected 'max_pool'")
 
 
+def _make_mlps(mlps: Sequence[Sequence[int]], use_xyz: bool) -> nn.ModuleList:
+    """A SharedMLP for each ball; with ``use_xyz`` x, y, z are three more inputs."""
+    modules = nn.ModuleList()
+    for widths in mlps:
+        in_channels = widths[0] + 3 if use_xyz else widths[0]
+        modules.append(SharedMLP([in_channels, *widths[1:]]))
+    return modules
+
+
 class PointnetSAModuleMSG(nn.Module):
     """Set abstraction at several radii, batch layout.
 
     Args:
-        npoint: centres chosen by furthest point sampling; None or below 1: one centre at the origin for everything.
-        radii, nsamples: of each ball; ignored where everything is taken.
-        mlps: widths of each ball's layers, those of the features (without x, y, z) first.
+        npoint: centres chosen by furthest point sampling; None or below 1: one centre at the origin
+            for all points.
+        radii: metres of each ball; ignored with one centre for all.
+        nsamples: points of each ball; ignored with one centre for all.
+        mlps: widths of each ball's layers, the features' (without x, y, z) first.
+        use_xyz: whether offsets from the centre are inputs.
+        pool_method: ``max_pool``.
     """
 
     def __init__(
@@ -203,32 +262,43 @@ class PointnetSAModuleMSG(nn.Module):
         super().__init__()
         _check_pool_method(pool_method)
         self.npoint = npoint if npoint is not None and npoint > 0 else None
-        self.radii, self.nsamples, self.use_xyz = list(radii), list(nsamples), use_xyz
-        self.mlps = nn.ModuleList(
-            SharedMLP([widths[0] + 3 * use_xyz, *widths[1:]]) for widths in mlps
-        )
+        self.radii = list(radii)
+        self.nsamples = list(nsamples)
+        self.use_xyz = use_xyz
+        self.mlps = _make_mlps(mlps, use_xyz)
 
     def forward(self, xyz: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Points (B, N, 3) with features (B, N, C) to centres (B, M, 3) with features (B, M, C')."""
+        """Choose centres and compute their features.
+
+        Args:
+            xyz: (B, N, 3).
+            features: (B, N, C).
+
+        Returns:
+            centres (B, M, 3), and their features (B, M, C').
+        """
         frames, total = xyz.shape[:2]
         flat = xyz.reshape(-1, 3)
         flat_features = None if features is None else features.reshape(frames * total, -1)
         if self.npoint is None:
             centres = xyz.new_zeros(frames, 1, 3)
-            groups = [Neighbours.everyone(frames, total, xyz.device)] * len(self.mlps)
+            groups = [Neighbours.whole_frames(frames, total, xyz.device)] * len(self.mlps)
         else:
+            chosen = furthest_point_sample(xyz, self.npoint)
             first = total * torch.arange(frames, device=xyz.device).unsqueeze(1)
-            centres = take_rows(flat, furthest_point_sample(xyz, self.npoint) + first)
+            centres = take_rows(flat, chosen + first)
             groups = [self._ball(scale, xyz, centres) for scale in range(len(self.mlps))]
-        pooled = [
-            aggregate(
-                cast(SharedMLP, mlp), flat, flat_features, centres.view(-1, 3), group, self.use_xyz
+        flat_centres = centres.view(-1, 3)
+        pooled = []
+        for mlp, group in zip(self.mlps, groups):
+            assert isinstance(mlp, SharedMLP)
+            pooled.append(
+                aggregate(mlp, flat, flat_features, flat_centres, group, use_xyz=self.use_xyz)
             )
-            for mlp, group in zip(self.mlps, groups)
-        ]
         return centres, torch.cat(pooled, dim=1).view(frames, centres.shape[1], -1)
 
     def _ball(self, scale: int, xyz: Tensor, centres: Tensor) -> Neighbours:
+        """The points (B, N, 3) in the balls of one radius around the centres (B, M, 3)."""
         rows, found = ball_query(self.radii[scale], self.nsamples[scale], xyz, centres)
         first = xyz.shape[1] * torch.arange(len(xyz), device=xyz.device).view(-1, 1, 1)
         return Neighbours.from_query((rows + first).flatten(0, 1), found.flatten())
@@ -250,11 +320,14 @@ class PointnetSAModule(PointnetSAModuleMSG):
 
 
 class StackSAModuleMSG(nn.Module):
-    """Set abstraction at several radii around given centres, stack layout. An empty ball is seen as zeros.
+    """Set abstraction at several radii around given centres, stack layout.
 
     Args:
-        radii, nsamples: of each ball.
-        mlps: widths of each ball's layers, those of the features (without x, y, z) first.
+        radii: metres of each ball.
+        nsamples: points of each ball.
+        mlps: widths of each ball's layers, the features' (without x, y, z) first.
+        use_xyz: whether offsets from the centre are inputs.
+        pool_method: ``max_pool``.
     """
 
     def __init__(
@@ -268,10 +341,10 @@ class StackSAModuleMSG(nn.Module):
     ) -> None:
         super().__init__()
         _check_pool_method(pool_method)
-        self.radii, self.nsamples, self.use_xyz = list(radii), list(nsamples), use_xyz
-        self.mlps = nn.ModuleList(
-            SharedMLP([widths[0] + 3 * use_xyz, *widths[1:]]) for widths in mlps
-        )
+        self.radii = list(radii)
+        self.nsamples = list(nsamples)
+        self.use_xyz = use_xyz
+        self.mlps = _make_mlps(mlps, use_xyz)
         self.num_output_features = sum(widths[-1] for widths in mlps)
         for layer in self.modules():
             if isinstance(layer, RowConv2d):
@@ -280,24 +353,42 @@ class StackSAModuleMSG(nn.Module):
     def forward(
         self,
         xyz: Tensor,
-        xyz_batch_cnt: Tensor | Sequence[int],
+        xyz_batch_cnt: Counts,
         new_xyz: Tensor,
-        new_xyz_batch_cnt: Tensor | Sequence[int],
+        new_xyz_batch_cnt: Counts,
         features: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Points (N, 3) with features (N, C) and centres (M, 3), counts (B,) each: the centres, and (M, C')."""
+        """Compute features of the centres; an empty ball counts as zeros.
+
+        Args:
+            xyz: (N, 3) points.
+            xyz_batch_cnt: (B,).
+            new_xyz: (M, 3) centres.
+            new_xyz_batch_cnt: (B,).
+            features: (N, C).
+
+        Returns:
+            the centres, and their features (M, C').
+        """
         pooled = []
-        for radius, slots, mlp in zip(self.radii, self.nsamples, self.mlps):
-            found = stack_ball_query(radius, slots, xyz, xyz_batch_cnt, new_xyz, new_xyz_batch_cnt)
-            group = Neighbours.from_query(*found)
+        for radius_m, num_slots, mlp in zip(self.radii, self.nsamples, self.mlps):
+            assert isinstance(mlp, SharedMLP)
+            rows, found = stack_ball_query(
+                radius_m=radius_m,
+                num_neighbors=num_slots,
+                points=xyz,
+                point_counts=xyz_batch_cnt,
+                centres=new_xyz,
+                centre_counts=new_xyz_batch_cnt,
+            )
             pooled.append(
                 aggregate(
-                    cast(SharedMLP, mlp),
+                    mlp,
                     xyz,
                     features,
                     new_xyz,
-                    group,
-                    self.use_xyz,
+                    Neighbours.from_query(rows, found),
+                    use_xyz=self.use_xyz,
                     zero_empty=True,
                 )
             )
@@ -305,7 +396,11 @@ class StackSAModuleMSG(nn.Module):
 
 
 class PointnetFPModule(nn.Module):
-    """Feature propagation: features of few points carried to many, weighted by the inverse distance."""
+    """Feature propagation from few points to many.
+
+    A point gets the features of its three nearest known points, weighted by the inverse distance,
+    beside its own.
+    """
 
     def __init__(self, mlp: Sequence[int]) -> None:
         super().__init__()
@@ -318,13 +413,22 @@ class PointnetFPModule(nn.Module):
         unknown_features: Tensor | None,
         known_features: Tensor,
     ) -> Tensor:
-        """To ``unknown`` (B, n, 3) with features (B, n, C1) from ``known`` (B, m, 3) with (B, m, C2): (B, n, C')."""
+        """Carry features to the points ``unknown``.
+
+        Args:
+            unknown: (B, n, 3).
+            known: (B, m, 3).
+            unknown_features: (B, n, C1), or None.
+            known_features: (B, m, C2).
+
+        Returns:
+            (B, n, C').
+        """
         distance, rows = three_nn(unknown, known)
         with full_precision(known):
             dtype = self.mlp.first.weight.dtype
-            carried = three_interpolate(
-                known_features.to(dtype), rows, interpolation_weights(distance).to(dtype)
-            )
+            weights = interpolation_weights(distance).to(dtype)
+            carried = three_interpolate(known_features.to(dtype), rows, weights)
             if unknown_features is not None:
                 carried = torch.cat([carried, unknown_features.to(dtype)], dim=2)
             return self.mlp(carried.flatten(0, 1)).view(*unknown.shape[:2], -1)

@@ -20,13 +20,14 @@ class WeightedBatchNorm1d(nn.BatchNorm1d):
     """BatchNorm1d with a weight for each row; state, options and eval mode are BatchNorm1d's."""
 
     def forward(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Normalise ``rows`` (R, C); ``weight`` (R,) is the number of equal rows each stands for."""
+        """Normalise ``rows`` (R, C), each of which stands for ``weight`` (R,) equal rows."""
         use_batch_statistics = self.training or self.running_mean is None
         has_equal_weights = weight is None and len(rows) > 1
         if has_equal_weights or not use_batch_statistics:
             return super().forward(rows)
         if len(rows) == 0:
-            # Multiplying keeps the parameters in the graph: parallel training needs their gradients.
+            # The product keeps the parameters in the graph: parallel training needs their
+            # gradients.
             return rows * self.weight + self.bias if self.affine else rows
         weight = rows.new_ones(len(rows)) if weight is None else weight.to(rows.dtype)
         if self.affine and rows.device.type == "cpu" and rows.dtype == self.weight.dtype:
