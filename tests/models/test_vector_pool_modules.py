@@ -236,9 +236,9 @@ def test_cubes_of_several_sizes_and_the_place_of_the_centre() -> None:
     both = torch.cat([inputs[2], made.layer_0(*inputs)[1], made.layer_1(*inputs)[1]], dim=1)
     assert centres is inputs[2] and torch.allclose(found, made.msg_post_mlps(both), atol=1e-5)
     assert (
-        made.layer_0.reach_m == 0.6
-        and made.layer_1.reach_m == 1.2
-        and made.layer_1.shape == [3, 3, 1]
+        made.layer_0.cells.reach_m == 0.6
+        and made.layer_1.cells.reach_m == 1.2
+        and made.layer_1.cells.shape == [3, 3, 1]
     )
 
 
