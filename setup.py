@@ -13,7 +13,7 @@ class BuildWithConfigs(build_py):
     """``cfgs/`` of the checkout travels in the wheel as ``pcdet_distill/cfgs``."""
 
     def run(self) -> None:
-        """Copy the modules, then the yaml files; an editable install reads them from the checkout."""
+        """Copy the modules, then the yaml files; an editable install needs no copy."""
         super().run()
         if not self.editable_mode:
             copytree(

@@ -1,4 +1,4 @@
-"""The command line. ``pcdet-distill NAME``, ``python -m pcdet_distill NAME`` and ``tools/*.py`` are one.
+"""The command line: ``pcdet-distill NAME``, the same as ``python -m pcdet_distill NAME``.
 
 Every subcommand is a function here. It imports what it runs when it is called: ``--help`` answers
 at once, without loading torch.

@@ -47,13 +47,13 @@ def repo() -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread_per_process() -> None:
-    """Two busy two-threaded processes can run ten times slower than one: tests stay with what the caller allows."""
+    """Use the threads that the caller allows: two busy processes slow each other down."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 @pytest.fixture(autouse=True)
 def the_package_logger_stays_as_it_is() -> Iterator[None]:
-    """A tool that runs inside a test gives the package's logger handlers and a level; the next test has its own."""
+    """Restore the package's logger, which a tool changes when a test runs it."""
     logger = logging.getLogger("pcdet_distill")
     handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
     yield

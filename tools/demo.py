@@ -1,4 +1,4 @@
-"""Detect objects in point files: ``python tools/demo.py --cfg_file CFG --ckpt CKPT --data_path scan.bin``"""
+"""Detect objects in point files: ``demo.py --cfg_file CFG --ckpt CKPT --data_path scan.bin``"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hooks of mkdocs (see mkdocs.yml): the site also has the pages and files that live outside ``docs/``.
+"""Hooks of mkdocs: the site also has pages and files that live outside ``docs/``.
 
 README.md and its like become pages. Other files that a page links to, such as yaml files, are
 copied into the site, so that every link works without a network.

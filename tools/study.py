@@ -1,4 +1,4 @@
-"""Compare students on the same data over several seeds: ``python tools/study.py cfgs/study/NAME.yaml``"""
+"""Compare students on the same data over several seeds: ``study.py cfgs/study/NAME.yaml``"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluate a detector: ``python tools/test.py --cfg_file cfgs/...yaml --ckpt checkpoint_epoch_80.pth``"""
+"""Evaluate a detector: ``test.py --cfg_file cfgs/...yaml --ckpt checkpoint_epoch_80.pth``"""
 
 from __future__ import annotations
 

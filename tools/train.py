@@ -1,4 +1,4 @@
-"""Train a detector, plain or distilled, and evaluate it: ``python tools/train.py --cfg_file cfgs/...yaml``"""
+"""Train a detector, plain or distilled, and evaluate it: ``train.py --cfg_file cfgs/...yaml``"""
 
 from __future__ import annotations
 

@@ -206,8 +206,8 @@ def _kind_of(feature: Any, batch_dict: BatchDict, where: str) -> str:
     if isinstance(feature, Tensor):
         shown = f"a tensor {tuple(feature.shape)}"
     raise ConfigError(
-        f"{where}: {shown} is neither a map (B, C, H, W), nor a sparse tensor, nor a row (N, C) for "
-        f"each of {' or '.join(KIND_BY_COORDS)}; tap something else, or state its KIND"
+        f"{where}: {shown} is neither a map (B, C, H, W), nor a sparse tensor, nor a row (N, C) "
+        f"for each of {' or '.join(KIND_BY_COORDS)}; tap something else, or state its KIND"
     )
 
 

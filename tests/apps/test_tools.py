@@ -1,4 +1,4 @@
-"""The words that start a tool, in a checkout and in a folder of a user who installed the package."""
+"""The words that start a tool, in a checkout and for an installed package."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The arrows between the parts: ops <- models <- distill <- engine <- apps <- cli, and nothing runs back.
+"""Imports run one way: ops <- models <- distill <- engine <- apps <- cli.
 
-Every import statement counts, those inside functions too; only those for type checkers alone do not.
+Every import statement counts, also inside functions, except those for type checkers alone.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def part_of(module: str) -> str:
 
 
 def module_of(file: Path, package: Path) -> str:
-    """The dotted name of a file of the package; a folder's ``__init__.py`` has the folder's name."""
+    """The dotted name of a file; a folder's ``__init__.py`` has the folder's name."""
     names = [PACKAGE, *file.relative_to(package).with_suffix("").parts]
     return ".".join(names[:-1] if names[-1] == "__init__" else names)
 
@@ -83,7 +83,7 @@ def is_for_type_checkers(node: ast.AST) -> bool:
 
 
 def imports(file: Path, package: Path) -> Iterator[tuple[int, str]]:
-    """(line, absolute module name) of everything of this package that ``file`` imports, at any depth."""
+    """(line, absolute module name) of every import of this package in ``file``."""
     module = module_of(file, package)
     home = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
     waiting: list[ast.AST] = [ast.parse(file.read_text())]
@@ -103,7 +103,7 @@ def imports(file: Path, package: Path) -> Iterator[tuple[int, str]]:
 
 
 def targets(node: ast.ImportFrom, home: list[str]) -> list[str]:
-    """The modules an ``import from`` may mean: ``from .. import ops`` names a module only in its list."""
+    """The modules that an ``import from`` may mean, such as ops in ``from .. import ops``."""
     base = home[: len(home) - node.level + 1] if node.level else []
     names = [*base, *(node.module.split(".") if node.module else [])]
     if not names or names[0] != PACKAGE:

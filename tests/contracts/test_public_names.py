@@ -9,7 +9,7 @@ import inspect
 import pytest
 import torch
 
-# module -> name -> parameters that callers may rely on (None: a class or table whose members are listed elsewhere).
+# module -> name -> parameters that callers may rely on (None: members are listed elsewhere).
 NAMES: dict[str, dict[str, list[str] | None]] = {
     "pcdet_distill": {"__version__": None},
     "pcdet_distill.errors": {

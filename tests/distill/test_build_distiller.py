@@ -288,7 +288,8 @@ def edit_teacher(setup, old, new):
         ("-3, 12.8", "-3, 19.2"),
         (
             "DATA_CONFIG:",
-            "DATA_CONFIG:\n    POINT_FEATURE_ENCODING: {encoding_type: absolute_coordinates_encoding, "
+            "DATA_CONFIG:\n"
+            "    POINT_FEATURE_ENCODING: {encoding_type: absolute_coordinates_encoding, "
             "used_feature_list: [x, y, z], src_feature_list: [x, y, z, intensity]}",
         ),
     ],
@@ -309,8 +310,8 @@ def test_teacher_of_other_places(setup):
     edit_teacher(setup, "[0, -6.4, -3, 12.8, 6.4, 1]", "[20, -6.4, -3, 32.8, 6.4, 1]")
     message = refusal(setup, ConfigError)
     assert (
-        "POINT_CLOUD_RANGE [20.0, -6.4, -3.0, 32.8, 6.4, 1.0] does not overlap the student's [0.0, -6.4"
-        in message
+        "POINT_CLOUD_RANGE [20.0, -6.4, -3.0, 32.8, 6.4, 1.0] does not overlap "
+        "the student's [0.0, -6.4" in message
     )
 
 
@@ -335,8 +336,8 @@ def test_teacher_of_other_classes(setup):
     )
     message = refusal(setup, ConfigError)
     assert (
-        "classes are Truck, Bus, Tram; expected one or more of the student's Car, Pedestrian, Cyclist"
-        in message
+        "classes are Truck, Bus, Tram; "
+        "expected one or more of the student's Car, Pedestrian, Cyclist" in message
     )
 
 

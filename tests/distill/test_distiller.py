@@ -232,7 +232,8 @@ def test_resume_refuses_what_is_no_distillation_or_another_one():
             [
                 "T: tap 'vfe@pillar_features' of the student gives voxel features",
                 "of the teacher bev ones",
-                "voxel: vfe@pillar_features with vfe@pillar_features; bev: backbone_2d@spatial_features_2d with",
+                "voxel: vfe@pillar_features with vfe@pillar_features; "
+                "bev: backbone_2d@spatial_features_2d with",
             ],
         ),
         ({"WEIGHT": -1}, ["T.WEIGHT", "from 0 up"]),

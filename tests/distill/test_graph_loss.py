@@ -68,7 +68,7 @@ def gradients(loss, module, student):
 
 
 def variants():
-    """Each choice of each option, in two presets. Sampling and frobenius have tests of their own."""
+    """Each choice of each option, in two presets; sampling and frobenius are tested below."""
     for preset in ("default", "official_voxel"):
         for field, values in {**CHOICES, "mix_frames": (True, False)}.items():
             for value in values:

@@ -112,7 +112,8 @@ def test_the_test_of_the_page_passes(peak_transfer):
     [
         (
             "peak_transfer.PeakLos",
-            "'PeakLos' is no DistillLoss or BatchTransform of peak_transfer; did you mean 'PeakLoss'",
+            "'PeakLos' is no DistillLoss or BatchTransform of peak_transfer; "
+            "did you mean 'PeakLoss'",
         ),
         (
             "peak_transfer.PeakOptions",

@@ -38,7 +38,7 @@ def test_voxel_nodes_place_and_saliency():
 
 @pytest.mark.parametrize("counts", [None, torch.ones(5)])
 def test_points_are_counted_without_voxel_num_points(counts):
-    """As of OpenPCDet's dynamic pillars: three points in one pillar, one in the other, one outside."""
+    """OpenPCDet's dynamic pillars: three points in one pillar, one in another, one outside."""
     places = [
         (0, 0.6, -0.4, 0),
         (1, 2.6, 0.8, 0),

@@ -1,4 +1,4 @@
-"""Dynamic pillars: grouping, the features of points, and the pillars against a loop and against PillarVFE."""
+"""Dynamic pillars: groups, point features, and pillars against a loop and PillarVFE."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from pcdet_distill.models.model_utils.losses import (
 
 
 def test_focal_loss_literal() -> None:
-    # logit log(3): p = 0.75. Positive: 0.25 * 0.25^2 * -log 0.75; negative: 0.75 * 0.75^2 * -log 0.25.
+    # A logit of log(3) is p = 0.75.
+    # Positive: 0.25 * 0.25^2 * -log 0.75; negative: 0.75 * 0.75^2 * -log 0.25.
     logits = torch.full((1, 1, 2), log(3))
     loss = SigmoidFocalClassificationLoss()(logits, torch.tensor([[[1.0, 0.0]]]), torch.ones(1, 1))
     assert loss[0, 0].tolist() == pytest.approx([0.004495032, 0.584842934], rel=1e-5)

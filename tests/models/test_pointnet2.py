@@ -1,4 +1,4 @@
-"""Set abstraction and feature propagation against a computation slot by slot, as the reference does it."""
+"""Set abstraction and feature propagation against a computation slot by slot."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def compare_parameters(mlp: modules.SharedMLP, layers: nn.Sequential) -> None:
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("slots, channels", [(4, 5), (4, 0), (40, 5)])
 def test_batch_layout(training: bool, slots: int, channels: int) -> None:
-    """Balls with one point, with a few and with more than fit; points before and after they are repeated."""
+    """Balls with one point, with a few, and with more than fit."""
     torch.manual_seed(0)
     xyz = scattered(0, 2, 60, 3).double()
     features = scattered(1, 2, 60, channels).double().requires_grad_() if channels else None

@@ -1,4 +1,4 @@
-"""Vector pooling against its definition: every centre, every cell, with plain convolutions and batch norms."""
+"""Vector pooling against its definition, centre by centre and cell by cell."""
 
 from __future__ import annotations
 

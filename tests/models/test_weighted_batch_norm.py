@@ -1,4 +1,4 @@
-"""Batch normalisation over weighted rows: the compiled pass equals repeated rows and its plain twin."""
+"""Batch normalisation of weighted rows equals that of repeated rows; compiled equals plain."""
 
 from __future__ import annotations
 

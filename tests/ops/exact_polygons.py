@@ -1,4 +1,4 @@
-"""Exact BEV overlap of rotated boxes in float64: Sutherland-Hodgman clipping, sharing nothing with the package."""
+"""Exact BEV overlap of rotated boxes in float64 by Sutherland-Hodgman clipping."""
 
 from __future__ import annotations
 

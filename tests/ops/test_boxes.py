@@ -22,8 +22,8 @@ IOU_FUNCTIONS = (
     box_ops.boxes_bev_aligned_iou,
     box_ops.boxes3d_nearest_bev_iou,
 )
-# The corner margin of 1 cm may move an IoU this much when edges nearly coincide (boxes of 1.5 m and more; half a metre
-# wide ones were seen to move by 0.09).
+# The corner margin of 1 cm may change an IoU this much when edges nearly coincide. That holds for
+# boxes of 1.5 m and more; the IoU of boxes half a metre wide was seen to change by 0.09.
 MARGIN_TOLERANCE = 0.04
 
 

@@ -1,4 +1,4 @@
-"""NMS: brute force on exact polygons, rules at ties and thresholds, plain against compiled, configuration."""
+"""NMS: brute force on exact polygons, ties, thresholds, plain against compiled."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_nms_equals_brute_force_on_exact_polygons(seed: int, thresh: float) -> N
         (nms_ops.nms, exact_polygons.iou_matrix(boxes.numpy(), boxes.numpy())),
         (nms_ops.nms_normal, aligned_matrix(boxes.numpy())),
     ):
-        # Pairs that the approximate IoU may put on the other side of the threshold prove nothing: leave one out.
+        # Leave out pairs so near the threshold that the approximate IoU may cross it.
         doubtful = np.unique(np.argwhere(np.triu(np.abs(matrix - thresh) < 3e-3, 1))[:, 1])
         rows = np.setdiff1d(np.arange(60), doubtful)
         kept = function(boxes[rows], scores[rows], thresh)

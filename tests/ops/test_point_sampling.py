@@ -1,4 +1,4 @@
-"""Choosing and grouping points: brute force, twins of the compiled kernels, gradients, few and equal points."""
+"""Choosing and grouping points: brute force, plain against compiled, gradients, few points."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cloud(seed: int, *shape: int, scale: float = 4.0) -> Tensor:
 
 
 def thread_tree_winner(distances: np.ndarray, threads: int) -> int:
-    """The reference's reduction, step by step: every thread its first best, then pairs, the lower one winning ties."""
+    """The reference's reduction: the first best of every thread, then pairs; low index wins."""
     best = [(-1.0, 0)] * threads
     for row, distance in enumerate(distances):
         if distance > best[row % threads][0]:

@@ -1,4 +1,4 @@
-"""Points in boxes: margins to the millimetre, plain against compiled, and hull counts against half-spaces."""
+"""Points in boxes: margins, plain against compiled, and hull counts against half-spaces."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_plain_and_compiled_masks_agree(device: torch.device) -> None:
 
 
 def test_hull_counts_equal_half_spaces_in_any_frame() -> None:
-    """The faces of a box, turned to a camera's axes, as six inequalities on its six face centres."""
+    """The faces of a box in a camera's axes as six inequalities."""
     rng = np.random.default_rng(1)
     points = rng.uniform(-4, 4, (3000, 3)) @ np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0]])
     boxes = np.concatenate(

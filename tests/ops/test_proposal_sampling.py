@@ -1,4 +1,4 @@
-"""Points near proposals, and furthest points sector by sector: by force, with few points, with padding."""
+"""Points near proposals, and furthest points by sectors: brute force, few points, padding."""
 
 from __future__ import annotations
 

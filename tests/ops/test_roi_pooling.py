@@ -1,4 +1,4 @@
-"""Pooling in boxes and neighbouring voxels: brute force, twins of the compiled kernel, gradients, nothing to pool."""
+"""Pooling in boxes and voxels: brute force, plain against compiled, gradients, no points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sparse convolution against dense convolution, its plain rulebooks, finite differences, and spconv where installed."""
+"""Sparse convolution against dense convolution, plain rulebooks, and spconv if installed."""
 
 from __future__ import annotations
 
@@ -433,7 +433,7 @@ def test_any_device_gives_the_cpu_s_numbers(device: torch.device, monkeypatch) -
 
 
 def test_spconv_runs_our_layers(monkeypatch, thread_count) -> None:
-    """On a CPU with one thread, where spconv is right, its numbers and its order of rows are ours."""
+    """With one CPU thread, where spconv is right, values and order of rows equal ours."""
     pytest.importorskip("spconv.pytorch")
     thread_count(1)
     tensor = random_tensor(13, [9, 20, 20], channels=8, cells=800, dtype=torch.float32)

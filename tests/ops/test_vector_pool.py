@@ -1,4 +1,4 @@
-"""Cubes of points around places: brute force, twins of the compiled kernels, few points, no points, equal ones."""
+"""Cubes of points: brute force, plain against compiled, few, no and equal points."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHAPES = [(3, 3, 3), (2, 2, 2), (1, 2, 4)]
 
 
 def cloud(seed: int, count: int, scale: float = 4.0) -> Tensor:
-    """Whole and half metres, so that distances are equal and points lie on the surfaces of cubes."""
+    """Whole and half metres: distances tie and points lie on the faces of cubes."""
     random = np.random.default_rng(seed)
     return torch.from_numpy(
         (random.integers(-2 * scale, 2 * scale + 1, (count, 3)) / 2).astype(np.float32)

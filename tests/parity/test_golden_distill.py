@@ -1,7 +1,7 @@
 """GraphDistillLoss with PRESET: official against numbers recorded from the published code.
 
-Values, gradients and running statistics, for every kind of node the published code treats: pillars, SECOND's BEV maps
-(one by one, and the unused variant for a feature pyramid), nuScenes' BEV map, PointRCNN's points.
+Values, gradients and running statistics for every published kind of node: pillars, BEV maps of
+SECOND (one by one, and the unused variant for a feature pyramid), nuScenes' BEV map, PointRCNN's points.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RTOL = 1e-9
 
 
 def fill(adapter, phase):
-    """The recorded adapters' deterministic weights; the recording's modules held them in float32 before widening."""
+    """The weights of the recorded adapters, float32 before they were widened."""
     width, inputs = adapter.weight.shape
     flat, out = (
         torch.arange(width * inputs, dtype=torch.float64),
@@ -41,7 +41,7 @@ POOLS = {"none": "none", "max": "max", "avg": "mean"}
 
 
 def settings_of(meta, kind, student_channels):
-    """The loss' block as a yaml file would have it; what the preset has is not repeated where the recording allows."""
+    """The block of the loss as in a yaml file; values of the preset are left out."""
     cfg = {
         "PRESET": "official",
         "NUM_NODES": meta["M"],
@@ -94,7 +94,7 @@ def nodes_of(golden, meta, kind, features):
 
 
 def recorded_queries(golden, nodes):
-    """Rows of the queries; the recording counts them within each frame, where frames are not mixed."""
+    """Rows of the queries; the recording counts them in each frame if frames are separate."""
     queries = torch.from_numpy(golden["out_query_idx"]).long()
     if queries.dim() == 1:
         return queries

@@ -1,4 +1,4 @@
-"""Point operators against the numbers recorded from OpenPCDet's own kernels: equal to the last bit."""
+"""Point operators equal the numbers recorded from OpenPCDet's kernels to the last bit."""
 
 from __future__ import annotations
 

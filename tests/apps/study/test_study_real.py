@@ -1,4 +1,4 @@
-"""A study of real detectors on a few simulated frames: refused before training, or run to the end."""
+"""A study of real detectors on a few frames: refused before training, or run to the end."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ class PlainCoder:
 
 
 class AnchorHeadSingle(nn.Module):
-    """One anchor for each class in each cell; the targets are the cells that hold a box's centre."""
+    """One anchor for each class and cell; cells with the centre of a box are targets."""
 
     def __init__(self, model_cfg, channels, num_class, grid_size, **kwargs):
         super().__init__()
