@@ -1,4 +1,4 @@
-"""Prepare data: ``create_data.py kitti CFG`` or ``create_data.py synthetic --out DIR --frames N``"""
+"""Prepare data: ``create_data.py kitti CFG``, ``... synthetic --out DIR --frames N``"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """GraphDistillLoss with PRESET: official against numbers recorded from the published code.
 
 Values, gradients and running statistics for every published kind of node: pillars, BEV maps of
-SECOND (one by one, and the unused variant for a feature pyramid), nuScenes' BEV map, PointRCNN's points.
+SECOND (one by one, and the unused variant for a feature pyramid), the BEV map for nuScenes, points
+of PointRCNN.
 """
 
 from __future__ import annotations
