@@ -35,7 +35,8 @@ def test_rows_land_on_their_cells() -> None:
     }
     canvas = make_scatter()(batch)["spatial_features"]
     assert canvas.shape == (2, 2, 3, 4)
-    assert canvas[0, :, 2, 1].tolist() == [1, 2] and canvas[1, :, 0, 3].tolist() == [3, 4]
+    assert canvas[0, :, 2, 1].tolist() == [1, 2]
+    assert canvas[1, :, 0, 3].tolist() == [3, 4]
     assert canvas.abs().sum() == 10
     assert canvas.is_contiguous(memory_format=torch.channels_last)
     canvas[1].sum().backward()
@@ -70,7 +71,8 @@ def test_scatter_width_must_fit() -> None:
 def test_backbone_shapes_and_taps() -> None:
     backbone = BaseBEVBackbone(model_cfg=backbone_config(), input_channels=2)
     found = backbone({"spatial_features": torch.randn(2, 2, 8, 12)})["spatial_features_2d"]
-    assert found.shape == (2, 8, 4, 6) and backbone.num_bev_features == 8
+    assert found.shape == (2, 8, 4, 6)
+    assert backbone.num_bev_features == 8
     taps = {info.path: (info.channels, info.stride) for info in backbone.taps()}
     assert taps == {
         "blocks.0": (4, 2),
@@ -152,17 +154,17 @@ def test_lists_that_do_not_fit(changes: dict, message: str) -> None:
 def test_momentum_and_eps_of_the_batch_norms() -> None:
     backbone = BaseBEVBackbone(model_cfg=backbone_config(), input_channels=2)
     norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert len(norms) == 6 and {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.01)}
+    assert len(norms) == 6
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.01)}
 
 
 def check_against_torch(features: torch.Tensor, training: bool = True) -> ChannelsLastBatchNorm2d:
     """Ours on ``features`` against torch's in float64: output, gradients, running statistics."""
     channels = features.shape[1]
-    ours, theirs = (
-        ChannelsLastBatchNorm2d(channels, eps=1e-3),
-        nn.BatchNorm2d(channels, eps=1e-3).double(),
-    )
-    weight, bias = torch.randn(channels), torch.randn(channels)
+    ours = ChannelsLastBatchNorm2d(channels, eps=1e-3)
+    theirs = nn.BatchNorm2d(channels, eps=1e-3).double()
+    weight = torch.randn(channels)
+    bias = torch.randn(channels)
     for norm in (ours, theirs):
         norm.train(training)
         norm.weight.data.copy_(weight)
@@ -170,7 +172,8 @@ def check_against_torch(features: torch.Tensor, training: bool = True) -> Channe
     grad = torch.randn(features.shape)
     mine = features.clone(memory_format=torch.preserve_format).requires_grad_()
     exact = features.double().contiguous().requires_grad_()
-    found, expected = ours(mine), theirs(exact)
+    found = ours(mine)
+    expected = theirs(exact)
     found.backward(grad)
     expected.backward(grad.double())
     pairs = [

@@ -32,10 +32,8 @@ def test_residuals_by_hand() -> None:
 
 
 def test_sincos_residuals_by_hand() -> None:
-    anchor, box = (
-        torch.tensor([[0.0, 0, 0, 3, 4, 2, 0]]),
-        torch.tensor([[0.0, 0, 0, 3, 4, 2, pi / 2]]),
-    )
+    anchor = torch.tensor([[0.0, 0, 0, 3, 4, 2, 0]])
+    box = torch.tensor([[0.0, 0, 0, 3, 4, 2, pi / 2]])
     codes = ResidualCoder(encode_angle_by_sincos=True).encode_torch(box, anchor)
     torch.testing.assert_close(codes, torch.tensor([[0.0, 0, 0, 0, 0, 0, -1, 1]]))
 
@@ -44,28 +42,34 @@ def test_sincos_residuals_by_hand() -> None:
 @hypothesis.settings(max_examples=30, deadline=None)
 def test_decoding_undoes_encoding(seed: int, sincos: bool, further: int) -> None:
     coder = ResidualCoder(code_size=7 + further, encode_angle_by_sincos=sincos)
-    boxes, anchors = random_boxes(seed, further=further), random_boxes(seed + 1, further=further)
+    boxes = random_boxes(seed, further=further)
+    anchors = random_boxes(seed + 1, further=further)
     codes = coder.encode_torch(boxes, anchors)
     assert codes.shape[-1] == coder.code_size == 7 + further + sincos
     torch.testing.assert_close(coder.decode_torch(codes, anchors), boxes, rtol=1e-3, atol=1e-3)
 
 
 def test_anchors_broadcast_over_frames() -> None:
-    coder, boxes, anchors = ResidualCoder(), random_boxes(0), random_boxes(1)
+    coder = ResidualCoder()
+    boxes = random_boxes(0)
+    anchors = random_boxes(1)
     codes = coder.encode_torch(boxes, anchors).expand(2, -1, -1)
     torch.testing.assert_close(coder.decode_torch(codes, anchors)[1], boxes, rtol=1e-3, atol=1e-3)
 
 
 def test_sizes_of_zero_are_clamped_and_inputs_kept() -> None:
-    boxes, anchors = torch.zeros(1, 7), torch.zeros(1, 7)
+    boxes = torch.zeros(1, 7)
+    anchors = torch.zeros(1, 7)
     assert torch.isfinite(ResidualCoder().encode_torch(boxes, anchors)).all()
-    assert (boxes == 0).all() and (anchors == 0).all()
+    assert (boxes == 0).all()
+    assert (anchors == 0).all()
 
 
 @pytest.mark.parametrize("use_mean_size", [True, False])
 def test_point_coder_round_trip(use_mean_size: bool) -> None:
     coder = PointResidualCoder(use_mean_size=use_mean_size, mean_size=MEAN_SIZES)
-    boxes, points = random_boxes(3), random_boxes(4)[:, :3]
+    boxes = random_boxes(3)
+    points = random_boxes(4)[:, :3]
     classes = torch.arange(len(boxes)) % 2 + 1
     codes = coder.encode_torch(boxes, points, classes)
     assert codes.shape == (len(boxes), 8)

@@ -1,4 +1,4 @@
-"""Dynamic pillars: groups, point features, and pillars against a loop and PillarVFE."""
+"""Dynamic pillars: grouping, point features, and pillars against a loop and PillarVFE."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def test_grouping_by_hand() -> None:
     )
     found = group(points)
     assert found.cells.tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 1]]
-    assert found.rows.rows_per_pillar.tolist() == [1, 1, 2] and found.rows.pillar.tolist() == [
+    assert found.rows.rows_per_pillar.tolist() == [1, 1, 2]
+    assert found.rows.pillar.tolist() == [
         0,
         1,
         2,
@@ -89,7 +90,8 @@ def test_features_of_a_point_by_hand() -> None:
     points = torch.tensor([[0, 0.6, -7.9, -2.0, 0.1], [0, 0.8, -7.7, -1.0, 0.3]])
     to_centre = [-0.15, -0.15, -1.0]  # from 0.75, -7.75, -1
     to_mean = [-0.1, -0.1, -0.5]
-    own, distance = [0.6, -7.9, -2.0, 0.1], [math.sqrt(0.36 + 62.41 + 4)]
+    own = [0.6, -7.9, -2.0, 0.1]
+    distance = [math.sqrt(0.36 + 62.41 + 4)]
     for name, settings, expected in (
         ("DynamicPillarVFE", {}, [*own, *to_mean, *to_centre]),
         (
@@ -113,7 +115,8 @@ def test_features_of_a_point_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["DynamicPillarVFE", "DynamicPillarVFESimple2D"])
 def test_pillars_against_a_loop(name: str) -> None:
-    encoder, points = make_encoder(name, NUM_FILTERS=[8, 6]).eval(), random_points(300)
+    encoder = make_encoder(name, NUM_FILTERS=[8, 6]).eval()
+    points = random_points(300)
     batch = encoder({"points": points, "batch_size": 2})
     grouped = group(points)
     features = torch.cat(encoder.decorate(grouped), dim=1)
@@ -160,19 +163,19 @@ def test_full_pillars_are_those_of_pillar_vfe() -> None:
     assert found["voxel_num_points"].tolist() == [4, 4, 4]
 
 
-def test_what_is_written() -> None:
+def test_outputs() -> None:
     points = random_points(100)
     simple = make_encoder("DynamicPillarVFESimple2D")({"points": points, "batch_size": 2})
     full = make_encoder("DynamicPillarVFE")({"points": points, "batch_size": 2})
     count = len(simple["pillar_features"])
-    assert simple["pillar_coords"].shape == (count, 3) and simple["pillar_features"].shape == (
+    assert simple["pillar_coords"].shape == (count, 3)
+    assert simple["pillar_features"].shape == (
         count,
         6,
     )
     assert torch.equal(full["voxel_coords"][:, [0, 2, 3]], simple["pillar_coords"])
-    assert (full["voxel_coords"][:, 1] == 0).all() and full["voxel_features"] is full[
-        "pillar_features"
-    ]
+    assert (full["voxel_coords"][:, 1] == 0).all()
+    assert full["voxel_features"] is full["pillar_features"]
     assert isinstance(make_encoder("DynamicPillarVFE"), DynamicPillarVFE)
     assert make_encoder("DynamicPillarVFESimple2D").get_output_feature_dim() == 6
     assert isinstance(make_encoder("DynamicPillarVFESimple2D"), DynamicPillarVFESimple2D)
@@ -183,16 +186,15 @@ def test_what_is_written() -> None:
 def test_no_point_and_one_point(name: str, count: int) -> None:
     encoder = make_encoder(name).train()
     found = encoder({"points": torch.tensor([[0, 1.2, 3.4, 0, 0.5]])[:count], "batch_size": 1})
-    assert (
-        found["pillar_features"].shape == (count, 6)
-        and torch.isfinite(found["pillar_features"]).all()
-    )
+    assert found["pillar_features"].shape == (count, 6)
+    assert torch.isfinite(found["pillar_features"]).all()
     found["pillar_features"].sum().backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in encoder.parameters())
 
 
-def test_the_order_of_points_does_not_matter() -> None:
-    encoder, points = make_encoder("DynamicPillarVFE").train(), random_points(200)
+def test_the_order_of_points_is_irrelevant() -> None:
+    encoder = make_encoder("DynamicPillarVFE").train()
+    points = random_points(200)
     one = encoder({"points": points, "batch_size": 2})["pillar_features"]
     other = encoder({"points": points.flip(0), "batch_size": 2})["pillar_features"]
     torch.testing.assert_close(one, other)

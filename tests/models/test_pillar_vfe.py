@@ -15,7 +15,8 @@ from pcdet_distill.models.model_utils.weighted_batch_norm import (
     normalise_weighted,
 )
 
-RANGE, VOXEL_SIZE = [0, -8, -3, 16, 8, 1], [0.5, 0.5, 4]
+RANGE = [0, -8, -3, 16, 8, 1]
+VOXEL_SIZE = [0.5, 0.5, 4]
 
 
 def make_vfe(widths: list[int], **settings) -> PillarVFE:
@@ -57,7 +58,9 @@ def every_slot(
     vfe: PillarVFE, batch: dict[str, Tensor], absolute: bool = True, distance: bool = False
 ) -> Tensor:
     """The definition: all slots of all pillars through plain layers."""
-    voxels, counts, coords = batch["voxels"], batch["voxel_num_points"], batch["voxel_coords"]
+    voxels = batch["voxels"]
+    counts = batch["voxel_num_points"]
+    coords = batch["voxel_coords"]
     xyz = voxels[..., :3]
     mean = xyz.sum(dim=1, keepdim=True) / counts.view(-1, 1, 1)
     centre = coords[:, [3, 2, 1]] * coords.new_tensor(VOXEL_SIZE) + coords.new_tensor(
@@ -111,7 +114,8 @@ def test_equals_the_computation_of_every_slot(
 
 @pytest.mark.parametrize("settings", [{"USE_ABSLOTE_XYZ": False}, {"WITH_DISTANCE": True}])
 def test_feature_options(settings: dict[str, bool]) -> None:
-    vfe, batch = make_vfe([6], **settings).eval(), make_pillars([1, 3, 5])
+    vfe = make_vfe([6], **settings).eval()
+    batch = make_pillars([1, 3, 5])
     expected = every_slot(
         vfe, batch, settings.get("USE_ABSLOTE_XYZ", True), settings.get("WITH_DISTANCE", False)
     )
@@ -119,14 +123,17 @@ def test_feature_options(settings: dict[str, bool]) -> None:
 
 
 def test_without_norm_the_linear_layers_have_a_bias() -> None:
-    vfe, batch = make_vfe([6], USE_NORM=False), make_pillars([1, 3, 5])
-    assert vfe.pfn_layers[0].linear.bias is not None and not hasattr(vfe.pfn_layers[0], "norm")
+    vfe = make_vfe([6], USE_NORM=False)
+    batch = make_pillars([1, 3, 5])
+    assert vfe.pfn_layers[0].linear.bias is not None
+    assert not hasattr(vfe.pfn_layers[0], "norm")
     torch.testing.assert_close(vfe(dict(batch))["pillar_features"], every_slot(vfe, batch))
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_no_pillar_at_all(training: bool) -> None:
-    vfe, batch = make_vfe([8, 6]).train(training), make_pillars([])
+    vfe = make_vfe([8, 6]).train(training)
+    batch = make_pillars([])
     before = copy.deepcopy(vfe.state_dict())
     features = vfe(batch)["pillar_features"]
     assert features.shape == (0, 6)
@@ -157,15 +164,18 @@ def test_points_without_voxels_are_refused() -> None:
 
 
 def test_other_batch_norms_get_the_expanded_rows() -> None:
-    rows, weight = torch.randn(4, 3), torch.tensor([1, 3, 1, 2])
-    weighted, plain = WeightedBatchNorm1d(3), nn.BatchNorm1d(3)
+    rows = torch.randn(4, 3)
+    weight = torch.tensor([1, 3, 1, 2])
+    weighted = WeightedBatchNorm1d(3)
+    plain = nn.BatchNorm1d(3)
     found = normalise_weighted(plain, rows, weight)
     torch.testing.assert_close(found, normalise_weighted(weighted, rows, weight))
     torch.testing.assert_close(plain.running_var, weighted.running_var)
 
 
 def test_weighted_batch_norm_without_momentum_averages() -> None:
-    rows, norm = torch.randn(5, 3), WeightedBatchNorm1d(3, momentum=None)
+    rows = torch.randn(5, 3)
+    norm = WeightedBatchNorm1d(3, momentum=None)
     norm(rows, torch.ones(5))
     norm(rows + 2, torch.ones(5))
     torch.testing.assert_close(norm.running_mean, rows.mean(0) + 1)

@@ -33,7 +33,8 @@ class Toy(nn.Module):
         self.vfe = Double()
         self.later = Overwrite()
         self.net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(inplace=inplace))
-        self.repeat, self.skip = repeat, skip
+        self.repeat = repeat
+        self.skip = skip
         with torch.no_grad():
             self.net[0].weight.copy_(-torch.eye(2))
             self.net[0].bias.zero_()
@@ -162,13 +163,16 @@ def test_hooks_are_removed_after_success_and_after_an_exception():
 
 
 def test_the_model_is_left_as_soon_as_everything_is_recorded():
-    model, went_on = Toy(), []
+    model = Toy()
+    went_on = []
     watch = model.net[1].register_forward_hook(lambda *_: went_on.append(True))
     with capture(model, ["net.0", "vfe@y"], stop_when_complete=True) as features:
         model(batch())
         raise AssertionError("the block must have been left")
     watch.remove()
-    assert set(features) == {"net.0", "vfe@y"} and not went_on and hooks_left(model) == 0
+    assert set(features) == {"net.0", "vfe@y"}
+    assert not went_on
+    assert hooks_left(model) == 0
     with (
         pytest.raises(ConfigError, match="did not run"),
         capture(Toy(skip=True), ["net.0"], stop_when_complete=True),
@@ -181,7 +185,8 @@ def test_capture_does_not_change_the_outcome():
     model = Toy()
     with capture(model, ["net", "vfe@y"]):
         watched = model(batch())
-    assert torch.equal(plain["z"], watched["z"]) and torch.equal(plain["y"], watched["y"])
+    assert torch.equal(plain["z"], watched["z"])
+    assert torch.equal(plain["y"], watched["y"])
 
 
 def test_parse():
@@ -189,7 +194,8 @@ def test_parse():
 
 
 def test_collect_taps_prefixes_the_slot():
-    vfe, plain = Double(), nn.Linear(1, 1)
+    vfe = Double()
+    plain = nn.Linear(1, 1)
     vfe.taps = lambda: [TapInfo("@y", 2, 1, "voxel"), TapInfo("inner.0", 3, 2, "bev")]
     assert collect_taps([("vfe", vfe), ("other", plain)]) == {
         "vfe@y": TapInfo("vfe@y", 2, 1, "voxel"),

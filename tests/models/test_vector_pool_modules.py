@@ -1,4 +1,4 @@
-"""Vector pooling against its definition, centre by centre and cell by cell."""
+"""Vector pooling against its definition, cell by cell, with plain convolutions and batch norms."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from pcdet_distill.models.model_utils.vector_pool_modules import (
     VectorPoolAggregationModuleMSG,
 )
 
-COUNTS, CENTRE_COUNTS = [150, 1, 0, 40], [30, 20, 5, 12]
-SHAPE, REACH_M = [3, 2, 1], 0.6
+COUNTS = [150, 1, 0, 40]
+CENTRE_COUNTS = [30, 20, 5, 12]
+SHAPE = [3, 2, 1]
+REACH_M = 0.6
 
 
 def sets(counts: list[int] = COUNTS, centre_counts: list[int] = CENTRE_COUNTS) -> tuple:
-    """What a module is called with; about every third centre is far from all points."""
+    """Inputs of a module; about every third centre is far from all points."""
     torch.manual_seed(0)
     centres = torch.rand(sum(centre_counts), 3) * 3
     centres[::3] += 50
@@ -65,10 +67,8 @@ def middle_of(centre: Tensor, cell: int, made: VectorPoolAggregationModule) -> T
 def interpolated(
     made: VectorPoolAggregationModule, points: Tensor, features: Tensor, centre: Tensor
 ) -> Tensor:
-    near, cells = (
-        cube_of(points, centre, 2 * made.cells.reach_m, made.cells.limit),
-        prod(made.cells.shape),
-    )
+    near = cube_of(points, centre, 2 * made.cells.reach_m, made.cells.limit)
+    cells = prod(made.cells.shape)
     if not near:
         return torch.zeros(cells, features.shape[1] + 9)
     seen = []
@@ -133,7 +133,8 @@ def by_definition(
     features = sum(
         features[:, start : start + reduced] for start in range(0, features.shape[1], reduced)
     )
-    own_points, own_features = points.split(counts.tolist()), features.split(counts.tolist())
+    own_points = points.split(counts.tolist())
+    own_features = features.split(counts.tolist())
     vectors = []
     for item, own_centres in enumerate(centres.split(centre_counts.tolist())):
         for centre in own_centres:
@@ -154,8 +155,10 @@ def by_definition(
 @pytest.mark.parametrize("limit", [-1, 2])
 @pytest.mark.parametrize("kind", LOCAL_AGGREGATIONS)
 def test_as_defined(kind: str, limit: int) -> None:
-    made, inputs = module(kind, limit), sets()
-    found, expected = made(*inputs)[1], by_definition(made, kind, *inputs)
+    made = module(kind, limit)
+    inputs = sets()
+    found = made(*inputs)[1]
+    expected = by_definition(made, kind, *inputs)
     assert found.shape == (67, 5)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     wanted = [inputs[-1], *made.parameters()]
@@ -170,7 +173,8 @@ def test_as_defined(kind: str, limit: int) -> None:
 @pytest.mark.parametrize("kind", LOCAL_AGGREGATIONS)
 def test_statistics_count_empty_centres(kind: str) -> None:
     """Running statistics are those of all centres, though one row stands for the empty ones."""
-    made, inputs = module(kind), sets()
+    made = module(kind)
+    inputs = sets()
     norm = made.separate_local_aggregation_layer[1]
     norm.momentum = 1.0
     made(*inputs)
@@ -189,57 +193,57 @@ def test_statistics_count_empty_centres(kind: str) -> None:
 @pytest.mark.parametrize(
     ("counts", "centre_counts"), [([0], [0]), ([0], [3]), ([4], [0]), ([1], [1]), ([0, 5], [2, 0])]
 )
-def test_nothing_to_see(kind: str, counts: list[int], centre_counts: list[int]) -> None:
-    made, inputs = module(kind), sets(counts, centre_counts)
+def test_empty_inputs(kind: str, counts: list[int], centre_counts: list[int]) -> None:
+    made = module(kind)
+    inputs = sets(counts, centre_counts)
     _, found = made(*inputs)
     found.sum().backward()
-    assert found.shape == (sum(centre_counts), 5) and torch.isfinite(found).all()
+    assert found.shape == (sum(centre_counts), 5)
+    assert torch.isfinite(found).all()
     assert all(torch.isfinite(tensor.grad).all() for tensor in [inputs[-1], *made.parameters()])
 
 
 def changed(made: VectorPoolAggregationModule, other: VectorPoolAggregationModule) -> bool:
-    """Whether two modules of the same weights answer differently."""
+    """Whether two modules of the same weights have different outputs."""
     other.load_state_dict(made.state_dict())
     return not torch.allclose(made(*sets())[1], other(*sets())[1])
 
 
 @pytest.mark.parametrize("kind", LOCAL_AGGREGATIONS)
 def test_settings_matter(kind: str) -> None:
-    assert changed(module(kind), module(kind, reach_m=0.5)) and changed(
-        module(kind), module(kind, limit=1)
-    )
-    assert changed(module(kind), module(kind, shape=SHAPE[::-1])) and not changed(
-        module(kind), module(kind)
-    )
+    assert changed(module(kind), module(kind, reach_m=0.5))
+    assert changed(module(kind), module(kind, limit=1))
+    assert changed(module(kind), module(kind, shape=SHAPE[::-1]))
+    assert not changed(module(kind), module(kind))
 
 
 def test_mixed_precision_keeps_metres() -> None:
     """Places far from the origin are not rounded to centimetres."""
-    made, (xyz, counts, centres, centre_counts, features) = (
-        build_local_aggregation(config(), 6, "BLOCK").eval(),
-        sets(),
-    )
+    made = build_local_aggregation(config(), 6, "BLOCK").eval()
+    (xyz, counts, centres, centre_counts, features) = sets()
     expected = made(xyz + 60, counts, centres + 60, centre_counts, features.bfloat16().float())[1]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = made(xyz + 60, counts, centres + 60, centre_counts, features.bfloat16())[1]
-    assert found.dtype == torch.float32 and torch.equal(found, expected)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
 
 
 def config(**changes: Any) -> EasyDict:
     return EasyDict(vector_pool_config(0.6, **{"NUM_REDUCED_CHANNELS": 3, **changes}))
 
 
-def test_cubes_of_several_sizes_and_the_place_of_the_centre() -> None:
-    made, inputs = build_local_aggregation(config(), 6, "BLOCK"), sets()
-    assert isinstance(made, VectorPoolAggregationModuleMSG) and made.num_output_features == 8
+def test_cubes_of_several_sizes_and_the_position_of_the_centre() -> None:
+    made = build_local_aggregation(config(), 6, "BLOCK")
+    inputs = sets()
+    assert isinstance(made, VectorPoolAggregationModuleMSG)
+    assert made.num_output_features == 8
     centres, found = made(*inputs)
     both = torch.cat([inputs[2], made.layer_0(*inputs)[1], made.layer_1(*inputs)[1]], dim=1)
-    assert centres is inputs[2] and torch.allclose(found, made.msg_post_mlps(both), atol=1e-5)
-    assert (
-        made.layer_0.cells.reach_m == 0.6
-        and made.layer_1.cells.reach_m == 1.2
-        and made.layer_1.cells.shape == [3, 3, 1]
-    )
+    assert centres is inputs[2]
+    assert torch.allclose(found, made.msg_post_mlps(both), atol=1e-5)
+    assert made.layer_0.cells.reach_m == 0.6
+    assert made.layer_1.cells.reach_m == 1.2
+    assert made.layer_1.cells.shape == [3, 3, 1]
 
 
 def test_all_channels_are_kept_unless_they_are_to_be_reduced() -> None:

@@ -1,4 +1,4 @@
-"""Batch normalisation of weighted rows equals that of repeated rows; compiled equals plain."""
+"""Batch norm over weighted rows: compiled and plain versions equal repeated rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def test_repeated_rows(method: str) -> None:
     plain = nn.BatchNorm1d(3).double()
     plain.load_state_dict(norm.state_dict())
     first = torch.nn.functional.pad(weight.cumsum(0), (1, -1))
-    ours, theirs = rows.clone().requires_grad_(), rows.clone().requires_grad_()
+    ours = rows.clone().requires_grad_()
+    theirs = rows.clone().requires_grad_()
     found = getattr(norm, method)(ours, weight.double())
     expected = plain(theirs.repeat_interleave(weight, dim=0))[first]
     torch.testing.assert_close(found, expected)

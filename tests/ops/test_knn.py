@@ -14,11 +14,13 @@ from pcdet_distill.ops.knn import frames_of, knn
 
 def brute_force(queries, points, k):
     """Sorted neighbour sets, one query at a time, in numpy float64."""
-    queries, points = np.asarray(queries, dtype=np.float64), np.asarray(points, dtype=np.float64)
-    return [
-        sorted(np.argsort(((points - query) ** 2).sum(1), kind="stable")[:k].tolist())
-        for query in queries
-    ]
+    points = np.asarray(points, dtype=np.float64)
+    neighbours = []
+    for query in np.asarray(queries, dtype=np.float64):
+        distances = ((points - query) ** 2).sum(1)
+        nearest = np.argsort(distances, kind="stable")[:k]
+        neighbours.append(sorted(nearest.tolist()))
+    return neighbours
 
 
 def as_sets(neighbours):
@@ -26,7 +28,7 @@ def as_sets(neighbours):
 
 
 @pytest.mark.parametrize("chunk", [1, 700, 1 << 20])
-def test_equals_brute_force_whatever_the_chunk(chunk, monkeypatch):
+def test_equals_brute_force_for_any_chunk(chunk, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_FLOATS", chunk)
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(201, 5, generator=generator, dtype=torch.float64)
@@ -44,9 +46,10 @@ def test_frames_never_mix(seed, frames, count, k):
     neighbours = knn(points[chosen], points, k, batch[chosen], batch)
     assert neighbours.shape == (len(chosen), k)
     for query, row in zip(chosen.tolist(), neighbours.tolist()):
-        own = torch.nonzero(batch == batch[query]).flatten().numpy()
-        expected = {int(own[i]) for i in brute_force(points[query : query + 1], points[own], k)[0]}
-        assert set(row) == expected  # with fewer points than k: all of them
+        in_frame = torch.nonzero(batch == batch[query]).flatten().numpy()
+        nearest = brute_force(points[query : query + 1], points[in_frame], k)[0]
+        # With fewer points than k these are all of them.
+        assert set(row) == set(in_frame[nearest].tolist())
 
 
 def test_few_points_are_repeated_in_turn():
@@ -56,22 +59,19 @@ def test_few_points_are_repeated_in_turn():
 
 def test_far_from_zero_and_half_precision():
     line = torch.arange(64, dtype=torch.float32)[:, None]
-    assert as_sets(knn(line[10:11] + 1e5, line + 1e5, 3)) == [
-        [9, 10, 11]
-    ]  # the expansion of |q - p|^2 would cancel
-    assert as_sets(knn(line[40:41].half() * 100, line.half() * 100, 3)) == [
-        [39, 40, 41]
-    ]  # 4000^2 overflows float16
+    # Far from zero the terms of |q - p|² would cancel.
+    assert as_sets(knn(line[10:11] + 1e5, line + 1e5, 3)) == [[9, 10, 11]]
+    # 4000² overflows float16.
+    assert as_sets(knn(line[40:41].half() * 100, line.half() * 100, 3)) == [[39, 40, 41]]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert as_sets(knn(line[40:41] + 200, line + 200, 3)) == [[39, 40, 41]]
 
 
-def test_nothing_in():
+def test_empty_inputs():
     assert knn(torch.zeros(0, 4), torch.zeros(5, 4), 2).shape == (0, 2)
-    assert knn(torch.zeros(0, 4), torch.zeros(0, 4), 2, torch.zeros(0), torch.zeros(0)).shape == (
-        0,
-        2,
-    )
+    no_points = torch.zeros(0, 4)
+    no_frames = torch.zeros(0)
+    assert knn(no_points, no_points, 2, no_frames, no_frames).shape == (0, 2)
     with pytest.raises(ValueError, match="no points"):
         knn(torch.zeros(1, 4), torch.zeros(0, 4), 2)
 
@@ -84,8 +84,5 @@ def test_inputs_are_unchanged_and_carry_no_gradient():
 
 
 def test_frames_of_any_order():
-    assert [rows.tolist() for rows in frames_of(torch.tensor([2, 0, 2, 0, 5]))] == [
-        [1, 3],
-        [0, 2],
-        [4],
-    ]
+    frames = frames_of(torch.tensor([2, 0, 2, 0, 5]))
+    assert [rows.tolist() for rows in frames] == [[1, 3], [0, 2], [4]]

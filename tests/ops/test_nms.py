@@ -1,4 +1,4 @@
-"""NMS: brute force on exact polygons, ties, thresholds, plain against compiled."""
+"""NMS against brute force on exact polygons, at ties and thresholds, plain and compiled."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_nms_equals_brute_force_on_exact_polygons(seed: int, thresh: float) -> N
         (nms_ops.nms, exact_polygons.iou_matrix(boxes.numpy(), boxes.numpy())),
         (nms_ops.nms_normal, aligned_matrix(boxes.numpy())),
     ):
-        # Leave out pairs so near the threshold that the approximate IoU may cross it.
+        # The approximate IoU may put such a pair on the other side of the threshold.
         doubtful = np.unique(np.argwhere(np.triu(np.abs(matrix - thresh) < 3e-3, 1))[:, 1])
         rows = np.setdiff1d(np.arange(60), doubtful)
         kept = function(boxes[rows], scores[rows], thresh)
@@ -92,7 +92,7 @@ def test_nms_on_the_device_equals_the_cpu(device: torch.device) -> None:
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.randoms(use_true_random=False))
-def test_the_order_of_the_input_does_not_matter(random) -> None:
+def test_the_order_of_the_input_is_irrelevant(random) -> None:
     boxes, scores = crowd(40, 5)
     rows = list(range(40))
     random.shuffle(rows)
@@ -146,7 +146,8 @@ def test_sizes_before_and_after() -> None:
 
 
 def test_empty_input(device: torch.device) -> None:
-    boxes, scores = torch.zeros(0, 7, device=device), torch.zeros(0, device=device)
+    boxes = torch.zeros(0, 7, device=device)
+    scores = torch.zeros(0, device=device)
     assert nms_ops.nms(boxes, scores, 0.1).shape == (0,)
     assert nms_ops.nms_normal(boxes, scores, 0.1, 10, 5).shape == (0,)
     selected, kept_scores = nms_ops.class_agnostic_nms(scores, boxes, CONFIG, 0.1)
@@ -155,17 +156,19 @@ def test_empty_input(device: torch.device) -> None:
     assert [value.shape for value in got] == [(0,), (0,), (0, 7)]
 
 
-def test_inputs_stay_as_they_are() -> None:
+def test_inputs_are_unchanged() -> None:
     boxes, scores = crowd(50, 9)
     before = boxes.clone(), scores.clone()
     nms_ops.class_agnostic_nms(scores, boxes, CONFIG, 10.0)
     nms_ops.multi_classes_nms(scores[:, None].repeat(1, 2), boxes, CONFIG, 10.0)
-    assert torch.equal(boxes, before[0]) and torch.equal(scores, before[1])
+    assert torch.equal(boxes, before[0])
+    assert torch.equal(scores, before[1])
 
 
 def test_class_agnostic_nms_takes_scores_equal_to_the_threshold() -> None:
     boxes = torch.zeros(3, 7)
-    boxes[:, 0], boxes[:, 3:6] = torch.arange(3) * 10.0, 1.0
+    boxes[:, 0] = torch.arange(3) * 10.0
+    boxes[:, 3:6] = 1.0
     scores = torch.tensor([0.2, 0.5, 0.9])
     selected, kept_scores = nms_ops.class_agnostic_nms(scores, boxes, CONFIG, score_thresh=0.5)
     assert selected.tolist() == [2, 1]
@@ -189,13 +192,13 @@ def test_multi_classes_nms_suppresses_within_a_class_only() -> None:
     assert torch.equal(kept, boxes)
 
 
-def test_a_misspelt_type_is_answered() -> None:
+def test_error_of_a_misspelt_type() -> None:
     boxes, scores = crowd(2, 11)
     with pytest.raises(ConfigError, match="NMS_CONFIG.NMS_TYPE.*did you mean 'nms_gpu'"):
         nms_ops.class_agnostic_nms(scores, boxes, {**CONFIG, "NMS_TYPE": "nms_gpuu"})
 
 
-def test_the_number_of_threads_does_not_matter() -> None:
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
     boxes, scores = crowd(400, 12)
     threads = torch.get_num_threads()
     results = []

@@ -1,4 +1,4 @@
-"""Points in boxes: margins, plain against compiled, and hull counts against half-spaces."""
+"""Points in boxes: the margins, plain against compiled, and hull counts against half-spaces."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ def test_the_three_margins() -> None:
 
 def test_the_margin_of_the_device_is_a_hundredth_of_a_millimetre() -> None:
     at_zero = np.array([[0.0, 0, 0, 2, 2, 2, 0]], np.float32)  # where float32 resolves it
-    assert inside((1 + 5e-6, 0, 0), at_zero)[0] and inside((0, -1 - 5e-6, 0), at_zero)[0]
-    assert not inside((1 + 3e-5, 0, 0), at_zero)[0] and not inside((0, -1 - 3e-5, 0), at_zero)[0]
+    assert inside((1 + 5e-6, 0, 0), at_zero)[0]
+    assert inside((0, -1 - 5e-6, 0), at_zero)[0]
+    assert not inside((1 + 3e-5, 0, 0), at_zero)[0]
+    assert not inside((0, -1 - 3e-5, 0), at_zero)[0]
 
 
 def test_height_is_inclusive() -> None:
@@ -69,7 +71,8 @@ def test_plain_and_compiled_masks_agree(device: torch.device) -> None:
     boxes = np.concatenate(
         (rng.uniform(-4, 4, (9, 3)), rng.uniform(1, 5, (9, 3)), rng.uniform(-4, 4, (9, 1))), axis=1
     )
-    cloud, cuboids = torch.from_numpy(points), torch.from_numpy(boxes.astype(np.float32))
+    cloud = torch.from_numpy(points)
+    cuboids = torch.from_numpy(boxes.astype(np.float32))
     plain = point_ops.points_in_boxes_plain(cloud.to(device), cuboids.to(device)).cpu()
     first = torch.where(plain.any(0), plain.int().argmax(0), -1)
     assert torch.equal(point_ops.points_in_boxes(cloud, cuboids), first)
@@ -77,7 +80,7 @@ def test_plain_and_compiled_masks_agree(device: torch.device) -> None:
 
 
 def test_hull_counts_equal_half_spaces_in_any_frame() -> None:
-    """The faces of a box in a camera's axes as six inequalities."""
+    """Six inequalities, one for each face of a box that is turned to a camera's axes."""
     rng = np.random.default_rng(1)
     points = rng.uniform(-4, 4, (3000, 3)) @ np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0]])
     boxes = np.concatenate(
@@ -97,7 +100,8 @@ def test_hull_counts_equal_half_spaces_in_any_frame() -> None:
 
 
 def test_empty_inputs() -> None:
-    none, boxes = np.zeros((0, 4), np.float32), np.zeros((0, 7), np.float32)
+    none = np.zeros((0, 4), np.float32)
+    boxes = np.zeros((0, 7), np.float32)
     assert point_ops.points_in_boxes_mask(none, BOX).shape == (1, 0)
     assert point_ops.points_in_boxes_mask(np.zeros((3, 4), np.float32), boxes).shape == (0, 3)
     assert point_ops.points_in_boxes(torch.zeros(3, 3), torch.zeros(0, 7)).tolist() == [-1, -1, -1]
@@ -107,8 +111,10 @@ def test_empty_inputs() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_inputs_stay_as_they_are(dtype: type) -> None:
-    points, boxes = np.ones((5, 4), dtype), BOX.astype(dtype)
+def test_inputs_are_unchanged(dtype: type) -> None:
+    points = np.ones((5, 4), dtype)
+    boxes = BOX.astype(dtype)
     point_ops.points_in_boxes_mask(points, boxes)
     point_ops.count_points_in_corners(points, boxes_to_corners_3d(boxes))
-    assert (points == 1).all() and (boxes == BOX).all()
+    assert (points == 1).all()
+    assert (boxes == BOX).all()

@@ -22,11 +22,13 @@ def test_points_near_the_closest_box() -> None:
         distance = np.linalg.norm(boxes[:, :3].numpy() - point, axis=1)
         closest = boxes[distance.argmin(), 3:6].numpy()
         assert found == (distance.min() < np.linalg.norm(closest) / 2 + 1.6)
-    assert near.any() and not near.all()
+    assert near.any()
+    assert not near.all()
 
 
 def test_padding_is_no_proposal() -> None:
-    points, padding = torch.zeros(3, 3), torch.zeros(2, 7)
+    points = torch.zeros(3, 3)
+    padding = torch.zeros(2, 7)
     assert not near_boxes(points, padding, 5.0).any()
     box = torch.tensor([[100.0, 0, 0, 4, 2, 2, 0]])
     assert not near_boxes(points, torch.cat([box, padding]), 5.0).any()

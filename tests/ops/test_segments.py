@@ -1,4 +1,4 @@
-"""The largest row of each run: values, twin, and where the gradient of equal rows goes."""
+"""The maximum over each run of rows: values, plain version, gradient of equal rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_values_and_gradient_by_hand() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_twin_and_split_by_split(dtype: torch.dtype) -> None:
+def test_equals_the_plain_version_and_each_run_alone(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(1, 9, (40,), generator=generator)
     rows = torch.randint(-3, 4, (int(lengths.sum()), 5), generator=generator).to(dtype)

@@ -1,4 +1,4 @@
-"""Sparse convolution against dense convolution, plain rulebooks, and spconv if installed."""
+"""Sparse convolution against dense convolution, plain rulebooks, finite differences and spconv."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def geometries(draw: st.DrawFn) -> dict:
 
 @pytest.fixture
 def thread_count():
-    """Sets the number of threads, and puts it back."""
+    """Sets the number of threads, and restores it afterwards."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -140,10 +140,8 @@ def test_strided_and_inverse_equal_dense_convolution(case: dict) -> None:
         assert torch.equal(active(found) > 0, reached > 0)
         back = inverse(4, 5, case["kernel_size"], indice_key="down", bias=False).double()
         restored = back(found)
-        assert (
-            torch.equal(restored.indices, tensor.indices)
-            and restored.spatial_shape == tensor.spatial_shape
-        )
+        assert torch.equal(restored.indices, tensor.indices)
+        assert restored.spatial_shape == tensor.spatial_shape
         # The transpose of a convolution is what its gradient does.
         canvas = torch.zeros(2, 5, *case["shape"], dtype=torch.float64, requires_grad=True)
         forward = dense(canvas, back.weight.movedim(-1, 0), **geometry)
@@ -183,7 +181,8 @@ def test_compiled_rulebooks_equal_plain_ones(case: dict) -> None:
     compiled, cells = rulebook_module.strided_rulebook(indices, case["shape"], kernel)
     plain, plain_cells = strided_rulebook_plain(indices, case["shape"], kernel)
     assert_same_rulebook(compiled, plain)
-    assert torch.equal(cells, plain_cells) and cells.dtype == plain_cells.dtype == torch.int32
+    assert torch.equal(cells, plain_cells)
+    assert cells.dtype == plain_cells.dtype == torch.int32
     odd = Kernel(
         tuple(2 * (size // 2) + 1 for size in kernel.size),
         *[kernel.stride, kernel.padding, kernel.dilation],
@@ -195,7 +194,8 @@ def test_compiled_rulebooks_equal_plain_ones(case: dict) -> None:
 
 
 def assert_same_rulebook(one: rulebook_module.Rulebook, other: rulebook_module.Rulebook) -> None:
-    assert torch.equal(one.in_rows, other.in_rows) and torch.equal(one.out_rows, other.out_rows)
+    assert torch.equal(one.in_rows, other.in_rows)
+    assert torch.equal(one.out_rows, other.out_rows)
     assert (one.counts, one.num_in, one.num_out, one.identity) == (
         other.counts,
         other.num_in,
@@ -272,7 +272,7 @@ def test_frames_never_mix() -> None:
         torch.testing.assert_close(alone[0], together[frame])
 
 
-def test_order_of_rows_does_not_matter() -> None:
+def test_order_of_rows_is_irrelevant() -> None:
     tensor = random_tensor(6, [5, 5, 5], cells=60)
     order = torch.randperm(len(tensor.indices), generator=torch.Generator().manual_seed(0))
     shuffled = SparseConvTensor(tensor.features[order], tensor.indices[order], [5, 5, 5], 2)
@@ -282,9 +282,11 @@ def test_order_of_rows_does_not_matter() -> None:
 
 def test_inputs_stay_unchanged() -> None:
     tensor = random_tensor(7, [5, 5, 5])
-    features, indices = tensor.features.clone(), tensor.indices.clone()
+    features = tensor.features.clone()
+    indices = tensor.indices.clone()
     SparseConv3d(3, 4, 3, 2, 1).double()(tensor).features.sum().backward()
-    assert torch.equal(tensor.features, features) and torch.equal(tensor.indices, indices)
+    assert torch.equal(tensor.features, features)
+    assert torch.equal(tensor.indices, indices)
 
 
 @pytest.mark.parametrize("layer", [SubMConv3d(3, 4, 3), SparseConv3d(3, 4, 3, 2, 1)])
@@ -297,16 +299,19 @@ def test_no_cell_at_all(layer: nn.Module) -> None:
         2,
     )
     found = layer(tensor)
-    assert found.features.shape == (0, 4) and found.dense().shape[0] == 2
+    assert found.features.shape == (0, 4)
+    assert found.dense().shape[0] == 2
     found.features.sum().backward()
-    assert tensor.features.grad.shape == (0, 3) and layer.weight.grad.abs().sum() == 0
+    assert tensor.features.grad.shape == (0, 3)
+    assert layer.weight.grad.abs().sum() == 0
 
 
 def test_plain_rulebooks_of_no_cell() -> None:
     kernel = Kernel((3, 3), (2, 2), (1, 1), (1, 1))
     indices = torch.zeros(0, 3, dtype=torch.int32)
     plain, cells = strided_rulebook_plain(indices, [4, 4], kernel)
-    assert len(plain.in_rows) == 0 and cells.shape == (0, 3)
+    assert len(plain.in_rows) == 0
+    assert cells.shape == (0, 3)
     assert submanifold_rulebook_plain(indices, [4, 4], kernel).counts == (0,) * 9
 
 
@@ -315,7 +320,8 @@ def test_a_cell_alone_and_an_empty_last_frame() -> None:
     layer = SubMConv3d(1, 1, 3, bias=False)
     assert layer(tensor).features.item() == pytest.approx(2 * layer.weight[0, 1, 1, 1, 0].item())
     dense = SparseConv3d(1, 1, 3, 2, 1, bias=False)(tensor).dense()
-    assert dense.shape == (2, 1, 2, 2, 2) and dense[1].abs().sum() == 0
+    assert dense.shape == (2, 1, 2, 2, 2)
+    assert dense[1].abs().sum() == 0
 
 
 def test_rulebooks_are_shared_by_key(monkeypatch) -> None:
@@ -370,7 +376,8 @@ def test_weights_have_the_layout_of_spconv_2() -> None:
 
 def test_weights_of_spconv_1_are_converted() -> None:
     tensor = random_tensor(10, [5, 5, 5])
-    layer, other = SubMConv3d(3, 4, 3).double(), SubMConv3d(3, 4, 3).double()
+    layer = SubMConv3d(3, 4, 3).double()
+    other = SubMConv3d(3, 4, 3).double()
     old = {
         "weight": layer.weight.detach().permute(1, 2, 3, 4, 0).contiguous(),
         "bias": layer.bias.detach(),
@@ -392,7 +399,8 @@ def test_sequential_runs_ordinary_modules_on_the_rows() -> None:
         F.batch_norm(layer(tensor).features, None, None, norm.weight, norm.bias, training=True)
     )
     torch.testing.assert_close(found.features, expected)
-    assert found.indices is tensor.indices and found.indice_dict is tensor.indice_dict
+    assert found.indices is tensor.indices
+    assert found.indice_dict is tensor.indice_dict
 
 
 def test_dense_places_features() -> None:
@@ -401,17 +409,15 @@ def test_dense_places_features() -> None:
     )
     canvas = tensor.dense()
     assert canvas.shape == (2, 2, 2, 3)
-    assert (
-        canvas[1, :, 0, 2].tolist() == [1, 2]
-        and canvas[0, :, 1, 0].tolist() == [3, 4]
-        and canvas.sum() == 10
-    )
+    assert canvas[1, :, 0, 2].tolist() == [1, 2]
+    assert canvas[0, :, 1, 0].tolist() == [3, 4]
+    assert canvas.sum() == 10
     assert torch.equal(tensor.dense(channels_first=False), canvas.permute(0, 2, 3, 1))
     assert "2 cells x 2 channels" in repr(tensor)
 
 
-def test_any_device_gives_the_cpu_s_numbers(device: torch.device, monkeypatch) -> None:
-    """Run with ``--device cuda``; there both our own way and spconv's, where it is installed."""
+def test_devices_agree_with_the_cpu(device: torch.device, monkeypatch) -> None:
+    """With ``--device cuda`` both the package's own way and spconv, where it is installed."""
     tensor = random_tensor(12, [9, 20, 20], channels=8, cells=800, dtype=torch.float32)
     network = SparseSequential(
         SubMConv3d(8, 16, 3, indice_key="a"),
@@ -433,7 +439,7 @@ def test_any_device_gives_the_cpu_s_numbers(device: torch.device, monkeypatch) -
 
 
 def test_spconv_runs_our_layers(monkeypatch, thread_count) -> None:
-    """With one CPU thread, where spconv is right, values and order of rows equal ours."""
+    """On a CPU with one thread, where spconv is right, numbers and order of rows agree."""
     pytest.importorskip("spconv.pytorch")
     thread_count(1)
     tensor = random_tensor(13, [9, 20, 20], channels=8, cells=800, dtype=torch.float32)

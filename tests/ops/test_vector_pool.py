@@ -1,6 +1,8 @@
-"""Cubes of points: brute force, plain against compiled, few, no and equal points."""
+"""Cubes of points against brute force and the plain versions; few, no and equal points."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ SHAPES = [(3, 3, 3), (2, 2, 2), (1, 2, 4)]
 
 
 def cloud(seed: int, count: int, scale: float = 4.0) -> Tensor:
-    """Whole and half metres: distances tie and points lie on the faces of cubes."""
+    """Whole and half metres: distances are equal, and points lie on the surfaces of cubes."""
     random = np.random.default_rng(seed)
     return torch.from_numpy(
         (random.integers(-2 * scale, 2 * scale + 1, (count, 3)) / 2).astype(np.float32)
@@ -35,7 +37,10 @@ def starts(counts: list[int]) -> list[int]:
 
 
 def items(counts: list[int]) -> list[int]:
-    return [item for item, count in enumerate(counts) for _ in range(count)]
+    rows: list[int] = []
+    for item, count in enumerate(counts):
+        rows += [item] * count
+    return rows
 
 
 def in_cube(points: np.ndarray, centre: np.ndarray, reach: float, limit: int) -> list[int]:
@@ -56,7 +61,8 @@ def cell_of(point: np.ndarray, centre: np.ndarray, reach: float, shape: tuple[in
 
 def test_offsets_of_cells() -> None:
     offsets = ops.cell_offsets(3.0, (3, 1, 2))
-    assert offsets.tolist() == [[x, 0.0, z] for x in (-2.0, 0.0, 2.0) for z in (-1.5, 1.5)]
+    expected = list(itertools.product((-2.0, 0.0, 2.0), (0.0,), (-1.5, 1.5)))
+    assert offsets.tolist() == [list(offset) for offset in expected]
     assert all(
         cell_of(offset.numpy(), np.zeros(3), 3.0, (3, 1, 2)) == cell
         for cell, offset in enumerate(offsets)
@@ -70,8 +76,9 @@ def test_offsets_of_cells() -> None:
     st.sampled_from([0.5, 1.5, 3.0]),
     st.sampled_from([-1, 1, 2, 7]),
 )
-def test_three_nearest_by_force(seed: int, counts: tuple, reach: float, limit: int) -> None:
-    points, centres = cloud(seed, sum(counts[0])), cloud(seed + 1, sum(counts[1]))
+def test_three_nearest_by_brute_force(seed: int, counts: tuple, reach: float, limit: int) -> None:
+    points = cloud(seed, sum(counts[0]))
+    centres = cloud(seed + 1, sum(counts[1]))
     offsets = ops.cell_offsets(1.0, (2, 1, 3))
     distance, rows, found = ops.three_nn_in_cubes(
         points, counts[0], centres, torch.tensor(counts[1]), offsets, reach, limit
@@ -83,10 +90,8 @@ def test_three_nearest_by_force(seed: int, counts: tuple, reach: float, limit: i
         assert found[centre] == len(near)
         for place, offset in enumerate(offsets):
             if not near:
-                assert (
-                    rows[centre, place].tolist() == [0] * 3
-                    and distance[centre, place].isinf().all()
-                )
+                assert rows[centre, place].tolist() == [0] * 3
+                assert distance[centre, place].isinf().all()
                 continue
             square = ((own[near] - (centres[centre] + offset).numpy()) ** 2).sum(axis=1)
             order = np.argsort(square, kind="stable")[:3].tolist()
@@ -95,14 +100,14 @@ def test_three_nearest_by_force(seed: int, counts: tuple, reach: float, limit: i
             np.testing.assert_allclose(
                 distance[centre, place].numpy() ** 2, square[order], atol=1e-5
             )
-    twin = ops.three_nn_in_cubes_plain(
+    plain = ops.three_nn_in_cubes_plain(
         Stack.of_counts(points, counts[0]),
         Stack.of_counts(centres, counts[1]),
         offsets,
         reach,
         limit if limit > 0 else ops.MOST_NEIGHBOURS,
     )
-    assert all(torch.equal(one, other) for one, other in zip((distance, rows, found), twin))
+    assert all(torch.equal(one, other) for one, other in zip((distance, rows, found), plain))
 
 
 @settings(deadline=None, max_examples=30)
@@ -113,29 +118,32 @@ def test_three_nearest_by_force(seed: int, counts: tuple, reach: float, limit: i
     st.sampled_from([0.75, 1.5, 3.25]),
     st.sampled_from([-1, 1, 3, 40]),
 )
-def test_first_in_cells_by_force(
+def test_first_in_cells_by_brute_force(
     seed: int, counts: tuple, shape: tuple, reach: float, limit: int
 ) -> None:
-    points, centres = cloud(seed, sum(counts[0])), cloud(seed + 1, sum(counts[1]))
+    points = cloud(seed, sum(counts[0]))
+    centres = cloud(seed + 1, sum(counts[1]))
     rows = ops.first_in_cells(points, counts[0], centres, counts[1], reach, shape, limit)
-    first, cells = starts(counts[0]), int(np.prod(shape))
+    first = starts(counts[0])
+    cells = int(np.prod(shape))
     assert rows.shape == (len(centres), cells)
     for centre, item in enumerate(items(counts[1])):
-        own, expected = points[first[item] : first[item + 1]].numpy(), [-1] * cells
+        own = points[first[item] : first[item + 1]].numpy()
+        expected = [-1] * cells
         for row in in_cube(own, centres[centre].numpy(), reach, -1):
             cell = cell_of(own[row], centres[centre].numpy(), reach, shape)
             filled = sum(entry >= 0 for entry in expected)
             if expected[cell] < 0 and (limit < 1 or filled < limit):
                 expected[cell] = row + first[item]
         assert rows[centre].tolist() == expected
-    twin = ops.first_in_cells_plain(
+    plain = ops.first_in_cells_plain(
         Stack.of_counts(points, counts[0]),
         Stack.of_counts(centres, counts[1]),
         reach,
         shape,
         min(limit, cells) if limit > 0 else cells,
     )
-    assert torch.equal(rows, twin)
+    assert torch.equal(rows, plain)
 
 
 @settings(deadline=None, max_examples=30)
@@ -146,36 +154,36 @@ def test_first_in_cells_by_force(
     st.sampled_from([0.75, 1.5, 3.25]),
     st.sampled_from([-1, 1, 5]),
 )
-def test_pairs_and_their_cells_by_force(
+def test_pairs_and_their_cells_by_brute_force(
     seed: int, counts: tuple, shape: tuple, reach: float, limit: int
 ) -> None:
-    points, centres = cloud(seed, sum(counts[0])), cloud(seed + 1, sum(counts[1]))
+    points = cloud(seed, sum(counts[0]))
+    centres = cloud(seed + 1, sum(counts[1]))
     centre, point = ops.cube_pairs(points, counts[0], centres, counts[1], reach, limit)
     first = starts(counts[0])
-    expected = [
-        (number, row + first[item])
-        for number, item in enumerate(items(counts[1]))
-        for row in in_cube(
-            points[first[item] : first[item + 1]].numpy(), centres[number].numpy(), reach, limit
-        )
-    ]
+    expected = []
+    for number, item in enumerate(items(counts[1])):
+        of_item = points[first[item] : first[item + 1]].numpy()
+        near = in_cube(of_item, centres[number].numpy(), reach, limit)
+        expected += [(number, row + first[item]) for row in near]
     assert list(zip(centre.tolist(), point.tolist())) == expected
     cells = ops.cells_of_pairs(points, centres, centre, point, reach, shape)
     assert cells.tolist() == [
         cell_of(points[row].numpy(), centres[number].numpy(), reach, shape)
         for number, row in expected
     ]
-    twin = ops.cube_pairs_plain(
+    plain = ops.cube_pairs_plain(
         Stack.of_counts(points, counts[0]),
         Stack.of_counts(centres, counts[1]),
         reach,
         limit if limit > 0 else len(points),
     )
-    assert torch.equal(centre, twin[0]) and torch.equal(point, twin[1])
+    assert torch.equal(centre, plain[0])
+    assert torch.equal(point, plain[1])
 
 
-def test_interpolation_looks_at_so_many_points_at_most() -> None:
-    """A point that stands behind a thousand others is not seen, however near it is."""
+def test_interpolation_is_limited_to_the_first_points() -> None:
+    """A point after the first thousand is ignored, however near it is."""
     points = torch.cat([torch.full((ops.MOST_NEIGHBOURS, 3), 0.5), torch.zeros(1, 3)])
     for order, expected in ((points, 0.5), (points.flip(0), 0.0)):
         for query in (
@@ -202,8 +210,10 @@ def test_interpolation_looks_at_so_many_points_at_most() -> None:
         lambda *sets: ops.cube_pairs(*sets, 1.0),
     ],
 )
-def test_inputs_stay_as_they_are(query) -> None:
-    points, centres = cloud(6, 50), cloud(7, 5)
+def test_inputs_are_unchanged(query) -> None:
+    points = cloud(6, 50)
+    centres = cloud(7, 5)
     before = points.clone(), centres.clone()
     query(points, [50], centres, [5])
-    assert torch.equal(points, before[0]) and torch.equal(centres, before[1])
+    assert torch.equal(points, before[0])
+    assert torch.equal(centres, before[1])

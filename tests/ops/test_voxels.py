@@ -62,20 +62,23 @@ def test_lower_border_is_inside_and_upper_outside() -> None:
 
 def test_full_voxel_drops_later_points() -> None:
     voxels, _, num_points = voxelize(points_of(*[(0.5, 0.5, 0.5)] * 5), RANGE, SIZE, 2, 9)
-    assert num_points.tolist() == [2] and voxels[0, :, 3].tolist() == [0, 1]
+    assert num_points.tolist() == [2]
+    assert voxels[0, :, 3].tolist() == [0, 1]
 
 
 def test_open_voxels_fill_on_after_the_limit() -> None:
     points = points_of((0.5, 0.5, 0.5), (1.5, 0.5, 0.5), (2.5, 0.5, 0.5), (0.6, 0.5, 0.5))
     voxels, coords, num_points = voxelize(points, RANGE, SIZE, 3, 2)
-    assert coords.tolist() == [[0, 0, 0], [0, 0, 1]] and num_points.tolist() == [2, 1]
+    assert coords.tolist() == [[0, 0, 0], [0, 0, 1]]
+    assert num_points.tolist() == [2, 1]
     assert voxels[0, :2, 3].tolist() == [0, 3]
 
 
 def test_nan_and_infinite_points_are_dropped() -> None:
     points = points_of((np.nan, 0.5, 0.5), (0.5, np.inf, 0.5), (0.5, 0.5, -np.inf), (0.5, 0.5, 0.5))
     voxels, _, _ = voxelize(points, RANGE, SIZE, 3, 9)
-    assert voxels.shape == (1, 3, 4) and voxels[0, 0, 3] == 3
+    assert voxels.shape == (1, 3, 4)
+    assert voxels[0, 0, 3] == 3
 
 
 @pytest.mark.parametrize("points", [np.zeros((0, 4), np.float32), points_of((9, 9, 9))])
@@ -109,10 +112,9 @@ def test_grid_size_rounds() -> None:
 def test_equals_the_plain_loop(seed: int, count: int, max_points: int, max_voxels: int) -> None:
     random = np.random.RandomState(seed)
     points = random.uniform(-1, 5, (count, 5)).astype(np.float32).round(1)
-    limits, size = [0, -1, 0, 4, 3, 2], [0.5, 0.4, 1.0]
-    ours, slow = (
-        voxelize(points, limits, size, max_points, max_voxels),
-        slow_voxels(points, limits, size, max_points, max_voxels),
-    )
+    limits = [0, -1, 0, 4, 3, 2]
+    size = [0.5, 0.4, 1.0]
+    ours = voxelize(points, limits, size, max_points, max_voxels)
+    slow = slow_voxels(points, limits, size, max_points, max_voxels)
     for one, other in zip(ours, slow):
         np.testing.assert_array_equal(one, other)

@@ -24,7 +24,8 @@ def load(path: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("overlap", [box_ops.boxes_overlap_bev, box_ops.boxes_overlap_bev_plain])
 def test_rotated_overlap_of_pairs(golden_file: Path, overlap) -> None:
     golden = load(golden_file)
-    boxes_a, boxes_b = torch.from_numpy(golden["boxes_a"]), torch.from_numpy(golden["boxes_b"])
+    boxes_a = torch.from_numpy(golden["boxes_a"])
+    boxes_b = torch.from_numpy(golden["boxes_b"])
     got = overlap(boxes_a, boxes_b).diagonal().numpy()
     np.testing.assert_allclose(got, golden["overlap_area_ref"], rtol=2e-5, atol=2e-5)
 
@@ -32,7 +33,8 @@ def test_rotated_overlap_of_pairs(golden_file: Path, overlap) -> None:
 @pytest.mark.golden("ops/iou_pairs*.npz")
 def test_iou_of_pairs(golden_file: Path) -> None:
     golden = load(golden_file)
-    boxes_a, boxes_b = torch.from_numpy(golden["boxes_a"]), torch.from_numpy(golden["boxes_b"])
+    boxes_a = torch.from_numpy(golden["boxes_a"])
+    boxes_b = torch.from_numpy(golden["boxes_b"])
     for function, key in (
         (box_ops.boxes_iou_bev, "iou_bev_ref"),
         (box_ops.boxes_iou3d, "iou3d_ref"),
@@ -46,10 +48,8 @@ def test_iou_of_pairs(golden_file: Path) -> None:
 def test_iou_matrices(golden_file: Path) -> None:
     golden = load(golden_file)
     rows, columns = golden["matrix60_iou_bev_ref"].shape
-    boxes_a, boxes_b = (
-        torch.from_numpy(golden["boxes_a"][:rows]),
-        torch.from_numpy(golden["boxes_b"][:columns]),
-    )
+    boxes_a = torch.from_numpy(golden["boxes_a"][:rows])
+    boxes_b = torch.from_numpy(golden["boxes_b"][:columns])
     for function, key in (
         (box_ops.boxes_iou_bev, "matrix60_iou_bev_ref"),
         (box_ops.boxes_iou3d, "matrix60_iou3d_ref"),
@@ -69,7 +69,8 @@ def test_nms_keeps_the_same_list(golden_file: Path, name: str) -> None:
     ]
     assert cases
     for key, match in cases:
-        boxes, scores = golden[f"boxes_{match[1]}"], golden[f"scores_{match[1]}"]
+        boxes = golden[f"boxes_{match[1]}"]
+        scores = golden[f"scores_{match[1]}"]
         kept = nms_ops.NMS_TYPES[name](
             torch.from_numpy(boxes), torch.from_numpy(scores), float(match[2])
         )
@@ -94,10 +95,8 @@ def test_the_recorded_settings_are_the_tested_ones(golden_file: Path) -> None:
 def test_class_agnostic_nms(golden_file: Path) -> None:
     golden = load(golden_file)
     for k in sets_of(golden):
-        boxes, scores = (
-            torch.from_numpy(golden[f"boxes_{k}"]),
-            torch.from_numpy(golden[f"scores_{k}"]),
-        )
+        boxes = torch.from_numpy(golden[f"boxes_{k}"])
+        scores = torch.from_numpy(golden[f"scores_{k}"])
         selected, selected_scores = nms_ops.class_agnostic_nms(
             scores, boxes, CONFIG, score_thresh=0.3
         )
@@ -109,10 +108,8 @@ def test_class_agnostic_nms(golden_file: Path) -> None:
 def test_multi_classes_nms(golden_file: Path) -> None:
     golden = load(golden_file)
     for k in sets_of(golden):
-        boxes, scores = (
-            torch.from_numpy(golden[f"boxes_{k}"]),
-            torch.from_numpy(golden[f"cls3_scores_{k}"]),
-        )
+        boxes = torch.from_numpy(golden[f"boxes_{k}"])
+        scores = torch.from_numpy(golden[f"cls3_scores_{k}"])
         got = nms_ops.multi_classes_nms(scores, boxes, CONFIG, score_thresh=0.5)
         for value, key in zip(got, ("multi_scores", "multi_labels", "multi_boxes")):
             np.testing.assert_array_equal(value.numpy(), golden[f"{key}_{k}"], err_msg=f"{key}_{k}")
@@ -121,7 +118,8 @@ def test_multi_classes_nms(golden_file: Path) -> None:
 @pytest.mark.golden("ops/point_ops*.npz")
 def test_points_in_boxes(golden_file: Path) -> None:
     golden = load(golden_file)
-    points, boxes = torch.from_numpy(golden["fps_xyz"]), torch.from_numpy(golden["pib_boxes"])
+    points = torch.from_numpy(golden["fps_xyz"])
+    boxes = torch.from_numpy(golden["pib_boxes"])
     got = point_ops.points_in_boxes(points, boxes.expand(len(points), -1, -1))
     np.testing.assert_array_equal(got.numpy(), golden["points_in_boxes_gpu"])
 
