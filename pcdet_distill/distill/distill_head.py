@@ -165,12 +165,12 @@ class DistillHead(nn.Module):
     @property
     def student_paths(self) -> list[str]:
         """The student's taps that are needed now."""
-        return distinct([path for term in self._active_terms() for path in term.student.paths])
+        return _paths_of([term.student for term in self._active_terms()])
 
     @property
     def teacher_paths(self) -> list[str]:
         """The teacher's taps that are needed now."""
-        return distinct([path for term in self._active_terms() for path in term.teacher.paths])
+        return _paths_of([term.teacher for term in self._active_terms()])
 
     def _active_terms(self) -> list[DistillTerm]:
         return [term for _, term in self.named_terms() if term.active]
@@ -242,3 +242,11 @@ def _require_keys(cfg: ConfigDict, keys: Iterable[str], where: str) -> None:
     for key in keys:
         if not cfg.get(key):
             raise ConfigError(f"{where}: key {key} is missing")
+
+
+def _paths_of(inputs: list[TermInput]) -> list[str]:
+    """The taps of all inputs, each once."""
+    paths: list[str] = []
+    for term_input in inputs:
+        paths += term_input.paths
+    return distinct(paths)

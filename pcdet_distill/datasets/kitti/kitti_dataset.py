@@ -19,7 +19,7 @@ from ..safe_pickle import load_plain_pickle
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
 from .folder import KittiFolder, check_root, create_data_command
-from .predictions import prediction_anno, write_result_file
+from .predictions import LABEL_KEYS, prediction_anno, write_result_file
 
 SUPPORTED_ITEMS = ("points",)
 # The entries of an info that are read later, by block.
@@ -27,16 +27,7 @@ INFO_KEYS = {
     "point_cloud": ("lidar_idx",),
     "image": ("image_shape",),
     "calib": ("P2", "R0_rect", "Tr_velo_to_cam"),
-    "annos": (
-        "name",
-        "truncated",
-        "occluded",
-        "alpha",
-        "bbox",
-        "dimensions",
-        "location",
-        "rotation_y",
-    ),
+    "annos": LABEL_KEYS,
 }
 
 

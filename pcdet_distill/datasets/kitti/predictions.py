@@ -19,7 +19,8 @@ WIDTHS = {
     "location": 3,
     "boxes_lidar": 7,
 }  # of arrays that are (K, width)
-KEYS = (
+# The columns of a KITTI label file, as arrays of an info.
+LABEL_KEYS = (
     "name",
     "truncated",
     "occluded",
@@ -28,9 +29,8 @@ KEYS = (
     "dimensions",
     "location",
     "rotation_y",
-    "score",
-    "boxes_lidar",
 )
+KEYS = (*LABEL_KEYS, "score", "boxes_lidar")
 
 
 def prediction_anno(
