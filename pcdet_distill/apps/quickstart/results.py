@@ -17,6 +17,7 @@ from ...engine.resources.device import choose_device
 from ...errors import UserError
 from ...measure import count_gflops, count_parameters, measure_latencies
 from ...models import load_data_to_device
+from ...ops.boxes import boxes_overlap_bev
 from ...report import (
     Comparison,
     ModelResult,
@@ -115,22 +116,28 @@ def describe_device(device: torch.device) -> str:
 
 
 def draw(plan: QuickstartPlan) -> list[Path]:
-    """Pictures of the validation frames with most objects; one sentence without matplotlib."""
+    """Pictures of the validation frames with most objects; one sentence without matplotlib.
+
+    The first picture is the one with the fewest objects taken for another class, over all models.
+    """
     dataset = validation_set(plan)
     results = {model: plan.evaluation(model) / "result.pkl" for model in MODELS}
     detections = {model: read_detections(path, plan) for model, path in results.items()}
-    pictures = []
+    confusions: dict[Path, int] = {}
     try:
         for item in frames_to_show(dataset):
             frame_id = str(item["frame_id"])
             path = plan.output / f"bev_{frame_id}.png"
+            of_frame = {model: frames[frame_id] for model, frames in detections.items()}
             if not is_newer(path, list(results.values())):
-                of_frame = {model: frames[frame_id] for model, frames in detections.items()}
                 draw_frame(item, of_frame, dataset, path)
-            pictures.append(path)
+            truth = boxes_in_range(item, dataset)
+            confusions[path] = sum(
+                count_confusions(frame, truth, dataset.class_names) for frame in of_frame.values()
+            )
     except UserError as error:
         print(f"   no pictures: {error}")
-    return pictures
+    return sorted(confusions, key=confusions.__getitem__)
 
 
 def read_detections(path: Path, plan: QuickstartPlan) -> dict[str, Frame]:
@@ -148,6 +155,19 @@ def frames_to_show(dataset: DatasetTemplate) -> list[Frame]:
 
     items: list[Frame] = [dataset[index] for index in range(len(dataset))]
     return sorted(items, key=interest, reverse=True)[:NUM_PICTURES]
+
+
+def count_confusions(frame: Frame, truth: np.ndarray, class_names: Sequence[str]) -> int:
+    """Number of shown detections that stand on ground truth (N, 8) of another class only."""
+    shown = frame["score"] >= LOWEST_SCORE
+    boxes = torch.from_numpy(np.asarray(frame["boxes_lidar"][shown], dtype=np.float32))
+    objects = torch.from_numpy(truth[:, :7].astype(np.float32))
+    overlaps = (boxes_overlap_bev(boxes, objects) > 0).numpy()
+    truth_names = np.array([class_names[int(label) - 1] for label in truth[:, 7]])
+    is_same_class = frame["name"][shown][:, None] == truth_names[None]
+    on_another = (overlaps & ~is_same_class).any(axis=1)
+    on_its_own = (overlaps & is_same_class).any(axis=1)
+    return int((on_another & ~on_its_own).sum())
 
 
 def boxes_in_range(item: Frame, dataset: DatasetTemplate) -> np.ndarray:

@@ -107,6 +107,22 @@ def test_a_picture_for_each_frame(trained):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
 
 
+def test_a_confusion_is_a_detection_on_an_object_of_another_class_alone():
+    car = [10, 0, -1, 4, 2, 1.5, 0]
+    cyclist = [20, 0, -1, 1.8, 0.6, 1.7, 0]
+    truth = np.array([[*car, 1], [*cyclist, 3]], dtype=float)
+    detections = {
+        "name": np.array(["Car", "Pedestrian", "Pedestrian", "Car"]),
+        # The second stands on the cyclist, the third on nothing, the fourth is not shown.
+        "boxes_lidar": np.array([car, [20.2, 0, -1, 0.6, 0.6, 1.7, 0], [30, 5, *car[2:]], cyclist]),
+        "score": np.array([0.9, 0.5, 0.5, 0.1]),
+    }
+    names = ["Car", "Pedestrian", "Cyclist"]
+    assert results.count_confusions(detections, truth, names) == 1
+    # Without ground truth there is nothing to take for something else.
+    assert results.count_confusions(detections, np.zeros((0, 8)), names) == 0
+
+
 def test_without_matplotlib_the_rest_goes_on(trained, monkeypatch, capsys):
     def refuse(*args):
         raise UserError("pictures need matplotlib")
