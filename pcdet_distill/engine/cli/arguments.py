@@ -1,7 +1,7 @@
 """The flags of tools/train.py and tools/test.py: OpenPCDet's, and a few of our own.
 
 Ours are ``--teacher``, ``--teacher_ckpt``, ``--seed``, ``--device`` and ``--skip_bad_frames``.
-tests/contracts/test_cli.py freezes all of them.
+tests/contracts/test_flags.py freezes all of them.
 """
 
 from __future__ import annotations

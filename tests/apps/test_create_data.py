@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shlex
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from easydict import EasyDict
+from tiny_kitti import DATA_CONFIG, TinyKitti
 
 from pcdet_distill.config import load_config, to_plain
 from pcdet_distill.datasets import build_dataset
@@ -30,8 +33,15 @@ def create(repo: Path, data_config, root: Path, *arguments: str) -> subprocess.C
 
 
 @pytest.fixture
-def unsplit(tiny):
+def data_config() -> EasyDict:
+    """A DATA_CONFIG for the tiny folder; DATA_PATH is to be set."""
+    return EasyDict(copy.deepcopy(DATA_CONFIG))
+
+
+@pytest.fixture
+def unsplit(tmp_path: Path) -> TinyKitti:
     """A folder whose split files are missing."""
+    tiny = TinyKitti(tmp_path / "kitti")
     for frame_id in FRAMES:
         tiny.frame(frame_id, [("Car", 10.0, 2.0)])
     return tiny

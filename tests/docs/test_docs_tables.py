@@ -18,7 +18,7 @@ from pcdet_distill.config.schema import EXPERIMENT
 
 @pytest.fixture(scope="module")
 def docs_tables() -> ModuleType:
-    path = Path(__file__).parents[1] / "tools" / "docs_tables.py"
+    path = Path(__file__).parents[2] / "tools" / "docs_tables.py"
     spec = importlib.util.spec_from_file_location("docs_tables", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -18,7 +18,7 @@ import pcdet_distill.datasets.synthetic  # noqa: F401 (for the processes forked 
 import pcdet_distill.distill  # noqa: F401
 import pcdet_distill.engine.train  # noqa: F401
 
-TOOLS = Path(__file__).resolve().parents[1] / "tools"
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 def run_tool(request: dict[str, Any], out: int, err: int) -> None:

@@ -12,7 +12,7 @@ from easydict import EasyDict
 from pcdet_distill.config import errors_name_file, load_config, lookup, to_plain
 from pcdet_distill.errors import ConfigError
 
-CFGS = Path(__file__).parents[1] / "cfgs"
+CFGS = Path(__file__).parents[2] / "cfgs"
 STUDIES = set((CFGS / "study").rglob("*.yaml"))  # lists of runs, not experiments
 ALL_CONFIGS = sorted(set(CFGS.rglob("*.yaml")) - STUDIES)
 
