@@ -107,14 +107,28 @@ class StudyPlan:
             raise ConfigError(f"{self.spec.file}: {place}: {error}") from None
 
     def _check_teacher(self, row: RowSpec) -> None:
-        if self._distils(row) and row.teacher == TEACHER and self.spec.teacher is None:
+        if self.distils(row) and row.teacher == TEACHER and self.spec.teacher is None:
             raise ConfigError(
                 f"{self.spec.file}: ROWS.{row.name} distils, and the study has no TEACHER; "
                 "expected TEACHER: {CONFIG: cfgs/..., EPOCHS: 10}"
             )
 
-    def _distils(self, row: RowSpec) -> bool:
+    def distils(self, row: RowSpec) -> bool:
+        """Whether a row learns from a teacher, by its first weights or by losses."""
         return row.name != TEACHER and bool(self.configs[row.name].get("DISTILL"))
+
+    def same_training(self, row: RowSpec, other: RowSpec) -> bool:
+        """Whether two rows train the same, for however many epochs."""
+        if row.checkpoint is not None or other.checkpoint is not None:
+            return False
+        if self.distils(row) and row.teacher != other.teacher:
+            return False
+        return self._training_config(row) == self._training_config(other)
+
+    def _training_config(self, row: RowSpec) -> dict[str, object]:
+        """A row's configuration without what its file adds about itself."""
+        whole = to_plain(self.configs[row.name])
+        return {key: value for key, value in whole.items() if key not in NOT_CONFIG}
 
     def choose_epochs(self, row: str, epochs: int) -> None:
         """Fix the epochs of a row of equal compute, once they are known."""
@@ -157,7 +171,7 @@ class StudyPlan:
 
     def _teacher_of(self, row: RowSpec, seed: int) -> tuple[str | None, tuple[str, ...]]:
         """The checkpoint a row learns from, and the runs that must make it first."""
-        if not self._distils(row):
+        if not self.distils(row):
             return None, ()
         teacher = self.run(row.teacher, seed)
         needs = (teacher.name,) if teacher.is_trained else ()
@@ -175,11 +189,10 @@ class StudyPlan:
 
     def identity(self, row: RowSpec, seed: int) -> dict[str, object]:
         """What a run's result depends on: configuration, data, seed, epochs, teacher."""
-        whole = to_plain(self.configs[row.name])
-        config = {key: value for key, value in whole.items() if key not in NOT_CONFIG}
+        config = self._training_config(row)
         identity: dict[str, object] = {
             "config": config,
-            "data": self._data_identity(str(config["DATA_CONFIG"]["INFO_PATH"]["train"])),
+            "data": self._data_identity(self._train_infos(row)),
             "seed": seed,
             "epochs": row.epochs,
         }
@@ -189,6 +202,10 @@ class StudyPlan:
             # Only the teacher's checkpoint is wanted here, not the runs of equal compute.
             identity["teacher"], _ = self._teacher_of(replace(row, equal_compute_of=()), seed)
         return identity
+
+    def _train_infos(self, row: RowSpec) -> str:
+        """The info files of the frames that a row trains on."""
+        return str(self.configs[row.name].DATA_CONFIG.INFO_PATH.train)
 
     def _data_identity(self, info_files: str) -> dict[str, object]:
         """The data of a run. Unlabelled frames count only where the run trains on them."""

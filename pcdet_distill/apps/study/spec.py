@@ -7,13 +7,15 @@ EVALUATE: [val, holdout]            # choose by the first split, report the last
 TEACHER: {CONFIG: cfgs/..., EPOCHS: 10, SEED: 0}   # or CKPT: a trained one, only evaluated
 SEEDS: [0, 1, 2]
 EPOCHS: 6
-BASELINE: plain                     # gap closed: 0 % at this row, 100 % at the teacher
+BASELINE: plain                     # gap closed: 0 % at this row, 100 % at the teacher; every row
+                                    # is compared with it unless the row has an AGAINST
 SET: {OPTIMIZATION.LR: 0.002}       # --set for the teacher and every row
 ROWS:
     plain: {CONFIG: cfgs/...}
     recipe: {CONFIG: cfgs/..., SET: {DISTILL.TERMS.LOGIT.WEIGHT: 2.0}, EPOCHS: 4, SEEDS: [0]}
     plain_as_long: {LIKE: plain, EQUAL_COMPUTE_OF: recipe}
     two_stage: {CONFIG: cfgs/..., TEACHER: recipe}  # its teacher: the recipe's student, same seed
+    recipe_2x: {LIKE: recipe, EPOCHS: 12, AGAINST: [plain_as_long]}    # compared with these rows
 """
 
 from __future__ import annotations
@@ -46,10 +48,11 @@ ROW_KEYS = (
     "SEEDS",
     "TEACHER",
     "BASELINE",
+    "AGAINST",
     "TITLE",
 )
 # What LIKE does not take over from the other row.
-NOT_INHERITED = ("TITLE", "EQUAL_COMPUTE_OF", "LIKE")
+NOT_INHERITED = ("TITLE", "EQUAL_COMPUTE_OF", "LIKE", "AGAINST")
 SPLITS = ("val", "holdout")
 
 
@@ -76,6 +79,7 @@ class RowSpec:
     like: str | None = None
     equal_compute_of: tuple[str, ...] = ()  # rows, or the teacher; their mean costs are added up
     baseline: str | None = None
+    against: tuple[str, ...] = ()  # the rows that this one must beat
     title: str = ""
     checkpoint: str | None = None  # a trained one: it is evaluated, nothing is trained
 
@@ -230,6 +234,7 @@ def _read_row(name: str, blocks: ConfigDict, defaults: ConfigDict) -> RowSpec:
             "names"
         )
     epochs = block.get("EPOCHS", defaults["EPOCHS"])
+    baseline = block.get("BASELINE", defaults["BASELINE"])
     return RowSpec(
         name,
         str(block["CONFIG"]),
@@ -239,9 +244,21 @@ def _read_row(name: str, blocks: ConfigDict, defaults: ConfigDict) -> RowSpec:
         teacher=str(block.get("TEACHER", TEACHER)),
         like=block.get("LIKE"),
         equal_compute_of=equal,
-        baseline=block.get("BASELINE", defaults["BASELINE"]),
+        baseline=baseline,
+        against=_read_against(name, block, baseline),
         title=str(block.get("TITLE", name)),
     )
+
+
+def _read_against(name: str, block: ConfigDict, baseline: object) -> tuple[str, ...]:
+    """AGAINST, or the baseline where the row has none; no row is compared with itself."""
+    where = f"ROWS.{name}.AGAINST"
+    if "AGAINST" in block:
+        against = tuple(str(other) for other in _list(block["AGAINST"] or [], where))
+        if name in against:
+            raise ConfigError(f"{where}: '{name}' cannot be compared with itself")
+        return against
+    return () if baseline in (None, TEACHER, name) else (str(baseline),)
 
 
 def _inherit(name: str, blocks: ConfigDict, seen: tuple[str, ...] = ()) -> ConfigDict:
@@ -280,6 +297,7 @@ def _check_references(rows: Mapping[str, RowSpec], teacher: RowSpec | None) -> N
         _check_names(f"ROWS.{row.name}.EQUAL_COMPUTE_OF", row.equal_compute_of, known)
         if row.baseline:
             _check_names(f"ROWS.{row.name}.BASELINE", [row.baseline], known)
+        _check_names(f"ROWS.{row.name}.AGAINST", row.against, list(rows))
         if row.teacher != TEACHER:
             _check_names(f"ROWS.{row.name}.TEACHER", [row.teacher], known)
         _check_not_circular(row, rows, ())

@@ -16,6 +16,7 @@ from .comparisons import Comparison, compare_rows
 from .measured import Measured
 from .plan import StudyPlan
 from .records import EqualCompute
+from .shown import Shown
 from .spec import TEACHER, RowSpec
 from .spread import Spread
 from .survey import ENDED, FINISHED, Ap, Outcome, mean_ap, seconds
@@ -53,6 +54,9 @@ class Table:
     class_names: Sequence[str]
     setting: str  # data, metric and units, in a few sentences
     comparisons: Sequence[Comparison] = ()
+    splits: Sequence[str] = ()  # all that the study evaluates
+    shown: Sequence[Shown] = ()
+    warnings: Sequence[str] = ()
 
     def row(self, name: str) -> Row:
         """The row of that name."""
@@ -67,6 +71,8 @@ def make_table(
     on_gpu: bool = False,
     measured: Mapping[str, Measured] | None = None,
     equal: Mapping[str, EqualCompute] | None = None,
+    shown: Sequence[Shown] = (),
+    warnings: Sequence[str] = (),
 ) -> Table:
     """The table of ``split`` from the runs that exist.
 
@@ -74,6 +80,8 @@ def make_table(
         on_gpu: report wall-clock seconds of training instead of CPU seconds.
         measured: cost at test time, by row.
         equal: epochs chosen for rows of equal compute, by row.
+        shown: the comparisons of all splits, with their verdicts.
+        warnings: sentences about the whole study.
     """
     specs = plan.spec.all_rows()
     runs = {spec.name: _of_row(spec, outcomes) for spec in specs}
@@ -98,6 +106,9 @@ def make_table(
         list(plan.configs[specs[0].name].CLASS_NAMES),
         _setting(plan, split, on_gpu),
         compare_rows(plan, outcomes, split),
+        splits=plan.spec.evaluate,
+        shown=shown,
+        warnings=warnings,
     )
 
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from ...report import METRICS, aligned, human_count
 from .comparisons import EQUAL_COMPUTE, EQUAL_EPOCHS, LEFT_OUT, Comparison
+from .shown_text import shown_lines
 from .spread import Spread
 from .table import MAP, Row, Table
 
 Lines = list[list[str]]  # the cells of a header, then of each row
 ALL_ROWS = "All rows"
+WHAT_IS_SHOWN = "What is shown: differences of the 3D mAP with standard errors"
 COMPARISON_TITLES = {
     EQUAL_EPOCHS: "Against the baseline at equal epochs",
     EQUAL_COMPUTE: "At equal compute",
@@ -111,7 +113,9 @@ def _ap_text(row: Row, metric: str, name: str, sign: str) -> str:
 
 def sections(table: Table, sign: str = "+-") -> list[tuple[str, Lines]]:
     """All parts of a table that have rows, with their titles."""
+    titles = {row.name: row.title for row in table.rows}
     parts = [(ALL_ROWS, main_lines(table, sign))]
+    parts.append((WHAT_IS_SHOWN, shown_lines(table.shown, titles, table.splits, sign)))
     for kind, title in COMPARISON_TITLES.items():
         parts.append((title, comparison_lines(table, kind, sign)))
     parts.append(("By class", class_lines(table, sign)))
@@ -119,8 +123,8 @@ def sections(table: Table, sign: str = "+-") -> list[tuple[str, Lines]]:
 
 
 def remarks(table: Table) -> list[str]:
-    """What stands below the rows: failures with reasons, runs to come, notes on epochs and cost."""
-    lines = []
+    """What stands below the rows: warnings, failures, runs to come, notes on epochs and cost."""
+    lines = list(table.warnings)
     for row in table.rows:
         lines += [f"FAILED {row.title}, {text}" for text in row.failures]
     for row in table.rows:

@@ -12,6 +12,7 @@ import torch
 from ...config import nearest
 from ...errors import ConfigError, UserError
 from .check import check_runs
+from .costs import measured_costs
 from .data import data_commands
 from .measured import measure_rows
 from .plan import Options, StudyPlan
@@ -19,6 +20,7 @@ from .plot import draw
 from .publish import command_line, publish
 from .records import Records
 from .runner import Runner, wanted_runs
+from .shown import Evidence, warnings, what_is_shown
 from .spec import TEACHER, override, read_study
 from .survey import FAILED, RUNNING, Outcome, summary, survey
 from .table import Table, make_table, to_plain
@@ -188,8 +190,10 @@ def write_tables(plan: StudyPlan, on_gpu: bool) -> list[Table]:
     is_busy = any(outcome.status == RUNNING for outcome in outcomes.values())
     measured = measure_rows(plan, records, outcomes, latency=not is_busy)
     plan.folder.mkdir(parents=True, exist_ok=True)
+    evidence = Evidence(plan, outcomes, measured_costs(plan, outcomes, on_gpu))
     tables = []
     for split in plan.spec.evaluate:
+        is_last = split == plan.spec.evaluate[-1]  # the one that is reported
         table = make_table(
             plan,
             outcomes,
@@ -197,6 +201,8 @@ def write_tables(plan: StudyPlan, on_gpu: bool) -> list[Table]:
             on_gpu=on_gpu,
             measured=measured,
             equal=records.equal_epochs(),
+            shown=what_is_shown(evidence) if is_last else (),
+            warnings=warnings(evidence) if is_last else (),
         )
         path = plan.folder / f"table_{split}"
         path.with_suffix(".txt").write_text(to_text(table))

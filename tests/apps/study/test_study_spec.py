@@ -63,6 +63,11 @@ def test_a_row_takes_over_what_it_is_like(tmp_path):
             "ROWS.recipe.LIKE: there is no row 'plane'; did you mean 'plain'",
         ),
         (rows(a={"LIKE": "b"}, b={"LIKE": "a"}), "is like itself"),
+        (
+            rows(recipe={**PLAIN, "AGAINST": ["plane"]}),
+            "ROWS.recipe.AGAINST: there is no row 'plane'",
+        ),
+        (rows(recipe={**PLAIN, "AGAINST": "recipe"}), "'recipe' cannot be compared with itself"),
         (rows(recipe={**PLAIN, "TEACHER": "tall"}), "ROWS.recipe.TEACHER: there is no row 'tall'"),
         (rows(a={**PLAIN, "TEACHER": "b"}, b={**PLAIN, "TEACHER": "a"}), "waits for itself"),
         (rows(a={"LIKE": "plain", "EQUAL_COMPUTE_OF": "a"}), "waits for itself"),
