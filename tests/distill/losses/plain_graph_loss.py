@@ -7,80 +7,131 @@ import math
 import torch
 
 
+def plain_loss(module, student, teacher, queries):
+    """What ``module.compare`` must give."""
+    options = module.options
+    rows = queries.tolist()
+    neighbours = [nearest_rows(options, teacher, row) for row in rows]
+    weights = query_weights(options, teacher, queries)
+    rectify = options.teacher_adapter == "trained"
+    embedded = []
+    for adapter, nodes in ((module.student_adapter, student), (module.teacher_adapter, teacher)):
+        edges = edge_list(nodes.features, rows, neighbours, options.edge)
+        edges = normalised_edges(adapter, edges, rectify)
+        of_queries = edges.reshape(len(rows), -1, edges.shape[1])
+        embedded.append(pooled(of_queries, options.pool))
+    return mean_distance(options.distance, weights, *embedded)
+
+
+def frame_of_rows(options, teacher):
+    """The frame of every node; one for all where frames are mixed."""
+    if options.mix_frames:
+        return torch.zeros_like(teacher.batch_index)
+    return teacher.batch_index
+
+
+def nearest_rows(options, teacher, query):
+    """The K rows of the query's frame that are nearest to it; the first is the query itself."""
+    frames = frame_of_rows(options, teacher)
+    points = teacher.coords if options.neighbor_space == "metres" else teacher.features
+    in_frame = [row for row in range(len(teacher)) if frames[row] == frames[query]]
+
+    def squared_distance(row):
+        return float((points[row] - points[query]).square().sum())
+
+    in_frame.sort(key=squared_distance)
+    return in_frame[: options.num_neighbors]
+
+
+def node_scores(options, teacher):
+    """(N,) how much every node matters."""
+    scores = {
+        "saliency": teacher.saliency,
+        "objectness": teacher.objectness,
+        "channel_max": teacher.features.max(dim=1).values,
+        "norm": teacher.features.square().sum(dim=1).sqrt(),
+    }
+    return scores[options.score]
+
+
+def query_weights(options, teacher, queries):
+    """(M,) weights with a mean of 1 in every frame, or the batch size for all."""
+    weights = torch.ones(len(queries), dtype=torch.float64)
+    if options.weighting == "batch_size":
+        num_frames = len(set(teacher.batch_index.tolist()))
+        return weights * num_frames
+    if options.weighting == "none":
+        return weights
+    scores = node_scores(options, teacher)[queries].double()
+    frames = frame_of_rows(options, teacher)[queries]
+    for frame in set(frames.tolist()):
+        inside = frames == frame
+        values = scores[inside]
+        if options.weighting == "softmax":
+            values = (values - values.min()) / (values.max() - values.min())
+        weights[inside] = softmax_with_mean_1(values.tolist(), options.temperature)
+    return weights
+
+
+def softmax_with_mean_1(values, temperature):
+    highest = max(values)
+    powers = [math.exp((value - highest) / temperature) for value in values]
+    mean = sum(powers) / len(powers)
+    return torch.tensor([power / mean for power in powers], dtype=torch.float64)
+
+
+def edge_list(features, queries, neighbours, form):
+    """(M * K, 2C) one row for every edge, query after query."""
+    edges = []
+    for query, around in zip(queries, neighbours):
+        for neighbour in around:
+            first = features[neighbour]
+            if form == "difference":
+                first = features[query] - features[neighbour]
+            edges.append(torch.cat([first, features[query]]))
+    return torch.stack(edges)
+
+
 def normalised_edges(adapter, edges, rectify):
     """Convolution and batch normalisation over all edges (E, 2C) -> (E, D)."""
     values = edges @ adapter.weight.t()
-    values = (values - values.mean(0)) / torch.sqrt(values.var(0, unbiased=False) + 1e-5)
+    mean = values.mean(dim=0)
+    variance = values.var(dim=0, unbiased=False)
+    values = (values - mean) / torch.sqrt(variance + 1e-5)
     if adapter.gamma is not None:
         values = values * adapter.gamma + adapter.beta
     return torch.relu(values) if rectify else values
 
 
-def edge_list(features, queries, neighbours, form):
-    rows = []
-    for query, around in zip(queries, neighbours):
-        for other in around:
-            first = features[other] if form == "concat" else features[query] - features[other]
-            rows.append(torch.cat([first, features[query]]))
-    return torch.stack(rows)
+def pooled(edges, pool):
+    """(M, K, D) -> (M, 1, D), or unchanged without pooling."""
+    if pool == "max":
+        return edges.max(dim=1, keepdim=True).values
+    if pool == "mean":
+        return edges.sum(dim=1, keepdim=True) / edges.shape[1]
+    return edges
 
 
-def distance(student, teacher, kind):
-    """(K or 1, D) each -> a list of numbers to be averaged."""
+def mean_distance(kind, weights, student, teacher):
+    """The weighted mean over queries, edges and channels, or the published Frobenius norm."""
+    parts = []
+    for weight, student_edges, teacher_edges in zip(weights, student, teacher):
+        parts.append(weight * element_distance(kind, student_edges, teacher_edges))
+    distances = torch.stack(parts)
+    if kind == "frobenius":
+        return 5e-4 * distances.sum().sqrt()
+    if kind == "published":
+        return 2 * distances.mean()
+    return distances.mean()
+
+
+def element_distance(kind, student, teacher):
+    """The edges (K, D) of a query, compared: numbers that are to be averaged."""
     if kind == "cosine":
-        return 1 - (student * teacher).sum(1) / (
-            student.norm(dim=1) * teacher.norm(dim=1)
-        ).clamp_min(1e-8)
-    gap = (student - teacher).abs()
-    return torch.where(gap < 1, gap**2 / 2, gap - 0.5) if kind == "smooth_l1" else gap**2
-
-
-def plain_loss(module, student, teacher, queries):
-    """What ``module.compare`` must give."""
-    options = module.options
-    frames = teacher.batch_index * 0 if options.mix_frames else teacher.batch_index
-    points = teacher.coords if options.neighbor_space == "metres" else teacher.features
-    neighbours = []
-    for query in queries.tolist():
-        own = [row for row in range(len(teacher)) if frames[row] == frames[query]]
-        own.sort(key=lambda row: float((points[row] - points[query]).square().sum()))
-        neighbours.append(own[: options.num_neighbors])
-    score = {
-        "saliency": teacher.saliency,
-        "objectness": teacher.objectness,
-        "channel_max": teacher.features.max(1)[0],
-        "norm": teacher.features.square().sum(1).sqrt(),
-    }[options.score]
-    weights = torch.ones(len(queries), dtype=torch.float64)
-    if options.weighting == "batch_size":
-        weights *= len(set(teacher.batch_index.tolist()))
-    for frame in set(frames[queries].tolist()) if options.weighting.startswith("softmax") else ():
-        inside = frames[queries] == frame
-        values = score[queries][inside].double()
-        if options.weighting == "softmax":
-            values = (values - values.min()) / (values.max() - values.min())
-        powers = [
-            math.exp((value - float(values.max())) / options.temperature)
-            for value in values.tolist()
-        ]
-        weights[inside] = torch.tensor(
-            [power / sum(powers) * len(powers) for power in powers], dtype=torch.float64
-        )
-    rectify = options.teacher_adapter == "trained"
-    sides = []
-    for adapter, nodes in ((module.student_adapter, student), (module.teacher_adapter, teacher)):
-        edges = edge_list(nodes.features, queries.tolist(), neighbours, options.edge)
-        edges = normalised_edges(adapter, edges, rectify)
-        edges = edges.reshape(len(queries), -1, edges.shape[1])
-        if options.pool == "max":
-            edges = edges.max(1, keepdim=True)[0]
-        elif options.pool == "mean":
-            edges = edges.sum(1, keepdim=True) / edges.shape[1]
-        sides.append(edges)
-    kind = options.distance if options.distance in ("smooth_l1", "cosine") else "mse"
-    parts = torch.stack(
-        [weight * distance(ours, theirs, kind) for weight, ours, theirs in zip(weights, *sides)]
-    )
-    if options.distance == "frobenius":
-        return 5e-4 * parts.sum().sqrt()
-    return (2 if options.distance == "published" else 1) * parts.mean()
+        product = (student * teacher).sum(dim=1)
+        norms = student.norm(dim=1) * teacher.norm(dim=1)
+        return 1 - product / norms.clamp_min(1e-8)
+    difference = (student - teacher).abs()
+    if kind == "smooth_l1":
+        return torch.where(difference < 1, difference**2 / 2, difference - 0.5)
+    return difference**2
