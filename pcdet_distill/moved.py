@@ -1,14 +1,11 @@
-"""Old import paths go on working for one version, with a warning that names the new place.
+"""Old names go on working for one version, with a warning that names the new place.
 
-A module that has moved leaves a file of two lines behind::
+A name that has left a module is forwarded by the module's ``__getattr__``::
 
-    from .moved import forward_names
-
-    __getattr__ = forward_names(__name__, "pcdet_distill.config")
-
-A name that was changed inside a module is forwarded in the same way::
-
+    __getattr__ = forward_names(__name__, "pcdet_distill.config", ["lookup", "nearest"])
     __getattr__ = forward_names(__name__, __name__, {"initialise_student": "init_student"})
+
+A method calls ``warn_renamed``. Whole modules stand in ``moved_modules.py``.
 """
 
 from __future__ import annotations
@@ -18,42 +15,51 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 
 
+def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
+    """Warn the caller of the calling function that a name has changed."""
+    warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=stacklevel)
+
+
 def forward_names(
-    old_module: str, new_module: str, names: Mapping[str, str] | Iterable[str] | None = None
+    old_module: str,
+    new_modules: str | Iterable[str],
+    names: Mapping[str, str] | Iterable[str] | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> Callable[[str], object]:
     """Make the ``__getattr__`` of a module whose names live somewhere else now.
 
     Args:
         old_module: dotted name of the module that forwards, its ``__name__``.
-        new_module: dotted name of the module that has the names now. It is imported on first use.
+        new_modules: dotted names of the modules that have the names now; the first that has a name
+            gives it. They are imported on first use.
         names: the names to forward. A mapping gives each old name its new one; None forwards
-            every name that ``new_module`` has.
+            every name that ``new_modules`` have.
+        renamed: names that have changed too, in addition to those of ``names``.
     """
-    new_names = _new_names(names)
+    places = (new_modules,) if isinstance(new_modules, str) else tuple(new_modules)
+    only = None if names is None else _new_names(names)
+    changed = {**(only or {}), **(renamed or {})}
 
     def module_getattr(name: str) -> object:
-        missing = f"module {old_module!r} has no attribute {name!r}"
         # Python looks up names such as __path__ during imports: those never move.
-        if name.startswith("__") or (new_names is not None and name not in new_names):
-            raise AttributeError(missing)
-        new_name = name if new_names is None else new_names[name]
-        module = importlib.import_module(new_module)
-        if not hasattr(module, new_name):
-            raise AttributeError(missing)
-        warnings.warn(
-            f"{old_module}.{name} is deprecated, use {new_module}.{new_name}",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return getattr(module, new_name)
+        if not name.startswith("__") and (only is None or name in changed):
+            new_name = changed.get(name, name)
+            for place in places:
+                module = importlib.import_module(place)
+                if hasattr(module, new_name):
+                    warnings.warn(
+                        f"{old_module}.{name} is deprecated, use {place}.{new_name}",
+                        DeprecationWarning,
+                        stacklevel=2,
+                    )
+                    return getattr(module, new_name)
+        raise AttributeError(f"module {old_module!r} has no attribute {name!r}")
 
     return module_getattr
 
 
-def _new_names(names: Mapping[str, str] | Iterable[str] | None) -> dict[str, str] | None:
+def _new_names(names: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
     """Old name -> new name."""
-    if names is None:
-        return None
     if isinstance(names, Mapping):
         return dict(names)
     return {name: name for name in names}

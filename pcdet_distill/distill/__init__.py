@@ -9,6 +9,7 @@ them.
 
 from __future__ import annotations
 
+from ..moved import forward_names
 from .api import VoxelSpace, distill
 from .batch_transforms import BATCH_TRANSFORMS, BatchTransform
 from .build import build_distiller, build_teacher, check_block, find_teacher
@@ -62,3 +63,10 @@ __all__ = [
     "find_teacher",
     "match_nodes",
 ]
+
+# Old names, for one more version.
+__getattr__ = forward_names(
+    __name__,
+    "pcdet_distill.distill.init",
+    {"InitOptions": "InitOptions", "StudentStart": "StudentInit"},
+)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..moved import forward_names, warn_renamed
 from ..types import BatchDict, ConfigDict
 from .batch_transforms import BatchTransform
-from .deprecated import warn_renamed
 from .losses import DistillLoss
 from .losses.base import TERM_KEYS
 from .losses.old_interface import OldLabelLoss, inputs_of, is_old_label_loss
@@ -250,3 +250,9 @@ def _paths_of(inputs: list[TermInput]) -> list[str]:
     for term_input in inputs:
         paths += term_input.paths
     return distinct(paths)
+
+
+# Old names, for one more version.
+__getattr__ = forward_names(
+    __name__, "pcdet_distill.distill.losses.old_interface", {"SIDES": "OLD_INPUTS"}
+)

@@ -15,6 +15,7 @@ from ..checkpoint import LoadReport, load_model_state
 from ..errors import CheckpointError
 from ..models.taps import capture
 from ..models.trainable import CheckpointState, TrainableModule, TrainingData, as_trainable
+from ..moved import warn_renamed
 from ..types import BatchDict
 from .distill_head import DistillHead
 from .init import StudentInit
@@ -81,6 +82,11 @@ class Distiller(TrainableModule):
         """Set the student's weights by ``student_init``."""
         if self.student_init is not None:
             self.student_init(self.student, self.teacher, batches, logger)
+
+    def initialise(self, batches: Iterable[BatchDict], logger: logging.Logger) -> None:
+        """The old name of ``init_student``."""
+        warn_renamed("Distiller.initialise", "Distiller.init_student")
+        self.init_student(batches, logger)
 
     def set_progress(self, fraction: float) -> None:
         """Before each step: the finished share of the training, from 0 to 1."""

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..moved import forward_names
+
 # Points of two samples of one cloud: the same point, or one at the same spot of a surface.
 POINT_REACH_M = 0.1
 
@@ -171,3 +173,20 @@ def _rounded_triple(numbers: list[float] | np.ndarray) -> tuple[float, float, fl
 def _divide_up(cells: int, stride: int) -> int:
     """Number of strides that cover ``cells``."""
     return -(-cells // stride)
+
+
+# Old names, for one more version.
+__getattr__ = forward_names(
+    __name__,
+    ("pcdet_distill.distill.node_matching", "pcdet_distill.distill.node_converters"),
+    [
+        "NODE_CONVERTERS",
+        "bev_nodes",
+        "match_nodes",
+        "point_nodes",
+        "roi_nodes",
+        "sparse_nodes",
+        "voxel_nodes",
+        "with_objectness",
+    ],
+)

@@ -22,6 +22,7 @@ from ..models.dense_heads.prediction_layout import (
     PointLayout,
     PredictionLayout,
 )
+from ..moved import forward_names
 from ..ops.precision import at_least_float32
 from ..types import BatchDict
 from .predictions import (
@@ -348,3 +349,7 @@ PREDICTION_READERS: Mapping[str, Callable[..., PredictionReader]] = {
     "center": CenterReader,
     "point": PointReader,
 }
+
+
+# Old names, for one more version.
+__getattr__ = forward_names(__name__, __name__, {"CentreReader": "CenterReader"})

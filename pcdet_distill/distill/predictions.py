@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..moved import forward_names
 from ..types import BatchDict
 from .tap_source import Features
 
@@ -155,3 +156,7 @@ class PredictionReader(Protocol):
         self, features: Features, batch_dict: BatchDict, rows: Tensor | None = None
     ) -> Predictions:
         """All predictions of a batch, or those of the positions ``rows`` (M,) of every frame."""
+
+
+# Old names, for one more version.
+__getattr__ = forward_names(__name__, __name__, {"Sites": "PredictionGrid"})

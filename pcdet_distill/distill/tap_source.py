@@ -12,7 +12,7 @@ from ..config import nearest
 from ..errors import ConfigError
 from ..models.dense_heads.prediction_layout import PredictionLayout
 from ..models.taps import TapInfo
-from .deprecated import warn_renamed
+from ..moved import warn_renamed
 from .node_converters import GRIDLESS_KINDS
 from .nodes import NodeGrid, VoxelData, grid_of
 

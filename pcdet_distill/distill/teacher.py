@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from ..config import nearest
 from ..errors import ConfigError, DataError
 from ..models.taps import capture
-from ..moved import forward_names
+from ..moved import forward_names, warn_renamed
 from ..types import BatchDict, ConfigDict
 from .classes import ClassMap
-from .deprecated import warn_renamed
 from .tap_source import Features
 from .teacher_memory import TeacherMemory
 
@@ -125,6 +124,20 @@ class Teacher:
         """The old name of ``features``."""
         warn_renamed("Teacher.observe", "Teacher.features")
         return self.features(batch_dict, paths)
+
+    def look(self, batch_dict: BatchDict, paths: Sequence[str]) -> tuple[Features, BatchDict]:
+        """The old form of ``run``: the features and the teacher's own batch."""
+        warn_renamed("Teacher.look", "Teacher.run")
+        output = self.run(batch_dict, paths)
+        return output.features, output.batch_dict
+
+    def predict_and_look(
+        self, batch_dict: BatchDict, paths: Sequence[str]
+    ) -> tuple[list[FrameBoxes], Features, BatchDict]:
+        """The old form of ``run(..., with_boxes=True)``."""
+        warn_renamed("Teacher.predict_and_look", "Teacher.run(..., with_boxes=True)")
+        output = self.run(batch_dict, paths, with_boxes=True)
+        return output.boxes, output.features, output.batch_dict
 
     def own_batch(self, batch_dict: BatchDict) -> BatchDict:
         """A new dict with the teacher's inputs: the student's points, or those of its own view."""

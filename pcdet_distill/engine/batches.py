@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from ..datasets import DatasetTemplate
 from ..datasets.loader import without_worker_traceback
 from ..errors import DataError, UserError
+from ..moved import forward_names
 from ..types import BatchDict
 from .checkpoints import preserve_randomness
 
@@ -163,3 +164,7 @@ def batches_of(loader: DataLoader) -> Iterator[BatchDict]:
             return
         except UserError as error:
             raise without_worker_traceback(error) from None
+
+
+# Old names, for one more version.
+__getattr__ = forward_names(__name__, __name__, {"in_turn": "interleave", "share_of": "part_of"})

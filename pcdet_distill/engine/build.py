@@ -18,6 +18,7 @@ from ..datasets import DatasetTemplate, DataSpec, build_dataloader
 from ..errors import ConfigError
 from ..models import Detector3DTemplate, build_network
 from ..models.trainable import TrainableModule, as_trainable
+from ..moved import forward_names
 
 __all__ = ["build_dataloader", "build_model", "build_trained_model", "teacher_experiment"]
 
@@ -96,3 +97,7 @@ def _no_distill_block(flag: str, cfg: EasyDict) -> ConfigError:
         f"{flag}: {cfg.CONFIG_FILE} has no DISTILL block, so there is no teacher; "
         "expected a yaml such as those in cfgs/kitti_distill"
     )
+
+
+# Old names, for one more version.
+__getattr__ = forward_names(__name__, __name__, {"build_detector": "build_model"})

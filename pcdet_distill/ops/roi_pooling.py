@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..moved import forward_names
 from .boxes import enlarge_box3d
 from .points import inside_boxes
 from .rows import add_rows, take_rows
@@ -202,3 +203,7 @@ def _pool_maximum(features: Tensor, cell: Tensor, point: Tensor, num_cells: int)
     has_members = winner < len(cell)
     source = point[winner.clamp_max(len(cell) - 1)]
     return torch.where(has_members, features.gather(0, source), 0)
+
+
+# Old names, for one more version.
+__getattr__ = forward_names(__name__, "pcdet_distill.ops.voxel_query", ["voxel_query_plain"])

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 PACKAGE = "pcdet_distill"
-# Usable by every part, and using none: errors, look-ups, yaml, .pth files, processes.
+# Usable by every part, and using none: errors, yaml, .pth files, processes, old names.
 LEAVES = {
     "errors",
-    "lookup",
     "config",
     "checkpoint",
     "processes",
     "seeds",
     "types",
     "moved",
+    "moved_modules",
     "__init__",
 }
 # What each part may import, besides itself and the leaves.
@@ -60,9 +60,6 @@ MAY_IMPORT = {
         "report",
         "demo",
     },
-    # Old places of what moved, for one version: they forward to the new one.
-    "study": set(),
-    "quickstart": set(),
 }
 
 

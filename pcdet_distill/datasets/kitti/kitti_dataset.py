@@ -13,6 +13,7 @@ import torch
 from ...config import nearest, required
 from ...errors import ConfigError, DataError
 from ...evaluation.kitti import KittiResult, kitti_eval
+from ...moved import warn_renamed
 from ...types import BatchDict, ConfigDict
 from ..dataset import DatasetTemplate, Item
 from ..safe_pickle import load_plain_pickle
@@ -212,6 +213,11 @@ class KittiDataset(DatasetTemplate):
             return "The split has no labels: nothing is evaluated", {}
         result = self._kitti_result(det_annos, class_names)
         return result.text, result.ap_dict
+
+    def kitti_result(self, det_annos: Sequence[Item], class_names: Sequence[str]) -> KittiResult:
+        """The old form of ``evaluate``."""
+        warn_renamed("KittiDataset.kitti_result(det_annos, class_names)", "evaluate(det_annos)")
+        return self._kitti_result(det_annos, class_names)
 
     def _kitti_result(self, det_annos: Sequence[Item], class_names: Sequence[str]) -> KittiResult:
         if any("annos" not in info for info in self.kitti_infos):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...moved import forward_names
 from .attention_nonlocal import AttentionNonlocalLoss
 from .attention_transfer import AttentionTransferLoss
 from .base import DistillLoss, MapLoss, NodeLoss, PredictionLoss
@@ -38,3 +39,10 @@ __all__ = [
     "NodeLoss",
     "PredictionLoss",
 ]
+
+# Old names, for one more version.
+__getattr__ = forward_names(
+    __name__,
+    ("pcdet_distill.distill.batch_transforms", "pcdet_distill.distill.term_classes"),
+    {"TeacherLabels": "TeacherLabels", "find_loss": "find_term_class"},
+)

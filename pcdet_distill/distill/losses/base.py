@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ...config import TermOptions, option_keys
 from ...config import read_options as read_option_block
 from ...models.taps import TapInfo
+from ...moved import warn_renamed
 from ...types import BatchDict, ConfigDict
-from ..deprecated import warn_renamed
 from ..nodes import NodeFeatures
 from ..prediction_input import PredictionInput
 from ..predictions import PredictionReader, Predictions

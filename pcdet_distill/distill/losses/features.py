@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ...errors import DataError
 from ...models.taps import TapInfo
+from ...moved import forward_names
 from ..nodes import NodeFeatures
 
 # Statistics of the teacher are averaged over this many batches. Later they stay, so that the
@@ -71,3 +72,7 @@ class ChannelStatistics(nn.Module):
         variance = (self.square - self.mean.square()).clamp_min(0)
         spread = variance.sqrt().clamp_min(SMALLEST_SPREAD)
         return (features - self.mean) / spread
+
+
+# Old names, for one more version.
+__getattr__ = forward_names(__name__, "pcdet_distill.distill.nodes", ["as_map"])

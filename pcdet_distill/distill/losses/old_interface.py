@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ...config import TermOptions, lookup, option, option_keys
 from ...config import read_options as read_option_block
+from ...moved import warn_renamed
 from ...types import BatchDict, ConfigDict
 from ..batch_transforms.base import BatchTransform
-from ..deprecated import warn_renamed
 from ..prediction_input import PredictionInput
 from ..term_inputs import NodeInput, TermInput
 

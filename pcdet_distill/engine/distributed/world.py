@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from ...errors import ConfigError
+from ...moved import warn_renamed
 from ...processes import available_cores, die_with_parent
 
 T = TypeVar("T")
@@ -75,6 +76,16 @@ class World:
         """Wait until every process has called this method."""
         if self.size > 1:
             dist.barrier()
+
+    def share(self, value: T) -> T:
+        """The old name of ``broadcast``."""
+        warn_renamed("World.share", "World.broadcast")
+        return self.broadcast(value)
+
+    def wait(self) -> None:
+        """The old name of ``barrier``."""
+        warn_renamed("World.wait", "World.barrier")
+        self.barrier()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ schedules    learning rate and momentum as functions of the iteration
 values       the numbers of the block, checked
 """
 
+from ...moved import forward_names
 from .optimizers import (
     build_optimizer,
     load_optimizer_state,
@@ -28,3 +29,10 @@ __all__ = [
     "set_rate",
     "whole_number",
 ]
+
+# Old names, for one more version.
+__getattr__ = forward_names(
+    __name__,
+    "pcdet_distill.engine.optimization.schedules",
+    ["cosine_annealing", "one_cycle", "step_decay"],
+)

@@ -330,6 +330,15 @@ def test_detections_are_paired_by_frame_not_by_order(kitti_root: Path, data_conf
     assert "5 of 6 frames" in caplog.text
 
 
+def test_the_old_name_of_the_evaluation(kitti_root: Path, data_config) -> None:
+    data_config.INFO_PATH.test = ["kitti_infos_train.pkl"]
+    dataset = make(data_config, kitti_root, training=False)
+    annos = nearly_perfect(dataset)
+    with pytest.warns(DeprecationWarning, match=r"kitti_result.* is now evaluate"):
+        result = dataset.kitti_result(annos, ["Cyclist"])
+    assert result.ap_dict.items() < dataset.evaluate(annos).ap_dict.items()
+
+
 def test_split_without_labels_is_not_evaluated(filled, data_config) -> None:
     infos = load_plain_pickle(filled.root / "kitti_infos_val.pkl", "")
     for info in infos:
