@@ -97,14 +97,20 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
     parser.add_argument("--data_path", required=True, help="a point file, or a folder of them")
     parser.add_argument("--ckpt", required=True, help="checkpoint of the detector")
     parser.add_argument(
-        "--ext", default=".bin", choices=[".bin", ".npy"], help="which files of a folder are points"
+        "--ext",
+        default=".bin",
+        choices=[".bin", ".npy"],
+        help="which files of a folder are point files (default: .bin)",
     )
-    parser.add_argument("--out", default="demo", help="folder of the pictures")
+    parser.add_argument("--out", default="demo", help="folder of the pictures (default: demo)")
     parser.add_argument(
-        "--score", type=float, default=0.3, help="lowest score that is printed and drawn"
+        "--score",
+        type=float,
+        default=0.3,
+        help="lowest score that is printed and drawn (default: 0.3)",
     )
     parser.add_argument(
-        "--device", default=None, help="cpu, cuda or cuda:N (default: cuda when there is one)"
+        "--device", default=None, help="cpu, cuda or cuda:N (default: cuda if there is one)"
     )
     return parser
 

@@ -48,7 +48,7 @@ def repo() -> Path:
 @pytest.fixture(autouse=True, scope="session")
 def one_thread_per_process() -> None:
     """Use the threads that the caller allows: two busy processes slow each other down."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 @pytest.fixture(autouse=True)

@@ -98,7 +98,14 @@ def methods_table() -> str:
 def graph_table() -> str:
     """The keys of GraphDistillLoss with the values of every preset."""
     presets = {"default": GraphOptions(), **OFFICIAL}
-    heading = ("key", "meaning", "`default`", "`official`, pillars", "... BEV", "... points")
+    heading = (
+        "key",
+        "meaning",
+        "`default`",
+        "`official`, pillars",
+        "`official`, BEV maps",
+        "`official`, points",
+    )
     rows = []
     for info in option_table(GraphOptions()):
         values = [preset_value(kind, preset, info.key) for kind, preset in presets.items()]

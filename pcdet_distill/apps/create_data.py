@@ -24,21 +24,30 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
     synthetic.add_argument(
         "--frames", type=int, required=True, help="number of frames to train and validate on"
     )
-    synthetic.add_argument("--seed", type=int, default=0)
     synthetic.add_argument(
-        "--val_frames", type=int, default=None, help="how many of them are for validation"
+        "--seed", type=int, default=0, help="frame k depends on the seed and on k (default: 0)"
+    )
+    synthetic.add_argument(
+        "--val_frames",
+        type=int,
+        default=None,
+        help="how many of --frames, the last ones, are for validation (default: a fifth)",
     )
     synthetic.add_argument(
         "--holdout_frames",
         type=int,
         default=0,
-        help="as many more for a labelled split 'holdout', to evaluate what was chosen on val",
+        help="additional frames in a labelled split 'holdout', for the final evaluation "
+        "(default: 0)",
     )
     synthetic.add_argument(
-        "--unlabelled_frames", type=int, default=0, help="as many more for a split without labels"
+        "--unlabelled_frames",
+        type=int,
+        default=0,
+        help="additional frames in a split 'unlabelled' (default: 0)",
     )
     kitti = commands.add_parser(
-        "kitti", help="make infos and ground-truth database of a KITTI folder"
+        "kitti", help="write the info files and the object database of a KITTI folder"
     )
     kitti.add_argument(
         "cfg", help="yaml of the dataset or of an experiment; its DATA_PATH is the folder"
@@ -47,22 +56,31 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         "--make_split",
         type=float,
         metavar="FRACTION",
-        help="first draw a random ImageSets/*.txt with this share for training; overwrites no file",
+        help="first write ImageSets/*.txt: a random split with this share for training; existing "
+        "files are never overwritten",
     )
     kitti.add_argument(
         "--make_planes",
         action="store_true",
-        help="first estimate training/planes from points: USE_ROAD_PLANE without KITTI's planes",
+        help="first estimate the road planes from the points, into training/planes: for "
+        "USE_ROAD_PLANE without KITTI's planes",
     )
     kitti.add_argument(
         "--set",
         dest="set_cfgs",
         nargs=argparse.REMAINDER,
         default=[],
-        help="override keys of the yaml",
+        metavar="KEY VALUE",
+        help="change values of the yaml, e.g. --set DATA_PATH data/mine; takes the rest of the "
+        "line",
     )
     for command in (synthetic, kitti):
-        command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+        command.add_argument(
+            "--workers",
+            type=int,
+            default=os.cpu_count() or 1,
+            help="processes (default: one for each CPU core)",
+        )
     return parser
 
 

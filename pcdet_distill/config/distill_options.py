@@ -19,7 +19,7 @@ class TeacherOptions:
     model: ConfigDict | None = option(
         None,
         values="a MODEL block",
-        help="in place of CFG_FILE, for a teacher that differs from the student in MODEL only",
+        help="instead of CFG_FILE, for a teacher that differs from the student in MODEL only",
     )
     ckpt: str | None = option(
         None, values="a file", help="weights of the teacher; `--teacher_ckpt` replaces it"
@@ -27,14 +27,14 @@ class TeacherOptions:
     mode: str = option(
         "eval",
         choices=("eval", "train"),
-        help="`eval` normalises with the running statistics of BatchNorm, `train` with those of "
-        "the batch; neither changes the teacher",
+        help="BatchNorm of the teacher uses its running statistics (`eval`) or those of the batch "
+        "(`train`); neither changes the teacher",
     )
     reuse: int = option(
         1,
         at_least=1,
-        help="epochs in a row that show the same augmented frames; the teacher runs in the first "
-        "one only, and its outputs are kept in temporary files for the others",
+        help="consecutive epochs that show the same augmented frames; the teacher runs in the "
+        "first one only, the others read its outputs from temporary files",
     )
 
 
@@ -72,7 +72,7 @@ class TermOptions:
     nodes: str | None = option(
         None,
         choices=("voxel", "bev", "sparse", "point", "roi"),
-        help="kind of nodes that both taps give; found by itself where it is left out",
+        help="kind of nodes that both taps give; if left out, it follows from the taps",
     )
     score_tap: str | None = option(
         None,
@@ -92,11 +92,11 @@ class WeightOptions:
     schedule: str = option(
         "linear",
         choices=("constant", "linear", "cosine"),
-        help="how it goes from START to END; `constant` stays at START",
+        help="how the factor changes from START to END; `constant` keeps START",
     )
     until: float = option(
         1.0,
         above=0,
         at_most=1,
-        help="share of the training after which END is reached and kept",
+        help="share of the training after which the factor is END and stays there",
     )

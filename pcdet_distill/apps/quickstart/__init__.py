@@ -65,14 +65,16 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "--fast", action="store_true", help="smoke run of about two minutes: its AP means nothing"
     )
     parser.add_argument(
-        "--device", default=None, help="cpu, cuda or cuda:N (default: cuda when there is one)"
+        "--device", default=None, help="cpu, cuda or cuda:N (default: cuda if there is one)"
     )
     parser.add_argument(
-        "--side_by_side", action="store_true", help="train the two students at the same time"
+        "--side_by_side",
+        action="store_true",
+        help="train the two students at the same time, with one thread each",
     )
     parser.add_argument(
         "--publish",
         action="store_true",
-        help="write the table and a picture into docs/",
+        help="write the table and a picture into docs/ of this checkout (pointpillar only)",
     )
     return parser.parse_args(arguments)

@@ -66,14 +66,21 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "--jobs",
         type=int,
         default=1,
-        help="trainings at a time, each with OMP_NUM_THREADS threads (default: 1, 1 thread)",
+        help="number of trainings at the same time (default: 1); each has OMP_NUM_THREADS threads, "
+        "one if that is not set",
     )
-    add("--only", nargs="+", default=[], metavar="ROW", help="only these rows and what they need")
+    add(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="ROW",
+        help="only these rows, and the runs that they need",
+    )
     add(
         "--epochs",
         type=int,
         default=None,
-        help="train every row and the teacher this long, for a quick run with a folder of its own",
+        help="epochs of every row and of the teacher, for a quick run in a folder of its own",
     )
     add(
         "--seeds",
@@ -81,19 +88,19 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         type=int,
         default=None,
         metavar="SEED",
-        help="train every row with these seeds, for a quick run with a folder of its own",
+        help="seeds of every row, for a quick run in a folder of its own",
     )
-    add("--device", default=None, help="cpu, cuda or cuda:N (default: cuda when there is one)")
+    add("--device", default=None, help="cpu, cuda or cuda:N (default: cuda if there is one)")
     add(
         "--workers",
         type=int,
         default=None,
         help="data loading processes of each training (default: 0 on a CPU, 4 on a GPU)",
     )
-    add("--retry_failed", action="store_true", help="also run again what failed before")
-    add("--list", action="store_true", help="only print every run and its state")
-    add("--dry_run", action="store_true", help="only print the commands of unfinished runs")
-    add("--table", action="store_true", help="only write and print the table of finished runs")
+    add("--retry_failed", action="store_true", help="also repeat runs that failed before")
+    add("--list", action="store_true", help="print every run and its state, and stop")
+    add("--dry_run", action="store_true", help="print the commands of unfinished runs, and stop")
+    add("--table", action="store_true", help="write and print the table of finished runs, and stop")
     add(
         "--publish",
         metavar="DIR",

@@ -19,8 +19,8 @@ class InitOptions:
     mode: str = option(
         "NONE",
         choices=MODES,
-        help="keep the random weights; copy the weights of the selected channels (`SLICE`); or fit "
-        "them layer by layer to the teacher's outputs as well (`RECONSTRUCT`)",
+        help="`NONE`: random weights. `SLICE`: copy the weights of the selected channels. "
+        "`RECONSTRUCT`: then fit them layer by layer to the teacher's outputs",
     )
     frames: int = option(
         24, at_least=1, help="augmented training frames on which the channels are compared"
@@ -28,8 +28,8 @@ class InitOptions:
     select: str = option(
         "magnitude",
         choices=("magnitude", "qr", "random"),
-        help="which channels are kept: those with the largest variance times squared weights; one "
-        "by one, each time the channel that the kept ones explain least (`qr`); or random ones",
+        help="which channels are kept. `magnitude`: those with the highest scores. `qr`: one by "
+        "one, each time the channel that the kept ones explain least. `random`: random ones",
     )
     samples: int = option(
         6000, at_least=1, help="places at which a layer is compared and fitted, over all frames"

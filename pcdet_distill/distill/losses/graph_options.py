@@ -23,10 +23,11 @@ class GraphOptions:
     num_nodes: float = option(
         1500.0,
         above=0,
-        help="queries of each frame (of the batch with MIX_FRAMES); below 1 a share of the nodes",
+        help="queries of each frame (with MIX_FRAMES of the batch); a number below 1 is a share of "
+        "the nodes",
     )
     num_neighbors: int = option(
-        32, above=0, help="K, nodes that a query is joined with; it is the first of them itself"
+        32, above=0, help="K, the neighbours of a query; the first of them is the query itself"
     )
     embed_dim: int = option(
         32, above=0, help="output channels of the adapters; not with TEACHER_ADAPTER: none"
@@ -34,17 +35,20 @@ class GraphOptions:
     edge: str = option(
         "concat",
         choices=EDGE_FORMS,
-        help="[neighbour ; query], or difference: [query - neighbour ; query]",
+        help="features of an edge. concat: [neighbour ; query]. difference: [query - neighbour ; "
+        "query]",
     )
     pool: str = option(
-        "none", choices=POOLS, help="compare every edge, or their max or mean over the neighbours"
+        "none",
+        choices=POOLS,
+        help="none: compare every edge. max, mean: pool the edges of a query first",
     )
     score: str = option(
         "saliency",
         choices=("saliency", "channel_max", "norm", "objectness"),
-        help="importance of a node. saliency: points in a voxel, or largest channel of a map cell "
-        "or point. channel_max, norm: of the teacher's feature. objectness: largest class score of "
-        "the teacher's head at this place",
+        help="importance of a node. saliency: number of points of a voxel, or largest channel of a "
+        "map cell or point. channel_max, norm: largest channel or norm of the teacher's feature. "
+        "objectness: largest class score of the teacher's head at this place",
     )
     sampling: str = option(
         "top",
@@ -54,9 +58,9 @@ class GraphOptions:
     weighting: str = option(
         "softmax",
         choices=("none", "softmax", "softmax_raw", "batch_size"),
-        help="weights of the queries. none: equal. softmax: of the score, scaled to 0..1 in the "
-        "frame first. softmax_raw: of the unscaled score. batch_size: all equal to the batch size, "
-        "as published for SECOND. A softmax has a mean of 1 over the frame",
+        help="weights of the queries. none: equal. softmax: softmax of the scores, after scaling "
+        "them to 0..1 in each frame. softmax_raw: softmax of the scores as they are. batch_size: "
+        "all equal to the batch size, as published for SECOND. Both softmaxes have a mean of 1",
     )
     temperature: float = option(
         0.5, above=0, help="of the softmax; a small one gives few queries all the weight"
@@ -64,14 +68,15 @@ class GraphOptions:
     distance: str = option(
         "mse",
         choices=(*ELEMENT_DISTANCES, "published", "frobenius"),
-        help="between edges. published: twice the weighted mean square. frobenius, also published: "
-        "5e-4 times the norm of all differences, without weights",
+        help="distance between edges. published: twice the weighted mean square. frobenius, also "
+        "published: 5e-4 times the norm of all differences, without weights",
     )
     teacher_adapter: str = option(
         "frozen",
         choices=("trained", "frozen", "none"),
-        help="trained: as published, with ReLU in both adapters. frozen: a random projection with "
-        "standardised output. none: the student predicts the teacher's standardised edges",
+        help="trained: as published, with ReLU in both adapters. frozen: a fixed random projection "
+        "with standardised output. none: no projection, the target is the teacher's standardised "
+        "edge",
     )
     neighbor_space: str = option(
         "feature",
@@ -85,7 +90,7 @@ class GraphOptions:
         "default",
         choices=PRESETS,
         help="values of all other keys. default: ours. official: those of the published code for "
-        "the student's kind of nodes. A key beside it has precedence",
+        "the student's kind of nodes. A key that is given has precedence",
     )
 
 

@@ -69,7 +69,8 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extra_tag",
         default="default",
-        help="last part of the output folder; tells runs of one config apart",
+        help="last part of the output folder, another one for each run of a config "
+        "(default: default)",
     )
     parser.add_argument(
         "--save_to_file",
@@ -90,13 +91,14 @@ def _add_data(parser: argparse.ArgumentParser, activity: str) -> None:
         "--workers",
         type=at_least(0),
         default=4,
-        help="data loading processes, at most one for each CPU core; 0: load in the main process",
+        help="data loading processes, at most one for each CPU core; 0: load in the main process "
+        "(default: 4)",
     )
     parser.add_argument(
         "--skip_bad_frames",
         action="store_true",
-        help=f"while {activity}, log and skip frames that cannot be read, "
-        "instead of stopping at the first",
+        help=f"while {activity}, log and skip frames that cannot be read; without it the first "
+        "one is an error",
     )
 
 
@@ -104,7 +106,7 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
     """Device, and several processes."""
     parser.add_argument(
         "--device",
-        help="cpu, cuda or cuda:N (default: cuda when there is one)",
+        help="cpu, cuda or cuda:N (default: cuda if there is one)",
     )
     parser.add_argument(
         "--launcher",
@@ -123,7 +125,7 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
         "--local_rank",
         type=at_least(0),
         default=0,
-        help="number of this process on its machine, unless the launcher sets LOCAL_RANK",
+        help="rank of this process on its machine, unless the launcher sets LOCAL_RANK",
     )
 
 
@@ -184,20 +186,20 @@ def _add_checkpoints(parser: argparse.ArgumentParser) -> None:
         "--ckpt_save_interval",
         type=at_least(1),
         default=1,
-        help="epochs between checkpoints; one is always written after the last epoch",
+        help="epochs between checkpoints (default: 1); one is always written after the last epoch",
     )
     parser.add_argument(
         "--max_ckpt_save_num",
         type=at_least(1),
         default=30,
-        help="number of epoch checkpoints to keep; the earliest are deleted",
+        help="number of epoch checkpoints to keep (default: 30); the earliest are deleted",
     )
     parser.add_argument(
         "--ckpt_save_time_interval",
         type=at_least(0),
         default=300,
-        help="seconds between savings of latest_model.pth within an epoch, the first after 60 s "
-        "at the latest; 0: after every iteration",
+        help="seconds between savings of latest_model.pth within an epoch (default: 300), the "
+        "first after 60 s at the latest; 0: after every iteration",
     )
 
 
@@ -207,7 +209,8 @@ def _add_logging(parser: argparse.ArgumentParser) -> None:
         "--logger_iter_interval",
         type=at_least(1),
         default=50,
-        help="iterations between log lines; there is also one after every 30 s without any",
+        help="iterations between log lines (default: 50); a line also appears after 30 s without "
+        "any",
     )
     parser.add_argument(
         "--use_tqdm_to_record",
@@ -257,7 +260,7 @@ def _add_tested_weights(parser: argparse.ArgumentParser) -> None:
         "--teacher",
         action="store_true",
         help="evaluate the teacher of the config's DISTILL block on the same frames, "
-        "which it processes in its own way",
+        "with its own processing of the points",
     )
     parser.add_argument(
         "--teacher_ckpt",
@@ -296,7 +299,7 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--eval_tag",
         default="default",
-        help="last part of the result folder; tells evaluations apart",
+        help="last part of the result folder, another one for each evaluation (default: default)",
     )
     parser.add_argument(
         "--infer_time",
