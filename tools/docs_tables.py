@@ -110,7 +110,7 @@ def graph_table() -> str:
     for info in option_table(GraphOptions()):
         values = [preset_value(kind, preset, info.key) for kind, preset in presets.items()]
         has_choices = info.accepts.startswith("`")
-        meaning = f"{info.accepts}: {info.help}" if has_choices else info.help
+        meaning = f"{info.help}. One of {info.accepts}" if has_choices else info.help
         rows.append((f"`{info.key}`", meaning, *values))
     return markdown(heading, rows)
 
