@@ -22,7 +22,6 @@ loss of 1, and 1 - loss is the explained share of the teacher's variance.
 
 from __future__ import annotations
 
-import logging
 import math
 
 import torch
@@ -35,22 +34,13 @@ from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
 from .base import TERM_KEYS, NodeLoss, channels_of
+from .collapse import CollapseMonitor, sample_by_weight
 from .edges import ELEMENT_DISTANCES, EdgeAdapter, EdgeComparison, EdgeTables, sum_over_edges
 from .graph_options import GraphOptions, graph_options
 
 # Factors of the published losses.
 FROBENIUS_FACTOR = 5e-4
 PUBLISHED_FACTOR = 2.0
-
-# Every WATCH_EVERY steps the adapters are checked on a few queries for channels that have become
-# constant. Normalised outputs of live channels spread over about 5.
-WATCH_EVERY = 20
-WATCH_QUERIES = 64
-DEAD_SPREAD = 0.05
-DEAD_SHARE = 0.9
-DEAD_CHECKS = 2  # one check alone may have met an empty frame
-
-LOGGER = logging.getLogger(__name__)
 
 
 class GraphDistillLoss(NodeLoss):
@@ -81,9 +71,7 @@ class GraphDistillLoss(NodeLoss):
             pool=self.options.pool,
             distance=distance if distance in ELEMENT_DISTANCES else "mse",
         )
-        self.steps = 0
-        self.dead_checks = {"teacher": 0, "student": 0}
-        self.has_warned: set[str] = set()
+        self.monitor = CollapseMonitor()
 
     @classmethod
     def options_from_config(
@@ -145,7 +133,7 @@ class GraphDistillLoss(NodeLoss):
             teacher_edges = self.teacher_adapter(
                 teacher_features.index_select(0, rows), queries, neighbours
             )
-            self._watch(neighbours, teacher_edges, student_edges)
+            self._watch(neighbours, weights, teacher_edges, student_edges)
             total = sum_over_edges(
                 self.comparison, neighbours, weights, teacher_edges, student_edges
             )
@@ -209,38 +197,21 @@ class GraphDistillLoss(NodeLoss):
         return factor * total / count
 
     @torch.no_grad()
-    def _watch(self, neighbours: Tensor, teacher: EdgeTables, student: EdgeTables) -> None:
-        """Now and then log the share of each adapter's channels that are constant on a few queries.
-
-        Two trained adapters can agree on constant outputs: the loss is then zero and nothing is
-        learned.
-        """
-        self.steps += 1
-        if self.steps % WATCH_EVERY != 1:
+    def _watch(
+        self,
+        neighbours: Tensor,
+        weights: Tensor | None,
+        teacher: EdgeTables,
+        student: EdgeTables,
+    ) -> None:
+        """Now and then log the share of each adapter's channels that are constant."""
+        if not self.monitor.is_due():
             return
-        count = min(len(neighbours), WATCH_QUERIES)
-        queries = torch.linspace(0, len(neighbours) - 1, count).long().to(neighbours.device)
+        queries = sample_by_weight(weights, len(neighbours), neighbours.device)
         for name, tables in (("teacher", teacher), ("student", student)):
             nodes = tables.nodes[neighbours[queries]]
             edges = self.comparison.embed(nodes, tables.centres[queries]).flatten(0, 1)
-            spread = edges.amax(dim=0) - edges.amin(dim=0)
-            dead_share = float((spread < DEAD_SPREAD).float().mean())
-            self.logs[f"dead_{name}"] = dead_share
-            is_dead = dead_share >= DEAD_SHARE and len(edges) > 1
-            self.dead_checks[name] = self.dead_checks[name] + 1 if is_dead else 0
-            if self.dead_checks[name] == DEAD_CHECKS:
-                self._warn_once(name, dead_share)
-
-    def _warn_once(self, name: str, dead_share: float) -> None:
-        if name in self.has_warned:
-            return
-        self.has_warned.add(name)
-        LOGGER.warning(
-            "GraphDistillLoss: %.0f %% of the channels of the %s's adapter are constant; "
-            "this term no longer teaches anything",
-            100 * dead_share,
-            name,
-        )
+            self.logs[f"dead_{name}"] = self.monitor.dead_share(name, edges)
 
 
 def _scaled_to_unit(score: Tensor) -> Tensor:
