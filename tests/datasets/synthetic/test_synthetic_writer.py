@@ -124,14 +124,20 @@ def test_png_round_trip() -> None:
     chunks = {}
     position = 8  # behind the signature
     while position < len(data):
+        # A chunk: length and kind in 8 bytes, the content, and a checksum in 4 bytes.
         length, kind = struct.unpack(">I4s", data[position : position + 8])
-        chunks[kind] = data[position + 8 : position + 8 + length]
-        crc = struct.unpack(">I", data[position + 8 + length : position + 12 + length])[0]
-        assert crc == zlib.crc32(kind + chunks[kind])
-        position += 12 + length
-    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), dtype=np.uint8).reshape(7, 16)
+        begin = position + 8
+        end = begin + length
+        content = data[begin:end]
+        (checksum,) = struct.unpack(">I", data[end : end + 4])
+        assert checksum == zlib.crc32(kind + content)
+        chunks[kind] = content
+        position = end + 4
     assert list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
-    assert (rows[:, 0] == 2).all()
+    pixels = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), dtype=np.uint8)
+    rows = pixels.reshape(7, 1 + 5 * 3)
+    row_filters = rows[:, 0]
+    assert (row_filters == 2).all()
     # Filter 2 stores the difference from the row above.
     decoded = np.cumsum(rows[:, 1:], axis=0, dtype=np.uint64) % 256
     np.testing.assert_array_equal(decoded.reshape(7, 5, 3), image)
