@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MIN_HEIGHT = {"easy": 40, "moderate": 25, "hard": 25}
 MAX_OCCLUSION = {"easy": 0, "moderate": 1, "hard": 2}
@@ -22,11 +23,23 @@ class Thing:
 
     @property
     def height(self) -> float:
-        return self.box[3] - self.box[1]
+        _, top, _, bottom = self.box
+        return bottom - top
 
     @property
     def area(self) -> float:
-        return (self.box[2] - self.box[0]) * self.height
+        left, _, right, _ = self.box
+        return (right - left) * self.height
+
+
+class Candidate(NamedTuple):
+    """An object or a detection that takes part; one that does not count is ignored if matched."""
+
+    thing: Thing
+    counts: bool
+
+
+Frame = tuple[list[Thing], list[Thing]]  # objects, detections
 
 
 def common_area(a: Thing, b: Thing) -> float:
@@ -39,30 +52,34 @@ def iou(a: Thing, b: Thing) -> float:
     return common_area(a, b) / (a.area + b.area - common_area(a, b))
 
 
-def sort_objects(truth: list[Thing], name: str, level: str) -> list[tuple[Thing, bool]]:
-    """Objects that take part, each with whether it is wanted."""
-    result = []
+def is_too_hard(thing: Thing, level: str) -> bool:
+    return (
+        thing.occluded > MAX_OCCLUSION[level]
+        or thing.truncated > MAX_TRUNCATION[level]
+        or thing.height <= MIN_HEIGHT[level]
+    )
+
+
+def candidate_objects(truth: list[Thing], name: str, level: str) -> list[Candidate]:
+    """Objects of the class and of its neutral class; those that are too hard do not count."""
+    candidates = []
     for thing in truth:
-        hard = (
-            thing.occluded > MAX_OCCLUSION[level]
-            or thing.truncated > MAX_TRUNCATION[level]
-            or thing.height <= MIN_HEIGHT[level]
-        )
         if thing.name == name:
-            result.append((thing, not hard))
-        elif NEUTRAL.get(name) == thing.name:
-            result.append((thing, False))
-    return result
+            candidates.append(Candidate(thing, counts=not is_too_hard(thing, level)))
+        elif thing.name == NEUTRAL.get(name):
+            candidates.append(Candidate(thing, counts=False))
+    return candidates
 
 
-def sort_detections(found: list[Thing], name: str, level: str) -> list[tuple[Thing, bool]]:
-    result = []
+def candidate_detections(found: list[Thing], name: str, level: str) -> list[Candidate]:
+    """Detections of the class, and those of any class that are too low, which do not count."""
+    candidates = []
     for thing in found:
         if thing.height < MIN_HEIGHT[level]:
-            result.append((thing, False))
+            candidates.append(Candidate(thing, counts=False))
         elif thing.name == name:
-            result.append((thing, True))
-    return result
+            candidates.append(Candidate(thing, counts=True))
+    return candidates
 
 
 def match(
@@ -75,46 +92,54 @@ def match(
         floor: only detections with this score or a better one take part, and objects take the one
             of the best overlap. None: all take part, and objects take the one of the best score.
     """
-    free = sort_detections(found, name, level)
+    free = candidate_detections(found, name, level)
     if floor is not None:
-        free = [pair for pair in free if pair[0].score >= floor]
+        free = [detection for detection in free if detection.thing.score >= floor]
     hits: list[float] = []
-    for thing, wanted in sort_objects(truth, name, level):
-        near = [pair for pair in free if iou(thing, pair[0]) > least]
+    for wanted in candidate_objects(truth, name, level):
+        near = [detection for detection in free if iou(wanted.thing, detection.thing) > least]
         if not near:
             continue
-        best = best_of(thing, near, by_score=floor is None)
+        best = best_of(wanted.thing, near, by_score=floor is None)
         free.remove(best)
-        if wanted and best[1]:
-            hits.append(best[0].score)
+        if wanted.counts and best.counts:
+            hits.append(best.thing.score)
     regions = [thing for thing in truth if thing.name == "DontCare"]
     num_false = 0
-    for thing, counts in free:
-        shares = [common_area(thing, region) / thing.area for region in regions]
-        if counts and max(shares, default=0.0) <= least:
+    for detection in free:
+        if detection.counts and not is_excused(detection.thing, regions, least):
             num_false += 1
     return hits, num_false
 
 
-def best_of(thing: Thing, near: list[tuple[Thing, bool]], by_score: bool) -> tuple[Thing, bool]:
+def is_excused(thing: Thing, regions: list[Thing], least: float) -> bool:
+    """A DontCare region covers more than the share ``least`` of the detection."""
+    shares = [common_area(thing, region) / thing.area for region in regions]
+    return max(shares, default=0.0) > least
+
+
+def best_of(thing: Thing, near: list[Candidate], by_score: bool) -> Candidate:
     """The detection that an object takes; one that counts goes before an ignored one."""
     if by_score:
-        return max(near, key=lambda pair: pair[0].score)
-    counting = [pair for pair in near if pair[1]]
+        return max(near, key=lambda detection: detection.thing.score)
+    counting = [detection for detection in near if detection.counts]
     if counting:
-        return max(counting, key=lambda pair: iou(thing, pair[0]))
+        return max(counting, key=lambda detection: iou(thing, detection.thing))
     return near[0]
 
 
-def precision_curve(
-    frames: list[tuple[list[Thing], list[Thing]]], name: str, level: str, least: float
-) -> list[float]:
-    """Precision at the 41 recall points."""
+def precision_curve(frames: list[Frame], name: str, level: str, least: float) -> list[float]:
+    """Precision at the 41 recall points.
+
+    A recall point is set at the score of the hit whose recall is nearest to it. Each then gets the
+    best precision of this and of all higher recalls.
+    """
     num_wanted = 0
     scores: list[float] = []
     for truth, found in frames:
-        num_wanted += sum(wanted for _, wanted in sort_objects(truth, name, level))
-        scores += match(truth, found, name, level, least, None)[0]
+        num_wanted += sum(wanted.counts for wanted in candidate_objects(truth, name, level))
+        hits, _ = match(truth, found, name, level, least, floor=None)
+        scores += hits
     scores.sort(reverse=True)
     curve: list[float] = []
     recall = 0.0
@@ -126,12 +151,12 @@ def precision_curve(
             continue
         curve.append(precision(frames, name, level, least, score))
         recall += 1 / 40
-    curve = [max(curve[k:]) for k in range(len(curve))]
-    return curve + [0.0] * (41 - len(curve))
+    best_from_here = [max(curve[point:]) for point in range(len(curve))]
+    return best_from_here + [0.0] * (41 - len(curve))
 
 
 def precision(
-    frames: list[tuple[list[Thing], list[Thing]]],
+    frames: list[Frame],
     name: str,
     level: str,
     least: float,
