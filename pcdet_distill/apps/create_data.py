@@ -14,6 +14,7 @@ from ..datasets.kitti.kitti_infos import create_kitti_infos
 from ..datasets.kitti.road_planes import create_road_planes
 from ..datasets.kitti.splits import make_split
 from ..datasets.synthetic import create_synthetic_kitti
+from ..datasets.synthetic.sensor_options import STANDARD
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -45,6 +46,14 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         type=int,
         default=0,
         help="additional frames in a split 'unlabelled' (default: 0)",
+    )
+    synthetic.add_argument(
+        "--sensor",
+        nargs="+",
+        default=[STANDARD],
+        metavar="NAME",
+        help="sensors, by the names of cfgs/synthetic/sensors or as yaml files; the first writes "
+        "training/velodyne, each other one the same scenes to training/velodyne_NAME",
     )
     kitti = commands.add_parser(
         "kitti", help="write the info files and the object database of a KITTI folder"
@@ -114,5 +123,6 @@ def run_data(args: argparse.Namespace) -> None:
         val_frames=args.val_frames,
         holdout_frames=args.holdout_frames,
         unlabelled_frames=args.unlabelled_frames,
+        sensors=args.sensor,
         workers=args.workers,
     )

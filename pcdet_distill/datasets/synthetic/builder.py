@@ -43,6 +43,7 @@ class PlacedObject:
         size_m: length, width, height.
         shade: factor on every albedo.
         label: KITTI's class; None for street furniture.
+        moves: whether it moves along its yaw; seen in several sweeps only.
     """
 
     template: int
@@ -50,6 +51,7 @@ class PlacedObject:
     size_m: tuple[float, ...]
     shade: float
     label: str | None
+    moves: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,13 @@ class Scene:
         ground: the ground.
         instances: the objects.
         labels: KITTI's class of each object; None for street furniture.
+        moves: (N,) bool, objects that move along their yaw.
     """
 
     ground: Ground
     instances: Instances
     labels: list[str | None]
+    moves: np.ndarray
 
 
 @dataclass
@@ -116,7 +120,9 @@ class SceneBuilder:
         if blocked_radius_m:
             self.taken.append(Circle(x, y, blocked_radius_m))
 
-    def place(self, label: str, u: float, v: float, turn_rad: float) -> bool:
+    def place(
+        self, label: str, u: float, v: float, turn_rad: float, *, moves: bool = False
+    ) -> bool:
         """Put a road user at (u, v) if the place is free, in view and not at the sensor."""
         template, size_m = self.library.draw(label, self.rng)
         x, y = map(float, self.ground.street_to_sensor(u, v))
@@ -129,7 +135,7 @@ class SceneBuilder:
         else:
             shade = float(self.rng.uniform(0.5, 1.3))
         pose = (x, y, float(self.ground.height(x, y)), yaw)
-        self.objects.append(PlacedObject(template, pose, tuple(size_m), shade, label))
+        self.objects.append(PlacedObject(template, pose, tuple(size_m), shade, label, moves))
         self.taken.extend(footprint)
         return True
 
@@ -153,7 +159,8 @@ class SceneBuilder:
             shade=np.array([placed.shade for placed in objects], dtype=float),
             counted=np.array([label is not None for label in labels]),
         )
-        return Scene(self.ground, instances, labels)
+        moves = np.array([placed.moves for placed in objects], dtype=bool)
+        return Scene(self.ground, instances, labels, moves=moves)
 
 
 def _is_in_view(x: float, y: float) -> bool:

@@ -6,7 +6,7 @@ the sensor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,6 +63,22 @@ class Ground:
         u = cos * x + sin * y
         v = cos * y - sin * x + self.offset_m
         return u, v
+
+    def seen_from(self, origin_m: np.ndarray) -> Ground:
+        """The same ground in a frame that is shifted, not turned, to ``origin_m`` (3,)."""
+        x, y, z = (float(value) for value in origin_m)
+        bend_x, bend_y = self.bend_per_m
+        # The height is a polynomial of second degree: it stays one around another origin.
+        street = -self.sensor_height_m + self.slope[0] * x + self.slope[1] * y
+        street += bend_x * x**2 + bend_y * y**2
+        u, v = self.sensor_to_street(x, y)
+        return replace(
+            self,
+            sensor_height_m=z - street,
+            slope=(self.slope[0] + 2 * bend_x * x, self.slope[1] + 2 * bend_y * y),
+            offset_m=float(v),
+            cross_u_m=self.cross_u_m - float(u),
+        )
 
     def is_raised(self, x: Coordinate, y: Coordinate) -> np.ndarray:
         """(...) bool, whether a place lies beside the streets, at kerb height."""

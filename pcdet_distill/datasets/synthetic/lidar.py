@@ -1,85 +1,239 @@
-"""A simulated HDL-64E: its beams, and the points that come back from a scene.
+"""A simulated LiDAR: its rays, and the points that come back from a scene.
 
-Angles follow the sensor's manual: 32 upper beams from +2 to -8.33 degrees in steps of 1/3, 32 lower
-ones from -8.83 to -24.33 in steps of 1/2. One turn at 10 Hz leaves about 0.18 degrees between two
-firings, as in KITTI's files. Only the beams that can end in camera 2's image are cast.
+The standard sensor is an HDL-64E, by the angles of its manual: 32 upper beams from +2 to -8.33
+degrees in steps of 1/3, 32 lower ones from -8.83 to -24.33 in steps of 1/2. One turn at 10 Hz
+leaves about 0.18 degrees between two firings, as in KITTI's files. Other sensors are yaml files
+(``sensor_options.py``). Only the rays that can end in camera 2's image are cast.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from ...errors import ConfigError
 from .camera import Camera
 from .ground import Ground
 from .materials import ALBEDO, ROUGHNESS, SPECULAR, material_table
-from .raycast import Instances, RangeImage, RayTable, cast_instances
+from .raycast import WINDOW_MARGIN_RAD, Instances, RangeImage, RayTable, cast_instances
+from .sensor_options import MountOptions, Sensor, SensorOptions, standard_sensor
 from .shapes import Shapes
 
-SENSOR_HEIGHT_M = 1.73
-AZIMUTH_STEP_RAD = np.deg2rad(0.18)
 # Half the opening that is cast. The view of camera 2 reaches 40.6 degrees to either side.
 SECTOR_RAD = np.deg2rad(42.0)
-MAX_RANGE_M = 80.0
-RANGE_NOISE_M = 0.015
-
-# The sensor amplifies by range, as KITTI's intensities show: ranges in metres, and factors.
-GAIN_RANGES_M = (0.0, 8.0, 15.0, 25.0, 40.0, 60.0, 80.0)
-GAIN_FACTORS = (0.85, 1.05, 1.45, 0.95, 0.45, 0.22, 0.18)
+VIEW_RANGES_M = (3.0, 6.0, 15.0)  # where rays are tested for the camera's view, and at their end
+BEAM_NOISE_RAD = np.deg2rad(0.02)
+FIRING_NOISE_RAD = np.deg2rad(0.006)
 
 NO_HIT = -1  # owner of a ray that meets nothing
 GROUND_HIT = -2  # owner of a ray that meets the ground
 
 
+def _no_shift() -> np.ndarray:
+    return np.zeros(3)
+
+
+def _no_turn() -> np.ndarray:
+    return np.eye(3)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A rigid motion from one frame to another: rotate, then shift.
+
+    Attributes:
+        origin_m: (3,) where the first frame's origin lies in the second.
+        rotation: (3, 3).
+    """
+
+    origin_m: np.ndarray = field(default_factory=_no_shift)
+    rotation: np.ndarray = field(default_factory=_no_turn)
+
+    def after(self, first: Pose) -> Pose:
+        """The motion that does ``first``, then this one."""
+        origin_m = self.rotation @ first.origin_m + self.origin_m
+        return Pose(origin_m, self.rotation @ first.rotation)
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether it rotates at all."""
+        return not np.array_equal(self.rotation, np.eye(3))
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether it shifts at all."""
+        return bool(np.any(self.origin_m))
+
+
+def mount_pose(mount: MountOptions) -> Pose:
+    """From the frame of a sensor's beams to that of the points: roll, then pitch, then yaw."""
+    roll, pitch, yaw = np.deg2rad([mount.roll_deg, mount.pitch_deg, mount.yaw_deg])
+    about_x = np.array(
+        [
+            [1.0, 0.0, 0.0],
+            [0.0, np.cos(roll), -np.sin(roll)],
+            [0.0, np.sin(roll), np.cos(roll)],
+        ]
+    )
+    about_y = np.array(
+        [
+            [np.cos(pitch), 0.0, np.sin(pitch)],
+            [0.0, 1.0, 0.0],
+            [-np.sin(pitch), 0.0, np.cos(pitch)],
+        ]
+    )
+    about_z = np.array(
+        [
+            [np.cos(yaw), -np.sin(yaw), 0.0],
+            [np.sin(yaw), np.cos(yaw), 0.0],
+            [0.0, 0.0, 1.0],
+        ]
+    )
+    origin_m = np.array([mount.x_m, mount.y_m, mount.z_m])
+    return Pose(origin_m, about_z @ about_y @ about_x)
+
+
 def beam_elevations_rad() -> np.ndarray:
-    """(64,) the beams from top to bottom."""
-    upper = 2.0 - np.arange(32) / 3.0
-    lower = -8.83 - np.arange(32) / 2.0
-    return np.deg2rad(np.concatenate([upper, lower]))
+    """(64,) the beams of the standard sensor from top to bottom."""
+    return standard_sensor().elevations_rad
 
 
-def rays_for_camera(camera: Camera, rng: np.random.Generator) -> RayTable:
-    """All rays that can end in the camera's image, slightly irregular as in a real sensor."""
-    is_standard = camera is Camera.standard()
-    is_cast = _is_in_standard_view() if is_standard else _is_in_view(camera)
-    elevations = beam_elevations_rad()[: len(is_cast)]
-    azimuths = _azimuths_rad() + rng.uniform(0.0, AZIMUTH_STEP_RAD)
+def rays_for_camera(
+    camera: Camera, rng: np.random.Generator, sensor: Sensor | None = None, pose: Pose | None = None
+) -> RayTable:
+    """All rays that can end in the camera's image, slightly irregular as in a real sensor.
+
+    Args:
+        camera: the camera.
+        rng: draws the irregularities.
+        sensor: the standard one by default.
+        pose: from the frame of the beams to that of the points; by default the sensor's mount.
+    """
+    sensor = standard_sensor() if sensor is None else sensor
+    pose = mount_pose(sensor.options.mount) if pose is None else pose
+    azimuths = _azimuths_rad(sensor, pose)
+    is_cast = _is_in_view(camera, sensor, pose, azimuths)
+    elevations = sensor.elevations_rad[: len(is_cast)]
+    azimuths = azimuths + rng.uniform(0.0, np.deg2rad(sensor.azimuth_step_deg))
+    directions = _directions(sensor, elevations, azimuths, rng)
+    if pose.is_turned:
+        directions = directions @ pose.rotation.T
+    return RayTable(
+        elevations_rad=elevations,
+        azimuths_rad=azimuths,
+        directions=np.ascontiguousarray(directions),
+        is_cast=_without_dead_beams(is_cast, sensor.options, rng),
+        to_sensor=np.ascontiguousarray(pose.rotation.T),
+        is_turned=pose.is_turned,
+        margin_rad=WINDOW_MARGIN_RAD + _stray_rad(sensor).max(),
+    )
+
+
+def _directions(
+    sensor: Sensor, elevations: np.ndarray, azimuths: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """(R, C, 3) unit vectors in the frame of the beams."""
     # Rotations in the plane as complex numbers of length 1: a product of two adds their angles.
-    beam_offset = np.exp(1j * rng.normal(0.0, np.deg2rad(0.02), len(elevations)))
-    firing_offset = rng.normal(0.0, np.deg2rad(0.006), len(azimuths))
+    beam_offset = np.exp(1j * rng.normal(0.0, BEAM_NOISE_RAD, len(elevations)))
+    firing_offset = rng.normal(0.0, FIRING_NOISE_RAD, len(azimuths))
     turn = np.exp(1j * (azimuths + firing_offset))
-    horizontal = (np.cos(elevations) * beam_offset)[:, None] * turn
-    up = np.broadcast_to(np.sin(elevations)[:, None], horizontal.shape)
-    directions = np.stack([horizontal.real, horizontal.imag, up], axis=-1)
-    return RayTable(elevations, azimuths, directions, is_cast)
+    up_angle = elevations[:, None]
+    if sensor.options.irregularity:
+        strays = rng.uniform(-1.0, 1.0, (2, len(elevations), len(azimuths)))
+        reach_up, reach_sideways = _stray_rad(sensor)
+        up_angle = up_angle + reach_up * strays[0]
+        turn = turn * np.exp(1j * reach_sideways * strays[1])
+    horizontal = (np.cos(up_angle) * beam_offset[:, None]) * turn
+    up = np.broadcast_to(np.sin(up_angle), horizontal.shape)
+    return np.stack([horizontal.real, horizontal.imag, up], axis=-1)
 
 
-def _azimuths_rad() -> np.ndarray:
-    """(C,) firing angles from right to left, before the start angle of a turn is added."""
-    return np.arange(-SECTOR_RAD, SECTOR_RAD, AZIMUTH_STEP_RAD)
+def _stray_rad(sensor: Sensor) -> np.ndarray:
+    """(2,) how far a pulse strays up and sideways: at most half a cell of the raster."""
+    between_beams = np.abs(np.diff(sensor.elevations_rad))
+    cell_height = between_beams.min() if len(between_beams) else 0.0
+    cell = np.array([cell_height, np.deg2rad(sensor.azimuth_step_deg)])
+    return sensor.options.irregularity * cell / 2
 
 
-def _is_in_view(camera: Camera) -> np.ndarray:
+def _without_dead_beams(
+    is_cast: np.ndarray, options: SensorOptions, rng: np.random.Generator
+) -> np.ndarray:
+    """``is_cast`` (R, C) without the beams that fail during this sweep."""
+    if not options.beam_dropout:
+        return is_cast
+    is_alive = rng.random(len(is_cast)) >= options.beam_dropout
+    return is_cast & is_alive[:, None]
+
+
+def _azimuths_rad(sensor: Sensor, pose: Pose) -> np.ndarray:
+    """(C,) firing angles from right to left, before the start angle of a turn is added.
+
+    Of a full turn only the sector of the camera is kept.
+    """
+    yaw = np.arctan2(pose.rotation[1, 0], pose.rotation[0, 0])
+    # A tilted sensor sees the sector turned by at most twice its tilt, for beams up to 60 degrees.
+    tilt = np.arccos(np.clip(pose.rotation[2, 2], -1.0, 1.0))
+    reach = SECTOR_RAD + 2.0 * tilt
+    start, end = np.deg2rad([sensor.options.azimuth_from_deg, sensor.options.azimuth_to_deg])
+    if end - start >= 2 * np.pi - 1e-9:
+        start, end = -reach - yaw, reach - yaw
+    # A field of view may meet the sector a whole turn further.
+    overlaps = []
+    for turns in (0.0, 2 * np.pi, -2 * np.pi):
+        first = max(start, -reach - yaw + turns)
+        last = min(end, reach - yaw + turns)
+        overlaps.append((last - first, first, last))
+    _, first, last = max(overlaps, key=lambda overlap: overlap[0])
+    return np.arange(first, last, np.deg2rad(sensor.azimuth_step_deg))
+
+
+def _is_in_view(camera: Camera, sensor: Sensor, pose: Pose, azimuths: np.ndarray) -> np.ndarray:
     """(R, C) bool, rays that can end in the image at some range; R ends with the last that can."""
-    azimuth, elevation = np.meshgrid(_azimuths_rad(), beam_elevations_rad())
+    is_standard = camera is Camera.standard() and not pose.is_turned and not pose.is_shifted
+    if is_standard:
+        return _is_in_standard_view(sensor)
+    return _find_rays_in_view(camera, sensor, pose, azimuths)
+
+
+@functools.lru_cache(maxsize=8)
+def _is_in_standard_view(sensor: Sensor) -> np.ndarray:
+    return _find_rays_in_view(Camera.standard(), sensor, Pose(), _azimuths_rad(sensor, Pose()))
+
+
+def _find_rays_in_view(
+    camera: Camera, sensor: Sensor, pose: Pose, azimuths: np.ndarray
+) -> np.ndarray:
+    azimuth, elevation = np.meshgrid(azimuths, sensor.elevations_rad)
     horizontal = np.cos(elevation)
     x = horizontal * np.cos(azimuth)
     y = horizontal * np.sin(azimuth)
     directions = np.stack([x, y, np.sin(elevation)], axis=-1).reshape(-1, 3)
+    if pose.is_turned:
+        directions = directions @ pose.rotation.T
     in_view = np.zeros(len(directions), dtype=bool)
     # Sensor and camera are apart, so the view depends on the range.
-    for range_m in (3.0, 6.0, 15.0, MAX_RANGE_M):
-        in_view |= camera.sees(directions * range_m, margin_px=6.0)
+    max_range_m = sensor.options.max_range_m
+    for range_m in (*VIEW_RANGES_M, max_range_m):
+        if range_m <= max_range_m:
+            in_view |= camera.sees(directions * range_m + pose.origin_m, margin_px=6.0)
     in_view = in_view.reshape(azimuth.shape)
     beams_in_view = np.flatnonzero(in_view.any(axis=1))
-    return in_view[: beams_in_view[-1] + 1]
+    return in_view[: beams_in_view[-1] + 1] if len(beams_in_view) else in_view[:0]
 
 
-@functools.lru_cache(maxsize=1)
-def _is_in_standard_view() -> np.ndarray:
-    return _is_in_view(Camera.standard())
+def check_sees(sensor: Sensor, camera: Camera) -> None:
+    """Refuse a sensor without a ray that can end in the camera's image."""
+    pose = mount_pose(sensor.options.mount)
+    azimuths = _azimuths_rad(sensor, pose)
+    if not _is_in_view(camera, sensor, pose, azimuths).any():
+        raise ConfigError(
+            f"--sensor: {sensor.name} sees nothing: none of its rays can end in the image of "
+            "camera 2, which looks forward, 40 degrees to either side and 14 up and down; change "
+            "its beams, AZIMUTH_FROM_DEG and AZIMUTH_TO_DEG, MOUNT or MAX_RANGE_M"
+        )
 
 
 @dataclass(frozen=True)
@@ -107,6 +261,8 @@ def cast(
     ground: Ground,
     camera: Camera,
     rng: np.random.Generator,
+    options: SensorOptions | None = None,
+    origin_m: np.ndarray | None = None,
 ) -> Sweep:
     """Cast every ray into the scene and turn what comes back into points.
 
@@ -117,21 +273,35 @@ def cast(
         ground: the ground.
         camera: points outside its image are left out.
         rng: noise of the sensor.
+        options: of the sensor; the standard one by default.
+        origin_m: (3,) where the rays start; the origin by default.
     """
+    options = standard_sensor().options if options is None else options
+    if origin_m is not None:
+        ground = ground.seen_from(origin_m)
+        instances = instances._replace(poses=instances.poses - np.append(origin_m, 0.0))
     seed = int(rng.integers(1 << 62))
-    range_m, cosine, material = ground.cast(rays.directions, MAX_RANGE_M)
+    range_m, cosine, material = ground.cast(rays.directions, options.max_range_m)
     owner = np.where(np.isfinite(range_m), GROUND_HIT, NO_HIT).astype(np.int64)
     image = RangeImage(range_m, cosine, material, owner)
     alone = cast_instances(rays, shapes, instances, material_table(), seed, image)
     owner[~rays.is_cast] = NO_HIT
     visible = np.bincount(owner[owner >= 0], minlength=len(alone))
-    points, owner_of_point = _returns(rays, image, instances.shade, rng)
+    points, owner_of_point = _returns(
+        rays, image, shade=instances.shade, options=options, origin_m=origin_m, rng=rng
+    )
     is_in_image = camera.sees(points[:, :3])
     return Sweep(points[is_in_image], owner_of_point[is_in_image], alone, visible)
 
 
 def _returns(
-    rays: RayTable, image: RangeImage, shade: np.ndarray, rng: np.random.Generator
+    rays: RayTable,
+    image: RangeImage,
+    *,
+    shade: np.ndarray,
+    options: SensorOptions,
+    origin_m: np.ndarray | None,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points (N, 4) and owners (N,): with noise and intensity, without the pulses that are lost."""
     order = _sensor_order(rays, image.owner)
@@ -146,20 +316,26 @@ def _returns(
     # A weak pulse is often lost, and so is one that polished surfaces mirror away.
     strength = albedo * (0.25 + 0.75 * cosine) / (1.0 + (range_m / 25.0) ** 2)
     grazing = (1.0 - cosine) ** 3
-    probability = (1.0 - np.exp(-110.0 * strength)) * (1.0 - surface[:, SPECULAR] * grazing)
-    is_returned = (rng.random(len(order)) < probability) & (range_m < MAX_RANGE_M)
+    is_measured = 1.0 - np.exp(-options.sensitivity * strength)
+    probability = is_measured * (1.0 - surface[:, SPECULAR] * grazing)
+    is_returned = (rng.random(len(order)) < probability) & (range_m < options.max_range_m)
 
-    sigma_m = np.hypot(RANGE_NOISE_M, surface[:, ROUGHNESS] * np.sqrt(cosine))
+    sigma_m = np.hypot(options.range_noise_m, surface[:, ROUGHNESS] * np.sqrt(cosine))
     noise_m = rng.normal(0.0, 1.0, len(order)) * sigma_m
     xyz = rays.directions.reshape(-1, 3)[order] * (range_m + noise_m)[:, None]
+    if origin_m is not None:
+        xyz += origin_m
 
-    intensity = albedo * (0.6 + 0.4 * cosine) * np.interp(range_m, GAIN_RANGES_M, GAIN_FACTORS)
+    gain = np.interp(range_m, options.gain_ranges_m, options.gain_factors)
+    intensity = albedo * (0.6 + 0.4 * cosine) * gain
     intensity *= np.exp(rng.normal(0.0, 0.18, len(order)))
     # In KITTI many dull returns have intensity zero, the more the further away.
     is_zero = (rng.random(len(order)) < 0.06 + 0.004 * range_m) & (albedo < 0.9)
     intensity[is_zero] = 0.0
     rounded_intensity = np.round(np.clip(intensity, 0.0, 0.99), 2)
     points = np.column_stack([np.round(xyz, 3), rounded_intensity]).astype(np.float32)
+    if options.dropout:
+        is_returned &= rng.random(len(order)) >= options.dropout
     return points[is_returned], owner[is_returned]
 
 

@@ -16,6 +16,9 @@ from .materials import DENSITY, INTERIOR, OPACITY
 from .shapes import Shapes
 
 WINDOW_MARGIN_RAD = 0.004  # more than the uneven spacing of the rays
+TURN_MARGIN_RAD = 0.01  # more than a window's edge bends between two of its points below
+TURN_STEPS = 16  # points along an edge of a window that is turned
+STEEP_RAD = 1.4  # a window that reaches so far up or down is not turned: all rays are tried
 SALT_PER_OBJECT = 1000  # more than the pieces of all templates
 
 
@@ -79,14 +82,29 @@ class RayTable(NamedTuple):
     Attributes:
         elevations_rad: (R,) falling.
         azimuths_rad: (C,) rising.
-        directions: (R, C, 3) unit vectors.
+        directions: (R, C, 3) unit vectors in the frame of the scene.
         is_cast: (R, C) bool, whether the ray is needed at all.
+        to_sensor: (3, 3) turns the scene into the frame of elevations and azimuths.
+        is_turned: whether ``to_sensor`` is not the identity.
+        margin_rad: more than a ray differs from its elevation and azimuth.
     """
 
     elevations_rad: np.ndarray
     azimuths_rad: np.ndarray
     directions: np.ndarray
     is_cast: np.ndarray
+    to_sensor: np.ndarray
+    is_turned: bool
+    margin_rad: float
+
+
+class Bounds(NamedTuple):
+    """A box in azimuth and elevation; the azimuths may lie beyond half a turn."""
+
+    right: float
+    left: float
+    bottom: float
+    top: float
 
 
 @numba.njit(cache=True)
@@ -122,10 +140,8 @@ def _stop_in_piece(
 
 
 @numba.njit(cache=True)
-def _grid_window(
-    pose: np.ndarray, size: np.ndarray, azimuths: np.ndarray, elevations: np.ndarray
-) -> tuple[int, int, int, int]:
-    """Rows row0 : row1 and columns col0 : col1 of the grid that can meet an upright box."""
+def _bounds(pose: np.ndarray, size: np.ndarray) -> Bounds:
+    """The azimuths and elevations at which an upright box can be met."""
     cos = np.cos(pose[3])
     sin = np.sin(pose[3])
     centre = np.arctan2(pose[1], pose[0])
@@ -153,10 +169,61 @@ def _grid_window(
     high = pose[2] + size[2]
     top = np.arctan2(high, near if high > 0.0 else far)
     bottom = np.arctan2(low, far if low > 0.0 else near)
-    col0 = np.searchsorted(azimuths, centre + right - WINDOW_MARGIN_RAD)
-    col1 = np.searchsorted(azimuths, centre + left + WINDOW_MARGIN_RAD)
-    row0 = np.searchsorted(-elevations, -top - WINDOW_MARGIN_RAD)
-    row1 = np.searchsorted(-elevations, -bottom + WINDOW_MARGIN_RAD)
+    return Bounds(centre + right, centre + left, bottom, top)
+
+
+@numba.njit(cache=True)
+def _turned(bounds: Bounds, to_sensor: np.ndarray, middle: float) -> Bounds:
+    """Bounds of the scene as bounds of a turned sensor, whose azimuths surround ``middle``.
+
+    Points on a lattice of the box are turned one by one; a margin covers what lies between them.
+    """
+    if bounds.top > STEEP_RAD or bounds.bottom < -STEEP_RAD:
+        return Bounds(-np.inf, np.inf, -np.inf, np.inf)
+    right = np.inf
+    left = -np.inf
+    bottom = np.inf
+    top = -np.inf
+    for column in range(TURN_STEPS + 1):
+        azimuth = bounds.right + (bounds.left - bounds.right) * column / TURN_STEPS
+        for row in range(TURN_STEPS // 4 + 1):
+            share = row / (TURN_STEPS // 4)
+            elevation = bounds.bottom + (bounds.top - bounds.bottom) * share
+            x = np.cos(elevation) * np.cos(azimuth)
+            y = np.cos(elevation) * np.sin(azimuth)
+            z = np.sin(elevation)
+            ahead = to_sensor[0, 0] * x + to_sensor[0, 1] * y + to_sensor[0, 2] * z
+            sideways = to_sensor[1, 0] * x + to_sensor[1, 1] * y + to_sensor[1, 2] * z
+            up = to_sensor[2, 0] * x + to_sensor[2, 1] * y + to_sensor[2, 2] * z
+            turn = np.arctan2(sideways, ahead) - middle
+            turn -= 2.0 * np.pi * np.round(turn / (2.0 * np.pi))
+            right = min(right, middle + turn)
+            left = max(left, middle + turn)
+            angle = np.arctan2(up, np.hypot(ahead, sideways))
+            bottom = min(bottom, angle)
+            top = max(top, angle)
+    return Bounds(
+        right - TURN_MARGIN_RAD,
+        left + TURN_MARGIN_RAD,
+        bottom - TURN_MARGIN_RAD,
+        top + TURN_MARGIN_RAD,
+    )
+
+
+@numba.njit(cache=True)
+def _grid_window(pose: np.ndarray, size: np.ndarray, rays: RayTable) -> tuple[int, int, int, int]:
+    """Rows row0 : row1 and columns col0 : col1 of the grid that can meet an upright box."""
+    bounds = _bounds(pose, size)
+    azimuths = rays.azimuths_rad
+    if rays.is_turned:
+        middle = (azimuths[0] + azimuths[-1]) / 2
+        bounds = _turned(bounds, rays.to_sensor, middle)
+    margin = rays.margin_rad
+    falling = -rays.elevations_rad
+    col0 = int(np.searchsorted(azimuths, bounds.right - margin))
+    col1 = int(np.searchsorted(azimuths, bounds.left + margin))
+    row0 = int(np.searchsorted(falling, -bounds.top - margin))
+    row1 = int(np.searchsorted(falling, -bounds.bottom + margin))
     return row0, row1, col0, col1
 
 
@@ -228,7 +295,7 @@ def cast_instances(
         # affine, so t, and with it the range, stays the same.
         x, y, z = _to_template_frame(pose, cos, sin, scale)
         origin = (-x, -y, -z)
-        row0, row1, col0, col1 = _grid_window(pose, size, rays.azimuths_rad, rays.elevations_rad)
+        row0, row1, col0, col1 = _grid_window(pose, size, rays)
         for row in range(row0, row1):
             for column in range(col0, col1):
                 if not rays.is_cast[row, column]:

@@ -12,7 +12,7 @@ import numpy as np
 from . import roadside, traffic
 from .builder import Scene, SceneBuilder
 from .ground import Ground
-from .lidar import SENSOR_HEIGHT_M
+from .sensor_options import SENSOR_HEIGHT_M
 
 BORDERS = {"houses": roadside.houses, "gardens": roadside.gardens, "fields": roadside.fields}
 

@@ -31,7 +31,8 @@ def moving_traffic(builder: SceneBuilder, lane_gap_m: float) -> None:
         while u < FURTHEST_M:
             v = side * ground.half_width_m / 2 + rng.normal(0, 0.3)
             label = _draw_vehicle(rng)
-            builder.place(label, u, v, LANE_TURN_RAD[side] + rng.normal(0, 0.04))
+            turn_rad = LANE_TURN_RAD[side] + rng.normal(0, 0.04)
+            builder.place(label, u, v, turn_rad, moves=True)
             u += 7.0 + rng.exponential(lane_gap_m)
     if np.isfinite(ground.cross_u_m):
         for _ in range(rng.poisson(1.0)):
@@ -39,7 +40,7 @@ def moving_traffic(builder: SceneBuilder, lane_gap_m: float) -> None:
             label = _draw_vehicle(rng)
             v = rng.uniform(-15, 15)
             u = ground.cross_u_m + direction * 1.8
-            builder.place(label, u, v, direction * np.pi / 2)
+            builder.place(label, u, v, direction * np.pi / 2, moves=True)
 
 
 def _draw_vehicle(rng: np.random.Generator) -> str:
@@ -95,7 +96,7 @@ def cyclists(builder: SceneBuilder, count: int) -> None:
         else:
             v = side * (half_width - rng.uniform(-0.8, 1.8))
             turn_rad = LANE_TURN_RAD[side] + rng.normal(0, 0.12)
-        builder.place("Cyclist", u, v, turn_rad)
+        builder.place("Cyclist", u, v, turn_rad, moves=True)
 
 
 def pedestrians(builder: SceneBuilder, count: int) -> None:
@@ -111,7 +112,9 @@ def pedestrians(builder: SceneBuilder, count: int) -> None:
             v = rng.uniform(-1, 1) * ground.half_width_m
             turn_rad = side * np.pi / 2 + rng.normal(0, 0.4)
         label = "Person_sitting" if rng.random() < 0.04 else "Pedestrian"
-        if builder.place(label, u, v, turn_rad) and rng.random() < 0.25:
+        moves = label == "Pedestrian"
+        if builder.place(label, u, v, turn_rad, moves=moves) and rng.random() < 0.25:
             companion_u = u + rng.normal(0, 0.15)
             companion_v = v - side * 0.75
-            builder.place("Pedestrian", companion_u, companion_v, turn_rad + rng.normal(0, 0.1))
+            companion_turn_rad = turn_rad + rng.normal(0, 0.1)
+            builder.place("Pedestrian", companion_u, companion_v, companion_turn_rad, moves=True)

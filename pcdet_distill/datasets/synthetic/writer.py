@@ -11,8 +11,9 @@ import functools
 import json
 import multiprocessing
 import os
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,10 @@ from .builder import Scene
 from .camera import Camera
 from .labels import kitti_label_lines
 from .library import library
-from .lidar import Sweep, cast, rays_for_camera
+from .lidar import Sweep, cast, check_sees, mount_pose, rays_for_camera
 from .png import png_bytes, sketch
 from .scenes import draw_scene
+from .sensor_options import STANDARD, Sensor, read_sensors, standard_sensor
 
 GENERATOR = 1  # raise when a change to the simulation changes the frames
 MANIFEST = "synthetic.json"
@@ -37,7 +39,10 @@ MAX_FRAMES = 1_000_000  # KITTI's file names have six digits
 
 @dataclass(frozen=True)
 class FolderPlan:
-    """What a folder is made from; the splits holdout and unlabelled come after ``frames``."""
+    """What a folder is made from; the splits holdout and unlabelled come after ``frames``.
+
+    The labels follow from what the first of the sensors sees.
+    """
 
     seed: int
     frames: int
@@ -45,6 +50,21 @@ class FolderPlan:
     generator: int = GENERATOR
     holdout_frames: int = 0
     unlabelled_frames: int = 0
+    sensors: tuple[Sensor, ...] = field(default_factory=lambda: (standard_sensor(),))
+
+    def folders(self) -> dict[str, str]:
+        """The folders of training/ that hold a file of each frame, and the files' endings."""
+        further = {self.point_folder(sensor): "bin" for sensor in self.sensors[1:]}
+        return {**FOLDERS, **further}
+
+    def point_folder(self, sensor: Sensor) -> str:
+        """The folder of a sensor's points: the first sensor has KITTI's own."""
+        return "velodyne" if sensor == self.sensors[0] else f"velodyne_{sensor.name}"
+
+    def record(self) -> dict[str, object]:
+        """What synthetic.json holds."""
+        sensors = [sensor.fingerprint for sensor in self.sensors]
+        return {**asdict(self), "sensors": sensors}
 
     def splits(self) -> dict[str, Sequence[int]]:
         """The frames of each split. ``test`` has no labels in KITTI, and is empty here."""
@@ -79,6 +99,7 @@ def create_synthetic_kitti(
     val_frames: int | None = None,
     holdout_frames: int = 0,
     unlabelled_frames: int = 0,
+    sensors: Sequence[str | Path] = (STANDARD,),
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
@@ -94,6 +115,9 @@ def create_synthetic_kitti(
         val_frames: the last of ``frames``, for validation; a fifth by default.
         holdout_frames: further frames with labels, to evaluate on what was chosen by validation.
         unlabelled_frames: further frames whose labels are not used.
+        sensors: names or yaml files (``sensor_options.read_sensor``). The first one writes
+            ``training/velodyne``, from which the labels follow; each other one sees the same scenes
+            and writes ``training/velodyne_NAME``.
         workers: number of processes; by default that of cores, and fewer for few frames.
         progress: show a progress bar.
     """
@@ -103,13 +127,16 @@ def create_synthetic_kitti(
         val_frames=int(frames // 5 if val_frames is None else val_frames),
         holdout_frames=int(holdout_frames),
         unlabelled_frames=int(unlabelled_frames),
+        sensors=read_sensors(sensors),
     )
     _check_plan(plan, workers)
+    for sensor in plan.sensors:
+        check_sees(sensor, Camera.standard())
     root = Path(out).expanduser()
     try:
         _prepare_folder(root, plan)
-        missing = [frame for frame in range(plan.total) if not _is_complete(root, frame)]
-        _write_frames(root, plan.seed, missing, workers, progress)
+        missing = [frame for frame in range(plan.total) if not _is_complete(root, plan, frame)]
+        _write_frames(root, plan, missing, workers, progress)
         _write_splits(root, plan)
     except OSError as error:
         reason = error.strerror or error
@@ -117,15 +144,35 @@ def create_synthetic_kitti(
     return root
 
 
-def simulate_frame(seed: int, frame: int, camera: Camera | None = None) -> tuple[Scene, Sweep]:
+def simulate_frame(
+    seed: int, frame: int, camera: Camera | None = None, sensor: Sensor | None = None
+) -> tuple[Scene, Sweep]:
     """One frame in memory: the street, and the returns of the LiDAR."""
     rng = np.random.default_rng([seed, frame])
     camera = camera or Camera.standard()
     scene = draw_scene(rng)
-    rays = rays_for_camera(camera, rng)
-    shapes = library().shapes
-    sweep = cast(rays, shapes, scene.instances, ground=scene.ground, camera=camera, rng=rng)
-    return scene, sweep
+    return scene, scan(scene, sensor or standard_sensor(), camera, rng)
+
+
+def scan(scene: Scene, sensor: Sensor, camera: Camera, rng: np.random.Generator) -> Sweep:
+    """What a sensor sees of a scene."""
+    pose = mount_pose(sensor.options.mount)
+    rays = rays_for_camera(camera, rng, sensor, pose)
+    return cast(
+        rays,
+        library().shapes,
+        scene.instances,
+        ground=scene.ground,
+        camera=camera,
+        rng=rng,
+        options=sensor.options,
+        origin_m=pose.origin_m if pose.is_shifted else None,
+    )
+
+
+def random_of_sensor(seed: int, frame: int, sensor: Sensor) -> np.random.Generator:
+    """Random numbers of a further sensor: they do not depend on which others there are."""
+    return np.random.default_rng([seed, frame, zlib.crc32(sensor.name.encode())])
 
 
 def _check_plan(plan: FolderPlan, workers: int | None) -> None:
@@ -167,19 +214,20 @@ def _prepare_folder(root: Path, plan: FolderPlan) -> None:
                 "folder"
             )
     root.mkdir(parents=True, exist_ok=True)
-    record = json.dumps(asdict(plan), indent=2) + "\n"
+    record = json.dumps(plan.record(), indent=2) + "\n"
     _write_whole(manifest, record.encode())
     (root / "ImageSets").mkdir(parents=True, exist_ok=True)
-    for folder in FOLDERS:
+    for folder in plan.folders():
         (root / "training" / folder).mkdir(parents=True, exist_ok=True)
 
 
 def _check_manifest(manifest: Path, plan: FolderPlan) -> None:
     """Refuse a folder that was made from another plan."""
-    # Older folders have no record of extra splits: they had none.
-    recorded = {**dict.fromkeys(MAY_GROW, 0), **_read_manifest(manifest)}
+    # Older folders have no record of extra splits or sensors: they had none but the standard one.
+    older = {**dict.fromkeys(MAY_GROW, 0), "sensors": [standard_sensor().fingerprint]}
+    recorded = {**older, **_read_manifest(manifest)}
     differences = []
-    for key, value in asdict(plan).items():
+    for key, value in plan.record().items():
         if recorded.get(key) != value and not _may_grow(key, recorded, plan):
             differences.append(f"{key} {recorded.get(key)} instead of {value}")
     if differences:
@@ -191,9 +239,12 @@ def _check_manifest(manifest: Path, plan: FolderPlan) -> None:
 
 def _may_grow(key: str, recorded: Mapping[str, object], plan: FolderPlan) -> bool:
     """Whether ``key`` may be larger than recorded: only if no frame changes its split by it."""
+    value = recorded[key]
+    if key == "sensors" and isinstance(value, list):
+        planned = [sensor.fingerprint for sensor in plan.sensors]
+        return planned[: len(value)] == value
     if key not in MAY_GROW:
         return False
-    value = recorded[key]
     if not isinstance(value, int) or value > getattr(plan, key):
         return False
     # Unlabelled frames come last; holdout frames are last while there are no unlabelled ones.
@@ -212,23 +263,24 @@ def _read_manifest(path: Path) -> dict[str, object]:
     return manifest
 
 
-def _frame_files(root: Path, frame: int) -> dict[str, Path]:
-    """The four files of a frame, by folder."""
+def _frame_files(root: Path, plan: FolderPlan, frame: int) -> dict[str, Path]:
+    """The files of a frame, by folder."""
     training = root / "training"
-    return {folder: training / folder / f"{frame:06d}.{FOLDERS[folder]}" for folder in FOLDERS}
+    folders = plan.folders()
+    return {folder: training / folder / f"{frame:06d}.{folders[folder]}" for folder in folders}
 
 
-def _is_complete(root: Path, frame: int) -> bool:
-    return all(path.is_file() for path in _frame_files(root, frame).values())
+def _is_complete(root: Path, plan: FolderPlan, frame: int) -> bool:
+    return all(path.is_file() for path in _frame_files(root, plan, frame).values())
 
 
 def _write_frames(
-    root: Path, seed: int, missing: list[int], workers: int | None, progress: bool
+    root: Path, plan: FolderPlan, missing: list[int], workers: int | None, progress: bool
 ) -> None:
     """Simulate and write the ``missing`` frames."""
     available = (os.cpu_count() or 1) if workers is None else workers
     processes = min(available, 1 + len(missing) // FRAMES_WORTH_A_PROCESS)
-    write = functools.partial(_write_frame, root, seed)
+    write = functools.partial(_write_frame, root, plan)
     # tqdm: False shows the bar, None on a terminal only.
     disable = None if progress and missing else True
     with tqdm(total=len(missing), desc="simulating", unit="frame", disable=disable) as bar:
@@ -244,14 +296,17 @@ def _write_frames(
                 bar.update()
 
 
-def _write_frame(root: Path, seed: int, frame: int) -> None:
-    """Simulate a frame and write its four files."""
+def _write_frame(root: Path, plan: FolderPlan, frame: int) -> None:
+    """Simulate a frame and write its files."""
     camera = Camera.standard()
-    scene, sweep = simulate_frame(seed, frame, camera)
+    scene, sweep = simulate_frame(plan.seed, frame, camera, plan.sensors[0])
     lines = kitti_label_lines(scene, sweep, camera)
     labels = "".join(line + "\n" for line in lines)
-    files = _frame_files(root, frame)
+    files = _frame_files(root, plan, frame)
     _write_whole(files["velodyne"], sweep.points.tobytes())
+    for sensor in plan.sensors[1:]:
+        other = scan(scene, sensor, camera, random_of_sensor(plan.seed, frame, sensor))
+        _write_whole(files[plan.point_folder(sensor)], other.points.tobytes())
     _write_whole(files["calib"], camera.calibration_text().encode())
     _write_whole(files["image_2"], png_bytes(sketch(lines)))
     _write_whole(files["label_2"], labels.encode())

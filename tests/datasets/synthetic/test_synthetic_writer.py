@@ -102,6 +102,27 @@ def test_a_folder_grows_by_frames_that_change_no_split(tmp_path: Path) -> None:
         make(root, 2)
 
 
+def test_further_sensors_see_the_same_frames(made: Path, tmp_path: Path) -> None:
+    root = make(tmp_path / "sim", 5, val_frames=2, sensors=["hdl64e", "vlp16"])
+    for name in digest(made):
+        if name.startswith("training"):
+            assert (root / name).read_bytes() == (made / name).read_bytes()
+    for frame in range(5):
+        file = root / f"training/velodyne_vlp16/{frame:06d}.bin"
+        cloud = np.fromfile(file, dtype=np.float32).reshape(-1, 4)
+        assert 1000 < len(cloud) < 6000
+
+
+def test_a_folder_may_get_further_sensors_but_no_other_first_one(tmp_path: Path) -> None:
+    root = make(tmp_path / "sim", 2)
+    make(root, 2, sensors=["hdl64e", "vlp16"])
+    assert len(list((root / "training/velodyne_vlp16").iterdir())) == 2
+    with pytest.raises(DataError, match=r"sensors \['hdl64e:\w+', 'vlp16:\w+'\] instead of"):
+        make(root, 2, sensors=["vlp16", "hdl64e"])
+    with pytest.raises(DataError, match="sensors"):
+        make(root, 2)
+
+
 def test_calibration_lines_are_in_kittis_order(made: Path) -> None:
     lines = (made / "training/calib/000000.txt").read_text().splitlines()
     names = [line.split(":")[0] for line in lines]
