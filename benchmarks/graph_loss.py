@@ -1,10 +1,10 @@
-"""Claim: GraphDistillLoss gives the published numbers in 1/6 of the time and 1/12 of the memory.
+"""Claim: GraphDistillLoss equals the published loss, in 1/6 of its time and 1/12 of its memory.
 
 The published way is implemented plainly: all M x N distances, every edge tensor in memory,
 convolution and batch normalisation on edges. Ours is ``PRESET: official`` on the same numbers.
 "Search" is the search for the neighbours alone, which every exact implementation needs. Each
-measurement runs in its own process, so that peak memory is its own; they take turns, and the best
-of each counts.
+measurement runs in a process of its own, so that its peak memory is its own. The measurements take
+turns, and the best of each counts.
 
     python benchmarks/graph_loss.py [--nodes 12000 24000] [--queries 6000] [--neighbours 128]
     python benchmarks/graph_loss.py --device cuda
