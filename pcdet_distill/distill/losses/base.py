@@ -92,7 +92,8 @@ class DistillLoss(nn.Module, Generic[Info]):
 
         Args:
             cfg: the options, in capitals.
-            student, teacher: as of the constructor.
+            student: as of the constructor.
+            teacher: as of the constructor.
             where: key path of the block, for errors.
         """
         options = cls.options_from_config(cfg, student, teacher, where)
