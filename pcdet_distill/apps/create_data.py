@@ -13,7 +13,7 @@ from ..config import load_config, required, resolve_data_path
 from ..datasets.kitti.kitti_infos import create_kitti_infos
 from ..datasets.kitti.road_planes import create_road_planes
 from ..datasets.kitti.splits import make_split
-from ..datasets.synthetic import create_synthetic_kitti
+from ..datasets.synthetic import create_synthetic_kitti, read_scenes
 from ..datasets.synthetic.sensor_options import STANDARD
 
 
@@ -46,6 +46,12 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         type=int,
         default=0,
         help="additional frames in a split 'unlabelled' (default: 0)",
+    )
+    synthetic.add_argument(
+        "--scenes",
+        default="easy",
+        metavar="NAME",
+        help="easy, hard, or a yaml file like cfgs/synthetic/scenes/hard.yaml (default: easy)",
     )
     synthetic.add_argument(
         "--sensor",
@@ -124,5 +130,6 @@ def run_data(args: argparse.Namespace) -> None:
         holdout_frames=args.holdout_frames,
         unlabelled_frames=args.unlabelled_frames,
         sensors=args.sensor,
+        scenes=read_scenes(args.scenes),
         workers=args.workers,
     )

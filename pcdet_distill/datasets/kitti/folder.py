@@ -15,6 +15,7 @@ from .object3d import Object3d, read_labels
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Splits that KITTI does not have: a second labelled one, and frames without labels.
 EXTRA_SPLITS = ("holdout", "unlabelled")
+TRUE_LABELS = "label_2_true"
 DATASET_YAML = "cfgs/dataset_configs/kitti_dataset.yaml"
 LAYOUT = "ImageSets/, training/{velodyne,calib,label_2,image_2}, testing/{velodyne,calib,image_2}"
 
@@ -51,9 +52,13 @@ class KittiFolder:
         """Calibration of the frame."""
         return Calibration.from_file(self.half / "calib" / f"{frame_id}.txt")
 
-    def labels(self, frame_id: str) -> list[Object3d]:
+    def labels(self, frame_id: str, folder: str = "label_2") -> list[Object3d]:
         """Labelled objects of the frame, DontCare last."""
-        return read_labels(self.half / "label_2" / f"{frame_id}.txt")
+        return read_labels(self.half / folder / f"{frame_id}.txt")
+
+    def has_true_labels(self) -> bool:
+        """Whether the true boxes of simulated frames lie beside an annotator's labels."""
+        return (self.half / TRUE_LABELS).is_dir()
 
     def image_shape(self, frame_id: str) -> np.ndarray:
         """(2,) int32 height and width of the camera-2 image, from its header alone."""

@@ -24,7 +24,7 @@ from ...ops.boxes import boxes_to_corners_3d
 from ...ops.points import count_points_in_corners, points_in_boxes_mask
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
-from .folder import EXTRA_SPLITS, KittiFolder, check_root, split_file
+from .folder import EXTRA_SPLITS, TRUE_LABELS, KittiFolder, check_root, split_file
 from .object3d import Object3d
 
 STAGING = ".create_data_unfinished"
@@ -41,6 +41,10 @@ def create_kitti_infos(root: Path, workers: int = 1, show_progress: bool = True)
     ``ImageSets/test.txt`` and ``testing/`` exist. Those of ``holdout`` (labelled, for evaluating
     choices that were made on val) and of ``unlabelled`` (without labels) are made when their split
     files exist. These two may not share a frame with another split.
+
+    A simulated folder may hold the true boxes beside an annotator's labels. Then there is
+    kitti_infos_{split}_true.pkl too, for every labelled split but ``train``: it evaluates against
+    the true boxes.
 
     Returns:
         the number of frames of each split, and of objects under ``"gt_database"``.
@@ -62,13 +66,36 @@ def create_kitti_infos(root: Path, workers: int = 1, show_progress: bool = True)
             if split == "train":
                 objects = split_objects
         infos["trainval"] = infos["train"] + infos["val"]
-        for split, entries in infos.items():
+        true_infos = _infos_of_true_boxes(root, infos)
+        for split, entries in {**infos, **true_infos}.items():
             (staging / f"kitti_infos_{split}.pkl").write_bytes(pickle.dumps(entries))
         (staging / "kitti_dbinfos_train.pkl").write_bytes(pickle.dumps(objects))
         _publish(staging, root)
     counts = {split: len(entries) for split, entries in infos.items()}
     counts[DATABASE] = sum(len(entries) for entries in objects.values())
     return counts
+
+
+def _infos_of_true_boxes(root: Path, infos: dict[str, list[Info]]) -> dict[str, list[Info]]:
+    """The same infos with the boxes of label_2_true, by ``{split}_true``; for evaluation."""
+    true_infos = {}
+    for split in ("val", "holdout"):
+        folder = KittiFolder(root, split)
+        if split in infos and folder.has_true_labels():
+            true_infos[f"{split}_true"] = [_with_true_boxes(folder, info) for info in infos[split]]
+    return true_infos
+
+
+def _with_true_boxes(folder: KittiFolder, info: Info) -> Info:
+    """The info of a frame with its true boxes."""
+    frame_id = info["point_cloud"]["lidar_idx"]
+    annos = make_annos(
+        folder.labels(frame_id, TRUE_LABELS),
+        folder.points(frame_id),
+        folder.calibration(frame_id),
+        info["image"]["image_shape"],
+    )
+    return {**info, "annos": annos}
 
 
 def _extra_splits(root: Path) -> list[str]:

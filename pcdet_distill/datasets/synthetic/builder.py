@@ -5,7 +5,7 @@ Places are given in street coordinates: u along the street, v to its left (``gro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +53,14 @@ class PlacedObject:
     label: str | None
     moves: bool = False
 
+    def with_shade(self, shade: float) -> PlacedObject:
+        """The same object in another shade."""
+        return replace(self, shade=shade)
+
+    def with_shape(self, template: int, size_m: np.ndarray) -> PlacedObject:
+        """An object of another shape at the same place."""
+        return replace(self, template=template, size_m=tuple(map(float, size_m)))
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -63,12 +71,14 @@ class Scene:
         instances: the objects.
         labels: KITTI's class of each object; None for street furniture.
         moves: (N,) bool, objects that move along their yaw.
+        tilt: (3, 3) rotation from this upright frame to that of the sensor; None for none.
     """
 
     ground: Ground
     instances: Instances
     labels: list[str | None]
     moves: np.ndarray
+    tilt: np.ndarray | None = None
 
 
 @dataclass
@@ -139,6 +149,28 @@ class SceneBuilder:
         self.taken.extend(footprint)
         return True
 
+    def with_rng(self, rng: np.random.Generator) -> SceneBuilder:
+        """The same scene, to which another stream of random numbers adds objects."""
+        return replace(self, rng=rng)
+
+    def is_free(
+        self, u: float, v: float, turn_rad: float, size_m: tuple[float, float, float]
+    ) -> bool:
+        """Whether street furniture at (u, v) would stand apart from all road users."""
+        x, y = map(float, self.ground.street_to_sensor(u, v))
+        yaw = self.ground.heading_rad + turn_rad
+        footprint = _footprint_circles(x, y, yaw, np.array(size_m))
+        return not _is_at_sensor(footprint) and not self._collides(footprint)
+
+    def places_of(self, label: str) -> list[tuple[float, float, float]]:
+        """u, v and yaw relative to the street of every object of a class."""
+        places = []
+        for placed in self.objects:
+            if placed.label == label:
+                u, v = self.ground.sensor_to_street(placed.pose[0], placed.pose[1])
+                places.append((float(u), float(v), placed.pose[3] - self.ground.heading_rad))
+        return places
+
     def _collides(self, footprint: list[Circle]) -> bool:
         """Whether a footprint overlaps a place that is taken."""
         for circle in footprint:
@@ -148,8 +180,8 @@ class SceneBuilder:
                     return True
         return False
 
-    def build(self) -> Scene:
-        """The finished scene."""
+    def build(self, tilt: np.ndarray | None = None) -> Scene:
+        """The finished scene, seen by a sensor that is tilted by a rotation (3, 3)."""
         objects = self.objects
         labels = [placed.label for placed in objects]
         instances = Instances(
@@ -160,7 +192,7 @@ class SceneBuilder:
             counted=np.array([label is not None for label in labels]),
         )
         moves = np.array([placed.moves for placed in objects], dtype=bool)
-        return Scene(self.ground, instances, labels, moves=moves)
+        return Scene(self.ground, instances, labels, moves=moves, tilt=tilt)
 
 
 def _is_in_view(x: float, y: float) -> bool:

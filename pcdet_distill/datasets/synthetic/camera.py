@@ -38,7 +38,7 @@ def _box_edges() -> list[tuple[int, int]]:
 BOX_EDGES = _box_edges()
 
 
-def _small_rotation(x_rad: float, y_rad: float, z_rad: float) -> np.ndarray:
+def small_rotation(x_rad: float, y_rad: float, z_rad: float) -> np.ndarray:
     """(3, 3) rotation about x, then y, then z."""
     cos = np.cos([x_rad, y_rad, z_rad])
     sin = np.sin([x_rad, y_rad, z_rad])
@@ -98,9 +98,9 @@ class Camera:
             (-338.5, 2.0, 0.0027),
         )
         projections = np.stack([np.column_stack([intrinsic, column]) for column in last_columns])
-        rotation = _small_rotation(-0.003, 0.001, 0.002) @ LIDAR_TO_CAMERA_AXES
+        rotation = small_rotation(-0.003, 0.001, 0.002) @ LIDAR_TO_CAMERA_AXES
         from_lidar = np.column_stack([rotation, [-0.005, -0.075, -0.27]])
-        return Camera(projections, _small_rotation(0.002, -0.0015, -0.001), from_lidar)
+        return Camera(projections, small_rotation(0.002, -0.0015, -0.001), from_lidar)
 
     def to_rect(self, points: np.ndarray) -> np.ndarray:
         """LiDAR points (N, 3) in the rectified camera frame, (N, 3)."""

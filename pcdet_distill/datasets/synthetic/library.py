@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import road_users, street
+from . import lookalike_shapes, more_road_users, road_users, street
 from .shapes import Shapes
 
 # Arguments of ``road_users.pedestrian``: stride and arm swing in metres.
@@ -103,5 +103,7 @@ def library() -> Library:
     templates["pole"] = street.pole()
     templates["sign"] = street.sign()
     templates["litter_bin"] = street.litter_bin()
+    templates.update(more_road_users.templates())
+    templates.update(lookalike_shapes.templates())
     index = {name: row for row, name in enumerate(templates)}
     return Library(Shapes.pack(list(templates.values())), index)

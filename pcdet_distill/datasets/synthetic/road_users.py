@@ -40,12 +40,22 @@ CAR_STYLES: dict[str, CarStyle] = {
 }
 
 
-def car(style: str, size_m: tuple[float, float, float] = (3.9, 1.6, 1.56)) -> Template:
-    """A hull with a bonnet, a cabin with leaning windows, four wheels and number plates."""
+def car(
+    name: str,
+    size_m: tuple[float, float, float] = (3.9, 1.6, 1.56),
+    style: CarStyle | None = None,
+) -> Template:
+    """A hull with a bonnet, a cabin with leaning windows, four wheels and number plates.
+
+    Args:
+        name: of the template, and of its style in ``CAR_STYLES``.
+        size_m: length, width, height.
+        style: its side view, if it is not one of ``CAR_STYLES``.
+    """
     length, width, height = size_m
     half = length / 2
     half_width = width / 2
-    shape = CAR_STYLES[style]
+    shape = CAR_STYLES[name] if style is None else style
     belt_m = shape.belt * height
     hull = [
         (half - 0.12, 0.22),
@@ -65,7 +75,7 @@ def car(style: str, size_m: tuple[float, float, float] = (3.9, 1.6, 1.56)) -> Te
         (shape.roof_rear * half, height - 0.05),
         (shape.tail * half, belt_m - 0.03),
     ]
-    builder = ShapeBuilder(style)
+    builder = ShapeBuilder(name)
     builder.prism(
         hull,
         ["paint"] * 7,
@@ -163,7 +173,12 @@ def pedestrian(stride_m: float, arm_swing_m: float, hunch_rad: float = 0.05) -> 
         arm_swing_m: distance of each hand before and behind it.
         hunch_rad: by which the back is bent.
     """
-    builder = ShapeBuilder("pedestrian")
+    return figure("pedestrian", stride_m, arm_swing_m, hunch_rad).build()
+
+
+def figure(name: str, stride_m: float, arm_swing_m: float, hunch_rad: float = 0.05) -> ShapeBuilder:
+    """The pieces of ``pedestrian``, to which clothes and bags may be added."""
+    builder = ShapeBuilder(name)
     for side in LEFT_AND_RIGHT:
         foot_x = side * stride_m
         hip = (0.0, side * 0.09, 0.92)
@@ -180,7 +195,7 @@ def pedestrian(stride_m: float, arm_swing_m: float, hunch_rad: float = 0.05) -> 
         builder.cylinder(elbow, hand, 0.042, "skin")
     builder.ellipsoid((0.0, 0.0, 0.98), (0.13, 0.18, 0.17), "cloth")  # hips
     builder.ellipsoid((0.02, 0.0, 1.22), (0.135, 0.22, 0.30), "cloth", pitch_rad=hunch_rad)
-    return builder.ellipsoid((0.05, 0.0, 1.63), (0.105, 0.085, 0.13), "skin").build()
+    return builder.ellipsoid((0.05, 0.0, 1.63), (0.105, 0.085, 0.13), "skin")
 
 
 def person_sitting() -> Template:
@@ -203,7 +218,12 @@ def cyclist(knee_lift: float, lean_rad: float) -> Template:
         knee_lift: position of the pedals, from -1 to 1.
         lean_rad: by which the back is bent.
     """
-    builder = _add_bicycle(ShapeBuilder("cyclist"))
+    return rider("cyclist", knee_lift, lean_rad).build()
+
+
+def rider(name: str, knee_lift: float, lean_rad: float) -> ShapeBuilder:
+    """The pieces of ``cyclist``, to which bags and baskets may be added."""
+    builder = _add_bicycle(ShapeBuilder(name))
     hip = np.array([-0.22, 0.0, 0.96])
     back_length = 0.52
     back = np.array([np.sin(lean_rad), 0.0, np.cos(lean_rad)])
@@ -219,7 +239,7 @@ def cyclist(knee_lift: float, lean_rad: float) -> Template:
         builder.cylinder(knee, foot, 0.055, "cloth")
         upper_arm = (shoulder[0], side * 0.19, shoulder[2] - 0.05)
         builder.cylinder(upper_arm, (0.38, side * 0.27, 1.0), 0.045, "cloth")
-    return builder.build()
+    return builder
 
 
 def bicycle() -> Template:

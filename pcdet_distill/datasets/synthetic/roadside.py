@@ -123,6 +123,56 @@ def fields(builder: SceneBuilder) -> None:
             builder.furnish("wall", 40.0, wall_v, (70.0, 0.3, height))
 
 
+def tree_rows(builder: SceneBuilder) -> None:
+    """An avenue: trees in a row on both pavements, and blocks of houses far behind them."""
+    rng = builder.rng
+    edge = pavement_end_m(builder.ground)
+    for side in (LEFT, RIGHT):
+        tree_v = side * (edge - 0.4)
+        for tree_u in np.arange(rng.uniform(2.0, 8.0), FURTHEST_M, rng.uniform(7.0, 12.0)):
+            if in_junction(builder.ground, tree_u, 0.5):
+                continue
+            turn_rad = rng.uniform(0, 6.28)
+            u = tree_u + rng.normal(0, 0.3)
+            builder.furnish("tree", u, tree_v, turn_rad=turn_rad, blocked_radius_m=0.4)
+        for house_u in np.arange(rng.uniform(-8.0, 0.0), FURTHEST_M, 16.0):
+            if in_junction(builder.ground, house_u, 7.5):
+                continue
+            depth = rng.uniform(6.0, 10.0)
+            v = side * (edge + rng.uniform(0.5, 5.0) + depth / 2)
+            size = (15.0, depth, rng.uniform(6.0, 11.0))
+            builder.furnish("house", house_u, v, size, HOUSE_TURN_RAD[side])
+
+
+def halls(builder: SceneBuilder) -> None:
+    """A business park: long blank walls of halls, fences, and lawns with bushes between them."""
+    rng = builder.rng
+    edge = pavement_end_m(builder.ground)
+    for side in (LEFT, RIGHT):
+        u = rng.uniform(-10.0, 0.0)
+        while u < FURTHEST_M:
+            length = rng.uniform(12.0, 30.0)
+            middle = u + length / 2
+            if not in_junction(builder.ground, middle, length / 2):
+                _hall_or_lawn(builder, side, middle, length, edge)
+            u += length + rng.uniform(2.0, 8.0)
+
+
+def _hall_or_lawn(builder: SceneBuilder, side: float, u: float, length: float, edge: float) -> None:
+    """One plot of a business park."""
+    rng = builder.rng
+    if rng.random() < 0.55:
+        v = side * (edge + rng.uniform(2.0, 9.0) + 5.0)
+        builder.furnish("wall", u, v, (length, 10.0, rng.uniform(4.0, 8.0)))
+    else:
+        for _ in range(rng.poisson(2.5)):
+            plant_u = u + rng.uniform(-0.5, 0.5) * length
+            _plant(builder, plant_u, side * (edge + rng.uniform(1.0, 10.0)))
+    if rng.random() < 0.4:
+        size = (length, 0.1, rng.uniform(1.4, 2.0))
+        builder.furnish("fence", u, side * (edge + 0.4), size)
+
+
 def _plant(builder: SceneBuilder, u: float, v: float) -> None:
     """A tree or a bush."""
     rng = builder.rng

@@ -1,89 +1,65 @@
-"""Random scenes: three styles of street, and the numbers behind them.
+"""Random scenes: a street in a style, its road users, and what makes a scene hard.
 
 The sensor drives in the right lane and looks roughly along the street.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from . import roadside, traffic
 from .builder import Scene, SceneBuilder
+from .company import add_groups, add_large_neighbours, add_parked_bicycles, thin_to_kitti
+from .families import reshape
 from .ground import Ground
+from .lookalikes import add_lookalikes
+from .options import EASY, SceneOptions
 from .sensor_options import SENSOR_HEIGHT_M
+from .streams import Streams
+from .styles import BORDERS, OTHER_STYLES, STYLES, Style
+from .surfaces import paint_black
+from .tilt import draw_tilt
 
-BORDERS = {"houses": roadside.houses, "gardens": roadside.gardens, "fields": roadside.fields}
 
+def draw_scene(
+    rng: np.random.Generator,
+    streams: Streams,
+    options: SceneOptions = EASY,
+    for_evaluation: bool = False,
+) -> Scene:
+    """A random street with all its objects.
 
-@dataclass(frozen=True)
-class Style:
-    """A style of street.
-
-    Attributes:
-        share: of the scenes.
-        half_width_m: range of half the width of the street.
-        pavement_m: range of the width of a pavement.
-        parked: probability that a parking place is taken.
-        lane_gap_m: mean gap between moving vehicles.
-        pedestrians: mean number of them.
-        cyclists: mean number of them.
-        border: what stands beside the street, a key of BORDERS.
-        junction: probability of a crossing street.
+    Args:
+        rng: draws the easy scene.
+        streams: draw what the options add to it.
+        options: how hard the scene is.
+        for_evaluation: whether the frame is of val or holdout.
     """
-
-    share: float
-    half_width_m: tuple[float, float]
-    pavement_m: tuple[float, float]
-    parked: float
-    lane_gap_m: float
-    pedestrians: float
-    cyclists: float
-    border: str
-    junction: float
+    is_elsewhere = options.streets.other_in_evaluation and for_evaluation
+    builder = _easy_street(OTHER_STYLES if is_elsewhere else STYLES, rng)
+    _add_company(builder, options, streams)
+    reshape(builder.with_rng(streams.of("shapes")), options.shapes, for_evaluation)
+    add_lookalikes(builder.with_rng(streams.of("lookalikes")), options.lookalikes)
+    paint_black(builder.with_rng(streams.of("paint")), options.surfaces.black_cars)
+    return builder.build(draw_tilt(options.tilt, streams))
 
 
-NARROW_STREET = Style(
-    share=0.42,
-    half_width_m=(2.7, 4.2),
-    pavement_m=(0.7, 1.8),
-    parked=0.50,
-    lane_gap_m=34.0,
-    pedestrians=3.8,
-    cyclists=3.2,
-    border="houses",
-    junction=0.36,
-)
-RESIDENTIAL_STREET = Style(
-    share=0.30,
-    half_width_m=(3.3, 5.0),
-    pavement_m=(1.2, 2.2),
-    parked=0.50,
-    lane_gap_m=30.0,
-    pedestrians=3.6,
-    cyclists=3.2,
-    border="gardens",
-    junction=0.25,
-)
-OPEN_ROAD = Style(
-    share=0.28,
-    half_width_m=(5.0, 8.0),
-    pavement_m=(1.0, 2.5),
-    parked=0.06,
-    lane_gap_m=24.0,
-    pedestrians=2.4,
-    cyclists=2.8,
-    border="fields",
-    junction=0.0,
-)
-STYLES = (NARROW_STREET, RESIDENTIAL_STREET, OPEN_ROAD)
+def _add_company(builder: SceneBuilder, options: SceneOptions, streams: Streams) -> None:
+    """Neighbours of the road users; then those that KITTI would not have are removed."""
+    traffic_options = options.traffic
+    neighbours = builder.with_rng(streams.of("neighbours"))
+    add_large_neighbours(neighbours, traffic_options.large_neighbours)
+    add_groups(builder.with_rng(streams.of("groups")), traffic_options.groups)
+    bicycles = builder.with_rng(streams.of("bicycles"))
+    add_parked_bicycles(bicycles, traffic_options.parked_bicycles)
+    if traffic_options.frequencies == "kitti":
+        thin_to_kitti(builder.with_rng(streams.of("frequencies")), traffic_options.groups)
 
 
-def draw_scene(rng: np.random.Generator) -> Scene:
-    """A random street with all its objects."""
-    shares = [style.share for style in STYLES]
-    style = STYLES[rng.choice(len(STYLES), p=shares)]
+def _easy_street(styles: tuple[Style, ...], rng: np.random.Generator) -> SceneBuilder:
+    """A street in one of the styles, with its furniture and its road users."""
+    shares = [style.share for style in styles]
+    style = styles[rng.choice(len(styles), p=shares)]
     builder = SceneBuilder(_draw_ground(style, rng), rng)
     BORDERS[style.border](builder)
     roadside.street_furniture(builder)
@@ -92,7 +68,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     traffic.parked_cars(builder, style.parked, may_stand_crosswise=style.border == "gardens")
     traffic.cyclists(builder, rng.poisson(style.cyclists))
     traffic.pedestrians(builder, rng.poisson(style.pedestrians))
-    return builder.build()
+    return builder
 
 
 def _draw_ground(style: Style, rng: np.random.Generator) -> Ground:

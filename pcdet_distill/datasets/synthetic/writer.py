@@ -20,17 +20,24 @@ import numpy as np
 from tqdm import tqdm
 
 from ...errors import ConfigError, DataError
+from .annotator import annotate
 from .builder import Scene
 from .camera import Camera
-from .labels import kitti_label_lines
+from .labels import Label, frame_labels
 from .library import library
 from .lidar import Sweep, cast, check_sees, mount_pose, rays_for_camera
+from .options import EASY, SceneOptions
 from .png import png_bytes, sketch
 from .scenes import draw_scene
 from .sensor_options import STANDARD, Sensor, read_sensors, standard_sensor
+from .streams import Streams
+from .surfaces import polish
+from .tilt import tilted_camera, tilted_sweep
+from .weather import add_weather
 
 GENERATOR = 1  # raise when a change to the simulation changes the frames
 MANIFEST = "synthetic.json"
+TRUE_LABELS = "label_2_true"  # only where the labels have an annotator's noise
 FOLDERS = {"velodyne": "bin", "calib": "txt", "image_2": "png", "label_2": "txt"}
 MAY_GROW = ("holdout_frames", "unlabelled_frames")
 FRAMES_WORTH_A_PROCESS = 150  # starting a process takes as long as about 150 frames
@@ -41,7 +48,8 @@ MAX_FRAMES = 1_000_000  # KITTI's file names have six digits
 class FolderPlan:
     """What a folder is made from; the splits holdout and unlabelled come after ``frames``.
 
-    The labels follow from what the first of the sensors sees.
+    The labels follow from what the first of the sensors sees. Val and holdout are for evaluation:
+    some options of the scenes act on them alone.
     """
 
     seed: int
@@ -51,20 +59,29 @@ class FolderPlan:
     holdout_frames: int = 0
     unlabelled_frames: int = 0
     sensors: tuple[Sensor, ...] = field(default_factory=lambda: (standard_sensor(),))
+    scenes: SceneOptions = field(default_factory=SceneOptions)
+
+    def is_for_evaluation(self, frame: int) -> bool:
+        """Whether a frame is of val or holdout."""
+        return self.frames - self.val_frames <= frame < self.frames + self.holdout_frames
 
     def folders(self) -> dict[str, str]:
         """The folders of training/ that hold a file of each frame, and the files' endings."""
         further = {self.point_folder(sensor): "bin" for sensor in self.sensors[1:]}
-        return {**FOLDERS, **further}
+        true_labels = {TRUE_LABELS: "txt"} if self.scenes.has_true_labels else {}
+        return {**FOLDERS, **further, **true_labels}
 
     def point_folder(self, sensor: Sensor) -> str:
         """The folder of a sensor's points: the first sensor has KITTI's own."""
         return "velodyne" if sensor == self.sensors[0] else f"velodyne_{sensor.name}"
 
     def record(self) -> dict[str, object]:
-        """What synthetic.json holds."""
+        """What synthetic.json holds. It does not mention easy scenes: old folders have no other."""
         sensors = [sensor.fingerprint for sensor in self.sensors]
-        return {**asdict(self), "sensors": sensors}
+        record = {**asdict(self), "sensors": sensors}
+        if self.scenes == EASY:
+            del record["scenes"]
+        return record
 
     def splits(self) -> dict[str, Sequence[int]]:
         """The frames of each split. ``test`` has no labels in KITTI, and is empty here."""
@@ -100,6 +117,7 @@ def create_synthetic_kitti(
     holdout_frames: int = 0,
     unlabelled_frames: int = 0,
     sensors: Sequence[str | Path] = (STANDARD,),
+    scenes: SceneOptions = EASY,
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
@@ -118,6 +136,7 @@ def create_synthetic_kitti(
         sensors: names or yaml files (``sensor_options.read_sensor``). The first one writes
             ``training/velodyne``, from which the labels follow; each other one sees the same scenes
             and writes ``training/velodyne_NAME``.
+        scenes: how hard the scenes are; see ``options.read_scenes``.
         workers: number of processes; by default that of cores, and fewer for few frames.
         progress: show a progress bar.
     """
@@ -128,6 +147,7 @@ def create_synthetic_kitti(
         holdout_frames=int(holdout_frames),
         unlabelled_frames=int(unlabelled_frames),
         sensors=read_sensors(sensors),
+        scenes=scenes,
     )
     _check_plan(plan, workers)
     for sensor in plan.sensors:
@@ -145,17 +165,34 @@ def create_synthetic_kitti(
 
 
 def simulate_frame(
-    seed: int, frame: int, camera: Camera | None = None, sensor: Sensor | None = None
+    seed: int,
+    frame: int,
+    camera: Camera | None = None,
+    sensor: Sensor | None = None,
+    *,
+    scenes: SceneOptions = EASY,
+    for_evaluation: bool = False,
 ) -> tuple[Scene, Sweep]:
-    """One frame in memory: the street, and the returns of the LiDAR."""
-    rng = np.random.default_rng([seed, frame])
+    """One frame in memory: the street, and the returns of the LiDAR.
+
+    Args:
+        seed: of the folder.
+        frame: number of the frame.
+        camera: whose view is cast; the standard one by default.
+        sensor: the LiDAR; the standard one by default.
+        scenes: how hard the scene is.
+        for_evaluation: whether the frame is of val or holdout.
+    """
+    streams = Streams(seed, frame)
+    rng = streams.scene()
     camera = camera or Camera.standard()
-    scene = draw_scene(rng)
-    return scene, scan(scene, sensor or standard_sensor(), camera, rng)
+    scene = draw_scene(rng, streams, scenes, for_evaluation)
+    sweep = scan(scene, sensor or standard_sensor(), camera, rng)
+    return scene, disturbed(sweep, scene, scenes, streams)
 
 
 def scan(scene: Scene, sensor: Sensor, camera: Camera, rng: np.random.Generator) -> Sweep:
-    """What a sensor sees of a scene."""
+    """What a sensor sees of a scene in clear air, in the frame of a car that stands upright."""
     pose = mount_pose(sensor.options.mount)
     rays = rays_for_camera(camera, rng, sensor, pose)
     return cast(
@@ -163,11 +200,18 @@ def scan(scene: Scene, sensor: Sensor, camera: Camera, rng: np.random.Generator)
         library().shapes,
         scene.instances,
         ground=scene.ground,
-        camera=camera,
+        camera=tilted_camera(camera, scene.tilt),
         rng=rng,
         options=sensor.options,
         origin_m=pose.origin_m if pose.is_shifted else None,
     )
+
+
+def disturbed(sweep: Sweep, scene: Scene, scenes: SceneOptions, streams: Streams) -> Sweep:
+    """A sweep with polished cars and weather, in the frame of the tilted car."""
+    sweep = polish(sweep, scene.labels, scenes.surfaces, streams)
+    sweep = add_weather(sweep, scenes.weather, streams)
+    return tilted_sweep(sweep, scene.tilt)
 
 
 def random_of_sensor(seed: int, frame: int, sensor: Sensor) -> np.random.Generator:
@@ -228,13 +272,35 @@ def _check_manifest(manifest: Path, plan: FolderPlan) -> None:
     recorded = {**older, **_read_manifest(manifest)}
     differences = []
     for key, value in plan.record().items():
+        if key == "scenes":
+            continue
         if recorded.get(key) != value and not _may_grow(key, recorded, plan):
             differences.append(f"{key} {recorded.get(key)} instead of {value}")
+    differences += _scene_differences(recorded.get("scenes"), plan.scenes)
     if differences:
         raise DataError(
             f"{manifest.parent}: holds simulated frames made with {', '.join(differences)}; choose "
             "another folder or remove it"
         )
+
+
+def _scene_differences(recorded: object, scenes: SceneOptions) -> list[str]:
+    """The options of the scenes in which a folder differs from the plan."""
+    if recorded is None:
+        recorded = asdict(EASY)
+    planned = asdict(scenes)
+    if not isinstance(recorded, dict):
+        return ["scenes of another version"]
+    differences = []
+    for block, options in planned.items():
+        known = recorded.get(block)
+        if not isinstance(known, dict):
+            return ["scenes of another version"]
+        for key, value in options.items():
+            found = known.get(key)
+            if found != value:
+                differences.append(f"{block.upper()}.{key.upper()} {found} instead of {value}")
+    return differences
 
 
 def _may_grow(key: str, recorded: Mapping[str, object], plan: FolderPlan) -> bool:
@@ -299,17 +365,33 @@ def _write_frames(
 def _write_frame(root: Path, plan: FolderPlan, frame: int) -> None:
     """Simulate a frame and write its files."""
     camera = Camera.standard()
-    scene, sweep = simulate_frame(plan.seed, frame, camera, plan.sensors[0])
-    lines = kitti_label_lines(scene, sweep, camera)
-    labels = "".join(line + "\n" for line in lines)
+    scene, sweep = simulate_frame(
+        plan.seed,
+        frame,
+        camera,
+        plan.sensors[0],
+        scenes=plan.scenes,
+        for_evaluation=plan.is_for_evaluation(frame),
+    )
+    streams = Streams(plan.seed, frame)
+    labels = frame_labels(scene, sweep, camera)
     files = _frame_files(root, plan, frame)
     _write_whole(files["velodyne"], sweep.points.tobytes())
     for sensor in plan.sensors[1:]:
         other = scan(scene, sensor, camera, random_of_sensor(plan.seed, frame, sensor))
+        other = disturbed(other, scene, plan.scenes, streams)
         _write_whole(files[plan.point_folder(sensor)], other.points.tobytes())
     _write_whole(files["calib"], camera.calibration_text().encode())
-    _write_whole(files["image_2"], png_bytes(sketch(lines)))
-    _write_whole(files["label_2"], labels.encode())
+    _write_whole(files["image_2"], png_bytes(sketch([label.line() for label in labels])))
+    if plan.scenes.has_true_labels:
+        annotation = annotate(labels, plan.scenes.labels, streams)
+        _write_whole(files[TRUE_LABELS], _label_file(annotation.truth))
+        labels = annotation.labels
+    _write_whole(files["label_2"], _label_file(labels))
+
+
+def _label_file(labels: list[Label]) -> bytes:
+    return "".join(label.line() + "\n" for label in labels).encode()
 
 
 def _write_splits(root: Path, plan: FolderPlan) -> None:

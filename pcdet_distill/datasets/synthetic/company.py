@@ -1,0 +1,92 @@
+"""Who stands beside whom: groups of people, parked bicycles, vans and trucks beside cars.
+
+Objects are added to a finished easy scene, where there is room.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .builder import SceneBuilder
+
+# Labelled objects a frame: KITTI's training set, and easy scenes.
+KITTI_PER_FRAME = {
+    "Car": 3.84,
+    "Van": 0.39,
+    "Truck": 0.15,
+    "Pedestrian": 0.60,
+    "Person_sitting": 0.03,
+    "Cyclist": 0.22,
+}
+EASY_PER_FRAME = {
+    "Car": 5.0,
+    "Van": 0.5,
+    "Truck": 0.2,
+    "Pedestrian": 2.0,
+    "Person_sitting": 0.06,
+    "Cyclist": 1.7,
+}
+MEAN_COMPANIONS = 1.5  # that find room
+MOST_COMPANIONS = 4
+TRUCK_SHARE = 0.35
+# Half a car, half of the larger vehicle, and a gap.
+GAP_TO_CAR_M = {"Van": (5.2, 6.5), "Truck": (7.8, 9.5)}
+BICYCLE_TURN_RAD = 0.5
+
+
+def add_groups(builder: SceneBuilder, chance: float) -> None:
+    """People who walk close to a pedestrian, in the same direction."""
+    rng = builder.rng
+    for u, v, turn_rad in builder.places_of("Pedestrian"):
+        if rng.random() >= chance:
+            continue
+        for _ in range(rng.integers(1, MOST_COMPANIONS + 1)):
+            along_m, across_m = rng.normal(0.0, [0.6, 0.7])
+            companion_turn = turn_rad + rng.normal(0.0, 0.3)
+            builder.place("Pedestrian", u + along_m, v + across_m, companion_turn)
+
+
+def add_parked_bicycles(builder: SceneBuilder, mean_count: float) -> None:
+    """Bicycles without riders near each cyclist."""
+    rng = builder.rng
+    template = builder.library.index["bicycle"]
+    length, width, height = map(float, builder.library.shapes.sizes_m[template])
+    size_m = (length, width, height)
+    for u, v, turn_rad in builder.places_of("Cyclist"):
+        for _ in range(rng.poisson(mean_count)):
+            bicycle_u = u + rng.normal(0.0, 2.0)
+            bicycle_v = v + rng.choice([-1.0, 1.0]) * rng.uniform(0.8, 2.0)
+            turn = turn_rad + rng.normal(0.0, BICYCLE_TURN_RAD)
+            if builder.is_free(bicycle_u, bicycle_v, turn, size_m):
+                builder.furnish("bicycle", bicycle_u, bicycle_v, turn_rad=turn)
+
+
+def add_large_neighbours(builder: SceneBuilder, chance: float) -> None:
+    """A van or a truck in the row of a car, before or behind it."""
+    rng = builder.rng
+    for u, v, turn_rad in builder.places_of("Car"):
+        if rng.random() >= chance:
+            continue
+        label = "Truck" if rng.random() < TRUCK_SHARE else "Van"
+        gap_m = rng.uniform(*GAP_TO_CAR_M[label]) * rng.choice([-1.0, 1.0])
+        neighbour_u = u + gap_m * np.cos(turn_rad)
+        neighbour_v = v + gap_m * np.sin(turn_rad)
+        builder.place(label, neighbour_u, neighbour_v, turn_rad + rng.normal(0.0, 0.03))
+
+
+def thin_to_kitti(builder: SceneBuilder, groups: float) -> None:
+    """Remove objects until each class is as frequent as in KITTI.
+
+    Args:
+        builder: holds the objects.
+        groups: probability of companions, which make pedestrians more frequent.
+    """
+    rng = builder.rng
+    share = {label: KITTI_PER_FRAME[label] / EASY_PER_FRAME[label] for label in KITTI_PER_FRAME}
+    share["Pedestrian"] /= 1.0 + groups * MEAN_COMPANIONS
+    kept = []
+    for placed in builder.objects:
+        chance = rng.random()
+        if placed.label is None or chance < share[placed.label]:
+            kept.append(placed)
+    builder.objects[:] = kept
