@@ -15,7 +15,8 @@ from pcdet_distill.errors import ConfigError
 CFGS = Path(__file__).parents[2] / "cfgs"
 STUDIES = set((CFGS / "study").rglob("*.yaml"))  # lists of runs, not experiments
 SENSORS = set((CFGS / "synthetic/sensors").glob("*.yaml"))
-ALL_CONFIGS = sorted(set(CFGS.rglob("*.yaml")) - STUDIES - SENSORS)
+SCENES = set((CFGS / "synthetic/scenes").glob("*.yaml"))
+ALL_CONFIGS = sorted(set(CFGS.rglob("*.yaml")) - STUDIES - SENSORS - SCENES)
 
 
 @pytest.fixture
