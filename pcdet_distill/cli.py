@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import __version__
+from .commands import PROGRAM
 from .config import nearest, project_folder
 from .errors import ConfigError, exit_on_user_error
 
 Arguments = Sequence[str] | None
-PROGRAM = "pcdet-distill"
 
 
 @exit_on_user_error

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
+from ..commands import command_text
 from ..config import required
 from ..datasets.view import processing_of
 from ..distill import check_block
@@ -22,7 +23,7 @@ def check_distill_block(block: ConfigDict, total_steps: int | None) -> None:
     if (block.get("INIT_STUDENT") or "NONE") != "NONE":
         raise ConfigError(
             "DISTILL.INIT_STUDENT: not available around OpenPCDet's detectors; train with this "
-            "package's tools/train.py, or give a student that was initialised there as "
+            f"package's '{command_text('train')}', or give a student that was initialised there as "
             "--pretrained_model"
         )
     if total_steps is not None:
@@ -58,7 +59,7 @@ def refuse_other_processing(student_cfg: ConfigDict, teacher_cfg: ConfigDict) ->
         raise ConfigError(
             "DISTILL.TEACHER: the teacher's POINT_CLOUD_RANGE, POINT_FEATURE_ENCODING or "
             "DATA_PROCESSOR is not the student's; around OpenPCDet's detectors both share one "
-            "batch. This package's own tools/train.py processes the points for each of them"
+            f"batch. This package's own '{command_text('train')}' processes the points for each"
         )
 
 

@@ -81,9 +81,9 @@ def test_a_simulated_folder_trains_with_kittis_yaml(repo: Path, tmp_path: Path) 
     config.DATA_PATH = str(folder)
     with pytest.raises(DataError, match="--make_planes") as missing:
         build_dataset(config, ["Car", "Pedestrian", "Cyclist"], training=True)
-    (command,) = re.findall(r"'python (tools/create_data\.py [^']*)'", str(missing.value))
-    arguments = shlex.split(command)
-    made = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=repo)
+    (words,) = re.findall(r"'pcdet-distill ([^']*)'", str(missing.value))
+    command = [sys.executable, "-m", "pcdet_distill", *shlex.split(words)]
+    made = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     item = build_dataset(config, ["Car", "Pedestrian", "Cyclist"], training=True)[0]
     assert len(item["gt_boxes"]) > 0

@@ -209,7 +209,7 @@ def test_missing_dataset(commands: Commands, project: Path, tool: list[str]) -> 
 
 def test_missing_infos(commands: Commands, project: Path) -> None:
     (project / "data" / "synthetic_kitti" / "kitti_infos_val.pkl").unlink()
-    check_one_sentence(commands.run(project, TRAIN), "kitti_infos_val.pkl", "create_data.py")
+    check_one_sentence(commands.run(project, TRAIN), "kitti_infos_val.pkl", "pcdet-distill data")
     assert not (project / "output").exists()
 
 

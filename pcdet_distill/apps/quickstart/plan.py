@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...commands import command_text
 from ...config import lookup
 from ..tools import tool_words
 
+# It makes the environment of a checkout too; an installed package has only the command.
+SCRIPT = "tools/scripts/quickstart.sh"
 DATASET_CONFIG = "cfgs/synthetic/dataset.yaml"
 DETECTORS = {"pointpillar": 10, "second": 5, "pointrcnn": 4}  # epochs of the full run
 DEFAULT_DETECTOR = "pointpillar"
@@ -127,8 +130,12 @@ class QuickstartPlan:
     @property
     def command(self) -> str:
         """The command that a user types for this run."""
-        detector = "" if self.detector == DEFAULT_DETECTOR else f" --detector {self.detector}"
-        return f"bash tools/scripts/quickstart.sh{detector}{' --fast' if self.smoke else ''}"
+        flags = [] if self.detector == DEFAULT_DETECTOR else ["--detector", self.detector]
+        if self.smoke:
+            flags.append("--fast")
+        if (self.root / SCRIPT).is_file():
+            return " ".join(["bash", SCRIPT, *flags])
+        return command_text("quickstart", *flags)
 
     def checkpoint(self, model: str) -> str:
         """The last checkpoint of a model (a key of MODELS), from ``root``."""

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from ...commands import command_text
 from ...config import required
 from ...errors import ConfigError, DataError
 from ...ops.boxes import boxes_overlap_bev, enlarge_box3d
@@ -90,7 +91,7 @@ class DataBaseSampler:
         if sampler_cfg.get("DATABASE_WITH_FAKELIDAR", False):
             raise ConfigError(
                 f"{SAMPLING}.DATABASE_WITH_FAKELIDAR: True is not supported; the database of "
-                "create_data.py holds LiDAR boxes: set it to False"
+                f"'{command_text('data', 'kitti')}' holds LiDAR boxes: set it to False"
             )
         self.use_road_plane = bool(sampler_cfg.get("USE_ROAD_PLANE", False))
         self.limit_whole_scene = bool(sampler_cfg.get("LIMIT_WHOLE_SCENE", False))

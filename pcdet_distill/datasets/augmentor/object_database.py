@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from ...commands import command_text
 from ...config import lookup
 from ...errors import ConfigError, DataError
 from ...types import ConfigDict
@@ -16,7 +17,7 @@ from ..safe_pickle import load_plain_pickle
 from .world import WHERE
 
 SAMPLING = f"{WHERE}.gt_sampling"
-HOW_TO_MAKE_FILES = "tools/create_data.py makes it, together with the info files"
+HOW_TO_MAKE_FILES = f"'{command_text('data', 'kitti')}' makes it, together with the info files"
 CACHE_BYTES = 256 * 2**20
 REQUIRED_KEYS = frozenset({"name", "path", "box3d_lidar", "num_points_in_gt"})
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...commands import command_text
 from ...errors import DataError
 from ..point_files import read_points
 from .calibration import Calibration
@@ -16,7 +17,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Splits that KITTI does not have: a second labelled one, and frames without labels.
 EXTRA_SPLITS = ("holdout", "unlabelled")
 TRUE_LABELS = "label_2_true"
-DATASET_YAML = "cfgs/dataset_configs/kitti_dataset.yaml"
+DATASET_YAML = "dataset_configs/kitti_dataset.yaml"
 LAYOUT = "ImageSets/, training/{velodyne,calib,label_2,image_2}, testing/{velodyne,calib,image_2}"
 
 
@@ -79,18 +80,19 @@ def check_root(root: Path) -> Path:
         problem = "this dataset folder does not exist"
         if root.is_dir():
             problem = "has neither training/ nor testing/"
+        simulate = command_text(
+            "data", "synthetic", "--out", root, "--frames", "400", "--seed", "0"
+        )
         raise DataError(
             f"{root}: {problem}; expected KITTI's layout ({LAYOUT}); a simulated one is made by "
-            f"'python tools/create_data.py synthetic --out {root} --frames 400 --seed 0'"
+            f"'{simulate}'"
         )
     return root
 
 
 def create_data_command(root: Path, flags: str = "") -> str:
     """The command that makes the info files of the KITTI folder ``root``."""
-    words = ["python tools/create_data.py kitti", DATASET_YAML, flags, "--set DATA_PATH"]
-    path = f'"{root}"' if " " in str(root) else str(root)
-    return " ".join([*filter(None, words), path])
+    return command_text("data", "kitti", DATASET_YAML, *flags.split(), "--set", "DATA_PATH", root)
 
 
 def split_file(root: Path, split: str) -> Path:

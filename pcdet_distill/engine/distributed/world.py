@@ -176,7 +176,7 @@ def _environment_number(name: str, launcher: str) -> int:
     """The environment variable ``name``, which the launcher should have set to a whole number."""
     value = os.environ.get(name)
     if value is None or not value.isdigit():
-        starter = "tools/scripts/dist_train.sh or torchrun" if launcher == "pytorch" else "srun"
+        starter = "torchrun or a checkout's dist_train.sh" if launcher == "pytorch" else "srun"
         found = "is not set" if value is None else f"is '{value}', not a number"
         raise ConfigError(
             f"--launcher {launcher}: the environment variable {name} {found}; start with {starter}"

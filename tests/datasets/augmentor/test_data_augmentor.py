@@ -309,7 +309,7 @@ def test_incomplete_database_is_named(tmp_path: Path, cars, words: str) -> None:
     [
         ({"SAMPLE_GROUPS": ["Car"]}, "'Car:15'"),
         ({"DATABASE_WITH_FAKELIDAR": True}, "DATABASE_WITH_FAKELIDAR"),
-        ({"DB_INFO_PATH": ["other.pkl"]}, "other.pkl.*create_data.py"),
+        ({"DB_INFO_PATH": ["other.pkl"]}, "other.pkl.*pcdet-distill data kitti"),
     ],
 )
 def test_bad_sampling_config(tmp_path: Path, changes: dict, words: str) -> None:

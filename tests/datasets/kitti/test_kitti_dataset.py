@@ -196,7 +196,7 @@ def test_road_planes(filled, data_config) -> None:
         (lambda config: config.update(GET_ITEM_LIST=["points", "depth_maps"]), "depth_maps"),
         (
             lambda config: config.INFO_PATH.update(train=["other.pkl"]),
-            "other.pkl.*create_data.py kitti",
+            "other.pkl.*pcdet-distill data kitti",
         ),
         (lambda config: config.pop("DATA_SPLIT"), "DATA_SPLIT"),
     ],
@@ -208,7 +208,7 @@ def test_bad_config_is_named(kitti_root: Path, data_config, change, words: str) 
 
 
 def test_missing_dataset_folder(tmp_path: Path, data_config) -> None:
-    with pytest.raises(DataError, match="nowhere.*create_data.py synthetic --out"):
+    with pytest.raises(DataError, match="nowhere.*pcdet-distill data synthetic --out"):
         make(data_config, tmp_path / "nowhere")
 
 

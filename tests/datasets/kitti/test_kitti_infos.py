@@ -187,7 +187,7 @@ def test_bad_frame_is_named_and_the_folder_stays(filled, folder: str, workers: i
 
 
 def test_missing_folder_names_the_path_and_the_command(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere.*create_data.py synthetic"):
+    with pytest.raises(DataError, match="nowhere.*pcdet-distill data synthetic"):
         create_kitti_infos(tmp_path / "nowhere")
 
 
