@@ -16,6 +16,18 @@ def golden_dir(request: pytest.FixtureRequest) -> Path:
     return Path(request.config.getoption("--golden")).resolve()
 
 
+@pytest.fixture(scope="session")
+def nuscenes_dir(request: pytest.FixtureRequest, golden_dir: Path) -> Path:
+    """The folder named by --golden_nuscenes, or golden_nuscenes beside the other one."""
+    given = request.config.getoption("--golden_nuscenes")
+    if given is not None:
+        return Path(given).resolve()
+    folder = golden_dir.parent / "golden_nuscenes"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} does not exist; name a folder by --golden_nuscenes")
+    return folder
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("golden")
     if marker is None:
