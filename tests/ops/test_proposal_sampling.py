@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil
+import math
 
 import numpy as np
 import torch
@@ -12,16 +12,19 @@ from pcdet_distill.ops.proposal_sampling import near_boxes, sector_furthest_poin
 
 
 def test_points_near_the_closest_box() -> None:
-    random = np.random.default_rng(0)
-    points = torch.from_numpy(random.uniform(-20, 20, (400, 3)).astype(np.float32))
-    boxes = torch.from_numpy(
-        random.uniform([-20, -20, -2, 0.5, 0.5, 0.5, -3], [20, 20, 2, 5, 5, 5, 3], (9, 7))
-    )
-    near = near_boxes(points, boxes.float(), 1.6)
-    for point, found in zip(points.numpy(), near):
-        distance = np.linalg.norm(boxes[:, :3].numpy() - point, axis=1)
-        closest = boxes[distance.argmin(), 3:6].numpy()
-        assert found == (distance.min() < np.linalg.norm(closest) / 2 + 1.6)
+    """Nearer to the closest centre than half the diagonal of its box and the margin."""
+    margin_m = 1.6
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-20, 20, (400, 3)).astype(np.float32)
+    lower = [-20, -20, -2, 0.5, 0.5, 0.5, -3]
+    upper = [20, 20, 2, 5, 5, 5, 3]
+    boxes = rng.uniform(lower, upper, (9, 7))
+    near = near_boxes(torch.from_numpy(points), torch.from_numpy(boxes).float(), margin_m)
+    for point, is_near in zip(points, near):
+        distances = np.linalg.norm(boxes[:, :3] - point, axis=1)
+        closest = distances.argmin()
+        half_diagonal = np.linalg.norm(boxes[closest, 3:6]) / 2
+        assert is_near == (distances[closest] < half_diagonal + margin_m)
     assert near.any()
     assert not near.all()
 
@@ -29,32 +32,43 @@ def test_points_near_the_closest_box() -> None:
 def test_padding_is_no_proposal() -> None:
     points = torch.zeros(3, 3)
     padding = torch.zeros(2, 7)
+    far_box = torch.tensor([[100.0, 0, 0, 4, 2, 2, 0]])
     assert not near_boxes(points, padding, 5.0).any()
-    box = torch.tensor([[100.0, 0, 0, 4, 2, 2, 0]])
-    assert not near_boxes(points, torch.cat([box, padding]), 5.0).any()
-    assert near_boxes(points[:0], box, 5.0).shape == (0,)
+    assert not near_boxes(points, torch.cat([far_box, padding]), 5.0).any()
+
+
+def test_no_points_are_near() -> None:
+    box = torch.tensor([[0.0, 0, 0, 4, 2, 2, 0]])
+    assert near_boxes(torch.zeros(0, 3), box, 5.0).shape == (0,)
 
 
 def test_a_sector_gets_its_share() -> None:
-    random = np.random.default_rng(1)
-    points = torch.from_numpy(random.uniform(-30, 30, (500, 3)).astype(np.float32))
-    rows = sector_furthest_point_sample(points, 60, 6)
-    sector = np.floor(
-        (np.arctan2(points[:, 1].numpy(), points[:, 0].numpy()) + np.pi) / (np.pi / 3)
-    ).astype(int)
-    at = 0
+    """Of 60 samples each of the six sectors gets its share of the points, rounded up."""
+    rng = np.random.default_rng(1)
+    points = torch.from_numpy(rng.uniform(-30, 30, (500, 3)).astype(np.float32))
+    rows = sector_furthest_point_sample(points, 60, 6).tolist()
+    x, y, _ = points.numpy().T
+    angle_from_zero = np.arctan2(y, x) + np.pi
+    sector = np.floor(angle_from_zero / (np.pi / 3)).astype(int)
+    expected = []
     for number in range(6):
-        own = np.flatnonzero(sector == number)
-        share = ceil(len(own) / 500 * 60)
-        expected = own[furthest_point_sample_plain(points[own], share, 1024).numpy()]
-        assert rows[at : at + share].tolist() == expected.tolist()
-        at += share
-    assert at == len(rows)
+        own_rows = np.flatnonzero(sector == number)
+        share = math.ceil(60 * len(own_rows) / 500)
+        chosen = furthest_point_sample_plain(points[own_rows], share, 1024)
+        expected += own_rows[chosen.numpy()].tolist()
+    assert rows == expected
+
+
+FIVE_POINTS = torch.tensor([[5.0, 0, 0], [-1.0, 0, 0], [0.0, 3.0, 0], [0.0, 0, 0], [6.0, 0.5, 0]])
 
 
 def test_few_points_are_all_taken_once() -> None:
-    points = torch.tensor([[5.0, 0, 0], [-1.0, 0, 0], [0, 3.0, 0], [0.0, 0, 0], [6.0, 0.5, 0]])
-    assert sorted(sector_furthest_point_sample(points, 100, 6).tolist()) == [0, 1, 2, 3, 4]
-    assert sector_furthest_point_sample(points[:1], 100, 6).tolist() == [0]
-    assert sector_furthest_point_sample(points[:0], 100, 6).shape == (0,)
-    assert sector_furthest_point_sample(points, 2, 1).tolist() == [0, 1]
+    rows = sector_furthest_point_sample(FIVE_POINTS, 100, 6)
+    assert sorted(rows.tolist()) == [0, 1, 2, 3, 4]
+    assert sector_furthest_point_sample(FIVE_POINTS[:1], 100, 6).tolist() == [0]
+    assert sector_furthest_point_sample(FIVE_POINTS[:0], 100, 6).shape == (0,)
+
+
+def test_one_sector_is_plain_furthest_point_sampling() -> None:
+    """From the point at x = 5, the one at x = -1 is furthest."""
+    assert sector_furthest_point_sample(FIVE_POINTS, 2, 1).tolist() == [0, 1]
