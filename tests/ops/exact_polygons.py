@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-Polygon = list[tuple[float, float]]
+Point = tuple[float, float]
+Polygon = list[Point]
 
 
 def outline(box: np.ndarray) -> Polygon:
@@ -21,52 +22,62 @@ def outline(box: np.ndarray) -> Polygon:
     half_x = dx / 2
     half_y = dy / 2
     local = ((-half_x, -half_y), (half_x, -half_y), (half_x, half_y), (-half_x, half_y))
-    return [(x + u * cos - v * sin, y + u * sin + v * cos) for u, v in local]
+    corners = []
+    for along, across in local:
+        corner_x = x + along * cos - across * sin
+        corner_y = y + along * sin + across * cos
+        corners.append((corner_x, corner_y))
+    return corners
 
 
-def clip(subject: Polygon, start: tuple[float, float], end: tuple[float, float]) -> Polygon:
+def clip(subject: Polygon, start: Point, end: Point) -> Polygon:
     """The part of a polygon on the left of the line from ``start`` to ``end``."""
 
-    def distance_to_left(point: tuple[float, float]) -> float:
-        """Up to the length of the line."""
-        along_x = end[0] - start[0]
-        along_y = end[1] - start[1]
-        return along_x * (point[1] - start[1]) - along_y * (point[0] - start[0])
+    def distance_to_left(point: Point) -> float:
+        """Times the length of the line; negative on its right."""
+        line_x = end[0] - start[0]
+        line_y = end[1] - start[1]
+        return line_x * (point[1] - start[1]) - line_y * (point[0] - start[0])
 
-    result: Polygon = []
+    clipped: Polygon = []
     for vertex, following in edges(subject):
-        a = distance_to_left(vertex)
-        b = distance_to_left(following)
-        if a >= 0:
-            result.append(vertex)
-        if (a > 0 > b) or (a < 0 < b):
-            share = a / (a - b)
+        distance = distance_to_left(vertex)
+        following_distance = distance_to_left(following)
+        if distance >= 0:
+            clipped.append(vertex)
+        if distance * following_distance < 0:  # the edge crosses the line
+            share = distance / (distance - following_distance)
             x = vertex[0] + share * (following[0] - vertex[0])
             y = vertex[1] + share * (following[1] - vertex[1])
-            result.append((x, y))
-    return result
+            clipped.append((x, y))
+    return clipped
 
 
-def edges(polygon: Polygon) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+def edges(polygon: Polygon) -> list[tuple[Point, Point]]:
     """Start and end of every edge."""
     return list(zip(polygon, polygon[1:] + polygon[:1]))
 
 
 def area(polygon: Polygon) -> float:
     """Shoelace formula."""
-    return sum(p[0] * q[1] - q[0] * p[1] for p, q in edges(polygon)) / 2
+    doubled = 0.0
+    for (start_x, start_y), (end_x, end_y) in edges(polygon):
+        doubled += start_x * end_y - end_x * start_y
+    return doubled / 2
 
 
 def overlap(box_a: np.ndarray, box_b: np.ndarray) -> float:
     polygon = outline(box_a)
     for start, end in edges(outline(box_b)):
-        polygon = clip(polygon, start, end) if polygon else polygon
-    return area(polygon) if polygon else 0.0
+        polygon = clip(polygon, start, end)
+    return area(polygon)
 
 
 def iou_bev(box_a: np.ndarray, box_b: np.ndarray) -> float:
     shared = overlap(box_a, box_b)
-    return shared / (float(box_a[3] * box_a[4]) + float(box_b[3] * box_b[4]) - shared)
+    area_a = float(box_a[3] * box_a[4])
+    area_b = float(box_b[3] * box_b[4])
+    return shared / (area_a + area_b - shared)
 
 
 def iou_matrix(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:

@@ -29,6 +29,7 @@ MARGIN_TOLERANCE = 0.04
 
 def random_boxes(count: int, seed: int, spread_m: float = 4.0) -> Tensor:
     rng = np.random.default_rng(seed)
+    """Boxes (count, 7) whose centres lie within a few metres."""
     centre = rng.uniform(-spread_m, spread_m, (count, 3)) * (1, 1, 0.2)
     size = rng.uniform(0.6, 4.5, (count, 3))
     heading = rng.uniform(-7, 7, (count, 1))
@@ -48,15 +49,24 @@ BOX = st.tuples(SMALL, SMALL, SMALL, SIZE, SIZE, SIZE, st.floats(-7, 7, width=32
 
 
 def test_iou_of_hand_made_boxes() -> None:
-    unit = box(0, 0, 0, 2, 2, 2, 0)
+    """Cubes of 2 metres, one shifted by half its length and half its height."""
+    cube = box(0, 0, 0, 2, 2, 2, 0)
     shifted = box(1, 0, 1, 2, 2, 2, 0)
-    assert box_ops.boxes_overlap_bev(unit, shifted).item() == pytest.approx(2, abs=1e-5)
-    assert box_ops.boxes_iou_bev(unit, shifted).item() == pytest.approx(2 / 6, abs=1e-5)
-    assert box_ops.boxes_iou3d(unit, shifted).item() == pytest.approx(2 / 14, abs=1e-5)
-    octagon = 8 * (math.sqrt(2) - 1)
+    # On the ground: 2 of each one's 4 square metres. In space: 2 of each one's 8 cubic metres.
+    shared = 2
+    assert box_ops.boxes_overlap_bev(cube, shifted).item() == pytest.approx(shared, abs=1e-5)
+    iou_bev = shared / (4 + 4 - shared)
+    assert box_ops.boxes_iou_bev(cube, shifted).item() == pytest.approx(iou_bev, abs=1e-5)
+    iou_3d = shared / (8 + 8 - shared)
+    assert box_ops.boxes_iou3d(cube, shifted).item() == pytest.approx(iou_3d, abs=1e-5)
+
+
+def test_a_square_turned_by_45_degrees_shares_an_octagon() -> None:
+    square = box(0, 0, 0, 2, 2, 2, 0)
     turned = box(0, 0, 0, 2, 2, 2, math.pi / 4)
-    assert box_ops.boxes_overlap_bev(unit, turned).item() == pytest.approx(octagon, abs=1e-4)
-    assert box_ops.boxes_bev_aligned_iou(unit, turned).item() == pytest.approx(1)
+    octagon = 8 * (math.sqrt(2) - 1)  # area of the regular octagon around a circle of radius 1
+    assert box_ops.boxes_overlap_bev(square, turned).item() == pytest.approx(octagon, abs=1e-4)
+    assert box_ops.boxes_bev_aligned_iou(square, turned).item() == pytest.approx(1)
 
 
 def test_boxes_above_each_other_share_no_volume() -> None:
@@ -67,16 +77,21 @@ def test_boxes_above_each_other_share_no_volume() -> None:
 
 
 def test_far_boxes_do_not_overlap() -> None:
-    for overlap in (box_ops.boxes_overlap_bev, box_ops.boxes_overlap_bev_plain):
-        assert overlap(box(0, 0, 0, 4, 2, 1, 0.1), box(4.5, 0, 0, 4, 2, 1, 0.1)).item() == 0
+    here = box(0, 0, 0, 4, 2, 1, 0.1)
+    there = box(4.5, 0, 0, 4, 2, 1, 0.1)
+    assert box_ops.boxes_overlap_bev(here, there).item() == 0
+    assert box_ops.boxes_overlap_bev_plain(here, there).item() == 0
 
 
 def test_nearest_bev_iou_turns_boxes_to_the_nearest_axis() -> None:
-    lying = box(0, 0, 0, 4, 2, 1, 0)
-    nearly_standing = box(0, 0, 0, 4, 2, 1, math.pi / 2 + 0.3)
-    nearly_lying = box(0, 0, 0, 4, 2, 1, math.pi - 0.3)
-    assert box_ops.boxes3d_nearest_bev_iou(lying, nearly_lying).item() == pytest.approx(1)
-    assert box_ops.boxes3d_nearest_bev_iou(lying, nearly_standing).item() == pytest.approx(4 / 12)
+    """A box of 4 m by 2 m that lies across another shares 4 of 8 square metres with it."""
+    along = box(0, 0, 0, 4, 2, 1, 0)
+    nearly_along = box(0, 0, 0, 4, 2, 1, math.pi - 0.3)
+    nearly_across = box(0, 0, 0, 4, 2, 1, math.pi / 2 + 0.3)
+    iou_along = box_ops.boxes3d_nearest_bev_iou(along, nearly_along).item()
+    iou_across = box_ops.boxes3d_nearest_bev_iou(along, nearly_across).item()
+    assert iou_along == pytest.approx(1)
+    assert iou_across == pytest.approx(4 / (8 + 8 - 4))
 
 
 @pytest.mark.parametrize("overlap", [box_ops.boxes_overlap_bev, box_ops.boxes_overlap_bev_plain])
@@ -95,9 +110,8 @@ def test_plain_and_compiled_overlaps_agree(device: torch.device) -> None:
     boxes_a = random_boxes(120, 2)
     boxes_b = random_boxes(90, 3)
     plain = box_ops.boxes_overlap_bev_plain(boxes_a.to(device), boxes_b.to(device)).cpu()
-    torch.testing.assert_close(
-        plain, box_ops.boxes_overlap_bev(boxes_a, boxes_b), atol=1e-4, rtol=1e-4
-    )
+    compiled = box_ops.boxes_overlap_bev(boxes_a, boxes_b)
+    torch.testing.assert_close(plain, compiled, atol=1e-4, rtol=1e-4)
 
 
 def test_plain_overlap_does_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,20 +164,26 @@ def test_iou_is_the_same_in_a_moved_scene(box_a, box_b, angle_rad, shift_x, shif
         turned[:, 1] += shift_y
         turned[:, 6] += angle_rad
         moved.append(turned)
+    moved_a, moved_b = moved
     for function in (box_ops.boxes_iou_bev, box_ops.boxes_iou3d):
-        assert function(*moved).item() == pytest.approx(
-            function(box_a, box_b).item(), abs=MARGIN_TOLERANCE
-        )
+        before = function(box_a, box_b).item()
+        after = function(moved_a, moved_b).item()
+        assert after == pytest.approx(before, abs=MARGIN_TOLERANCE)
 
 
 def test_a_box_overlaps_itself_after_half_and_quarter_turns() -> None:
     boxes = random_boxes(40, 8)
-    turned = boxes.clone()
-    turned[:, 6] += math.pi
-    assert box_ops.boxes_iou_bev(boxes, turned).diagonal().numpy() == pytest.approx(1, abs=1e-3)
-    quarter = boxes[:, [0, 1, 2, 4, 3, 5, 6]]
-    quarter[:, 6] += math.pi / 2
-    assert box_ops.boxes_iou3d(boxes, quarter).diagonal().numpy() == pytest.approx(1, abs=1e-3)
+    half_turn = boxes.clone()
+    half_turn[:, 6] += math.pi
+    with_itself = box_ops.boxes_iou_bev(boxes, half_turn).diagonal()
+    assert with_itself.numpy() == pytest.approx(1, abs=1e-3)
+    # After a quarter turn length and width change places.
+    quarter_turn = boxes.clone()
+    quarter_turn[:, 3] = boxes[:, 4]
+    quarter_turn[:, 4] = boxes[:, 3]
+    quarter_turn[:, 6] += math.pi / 2
+    with_itself = box_ops.boxes_iou3d(boxes, quarter_turn).diagonal()
+    assert with_itself.numpy() == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("function", IOU_FUNCTIONS)
@@ -184,8 +204,8 @@ def test_inputs_are_unchanged_and_further_columns_ignored(function) -> None:
     result = function(boxes_a, boxes_b)
     assert torch.equal(boxes_a, before_a)
     assert torch.equal(boxes_b, before_b)
-    wider = torch.cat((boxes_a, torch.ones(12, 2)), dim=1).requires_grad_()
-    assert torch.equal(function(wider, boxes_b.double()), result)
+    with_further_columns = torch.cat((boxes_a, torch.ones(12, 2)), dim=1).requires_grad_()
+    assert torch.equal(function(with_further_columns, boxes_b.double()), result)
 
 
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
@@ -197,7 +217,8 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
         torch.set_num_threads(count)
         results.append([function(boxes_a, boxes_b) for function in IOU_FUNCTIONS])
     torch.set_num_threads(threads)
-    assert all(torch.equal(one, two) for one, two in zip(*results))
+    for by_one_thread, by_two_threads in zip(*results):
+        assert torch.equal(by_one_thread, by_two_threads)
 
 
 def test_boxes_that_are_not_finite_leave_the_others_unchanged() -> None:
@@ -206,18 +227,26 @@ def test_boxes_that_are_not_finite_leave_the_others_unchanged() -> None:
     broken[1, 0] = math.nan
     broken[2, 3] = math.inf
     for function in (box_ops.boxes_iou_bev, box_ops.boxes3d_nearest_bev_iou):
-        assert torch.equal(function(broken, boxes)[[0, 3]], function(boxes, boxes)[[0, 3]])
+        expected = function(boxes, boxes)
+        found = function(broken, boxes)
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[3], expected[3])
 
 
-def test_limit_period_keeps_the_direction() -> None:
+@pytest.mark.parametrize("offset, low, high", [(0.5, -math.pi / 2, math.pi / 2), (0.0, 0, math.pi)])
+def test_limit_period_keeps_the_direction(offset: float, low: float, high: float) -> None:
+    """Angles half a turn apart have the same tangent."""
     angles = np.linspace(-20, 20, 401)
-    for offset, low, high in ((0.5, -math.pi / 2, math.pi / 2), (0.0, 0, math.pi)):
-        limited = box_ops.limit_period(angles, offset, math.pi)
-        assert limited.min() >= low - 1e-9
-        assert limited.max() <= high + 1e-9
-        np.testing.assert_allclose(np.tan(limited), np.tan(angles), rtol=1e-6)
-    assert torch.is_tensor(box_ops.limit_period(torch.tensor([4.0])))
-    assert box_ops.limit_period(torch.tensor([4.0])).item() == pytest.approx(4 - math.pi)
+    limited = box_ops.limit_period(angles, offset, math.pi)
+    assert limited.min() >= low - 1e-9
+    assert limited.max() <= high + 1e-9
+    np.testing.assert_allclose(np.tan(limited), np.tan(angles), rtol=1e-6)
+
+
+def test_limit_period_of_a_tensor() -> None:
+    limited = box_ops.limit_period(torch.tensor([4.0]))
+    assert torch.is_tensor(limited)
+    assert limited.item() == pytest.approx(4 - math.pi)
 
 
 @pytest.mark.parametrize("as_tensor", [True, False])
@@ -254,23 +283,22 @@ def test_enlarging_returns_a_copy() -> None:
     before = boxes.clone()
     larger = box_ops.enlarge_box3d(boxes, (0.2, 0.4, 0.6))
     assert torch.equal(boxes, before)
-    torch.testing.assert_close(
-        larger[:, 3:6] - boxes[:, 3:6], torch.tensor([[0.2, 0.4, 0.6]]).expand(2, 3)
-    )
-    assert torch.equal(larger[:, [0, 1, 2, 6]], boxes[:, [0, 1, 2, 6]])
+    expected_size = boxes[:, 3:6] + torch.tensor([0.2, 0.4, 0.6])
+    torch.testing.assert_close(larger[:, 3:6], expected_size)
+    assert torch.equal(larger[:, :3], boxes[:, :3])
+    assert torch.equal(larger[:, 6], boxes[:, 6])
 
 
 def test_boxes_outside_the_range_by_centre_and_by_corners() -> None:
     limits = [0, -10, -2, 20, 10, 2]
-    boxes = np.array(
-        [[20, 10, 2, 4, 2, 1, 0], [20.1, 0, 0, 4, 2, 1, 0], [25, 0, 0, 4, 2, 1, 0]], np.float32
-    )
+    centre_on_the_border = [20, 10, 2, 4, 2, 1, 0]
+    centre_just_outside = [20.1, 0, 0, 4, 2, 1, 0]
+    far_outside = [25, 0, 0, 4, 2, 1, 0]
+    boxes = np.array([centre_on_the_border, centre_just_outside, far_outside], np.float32)
     by_centre = box_ops.mask_boxes_outside_range(boxes, limits)
     assert by_centre.tolist() == [True, False, False]
     by_corner = box_ops.mask_boxes_outside_range(boxes, limits, 1, use_center_to_filter=False)
     assert by_corner.tolist() == [True, True, False]
-    assert (
-        box_ops.mask_boxes_outside_range(boxes, limits, 5, use_center_to_filter=False).tolist()
-        == [False] * 3
-    )
+    by_5_corners = box_ops.mask_boxes_outside_range(boxes, limits, 5, use_center_to_filter=False)
+    assert by_5_corners.tolist() == [False, False, False]
     assert box_ops.mask_boxes_outside_range(boxes[:0], limits).shape == (0,)

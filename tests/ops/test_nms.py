@@ -19,23 +19,17 @@ CONFIG = {"NMS_TYPE": "nms_gpu", "NMS_THRESH": 0.3, "NMS_PRE_MAXSIZE": 50, "NMS_
 def crowd(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Boxes (count, 7) in a few clusters, and different scores (count,)."""
     rng = np.random.default_rng(seed)
-    centres = rng.uniform(-12, 12, (max(1, count // 8), 7)) * (1, 1, 0.1, 0, 0, 0, 0.2) + (
-        0,
-        0,
-        0,
-        3.9,
-        1.6,
-        1.5,
-        0,
-    )
+    num_clusters = max(1, count // 8)
+    clusters = rng.uniform(-12, 12, (num_clusters, 7)) * (1, 1, 0.1, 0, 0, 0, 0.2)
+    clusters[:, 3:6] = (3.9, 1.6, 1.5)
     noise = rng.normal(0, (0.5, 0.3, 0.1, 0.1, 0.05, 0.05, 0.2), (count, 7))
-    boxes = centres[rng.integers(0, len(centres), count)] + noise
-    return torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(
-        rng.permutation(count).astype(np.float32)
-    )
+    boxes = clusters[rng.integers(0, num_clusters, count)] + noise
+    scores = rng.permutation(count)
+    return torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(scores.astype(np.float32))
 
 
 def brute_force(iou: np.ndarray, scores: np.ndarray, thresh: float) -> list[int]:
+    """Keep a box unless it overlaps one that is kept and has a better score."""
     kept: list[int] = []
     for candidate in np.argsort(-scores, kind="stable"):
         if all(iou[candidate, other] <= thresh for other in kept):
@@ -43,36 +37,49 @@ def brute_force(iou: np.ndarray, scores: np.ndarray, thresh: float) -> list[int]
     return kept
 
 
+def rotated_matrix(boxes: np.ndarray) -> np.ndarray:
+    """The exact IoU of all pairs of boxes."""
+    return exact_polygons.iou_matrix(boxes, boxes)
+
+
 def aligned_matrix(boxes: np.ndarray) -> np.ndarray:
-    flat = boxes.copy()
-    flat[:, 6] = 0
-    return exact_polygons.iou_matrix(flat, flat)
+    """The exact IoU of all pairs, as if no box were turned."""
+    straight = boxes.copy()
+    straight[:, 6] = 0
+    return exact_polygons.iou_matrix(straight, straight)
+
+
+def rows_without_close_calls(iou: np.ndarray, thresh: float) -> np.ndarray:
+    """Rows whose IoUs with each other are all clearly above or below the threshold.
+
+    The approximate IoU may put any other pair on the other side of it.
+    """
+    is_close = np.abs(iou - thresh) < 3e-3
+    _, second_of_close_pairs = np.nonzero(np.triu(is_close, k=1))
+    return np.setdiff1d(np.arange(len(iou)), second_of_close_pairs)
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("thresh", [0.01, 0.3, 0.7])
-def test_nms_equals_brute_force_on_exact_polygons(seed: int, thresh: float) -> None:
+@pytest.mark.parametrize(
+    "nms, exact_iou",
+    [(nms_ops.nms, rotated_matrix), (nms_ops.nms_normal, aligned_matrix)],
+)
+def test_nms_equals_brute_force_on_exact_polygons(nms, exact_iou, seed: int, thresh: float) -> None:
     boxes, scores = crowd(60, seed)
-    for function, matrix in (
-        (nms_ops.nms, exact_polygons.iou_matrix(boxes.numpy(), boxes.numpy())),
-        (nms_ops.nms_normal, aligned_matrix(boxes.numpy())),
-    ):
-        # The approximate IoU may put such a pair on the other side of the threshold.
-        doubtful = np.unique(np.argwhere(np.triu(np.abs(matrix - thresh) < 3e-3, 1))[:, 1])
-        rows = np.setdiff1d(np.arange(60), doubtful)
-        kept = function(boxes[rows], scores[rows], thresh)
-        assert len(rows) > 40
-        assert kept.tolist() == brute_force(
-            matrix[np.ix_(rows, rows)], scores.numpy()[rows], thresh
-        )
+    rows = rows_without_close_calls(exact_iou(boxes.numpy()), thresh)
+    assert len(rows) > 40
+    iou = exact_iou(boxes[rows].numpy())
+    expected = brute_force(iou, scores[rows].numpy(), thresh)
+    assert nms(boxes[rows], scores[rows], thresh).tolist() == expected
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    st.integers(1, 80),
-    st.integers(0, 10_000),
-    st.sampled_from([0.01, 0.1, 0.5, 0.8]),
-    st.booleans(),
+    count=st.integers(1, 80),
+    seed=st.integers(0, 10_000),
+    thresh=st.sampled_from([0.01, 0.1, 0.5, 0.8]),
+    rotated=st.booleans(),
 )
 def test_plain_nms_equals_the_compiled_one(
     count: int, seed: int, thresh: float, rotated: bool
@@ -96,8 +103,9 @@ def test_the_order_of_the_input_is_irrelevant(random) -> None:
     boxes, scores = crowd(40, 5)
     rows = list(range(40))
     random.shuffle(rows)
-    kept = nms_ops.nms(boxes[rows], scores[rows], 0.2)
-    assert torch.tensor(rows)[kept].tolist() == nms_ops.nms(boxes, scores, 0.2).tolist()
+    kept_of_shuffled = nms_ops.nms(boxes[rows], scores[rows], 0.2)
+    kept = nms_ops.nms(boxes, scores, 0.2)
+    assert [rows[number] for number in kept_of_shuffled] == kept.tolist()
 
 
 def test_equal_scores_keep_the_earlier_row() -> None:
@@ -108,41 +116,45 @@ def test_equal_scores_keep_the_earlier_row() -> None:
     assert nms_ops.nms(apart, torch.ones(5), 0.5).tolist() == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_suppression_needs_more_than_the_threshold(plain: bool) -> None:
-    halves = torch.tensor(
-        [[0.0, 0, 0, 4, 2, 1, 0], [1, 0, 0, 2, 2, 1, 0]]
-    )  # axis-aligned IoU exactly 0.5
-    for thresh, expected in ((0.5, [0, 1]), (0.49, [0])):
-        kept = (
-            nms_ops.greedy_nms_plain(halves, thresh, rotated=False)
-            if plain
-            else nms_ops.nms_normal(halves, torch.tensor([2.0, 1.0]), thresh)
-        )
-        assert kept.tolist() == expected
+def nms_plain(boxes: Tensor, scores: Tensor, thresh: float, rotated: bool) -> Tensor:
+    """The plain version, which expects falling scores."""
+    assert (scores.diff() < 0).all()
+    return nms_ops.greedy_nms_plain(boxes, thresh, rotated)
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_a_suppressed_box_suppresses_nothing(plain: bool) -> None:
-    chain = torch.tensor(
-        [[float(x), 0, 0, 4, 2, 1, 0] for x in range(0, 12, 2)]
-    )  # neighbours: IoU 1/3
-    kept = (
-        nms_ops.greedy_nms_plain(chain, 0.3, rotated=True)
-        if plain
-        else nms_ops.nms(chain, torch.arange(6, 0, -1.0), 0.3)
-    )
-    assert kept.tolist() == [0, 2, 4]
+def nms_compiled(boxes: Tensor, scores: Tensor, thresh: float, rotated: bool) -> Tensor:
+    function = nms_ops.nms if rotated else nms_ops.nms_normal
+    return function(boxes, scores, thresh)
+
+
+@pytest.mark.parametrize("nms", [nms_plain, nms_compiled])
+def test_suppression_needs_more_than_the_threshold(nms) -> None:
+    """The second box is half of the first: an IoU of exactly 0.5."""
+    boxes = torch.tensor([[0.0, 0, 0, 4, 2, 1, 0], [1, 0, 0, 2, 2, 1, 0]])
+    scores = torch.tensor([2.0, 1.0])
+    assert nms(boxes, scores, 0.5, rotated=False).tolist() == [0, 1]
+    assert nms(boxes, scores, 0.49, rotated=False).tolist() == [0]
+
+
+@pytest.mark.parametrize("nms", [nms_plain, nms_compiled])
+def test_a_suppressed_box_suppresses_nothing(nms) -> None:
+    """Six boxes in a row, each half over the next: neighbours have an IoU of 1/3."""
+    boxes = torch.tensor([[0.0, 0, 0, 4, 2, 1, 0]]).repeat(6, 1)
+    boxes[:, 0] = torch.arange(0, 12, 2)
+    scores = torch.arange(6, 0, -1.0)
+    assert nms(boxes, scores, 0.3, rotated=True).tolist() == [0, 2, 4]
 
 
 def test_sizes_before_and_after() -> None:
     boxes, scores = crowd(60, 8)
     everything = nms_ops.nms(boxes, scores, 0.9)
     assert len(everything) > 20
-    assert nms_ops.nms(boxes, scores, 0.9, post_maxsize=7).tolist() == everything[:7].tolist()
+    first_seven = nms_ops.nms(boxes, scores, 0.9, post_maxsize=7)
+    assert first_seven.tolist() == everything[:7].tolist()
     best = scores.argsort(descending=True)[:10]
-    of_the_best = best[nms_ops.nms(boxes[best], scores[best], 0.9)]
-    assert nms_ops.nms(boxes, scores, 0.9, pre_maxsize=10).tolist() == of_the_best.tolist()
+    kept_of_the_best = nms_ops.nms(boxes[best], scores[best], 0.9)
+    of_ten = nms_ops.nms(boxes, scores, 0.9, pre_maxsize=10)
+    assert of_ten.tolist() == best[kept_of_the_best].tolist()
 
 
 def test_empty_input(device: torch.device) -> None:
@@ -151,18 +163,24 @@ def test_empty_input(device: torch.device) -> None:
     assert nms_ops.nms(boxes, scores, 0.1).shape == (0,)
     assert nms_ops.nms_normal(boxes, scores, 0.1, 10, 5).shape == (0,)
     selected, kept_scores = nms_ops.class_agnostic_nms(scores, boxes, CONFIG, 0.1)
-    assert selected.shape == kept_scores.shape == (0,)
-    got = nms_ops.multi_classes_nms(torch.zeros(0, 3, device=device), boxes, CONFIG, 0.1)
-    assert [value.shape for value in got] == [(0,), (0,), (0, 7)]
+    assert selected.shape == (0,)
+    assert kept_scores.shape == (0,)
+    class_scores = torch.zeros(0, 3, device=device)
+    kept_scores, labels, kept_boxes = nms_ops.multi_classes_nms(class_scores, boxes, CONFIG, 0.1)
+    assert kept_scores.shape == (0,)
+    assert labels.shape == (0,)
+    assert kept_boxes.shape == (0, 7)
 
 
 def test_inputs_are_unchanged() -> None:
     boxes, scores = crowd(50, 9)
-    before = boxes.clone(), scores.clone()
+    boxes_before = boxes.clone()
+    scores_before = scores.clone()
+    class_scores = torch.stack([scores, scores], dim=1)
     nms_ops.class_agnostic_nms(scores, boxes, CONFIG, 10.0)
-    nms_ops.multi_classes_nms(scores[:, None].repeat(1, 2), boxes, CONFIG, 10.0)
-    assert torch.equal(boxes, before[0])
-    assert torch.equal(scores, before[1])
+    nms_ops.multi_classes_nms(class_scores, boxes, CONFIG, 10.0)
+    assert torch.equal(boxes, boxes_before)
+    assert torch.equal(scores, scores_before)
 
 
 def test_class_agnostic_nms_takes_scores_equal_to_the_threshold() -> None:
@@ -173,14 +191,17 @@ def test_class_agnostic_nms_takes_scores_equal_to_the_threshold() -> None:
     selected, kept_scores = nms_ops.class_agnostic_nms(scores, boxes, CONFIG, score_thresh=0.5)
     assert selected.tolist() == [2, 1]
     assert torch.equal(kept_scores, scores[[2, 1]])
-    assert nms_ops.class_agnostic_nms(scores, boxes, CONFIG)[0].tolist() == [2, 1, 0]
-    assert nms_ops.class_agnostic_nms(scores, boxes, CONFIG, score_thresh=1.0)[0].tolist() == []
+    without_threshold, _ = nms_ops.class_agnostic_nms(scores, boxes, CONFIG)
+    assert without_threshold.tolist() == [2, 1, 0]
+    above_all_scores, _ = nms_ops.class_agnostic_nms(scores, boxes, CONFIG, score_thresh=1.0)
+    assert above_all_scores.tolist() == []
 
 
 def test_scores_that_are_not_numbers_are_dropped_by_a_threshold() -> None:
     boxes, scores = crowd(5, 10)
     scores[2] = torch.nan
-    assert 2 not in nms_ops.class_agnostic_nms(scores, boxes, CONFIG, score_thresh=0.0)[0].tolist()
+    selected, _ = nms_ops.class_agnostic_nms(scores, boxes, CONFIG, score_thresh=0.0)
+    assert 2 not in selected.tolist()
 
 
 def test_multi_classes_nms_suppresses_within_a_class_only() -> None:
@@ -200,15 +221,14 @@ def test_error_of_a_misspelt_type() -> None:
 
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
     boxes, scores = crowd(400, 12)
+    by_score = boxes[scores.argsort(descending=True)]
     threads = torch.get_num_threads()
     results = []
     for count in (1, 2):
         torch.set_num_threads(count)
-        results.append(
-            (
-                nms_ops.nms(boxes, scores, 0.1),
-                nms_ops.greedy_nms_plain(boxes[scores.argsort(descending=True)], 0.1, True),
-            )
-        )
+        compiled = nms_ops.nms(boxes, scores, 0.1)
+        plain = nms_ops.greedy_nms_plain(by_score, 0.1, rotated=True)
+        results.append((compiled, plain))
     torch.set_num_threads(threads)
-    assert all(torch.equal(one, two) for one, two in zip(*results))
+    for by_one_thread, by_two_threads in zip(*results):
+        assert torch.equal(by_one_thread, by_two_threads)
