@@ -22,8 +22,20 @@ from ...errors import ConfigError, UserError
 from ...models import load_data_to_device
 from ...types import BatchDict
 from ..tools import read_experiment
+from .data import all_data_commands, data_commands, run_data_commands, with_few_frames
 from .plan import Run, StudyPlan
 from .spec import TEACHER
+
+
+def check_study(plan: StudyPlan, log: Callable[[str], None]) -> None:
+    """Check every row of a study, trained or not; a handful of frames stands for missing data."""
+    if not data_commands(plan):
+        check_runs(plan, plan.runs(), log)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        small = with_few_frames(plan, Path(folder))
+        run_data_commands(all_data_commands(small), plan.root, log, quiet=True)
+        check_runs(small, small.runs(), log)
 
 
 def check_runs(plan: StudyPlan, runs: Sequence[Run], log: Callable[[str], None]) -> None:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from ...errors import UserError
 from ..tools import tool_words
 from .plan import StudyPlan
 from .spec import StudyData
+
+FEW = {"train": 4, "val": 2, "holdout": 2, "unlabelled": 2}  # frames to try a study out
 
 
 def data_commands(plan: StudyPlan) -> list[list[str]]:
@@ -19,7 +27,7 @@ def data_commands(plan: StudyPlan) -> list[list[str]]:
     folder = plan.root / data.path
     if not _is_simulated(folder, data):
         return all_data_commands(plan)
-    return [] if _is_prepared(folder, data) else [_prepare_command(data, plan.root)]
+    return [] if _is_prepared(folder, plan) else [_prepare_command(data, plan.root)]
 
 
 def all_data_commands(plan: StudyPlan) -> list[list[str]]:
@@ -28,6 +36,26 @@ def all_data_commands(plan: StudyPlan) -> list[list[str]]:
     if data.frames is None or data.path is None:
         return []
     return [_simulate_command(data, plan.root), _prepare_command(data, plan.root)]
+
+
+def run_data_commands(
+    commands: Sequence[Sequence[str]], root: Path, say: Callable[[str], None], quiet: bool = False
+) -> None:
+    """Run commands that make data, from the checkout; a UserError when one fails."""
+    for command in commands:
+        say("$ python " + shlex.join(command))
+        output = subprocess.DEVNULL if quiet else None
+        done = subprocess.run([sys.executable, *command], cwd=root, stdout=output)
+        if done.returncode:
+            raise UserError("the data could not be made, the message is above")
+
+
+def with_few_frames(plan: StudyPlan, folder: Path) -> StudyPlan:
+    """The same study on a handful of simulated frames in ``folder``, to try its rows out."""
+    data = plan.spec.data
+    few = {split: min(count, FEW[split]) for split, count in (data.frames or {}).items()}
+    spec = replace(plan.spec, data=replace(data, path=str(folder), frames=few))
+    return StudyPlan(spec, plan.root, plan.options)
 
 
 def claim_name(plan: StudyPlan) -> str:
@@ -53,10 +81,12 @@ def _is_simulated(folder: Path, data: StudyData) -> bool:
     return manifest.get("seed") == data.seed
 
 
-def _is_prepared(folder: Path, data: StudyData) -> bool:
+def _is_prepared(folder: Path, plan: StudyPlan) -> bool:
     """Whether the info files and the object database are newer than the frames."""
+    data = plan.spec.data
     lists = [folder / "ImageSets" / f"{split}.txt" for split in _splits(data)]
     infos = [folder / f"kitti_infos_{split}.pkl" for split in _splits(data)]
+    infos += [folder / f"kitti_infos_{split}.pkl" for split in plan.spec.evaluate]
     infos.append(folder / "kitti_dbinfos_train.pkl")
     newest = max(path.stat().st_mtime for path in lists)
     return all(path.is_file() and path.stat().st_mtime >= newest for path in infos)
@@ -70,6 +100,12 @@ def _simulate_command(data: StudyData, root: Path) -> list[str]:
     words += ["--val_frames", str(frames["val"])]
     words += ["--holdout_frames", str(frames["holdout"])]
     words += ["--unlabelled_frames", str(frames["unlabelled"])]
+    if data.scenes is not None:
+        words += ["--scenes", data.scenes]
+    if data.sensors:
+        words += ["--sensor", *data.sensors]
+    if data.sweeps is not None:
+        words += ["--sweeps", str(data.sweeps)]
     return words
 
 

@@ -1,10 +1,14 @@
-"""Epochs for the rows of EQUAL_COMPUTE_OF: as many as cost what the named rows cost."""
+"""Epochs for the rows of EQUAL_COMPUTE_OF: as many as cost what the named rows cost.
+
+Rounded up, so that a row hardly ever gets less than the rows it is compared with.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
+from .costs import StepTimes
 from .plan import StudyPlan
 from .records import EqualCompute
 from .spec import RowSpec
@@ -12,15 +16,16 @@ from .survey import ENDED, FINISHED, Outcome, seconds
 
 # A row gets a further epoch only where more than this share of an epoch is missing.
 ROUNDED_DOWN = 0.1
+# The same for counted costs, as a share of the whole: half of what counts as equal (shown.py).
+SHORTAGE = 0.015
 
 
 def choose_equal_epochs(
     plan: StudyPlan, row: RowSpec, outcomes: Mapping[str, Outcome], on_gpu: bool
 ) -> EqualCompute | None:
-    """Epochs at which ``row`` costs what the rows of EQUAL_COMPUTE_OF cost on average.
+    """Epochs at which ``row`` costs the measured seconds of the rows of EQUAL_COMPUTE_OF.
 
-    Rounded up, so that the row never gets less than the rows it is compared with. None: not all
-    needed runs have been measured yet.
+    None: not all needed runs have been measured yet.
     """
     named = [str(row.like), *row.equal_compute_of]
     costs: dict[str, list[float]] = {}
@@ -38,6 +43,27 @@ def choose_equal_epochs(
         "target_s": round(target_s, 1),
         "epoch_s": round(epoch_s, 2),
         "unit": "wall" if on_gpu else "cpu",
+    }
+
+
+def choose_by_steps(plan: StudyPlan, row: RowSpec, step_times: StepTimes) -> EqualCompute | None:
+    """Epochs at which ``row`` costs the counted seconds of the rows of EQUAL_COMPUTE_OF.
+
+    None while a cost is not known.
+    """
+    like = plan.spec.row(str(row.like))
+    epoch_s = step_times.epoch_s(like)
+    once_s = step_times.once_s(like)
+    costs = [step_times.counted(plan.spec.row(name)) for name in row.equal_compute_of]
+    if epoch_s is None or once_s is None or None in costs:
+        return None
+    target_s = sum(cost for cost in costs if cost is not None)
+    enough_s = target_s * (1 - SHORTAGE) - once_s
+    return {
+        "epochs": max(1, math.ceil(enough_s / epoch_s)),
+        "target_s": round(target_s, 1),
+        "epoch_s": round(epoch_s, 2),
+        "unit": "counted",
     }
 
 

@@ -20,7 +20,17 @@ from ...engine.evaluate import epoch_of_checkpoint
 from ...engine.logging import NOT_CONFIG
 from ...errors import ConfigError
 from ..tools import read_experiment, tool_words
-from .spec import TEACHER, RowSpec, StudySpec, needed_rows, read_study
+from .spec import (
+    STEPS,
+    TEACHER,
+    TRUE_LABELS,
+    RowSpec,
+    StudyData,
+    StudySpec,
+    frames_of,
+    needed_rows,
+    read_study,
+)
 
 EVAL_TAG = "study"
 KEPT_CHECKPOINTS = 2
@@ -165,9 +175,26 @@ class StudyPlan:
         folder = Path("output") / config.EXP_GROUP_PATH / config.TAG / tag
         teacher_ckpt, needs = self._teacher_of(row, known_seed)
         if row.equal_compute_of:
-            for name in needed_rows(row):
-                needs += tuple(run.name for run in self.runs_of(name))
+            needs += self._needed_for_epochs(row)
         return Run(row, known_seed, self.epochs(row), folder, teacher_ckpt, needs)
+
+    def _needed_for_epochs(self, row: RowSpec) -> tuple[str, ...]:
+        """The runs that must end before the epochs of a row of equal compute can be chosen.
+
+        Counted steps only need trained teachers, measured seconds need whole trainings.
+        """
+        needs: tuple[str, ...] = ()
+        for name in needed_rows(row):
+            if self.spec.cost == STEPS:
+                needs += self.teacher_runs(self.spec.row(name))
+            else:
+                needs += tuple(run.name for run in self.runs_of(name))
+        return needs
+
+    def teacher_runs(self, row: RowSpec) -> tuple[str, ...]:
+        """The run that trains the teacher of a row's first seed; empty for a plain row."""
+        _, needs = self._teacher_of(row, row.seeds[0])
+        return needs
 
     def _teacher_of(self, row: RowSpec, seed: int) -> tuple[str | None, tuple[str, ...]]:
         """The checkpoint a row learns from, and the runs that must make it first."""
@@ -218,7 +245,7 @@ class StudyPlan:
         }
         if "unlabelled" in info_files:
             identity["unlabelled_frames"] = frames.get("unlabelled")
-        return identity
+        return {**identity, **simulator_options(data)}
 
     def commands(self, run: Run) -> list[Command]:
         """The commands of a run, in their order."""
@@ -257,7 +284,7 @@ class StudyPlan:
             "--extra_tag",
             run.tag,
         ]
-        words += ["--ckpt", str(run.checkpoint), "--eval_tag", EVAL_TAG]
+        words += ["--ckpt", str(run.checkpoint), "--eval_tag", evaluation_tag(split)]
         words += ["--workers", str(self.options.workers)]
         return words + self._device() + self.settings(run, split)
 
@@ -268,7 +295,7 @@ class StudyPlan:
         """``--set ...``: the row's own values, the data, and ``split`` as the one to evaluate."""
         pairs = {
             **run.row.settings,
-            "DATA_CONFIG.DATA_SPLIT.test": split,
+            "DATA_CONFIG.DATA_SPLIT.test": frames_of(split),
             "DATA_CONFIG.INFO_PATH.test": f"kitti_infos_{split}.pkl",
         }
         if self.spec.data.path is not None:
@@ -278,14 +305,30 @@ class StudyPlan:
     def metrics_file(self, run: Run, split: str) -> Path:
         """metrics.json of an evaluation, from the checkout. Training evaluates the first split."""
         evaluations = run.folder / "eval"
+        frames = frames_of(split)
         if run.is_trained and split == self.spec.evaluate[0]:
-            return evaluations / "eval_with_train" / f"epoch_{run.epochs}" / split / "metrics.json"
+            return evaluations / "eval_with_train" / f"epoch_{run.epochs}" / frames / "metrics.json"
         epoch = epoch_of_checkpoint(str(run.checkpoint))
-        return evaluations / f"epoch_{epoch}" / split / EVAL_TAG / "metrics.json"
+        return evaluations / f"epoch_{epoch}" / frames / evaluation_tag(split) / "metrics.json"
 
     def results(self, run: Run) -> dict[str, Path]:
         """metrics.json of every split."""
         return {split: self.root / self.metrics_file(run, split) for split in self.spec.evaluate}
+
+
+def evaluation_tag(split: str) -> str:
+    """--eval_tag: the two label sets of a split must not write into one folder."""
+    return EVAL_TAG if frames_of(split) == split else EVAL_TAG + TRUE_LABELS
+
+
+def simulator_options(data: StudyData) -> dict[str, object]:
+    """What the simulated scenes depend on besides their seed; empty for the simulator's default."""
+    options: dict[str, object] = {
+        "scenes": data.scenes,
+        "sensors": list(data.sensors),
+        "sweeps": data.sweeps,
+    }
+    return {name: value for name, value in options.items() if value}
 
 
 def setting_words(settings: Mapping[str, object]) -> list[str]:

@@ -35,13 +35,7 @@ def publish(plan: StudyPlan, tables: Sequence[Table], folder: Path) -> Path:
     target = (folder if folder.is_absolute() else plan.root / folder) / plan.spec.name
     target.mkdir(parents=True, exist_ok=True)
     outcomes = survey(plan, Records(plan))
-    write_results(
-        target / RESULTS,
-        outcomes.values(),
-        splits=plan.spec.evaluate,
-        class_names=tables[0].class_names,
-        measured={row.name: row.measured for row in tables[0].rows},
-    )
+    write_study_results(plan, tables[0], outcomes, target / RESULTS)
     plot = plan.folder / PLOT
     if plot.exists():
         shutil.copyfile(plot, target / PLOT)
@@ -51,6 +45,21 @@ def publish(plan: StudyPlan, tables: Sequence[Table], folder: Path) -> Path:
     results = page_results(plan, tables, outcomes, target=target, has_plot=plot.exists())
     insert_results(page, results)
     return page
+
+
+def write_study_results(
+    plan: StudyPlan, table: Table, outcomes: Mapping[str, Outcome], path: Path
+) -> None:
+    """results.csv of a study; of ``table`` only what does not depend on its split is taken."""
+    counted = {row.name: row.counted_s for row in table.rows if row.counted_s is not None}
+    write_results(
+        path,
+        outcomes.values(),
+        splits=plan.spec.evaluate,
+        class_names=table.class_names,
+        measured={row.name: row.measured for row in table.rows},
+        counted=counted,
+    )
 
 
 def page_results(

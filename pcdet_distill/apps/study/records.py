@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from ...errors import ConfigError, DataError
 from .claims import Claims, Owner, exclusive
-from .plan import Run, StudyPlan, differences
+from .plan import Run, StudyPlan, differences, simulator_options
 from .spec import TEACHER
 
 
@@ -21,7 +21,7 @@ class EqualCompute(TypedDict):
     epochs: int
     target_s: float  # mean cost of the rows of EQUAL_COMPUTE_OF
     epoch_s: float  # mean cost of an epoch of this row
-    unit: str  # "cpu" or "wall"
+    unit: str  # "cpu" or "wall" as measured, or "counted"
 
 
 class Records:
@@ -87,6 +87,9 @@ class Records:
         data = _as_json(asdict(self.plan.spec.data))
         frames = data["frames"] or {}
         frames.pop("unlabelled", None)  # such frames may be added later
+        for key in ("scenes", "sensors", "sweeps"):
+            data.pop(key)
+        data.update(simulator_options(self.plan.spec.data))
         return {"file": os.path.relpath(self.plan.spec.file, self.plan.root), "data": data}
 
     def _refuse_changed(self, run: Run) -> None:

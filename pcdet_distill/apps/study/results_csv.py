@@ -1,7 +1,8 @@
 """results.csv of a study: one line for each run and evaluated split.
 
 Everything that the tables are made of, with two decimals: cost of training in CPU and wall-clock
-seconds, cost at test time, and AP at moderate difficulty (R40) by class, BEV and 3D.
+seconds as measured and in counted seconds (``costs.py``), cost at test time, and AP at moderate
+difficulty (R40) by class, BEV and 3D.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .measured import Measured
 from .survey import FINISHED, Ap, Outcome, mean_ap
 from .table import MAP
 
-RUN_COLUMNS = ("run", "row", "seed", "split", "status", "epochs", "cpu_s", "wall_s")
+RUN_COLUMNS = ("run", "row", "seed", "split", "status", "epochs", "cpu_s", "wall_s", "counted_s")
 MEASURED_COLUMNS = ("parameters", "gflops", "latency_ms")
 
 
@@ -26,11 +27,13 @@ def write_results(
     splits: Sequence[str],
     class_names: Sequence[str],
     measured: Mapping[str, Measured],
+    counted: Mapping[str, float],
 ) -> None:
     """Write results.csv. A run without results has lines too, with empty numbers.
 
     Args:
         measured: cost at test time, by row.
+        counted: seconds of training counted from measured steps, by row.
     """
     columns = [*RUN_COLUMNS, *MEASURED_COLUMNS]
     for metric in METRICS:
@@ -41,6 +44,8 @@ def write_results(
         for outcome in outcomes:
             for split in splits:
                 cells = {**_run_cells(outcome), "split": split}
+                if outcome.run.row.name in counted:
+                    cells["counted_s"] = _number(counted[outcome.run.row.name])
                 cells.update(_measured_cells(measured.get(outcome.run.row.name, {})))
                 if outcome.status == FINISHED:
                     cells.update(_ap_cells(outcome.ap[split]))

@@ -24,14 +24,17 @@ from types import FrameType
 from typing import IO
 
 from ...config import to_plain
-from ...errors import ConfigError, UserError
+from ...errors import ConfigError
 from ...processes import die_with_parent
 from ..quickstart.run import duration
 from .claims import Claims
-from .data import claim_name, data_commands
-from .equal_compute import choose_equal_epochs
+from .costs import StepTimes, TimerFactory, measurable
+from .data import claim_name, data_commands, run_data_commands
+from .equal_compute import choose_by_steps, choose_equal_epochs
 from .plan import Command, Run, StudyPlan
-from .records import Records
+from .records import EqualCompute, Records
+from .spec import STEPS, RowSpec
+from .step_times import StepTimer
 from .survey import FAILED, FINISHED, READY, RUNNING, Outcome, survey
 
 POLL_SECONDS = 0.5
@@ -59,6 +62,7 @@ class Runner:
         jobs: trainings at a time.
         only: rows to run, with what they need; all rows when empty.
         on_gpu: match equal compute by wall-clock instead of CPU seconds.
+        make_timer: measures the training steps of rows, for counted costs.
         check: called with the unfinished runs before the first of them starts; raises when one
             of them cannot work.
         say: receives progress lines.
@@ -71,6 +75,7 @@ class Runner:
         jobs: int = 1,
         only: Sequence[str] = (),
         on_gpu: bool = False,
+        make_timer: TimerFactory = StepTimer,
         check: Callable[[list[Run]], None] | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
@@ -80,6 +85,7 @@ class Runner:
         self.check = check
         self.say = say
         self.records = Records(plan)
+        self.step_times = StepTimes(plan, self.records, on_gpu, make_timer)
         self.wanted = wanted_runs(plan, only)
         self.active: list[_Job] = []
 
@@ -109,13 +115,26 @@ class Runner:
         outcomes = survey(self.plan, self.records)
         for row in self.plan.spec.rows.values():
             if row.equal_compute_of and self.plan.epochs(row) is None:
-                choice = choose_equal_epochs(self.plan, row, outcomes, self.on_gpu)
+                choice = self._equal_epochs(row, outcomes)
                 if choice is not None:
                     self.records.keep_equal_epochs(row.name, choice)
                     named = " + ".join(row.equal_compute_of)
                     self.say(f"{row.name}: {choice['epochs']} epochs cost as much as {named}")
                     outcomes = survey(self.plan, self.records)
         return {name: outcome for name, outcome in outcomes.items() if name in self.wanted}
+
+    def _equal_epochs(self, row: RowSpec, outcomes: Mapping[str, Outcome]) -> EqualCompute | None:
+        """The epochs of a row of equal compute; None while runs that it needs are missing."""
+        if self.plan.spec.cost != STEPS:
+            return choose_equal_epochs(self.plan, row, outcomes, self.on_gpu)
+        names = [str(row.like), *row.equal_compute_of]
+        rows = [self.plan.spec.row(name) for name in names]
+        known = measurable(self.plan, outcomes)
+        if not all(each in known for each in rows):
+            return None
+        while not self.step_times.measure(rows, self.say):
+            time.sleep(OTHERS_POLL_SECONDS)
+        return choose_by_steps(self.plan, row, self.step_times)
 
     def _make_data(self) -> None:
         """Simulate missing data, or wait for the process, of any study, that does."""
@@ -124,20 +143,13 @@ class Runner:
         announced = False
         while data_commands(self.plan):
             if claims.take(name):
-                for command in data_commands(self.plan):
-                    self._run_data_command(command)
+                run_data_commands(data_commands(self.plan), self.plan.root, self.say)
                 claims.release(name)
                 return
             if not announced:
                 self.say("waiting for another process to make the data")
                 announced = True
             time.sleep(OTHERS_POLL_SECONDS)
-
-    def _run_data_command(self, command: list[str]) -> None:
-        self.say("$ python " + shlex.join(command))
-        done = subprocess.run([sys.executable, *command], cwd=self.plan.root)
-        if done.returncode:
-            raise UserError("the data could not be made, the message is above")
 
     def _work(self) -> None:
         """Start, watch and finish jobs until nothing is left to start."""
@@ -326,7 +338,7 @@ def _fingerprint(plan: StudyPlan) -> str:
     """A short hash of everything that a study's yaml decides."""
     spec = {
         "rows": {name: to_plain(config) for name, config in plan.configs.items()},
-        "study": repr((plan.spec.rows, plan.spec.data, plan.spec.evaluate)),
+        "study": repr((plan.spec.rows, plan.spec.data, plan.spec.evaluate, plan.spec.cost)),
     }
     text = json.dumps(spec, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,12 +1,15 @@
 """A study's yaml: the students and recipes, the data, the teacher and the seeds.
 
 DATA: {CONFIG: cfgs/synthetic/dataset.yaml, PATH: data/study, SEED: 0, TRAIN_FRAMES: 400,
-       VAL_FRAMES: 200, HOLDOUT_FRAMES: 500, UNLABELLED_FRAMES: 0}
+       VAL_FRAMES: 200, HOLDOUT_FRAMES: 500, UNLABELLED_FRAMES: 0,
+       SCENES: hard, SENSORS: [hdl64e, vlp16], SWEEPS: 3}      # options of the simulator
                                     # simulated when missing; PATH alone: data that exists
-EVALUATE: [val, holdout]            # choose by the first split, report the last
+EVALUATE: [val, holdout]            # choose by the first split, report the last; holdout_true:
+                                    # the frames of holdout against labels without noise
 TEACHER: {CONFIG: cfgs/..., EPOCHS: 10, SEED: 0}   # or CKPT: a trained one, only evaluated
 SEEDS: [0, 1, 2]
 EPOCHS: 6
+COST: steps                         # counted from measured steps; or seconds, as measured
 BASELINE: plain                     # gap closed: 0 % at this row, 100 % at the teacher; every row
                                     # is compared with it unless the row has an AGAINST
 SET: {OPTIMIZATION.LR: 0.002}       # --set for the teacher and every row
@@ -30,14 +33,27 @@ from ...errors import ConfigError
 from ...types import ConfigDict
 
 TEACHER = "teacher"  # the name of the shared teacher's run; no row may have it
-STUDY_KEYS = ("NAME", "DATA", "EVALUATE", "TEACHER", "SEEDS", "EPOCHS", "BASELINE", "SET", "ROWS")
+STEPS, SECONDS = "steps", "seconds"
+COSTS = (STEPS, SECONDS)
+STUDY_KEYS = (
+    "NAME",
+    "DATA",
+    "EVALUATE",
+    "TEACHER",
+    "SEEDS",
+    "EPOCHS",
+    "COST",
+    "BASELINE",
+    "SET",
+    "ROWS",
+)
 FRAMES_KEYS = {
     "train": "TRAIN_FRAMES",
     "val": "VAL_FRAMES",
     "holdout": "HOLDOUT_FRAMES",
     "unlabelled": "UNLABELLED_FRAMES",
 }
-DATA_KEYS = ("CONFIG", "PATH", "SEED", *FRAMES_KEYS.values())
+DATA_KEYS = ("CONFIG", "PATH", "SEED", "SCENES", "SENSORS", "SWEEPS", *FRAMES_KEYS.values())
 TEACHER_KEYS = ("CONFIG", "CKPT", "EPOCHS", "SEED", "SET")
 ROW_KEYS = (
     "CONFIG",
@@ -53,7 +69,8 @@ ROW_KEYS = (
 )
 # What LIKE does not take over from the other row.
 NOT_INHERITED = ("TITLE", "EQUAL_COMPUTE_OF", "LIKE", "AGAINST")
-SPLITS = ("val", "holdout")
+TRUE_LABELS = "_true"  # ends the name of a split that is evaluated against labels without noise
+SPLITS = ("val", "holdout", f"val{TRUE_LABELS}", f"holdout{TRUE_LABELS}")
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,9 @@ class StudyData:
     config: str = "cfgs/synthetic/dataset.yaml"
     seed: int = 0
     frames: Mapping[str, int] | None = None
+    scenes: str | None = None  # None: the simulator's default
+    sensors: tuple[str, ...] = ()
+    sweeps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +114,7 @@ class StudySpec:
     evaluate: tuple[str, ...]
     teacher: RowSpec | None
     rows: Mapping[str, RowSpec]
+    cost: str = STEPS  # how costs are compared: see costs.py
 
     def row(self, name: str) -> RowSpec:
         """The row, or the teacher, of that name."""
@@ -105,6 +126,11 @@ class StudySpec:
         """The teacher, if there is one, then the rows in the order of the yaml."""
         teacher = [] if self.teacher is None else [self.teacher]
         return [*teacher, *self.rows.values()]
+
+
+def frames_of(split: str) -> str:
+    """The split whose frames are evaluated: ``holdout`` for ``holdout_true``."""
+    return split.removesuffix(TRUE_LABELS)
 
 
 def read_study(path: str | Path) -> StudySpec:
@@ -165,11 +191,16 @@ def _read_study_block(content: ConfigDict, file: Path) -> StudySpec:
     _check_references(rows, teacher)
     evaluate = _read_splits(content)
     data = _read_data(content.get("DATA") or {}, evaluate)
-    return StudySpec(name, file, data, evaluate, teacher, rows)
+    cost = str(content.get("COST", STEPS))
+    if cost not in COSTS:
+        raise ConfigError(f"COST: unknown value '{cost}'{nearest(cost, COSTS)}")
+    return StudySpec(name, file, data, evaluate, teacher, rows, cost)
 
 
 def _read_splits(content: ConfigDict) -> tuple[str, ...]:
     evaluate = tuple(_list(content.get("EVALUATE", ["val"]), "EVALUATE"))
+    if len(set(evaluate)) < len(evaluate):
+        raise ConfigError(f"EVALUATE: a split stands twice in {list(evaluate)}")
     for split in evaluate:
         if split not in SPLITS:
             raise ConfigError(f"EVALUATE: unknown split '{split}'{nearest(str(split), SPLITS)}")
@@ -180,6 +211,9 @@ def _read_data(block: ConfigDict, evaluate: Sequence[str]) -> StudyData:
     refuse_unknown_keys(block, DATA_KEYS, "DATA")
     path = None if block.get("PATH") is None else str(block["PATH"])
     if block.get("TRAIN_FRAMES") is None:
+        for key in ("SCENES", "SENSORS", "SWEEPS"):
+            if block.get(key) is not None:
+                raise ConfigError(f"DATA.{key}: only for simulated data; expected TRAIN_FRAMES too")
         return StudyData(path)
     if path is None:
         raise ConfigError(
@@ -188,13 +222,21 @@ def _read_data(block: ConfigDict, evaluate: Sequence[str]) -> StudyData:
     frames = {}
     for split, key in FRAMES_KEYS.items():
         frames[split] = _whole(block.get(key, 0), f"DATA.{key}", 0)
-    for split in ("train", *evaluate):
+    for split in ("train", *(frames_of(each) for each in evaluate)):
         if frames[split] < 1:
             raise ConfigError(
                 f"DATA.{FRAMES_KEYS[split]}: {frames[split]}, and the study needs frames of {split}"
             )
     seed = _whole(block.get("SEED", 0), "DATA.SEED", 0)
-    return StudyData(path, str(block.get("CONFIG", StudyData.config)), seed, frames)
+    return StudyData(
+        path,
+        str(block.get("CONFIG", StudyData.config)),
+        seed,
+        frames,
+        scenes=None if block.get("SCENES") is None else str(block["SCENES"]),
+        sensors=tuple(str(name) for name in _list(block.get("SENSORS") or [], "DATA.SENSORS")),
+        sweeps=None if block.get("SWEEPS") is None else _whole(block["SWEEPS"], "DATA.SWEEPS", 1),
+    )
 
 
 def _read_teacher(block: ConfigDict | None, common: Mapping[str, object]) -> RowSpec | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from ...report import METRICS
 from .comparisons import Comparison, compare_rows
@@ -17,7 +17,7 @@ from .measured import Measured
 from .plan import StudyPlan
 from .records import EqualCompute
 from .shown import Shown
-from .spec import TEACHER, RowSpec
+from .spec import STEPS, TEACHER, RowSpec, frames_of
 from .spread import Spread
 from .survey import ENDED, FINISHED, Ap, Outcome, mean_ap, seconds
 
@@ -42,6 +42,7 @@ class Row:
     pending: Sequence[str] = ()  # runs still to come, and what they wait for
     measured: Measured = field(default_factory=Measured)
     note: str = ""
+    counted_s: float | None = None  # cost of training, counted from measured steps
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def make_table(
     on_gpu: bool = False,
     measured: Mapping[str, Measured] | None = None,
     equal: Mapping[str, EqualCompute] | None = None,
+    counted: Mapping[str, float] | None = None,
     shown: Sequence[Shown] = (),
     warnings: Sequence[str] = (),
 ) -> Table:
@@ -80,6 +82,7 @@ def make_table(
         on_gpu: report wall-clock seconds of training instead of CPU seconds.
         measured: cost at test time, by row.
         equal: epochs chosen for rows of equal compute, by row.
+        counted: seconds of training counted from measured steps, by row.
         shown: the comparisons of all splits, with their verdicts.
         warnings: sentences about the whole study.
     """
@@ -98,7 +101,7 @@ def make_table(
             measured=(measured or {}).get(spec.name),
             equal=(equal or {}).get(spec.name),
         )
-        rows.append(row)
+        rows.append(replace(row, counted_s=(counted or {}).get(spec.name)))
     return Table(
         plan.spec.name,
         split,
@@ -222,11 +225,18 @@ def _note(spec: RowSpec, equal: EqualCompute | None) -> str:
 def _setting(plan: StudyPlan, split: str, on_gpu: bool) -> str:
     """Data, metric and units in a few sentences."""
     unit = "wall-clock seconds" if on_gpu else "CPU seconds with one thread"
+    counted = ""
+    if plan.spec.cost == STEPS:
+        counted = (
+            "Counted s: the median step, measured in turns with one other row, times the steps, "
+            "with INIT_STUDENT and the pass of a cached teacher. "
+        )
     return (
         f"{_data_setting(plan, split)}AP: KITTI moderate, R40. mAP: mean over the classes. "
         "+-: standard deviation over the seeds (n - 1). "
         "Gap closed: 0 % is the 3D mAP of the baseline, 100 % that of the teacher. "
         f"Train s: {unit}, without the training of the teacher. "
+        f"{counted}"
         "Difference: mean over the seeds that both rows have, seed by seed. "
         "GFLOPs: 1e9 multiply-adds of one frame."
     )
@@ -237,9 +247,11 @@ def _data_setting(plan: StudyPlan, split: str) -> str:
     if frames is None:
         return ""
     unlabelled = f", {frames['unlabelled']} without labels" if frames["unlabelled"] else ""
+    labels = "" if frames_of(split) == split else ", against the true boxes"
     return (
-        f"{frames['train']} training frames{unlabelled}; evaluated on {frames[split]} frames of "
-        f"the split '{split}', simulated with seed {plan.spec.data.seed}. "
+        f"{frames['train']} training frames{unlabelled}; evaluated on {frames[frames_of(split)]} "
+        f"frames of the split '{frames_of(split)}'{labels}, simulated with seed "
+        f"{plan.spec.data.seed}. "
     )
 
 

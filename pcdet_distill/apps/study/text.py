@@ -25,16 +25,24 @@ HEADERS = {
     ),
     LEFT_OUT: "row, 3D mAP, part, row without it, its 3D mAP, the part adds, seeds",
 }
+TRAIN, COUNTED = "train s", "counted s"
 MAIN_HEADER = "row, seeds, epochs, train s, params, GFLOPs, latency, BEV mAP, 3D mAP, gap closed"
 
 
 def main_lines(table: Table, sign: str = "+-") -> Lines:
     """Cost and result of each row; a dash for what is not known."""
-    lines = [MAIN_HEADER.split(", ")]
+    header = MAIN_HEADER.split(", ")
+    is_counted = any(row.counted_s is not None for row in table.rows)
+    if is_counted:
+        header.insert(header.index(TRAIN) + 1, COUNTED)
+    lines = [header]
     for row in table.rows:
         seeds = str(row.seeds) if row.seeds == row.planned else f"{row.seeds}/{row.planned}"
         cells = [row.title, seeds, "-" if row.epochs is None else str(row.epochs)]
-        cells += [_train_text(row.train_s, sign), *_cost_texts(row)]
+        cells.append(_train_text(row.train_s, sign))
+        if is_counted:
+            cells.append("-" if row.counted_s is None else f"{row.counted_s:.0f}")
+        cells += _cost_texts(row)
         cells += [_ap_text(row, metric, MAP, sign) for metric in METRICS]
         cells.append("-" if row.gap is None else f"{100 * row.gap:.0f} %")
         lines.append(cells)

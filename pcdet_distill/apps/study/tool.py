@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from ...config import nearest
 from ...errors import ConfigError, UserError
-from .check import check_runs
-from .costs import measured_costs
+from .check import check_runs, check_study
+from .costs import StepTimes, measurable, measured_costs
 from .data import data_commands
 from .measured import measure_rows
 from .plan import Options, StudyPlan
 from .plot import draw
-from .publish import command_line, publish
+from .publish import RESULTS, command_line, publish, write_study_results
 from .records import Records
 from .runner import Runner, wanted_runs
 from .shown import Evidence, warnings, what_is_shown
-from .spec import TEACHER, override, read_study
-from .survey import FAILED, RUNNING, Outcome, summary, survey
+from .spec import STEPS, TEACHER, override, read_study
+from .survey import FAILED, FINISHED, RUNNING, Outcome, summary, survey
 from .table import Table, make_table, to_plain
 from .text import to_markdown, to_text
 
@@ -46,6 +46,9 @@ def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = 
         print(list_runs(plan, args.only))
     elif args.dry_run:
         print(list_commands(plan, args.only))
+    elif args.check:
+        check_study(plan, log)
+        print(f"{args.study}: every row can be trained")
     elif args.table:
         show(plan, on_gpu)
     elif args.publish is not None:
@@ -100,6 +103,12 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     add("--retry_failed", action="store_true", help="also repeat runs that failed before")
     add("--list", action="store_true", help="print every run and its state, and stop")
     add("--dry_run", action="store_true", help="print the commands of unfinished runs, and stop")
+    add(
+        "--check",
+        action="store_true",
+        help="build every row, compute the loss of two frames, and stop; on a handful of simulated "
+        "frames while the data of the study are missing",
+    )
     add("--table", action="store_true", help="write and print the table of finished runs, and stop")
     add(
         "--publish",
@@ -191,13 +200,14 @@ def show(plan: StudyPlan, on_gpu: bool) -> list[Table]:
 
 
 def write_tables(plan: StudyPlan, on_gpu: bool) -> list[Table]:
-    """Write table_<split>.{txt,md,json} of every split into the study's folder."""
+    """Write table_<split>.{txt,md,json} and results.csv into the study's folder."""
     records = Records(plan)
     outcomes = survey(plan, records)
     is_busy = any(outcome.status == RUNNING for outcome in outcomes.values())
     measured = measure_rows(plan, records, outcomes, latency=not is_busy)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    evidence = Evidence(plan, outcomes, measured_costs(plan, outcomes, on_gpu))
+    costs = _costs(plan, records, outcomes, on_gpu)
+    evidence = Evidence(plan, outcomes, costs)
     tables = []
     for split in plan.spec.evaluate:
         is_last = split == plan.spec.evaluate[-1]  # the one that is reported
@@ -208,6 +218,7 @@ def write_tables(plan: StudyPlan, on_gpu: bool) -> list[Table]:
             on_gpu=on_gpu,
             measured=measured,
             equal=records.equal_epochs(),
+            counted=costs if plan.spec.cost == STEPS else {},
             shown=what_is_shown(evidence) if is_last else (),
             warnings=warnings(evidence) if is_last else (),
         )
@@ -216,4 +227,21 @@ def write_tables(plan: StudyPlan, on_gpu: bool) -> list[Table]:
         path.with_suffix(".md").write_text(to_markdown(table))
         path.with_suffix(".json").write_text(json.dumps(to_plain(table), indent=1) + "\n")
         tables.append(table)
+    write_study_results(plan, tables[0], outcomes, plan.folder / RESULTS)
     return tables
+
+
+def _costs(
+    plan: StudyPlan, records: Records, outcomes: Mapping[str, Outcome], on_gpu: bool
+) -> dict[str, float]:
+    """The cost of each row by which rows are compared; steps that are missing are measured now."""
+    if plan.spec.cost != STEPS:
+        return measured_costs(plan, outcomes, on_gpu)
+    step_times = StepTimes(plan, records, on_gpu)
+    finished = {each.run.row.name for each in outcomes.values() if each.status == FINISHED}
+    rows = [row for row in measurable(plan, outcomes) if row.name in finished]
+    try:
+        step_times.measure(rows, log)
+    except UserError as error:
+        log(f"warning: costs are not complete: {error}")
+    return step_times.all_counted()

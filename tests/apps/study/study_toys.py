@@ -79,6 +79,7 @@ def study(**changes: Any) -> dict[str, Any]:
         "TEACHER": {"CONFIG": "cfgs/toys/plain.yaml", "EPOCHS": 10},
         "SEEDS": [0, 1],
         "EPOCHS": 2,
+        "COST": "seconds",  # toys have no training steps to measure
         "BASELINE": "plain",
         "ROWS": {
             "plain": {"CONFIG": "cfgs/toys/plain.yaml"},

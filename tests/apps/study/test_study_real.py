@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pcdet_distill.apps.study import Options, StudyPlan
-from pcdet_distill.apps.study.check import check_runs
+from pcdet_distill.apps.study import Options, StudyPlan, step_times
+from pcdet_distill.apps.study.check import check_runs, check_study
+from pcdet_distill.apps.study.costs import StepTimes
+from pcdet_distill.apps.study.records import Records
 from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.datasets import DataSpec
 from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
@@ -113,6 +115,56 @@ def test_a_given_teacher_that_is_missing_or_does_not_fit_is_named(repo, tmp_path
         check_runs(plan, plan.runs()[:1], lambda _: None)
 
 
+def test_a_study_is_checked_on_a_few_frames_while_its_data_are_missing(repo, tmp_path):
+    rows = {
+        "plain": {"CONFIG": STUDENT},
+        "no_tap": {
+            "CONFIG": DISTILLED,
+            "SET": {"DISTILL.TERMS.GRAPH.STUDENT": "dense_head.conv_clss"},
+        },
+    }
+    data = {"PATH": str(tmp_path / "data"), "TRAIN_FRAMES": 4000, "VAL_FRAMES": 900}
+    study = write_study(tmp_path, tmp_path, rows, DATA=data, EVALUATE=["val"])
+    plan = StudyPlan.read(study, repo, Options("cpu"))
+    lines = []
+    with pytest.raises(ConfigError, match="nothing was trained") as refused:
+        check_study(plan, lines.append)
+    assert "ROWS.no_tap" in str(refused.value)
+    assert "ROWS.plain" not in str(refused.value)
+    assert "--frames 6 --val_frames 2" in lines[0]
+    assert not (tmp_path / "data").exists()
+
+
+def test_steps_of_real_trainings(repo, tmp_path, data, monkeypatch):
+    monkeypatch.setattr(step_times, "PARTS", 1)
+    monkeypatch.setattr(step_times, "TURNS", 3)
+    monkeypatch.setattr(step_times, "WARM_UP", 1)
+    given = tmp_path / "teacher.pth"
+    rows = {
+        "plain": {"CONFIG": STUDENT},
+        "init": {"CONFIG": INIT},
+        "distilled": {"CONFIG": "cfgs/synthetic/recipes/init_slice_logitbox.yaml"},
+    }
+    teacher = {"CONFIG": TEACHER, "CKPT": str(given)}
+    plan = StudyPlan.read(write_study(tmp_path, data, rows, TEACHER=teacher), repo, Options("cpu"))
+    cfg = plan.configs["teacher"]
+    detector = build_model(cfg, DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES))
+    save_checkpoint(detector.checkpoint_state(), given)
+    monkeypatch.setattr(plan, "folder", tmp_path / "study")
+    times = StepTimes(plan, Records(plan), on_gpu=False)
+    assert times.measure(list(plan.spec.rows.values()), lambda _: None)
+    known = times.known()
+    assert list(known) == ["plain", "init", "distilled"]
+    assert [row["steps"] for row in known.values()] == [2, 2, 2]  # 4 frames in batches of 2
+    assert known["plain"]["once_s"] == 0.0
+    assert known["init"]["once_s"] > 0.0
+    # The teacher runs in every step of the distilled row, and not in those of the others.
+    assert known["distilled"]["step_s"] > 1.15 * known["plain"]["step_s"]
+    assert known["init"]["step_s"] == pytest.approx(known["plain"]["step_s"], rel=0.5)
+    assert [path.name for path in (tmp_path / "study").rglob("*.json")] == ["step_times_cpu.json"]
+    assert not (repo / plan.run("plain").folder).exists()
+
+
 @pytest.mark.slow
 def test_from_nothing_to_the_published_table(repo, tmp_path):
     for name in ("cfgs", "tools"):
@@ -159,6 +211,13 @@ def test_from_nothing_to_the_published_table(repo, tmp_path):
     assert rows["plain"]["measured"]["parameters"] < rows["teacher"]["measured"]["parameters"]
     assert rows["plain"]["measured"]["latency_ms"] > 0 and rows["init"]["train_s"]["mean"] > 0
     assert rows["equal"]["epochs"] >= 1 and rows["equal"]["note"]
+    assert rows["fade"]["counted_s"] > rows["plain"]["counted_s"] > 0
+    assert {shown["row"]: shown["other"] for shown in table["shown"]} == {
+        "init": "plain",
+        "fade": "plain",
+        "equal": "plain",
+    }
+    assert "no row trains plain 3 times as long" in again.stdout
     published = tmp_path / "docs/study/tiny"
     with (published / "results.csv").open() as file:
         lines = [line for line in csv.DictReader(file) if line["run"] == "init-seed0"]

@@ -7,8 +7,9 @@ import re
 import pytest
 import study_toys
 
+from pcdet_distill.apps.study.data import data_commands
 from pcdet_distill.apps.study.plan import Options, StudyPlan
-from pcdet_distill.apps.study.spec import override, read_study
+from pcdet_distill.apps.study.spec import FRAMES_KEYS, override, read_study
 from pcdet_distill.errors import ConfigError
 
 PLAIN = {"CONFIG": "cfgs/toys/plain.yaml"}
@@ -76,6 +77,20 @@ def test_a_row_takes_over_what_it_is_like(tmp_path):
         (rows(teacher=PLAIN), "'teacher' cannot be a name"),
         ({**rows(), "NAME": "a/b"}, "NAME: 'a/b' cannot be a name"),
         ({**rows(), "EVALUATE": ["vall"]}, "EVALUATE: unknown split 'vall'; did you mean 'val'"),
+        ({**rows(), "EVALUATE": ["val", "val"]}, "EVALUATE: a split stands twice"),
+        ({**rows(), "COST": "step"}, "COST: unknown value 'step'; did you mean 'steps'"),
+        (
+            {**rows(), "DATA": {"PATH": "data/x", "SCENES": "hard"}},
+            "DATA.SCENES: only for simulated data; expected TRAIN_FRAMES too",
+        ),
+        (
+            {
+                **rows(),
+                "EVALUATE": ["val", "holdout_true"],
+                "DATA": {"PATH": "data/x", "TRAIN_FRAMES": 4, "VAL_FRAMES": 2},
+            },
+            "DATA.HOLDOUT_FRAMES: 0, and the study needs frames of holdout",
+        ),
         ({**rows(), "DATA": {"TRAIN_FRAMES": 4, "VAL_FRAMES": 2}}, "DATA.PATH: missing"),
         (
             {**rows(), "DATA": {"PATH": "data/x", "TRAIN_FRAMES": 4}},
@@ -247,3 +262,43 @@ def test_the_small_studies_share_data_and_teacher(repo):
     assert "very_small-half_init_slice-seed0" in stages.teacher_ckpt and stages.needs == (
         "half_init_slice-seed0",
     )
+
+
+def test_true_labels_are_another_evaluation_of_the_same_frames(tmp_path):
+    splits = ["val", "holdout", "holdout_true"]
+    plan = StudyPlan.read(
+        study_toys.make_root(tmp_path, study_toys.study(EVALUATE=splits)), tmp_path
+    )
+    _, noisy, true = plan.commands(plan.run("plain", 0))
+    assert settings_of(noisy.words)["DATA_CONFIG.INFO_PATH.test"] == "kitti_infos_holdout.pkl"
+    assert settings_of(true.words)["DATA_CONFIG.INFO_PATH.test"] == "kitti_infos_holdout_true.pkl"
+    assert settings_of(true.words)["DATA_CONFIG.DATA_SPLIT.test"] == "holdout"
+    assert true.words[true.words.index("--eval_tag") + 1] == "study_true"
+    folder = "output/toys/plain/toys-plain-seed0/eval/epoch_2/holdout"
+    assert str(noisy.result) == f"{folder}/study/metrics.json"
+    assert str(true.result) == f"{folder}/study_true/metrics.json"
+
+
+def settings_of(words):
+    """The pairs after --set."""
+    pairs = words[words.index("--set") + 1 :]
+    return dict(zip(pairs[::2], pairs[1::2]))
+
+
+def test_options_of_the_simulator(tmp_path):
+    data = {
+        "PATH": "data/x",
+        "TRAIN_FRAMES": 4,
+        "VAL_FRAMES": 2,
+        "SCENES": "hard",
+        "SENSORS": ["hdl64e", "vlp16"],
+        "SWEEPS": 3,
+    }
+    plan = study_toys.make_plan(tmp_path, study_toys.study(DATA=data))
+    simulate, _ = data_commands(plan)
+    options = simulate[simulate.index("--scenes") :]
+    assert options == ["--scenes", "hard", "--sensor", "hdl64e", "vlp16", "--sweeps", "3"]
+    easy = {key: value for key, value in data.items() if key in ("PATH", *FRAMES_KEYS.values())}
+    default = study_toys.make_plan(tmp_path, study_toys.study(DATA=easy), "easy.yaml")
+    assert default.teacher_id() != plan.teacher_id()
+    assert "scenes" not in default.identity(default.spec.rows["plain"], 0)["data"]
