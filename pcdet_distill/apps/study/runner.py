@@ -62,10 +62,10 @@ class Runner:
         jobs: trainings at a time.
         only: rows to run, with what they need; all rows when empty.
         on_gpu: match equal compute by wall-clock instead of CPU seconds.
-        make_timer: measures the training steps of rows, for counted costs.
         check: called with the unfinished runs before the first of them starts; raises when one
             of them cannot work.
         say: receives progress lines.
+        make_timer: measures the training steps of rows, for counted costs.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class Runner:
         jobs: int = 1,
         only: Sequence[str] = (),
         on_gpu: bool = False,
-        make_timer: TimerFactory = StepTimer,
         check: Callable[[list[Run]], None] | None = None,
         say: Callable[[str], None] = print,
+        make_timer: TimerFactory = StepTimer,
     ) -> None:
         self.plan = plan
         self.jobs = jobs
