@@ -9,6 +9,7 @@ from .base import DistillLoss, MapLoss, NodeLoss, PredictionLoss
 from .contrastive import ContrastiveLoss
 from .feature_mimic import FeatureMimicLoss
 from .graph import GraphDistillLoss, GraphOptions
+from .graph_relation import GraphRelationLoss
 from .localisation import LocalisationLoss
 from .logit_box import LogitBoxLoss
 from .masked_imitation import MaskedImitationLoss
@@ -22,6 +23,7 @@ DISTILL_LOSSES: dict[str, type[DistillLoss]] = {
     "ContrastiveLoss": ContrastiveLoss,
     "FeatureMimicLoss": FeatureMimicLoss,
     "GraphDistillLoss": GraphDistillLoss,
+    "GraphRelationLoss": GraphRelationLoss,
     "LocalisationLoss": LocalisationLoss,
     "LogitBoxLoss": LogitBoxLoss,
     "MaskedImitationLoss": MaskedImitationLoss,

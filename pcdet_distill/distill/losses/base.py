@@ -100,6 +100,15 @@ class DistillLoss(nn.Module, Generic[Info]):
         return cls(student, teacher, options)
 
     @classmethod
+    def with_input_keys(cls, cfg: ConfigDict) -> ConfigDict:
+        """The block with those keys filled in on which the inputs depend.
+
+        A loss overrides it whose default SCORE is the objectness: the inputs then read the
+        teacher's class scores too.
+        """
+        return cfg
+
+    @classmethod
     def options_from_config(cls, cfg: ConfigDict, student: Info, teacher: Info, where: str) -> Any:
         """The options in ``cfg``; a loss overrides it to refuse what does not fit together."""
         return read_option_block(cls.options_class, cfg, where, also_known=TERM_KEYS)

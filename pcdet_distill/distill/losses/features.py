@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ...errors import DataError
 from ...models.taps import TapInfo
 from ...moved import forward_names
+from ...types import ConfigDict
 from ..nodes import NodeFeatures
 
 # Statistics of the teacher are averaged over this many batches. Later they stay, so that the
@@ -29,6 +30,11 @@ def score_of(teacher: NodeFeatures, score: str) -> Tensor:
             "SCORE is objectness, but the teacher's nodes carry none; see with_objectness"
         )
     return teacher.objectness
+
+
+def scored_by_objectness(cfg: ConfigDict) -> ConfigDict:
+    """A term's block in which SCORE is the objectness unless it is given."""
+    return cfg if cfg.get("SCORE") is not None else {**cfg, "SCORE": "objectness"}
 
 
 def adapter(student: TapInfo, teacher: TapInfo) -> nn.Linear:

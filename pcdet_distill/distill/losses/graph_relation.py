@@ -1,0 +1,199 @@
+"""Relations within objects: how the nodes in and around one object differ from each other.
+
+Written for this library, after what was learned from PointDistiller's local graphs. Their edges are
+linear in both nodes once the teacher's adapter is fixed, and neighbours in feature space are nearly
+equal. So that loss compares nodes, whatever the number of neighbours. Here the neighbours spread
+over one object and its surroundings, and what is compared cannot be said node by node:
+
+    L = NODE_WEIGHT * mean over objects and their nodes i of |A s_i - t_i|^2 / channels
+      + RELATION_WEIGHT * mean over objects of D
+
+The nodes of an object are those in its labelled box, grown by MARGIN_M. t is the teacher's feature,
+each channel standardised by statistics of the first batches. A is a learned 1x1 convolution.
+
+D is the distance between relations of student and teacher. NUM_NEIGHBORS nodes of the object are
+related, evenly spaced from its centre to its surroundings:
+
+    difference    mean of 1 - cos(A s_j - A s_k, t_j - t_k), weighted by |t_j - t_k|^2
+    affinity      1 - CKA: the similarities s_j . s_k, centred and normalised, against those of t
+    attention     mean over j of KL(a_t | a_s), a_s = softmax over k of cos(s_j, s_k) / TEMPERATURE,
+                  features centred on the mean of the object
+
+``relations.py`` has the full formulas. ``difference`` compares directions, as the angles of
+Relational Knowledge Distillation (Park et al., CVPR 2019), but between student and teacher.
+``affinity`` is the centred kernel alignment of Kornblith et al. (ICML 2019). Tung and Mori (ICCV
+2019) compare similarities of the images of a batch in its place. ``attention`` is Probabilistic
+Knowledge Transfer (Passalis and Tefas, ECCV 2018) with a softmax of cosines as its kernel.
+
+NUM_NEIGHBORS: 1 is the control. A node alone has no relation: the first line of L remains, over the
+same nodes. A claim about relations has to beat it at the same share of the gradient.
+
+SCORE: objectness weighs each object by the largest class score of the teacher in its region. An
+object that the teacher does not detect is a bad example.
+
+Departures: the papers relate the images of a batch, this loss the nodes of one object.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from ...config import option
+from ...errors import ConfigError
+from ...models.taps import TapInfo
+from ...ops.precision import at_least_float32
+from ...types import BatchDict, ConfigDict
+from ..nodes import NodeFeatures
+from .base import NodeLoss
+from .features import ChannelStatistics, adapter, score_of, scored_by_objectness
+from .object_graphs import ObjectGraphs, object_graphs
+from .relations import relation_distance
+
+RELATIONS = ("difference", "affinity", "attention")
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphRelationOptions:
+    """Which nodes are related, and how."""
+
+    relation: str = option(
+        "attention",
+        choices=RELATIONS,
+        help="what is compared between the nodes of an object. difference: the directions of their "
+        "differences. affinity: centred, normalised similarities (CKA). attention: a softmax of "
+        "similarities",
+    )
+    num_neighbors: int = option(
+        16,
+        above=0,
+        help="nodes of each object that are related; 1 is the control without relations",
+    )
+    margin_m: float = option(
+        1.0, at_least=0, help="metres by which an object's region exceeds its box on each side"
+    )
+    node_weight: float = option(1.0, at_least=0, help="weight of the distance between nodes")
+    relation_weight: float = option(
+        1.0, at_least=0, help="weight of the distance between relations"
+    )
+    temperature: float = option(
+        0.2, above=0, help="of the softmax of RELATION: attention; a small one attends to few nodes"
+    )
+    score: str = option(
+        "objectness",
+        choices=("none", "objectness"),
+        help="weights of the objects. none: equal. objectness: the largest class score of the "
+        "teacher's head in the object's region",
+    )
+
+
+class GraphRelationLoss(NodeLoss):
+    """Distance between nodes in and around objects, and between their relations."""
+
+    options_class = GraphRelationOptions
+
+    options: GraphRelationOptions
+
+    def __init__(
+        self, student: TapInfo, teacher: TapInfo, options: GraphRelationOptions | None = None
+    ) -> None:
+        super().__init__(student, teacher, options)
+        self.statistics = ChannelStatistics(teacher.channels)
+        is_adapted = self.options.node_weight > 0 or self.options.relation == "difference"
+        self.adapter = adapter(student, teacher) if is_adapted else None
+        self.distance = relation_distance(self.options.relation, self.options.temperature)
+
+    @classmethod
+    def with_input_keys(cls, cfg: ConfigDict) -> ConfigDict:
+        """SCORE is the objectness where it is not given."""
+        return scored_by_objectness(cfg)
+
+    @classmethod
+    def options_from_config(
+        cls, cfg: ConfigDict, student: TapInfo, teacher: TapInfo, where: str
+    ) -> GraphRelationOptions:
+        """The options in ``cfg``; a loss that would always be zero is refused."""
+        options = super().options_from_config(cfg, student, teacher, where)
+        has_relations = options.num_neighbors > 1 and options.relation_weight > 0
+        if options.node_weight == 0 and not has_relations:
+            raise ConfigError(
+                f"{where}.NODE_WEIGHT: 0 leaves nothing to compare; expected a number above 0, or "
+                "NUM_NEIGHBORS above 1 with RELATION_WEIGHT above 0"
+            )
+        if options.relation != "attention" and "TEMPERATURE" in cfg:
+            raise ConfigError(
+                f"{where}.TEMPERATURE: has no effect with RELATION: {options.relation}; "
+                "remove one of them"
+            )
+        return options
+
+    def forward(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
+    ) -> Tensor:
+        """The loss, a scalar, between matched nodes."""
+        options = self.options
+        with torch.autocast(student.features.device.type, enabled=False):
+            graphs = object_graphs(
+                teacher.coords,
+                teacher.batch_index,
+                batch_dict["gt_boxes"],
+                margin_m=options.margin_m,
+                count=options.num_neighbors,
+            )
+            self.logs["objects"] = float(len(graphs))
+            if len(graphs) == 0:
+                return self.zero_loss(student.features)
+            teacher_features = at_least_float32(teacher.features)
+            weights = self._object_weights(teacher, graphs)
+            if self.training:
+                member_weights = (weights / graphs.sizes())[graphs.owners]
+                self.statistics.update(teacher_features[graphs.members], member_weights)
+            return self._compare(
+                at_least_float32(student.features), teacher_features, graphs, weights
+            )
+
+    @torch.no_grad()
+    def _object_weights(self, teacher: NodeFeatures, graphs: ObjectGraphs) -> Tensor:
+        """(G,) how much each object counts; their sum is 1."""
+        weights = torch.ones(len(graphs), device=teacher.features.device)
+        if self.options.score == "objectness":
+            scores = at_least_float32(score_of(teacher, "objectness"))[graphs.members]
+            weights = torch.zeros_like(weights).scatter_reduce(
+                0, graphs.owners, scores.to(weights.dtype), reduce="amax", include_self=False
+            )
+        return weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+
+    def _compare(
+        self, student: Tensor, teacher: Tensor, graphs: ObjectGraphs, weights: Tensor
+    ) -> Tensor:
+        """The loss between features (N, C_s) and (N, C_t), for objects with ``weights`` (G,)."""
+        options = self.options
+        total = student.new_zeros(())
+        if options.node_weight > 0:
+            nodes = (weights * self._node_distances(student, teacher, graphs)).sum()
+            self.logs["nodes"] = nodes.detach()
+            total = total + options.node_weight * nodes
+        if options.relation_weight > 0 and options.num_neighbors > 1:
+            relations = (weights * self._relation_distances(student, teacher, graphs)).sum()
+            self.logs["relations"] = relations.detach()
+            total = total + options.relation_weight * relations
+        return total
+
+    def _node_distances(self, student: Tensor, teacher: Tensor, graphs: ObjectGraphs) -> Tensor:
+        """(G,) mean squared error of the student's prediction of the nodes of each object."""
+        assert self.adapter is not None
+        target = self.statistics.standardise(teacher[graphs.members])
+        errors = (self.adapter(student[graphs.members]) - target).square().mean(dim=1)
+        sums = errors.new_zeros(len(graphs)).index_add(0, graphs.owners, errors)
+        return sums / graphs.sizes()
+
+    def _relation_distances(self, student: Tensor, teacher: Tensor, graphs: ObjectGraphs) -> Tensor:
+        """(G,) distance between the relations within each object."""
+        related = student[graphs.rows]
+        if self.options.relation == "difference":
+            assert self.adapter is not None
+            related = self.adapter(related)
+        target = self.statistics.standardise(teacher[graphs.rows])
+        return self.distance(related, target, graphs.is_valid)
