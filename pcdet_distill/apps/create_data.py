@@ -61,6 +61,13 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         help="sensors, by the names of cfgs/synthetic/sensors or as yaml files; the first writes "
         "training/velodyne, each other one the same scenes to training/velodyne_NAME",
     )
+    synthetic.add_argument(
+        "--sweeps",
+        type=int,
+        default=1,
+        help="sweeps of each sensor, with the car and the traffic in motion; the earlier ones go "
+        "to training/velodyne_sweeps",
+    )
     kitti = commands.add_parser(
         "kitti", help="write the info files and the object database of a KITTI folder"
     )
@@ -131,5 +138,6 @@ def run_data(args: argparse.Namespace) -> None:
         unlabelled_frames=args.unlabelled_frames,
         sensors=args.sensor,
         scenes=read_scenes(args.scenes),
+        sweeps=args.sweeps,
         workers=args.workers,
     )

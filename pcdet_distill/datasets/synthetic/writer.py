@@ -11,33 +11,31 @@ import functools
 import json
 import multiprocessing
 import os
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from ...errors import ConfigError, DataError
 from .annotator import annotate
 from .builder import Scene
 from .camera import Camera
+from .ego_motion import draw_motion
 from .labels import Label, frame_labels
-from .library import library
-from .lidar import Sweep, cast, check_sees, mount_pose, rays_for_camera
+from .lidar import Sweep, check_sees
 from .options import EASY, SceneOptions
 from .png import png_bytes, sketch
+from .scan import disturbed, earlier_sweeps, scan
 from .scenes import draw_scene
 from .sensor_options import STANDARD, Sensor, read_sensors, standard_sensor
 from .streams import Streams
-from .surfaces import polish
-from .tilt import tilted_camera, tilted_sweep
-from .weather import add_weather
 
 GENERATOR = 1  # raise when a change to the simulation changes the frames
 MANIFEST = "synthetic.json"
 TRUE_LABELS = "label_2_true"  # only where the labels have an annotator's noise
+EARLIER = "_sweeps"  # ends the name of a folder of earlier sweeps
+MAX_SWEEPS = 20
 FOLDERS = {"velodyne": "bin", "calib": "txt", "image_2": "png", "label_2": "txt"}
 MAY_GROW = ("holdout_frames", "unlabelled_frames")
 FRAMES_WORTH_A_PROCESS = 150  # starting a process takes as long as about 150 frames
@@ -60,6 +58,7 @@ class FolderPlan:
     unlabelled_frames: int = 0
     sensors: tuple[Sensor, ...] = field(default_factory=lambda: (standard_sensor(),))
     scenes: SceneOptions = field(default_factory=SceneOptions)
+    sweeps: int = 1
 
     def is_for_evaluation(self, frame: int) -> bool:
         """Whether a frame is of val or holdout."""
@@ -67,9 +66,15 @@ class FolderPlan:
 
     def folders(self) -> dict[str, str]:
         """The folders of training/ that hold a file of each frame, and the files' endings."""
-        further = {self.point_folder(sensor): "bin" for sensor in self.sensors[1:]}
-        true_labels = {TRUE_LABELS: "txt"} if self.scenes.has_true_labels else {}
-        return {**FOLDERS, **further, **true_labels}
+        folders = dict(FOLDERS)
+        for sensor in self.sensors:
+            folder = self.point_folder(sensor)
+            folders[folder] = "bin"
+            if self.sweeps > 1:
+                folders[folder + EARLIER] = "bin"
+        if self.scenes.has_true_labels:
+            folders[TRUE_LABELS] = "txt"
+        return folders
 
     def point_folder(self, sensor: Sensor) -> str:
         """The folder of a sensor's points: the first sensor has KITTI's own."""
@@ -118,6 +123,7 @@ def create_synthetic_kitti(
     unlabelled_frames: int = 0,
     sensors: Sequence[str | Path] = (STANDARD,),
     scenes: SceneOptions = EASY,
+    sweeps: int = 1,
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
@@ -137,6 +143,9 @@ def create_synthetic_kitti(
             ``training/velodyne``, from which the labels follow; each other one sees the same scenes
             and writes ``training/velodyne_NAME``.
         scenes: how hard the scenes are; see ``options.read_scenes``.
+        sweeps: of each sensor, with the car and the traffic in motion. The last one is written as
+            before; the points of the earlier ones, in the frame of the last and with their age in
+            seconds as fifth column, go to ``training/velodyne_sweeps``.
         workers: number of processes; by default that of cores, and fewer for few frames.
         progress: show a progress bar.
     """
@@ -148,6 +157,7 @@ def create_synthetic_kitti(
         unlabelled_frames=int(unlabelled_frames),
         sensors=read_sensors(sensors),
         scenes=scenes,
+        sweeps=int(sweeps),
     )
     _check_plan(plan, workers)
     for sensor in plan.sensors:
@@ -191,34 +201,6 @@ def simulate_frame(
     return scene, disturbed(sweep, scene, scenes, streams)
 
 
-def scan(scene: Scene, sensor: Sensor, camera: Camera, rng: np.random.Generator) -> Sweep:
-    """What a sensor sees of a scene in clear air, in the frame of a car that stands upright."""
-    pose = mount_pose(sensor.options.mount)
-    rays = rays_for_camera(camera, rng, sensor, pose)
-    return cast(
-        rays,
-        library().shapes,
-        scene.instances,
-        ground=scene.ground,
-        camera=tilted_camera(camera, scene.tilt),
-        rng=rng,
-        options=sensor.options,
-        origin_m=pose.origin_m if pose.is_shifted else None,
-    )
-
-
-def disturbed(sweep: Sweep, scene: Scene, scenes: SceneOptions, streams: Streams) -> Sweep:
-    """A sweep with polished cars and weather, in the frame of the tilted car."""
-    sweep = polish(sweep, scene.labels, scenes.surfaces, streams)
-    sweep = add_weather(sweep, scenes.weather, streams)
-    return tilted_sweep(sweep, scene.tilt)
-
-
-def random_of_sensor(seed: int, frame: int, sensor: Sensor) -> np.random.Generator:
-    """Random numbers of a further sensor: they do not depend on which others there are."""
-    return np.random.default_rng([seed, frame, zlib.crc32(sensor.name.encode())])
-
-
 def _check_plan(plan: FolderPlan, workers: int | None) -> None:
     """Refuse impossible numbers."""
     if plan.frames < 1:
@@ -231,6 +213,8 @@ def _check_plan(plan: FolderPlan, workers: int | None) -> None:
         value = getattr(plan, name)
         if value < 0:
             raise ConfigError(f"{name}: {value} is negative, expected 0 or more")
+    if not 1 <= plan.sweeps <= MAX_SWEEPS:
+        raise ConfigError(f"sweeps: {plan.sweeps} requested, expected 1 to {MAX_SWEEPS}")
     if workers is not None and workers < 0:
         raise ConfigError(
             f"workers: {workers} is negative, expected 0 or 1 (this process) or a number of "
@@ -268,7 +252,8 @@ def _prepare_folder(root: Path, plan: FolderPlan) -> None:
 def _check_manifest(manifest: Path, plan: FolderPlan) -> None:
     """Refuse a folder that was made from another plan."""
     # Older folders have no record of extra splits or sensors: they had none but the standard one.
-    older = {**dict.fromkeys(MAY_GROW, 0), "sensors": [standard_sensor().fingerprint]}
+    older: dict[str, object] = {"sensors": [standard_sensor().fingerprint], "sweeps": 1}
+    older.update(dict.fromkeys(MAY_GROW, 0))
     recorded = {**older, **_read_manifest(manifest)}
     differences = []
     for key, value in plan.record().items():
@@ -378,9 +363,11 @@ def _write_frame(root: Path, plan: FolderPlan, frame: int) -> None:
     files = _frame_files(root, plan, frame)
     _write_whole(files["velodyne"], sweep.points.tobytes())
     for sensor in plan.sensors[1:]:
-        other = scan(scene, sensor, camera, random_of_sensor(plan.seed, frame, sensor))
+        other = scan(scene, sensor, camera, streams.of(sensor.name))
         other = disturbed(other, scene, plan.scenes, streams)
         _write_whole(files[plan.point_folder(sensor)], other.points.tobytes())
+    if plan.sweeps > 1:
+        _write_earlier_sweeps(plan, scene, streams, files)
     _write_whole(files["calib"], camera.calibration_text().encode())
     _write_whole(files["image_2"], png_bytes(sketch([label.line() for label in labels])))
     if plan.scenes.has_true_labels:
@@ -392,6 +379,18 @@ def _write_frame(root: Path, plan: FolderPlan, frame: int) -> None:
 
 def _label_file(labels: list[Label]) -> bytes:
     return "".join(label.line() + "\n" for label in labels).encode()
+
+
+def _write_earlier_sweeps(
+    plan: FolderPlan, scene: Scene, streams: Streams, files: Mapping[str, Path]
+) -> None:
+    """Write the earlier sweeps of every sensor; all see the same motion."""
+    motion = draw_motion(scene, streams.of("motion"))
+    for sensor in plan.sensors:
+        points = earlier_sweeps(
+            scene, motion, sensor, count=plan.sweeps - 1, scenes=plan.scenes, streams=streams
+        )
+        _write_whole(files[plan.point_folder(sensor) + EARLIER], points.tobytes())
 
 
 def _write_splits(root: Path, plan: FolderPlan) -> None:

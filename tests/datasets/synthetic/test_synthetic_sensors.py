@@ -21,13 +21,15 @@ from pcdet_distill.datasets.synthetic.lidar import (
 )
 from pcdet_distill.datasets.synthetic.materials import material_table
 from pcdet_distill.datasets.synthetic.raycast import Instances, RangeImage, cast_instances
+from pcdet_distill.datasets.synthetic.scan import scan
 from pcdet_distill.datasets.synthetic.sensor_options import (
     MountOptions,
     Sensor,
     make_sensor,
     read_sensor,
 )
-from pcdet_distill.datasets.synthetic.writer import random_of_sensor, scan, simulate_frame
+from pcdet_distill.datasets.synthetic.streams import Streams
+from pcdet_distill.datasets.synthetic.writer import simulate_frame
 from pcdet_distill.errors import ConfigError
 
 CAMERA = Camera.standard()
@@ -193,7 +195,7 @@ def test_a_sensor_that_sees_nothing_is_one_sentence(keys: dict[str, object]) -> 
 
 
 def test_further_sensors_do_not_depend_on_each_other() -> None:
-    random = [random_of_sensor(0, 1, read_sensor(name)) for name in ("vlp16", "lidar32", "vlp16")]
+    random = [Streams(0, 1).of(name) for name in ("vlp16", "lidar32", "vlp16")]
     numbers = [generator.random() for generator in random]
     assert numbers[0] == numbers[2] != numbers[1]
 
