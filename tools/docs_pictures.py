@@ -1,11 +1,15 @@
-"""Draw the pictures in docs/images that explain an idea, from a trained teacher.
+"""Draw the pictures in docs/images that explain an idea.
+
+    python tools/docs_pictures.py
+
+draws those of simulated scenes. The others need a trained teacher:
 
     python tools/create_data.py synthetic --out data/synthetic_kitti --frames 240 --val_frames 40
     python tools/create_data.py kitti cfgs/synthetic/dataset.yaml
     python tools/train.py --cfg_file cfgs/synthetic/pointpillar_teacher.yaml --epochs 5
     python tools/docs_pictures.py --teacher_ckpt FILE
 
-The teacher need not be good. Five epochs take three minutes on one CPU core.
+It need not be good. Five epochs take three minutes on one CPU core.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scene_pictures
 import torch
 from torch import Tensor
 
@@ -56,6 +61,7 @@ IMAGES = ROOT / "docs" / "images"
 TEACHER_CFG = ROOT / "cfgs/synthetic/pointpillar_teacher.yaml"
 STUDENT_CFG = ROOT / "cfgs/synthetic/pointpillar_student_init.yaml"
 
+SCENE_FRAME = 4  # of the simulated scenes that are shown
 LAYER = "vfe.pfn_layers.0.linear"  # whose channels are drawn, as maps of the pillars
 CALIBRATION_FRAMES = 24
 SAMPLES = 6000
@@ -86,10 +92,14 @@ class Setup:
 def main() -> None:
     """Draw all pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--teacher_ckpt", required=True, help="checkpoint of the small teacher")
+    parser.add_argument("--teacher_ckpt", help="checkpoint of the small teacher")
     parser.add_argument("--data", default="data/synthetic_kitti", help="folder of simulated frames")
     parser.add_argument("--frame", type=int, default=5, help="validation frame that is shown")
     args = parser.parse_args()
+    scene_pictures.draw_easy_and_hard(IMAGES / "easy_and_hard.png", SCENE_FRAME)
+    scene_pictures.draw_shapes(IMAGES / "shapes.png")
+    if args.teacher_ckpt is None:
+        return
     setup = load_setup(args.teacher_ckpt, args.data)
     draw_distillation_step(IMAGES / "distillation_step.png")
     draw_kept_channels(setup, args.frame, IMAGES / "kept_channels.png")

@@ -16,6 +16,8 @@ from pcdet_distill.datasets.synthetic.intersect import (
     hit_polytope,
 )
 from pcdet_distill.datasets.synthetic.library import ROAD_USERS, library
+from pcdet_distill.datasets.synthetic.more_road_users import FAMILIES
+from pcdet_distill.datasets.synthetic.raycast import SALT_PER_OBJECT
 from pcdet_distill.datasets.synthetic.shapes import CYLINDER, ELLIPSOID, POLYTOPE, ShapeBuilder
 
 ANY = "masonry"  # the material does not matter here
@@ -25,10 +27,14 @@ DOWN = (0.0, 0.0, -1.0)
 
 def road_user_templates() -> list[str]:
     """The names of all templates that a road user may have."""
-    names: set[str] = set()
+    names = {family.name for family in FAMILIES}
     for road_user in ROAD_USERS.values():
         names.update(road_user.templates)
     return sorted(names)
+
+
+def test_every_piece_of_an_object_has_random_numbers_of_its_own() -> None:
+    assert len(library().shapes.kinds) < SALT_PER_OBJECT
 
 
 def only_piece(builder: ShapeBuilder) -> tuple[np.ndarray, int]:
