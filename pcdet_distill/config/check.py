@@ -27,7 +27,7 @@ class Problem(NamedTuple):
 
 
 def check(config: ConfigDict, root: Block, origins: Mapping[str, str], file: str) -> None:
-    """Raise a ConfigError for the first problem, which counts the others.
+    """Raise a ConfigError for the first problem; it also says how many others there are.
 
     Args:
         config: the merged config.
@@ -68,7 +68,7 @@ def is_open(node: Node | None, value: object) -> bool:
 def correct_name(name: str, known: Sequence[str]) -> str | None:
     """The known name that ``name`` is a typo of; None when it is a name of its own.
 
-    ``MyPillarVFE`` holds a known name and is longer: that is a class of somebody else, no typo.
+    ``MyPillarVFE`` contains a known name and is longer: that is a class of the user's, no typo.
     """
     lower = name.lower()
     for candidate in known:

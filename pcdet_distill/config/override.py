@@ -4,8 +4,8 @@ A value must have the type of the one it replaces; an int may stand for a float.
 changes keys of a block; a comma list, in brackets or not, replaces a list. A key that the files
 do not have may be set when it is in the schema. Entries of a list are numbered from 0.
 
-The keys of a dataset file may be written with or without ``DATA_CONFIG.`` in front, so that the
-same pair means the same for a dataset file and for an experiment.
+Keys of the data may be written with or without ``DATA_CONFIG.`` in front. So the same pair means
+the same for a dataset file and for an experiment.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A relative path is looked for in four places, in this order:
 
-1. in the folder of the file that names it, then in every folder above that one, and in the
-   ``tools/`` of each (OpenPCDet writes its paths relative to ``tools/``);
+1. in the folder of the file that names it, then in every folder above that one; in each of these
+   also in ``tools/``, because OpenPCDet writes its paths relative to that folder;
 2. in the working directory;
 3. in the checkout of this project, or in the package when it was installed;
 4. in the ``cfgs/`` of place 3: ``kitti_models/second.yaml`` names a file from any folder.
@@ -96,8 +96,9 @@ def root_and_group(file: Path) -> tuple[Path, str]:
     """ROOT_DIR and EXP_GROUP_PATH of a config file.
 
     ROOT_DIR holds the ``cfgs/`` that the file lies in (OpenPCDet's ``tools/cfgs`` counts as well),
-    EXP_GROUP_PATH is the path from there to the file. A file outside any ``cfgs/``, and one of an
-    installed package, belong to the working directory: nobody wants outputs among the packages.
+    EXP_GROUP_PATH is the path from ``cfgs/`` to the file. For a file outside any ``cfgs/``, and for
+    one of an installed package, ROOT_DIR is the working directory: outputs do not belong among the
+    packages.
     """
     folders = file.parts[:-1]
     if "cfgs" not in folders:

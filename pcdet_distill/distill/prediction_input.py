@@ -23,9 +23,9 @@ class PredictionInput(TermInput[Predictions]):
     Args:
         reader: of the head.
         rows: (M,) the positions that the other side has too; None for all of them.
-        columns: of the student's classes, in its order, -1 for a class that this side does not
-            predict; None for all columns as they are.
-        silent: columns of classes that the other side does not predict.
+        columns: for each class of the student the column of its logits on this side, -1 for a class
+            that this side does not predict; None if both sides have the same columns.
+        unshared: columns of classes that the other side does not predict.
     """
 
     info: PredictionReader
@@ -35,14 +35,14 @@ class PredictionInput(TermInput[Predictions]):
         reader: PredictionReader,
         rows: Tensor | None = None,
         columns: list[int] | None = None,
-        silent: list[int] | None = None,
+        unshared: list[int] | None = None,
     ) -> None:
         self.info = reader
         self.reader = reader
         self.paths = reader.paths
         self.rows = rows
         self.columns = columns
-        self.silent = silent or []
+        self.unshared = unshared or []
 
     @property
     def needs_batch(self) -> bool:
@@ -62,9 +62,9 @@ class PredictionInput(TermInput[Predictions]):
         teacher_reader = prediction_reader(teacher, cfg["TEACHER"], f"{where}.TEACHER")
         columns = match_classes(student_reader.class_names, teacher_reader.class_names, where)
         student_rows, teacher_rows = match_grids(student_reader, teacher_reader, where)
-        silent = [number for number, column in enumerate(columns or []) if column < 0]
+        unshared = [number for number, column in enumerate(columns or []) if column < 0]
         return (
-            cls(student_reader, student_rows, silent=silent),
+            cls(student_reader, student_rows, unshared=unshared),
             cls(teacher_reader, teacher_rows, columns),
         )
 
@@ -89,10 +89,10 @@ class PredictionInput(TermInput[Predictions]):
         """
         if self.reader.grid() is None:
             student, teacher = match_points(student, teacher)
-        if self.silent:
-            is_silent = torch.zeros_like(student.logits, dtype=torch.bool)
-            is_silent[:, self.silent] = True
-            student = _without(student, is_silent)
+        if self.unshared:
+            is_unshared = torch.zeros_like(student.logits, dtype=torch.bool)
+            is_unshared[:, self.unshared] = True
+            student = _without(student, is_unshared)
         is_absent = student.logits.detach() == ABSENT_LOGIT
         return student, _without(teacher, is_absent)
 

@@ -64,7 +64,7 @@ def test_scatter_needs_one_layer_of_voxels() -> None:
 
 
 def test_scatter_width_must_fit() -> None:
-    with pytest.raises(ConfigError, match="NUM_BEV_FEATURES is 2, but MODEL.VFE puts out 3"):
+    with pytest.raises(ConfigError, match="NUM_BEV_FEATURES is 2, but MODEL.VFE outputs 3"):
         make_scatter().check_input_channels(3)
 
 

@@ -195,7 +195,7 @@ def test_missing_blocks_are_named(block: str) -> None:
 def test_widths_that_do_not_meet_are_explained() -> None:
     config = model_config()
     config.VFE.NUM_FILTERS = [6]
-    with pytest.raises(ConfigError, match="NUM_BEV_FEATURES is 8, but MODEL.VFE puts out 6"):
+    with pytest.raises(ConfigError, match="NUM_BEV_FEATURES is 8, but MODEL.VFE outputs 6"):
         small_model(config)
 
 

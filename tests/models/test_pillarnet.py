@@ -105,7 +105,7 @@ def test_names_of_the_residual_encoder() -> None:
         "conv5.1.conv1.bias",
         "conv5.2.bn2.weight",
     } <= names
-    with pytest.raises(ConfigError, match="starts with 4 channels, but MODEL.VFE puts out 5"):
+    with pytest.raises(ConfigError, match="starts with 4 channels, but MODEL.VFE outputs 5"):
         PillarRes18BackBone8x(
             model_cfg={"NUM_FILTERS": WIDTHS}, input_channels=5, grid_size=[32, 32, 1]
         )
@@ -143,7 +143,7 @@ def test_necks_that_do_not_fit(change: dict, message: str) -> None:
 def test_levels_that_do_not_fit() -> None:
     neck = BaseBEVBackboneV1(model_cfg=neck_config())
     with pytest.raises(
-        ConfigError, match="expects 12 channels in x_conv5, but MODEL.BACKBONE_3D puts out 10"
+        ConfigError, match="expects 12 channels in x_conv5, but MODEL.BACKBONE_3D outputs 10"
     ):
         neck(
             {

@@ -8,8 +8,8 @@ without labels, and with objects that the annotators missed. There is no loss of
 student's detection loss changes.
 
 Departures: the paper adds every box above the threshold (MAX_OVERLAP: 1). Its published
-configurations set the threshold to 0.6, for some classes of some students to 0.5, and skip NMS, so
-that an object has several boxes. An anchor assigner then takes the box that fits an anchor best; a
+configurations set the threshold to 0.6, for some classes of some students to 0.5. They skip NMS, so
+an object has several boxes. An anchor assigner then takes the box that fits an anchor best; a
 centre head learns all of them.
 """
 
@@ -84,8 +84,7 @@ class TeacherLabels(BatchTransform):
         boxes = prediction["pred_boxes"][confident]
         labels = prediction["pred_labels"][confident]
         if len(labelled) and len(boxes):
-            # An object that is labelled already would count twice, at two slightly different
-            # places.
+            # Without this, a labelled object would count twice, at two slightly different places.
             overlap = boxes_iou_bev(boxes[:, :7].to(labelled.dtype), labelled[:, :7])
             same_class = labels[:, None] == labelled[:, -1].round().to(labels.dtype)
             is_free = (overlap * same_class).amax(dim=1) <= self.options.max_overlap

@@ -1,9 +1,9 @@
 """Finds out which channels each layer reads, by running codes through the detector.
 
-Every layer's output is replaced by a code: one number per channel, the same at every place. What
-lies between two layers keeps or scales the codes, so a later layer's inputs tell which channels
-they are (``codes.py``). Batch norms let codes pass. Prediction layers keep their true outputs, so
-that proposals stay where they are.
+Every layer's output is replaced by a code: one number per channel, the same at every place. The
+modules between two layers keep or scale the codes. So the inputs of a layer show which channels
+they come from (``codes.py``). Batch norms let codes pass. Prediction layers keep their true
+outputs, so that proposals stay where they are.
 
 A shortcut adds up two channels, and their codes with them. Then the layers are coded one at a time,
 which shows each summand alone. Channels that meet in a sum are kept or dropped together
@@ -54,7 +54,7 @@ def trace_channels(
 
     Args:
         model: the teacher, in eval mode.
-        predictions: names of the layers that put out predictions.
+        predictions: names of the layers whose outputs are predictions.
         batch_dict: a batch on the model's device.
     """
     tracer = _ChannelTracer(model, predictions, batch_dict)
@@ -101,8 +101,8 @@ class _ChannelTracer:
     def resolve_sums(self, origins: InputOrigins) -> None:
         """Replace each None of ``origins`` by the channels that are summed up in the input.
 
-        One layer at a time puts out its codes while all others put out zeros. What this changes in
-        an input is that layer's summand.
+        One layer at a time outputs its codes while all others output zeros. What this changes in an
+        input is that layer's summand.
         """
         sums = _unresolved(origins)
         if not sums:
@@ -141,7 +141,7 @@ class _ChannelTracer:
                 sums[key] += origin
 
     def _run_with(self, values: Tensor) -> InputSums:
-        """Run the detector while the coded layers put out ``values`` (L,), one number per channel.
+        """Run the detector while the coded layers output ``values`` (L,), one number per channel.
 
         Returns the inputs of every layer, (C_in,) float64, each summed over all rows.
         """

@@ -27,12 +27,12 @@ CODE_SEED = 0
 class ChannelCodes:
     """Two different numbers for every output channel of ``layers``.
 
-    Everything between two layers (ReLU, max pooling, concatenation, scattering, interpolation) is
-    taken to scale a channel, whatever its values are. So if an input is r when all channels put out
-    1, it is ``code * r`` when they put out their codes. The quotient tells which channel the input
-    is.
+    Everything between two layers (ReLU, max pooling, concatenation, scattering, interpolation)
+    multiplies a constant channel by a factor that does not depend on its value. Call an input r
+    when all channels output 1. When they output their codes, it is ``code * r``. The quotient is
+    the code, which identifies the channel.
 
-    One code would do, were it not for rounding and for sums whose quotient meets a code by chance.
+    There are two codes because the quotient of a sum may equal one code by chance, or by rounding.
     An input must match both codes of a channel.
 
     Attributes:
@@ -63,8 +63,8 @@ class ChannelCodes:
         """Origins of a layer's inputs.
 
         Args:
-            ones: (C_in,) float64, each input summed over its rows, when all channels put out 1.
-            first: (C_in,) the same when they put out their first codes.
+            ones: (C_in,) float64, each input summed over its rows, when all channels output 1.
+            first: (C_in,) the same when they output their first codes.
             second: (C_in,) the same for their second codes.
         """
         factors = torch.stack([first, second]) / ones
@@ -94,8 +94,8 @@ class ChannelCodes:
         """Find the origins of inputs that were zero in every row, from the pattern of the others.
 
         A RoI head flattens its pooled grid (C, places) or (places, C) to one row. A cell of the
-        grid that no proposal fills gives zeros, and zeros carry no code. Where neither order
-        explains all other inputs, the zero inputs count as ones that every student has.
+        grid that is empty in every proposal gives zeros, and zeros carry no code. If neither order
+        explains all other inputs, the zero inputs count as inputs that every student has.
         """
         known: dict[int, tuple[Source, ...]] = {}
         for column, origin in enumerate(origins):

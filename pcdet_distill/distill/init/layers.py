@@ -145,7 +145,7 @@ def find_layers(model: nn.Module) -> dict[str, Layer]:
 
 
 def find_prediction_layers(model: nn.Module, narrower: set[str]) -> set[str]:
-    """Names of the layers that put out predictions, not features.
+    """Names of the layers whose outputs are predictions, not features.
 
     They are the layers without a norm behind them that are as wide in the student as in the
     teacher.
@@ -198,7 +198,7 @@ def _call_hook(
 def record_outputs(
     model: Detector3DTemplate, layers: Mapping[str, Layer], batch_dict: BatchDict
 ) -> dict[str, list[Features]]:
-    """What ``layers`` put out in a forward pass, run by run. Without layers there is no pass."""
+    """The outputs of ``layers`` in a forward pass, run by run. Without layers there is no pass."""
     outputs: dict[str, list[Features]] = {name: [] for name in layers}
 
     def record(layer: Layer, inputs: tuple[Features, ...], output: Features) -> None:

@@ -62,7 +62,7 @@ def read_patches(
 
 
 def read_targets(layer: Layer, output: Features, rows: Tensor, channels: Tensor) -> Tensor:
-    """(S, outputs) what a layer puts out for ``channels`` at ``rows`` of ``place_grid``.
+    """(S, outputs) what a layer outputs in ``channels`` at ``rows`` of ``place_grid``.
 
     There is one output per channel, for a transposed convolution of stride s the whole block, s * s
     per channel.

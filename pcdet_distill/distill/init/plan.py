@@ -100,7 +100,7 @@ class ChannelPlan:
             raise ConfigError(
                 f"{WHERE}: {len(inputs)} inputs of {name} come from channels that are kept, but "
                 f"the student's {name} has {expected}; the layers before it are joined in another "
-                "way than the teacher's, or put out only zeros on the first frames"
+                "way than the teacher's, or output only zeros on the first frames"
             )
         return torch.tensor(inputs, dtype=torch.long)
 
@@ -139,7 +139,7 @@ class ChannelPlan:
         return readers
 
     def _channels_of_group(self, sources: tuple[Source, ...], group: str) -> set[int]:
-        """The channels among ``sources`` that layers of ``group`` put out."""
+        """The channels among ``sources`` that are outputs of layers of ``group``."""
         return {channel for layer, channel in sources if self._group_of.get(layer) == group}
 
     def layers_that_are_read(self) -> set[str]:
@@ -182,7 +182,7 @@ class ChannelPlan:
 def _group_layers(flows: Sequence[LayerFlow], narrower: set[str]) -> dict[str, str]:
     """For each narrower layer the first layer of its group: layers whose channels meet in sums.
 
-    Groups are joined like sets in a union-find structure.
+    A union-find structure: each layer points to an earlier one of its group, the first to itself.
     """
     parent = {name: name for name in narrower}
 

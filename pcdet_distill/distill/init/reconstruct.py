@@ -1,9 +1,9 @@
 """RECONSTRUCT: fits the student's layers to the outputs of the teacher's.
 
-Layer by layer in running order, a ridge regression maps the student's inputs, as its fitted layers
-so far make them, to the teacher's outputs of the kept channels before batch norm. The weights of
-the kept channels so make up for the dropped ones. A constant that is left goes into the bias, or
-into the running mean of the norm behind.
+The layers are fitted from the first to the last, each by ridge regression. Its inputs are those of
+the student's layer, whose earlier layers are fitted already. Its targets are the teacher's outputs
+in the kept channels, before batch norm. So the kept channels compensate for the dropped ones. A
+constant that is left goes into the bias, or into the running mean of the norm behind.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Scores of channels: how much the layers behind would miss them.
 
 Dropping a channel removes its part of every layer that reads it: the channel's value times the
-weights on it. What is constant of that part can go into a bias, so the score is the variance of the
-channel times the squared norm of the weights, summed over the reading layers. With the covariances
-beside the variances, QR selection also finds channels that repeat each other.
+weights on it. The constant part of it can go into a bias. So the score is the variance of the
+channel times the squared norm of the weights, summed over the reading layers. QR selection also
+uses the covariances, and so finds channels that repeat each other.
 """
 
 from __future__ import annotations

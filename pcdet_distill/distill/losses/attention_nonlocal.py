@@ -22,11 +22,11 @@ Departures, from the paper's text and from its published code:
 * A term is one map; the code adds up all levels of a feature pyramid.
 * No gradient flows through the masks, as in the code.
 * The weights follow the text, not the code. The code gives attention the larger weight and the
-  masked features the smaller one (4e-3 and 7e-5 for two-stage detectors, six times both for
-  one-stage ones, with a temperature of 0.1). It averages the two models' masks behind their
-  softmax, leaves out the channel mask for two-stage detectors, compares plain means behind learned
-  layers, takes plain products as relations, divided by their number, and adds the map itself to
-  them.
+  masked features the smaller one: 4e-3 and 7e-5 for two-stage detectors. For one-stage detectors
+  both are six times as large, and the temperature is 0.1.
+* Other differences of the code: it averages the two models' masks after their softmax, and leaves
+  out the channel mask for two-stage detectors. It compares plain means behind learned layers. Its
+  relations are plain products, divided by their number, and it adds the map itself to them.
 """
 
 from __future__ import annotations

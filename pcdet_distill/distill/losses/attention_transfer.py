@@ -58,9 +58,9 @@ class AttentionTransferLoss(NodeLoss):
             teacher_attention = self._attention(teacher.features)
             distances = []
             for rows in frames_of(student.batch_index):
-                difference = functional.normalize(student_attention[rows], dim=0)
-                difference = difference - functional.normalize(teacher_attention[rows], dim=0)
-                distances.append(difference.square().sum())
+                student_frame = functional.normalize(student_attention[rows], dim=0)
+                teacher_frame = functional.normalize(teacher_attention[rows], dim=0)
+                distances.append((student_frame - teacher_frame).square().sum())
             return torch.stack(distances).mean()
 
     def _attention(self, features: Tensor) -> Tensor:

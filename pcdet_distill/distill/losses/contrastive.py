@@ -8,12 +8,11 @@ Each node of the student must find the teacher's node of the same place among M 
 Both embeddings W are learned. They cannot collapse: an embedding that ignores its input makes all
 places look alike, which costs log M and not 0.
 
-Departures: the paper tells one right pair from 16384 wrong ones by a sum of binary decisions
-(NCE), once with the student's embedding and once with the teacher's; its code does so in 128
-channels with T = 0.07. The wrong ones are whole images of other classes, from a memory that is a
-moving average of their embeddings and passes no gradient on. Here they are the other places of the
-batch, of any class, with gradients on both sides; the decision is one among M, in one direction,
-and the defaults are those of the options below.
+Departures: the paper distinguishes one right pair from 16384 wrong ones by binary decisions (NCE).
+It does so in both directions, its code in 128 channels with T = 0.07. The wrong ones are whole
+images of other classes, from a memory that is a moving average of their embeddings and passes no
+gradient on. Here the wrong ones are the other places of the batch, of any class, with gradients on
+both sides. The decision is one among M, in one direction. The options below have other defaults.
 """
 
 from __future__ import annotations

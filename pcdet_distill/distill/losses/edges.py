@@ -5,8 +5,8 @@ the features of both, applies a 1x1 convolution, batch normalisation over all ed
 
 A convolution of a concatenation is a sum of two products: x = W [t_j ; t_m] = a_j + b_m. So the N
 nodes and M queries are projected instead of M*K edges. Mean and variance of x over all edges
-follow from the in-degrees of the nodes, the centres b and the mean of a over each query's
-neighbours.
+follow from three things: how often each node is a neighbour, the centres b, and the mean of a over
+each query's neighbours.
 
 Only the distance itself needs the edges. It is computed for a chunk of queries at a time, gradients
 included, and only for queries whose weight is not negligible.

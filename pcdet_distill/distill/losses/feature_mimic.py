@@ -36,7 +36,6 @@ class FeatureMimicLoss(NodeLoss):
         if len(student) == 0:
             return self.zero_loss(student.features)
         with torch.autocast(student.features.device.type, enabled=False):
-            difference = self.adapter(at_least_float32(student.features)) - at_least_float32(
-                teacher.features
-            )
-            return difference.square().mean() / 2
+            adapted = self.adapter(at_least_float32(student.features))
+            target = at_least_float32(teacher.features)
+            return (adapted - target).square().mean() / 2

@@ -1,10 +1,10 @@
 """Localisation distillation (Zheng et al., CVPR 2022): distributions of boxes near objects.
 
-The paper's head predicts a distribution over bins for every side of a box. Distributions of
-student and teacher are compared by KL divergence in the main region (positions assigned to an
-object) and in the valuable one (positions that nearly were). The heads here predict one number for
-each code of a box. As adapted here, every code is the centre of a Laplace distribution of width
-TEMPERATURE; then in closed form
+The paper's head predicts a distribution over bins for every side of a box. The distributions of
+student and teacher are compared by KL divergence. This is done in two regions: the main one, of
+positions assigned to an object, and the valuable one, of positions that nearly were. The heads here
+predict one number for each code of a box. So every code is taken as the centre of a Laplace
+distribution of width TEMPERATURE, whose KL divergence has a closed form:
 
     KL(code_t, code_s) = d + exp(-d) - 1,    d = |code_t - code_s| / TEMPERATURE
     L = sum_i m_i * sum over codes of KL_i / sum_i m_i
@@ -15,10 +15,10 @@ teacher below SCORE_THRESH are left out.
 
 Departures: bins became a Laplace distribution, and their softmax temperature of 10 its width. The
 paper's main region is that of the label assigner; its valuable one has anchors whose DIoU with an
-object lies between a quarter of the assigner's threshold and all of it. Its code weights a
-position of the main region by the student's own score, and one of the valuable region by a quarter
-of its anchor's IoU; it sums over positions, averages over bins and multiplies by the square of the
-temperature. The paper distils class scores as well, which is left to another term.
+object lies between a quarter of the assigner's threshold and all of it. Its code has other weights:
+the student's own score in the main region, a quarter of the anchor's IoU in the valuable one. It
+sums over positions, averages over bins and multiplies by the square of the temperature. The paper
+distils class scores as well; here another term does that.
 """
 
 from __future__ import annotations

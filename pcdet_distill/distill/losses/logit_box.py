@@ -1,7 +1,7 @@
 """Logits and boxes of the head, after Hinton et al. (2015) and Chen et al. (NeurIPS 2017).
 
-With s, t the scores (sigmoid of the logits) of student and teacher, conf the teacher's best class
-score, and P the positions with conf > SCORE_THRESH, n = |P| in the batch:
+s and t are the scores (sigmoid of the logits) of student and teacher, conf is the teacher's best
+class score. P are the n positions of the batch with conf > SCORE_THRESH.
 
     L = LOGIT_WEIGHT / n * sum over all positions and classes of  BCE(s, t) - BCE(t, t)
       + BOX_WEIGHT / n * sum over P of  conf * sum over the codes of smoothL1(code_s - code_t)
@@ -11,9 +11,9 @@ student. A batch in which P is empty has L = 0.
 
 Departures: the first paper softens the softmax of both sides by a temperature; these scores are
 sigmoids, compared as they are. The second bounds the box loss by the teacher's own error; here the
-teacher's boxes are weighted by its confidence. The code of the heading is compared as it is. The
-detection loss of anchor heads takes the sine of the difference and leaves open which of two codes,
-half a circle apart, a student predicts: here it is the teacher's.
+teacher's boxes are weighted by its confidence. The code of the heading is compared as it is: the
+student learns the teacher's. The detection loss of anchor heads takes the sine of the difference
+instead, for which two headings half a circle apart are equally good.
 """
 
 from __future__ import annotations

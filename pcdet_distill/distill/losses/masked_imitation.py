@@ -16,7 +16,7 @@ the first training batches, weighted by w, and then stay: so a channel of large 
 count more than others.
 
 Departures: the paper's w is 1 at cells with an anchor that overlaps an object by more than half of
-what the best anchor does, its targets are not standardised, and it has 1/2 in front and a sum over
+what the best anchor does. Its targets are not standardised. It has 1/2 in front, and a sum over
 channels. Its code adapts by a 3x3 convolution and a ReLU.
 """
 

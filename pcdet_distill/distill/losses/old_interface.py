@@ -1,7 +1,8 @@
 """Losses written for version 0.1 keep working: ``sees``, and ``read_options`` with default values.
 
-Such a loss derives from ``DistillLoss`` itself, states by ``sees`` what it compares (``nodes``,
-``predictions``, or ``labels`` if it only changes labels) and reads its options in ``from_config``.
+Such a loss derives from ``DistillLoss`` itself. Its attribute ``sees`` is ``nodes`` or
+``predictions``, what it compares, or ``labels`` if it only changes labels. It reads its options in
+``from_config``.
 """
 
 from __future__ import annotations

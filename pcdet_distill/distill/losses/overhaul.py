@@ -7,9 +7,9 @@ The teacher's features t are taken before their ReLU, and cut at a margin m belo
     d(t', s') = 0 where s' <= t' <= 0, else (t' - s')^2
     L = mean over nodes and channels of d
 
-The student need not reproduce negative values exactly: both leave zero behind the ReLU. A tap
-behind the ReLU has no negative values. Then m = 0, and the student may have any negative value
-where the teacher has a zero.
+The student need not reproduce negative values exactly: the ReLU turns both into zero. A tap behind
+the ReLU has no negative values. Then m = 0, and the student may have any negative value where the
+teacher has a zero.
 
 Departures: the paper computes m from the teacher's batch norm; here it is averaged over the first
 training batches, which works for any tap. A term is one layer, where the paper adds up several, in

@@ -148,7 +148,7 @@ class BaseBEVBackboneV1(nn.Module):
             if channels != width:
                 raise ConfigError(
                     f"{WHERE}.NUM_FILTERS expects {width} channels in {name}, but "
-                    f"MODEL.BACKBONE_3D puts out {channels}"
+                    f"MODEL.BACKBONE_3D outputs {channels}"
                 )
         upper = self.deblocks[0](levels["x_conv4"])
         deeper = self.deblocks[1](self.blocks[1](levels["x_conv5"]))

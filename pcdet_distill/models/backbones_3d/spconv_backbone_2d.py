@@ -151,7 +151,7 @@ class PillarRes18BackBone8x(SparseEncoder2d):
         if input_channels != channels:
             raise ConfigError(
                 f"MODEL.BACKBONE_3D: PillarRes18BackBone8x starts with {channels} channels, but "
-                f"MODEL.VFE puts out {input_channels}; make them equal"
+                f"MODEL.VFE outputs {input_channels}; make them equal"
             )
         return self.inner_layers(1, channels)
 

@@ -40,7 +40,7 @@ class HeightCompression(nn.Module):
         if channels * layers != self.num_bev_features:
             raise ConfigError(
                 f"MODEL.MAP_TO_BEV.NUM_BEV_FEATURES is {self.num_bev_features}, but "
-                f"MODEL.BACKBONE_3D puts out {channels} channels in {layers} layers; expected "
+                f"MODEL.BACKBONE_3D outputs {channels} channels in {layers} layers; expected "
                 f"{channels * layers}"
             )
         frame, z, y, x = encoded.indices.long().unbind(dim=1)

@@ -30,8 +30,8 @@ class PointPillarScatter(nn.Module):
         """Check the width of the pillar encoder when the detector is built."""
         if channels != self.num_bev_features:
             raise ConfigError(
-                f"MODEL.MAP_TO_BEV.NUM_BEV_FEATURES is {self.num_bev_features}, but MODEL.VFE puts "
-                f"out {channels} channels; make them equal"
+                f"MODEL.MAP_TO_BEV.NUM_BEV_FEATURES is {self.num_bev_features}, but MODEL.VFE "
+                f"outputs {channels} channels; make them equal"
             )
 
     def taps(self) -> list[TapInfo]:

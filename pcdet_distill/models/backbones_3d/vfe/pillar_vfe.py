@@ -65,7 +65,7 @@ class PillarRows(NamedTuple):
 class PFNLayer(nn.Module):
     """Linear layer, batch norm and ReLU on every point, then the maximum over the pillar.
 
-    The last layer puts out the maximum alone; the others append it to every point, which gives each
+    The last layer outputs the maximum alone; the others append it to every point, which gives each
     point some context.
     """
 
