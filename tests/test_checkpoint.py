@@ -83,7 +83,8 @@ def test_round_trip_keeps_openpcdets_keys(tmp_path, state):
     loaded = load_checkpoint(path)
     assert set(loaded) == {"epoch", "it", "model_state", "optimizer_state", "version"}
     assert (loaded["epoch"], loaded["it"], loaded["optimizer_state"]) == (3, 30, None)
-    assert isinstance(loaded["model_state"], OrderedDict) and same(loaded["model_state"], state)
+    assert isinstance(loaded["model_state"], OrderedDict)
+    assert same(loaded["model_state"], state)
 
 
 def test_a_strict_reader_loads_what_a_one_cycle_optimizer_saves(tmp_path, model):
@@ -95,7 +96,8 @@ def test_a_strict_reader_loads_what_a_one_cycle_optimizer_saves(tmp_path, model)
     )
     content = torch.load(path, weights_only=True)
     rate = content["optimizer_state"]["param_groups"][0]["lr"]
-    assert rate == 0.25 and type(rate) is float
+    assert rate == 0.25
+    assert type(rate) is float
 
 
 def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path, state):
@@ -153,7 +155,9 @@ def test_openpcdets_serialization_and_numpy_numbers_load(tmp_path, state):
     }
     torch.save(content, path, _use_new_zipfile_serialization=False)
     group = load_checkpoint(path)["optimizer_state"]["param_groups"][0]
-    assert group["lr"] == 0.5 and group["steps"] == 7 and group["betas"].tolist() == [0.9, 0.99]
+    assert group["lr"] == 0.5
+    assert group["steps"] == 7
+    assert group["betas"].tolist() == [0.9, 0.99]
 
 
 def test_numpy_numbers_of_the_other_numpy_generation_load(tmp_path, state):
@@ -255,10 +259,8 @@ def test_optimizer_state_may_stand_beside(tmp_path, state):
 def test_strict_loading_copies_everything(model, state):
     report = load_model_state(model, state, strict=True, where="a.pth")
     assert same(model.state_dict(), state)
-    assert (
-        sorted(report.loaded) == sorted(state)
-        and str(report) == f"loaded {len(state)} of {len(state)} tensors"
-    )
+    assert sorted(report.loaded) == sorted(state)
+    assert str(report) == f"loaded {len(state)} of {len(state)} tensors"
 
 
 def test_prefixes_of_data_parallel_training_are_dropped(model, state):
@@ -298,7 +300,8 @@ def test_long_lists_are_cut_at_ten(model):
 def test_partial_loading_takes_what_fits(model, state):
     state["dense.weight"] = torch.zeros(8, 5, 3, 3)
     report = load_model_state(model, state, strict=False, where="a.pth")
-    assert "dense.weight" not in report.loaded and "dense.bias" in report.loaded
+    assert "dense.weight" not in report.loaded
+    assert "dense.bias" in report.loaded
     assert torch.equal(model.dense.bias, state["dense.bias"])
     assert str(report) == (
         "loaded 8 of 9 tensors; 1 of another shape: dense.weight (8, 5, 3, 3), model (8, 4, 3, 3)"

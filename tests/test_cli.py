@@ -24,7 +24,8 @@ def test_help_lists_every_subcommand_with_a_line(capsys: pytest.CaptureFixture[s
     main(["--help"])
     text = capsys.readouterr().out
     for name, command in COMMANDS.items():
-        assert f"  {name} " in text and str(command.__doc__) in text
+        assert f"  {name} " in text
+        assert str(command.__doc__) in text
 
 
 def test_without_arguments_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,13 +43,15 @@ def test_a_misspelt_subcommand_gets_the_nearest_one(capsys: pytest.CaptureFixtur
         main(["trian"])
     assert stop.value.code == 2
     message = capsys.readouterr().err
-    assert message.count("\n") == 1 and "did you mean 'train'" in message
+    assert message.count("\n") == 1
+    assert "did you mean 'train'" in message
 
 
 def test_a_wrong_flag_exits_with_two(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["train", "--no_such_flag"])
-    assert stop.value.code == 2 and "--no_such_flag" in capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "--no_such_flag" in capsys.readouterr().err
 
 
 def test_a_user_error_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,7 +59,8 @@ def test_a_user_error_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixtur
         main(["train", "--cfg_file", "no_such_file.yaml"])
     assert stop.value.code == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: ") and message.count("\n") == 1
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
 
 
 def test_the_module_is_the_same_command(tmp_path: Path) -> None:

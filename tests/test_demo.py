@@ -73,7 +73,8 @@ def test_bin_and_npy_give_the_same_boxes(arguments, tmp_path, capsys):
         demo.run_demo(arguments(data_path=str(tmp_path / "scans" / name)))
         lines = capsys.readouterr().out.splitlines()
         found.append([line for line in lines if "heading" in line])
-    assert found[0] == found[1] and found[0]
+    assert found[0] == found[1]
+    assert found[0]
 
 
 def test_boxes_under_the_lowest_score_are_left_out(arguments, tmp_path, capsys):

@@ -61,7 +61,8 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(error, capsys):
 
     with pytest.raises(SystemExit) as caught:
         main()
-    assert caught.value.code == 2 and issubclass(error, UserError)
+    assert caught.value.code == 2
+    assert issubclass(error, UserError)
     assert capsys.readouterr().err == "error: file.yaml: what is wrong\n"
 
 

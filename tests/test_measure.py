@@ -190,7 +190,9 @@ def test_neither_model_nor_batch_is_changed():
     count_gflops(model, batch)
     measure_latency(model, batch, repeats=1)
     assert set(batch) == {"x"}
-    assert model.training and model.layers[1].training and not model.layers[0].training
+    assert model.training
+    assert model.layers[1].training
+    assert not model.layers[0].training
     assert torch.equal(model.layers[1].running_mean, running_mean)
     assert not model.layers[0]._forward_hooks
 
@@ -199,7 +201,8 @@ def test_hooks_and_mode_are_put_back_when_the_model_fails():
     model = Runs(nn.Linear(3, 3))
     with pytest.raises(RuntimeError):
         count_gflops(model, {"x": torch.zeros(1, 4)})
-    assert model.training and not model.layers[0]._forward_hooks
+    assert model.training
+    assert not model.layers[0]._forward_hooks
 
 
 def test_latency_is_in_milliseconds_and_per_model():

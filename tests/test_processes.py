@@ -76,7 +76,8 @@ def kill_and_watch(command: list[str], folder: Path, workers: int, how: signal.S
             lambda: all(file.exists() and file.read_text() for file in files), "the workers run"
         )
         pids = [int(file.read_text()) for file in files]
-        assert all(map(is_running, pids)) and parent.pid not in pids
+        assert all(map(is_running, pids))
+        assert parent.pid not in pids
         parent.send_signal(how)
         parent.wait(timeout=60)
         wait_for(lambda: not any(map(is_running, pids)), "the workers are gone")

@@ -59,7 +59,8 @@ def test_the_verdict_reports_win_or_not(distilled, words):
 def test_a_student_above_its_teacher_has_no_gap_to_close():
     rows = (result("teacher", -5.0), result("student", 0.0), result("distilled", 3.0))
     verdict = Comparison(*rows, 400, 100, "cpu", "x").verdict()
-    assert "helped" in verdict and "%" not in verdict
+    assert "helped" in verdict
+    assert "%" not in verdict
 
 
 def test_a_smoke_run_has_no_verdict_but_a_warning():
@@ -85,7 +86,8 @@ def test_text_columns_line_up_and_hold_every_figure():
         "49.0",
         "49.0",
     ]
-    assert "3d mAP" in header and "bev Car" in header
+    assert "3d mAP" in header
+    assert "bev Car" in header
 
 
 def test_markdown_rows_have_the_headers_cells_and_links():

@@ -49,8 +49,10 @@ def unsplit(tmp_path: Path) -> TinyKitti:
 
 def test_from_points_to_infos(repo: Path, data_config, unsplit) -> None:
     missing = create(repo, data_config, unsplit.root)
-    assert missing.returncode == 2 and missing.stderr.count("\n") == 1
-    assert "train.txt" in missing.stderr and "--make_split" in missing.stderr
+    assert missing.returncode == 2
+    assert missing.stderr.count("\n") == 1
+    assert "train.txt" in missing.stderr
+    assert "--make_split" in missing.stderr
     made = create(repo, data_config, unsplit.root, "--make_split", "0.75", "--make_planes")
     assert made.returncode == 0, made.stderr
     assert "infos of 3 train, 1 val, 4 trainval frames, 3 objects in gt_database" in made.stdout
@@ -62,7 +64,8 @@ def test_bad_frame(repo: Path, data_config, unsplit) -> None:
     unsplit.split(train=FRAMES, val=FRAMES)
     unsplit.path("velodyne", "000002").write_bytes(b"x" * 30)
     result = create(repo, data_config, unsplit.root)
-    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
     assert "000002.bin: 30 bytes" in result.stderr
     assert sorted(path.name for path in unsplit.root.iterdir()) == ["ImageSets", "training"]
 
@@ -70,7 +73,8 @@ def test_bad_frame(repo: Path, data_config, unsplit) -> None:
 def test_missing_folder(repo: Path, data_config, tmp_path: Path) -> None:
     result = create(repo, data_config, tmp_path / "nowhere")
     assert result.returncode == 2
-    assert result.stderr.startswith("error: ") and "synthetic --out" in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert "synthetic --out" in result.stderr
 
 
 def test_a_simulated_folder_trains_with_kittis_yaml(repo: Path, tmp_path: Path) -> None:

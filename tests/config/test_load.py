@@ -46,7 +46,8 @@ def test_every_config_of_the_project_loads(path):
 
 def test_where_the_file_lies_is_added(cfgs, repo):
     cfg = load_config(cfgs / "kitti_models" / "pointpillar.yaml")
-    assert isinstance(cfg, EasyDict) and isinstance(cfg.MODEL.VFE, EasyDict)
+    assert isinstance(cfg, EasyDict)
+    assert isinstance(cfg.MODEL.VFE, EasyDict)
     assert (repo, "pointpillar", "kitti_models") == (cfg.ROOT_DIR, cfg.TAG, cfg.EXP_GROUP_PATH)
     assert str(cfgs / "kitti_models" / "pointpillar.yaml") == cfg.CONFIG_FILE
     assert "_BASE_CONFIG_" not in cfg.DATA_CONFIG
@@ -69,11 +70,10 @@ def test_base_first_then_the_file_dicts_merged_lists_replaced(cfgs):
 
 def test_a_base_of_a_base(cfgs):
     cfg = load_config(cfgs / "kitti_distill" / "pointpillar_16x_pointdistiller.yaml")
-    assert cfg.MODEL.VFE.NUM_FILTERS == [16] and cfg.MODEL.VFE.NAME == "PillarVFE"
-    assert (
-        cfg.DISTILL.TERMS.LOCAL_GRAPH.NAME == "GraphDistillLoss"
-        and cfg.OPTIMIZATION.NUM_EPOCHS == 80
-    )
+    assert cfg.MODEL.VFE.NUM_FILTERS == [16]
+    assert cfg.MODEL.VFE.NAME == "PillarVFE"
+    assert cfg.DISTILL.TERMS.LOCAL_GRAPH.NAME == "GraphDistillLoss"
+    assert cfg.OPTIMIZATION.NUM_EPOCHS == 80
 
 
 def test_students_differ_from_their_teacher_in_widths_only(cfgs):
@@ -114,7 +114,8 @@ def test_a_checkout_laid_out_as_openpcdets(cfgs, tmp_path, monkeypatch):
     base = tmp_path / "pcdet" / "tools" / "cfgs" / "dataset_configs" / "kitti_dataset.yaml"
     base.write_text(base.read_text().replace("FOV_POINTS_ONLY: True", "FOV_POINTS_ONLY: False"))
     cfg = load_config("pcdet/tools/cfgs/kitti_models/second.yaml")
-    assert tmp_path / "pcdet" == cfg.ROOT_DIR and cfg.EXP_GROUP_PATH == "kitti_models"
+    assert tmp_path / "pcdet" == cfg.ROOT_DIR
+    assert cfg.EXP_GROUP_PATH == "kitti_models"
     assert cfg.DATA_CONFIG.FOV_POINTS_ONLY is False, (
         "the base beside the file comes before this checkout's"
     )
@@ -134,7 +135,8 @@ def test_nested_groups(cfgs, tmp_path):
 
 def test_exponents_without_a_dot_are_numbers(tmp_path):
     cfg = load_config(derived(tmp_path, "OPTIMIZATION: {LR: 1e-3, LR_CLIP: 1E-7}"))
-    assert cfg.OPTIMIZATION.LR == 0.001 and cfg.OPTIMIZATION.LR_CLIP == 1e-7
+    assert cfg.OPTIMIZATION.LR == 0.001
+    assert cfg.OPTIMIZATION.LR_CLIP == 1e-7
 
 
 def test_a_resolved_config_can_be_written_and_loaded_again(cfgs, tmp_path):
@@ -151,8 +153,10 @@ def test_a_resolved_config_can_be_written_and_loaded_again(cfgs, tmp_path):
 def test_sparsekds_aliases(tmp_path):
     model = "MODEL_TEACHER: {NAME: PointPillar, VFE: {NAME: PillarVFE, NUM_FILTERS: [64]}}"
     cfg = load_config(derived(tmp_path, f"{model}\nTEACHER_CKPT: t.pth\n"))
-    assert cfg.DISTILL.TEACHER.MODEL.VFE.NUM_FILTERS == [64] and cfg.DISTILL.TEACHER.CKPT == "t.pth"
-    assert "MODEL_TEACHER" not in cfg and "TEACHER_CKPT" not in cfg
+    assert cfg.DISTILL.TEACHER.MODEL.VFE.NUM_FILTERS == [64]
+    assert cfg.DISTILL.TEACHER.CKPT == "t.pth"
+    assert "MODEL_TEACHER" not in cfg
+    assert "TEACHER_CKPT" not in cfg
     cfg = load_config(
         derived(tmp_path, "TEACHER_CKPT: t.pth\nDISTILL: {TEACHER: {CKPT: mine.pth}}")
     )
@@ -332,7 +336,8 @@ def test_files_that_are_no_yaml(tmp_path, content, answer):
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=answer) as caught:
         load_config(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_base_of_itself_ends(tmp_path):

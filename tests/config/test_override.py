@@ -53,13 +53,15 @@ def test_set(cfgs, path, text, value):
     place = cfg
     for key in path.split("."):
         place = place[int(key)] if isinstance(place, list) else place[key]
-    assert place == value and type(to_plain(place)) is type(value)
+    assert place == value
+    assert type(to_plain(place)) is type(value)
 
 
 def test_set_takes_values_that_are_no_text(cfgs):
     overrides = ["OPTIMIZATION.LR", 0.5, "MODEL.VFE.NUM_FILTERS", [4]]
     cfg = load_config(cfgs / "kitti_models" / "pointpillar.yaml", overrides)
-    assert cfg.OPTIMIZATION.LR == 0.5 and cfg.MODEL.VFE.NUM_FILTERS == [4]
+    assert cfg.OPTIMIZATION.LR == 0.5
+    assert cfg.MODEL.VFE.NUM_FILTERS == [4]
 
 
 @pytest.mark.parametrize(

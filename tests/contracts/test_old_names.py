@@ -183,7 +183,8 @@ def test_a_module_that_never_existed_is_missing():
 def test_no_file_stands_where_the_table_forwards(repo: Path):
     for old in NEW_PLACES:
         place = repo / "pcdet_distill" / old.replace(".", "/")
-        assert not place.with_suffix(".py").exists() and not (place / "__init__.py").exists()
+        assert not place.with_suffix(".py").exists()
+        assert not (place / "__init__.py").exists()
 
 
 def test_the_old_command_of_the_launcher_still_runs():

@@ -90,8 +90,10 @@ def test_detections_of_a_dataset_without_a_format_of_its_own(config, count: int)
         "pred_labels": torch.ones(count, dtype=torch.int64),
     }
     (anno,) = Moving(config).generate_prediction_dicts({"frame_id": ["a"]}, [prediction], CLASSES)
-    assert anno["frame_id"] == "a" and anno["name"].tolist() == ["Car"] * count
-    assert anno["boxes_lidar"].shape == (count, 9) and anno["score"].shape == (count,)
+    assert anno["frame_id"] == "a"
+    assert anno["name"].tolist() == ["Car"] * count
+    assert anno["boxes_lidar"].shape == (count, 9)
+    assert anno["score"].shape == (count,)
 
 
 def test_openpcdets_evaluation_is_adapted(config) -> None:
@@ -101,7 +103,8 @@ def test_openpcdets_evaluation_is_adapted(config) -> None:
 
     result = Scored(config).evaluate([{}, {}])
     assert isinstance(result, EvaluationResult)
-    assert result.text == "2 frames of ['Car']" and result.text_table() == ""
+    assert result.text == "2 frames of ['Car']"
+    assert result.text_table() == ""
     assert result.ap_dict == result.metrics() == {"Car/AP": 50.0}
     assert result.primary is None
 

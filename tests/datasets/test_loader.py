@@ -83,7 +83,8 @@ def test_order_and_augmentation_can_be_repeated(kitti_root: Path, data_config) -
         assert_equal_batches(one, repeated)
     for one, repeated in zip(epochs[0][1:], rest):
         assert_equal_batches(one, repeated)
-    assert len(rest) == 2 and dataset.epoch == 1
+    assert len(rest) == 2
+    assert dataset.epoch == 1
     first, again, other = (rotations_of(epoch) for epoch in epochs)
     assert first == again
     assert all(again[frame] != other[frame] for frame in again)
@@ -129,7 +130,8 @@ def test_error_of_a_worker_is_one_sentence(filled, data_config, workers: int) ->
     _, batches, _ = loader_of(data_config, filled.root, workers)
     with pytest.raises(DataError) as caught:
         list(batches)
-    assert str(caught.value).startswith("frame 00000") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith("frame 00000")
+    assert "\n" not in str(caught.value)
 
 
 def test_workers_use_one_thread(kitti_root: Path, data_config) -> None:
@@ -147,7 +149,8 @@ def test_training_on_merged_epochs(kitti_root: Path, data_config) -> None:
     dataset, batches, _ = loader_of(
         data_config, kitti_root, 0, merge_all_iters_to_one_epoch=True, total_epochs=4
     )
-    assert len(dataset) == 24 and len(batches) == 12
+    assert len(dataset) == 24
+    assert len(batches) == 12
 
 
 @pytest.mark.parametrize(("items", "world_size"), [(10, 3), (9, 3), (2, 4), (7, 1)])
@@ -188,9 +191,12 @@ def test_collate() -> None:
     assert batch["voxel_coords"][:, 0].tolist() == [0, 0, 0, 0, 2, 2]
     assert batch["gt_boxes"].shape == (3, 2, 8)
     assert batch["gt_boxes"].sum(axis=(1, 2)).tolist() == [16, 0, 8]
-    assert batch["frame_id"].tolist() == ["000001"] * 3 and isinstance(batch["calib"], list)
-    assert batch["image_shape"].shape == (3, 2) and batch["lidar_aug_matrix"].shape == (3, 4, 4)
-    assert batch["flip_x"].dtype == bool and batch["batch_size"] == 3
+    assert batch["frame_id"].tolist() == ["000001"] * 3
+    assert isinstance(batch["calib"], list)
+    assert batch["image_shape"].shape == (3, 2)
+    assert batch["lidar_aug_matrix"].shape == (3, 4, 4)
+    assert batch["flip_x"].dtype == bool
+    assert batch["batch_size"] == 3
     assert collate_items([item(1, 0, 1)])["gt_boxes"].shape == (1, 1, 8)
 
 

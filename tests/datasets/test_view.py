@@ -56,7 +56,8 @@ def test_the_item_is_the_same_with_and_without_a_view(kitti_root, data_config):
     config.DATA_PATH = str(kitti_root)
     plain = build_dataset(config, CLASSES, training=True, seed=3)[1]
     item = with_view(data_config, kitti_root, changed(data_config))[0][1]
-    assert item.keys() == {*plain, "teacher"} and isinstance(item["teacher"], ViewItem)
+    assert item.keys() == {*plain, "teacher"}
+    assert isinstance(item["teacher"], ViewItem)
     for key in ("points", "voxels", "gt_boxes", "noise_rot"):
         np.testing.assert_array_equal(plain[key], item[key])
 
@@ -69,7 +70,8 @@ def test_another_range_and_voxel_size_of_the_same_augmented_points(kitti_root, d
     assert np.abs(points[:, 2]).max() <= 20 < np.abs(view[:, 2]).max()
     assert {tuple(row) for row in points.tolist()} <= {tuple(row) for row in view.tolist()}
     coords = batch["teacher"]["voxel_coords"]
-    assert coords[:, 0].max() == 1 and coords[:, 2:].max() <= 59
+    assert coords[:, 0].max() == 1
+    assert coords[:, 2:].max() <= 59
     assert batch["teacher"]["voxels"].shape[1:] == (3, 4)
     cells = np.floor((view[:, 1:4] - [0, -24, -3]) / [0.8, 0.8, 4]).astype(int)
     occupied = set()
@@ -107,7 +109,8 @@ def test_other_point_features(kitti_root, data_config):
     other = changed(data_config)
     other.POINT_FEATURE_ENCODING.used_feature_list = ["x", "y", "z"]
     item = with_view(data_config, kitti_root, other)[0][0]
-    assert item["teacher"]["points"].shape[1] == 3 and item["points"].shape[1] == 4
+    assert item["teacher"]["points"].shape[1] == 3
+    assert item["points"].shape[1] == 4
     other.POINT_FEATURE_ENCODING.used_feature_list = ["x", "y", "z", "timestamp"]
     with pytest.raises(
         ConfigError, match="the points hold x, y, z, intensity, so there is no 'timestamp'"

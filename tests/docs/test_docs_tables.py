@@ -20,7 +20,8 @@ from pcdet_distill.config.schema import EXPERIMENT
 def docs_tables() -> ModuleType:
     path = Path(__file__).parents[2] / "tools" / "docs_tables.py"
     spec = importlib.util.spec_from_file_location("docs_tables", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -72,4 +72,5 @@ def test_a_loss_of_ones_own_takes_part_in_the_training(project: Path) -> None:
     log = project / "output" / "forklift_distill" / "default" / "metrics.jsonl"
     records = [json.loads(line) for line in log.read_text().splitlines()]
     losses = [record["distill_map"] for record in records if "distill_map" in record]
-    assert losses and losses[-1] < losses[0]
+    assert losses
+    assert losses[-1] < losses[0]

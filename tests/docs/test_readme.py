@@ -41,7 +41,8 @@ def test_the_example_trains_a_student(repo: Path, folder_with_data: Path) -> Non
     weights = torch.load(folder_with_data / "student.pth", weights_only=True)
     student = names["student"]
     teacher = names["teacher"]
-    assert isinstance(student, torch.nn.Module) and isinstance(teacher, torch.nn.Module)
+    assert isinstance(student, torch.nn.Module)
+    assert isinstance(teacher, torch.nn.Module)
     assert weights.keys() == student.state_dict().keys()
     assert all(parameter.grad is None for parameter in teacher.parameters())
 

@@ -71,7 +71,8 @@ class Commands:
 
     def run(self, folder: Path, arguments: list[str]) -> Result:
         """``tools/<arguments[0]>.py arguments[1:]`` with ``folder`` as working directory."""
-        assert self.server.stdin is not None and self.server.stdout is not None
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
         self.server.stdin.write(json.dumps({"cwd": str(folder), "arguments": arguments}) + "\n")
         self.server.stdin.flush()
         return Result(**json.loads(self.server.stdout.readline()))
@@ -204,7 +205,8 @@ def test_bad_data_when_infos_are_made(
 def test_missing_dataset(commands: Commands, project: Path, tool: list[str]) -> None:
     shutil.rmtree(project / "data")
     check_one_sentence(commands.run(project, tool), "data/synthetic_kitti")
-    assert not (project / "output").exists() and not (project / "data").exists()
+    assert not (project / "output").exists()
+    assert not (project / "data").exists()
 
 
 def test_missing_infos(commands: Commands, project: Path) -> None:
@@ -230,7 +232,8 @@ def test_bad_frames_can_be_skipped(commands: Commands, project: Path) -> None:
     name = truncated_points(project)
     result = commands.run(project, [*TRAIN, "--skip_bad_frames"])
     assert result.code == 0, result
-    assert name in result.out and "skipped" in result.out
+    assert name in result.out
+    assert "skipped" in result.out
     assert list(project.rglob("checkpoint_epoch_1.pth"))
 
 
@@ -343,7 +346,8 @@ def test_checkpoint_without_tensors(
     check_one_sentence(
         commands.run(project, ["test", "--cfg_file", STUDENT, "--ckpt", "wrong.pth"]), "wrong.pth"
     )
-    assert not (project / "ran_code").exists() and not (project / "output").exists()
+    assert not (project / "ran_code").exists()
+    assert not (project / "output").exists()
 
 
 def test_truncated_checkpoint_names_itself(

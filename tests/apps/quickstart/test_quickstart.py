@@ -62,14 +62,17 @@ def test_a_complete_step_is_skipped_and_the_rest_is_run(root, capfd):
     assert (root / "first").read_text() == "kept"
     assert (root / "second").exists()
     printed = capfd.readouterr().out
-    assert "== 1/2 write first" in printed and "complete already: first" in printed
-    assert "$ python write.py second" in printed and "$ python write.py first" not in printed
+    assert "== 1/2 write first" in printed
+    assert "complete already: first" in printed
+    assert "$ python write.py second" in printed
+    assert "$ python write.py first" not in printed
 
 
 def test_side_by_side_commands_run_at_once_with_named_lines(root, capfd):
     run_steps([step(root, "one", "three", together=True)], root)
     printed = capfd.readouterr().out
-    assert "one   | writing one" in printed and "three | writing three" in printed
+    assert "one   | writing one" in printed
+    assert "three | writing three" in printed
 
 
 def test_side_by_side_only_what_is_missing_is_run(root):
@@ -296,7 +299,8 @@ def test_the_student_differs_from_the_teacher_in_widths_only(repo, detector, hal
     assert student.OPTIMIZATION == teacher.OPTIMIZATION == distilled.OPTIMIZATION
     assert student.DATA_CONFIG == teacher.DATA_CONFIG == distilled.DATA_CONFIG
     assert student.MODEL == distilled.MODEL
-    assert "DISTILL" in distilled and "DISTILL" not in student
+    assert "DISTILL" in distilled
+    assert "DISTILL" not in student
     for path in halved:
         assert [2 * width for width in widths(student.MODEL, path)] == widths(teacher.MODEL, path)
         *blocks, key = path.split(".")

@@ -59,7 +59,8 @@ def test_killed_and_started_again_it_ends_with_the_table(checkout, tmp_path, det
     assert output.count("complete already") == 3
     assert re.search(r"resumed from .*checkpoint_epoch_1\.pth", output) or "epoch 1/2" not in output
     report = json.loads((plan.output / "report.json").read_text())
-    assert report["smoke"] and report["val_frames"] == 16
+    assert report["smoke"]
+    assert report["val_frames"] == 16
     assert (
         report["student"]["parameters"]
         == report["distilled"]["parameters"]

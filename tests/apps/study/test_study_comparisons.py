@@ -85,9 +85,13 @@ def test_equal_epochs_are_compared_run_by_run(plan):
     found = {
         each.row: each.difference for each in of_kind(plan, EQUAL_EPOCHS, outcomes_of(plan, scores))
     }
-    assert found["start"].values == (20.0, 14.0) and found["start"].mean == 17.0
-    assert found["all"].values == (26.0,) and found["all"].deviation is None
-    assert found["logits"] is None and "longer" not in found and "plain" not in found
+    assert found["start"].values == (20.0, 14.0)
+    assert found["start"].mean == 17.0
+    assert found["all"].values == (26.0,)
+    assert found["all"].deviation is None
+    assert found["logits"] is None
+    assert "longer" not in found
+    assert "plain" not in found
 
 
 def test_epochs_of_more_frames_are_longer(tmp_path):

@@ -43,7 +43,8 @@ def run(plan, **options):
 def test_everything_runs_once_and_in_order(tmp_path):
     plan = study_toys.make_plan(tmp_path)
     statuses, lines = run(plan)
-    assert set(statuses.values()) == {"finished"} and len(statuses) == 5
+    assert set(statuses.values()) == {"finished"}
+    assert len(statuses) == 5
     assert study_toys.order(tmp_path) == [
         "teacher",
         "plain-seed0",
@@ -53,7 +54,9 @@ def test_everything_runs_once_and_in_order(tmp_path):
     ]
     assert any(line.startswith("plain-seed1: $ python toy.py") for line in lines)
     again, lines = run(study_toys.make_plan(tmp_path))
-    assert again == statuses and lines == [] and len(study_toys.order(tmp_path)) == 5
+    assert again == statuses
+    assert lines == []
+    assert len(study_toys.order(tmp_path)) == 5
 
 
 def test_only_what_is_missing_of_a_run_is_repeated(tmp_path):
@@ -119,7 +122,8 @@ def test_a_failure_is_noted_and_stops_nothing_but_what_needs_it(tmp_path):
 def test_reasons_of_other_failures(tmp_path, toy, reason):
     plan = study_toys.make_plan(tmp_path, **{"plain-seed0": toy})
     statuses, _ = run(plan)
-    assert statuses["plain-seed0"] == "failed" and statuses["plain-seed1"] == "finished"
+    assert statuses["plain-seed0"] == "failed"
+    assert statuses["plain-seed1"] == "finished"
     assert survey(plan, Records(plan))["plain-seed0"].reason == reason
 
 
@@ -149,9 +153,8 @@ def test_a_training_that_another_holds_is_no_failure(tmp_path):
             (tmp_path / "toy.json").write_text("{}")
 
     outcomes = Runner(plan, say=say).run()
-    assert outcomes["plain-seed0"].status == "finished" and any(
-        "another training" in line for line in lines
-    )
+    assert outcomes["plain-seed0"].status == "finished"
+    assert any("another training" in line for line in lines)
 
 
 def test_what_tools_train_says_of_a_folder_that_is_taken():
@@ -184,7 +187,8 @@ def test_data_that_two_studies_share_is_made_once(tmp_path, monkeypatch):
     )
     first = Records(study_toys.make_plan(tmp_path, content))
     plan = study_toys.make_plan(tmp_path, content, "second.yaml")
-    assert plan.spec.name == "second" and first.shared_claims.take(claim_name(plan))
+    assert plan.spec.name == "second"
+    assert first.shared_claims.take(claim_name(plan))
     monkeypatch.setattr(
         runner, "data_commands", lambda plan: [["never.py"]] if first.shared_claims.held() else []
     )
@@ -196,9 +200,8 @@ def test_data_that_two_studies_share_is_made_once(tmp_path, monkeypatch):
             first.shared_claims.release(claim_name(plan))
 
     Runner(plan, say=say).run()
-    assert lines[0] == "waiting for another process to make the data" and not any(
-        "never.py" in text for text in lines
-    )
+    assert lines[0] == "waiting for another process to make the data"
+    assert not any("never.py" in text for text in lines)
 
 
 def test_the_check_comes_before_any_training(tmp_path):
@@ -209,7 +212,8 @@ def test_the_check_comes_before_any_training(tmp_path):
 
     with pytest.raises(ConfigError, match="5 runs, and one cannot be"):
         run(plan, check=refuse)
-    assert study_toys.order(tmp_path) == [] and Records(plan).claims.held() == {}
+    assert study_toys.order(tmp_path) == []
+    assert Records(plan).claims.held() == {}
 
 
 SCRIPT = """
@@ -290,9 +294,11 @@ def test_a_changed_row_with_trained_runs_is_refused(tmp_path):
 
 def test_claims_are_exclusive_and_die_with_their_owner(tmp_path, monkeypatch):
     one, two = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
-    assert one.take("a") and not two.take("a")
+    assert one.take("a")
+    assert not two.take("a")
     one.release("a")
-    assert two.take("a") and list(one.held()) == ["a"]
+    assert two.take("a")
+    assert list(one.held()) == ["a"]
     path = tmp_path / "claims" / "a.json"
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -352,7 +358,8 @@ def test_equal_compute_goes_without_the_runs_that_failed(tmp_path):
         tmp_path / "one", content, **{"recipe-seed1": broken, "recipe-seed0": {"cost": 4.0}}
     )
     statuses, _ = run(plan)
-    assert statuses["equal-seed0"] == "finished" and plan.run("equal", 0).epochs == 8
+    assert statuses["equal-seed0"] == "finished"
+    assert plan.run("equal", 0).epochs == 8
     plan = study_toys.make_plan(
         tmp_path / "none", content, **{"recipe-seed1": broken, "recipe-seed0": broken}
     )
@@ -371,7 +378,8 @@ def test_a_given_teacher_has_a_row_and_closes_the_gap(tmp_path):
     table = make_table(plan, outcomes, "val")
     teacher = table.row("teacher")
     assert teacher.ap["3d"]["mAP"].mean == 30.0
-    assert teacher.train_s is None and teacher.epochs is None
+    assert teacher.train_s is None
+    assert teacher.epochs is None
     assert teacher.note == "evaluated from weights/teacher.pth; its training is not counted"
     assert table.row("recipe").gap == pytest.approx((22 - 12) / (30 - 12))
     assert "teacher: evaluated from weights/teacher.pth" in to_text(table)

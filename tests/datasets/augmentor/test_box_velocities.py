@@ -93,7 +93,8 @@ def test_an_unknown_velocity_stays_unknown() -> None:
     rotate_scene(points, boxes, 0.3)
     scale_scene(points, boxes, 1.1)
     assert np.isnan(boxes[2, 7:]).all()
-    assert np.isfinite(boxes[:, :7]).all() and np.isfinite(boxes[:2]).all()
+    assert np.isfinite(boxes[:, :7]).all()
+    assert np.isfinite(boxes[:2]).all()
 
 
 def test_a_translation_leaves_velocities_alone() -> None:

@@ -80,7 +80,8 @@ def test_points_stay_in_their_boxes(seed: int) -> None:
 def test_flip_by_hand() -> None:
     # The first number of seed 0 is over one half, so the scene is flipped.
     item = augment([{**FLIP, "ALONG_AXIS_LIST": ["x"]}], scene(), seed=0)
-    assert item["flip_x"] is True and "flip_y" not in item
+    assert item["flip_x"] is True
+    assert "flip_y" not in item
     np.testing.assert_allclose(item["gt_boxes"][0], [10, -2, -1, 4, 1.6, 1.5, -0.4], rtol=1e-6)
     np.testing.assert_array_equal(item["lidar_aug_matrix"], np.diag([1, -1, 1, 1]))
 
@@ -96,10 +97,12 @@ def test_disabled_and_skipped_augmentations_do_nothing() -> None:
     item = augment(
         [FLIP, ROTATION], scene(), 0, DISABLE_AUG_LIST=["placeholder", "random_world_rotation"]
     )
-    assert "noise_rot" not in item and "flip_x" in item
+    assert "noise_rot" not in item
+    assert "flip_x" in item
     augmentor = DataAugmentor(Path("."), [EasyDict(FLIP), EasyDict(ROTATION)], ["Car"])
     item = augmentor.forward(scene(), np.random.RandomState(0), skip={"random_world_flip"})
-    assert "noise_rot" in item and "flip_x" not in item
+    assert "noise_rot" in item
+    assert "flip_x" not in item
 
 
 def test_narrow_scale_range_scales_nothing() -> None:
@@ -182,14 +185,16 @@ def test_object_points_stand_in_front_and_covered_points_are_gone(tmp_path: Path
     sampler(tmp_path)(item, np.random.RandomState(0))
     np.testing.assert_array_equal(item["points"][:, 3], [0] * 5 + [9, 9])
     np.testing.assert_allclose(item["points"][:5, :3], [[30, 10, -1]] * 5)
-    assert item["points"][5:, 2].tolist() == [2, 0] and item["points"].dtype == np.float32
+    assert item["points"][5:, 2].tolist() == [2, 0]
+    assert item["points"].dtype == np.float32
 
 
 def test_unwanted_classes_block_places_but_are_dropped(tmp_path: Path) -> None:
     write_database(tmp_path, [car(20, -5), car(30, 10)])
     item = {**scene(), "gt_boxes_mask": np.array([True, False])}
     sampler(tmp_path)(item, np.random.RandomState(0))
-    assert item["gt_names"].tolist() == ["Car", "Car"] and item["gt_boxes"][1, 0] == 30
+    assert item["gt_names"].tolist() == ["Car", "Car"]
+    assert item["gt_boxes"][1, 0] == 30
 
 
 def test_limit_whole_scene_counts_what_is_there(tmp_path: Path) -> None:

@@ -30,8 +30,10 @@ def stored_points(root: Path, frame_id: str) -> np.ndarray:
 
 def test_training_item(kitti_root: Path, data_config) -> None:
     item = make(data_config, kitti_root)[0]
-    assert item["points"].dtype == np.float32 and item["points"].shape[1] == 4
-    assert item["gt_boxes"].dtype == np.float32 and item["gt_boxes"].shape[1] == 8
+    assert item["points"].dtype == np.float32
+    assert item["points"].shape[1] == 4
+    assert item["gt_boxes"].dtype == np.float32
+    assert item["gt_boxes"].shape[1] == 8
     assert set(item["gt_boxes"][:, 7]) <= {1.0, 2.0, 3.0}
     assert {
         "flip_x",
@@ -65,7 +67,9 @@ def test_test_item_is_the_frame_as_it_is(kitti_root: Path, data_config) -> None:
     # The points that the camera does not see are missing.
     assert kept < {tuple(point) for point in stored.tolist()}
     pixels, depth_m = item["calib"].lidar_to_img(item["points"][:, :3])
-    assert (pixels >= 0).all() and (pixels < [1242, 375]).all() and (depth_m > 0).all()
+    assert (pixels >= 0).all()
+    assert (pixels < [1242, 375]).all()
+    assert (depth_m > 0).all()
 
 
 def test_no_augmentor_is_no_augmentation(kitti_root: Path, data_config) -> None:
@@ -82,7 +86,8 @@ def test_fov_filter_can_be_switched_off(kitti_root: Path, data_config) -> None:
 
 def test_frames_without_objects(kitti_root: Path, data_config) -> None:
     item = make(data_config, kitti_root, training=False)[2]
-    assert item["gt_boxes"].shape == (0, 8) and len(item["points"])
+    assert item["gt_boxes"].shape == (0, 8)
+    assert len(item["points"])
 
 
 def test_training_draws_another_frame_where_no_object_is(filled, data_config) -> None:
@@ -92,7 +97,8 @@ def test_training_draws_another_frame_where_no_object_is(filled, data_config) ->
     data_config.DATA_AUGMENTOR.AUG_CONFIG_LIST = data_config.DATA_AUGMENTOR.AUG_CONFIG_LIST[1:]
     dataset = make(data_config, filled.root)
     drawn = dataset[0]["frame_id"]
-    assert drawn != "000008" and dataset[0]["frame_id"] == drawn
+    assert drawn != "000008"
+    assert dataset[0]["frame_id"] == drawn
     others = set()
     for epoch in range(8):
         dataset.set_epoch(epoch)
@@ -131,7 +137,8 @@ def test_augmentations_end_at_an_epoch(kitti_root: Path, data_config) -> None:
     dataset.set_epoch(1)
     assert "noise_rot" in dataset[0]
     dataset.set_epoch(2)
-    assert "noise_rot" not in dataset[0] and "flip_x" in dataset[0]
+    assert "noise_rot" not in dataset[0]
+    assert "flip_x" in dataset[0]
 
 
 def test_merged_epochs_repeat_the_frames_with_other_augmentation(
@@ -276,21 +283,25 @@ def test_detections_in_kitti_format(kitti_root: Path, data_config, tmp_path: Pat
         predictions_of([], []),
     ]
     found, empty = dataset.generate_prediction_dicts(batch, predictions, CLASSES, tmp_path)
-    assert found["frame_id"] == "000006" and found["name"].tolist() == ["Car"]
+    assert found["frame_id"] == "000006"
+    assert found["name"].tolist() == ["Car"]
     np.testing.assert_allclose(found["location"], [[-1.0, 1.65, 20.0]], atol=1e-5)
     np.testing.assert_allclose(found["dimensions"], [[4.0, 1.5, 1.6]], rtol=1e-6)
     np.testing.assert_allclose(found["rotation_y"], [-np.pi / 2], rtol=1e-6)
     np.testing.assert_allclose(found["alpha"], [-np.arctan2(-1.0, 20.27) - np.pi / 2], rtol=1e-6)
-    assert found["bbox"].shape == (1, 4) and found["boxes_lidar"].dtype == np.float32
+    assert found["bbox"].shape == (1, 4)
+    assert found["boxes_lidar"].dtype == np.float32
     line = (tmp_path / "000006.txt").read_text()
     fields = line.split()
     assert fields[:3] == ["Car", "-1", "-1"]
-    assert len(fields) == 16 and line.endswith("\n")
+    assert len(fields) == 16
+    assert line.endswith("\n")
     assert " ".join(fields[8:]) == "1.5000 1.6000 4.0000 -1.0000 1.6500 20.0000 -1.5708 0.9000"
     assert (tmp_path / "000007.txt").read_text() == ""
     assert found.keys() == empty.keys()
     assert empty["boxes_lidar"].shape == (0, 7)
-    assert empty["name"].dtype.kind == "f" and len(empty["score"]) == 0
+    assert empty["name"].dtype.kind == "f"
+    assert len(empty["score"]) == 0
 
 
 def nearly_perfect(dataset) -> list[dict]:
@@ -347,4 +358,5 @@ def test_split_without_labels_is_not_evaluated(filled, data_config) -> None:
     dataset = make(data_config, filled.root, training=False)
     assert "gt_boxes" not in dataset[0]
     text, numbers = dataset.evaluation([], CLASSES)
-    assert "no labels" in text and numbers == {}
+    assert "no labels" in text
+    assert numbers == {}

@@ -224,7 +224,8 @@ def test_info_files_of_any_protocol(tmp_path: Path, protocol: int) -> None:
     }
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(info, protocol=protocol))
     loaded = load_plain_pickle(tmp_path / "a.pkl", "")
-    assert loaded["name"].tolist() == ["Car", "Van"] and loaded["empty"].shape == (0, 7)
+    assert loaded["name"].tolist() == ["Car", "Van"]
+    assert loaded["empty"].shape == (0, 7)
     np.testing.assert_array_equal(loaded["boxes"], info["boxes"])
     assert loaded["scalars"] == [1.5, 3, True]
 

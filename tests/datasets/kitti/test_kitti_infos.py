@@ -59,7 +59,8 @@ def test_info_of_a_frame(kitti_root: Path) -> None:
     np.testing.assert_allclose(annos["location"][0], [-3, 1.65, 12.73], atol=1e-5)
     np.testing.assert_allclose(annos["dimensions"][0], [4, 1.5, 1.6])
     assert annos["index"].tolist() == [0, 1, 2, 3, -1]
-    assert annos["num_points_in_gt"][4] == -1 and (annos["num_points_in_gt"][:4] >= 40).all()
+    assert annos["num_points_in_gt"][4] == -1
+    assert (annos["num_points_in_gt"][:4] >= 40).all()
     assert annos["gt_boxes_lidar"].shape == (4, 7)
     assert {name: annos[name].dtype.name for name in ANNO_DTYPES} == ANNO_DTYPES
 
@@ -104,7 +105,8 @@ def test_database(kitti_root: Path) -> None:
     assert (entry["image_idx"], entry["gt_idx"]) == ("000002", 3)
     points = np.fromfile(kitti_root / entry["path"], dtype=np.float32).reshape(-1, 4)
     assert len(points) == entry["num_points_in_gt"] >= 40
-    assert (np.abs(points[:, 2]) <= 1.75 / 2 + 1e-4).all() and np.abs(points[:, :2]).max() < 1.0
+    assert (np.abs(points[:, 2]) <= 1.75 / 2 + 1e-4).all()
+    assert np.abs(points[:, :2]).max() < 1.0
     np.testing.assert_allclose(
         entry["box3d_lidar"], [18, -1, -1.73 + 0.875, 1.8, 0.6, 1.75, 1.0], atol=1e-5
     )
@@ -140,7 +142,8 @@ def test_dont_care_between_objects_does_not_shift_the_database(tiny) -> None:
     tiny.split(train=["000000"], val=["000000"])
     create_kitti_infos(tiny.root, show_progress=False)
     (entry,) = load(tiny.root, "kitti_dbinfos_train.pkl")["Car"]
-    assert entry["num_points_in_gt"] >= 40 and entry["gt_idx"] == 0
+    assert entry["num_points_in_gt"] >= 40
+    assert entry["gt_idx"] == 0
 
 
 def test_empty_label_and_empty_point_files(tiny) -> None:
@@ -171,7 +174,8 @@ def test_test_split_has_no_labels(filled) -> None:
     os.rename(filled.root / "labels_away", filled.root / "training" / "label_2")
     create_kitti_infos(filled.root, show_progress=False)
     (info,) = load(filled.root, "kitti_infos_test.pkl")
-    assert "annos" not in info and info["point_cloud"]["lidar_idx"] == "000003"
+    assert "annos" not in info
+    assert info["point_cloud"]["lidar_idx"] == "000003"
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -255,7 +259,8 @@ def test_road_plane_follows_the_ground(tiny, slope: float) -> None:
     tiny.frame("000000", [])
     points, calib = sloped_scene(tiny.path("calib", "000000"), slope)
     plane = estimate_road_plane(points, calib)
-    assert plane[1] < 0 and np.linalg.norm(plane[:3]) == pytest.approx(1)
+    assert plane[1] < 0
+    assert np.linalg.norm(plane[:3]) == pytest.approx(1)
     on_ground = calib.lidar_to_rect(
         np.array([[5, 0, 5 * slope - 1.7], [30, 5, 30 * slope - 1.7]], dtype=np.float32)
     )

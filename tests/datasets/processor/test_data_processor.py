@@ -94,7 +94,8 @@ def test_sampling_draws_from_all_when_far_points_are_too_many() -> None:
 def test_sampling_repeats_too_few_points(available: int) -> None:
     chosen = process([SAMPLE], {"points": cloud(available)})["points"][:, 3]
     counts = np.bincount(chosen.astype(int))
-    assert len(chosen) == 100 and len(counts) == available
+    assert len(chosen) == 100
+    assert len(counts) == available
     assert counts.max() - counts.min() <= 1
 
 
@@ -107,8 +108,10 @@ def test_voxels_follow_the_mode() -> None:
     item = {"points": cloud(500), "use_lead_xyz": True}
     train = process([VOXELS], dict(item))
     test = process([VOXELS], dict(item), training=False)
-    assert train["voxels"].shape == (20, 5, 4) and test["voxels"].shape == (30, 5, 4)
-    assert train["voxel_coords"].shape == (20, 3) and train["voxel_num_points"].max() == 5
+    assert train["voxels"].shape == (20, 5, 4)
+    assert test["voxels"].shape == (30, 5, 4)
+    assert train["voxel_coords"].shape == (20, 3)
+    assert train["voxel_num_points"].max() == 5
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,8 @@ def test_features_are_chosen_by_name() -> None:
     encoder = PointFeatureEncoder(encoding(src_feature_list=["x", "y", "z", "time", "intensity"]))
     points = np.arange(10, dtype=np.float32).reshape(2, 5)
     item = encoder.forward({"points": points})
-    assert item["points"].tolist() == [[0, 1, 2, 4], [5, 6, 7, 9]] and item["use_lead_xyz"]
+    assert item["points"].tolist() == [[0, 1, 2, 4], [5, 6, 7, 9]]
+    assert item["use_lead_xyz"]
     assert encoder.num_point_features == 4
 
 
@@ -165,13 +169,15 @@ def test_spec_needs_no_files() -> None:
         DATA_PROCESSOR=[MASK, {**VOXELS, "VOXEL_SIZE": [0.05, 0.05, 0.1]}],
     )
     spec = DataSpec.from_config(config, ["Car"])
-    assert spec.grid_size.tolist() == [1408, 1600, 40] and spec.voxel_size == [0.05, 0.05, 0.1]
+    assert spec.grid_size.tolist() == [1408, 1600, 40]
+    assert spec.voxel_size == [0.05, 0.05, 0.1]
     assert spec.point_cloud_range.dtype == np.float32
     assert spec.point_feature_encoder.num_point_features == 4
     points_only = DataSpec.from_config(
         EasyDict({**config, "DATA_PROCESSOR": [MASK, SAMPLE]}), ["Car"]
     )
-    assert points_only.voxel_size is None and points_only.grid_size is None
+    assert points_only.voxel_size is None
+    assert points_only.grid_size is None
 
 
 @pytest.mark.parametrize(

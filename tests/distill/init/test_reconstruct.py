@@ -123,7 +123,8 @@ def test_patches_times_weight_are_the_output(kind: str) -> None:
     assert torch.equal(weight_from_map(layer, matrix_of(layer)), layer.module.weight)
     identity = torch.eye(patches.shape[1])
     fit = ridge_regression(identity, identity, with_constant=False)
-    assert fit.r_squared > 0.99 and fit.linear_map.shape == identity.shape
+    assert fit.r_squared > 0.99
+    assert fit.linear_map.shape == identity.shape
 
 
 def matrix_of(layer: Layer) -> torch.Tensor:

@@ -125,7 +125,8 @@ def test_sums_of_different_channel_numbers() -> None:
     config.MAP_TO_BEV.NUM_BEV_FEATURES = 128
     student = build_network(config, len(CLASS_NAMES), second_spec())
     message = refusal(teacher, student, second_batch(SCENES))
-    assert "backbone_3d." in message and "use INIT_STUDENT: NONE" in message
+    assert "backbone_3d." in message
+    assert "use INIT_STUDENT: NONE" in message
 
 
 def pillar_models_with(

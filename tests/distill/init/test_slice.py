@@ -49,7 +49,8 @@ def test_a_slice_predicts_what_the_teacher_does_with_its_other_channels_at_zero(
         expected = run_detector(teacher, batches[0])
         predicted = run_detector(student, batches[0])
     keys = [key for key in OUTPUTS if key in expected]
-    assert narrower and keys
+    assert narrower
+    assert keys
     for key in keys:
         torch.testing.assert_close(predicted[key], expected[key], rtol=1e-4, atol=1e-4)
 
@@ -93,9 +94,11 @@ def test_nothing_but_the_students_weights_changes(name: str, mode: str) -> None:
     init_student(teacher, student, batches, InitOptions(mode))
     for key, value in teacher.state_dict().items():
         assert torch.equal(value, state_before[key]), key
-    assert student.training and not teacher.training
+    assert student.training
+    assert not teacher.training
     for module in [*teacher.modules(), *student.modules()]:
-        assert not module._forward_hooks and not module._forward_pre_hooks
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
     assert torch.equal(torch.get_rng_state(), rng_before)
     assert set(batches[0]) == keys_before
     assert student(dict(batches[0]))[0]["loss"].isfinite()
@@ -117,7 +120,8 @@ def test_the_first_layer_has_rows_of_the_teachers() -> None:
     for row in student_layer.linear.weight:
         is_equal = (teacher_layer.linear.weight == row).all(dim=1)
         rows.append(int(torch.nonzero(is_equal)))
-    assert rows == sorted(rows) and len(set(rows)) == 4
+    assert rows == sorted(rows)
+    assert len(set(rows)) == 4
     for key in ("weight", "bias", "running_mean", "running_var"):
         expected = getattr(teacher_layer.norm, key)[rows]
         assert torch.equal(getattr(student_layer.norm, key), expected)
@@ -191,7 +195,8 @@ def test_the_yaml_file_of_a_student_can_be_the_teachers(repo: Path, tmp_path: Pa
     smallest = build_network(cfg.MODEL, 3, spec)
     save_checkpoint({"model_state": middle.state_dict()}, tmp_path / "middle.pth")
     model = build_distiller(cfg, smallest, spec, teacher_ckpt=tmp_path / "middle.pth")
-    assert model.student_init is not None and model.student_init.frames == 24
+    assert model.student_init is not None
+    assert model.student_init.frames == 24
     assert not model.head.named_terms()
     assert len(find_narrower_layers(model.teacher.model, model.student)) == 12
 
