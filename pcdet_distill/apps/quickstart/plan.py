@@ -8,7 +8,7 @@ resumed: the simulator keeps the frames it has written, training its newest chec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...commands import command_text
@@ -93,17 +93,8 @@ class QuickstartPlan:
         side_by_side: bool = False,
     ) -> QuickstartPlan:
         """The smoke run."""
-        lookup(DETECTORS, detector, "--detector")
-        return cls(
-            root,
-            detector,
-            smoke=True,
-            train_frames=32,
-            val_frames=16,
-            epochs=2,
-            device=device,
-            side_by_side=side_by_side,
-        )
+        full = cls.full(root, detector, device=device, side_by_side=side_by_side)
+        return replace(full, smoke=True, train_frames=32, val_frames=16, epochs=2)
 
     @property
     def configs(self) -> dict[str, str]:

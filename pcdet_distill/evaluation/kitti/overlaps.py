@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from ...ops.accelerated.box_kernels import insert_vertex
 from .frames import Detections, Truth
 
 MAX_CORNERS = 24  # of an intersection: 8 corners of the boxes and 16 crossings of their edges
@@ -229,15 +230,7 @@ def _sort_around_mean(corners, count, order_key):
         key = dx / math.sqrt(dx * dx + dy * dy)
         if dy < ZERO:
             key = -TWO - key
-        slot = k
-        while slot > 0 and order_key[slot - 1] > key:
-            order_key[slot] = order_key[slot - 1]
-            corners[slot, 0] = corners[slot - 1, 0]
-            corners[slot, 1] = corners[slot - 1, 1]
-            slot -= 1
-        order_key[slot] = key
-        corners[slot, 0] = x
-        corners[slot, 1] = y
+        insert_vertex(corners, order_key, k, key, x, y)
 
 
 @compiled

@@ -177,6 +177,22 @@ def _direction(dx: float, dy: float) -> float:
 
 
 @numba.njit(cache=True)
+def insert_vertex(
+    vertices: np.ndarray, order_key: np.ndarray, count: int, key: float, x: float, y: float
+) -> None:
+    """Put a vertex in its place among the first ``count``, which are sorted by their keys."""
+    slot = count
+    while slot > 0 and order_key[slot - 1] > key:
+        order_key[slot] = order_key[slot - 1]
+        vertices[slot, 0] = vertices[slot - 1, 0]
+        vertices[slot, 1] = vertices[slot - 1, 1]
+        slot -= 1
+    order_key[slot] = key
+    vertices[slot, 0] = x
+    vertices[slot, 1] = y
+
+
+@numba.njit(cache=True)
 def _sort_vertices(polygon: Polygon, count: int) -> None:
     """Sort the first ``count`` vertices by their angle around their mean (insertion sort)."""
     vertices = polygon.vertices
@@ -192,15 +208,7 @@ def _sort_vertices(polygon: Polygon, count: int) -> None:
         x = vertices[k, 0]
         y = vertices[k, 1]
         key = _direction(x - mean_x, y - mean_y)
-        slot = k
-        while slot > 0 and order_key[slot - 1] > key:
-            order_key[slot] = order_key[slot - 1]
-            vertices[slot, 0] = vertices[slot - 1, 0]
-            vertices[slot, 1] = vertices[slot - 1, 1]
-            slot -= 1
-        order_key[slot] = key
-        vertices[slot, 0] = x
-        vertices[slot, 1] = y
+        insert_vertex(vertices, order_key, k, key, x, y)
 
 
 @numba.njit(cache=True)
