@@ -36,6 +36,25 @@ class TeacherOptions:
         help="consecutive epochs that show the same augmented frames; the teacher runs in the "
         "first one only, the others read its outputs from temporary files",
     )
+    cache: str = option(
+        "none",
+        choices=("none", "predictions"),
+        help="`predictions` computes the teacher's boxes and scores once for every frame without "
+        "augmentation, stores them, and moves them with each augmentation: no teacher runs in the "
+        "training",
+    )
+    cache_dir: str | None = option(
+        None,
+        values="a folder",
+        help="where CACHE stores them; by default a folder for this teacher in "
+        "`DATA_PATH/teacher_cache`",
+    )
+    cache_thresh: float = option(
+        0.02,
+        above=0,
+        at_most=1,
+        help="CACHE stores anchors and cells whose best score exceeds it; others are background",
+    )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..types import BatchDict
 from .item import Item
+from .predicted.scene import PredictedItem, collate_predicted
 from .view import ViewItem
 
 JOINED = ("voxels", "voxel_num_points")
@@ -20,7 +21,7 @@ def collate_items(items: Sequence[Item]) -> BatchDict:
     * ``points`` (N, 1 + C) and ``voxel_coords`` (V, 4) of all items follow one another, with the
       number of the item as first column. So do ``voxels`` and ``voxel_num_points``, without it.
     * ``gt_boxes`` (B, G, 8) is padded with rows of zeros to the longest item, at least one.
-    * A view of the points becomes a batch within the batch.
+    * A view of the points becomes a batch within the batch, and so do a teacher's predictions.
     * Other arrays, numbers and strings are stacked. Objects such as ``calib`` stay a list.
     """
     batch: BatchDict = {}
@@ -43,6 +44,8 @@ def _collate_one(key: str, values: list) -> object:
         return np.concatenate(numbered)
     if isinstance(values[0], ViewItem):
         return collate_items(values)
+    if isinstance(values[0], PredictedItem):
+        return collate_predicted(values)
     if key == "gt_boxes":
         return _padded_boxes(values)
     if isinstance(values[0], (np.ndarray, np.generic, int, float, str)):

@@ -32,6 +32,7 @@ from .box_fields import BOX_FIELDS, check_box_fields
 from .collate import collate_items
 from .detections import lidar_detections
 from .item import Item
+from .predicted import PREDICTED, PredictedScene, PredictionStore
 from .processor import DataProcessor
 from .spec import DataSpec
 from .view import PointView
@@ -101,6 +102,7 @@ class DatasetTemplate(torch.utils.data.Dataset):
             self.point_feature_encoder.num_point_features,
         )
         self.views: dict[str, PointView] = {}
+        self.predictions: PredictionStore | None = None
         self.takes_unlabelled = False
         self.repeats = 1
         self.epochs_per_draw = 1
@@ -200,6 +202,20 @@ class DatasetTemplate(torch.utils.data.Dataset):
         """Process the points of every item for a second model too, as entry ``name``."""
         self.views[name] = view
 
+    def check_motions(self) -> None:
+        """Refuse an augmentation that does not say how it moves boxes.
+
+        This is for trainings whose items bring a teacher's stored predictions along.
+        """
+        if self.data_augmentor is not None:
+            self.data_augmentor.check_motions()
+
+    def add_predictions(self, store: PredictionStore) -> None:
+        """Let every item bring the teacher's stored predictions, moved with its augmentation."""
+        if self.data_augmentor is not None:
+            self.data_augmentor.add_predictions(store)
+        self.predictions = store
+
     def take_unlabelled(self) -> None:
         """Accept frames without labels in training, as frames without objects.
 
@@ -262,7 +278,10 @@ class DatasetTemplate(torch.utils.data.Dataset):
         """The item, or None when another frame has to replace it."""
         name = self.frame_name(frame)
         try:
-            return self.prepare_data(self.load_frame(frame), random)
+            item = self.load_frame(frame)
+            if self.predictions is not None:
+                item[PREDICTED] = PredictedScene(self.predictions.of_frame(name))
+            return self.prepare_data(item, random)
         except DataError as error:
             if not self.skip_bad_frames:
                 raise DataError(f"frame {name}: {error}") from None
@@ -285,6 +304,8 @@ class DatasetTemplate(torch.utils.data.Dataset):
             if not labelled:
                 self._add_empty_labels(data_dict)
             data_dict = self._augment(data_dict, random, labelled)
+        if PREDICTED in data_dict:
+            data_dict[PREDICTED] = data_dict[PREDICTED].finish(data_dict["lidar_aug_matrix"])
         if "gt_boxes" in data_dict:
             self._add_labels(data_dict)
         for name, view in self.views.items():

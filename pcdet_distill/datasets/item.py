@@ -16,6 +16,9 @@ use_lead_xyz       bool                     points start with x, y, z
 voxels             (V, P, C) float32        points by voxel
 voxel_coords       (V, 3) int32             z, y, x of each voxel
 voxel_num_points   (V,) int32               points in each voxel
+teacher            ViewItem                 the points as the teacher's DATA_PROCESSOR makes them
+teacher_           PredictedScene           a teacher's stored predictions of the frame; arrays at
+predictions                                 the end (``predicted/scene.py``)
 =================  =======================  ======================================================
 
 ``collate`` joins items to the ``batch_dict``, whose table is in ``models/__init__.py``.

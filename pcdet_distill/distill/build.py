@@ -25,6 +25,7 @@ from ..datasets.view import PointView, processing_of
 from ..errors import ConfigError
 from ..models import build_network
 from ..types import ConfigDict
+from .cache import CachedTeacher, cached_teacher, use_stored_predictions
 from .classes import ClassMap
 from .distill_head import DistillHead
 from .distiller import Distiller
@@ -62,13 +63,21 @@ def build_distiller(
         raise ConfigError(
             "DISTILL.TERMS: expected at least one term, as TERMS: {LOCAL_GRAPH: {NAME: ...}}"
         )
-    teacher = build_teacher(cfg, dataset, teacher_ckpt, logger, runs_in_training=bool(terms))
+    options = _teacher_options(cfg)
+    is_cached = bool(terms) and options.cache != "none"
+    runs_in_training = bool(terms) and not is_cached
+    teacher = build_teacher(cfg, dataset, teacher_ckpt, logger, runs_in_training=runs_in_training)
+    if is_cached:
+        teacher_cfg, _ = find_teacher(cfg, teacher_ckpt)
+        teacher = cached_teacher(teacher, teacher_cfg, dataset, options)
     teacher_data: DataSpec = teacher.model.dataset  # type: ignore[assignment]
     head = DistillHead.from_config(
         terms,
         TapSource.of("student", student, dataset),
         TapSource.of("teacher", teacher.model, teacher_data),
     )
+    if isinstance(teacher, CachedTeacher):
+        _use_cache(cfg, head, teacher, dataset)
     if teacher.memory is not None:
         _refuse_terms_without_memory(head)
     labels_frames = any(transform.labels_frames for _, transform in head.named_transforms())
@@ -121,7 +130,9 @@ def build_teacher(
     if logger is not None:
         _log_differences(logger, spec, classes, needs_view)
     options = _teacher_options(cfg)
-    memory = _build_memory(options.reuse, dataset, runs_in_training)
+    memory = None
+    if options.cache == "none":
+        memory = _build_memory(options.reuse, dataset, runs_in_training)
     return Teacher(model, options.mode, classes, needs_view, memory)
 
 
@@ -206,6 +217,20 @@ def _add_view(student_cfg: ConfigDict, dataset: Data, teacher_cfg: ConfigDict) -
     return True
 
 
+def _use_cache(cfg: ConfigDict, head: DistillHead, teacher: CachedTeacher, dataset: Data) -> None:
+    """Let the terms read the stored predictions; the teacher runs for terms of features alone."""
+    use_stored_predictions(head, teacher.cache)
+    of_features = [name for name, term in head.named_terms() if term.teacher.paths]
+    if len(of_features) == len(head.terms) and not head.transforms:
+        raise ConfigError(
+            f"DISTILL.TEACHER.CACHE: {', '.join(of_features)} compare features, for which the "
+            "teacher has to run; remove CACHE, or add a term that compares predictions"
+        )
+    if of_features:
+        teacher_cfg = teacher.cache.teacher_cfg
+        teacher.own_view = _add_view(cfg["DATA_CONFIG"], dataset, teacher_cfg["DATA_CONFIG"])
+
+
 def _build_memory(epochs: int, dataset: Data, runs_in_training: bool) -> TeacherMemory | None:
     """The memory of a teacher whose batches come REUSE ``epochs`` in a row; None for one epoch."""
     where = "DISTILL.TEACHER.REUSE"
@@ -242,6 +267,7 @@ def _student_init(block: ConfigDict) -> StudentInit | None:
 
 
 def _log_terms(head: DistillHead, logger: logging.Logger) -> None:
+    """One line for each loss."""
     for name, term in head.named_terms():
         logger.info(
             "distill %s: student %s learns from teacher %s, weight %s",

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from ..checkpoint import LoadReport, load_model_state
 from ..errors import CheckpointError
 from ..models.taps import capture
-from ..models.trainable import CheckpointState, TrainableModule, TrainingData, as_trainable
+from ..models.trainable import (
+    CheckpointState,
+    OneProcess,
+    Processes,
+    TrainableModule,
+    TrainingData,
+    as_trainable,
+)
 from ..moved import warn_renamed
 from ..types import BatchDict
 from .distill_head import DistillHead
@@ -68,6 +75,19 @@ class Distiller(TrainableModule):
         loss, logs = self.head(student_features, output.features, batch_dict, output.batch_dict)
         ret_dict = {**ret_dict, "loss": ret_dict["loss"] + loss}
         return ret_dict, {**tb_dict, **logs}, {**disp_dict, "distill": loss.detach()}
+
+    def prepare_data(
+        self, processes: Processes | None = None, logger: logging.Logger | None = None
+    ) -> None:
+        """Compute and load the teacher's predictions if DISTILL.TEACHER.CACHE stores them.
+
+        Call it before the first batch is loaded. tools/train.py does.
+        """
+        self.teacher.prepare_data(
+            processes or OneProcess(),
+            next(self.student.parameters()).device,
+            logger or logging.getLogger(__name__),
+        )
 
     def check_before_training(self, data: TrainingData, logger: logging.Logger) -> None:
         """Check on a few frames that the teacher detects the student's classes in these data."""

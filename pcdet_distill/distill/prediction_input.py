@@ -92,15 +92,15 @@ class PredictionInput(TermInput[Predictions]):
         if self.unshared:
             is_unshared = torch.zeros_like(student.logits, dtype=torch.bool)
             is_unshared[:, self.unshared] = True
-            student = _without(student, is_unshared)
+            student = without_logits(student, is_unshared)
         is_absent = student.logits.detach() == ABSENT_LOGIT
-        return student, _without(teacher, is_absent)
+        return student, without_logits(teacher, is_absent)
 
     def __str__(self) -> str:
         return f"{self.reader.path} ({', '.join(self.reader.class_names)})"
 
 
-def _without(predictions: Predictions, is_absent: Tensor) -> Predictions:
+def without_logits(predictions: Predictions, is_absent: Tensor) -> Predictions:
     """The predictions without the logits (N, classes) that ``is_absent`` marks."""
     logits = predictions.logits.masked_fill(is_absent, ABSENT_LOGIT)
     return dataclasses.replace(predictions, logits=logits)

@@ -56,9 +56,9 @@ def match_grids(
         )
     if student_grid is None or teacher_grid is None:
         return None, None
-    shared = _classes_of(student_grid) & _classes_of(teacher_grid)
-    student_kinds = [_restrict(kind, shared) for kind in student_grid.kinds]
-    teacher_kinds = [_restrict(kind, shared) for kind in teacher_grid.kinds]
+    shared = classes_of(student_grid) & classes_of(teacher_grid)
+    student_kinds = [restrict_kind(kind, shared) for kind in student_grid.kinds]
+    teacher_kinds = [restrict_kind(kind, shared) for kind in teacher_grid.kinds]
     have_equal_kinds = student_kinds == teacher_kinds and None not in student_kinds
     if have_equal_kinds and _have_equal_positions(student_grid, teacher_grid):
         return None, None
@@ -111,7 +111,7 @@ def _in_words(grid: PredictionGrid | None) -> str:
     return "for points" if grid is None else "on a grid"
 
 
-def _classes_of(grid: PredictionGrid) -> set[str]:
+def classes_of(grid: PredictionGrid) -> set[str]:
     """All classes of the positions. Anchors of a class agnostic head have classes too."""
     names: set[str] = set()
     for kind in grid.kinds:
@@ -119,7 +119,7 @@ def _classes_of(grid: PredictionGrid) -> set[str]:
     return names
 
 
-def _restrict(kind: PositionKind, shared: set[str]) -> PositionKind | None:
+def restrict_kind(kind: PositionKind, shared: set[str]) -> PositionKind | None:
     """The kind without classes that only one side predicts; None if none is left."""
     classes = tuple(name for name in kind.classes if name in shared)
     return PositionKind(classes, kind.shape) if classes else None

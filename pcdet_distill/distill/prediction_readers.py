@@ -29,6 +29,7 @@ from .predictions import (
     ABSENT_LOGIT,
     BoxForm,
     PositionKind,
+    Positions,
     PredictionGrid,
     PredictionReader,
     Predictions,
@@ -97,6 +98,10 @@ class _Reader(Generic[Layout]):
     def _find_grid(self) -> PredictionGrid | None:
         return None
 
+    def positions(self, rows: Tensor | None, device: torch.device) -> Positions:
+        """The positions of the grid, or the rows (M,) of them; readers of a grid define it."""
+        raise NotImplementedError(f"{type(self).__name__} reads no grid")
+
     def _with_all_classes(self, logits: Tensor, labels: tuple[int, ...]) -> Tensor:
         """Logits (..., labels) of one of several heads to (..., all classes); others are absent."""
         logits = at_least_float32(logits)
@@ -113,6 +118,9 @@ class _AnchorForm:
         self.coder = layout.box_coder
         self.directions = layout.directions
         self.name = f"anchors, {self.coder.code_size} codes"
+        self.opposite_headings_are_equal = (
+            layout.directions is not None and not layout.box_coder.encode_angle_by_sincos
+        )
 
     def decode(
         self, codes: Tensor, references: Tensor, logits: Tensor, directions: Tensor | None
@@ -144,6 +152,12 @@ class AnchorReader(_Reader[AnchorLayout]):
         outputs = self._outputs_by_anchor(features)
         self.anchors = self.anchors.to(outputs[0].device)  # a copy only the first time
         return _as_rows(outputs, self.anchors[:, :3], self.anchors, rows, self.form)
+
+    def positions(self, rows: Tensor | None, device: torch.device) -> Positions:
+        """The anchors, or the rows (M,) of them."""
+        self.anchors = self.anchors.to(device)
+        anchors = self.anchors if rows is None else self.anchors[rows.to(device)]
+        return Positions(anchors[:, :3], anchors, self.form)
 
     def _outputs_by_anchor(self, features: Features) -> list[Tensor]:
         """Logits, codes and perhaps directions, each (B, A, width)."""
@@ -195,6 +209,8 @@ class MultiAnchorReader(AnchorReader):
 class _CenterForm:
     """Codes of a centre head; ``encode_centers`` lists their entries."""
 
+    opposite_headings_are_equal = False
+
     def __init__(self, layout: CenterLayout) -> None:
         self.cell_size_m = layout.cell_size_m
         self.origin_m = layout.origin_m
@@ -239,6 +255,13 @@ class CenterReader(_Reader[CenterLayout]):
         outputs_by_cell = [torch.cat(logits, dim=1), torch.cat(codes, dim=1)]
         return _as_rows(outputs_by_cell, coords, corners, rows, self.form)
 
+    def positions(self, rows: Tensor | None, device: torch.device) -> Positions:
+        """The cells, or the rows (M,) of them."""
+        corners = self._corners(device)
+        if rows is not None:
+            corners = corners[rows.to(device)]
+        return Positions(functional.pad(self._centres_m(corners), (0, 1)), corners, self.form)
+
     def _corners(self, device: torch.device) -> Tensor:
         """(heads * H * W, 2) x, y of the cell of every row, in cells."""
         width, height = self.layout.map_size
@@ -266,6 +289,8 @@ class CenterReader(_Reader[CenterLayout]):
 
 class _PointForm:
     """Codes of a point head. Sizes may be relative to the mean size of the point's best class."""
+
+    opposite_headings_are_equal = False
 
     def __init__(self, layout: PointLayout) -> None:
         self.coder = layout.box_coder

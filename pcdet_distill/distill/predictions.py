@@ -29,9 +29,11 @@ class BoxForm(Protocol):
 
     Attributes:
         name: codes of two forms with the same name are comparable where their references are equal.
+        opposite_headings_are_equal: the codes hold the heading modulo half a circle.
     """
 
     name: str
+    opposite_headings_are_equal: bool
 
     def decode(
         self, codes: Tensor, references: Tensor, logits: Tensor, directions: Tensor | None
@@ -131,6 +133,21 @@ class PredictionGrid:
     kinds: Sequence[PositionKind]
 
 
+@dataclasses.dataclass(frozen=True)
+class Positions:
+    """Where a head predicts, and how it encodes a box there.
+
+    Attributes:
+        coords: (A, 3) x, y, z in metres; z is 0 for cells.
+        references: (A, R) what codes are relative to.
+        form: turns codes into boxes.
+    """
+
+    coords: Tensor
+    references: Tensor
+    form: BoxForm
+
+
 class PredictionReader(Protocol):
     """Makes rows of the raw predictions of one head.
 
@@ -151,6 +168,9 @@ class PredictionReader(Protocol):
 
     def grid(self) -> PredictionGrid | None:
         """The positions of every frame; None if they differ from frame to frame (points)."""
+
+    def positions(self, rows: Tensor | None, device: torch.device) -> Positions:
+        """The positions of a grid, or the rows (M,) of them."""
 
     def read(
         self, features: Features, batch_dict: BatchDict, rows: Tensor | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ..config import nearest
 from ..errors import ConfigError, DataError
 from ..models.taps import capture
+from ..models.trainable import Processes
 from ..moved import forward_names, warn_renamed
 from ..types import BatchDict, ConfigDict
 from .classes import ClassMap
@@ -153,6 +155,11 @@ class Teacher:
             )
         return shared
 
+    def prepare_data(
+        self, processes: Processes, device: torch.device, logger: logging.Logger
+    ) -> None:
+        """Before any batch is loaded. A teacher that runs in every step needs nothing."""
+
     def apply_to_tensors(self, function: Callable[[Tensor], Tensor]) -> None:
         """What ``nn.Module.to`` and its like do to a submodule."""
         self.model._apply(function)
@@ -168,13 +175,30 @@ class Teacher:
     def _run_to_end(
         self, own_batch: BatchDict, paths: Sequence[str]
     ) -> tuple[list[FrameBoxes], Features]:
+        boxes, features = self.detect(own_batch, paths)
+        return self.with_students_labels(boxes), features
+
+    @torch.no_grad()
+    def detect(
+        self, own_batch: BatchDict, paths: Sequence[str] = ()
+    ) -> tuple[list[FrameBoxes], Features]:
+        """Boxes of every frame with the teacher's own labels, and the features at ``paths``.
+
+        Args:
+            own_batch: the teacher's own batch; receives what its modules add.
+            paths: the taps whose features are captured.
+        """
         # A detector in eval with labels at hand would compute recalls, which are not used.
         own_batch.pop("gt_boxes", None)
         with capture(self.model, paths) as features:
             boxes = self.model(own_batch)[0]
-        if self.classes is not None:
-            boxes = [self.classes.relabel(frame) for frame in boxes]
         return boxes, features
+
+    def with_students_labels(self, boxes: list[FrameBoxes]) -> list[FrameBoxes]:
+        """Boxes of every frame, of the student's classes only, with the student's labels."""
+        if self.classes is None:
+            return boxes
+        return [self.classes.relabel(frame) for frame in boxes]
 
     def _remembered(
         self, batch_dict: BatchDict, requested: Sequence[str], compute: Callable[[], Output]

@@ -45,9 +45,11 @@ def build_trainer(run: Run) -> Trainer:
         model = share_batch_norm(model, run.world, run.device)
     model = prepare_for_device(model, run.device).train()
     with errors_name_file(run.cfg):
-        init_cost = Cost()
+        meter = CostMeter()
+        model.prepare_data(run.world, run.logger)
+        init_cost = meter.read()
         if checkpoint is None:
-            init_cost = prepare_new_training(run, model, batches)
+            init_cost = prepare_new_training(run, model, batches, init_cost)
         trainer = Trainer(
             model,
             batches,
@@ -172,14 +174,22 @@ def disable_late_augmentations(run: Run, dataset: DatasetTemplate, epochs: int) 
     )
 
 
-def prepare_new_training(run: Run, model: TrainableModule, batches: TrainingBatches) -> Cost:
-    """Let the model check its data and set its first weights; return the cost of the latter.
+def prepare_new_training(
+    run: Run, model: TrainableModule, batches: TrainingBatches, spent: Cost
+) -> Cost:
+    """Let the model check its data and set its first weights.
 
     Rank 0 does both. DistributedDataParallel broadcasts its weights when it wraps the model.
+
+    Args:
+        spent: what was spent on the training before, as for a cache of the teacher's predictions.
+
+    Returns:
+        ``spent`` and the cost of the first weights.
     """
     if run.world.is_main:
         model.check_before_training(batches, run.logger)
-    meter = CostMeter()
+    meter = CostMeter(spent)
     if run.world.is_main and run.args.pretrained_model is None:
         model.init_before_training(batches, run.logger)
     return meter.read()

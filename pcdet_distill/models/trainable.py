@@ -6,6 +6,7 @@ inherits them from ``TrainableModule``; a module of another library is wrapped b
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -31,12 +32,44 @@ class TrainingData(Protocol):
         """The first ``count`` frames of the first epoch, in batches of numpy arrays."""
 
 
+class Processes(Protocol):
+    """The processes that train together, as one of them sees them."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process; 0 is the main one."""
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+
+    def barrier(self) -> None:
+        """Wait until every process has called this method."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OneProcess:
+    """A training of a single process."""
+
+    rank: int = 0
+    size: int = 1
+
+    def barrier(self) -> None:
+        """There is nobody to wait for."""
+
+
 class Trainable(Protocol):
     """The methods that the engine calls on a model, besides ``forward(batch_dict)``.
 
     In training ``forward`` returns ``({"loss": loss}, tb_dict, disp_dict)``, in eval mode
     ``(pred_dicts, recall_dict)``: OpenPCDet's contract.
     """
+
+    def prepare_data(self, processes: Processes, logger: logging.Logger) -> None:
+        """Before any batch is loaded, in a resumed training too, and in every process.
+
+        Compute what the items of the data set need besides its files.
+        """
 
     def check_before_training(self, data: TrainingData, logger: logging.Logger) -> None:
         """Warn of anything that would spoil a new training. Called in one process only."""
@@ -68,6 +101,9 @@ class Trainable(Protocol):
 
 class TrainableModule(nn.Module):
     """An ``nn.Module`` that fulfils ``Trainable`` with the defaults of a plain detector."""
+
+    def prepare_data(self, processes: Processes, logger: logging.Logger) -> None:
+        """A plain detector needs the files of the data set alone."""
 
     def check_before_training(self, data: TrainingData, logger: logging.Logger) -> None:
         """A plain detector learns from labels alone: there is no teacher to check."""

@@ -11,6 +11,7 @@ class PlainForm:
     """Codes are boxes less their reference."""
 
     name = "plain"
+    opposite_headings_are_equal = False
 
     def decode(self, codes, references, logits, directions):
         return codes + references

@@ -5,14 +5,26 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_build_distiller import SMALL, network, voxel_batch
 
 from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.config import load_config
+from pcdet_distill.datasets.predicted import (
+    PREDICTED,
+    LabelledFrame,
+    PredictedScene,
+    PredictionStore,
+    write_part,
+)
+from pcdet_distill.datasets.predicted.scene import collate_predicted
 from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.distill import build_distiller
+from pcdet_distill.distill.cache import CachedTeacher
+from pcdet_distill.distill.cache.build import BackgroundSums, rows_above, with_owners
+from pcdet_distill.models import load_data_to_device
 
 REPO = Path(__file__).parents[2]
 RECIPES = sorted((REPO / "cfgs/synthetic/recipes").glob("*.yaml"))
@@ -71,12 +83,37 @@ def small_distiller(file, teacher_of):
     ).train(), data
 
 
+def bring_stored_predictions(teacher, batch, folder):
+    """What CACHE: predictions does, for the frames of one batch without augmentation."""
+    cache = teacher.cache
+    reader = cache.builder.reader
+    boxes, features = teacher.detect(dict(batch), reader.paths)
+    rows = reader.read(features, batch)
+    background = BackgroundSums(reader)
+    frames = []
+    for number, detections in enumerate(boxes):
+        of_frame = rows.select(torch.nonzero(rows.batch_index == number).flatten())
+        background.add(of_frame, cache.builder.threshold)
+        stored = with_owners(
+            rows_above(of_frame, reader, cache.builder.threshold), detections, np.zeros((0, 7))
+        )
+        frames.append(LabelledFrame(str(number), stored, np.zeros((0, 3))))
+    write_part(folder / "part.npz", frames, background.arrays())
+    cache.use(PredictionStore([folder / "part.npz"]))
+    scenes = [PredictedScene(frame.predictions).finish(np.eye(4)) for frame in frames]
+    batch[PREDICTED] = collate_predicted(scenes)
+    load_data_to_device(batch, "cpu")
+
+
 @pytest.mark.parametrize("file", RECIPES + KITTI, ids=lambda file: file.stem)
-def test_recipe_trains_a_step(file, teacher_of):
+def test_recipe_trains_a_step(file, teacher_of, tmp_path):
     model, spec = small_distiller(file, teacher_of)
     before = {name: value.clone() for name, value in model.student.named_parameters()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    ret, tb, _ = model(voxel_batch(spec))
+    batch = voxel_batch(spec)
+    if isinstance(model.teacher, CachedTeacher):
+        bring_stored_predictions(model.teacher, batch, tmp_path)
+    ret, tb, _ = model(batch)
     ret["loss"].backward()
     assert ret["loss"].isfinite()
     assert all(torch.as_tensor(value).isfinite().all() for value in tb.values())

@@ -10,9 +10,11 @@ from typing import Protocol
 import numpy as np
 
 from ...config import lookup, required
+from ...errors import ConfigError
 from ...ops.boxes import limit_period
 from ...types import ConfigDict
 from ..item import Item
+from ..predicted import PredictionStore
 from .database_sampler import HOW_TO_MAKE_FILES, DataBaseSampler
 from .world import (
     WHERE,
@@ -31,10 +33,21 @@ AUGMENTORS: dict[str, type] = {
 }
 # What OpenPCDet's files write into a DISABLE_AUG_LIST that disables nothing.
 PLACEHOLDER = "placeholder"
+# What an augmentation may say of itself as its attribute ``motion``: how it moves the boxes of a
+# scene. A teacher's stored predictions are moved likewise.
+MOTIONS = {
+    "scene": "it moves the whole scene, and multiplies its matrix onto lidar_aug_matrix",
+    "paste": "it pastes objects, and their predictions with them",
+    "none": "every object stays where it is",
+}
 
 
 class Augmentor(Protocol):
-    """One augmentation: changes an item in place, with random numbers of that item alone."""
+    """One augmentation: changes an item in place, with random numbers of that item alone.
+
+    It may have an attribute ``motion``, a key of ``MOTIONS``: how it moves boxes. Without one it
+    cannot be used where a teacher's stored predictions are moved with the scene.
+    """
 
     def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         """Augment ``data_dict``."""
@@ -96,6 +109,23 @@ class DataAugmentor:
             isinstance(augmentor, DataBaseSampler) and augmentor.use_road_plane
             for _, augmentor in self.queue
         )
+
+    def check_motions(self) -> None:
+        """Refuse an augmentation that does not say how it moves boxes."""
+        for name, augmentor in self.queue:
+            motion = getattr(augmentor, "motion", None)
+            if motion not in MOTIONS:
+                raise ConfigError(
+                    f"{WHERE}: {name} does not say how it moves boxes, so a teacher's stored "
+                    f"predictions cannot follow it; expected an attribute motion of "
+                    f"{type(augmentor).__name__}, one of {', '.join(MOTIONS)}"
+                )
+
+    def add_predictions(self, store: PredictionStore) -> None:
+        """Let gt_sampling paste the teacher's predictions of each object with it."""
+        for _, augmentor in self.queue:
+            if isinstance(augmentor, DataBaseSampler):
+                augmentor.add_predictions(store)
 
     def forward(
         self, data_dict: Item, random: np.random.RandomState, skip: Collection[str] = ()

@@ -24,6 +24,7 @@ from ...ops.points import points_in_boxes_mask
 from ...types import ConfigDict
 from ..box_fields import BOX_FIELDS
 from ..item import Item
+from ..predicted import PREDICTED, FramePredictions, PredictionStore
 from .object_database import (
     HOW_TO_MAKE_FILES,
     SAMPLING,
@@ -79,6 +80,8 @@ class DataBaseSampler:
         sample_groups: how many objects of each class are drawn, in the order of SAMPLE_GROUPS.
     """
 
+    motion = "paste"
+
     def __init__(
         self,
         root_path: Path,
@@ -108,10 +111,28 @@ class DataBaseSampler:
             class_names,
             how_to_make_files,
         )
+        self._predictions: PredictionStore | None = None
         self.db_infos = filter_objects(objects, sampler_cfg.get("PREPARE") or {})
         if logger is not None:
             counts = ", ".join(f"{name} {len(infos)}" for name, infos in self.db_infos.items())
             logger.info("gt_sampling database: %s", counts)
+
+    def add_predictions(self, store: PredictionStore) -> None:
+        """Paste the teacher's predictions of each object with it.
+
+        Raises:
+            DataError: an object is in none of the stored frames.
+        """
+        missing = []
+        for infos in self.db_infos.values():
+            missing += [info for info in infos if store.of_object(info["box3d_lidar"]) is None]
+        if missing:
+            raise DataError(
+                f"{SAMPLING}: {len(missing)} objects of the database, such as "
+                f"{missing[0]['path']}, are labelled in no frame of the training split, so there "
+                "are no teacher's predictions of them; expected a database of the same info files"
+            )
+        self._predictions = store
 
     def new_cursors(self) -> dict[str, SampleCursor]:
         """A fresh cursor for each sampled class."""
@@ -171,6 +192,18 @@ class DataBaseSampler:
         data_dict["gt_boxes"] = np.concatenate([data_dict["gt_boxes"], boxes])
         names = [info["name"] for info in chosen]
         data_dict["gt_names"] = np.concatenate([data_dict["gt_names"], names])
+        if PREDICTED in data_dict:
+            predictions = [
+                self._predictions_of(info, height) for info, height in zip(chosen, drop_m)
+            ]
+            data_dict[PREDICTED].paste(predictions, enlarged, data_dict["lidar_aug_matrix"])
+
+    def _predictions_of(self, info: ObjectInfo, drop_m: float) -> FramePredictions:
+        """What the teacher predicts of an object in its own frame, on the ground of the scene."""
+        assert self._predictions is not None
+        predictions = self._predictions.of_object(info["box3d_lidar"])
+        assert predictions is not None  # add_predictions has looked for every object
+        return predictions.lowered(drop_m)
 
     def _object_in_scene(self, info: ObjectInfo, drop_m: float) -> np.ndarray:
         points = self.object_points.read(info["path"]).copy()

@@ -72,6 +72,8 @@ def _note_motion(data_dict: Item, motion: np.ndarray) -> None:
 class RandomWorldFlip:
     """Mirror the scene with probability one half, for each of ALONG_AXIS_LIST."""
 
+    motion = "scene"
+
     def __init__(self, config: ConfigDict) -> None:
         where = f"{WHERE}.random_world_flip"
         self.axes: Sequence[str] = required(config, "ALONG_AXIS_LIST", where)
@@ -94,6 +96,8 @@ class RandomWorldRotation:
     WORLD_ROT_ANGLE is (lowest, highest), or one number for the range from minus to plus it.
     """
 
+    motion = "scene"
+
     def __init__(self, config: ConfigDict) -> None:
         angle_rad = required(config, "WORLD_ROT_ANGLE", f"{WHERE}.random_world_rotation")
         if not isinstance(angle_rad, (list, tuple)):
@@ -112,6 +116,8 @@ class RandomWorldRotation:
 class RandomWorldScaling:
     """Scale the scene by a random factor out of WORLD_SCALE_RANGE."""
 
+    motion = "scene"
+
     def __init__(self, config: ConfigDict) -> None:
         where = f"{WHERE}.random_world_scaling"
         self.lowest, self.highest = required(config, "WORLD_SCALE_RANGE", where)
@@ -126,6 +132,8 @@ class RandomWorldScaling:
 
 class RandomWorldTranslation:
     """Shift the scene by normal noise of NOISE_TRANSLATE_STD metres along x, y, z."""
+
+    motion = "scene"
 
     def __init__(self, config: ConfigDict) -> None:
         where = f"{WHERE}.random_world_translation"

@@ -1,0 +1,48 @@
+"""Boxes under the motion of a scene: flips, rotations around z, scalings, translations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..box_fields import BOX_FIELDS, VELOCITY
+
+HEADING = 6
+
+
+def scale_of(motion: np.ndarray) -> float:
+    """The factor by which a motion (4, 4) stretches lengths."""
+    return float(np.cbrt(abs(np.linalg.det(motion[:3, :3]))))
+
+
+def move_places(places: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """Points (N, 2) x, y in metres, moved by ``motion`` (4, 4)."""
+    moved = places @ motion[:2, :2].T + motion[:2, 3]
+    return moved.astype(np.float32)
+
+
+def move_boxes(boxes: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """Boxes (N, 7 + C), moved by ``motion`` (4, 4): flips, rotations around z, scale, shift.
+
+    The heading is moved as the direction of its vector. So one formula serves rotations and both
+    flips, whatever their order. Velocities are vectors too. Headings are in [-pi, pi].
+    """
+    moved = boxes.astype(np.float64)
+    heading = moved[:, HEADING]
+    direction = np.stack([np.cos(heading), np.sin(heading)], axis=1)
+    turned = direction @ motion[:2, :2].T
+    moved[:, :3] = moved[:, :3] @ motion[:3, :3].T + motion[:3, 3]
+    moved[:, 3:6] *= scale_of(motion)
+    moved[:, HEADING] = np.arctan2(turned[:, 1], turned[:, 0])
+    if moved.shape[1] > len(BOX_FIELDS):
+        moved[:, VELOCITY] = moved[:, VELOCITY] @ motion[:2, :2].T
+    return moved.astype(np.float32)
+
+
+def inside_footprint(places: np.ndarray, box: np.ndarray, margin_m: float = 0.0) -> np.ndarray:
+    """(N,) bool: which points (N, 2) lie in the footprint of a box (7,), enlarged on each side."""
+    offset = places.astype(np.float64) - box[:2]
+    cosine = np.cos(box[HEADING])
+    sine = np.sin(box[HEADING])
+    along = np.abs(offset[:, 0] * cosine + offset[:, 1] * sine)
+    across = np.abs(offset[:, 1] * cosine - offset[:, 0] * sine)
+    return (along <= box[3] / 2 + margin_m) & (across <= box[4] / 2 + margin_m)
