@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 
 def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
-    """Warn the caller of the calling function that a name has changed."""
+    """Warn that a name has changed; the warning points at the caller of the renamed function."""
     warnings.warn(f"{old} is now {new}", DeprecationWarning, stacklevel=stacklevel)
 
 
@@ -26,7 +26,7 @@ def forward_names(
     names: Mapping[str, str] | Iterable[str] | None = None,
     renamed: Mapping[str, str] | None = None,
 ) -> Callable[[str], object]:
-    """Make the ``__getattr__`` of a module whose names live somewhere else now.
+    """Make the ``__getattr__`` of a module whose names have moved to other modules.
 
     Args:
         old_module: dotted name of the module that forwards, its ``__name__``.

@@ -87,11 +87,12 @@ def _smallest(distances: Tensor, k: int) -> Tensor:
     """Columns (M, k) int64 of the k smallest entries in each row of ``distances`` (M, N).
 
     On a CPU the selection has two steps, which is about twice as fast as one over all columns. The
-    columns are divided into groups. The k smallest entries lie in the k groups that have the
-    smallest minima, so only the members of these are searched.
+    columns are divided into groups. The k smallest entries lie in the k groups with the smallest
+    minima. So only the members of these groups are searched.
     """
     columns = distances.shape[1]
-    # So many members per group leave the fewest entries to select from, in both steps together.
+    # With n columns and m members per group, the two steps select from n / m and k m entries. Their
+    # sum is smallest for m = sqrt(n / k).
     members = isqrt(columns // k)
     if distances.device.type != "cpu" or members < 2:
         return _topk_smallest(distances, k)

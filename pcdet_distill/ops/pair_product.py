@@ -1,9 +1,9 @@
 """The arithmetic of sparse convolution: multiply rows pair by pair, sum by output row.
 
 For each kernel offset, the input rows of its pairs are gathered, multiplied by the offset's matrix
-and added to the output rows ("gather-GEMM-scatter", as in spconv and SECOND). At one offset every
-output row occurs once at most, and the offsets follow one another. So no two additions race, and
-every run gives the same result.
+and added to the output rows. This is "gather-GEMM-scatter", as in spconv and SECOND. At one offset
+every output row occurs once at most, and the offsets follow one another. So no two additions race,
+and every run gives the same result.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def pair_product(
 
 
 class RowSum:
-    """An output (N, C) with a method that adds to some of its rows, compiled on a CPU."""
+    """An output (N, C), and ``add``, which adds to some of its rows by a compiled loop on a CPU."""
 
     def __init__(self, output: Tensor) -> None:
         self.output = output
@@ -69,7 +69,7 @@ class Workspace:
 
 
 def convolve_rows(features: Tensor, matrices: Tensor, rulebook: Rulebook, inverse: bool) -> Tensor:
-    """For each output row, the sum of ``features[start] @ matrices[offset]`` over its pairs.
+    """For each output row, the sum of ``features[source] @ matrices[offset]`` over its pairs.
 
     Args:
         features: (N, C).
@@ -92,9 +92,9 @@ def convolve_rows(features: Tensor, matrices: Tensor, rulebook: Rulebook, invers
     products = Workspace(features, most_pairs, out_channels)
     total = RowSum(output)
     matrix_of = matrices.unbind()
-    for number, start, end in rulebook.reversed_pairs if inverse else rulebook.pairs:
-        rows = gathered.gather(features, start)
-        total.add(end, products.multiply(rows, matrix_of[number]))
+    for number, sources, targets in rulebook.reversed_pairs if inverse else rulebook.pairs:
+        rows = gathered.gather(features, sources)
+        total.add(targets, products.multiply(rows, matrix_of[number]))
     return output
 
 
@@ -127,11 +127,11 @@ def gradients(
     total = RowSum(of_features)
     transposed_of = transposed.unbind()
     of_matrix = of_matrices.unbind()
-    for number, start, end in rulebook.reversed_pairs if inverse else rulebook.pairs:
-        upstream = gathered_grads.gather(grad, end)
-        inputs = gathered_inputs.gather(features, start)
+    for number, sources, targets in rulebook.reversed_pairs if inverse else rulebook.pairs:
+        upstream = gathered_grads.gather(grad, targets)
+        inputs = gathered_inputs.gather(features, sources)
         torch.mm(upstream.t(), inputs, out=of_matrix[number])
-        total.add(start, products.multiply(upstream, transposed_of[number]))
+        total.add(sources, products.multiply(upstream, transposed_of[number]))
     return of_features, of_matrices
 
 

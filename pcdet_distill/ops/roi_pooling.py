@@ -1,7 +1,7 @@
 """Pooling of point features inside boxes, by the rules of OpenPCDet's CUDA ops.
 
-RoI point pooling is PointRCNN's (CVPR 2019), RoI-aware pooling Part-A2's (TPAMI 2020). Which points
-belong to which box has no gradient; the features have.
+RoI point pooling is PointRCNN's (CVPR 2019), RoI-aware pooling Part-A2's (TPAMI 2020). Gradients
+reach the features, but neither the boxes nor the points.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def roiaware_pool3d(
 ) -> Tensor:
     """Features pooled over the cells of a grid in every box.
 
-    Empty cells stay in the output, so that it keeps the shape of the box, which is what
-    distinguishes Part-A2's pooling from that of PointRCNN.
+    Empty cells stay in the output. So it shows the shape of the box, which PointRCNN's pooling does
+    not.
 
     Args:
         rois: (R, 7).
@@ -137,7 +137,8 @@ def cell_members(
         limit: points per cell.
 
     Returns:
-        cells (P,) int64, counted over box, x, y, z; and points (P,) int64. Ordered by cell.
+        for each pair of a cell and a point in it, ordered by cell: the cells (P,) int64, numbered
+        over box, x, y, z, and the points (P,) int64.
     """
     roi, point = torch.nonzero(inside_boxes(points, rois), as_tuple=True)
     cell = roi

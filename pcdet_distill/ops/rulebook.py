@@ -5,8 +5,8 @@ At an offset of the kernel (z, y, x; x runs fastest) an output cell ``out`` read
 offset (Graham et al., CVPR 2018). It depends on the active cells only, so that all convolutions of
 one ``indice_key`` share it.
 
-The plain versions here sort keys and search in them. On a CPU the compiled twins in
-``accelerated.rulebook_kernels`` use a hash table. Both list the same pairs in the same order, and
+The plain versions here sort keys and search in them. The compiled versions for a CPU, in
+``accelerated.rulebook_kernels``, use a hash table. Both list the same pairs in the same order, and
 number output cells in the order in which they are first met: offset by offset, row by row.
 """
 
@@ -66,13 +66,13 @@ class OffsetPairs(NamedTuple):
 
     Attributes:
         number: which offset.
-        start: (P_k,) int64 rows that are read.
-        end: (P_k,) int64 rows that are added to.
+        sources: (P_k,) int64 rows that are read.
+        targets: (P_k,) int64 rows that are added to.
     """
 
     number: int
-    start: Tensor
-    end: Tensor
+    sources: Tensor
+    targets: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +256,7 @@ def strided_rulebook_plain(
 def _reached_cells(
     indices: Tensor, kernel: Kernel, offset: Sequence[int], out_shape: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Output cells that the input cells feed at ``offset``.
+    """Output cells to which the input cells add at ``offset``.
 
     Solves ``in = out * stride - padding + offset * dilation`` for ``out``.
 
@@ -342,7 +342,10 @@ def _strided_compiled(
 def _reach_along_axis(
     cells: int, size: int, stride: int, padding: int, dilation: int, out_cells: int
 ) -> np.ndarray:
-    """(size, cells) int32: the output coordinate that a coordinate feeds at each offset, or -1."""
+    """(size, cells) int32: at each offset the output coordinate to which an input one adds, or -1.
+
+    ``_reached_cells`` along one axis, for all of its coordinates.
+    """
     offsets = np.arange(size)[:, None]
     scaled = np.arange(cells) + padding - dilation * offsets
     reached = scaled // stride

@@ -4,9 +4,9 @@ A cube reaches some metres from its centre along every axis, its surface include
 into cells along x, y and z; z runs fastest. Vector pooling gives every cell of a cube its own
 channels, so that the result keeps where a feature was. The rules are those of OpenPCDet's CUDA ops.
 
-Sets are stacks: an index is a row of the whole stack, and points are searched within an item only.
-On the CPU compiled kernels do the work. The ``*_plain`` twins are torch on any device, and CUDA
-uses them.
+Sets of points are stacks (``stacks.py``): the items of a batch, such as its frames, one after the
+other. An index is a row of the whole stack, and points are searched within an item only. On the CPU
+compiled kernels do the work. The ``*_plain`` versions are torch on any device, and CUDA uses them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from .accelerated import vector_kernels
 from .rows import first_true
 from .stacks import Counts, Stack, squared_distances
 
-MOST_NEIGHBOURS = 1000  # of a cube take part in an interpolation, in the reference
+# The reference interpolates from at most so many points of a cube.
+MOST_NEIGHBOURS = 1000
 
 
 def cell_offsets(
@@ -56,7 +57,7 @@ def three_nn_in_cubes(
         centre_counts: (B,).
         offsets: (G, 3) from a centre to its places.
         reach_m: of the cube.
-        num_neighbors: so many points of a cube take part, the first ones; -1: MOST_NEIGHBOURS.
+        num_neighbors: most points of a cube that take part, the first ones; -1: MOST_NEIGHBOURS.
 
     Returns:
         distances (M, G, 3) in metres, infinite for an empty cube; rows (M, G, 3) int64, 0 for an
@@ -94,6 +95,8 @@ def three_nn_in_cubes_plain(
         distances = squared_distances(places.unsqueeze(2), points.xyz[members].unsqueeze(1))
         unused = torch.arange(columns.shape[1], device=device) >= count.unsqueeze(1)
         distances = distances.masked_fill(unused.unsqueeze(1), torch.inf)  # (m, G, K)
+        # The smallest distance three times, each time without those found before. topk need not
+        # take the lower row of two equal distances.
         for rank in range(min(3, columns.shape[1])):
             best = distances.argmin(dim=2, keepdim=True)
             squared[cubes.centres, :, rank] = distances.gather(2, best)[..., 0]
@@ -125,7 +128,7 @@ def first_in_cells(
         centre_counts: (B,).
         reach_m: of the cube.
         shape: cells along x, y, z.
-        num_neighbors: fills only so many cells of a cube, the first ones that a point falls into;
+        num_neighbors: most cells of a cube that are filled, the first ones that a point falls into;
             -1: all of them.
 
     Returns:
@@ -179,7 +182,7 @@ def cube_pairs(
         centres: (M, 3).
         centre_counts: (B,).
         reach_m: of the cube.
-        num_neighbors: takes only so many points of a cube, the first ones; -1: all.
+        num_neighbors: most points of a cube that are taken, the first ones; -1: all.
 
     Returns:
         rows of centres (R,) and of points (R,) int64, ordered by both.
@@ -202,10 +205,10 @@ def cube_pairs_plain(
     device = points.xyz.device
     pairs = [torch.zeros((0, 2), dtype=torch.int64, device=device)]
     for cubes in _cubes(points, centres, reach_m):
-        rank = cubes.inside.cumsum(dim=1)
-        in_part = torch.nonzero(cubes.inside & (rank <= limit))
-        first = torch.tensor([cubes.centres.start, cubes.first_point], device=device)
-        pairs.append(in_part + first)
+        rank = cubes.inside.cumsum(dim=1)  # from 1, of each point among those in its cube
+        pairs_of_part = torch.nonzero(cubes.inside & (rank <= limit))
+        first_rows = torch.tensor([cubes.centres.start, cubes.first_point], device=device)
+        pairs.append(pairs_of_part + first_rows)
     centre, point = torch.cat(pairs).unbind(dim=1)
     return centre, point
 

@@ -14,9 +14,9 @@ from .folder import check_root, split_file
 def make_split(root: Path, fraction: float, seed: int = 0) -> dict[str, int]:
     """Write split files: ``fraction`` of the frames of ``training/velodyne`` for training.
 
-    The rest is for validation. KITTI's frames come from drives, and a random split puts frames of
-    one drive on both sides: its validation numbers are too good. Numbers to compare with others
-    need the usual split.
+    The rest is for validation. KITTI's frames are taken from drives. A random split puts frames of
+    one drive on both sides, so its validation numbers are too good. To compare with published
+    numbers, use the usual split.
 
     Returns:
         the number of frames of each split.
@@ -48,9 +48,9 @@ def make_split(root: Path, fraction: float, seed: int = 0) -> dict[str, int]:
     return {name: len(frame_ids) for name, frame_ids in splits.items()}
 
 
-def _frames_of(half: Path) -> list[str]:
-    """Names of the point files of ``training`` or ``testing``, sorted."""
-    return sorted(path.stem for path in (half / "velodyne").glob("*.bin"))
+def _frames_of(folder: Path) -> list[str]:
+    """Names of the point files in ``training`` or ``testing``, sorted."""
+    return sorted(path.stem for path in (folder / "velodyne").glob("*.bin"))
 
 
 def _write(path: Path, frame_ids: list[str]) -> None:

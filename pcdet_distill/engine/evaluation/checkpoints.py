@@ -57,7 +57,7 @@ def evaluate_checkpoints(
     waiting_mins: float,
     last_epoch: int | None = None,
 ) -> dict[int, EvalOutcome]:
-    """Evaluate the epoch checkpoints that are not in the list of ``folder`` yet, earliest first.
+    """Evaluate all epoch checkpoints that have not been evaluated yet, the earliest first.
 
     Args:
         evaluator: model and data.

@@ -22,8 +22,9 @@ class WeightedBatchNorm1d(nn.BatchNorm1d):
     def forward(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
         """Normalise ``rows`` (R, C), each of which stands for ``weight`` (R,) equal rows."""
         use_batch_statistics = self.training or self.running_mean is None
-        has_equal_weights = weight is None and len(rows) > 1
-        if has_equal_weights or not use_batch_statistics:
+        # PyTorch refuses batch statistics of a single row; the code below does not.
+        is_plain = weight is None and len(rows) > 1
+        if is_plain or not use_batch_statistics:
             return super().forward(rows)
         if len(rows) == 0:
             # The product keeps the parameters in the graph: parallel training needs their
@@ -93,6 +94,8 @@ class _WeightedNormalise(torch.autograd.Function):
         sums = norm_kernels.gradient_sums(grad.numpy(), rows.numpy(), mean.numpy())
         grad_sum = torch.from_numpy(sums[0])
         grad_times_centred_sum = torch.from_numpy(sums[1])
+        # Each output depends on the row itself, and on all rows through mean and deviation:
+        # gradient of a row = factor * grad - weight * (constant + slope * (row - mean)).
         factor = scale * gamma
         constant = factor * grad_sum / ctx.total
         slope = factor * scale.square() * grad_times_centred_sum / ctx.total

@@ -2,9 +2,9 @@
 
 Sets of points are stacks: the points of all items one after the other, with the row at which each
 item begins. A set that is searched has its coordinates as three rows (3, N), so that the inner
-loops run over contiguous memory. The loops walk through it in chunks: a first pass over a chunk,
-which the compiler turns into vector instructions, finds out whether it has a hit at all, and only
-then is it searched point by point.
+loops run over contiguous memory. The loops walk through it in chunks. A first pass over a chunk
+finds out whether it has a hit at all; the compiler turns it into vector instructions. Only a chunk
+with a hit is searched point by point.
 
 All arithmetic is float32 in the reference's order of operations. Kernels are single-threaded, so
 the result does not depend on the number of threads.

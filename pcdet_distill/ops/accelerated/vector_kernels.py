@@ -1,8 +1,8 @@
 """Numba kernels of vector pooling on the CPU: points in a cube, near its cells, and in its cells.
 
-Stacks are those of ``point_kernels``. A cube reaches ``reach`` metres from its centre along every
-axis, its surface included. All arithmetic is float32 in the reference's order of operations;
-kernels are single-threaded.
+Stacks and their items are those of ``point_kernels``. A cube reaches ``reach`` metres from its
+centre along every axis, its surface included. All arithmetic is float32 in the reference's order of
+operations; kernels are single-threaded.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def cube_pairs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """All pairs in which a point lies in a centre's cube, ``limit`` points per centre at most.
 
-    Counts first, so that the second pass writes into arrays of the right size.
+    Two passes: the first one counts, so that the second one writes into arrays of the right size.
 
     Returns:
         rows of centres (R,) and of points (R,) int64, by centre.
@@ -169,7 +169,7 @@ def three_nearest_in_cube(
         centres: M centres of cubes.
         offsets: (G, 3) float32 from a centre to its places.
         reach: of the cube.
-        limit: so many points of a cube take part, the first ones.
+        limit: most points of a cube that take part, the first ones.
 
     Returns:
         rows (M, G, 3) int64 and squared distances (M, G, 3) float32, 0 and infinite for an empty
