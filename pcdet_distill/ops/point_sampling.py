@@ -4,7 +4,7 @@ Two layouts: in a batch (B, N, 3) every item has equally many points; in a stack
 follow each other, with counts (B,). An index is a row of the item in a batch, and a row of the
 whole stack in a stack. Neighbours are searched within an item only.
 
-On the CPU compiled kernels do the work. The ``*_plain`` twins are torch on any device, and CUDA
+On the CPU compiled kernels do the work. The ``*_plain`` versions are torch on any device, and CUDA
 uses them.
 """
 

@@ -1,1 +1,1 @@
-"""Fast twins of the plain operators. A test compares each with its plain version."""
+"""Fast versions of the plain operators. A test compares each with its plain version."""
