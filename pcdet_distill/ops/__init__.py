@@ -1,1 +1,1 @@
-"""Geometry and point-cloud operators that run on any device; fast versions are in ``accelerated``."""
+"""Geometry and point-cloud operators for any device; fast versions are in ``accelerated``."""
