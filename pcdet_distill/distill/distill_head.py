@@ -71,7 +71,7 @@ class DistillTerm(nn.Module):
         loss_class = find_term_class(cfg["NAME"], f"{where}.NAME")
         if not issubclass(loss_class, DistillLoss):
             raise ConfigError(f"{where}.NAME: {cfg['NAME']} is no loss")
-        cfg = loss_class.with_input_keys(cfg)
+        cfg = loss_class.with_input_keys(cfg, teacher.has_class_scores)
         inputs = inputs_of(loss_class, f"{where}.NAME")
         student_input, teacher_input = inputs.pair(cfg, student, teacher, where)
         options = {key: value for key, value in cfg.items() if key not in TERM_KEYS}
