@@ -40,6 +40,12 @@ def apply_overrides(
         root: the schema of the file.
         origins: key path -> what set it; ``--set`` is entered for every path.
     """
+    for path in overrides[::2]:
+        if str(path).startswith("--"):
+            raise ConfigError(
+                f"{ORIGIN} takes the rest of the line as pairs of KEY VALUE; "
+                f"write {path} before {ORIGIN}"
+            )
     if len(overrides) % 2:
         raise ConfigError(f"{ORIGIN} takes pairs of KEY VALUE, but {overrides[-1]} has no value")
     for path, text in zip(overrides[::2], overrides[1::2]):

@@ -78,6 +78,11 @@ def test_set_takes_values_that_are_no_text(cfgs):
         ),
         (["OPTIMIZATION.LR"], "--set takes pairs of KEY VALUE, but OPTIMIZATION.LR has no value"),
         (
+            ["OPTIMIZATION.LR", "0.1", "--extra_tag", "mine"],
+            "--set takes the rest of the line as pairs of KEY VALUE; write --extra_tag before "
+            "--set",
+        ),
+        (
             ["OPTIMIZATION.LR", "fast"],
             "--set OPTIMIZATION.LR fast: expected float as in 0.003, got str",
         ),
