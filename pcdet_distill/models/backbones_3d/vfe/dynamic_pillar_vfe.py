@@ -13,10 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ....config import required
 from ....types import BatchDict, ConfigDict
 from ...taps import TapInfo
-from .pillar_vfe import PillarRows, make_pfn_layers
+from .pillar_vfe import PillarEncoder, PillarRows
 
 
 class GroupedPoints(NamedTuple):
@@ -74,7 +73,7 @@ class GroupedPoints(NamedTuple):
         return total / self.rows.rows_per_pillar.unsqueeze(1)
 
 
-class DynamicPillarEncoder(nn.Module):
+class DynamicPillarEncoder(PillarEncoder):
     """Base of the encoders of dynamic pillars.
 
     A subclass defines the input features of a point and the keys of the output.
@@ -89,15 +88,7 @@ class DynamicPillarEncoder(nn.Module):
         point_cloud_range: Sequence[float],
         **unused: object,
     ) -> None:
-        super().__init__()
-        self.model_cfg = model_cfg
-        self.use_absolute_xyz = model_cfg.get("USE_ABSLOTE_XYZ", True)
-        self.with_distance = model_cfg.get("WITH_DISTANCE", False)
-        use_norm = model_cfg.get("USE_NORM", True)
-        self.num_filters = list(required(model_cfg, "NUM_FILTERS", "MODEL.VFE"))
-        own_features = num_point_features if self.use_absolute_xyz else num_point_features - 3
-        inputs = own_features + self.num_offsets() + int(self.with_distance)
-        self.pfn_layers = make_pfn_layers(inputs, self.num_filters, use_norm)
+        super().__init__(model_cfg, num_point_features)
         self.grid = [int(cells) for cells in grid_size[:2]]
         self.voxel_size: Tensor
         self.origin: Tensor
@@ -106,17 +97,9 @@ class DynamicPillarEncoder(nn.Module):
         origin = torch.tensor([float(limit) for limit in point_cloud_range[:3]])
         self.register_buffer("origin", origin, persistent=False)
 
-    def num_offsets(self) -> int:
-        """Number of offset features of a point."""
-        raise NotImplementedError(f"{type(self).__name__} does not define num_offsets()")
-
     def decorate(self, grouped: GroupedPoints) -> list[Tensor]:
         """Input features of the points, in the order of the weights: (R, ...) each."""
         raise NotImplementedError(f"{type(self).__name__} does not define decorate()")
-
-    def get_output_feature_dim(self) -> int:
-        """Channels of ``pillar_features``."""
-        return self.num_filters[-1]
 
     def encode(self, batch_dict: BatchDict) -> tuple[Tensor, GroupedPoints]:
         """Features (M, C_out) of the pillars of ``points`` (N, 1 + C), and the pillars."""
@@ -130,10 +113,6 @@ class DynamicPillarEncoder(nn.Module):
                 features = layer(features, grouped.rows)
         return features, grouped
 
-    def own_features(self, points: Tensor) -> Tensor:
-        """The features of a point as the data has them, without x, y, z unless configured."""
-        return points if self.use_absolute_xyz else points[:, 3:]
-
     def offsets_to_centre(self, grouped: GroupedPoints) -> Tensor:
         """(R, 3) from the centre of the pillar; the height is from the first voxel's centre."""
         cells_xyz = nn.functional.pad(grouped.cells[:, [2, 1]], (0, 1))
@@ -144,12 +123,6 @@ class DynamicPillarEncoder(nn.Module):
     def offsets_to_mean(self, grouped: GroupedPoints) -> Tensor:
         """(R, 3) from the mean of the pillar's points."""
         return grouped.points[:, :3] - grouped.mean()[grouped.rows.pillar]
-
-    def distances(self, points: Tensor) -> list[Tensor]:
-        """The distance (R, 1) from the sensor, with WITH_DISTANCE only."""
-        if not self.with_distance:
-            return []
-        return [points[:, :3].norm(dim=1, keepdim=True)]
 
 
 class DynamicPillarVFE(DynamicPillarEncoder):

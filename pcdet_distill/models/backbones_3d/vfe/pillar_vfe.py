@@ -102,7 +102,43 @@ def make_pfn_layers(inputs: int, widths: Sequence[int], use_norm: bool) -> nn.Mo
     return layers
 
 
-class PillarVFE(nn.Module):
+class PillarEncoder(nn.Module):
+    """Base of the pillar encoders: the layers, and what a point brings to them by itself.
+
+    A subclass defines the offsets that are further input features, and ``forward``.
+    """
+
+    def __init__(self, model_cfg: ConfigDict, num_point_features: int) -> None:
+        super().__init__()
+        self.model_cfg = model_cfg
+        self.use_absolute_xyz = model_cfg.get("USE_ABSLOTE_XYZ", True)
+        self.with_distance = model_cfg.get("WITH_DISTANCE", False)
+        use_norm = model_cfg.get("USE_NORM", True)
+        self.num_filters = list(required(model_cfg, "NUM_FILTERS", "MODEL.VFE"))
+        own_features = num_point_features if self.use_absolute_xyz else num_point_features - 3
+        inputs = own_features + self.num_offsets() + int(self.with_distance)
+        self.pfn_layers = make_pfn_layers(inputs, self.num_filters, use_norm)
+
+    def num_offsets(self) -> int:
+        """Number of offset features of a point."""
+        raise NotImplementedError(f"{type(self).__name__} does not define num_offsets()")
+
+    def get_output_feature_dim(self) -> int:
+        """Channels of ``pillar_features``."""
+        return self.num_filters[-1]
+
+    def own_features(self, points: Tensor) -> Tensor:
+        """The features of a point as the data has them, without x, y, z unless configured."""
+        return points if self.use_absolute_xyz else points[:, 3:]
+
+    def distances(self, points: Tensor) -> list[Tensor]:
+        """The distance (R, 1) from the sensor, with WITH_DISTANCE only."""
+        if not self.with_distance:
+            return []
+        return [points[:, :3].norm(dim=1, keepdim=True)]
+
+
+class PillarVFE(PillarEncoder):
     """Pillar features from points, their offsets to the pillar's mean and to its centre."""
 
     def __init__(
@@ -113,17 +149,7 @@ class PillarVFE(nn.Module):
         point_cloud_range: Sequence[float],
         **unused: object,
     ) -> None:
-        super().__init__()
-        self.model_cfg = model_cfg
-        self.use_absolute_xyz = model_cfg.get("USE_ABSLOTE_XYZ", True)
-        self.with_distance = model_cfg.get("WITH_DISTANCE", False)
-        use_norm = model_cfg.get("USE_NORM", True)
-        widths = list(required(model_cfg, "NUM_FILTERS", "MODEL.VFE"))
-        self.num_filters = widths
-        own_features = num_point_features if self.use_absolute_xyz else num_point_features - 3
-        offsets = 6  # to the mean and to the centre
-        inputs = own_features + offsets + int(self.with_distance)
-        self.pfn_layers = make_pfn_layers(inputs, widths, use_norm)
+        super().__init__(model_cfg, num_point_features)
         if voxel_size is None:
             raise ConfigError(
                 "MODEL.VFE: pillars need transform_points_to_voxels in DATA_CONFIG.DATA_PROCESSOR"
@@ -132,9 +158,9 @@ class PillarVFE(nn.Module):
         self.first_centre: Tensor
         register_first_centre(self, voxel_size, point_cloud_range)
 
-    def get_output_feature_dim(self) -> int:
-        """Channels of ``pillar_features``."""
-        return self.num_filters[-1]
+    def num_offsets(self) -> int:
+        """To the mean and to the centre."""
+        return 6
 
     def taps(self) -> list[TapInfo]:
         """Features that can be captured, with paths relative to this slot."""
@@ -169,10 +195,9 @@ class PillarVFE(nn.Module):
         points = voxels[rows.pillar, rows.slot]
         xyz = points[:, :3]
         parts = [
-            points if self.use_absolute_xyz else points[:, 3:],
+            self.own_features(points),
             xyz - mean[rows.pillar],
             xyz - centre[rows.pillar],
+            *self.distances(points),
         ]
-        if self.with_distance:
-            parts.append(xyz.norm(dim=1, keepdim=True))
         return torch.cat(parts, dim=1) * rows.is_point.unsqueeze(1)
