@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ CLASSES = ["Car", "Pedestrian", "Cyclist"]
 
 
 def loader_of(config, root: Path, workers: int, **options):
+    """Dataset, batches of two frames, and sampler."""
     config.DATA_PATH = str(root)
-    return build_dataloader(
-        config, CLASSES, 2, workers=workers, seed=options.pop("seed", 7), **options
-    )
+    options = {"seed": 7, **options}
+    return build_dataloader(config, CLASSES, 2, workers=workers, **options)
 
 
 def epochs_of(config, root: Path, workers: int, epochs: int = 3) -> list[list[dict]]:
+    """The batches of each epoch."""
     dataset, batches_of, sampler = loader_of(config, root, workers)
     batches = []
     for epoch in range(epochs):
@@ -65,10 +67,13 @@ def test_batches_do_not_depend_on_the_workers(kitti_root: Path, data_config, mon
 def test_epochs_differ_in_order_and_augmentation(kitti_root: Path, data_config) -> None:
     epochs = epochs_of(data_config, kitti_root, workers=1)
     rotations = [rotations_of(epoch) for epoch in epochs]
-    orders = [list(by_frame) for by_frame in rotations]
-    assert len({tuple(order) for order in orders}) == 3
-    assert all(sorted(order) == sorted(orders[0]) for order in orders)
-    assert all(rotations[0][frame] != rotations[1][frame] for frame in orders[0])
+    orders = [tuple(by_frame) for by_frame in rotations]
+    assert len(set(orders)) == 3
+    first_rotations, second_rotations, _ = rotations
+    for by_frame in rotations:
+        assert by_frame.keys() == first_rotations.keys()
+    for frame_id, rotation in first_rotations.items():
+        assert second_rotations[frame_id] != rotation
 
 
 def test_order_and_augmentation_can_be_repeated(kitti_root: Path, data_config) -> None:
@@ -87,7 +92,8 @@ def test_order_and_augmentation_can_be_repeated(kitti_root: Path, data_config) -
     assert dataset.epoch == 1
     first, again, other = (rotations_of(epoch) for epoch in epochs)
     assert first == again
-    assert all(again[frame] != other[frame] for frame in again)
+    for frame_id, rotation in again.items():
+        assert other[frame_id] != rotation
 
 
 def test_draws_of_merged_epochs_cannot_be_repeated(kitti_root: Path, data_config) -> None:
@@ -114,7 +120,8 @@ def test_global_random_state_is_neither_used_nor_moved(kitti_root: Path, data_co
 
 def test_test_batches_come_in_order(kitti_root: Path, data_config) -> None:
     _, batches, _ = loader_of(data_config, kitti_root, 0, training=False)
-    assert [batch["frame_id"].tolist() for batch in batches] == [["000006", "000007"], ["000008"]]
+    frame_ids = [batch["frame_id"].tolist() for batch in batches]
+    assert frame_ids == [["000006", "000007"], ["000008"]]
 
 
 def test_seed_none_is_drawn_and_logged(kitti_root: Path, data_config, caplog) -> None:
@@ -142,7 +149,8 @@ def test_workers_use_one_thread(kitti_root: Path, data_config) -> None:
 
 def test_no_more_workers_than_cores(kitti_root: Path, data_config, monkeypatch) -> None:
     monkeypatch.setattr(loader, "available_cores", lambda: 2)
-    assert loader_of(data_config, kitti_root, 9)[1].num_workers == 2
+    _, batches, _ = loader_of(data_config, kitti_root, 9)
+    assert batches.num_workers == 2
 
 
 def test_training_on_merged_epochs(kitti_root: Path, data_config) -> None:
@@ -154,50 +162,79 @@ def test_training_on_merged_epochs(kitti_root: Path, data_config) -> None:
 
 
 @pytest.mark.parametrize(("items", "world_size"), [(10, 3), (9, 3), (2, 4), (7, 1)])
-def test_processes_share_an_epoch(items: int, world_size: int) -> None:
-    for shuffle in (False, True):
-        parts = []
-        for rank in range(world_size):
-            sampler = EpochSampler(items, seed=5, shuffle=shuffle, rank=rank, world_size=world_size)
-            sampler.set_epoch(2)
-            parts.append(list(sampler))
-            assert len(parts[-1]) == len(sampler) == -(-items // world_size)
-        together = [parts[place % world_size][place // world_size] for place in range(items)]
-        assert sorted(together) == list(range(items))
-        assert shuffle or together == list(range(items))
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_processes_share_an_epoch(items: int, world_size: int, shuffle: bool) -> None:
+    """They take items in turn; all get equally many, so the last turn may repeat some."""
+    share = math.ceil(items / world_size)
+    parts = []
+    for rank in range(world_size):
+        sampler = EpochSampler(items, seed=5, shuffle=shuffle, rank=rank, world_size=world_size)
+        sampler.set_epoch(2)
+        part = list(sampler)
+        assert len(part) == share
+        assert len(sampler) == share
+        parts.append(part)
+    together = []
+    for turn in range(share):
+        together += [part[turn] for part in parts]
+    without_repeats = together[:items]
+    assert sorted(without_repeats) == list(range(items))
+    if not shuffle:
+        assert without_repeats == list(range(items))
 
 
-def test_collate() -> None:
-    def item(points: int, boxes: int, voxels: int) -> dict:
-        return {
-            "points": np.ones((points, 4), np.float32),
-            "gt_boxes": np.ones((boxes, 8), np.float32),
-            "voxels": np.ones((voxels, 5, 4), np.float32),
-            "voxel_coords": np.ones((voxels, 3), np.int32),
-            "voxel_num_points": np.ones(voxels, np.int32),
-            "frame_id": "000001",
-            "calib": object(),
-            "image_shape": np.array([375, 1242], np.int32),
-            "lidar_aug_matrix": np.eye(4),
-            "use_lead_xyz": True,
-            "flip_x": False,
-            "noise_rot": 0.1,
-        }
+def item_of_ones(points: int, boxes: int, voxels: int) -> dict:
+    """An item with so many points, boxes and voxels."""
+    return {
+        "points": np.ones((points, 4), np.float32),
+        "gt_boxes": np.ones((boxes, 8), np.float32),
+        "voxels": np.ones((voxels, 5, 4), np.float32),
+        "voxel_coords": np.ones((voxels, 3), np.int32),
+        "voxel_num_points": np.ones(voxels, np.int32),
+        "frame_id": "000001",
+        "calib": object(),
+        "image_shape": np.array([375, 1242], np.int32),
+        "lidar_aug_matrix": np.eye(4),
+        "use_lead_xyz": True,
+        "flip_x": False,
+        "noise_rot": 0.1,
+    }
 
-    batch = collate_items([item(3, 2, 4), item(0, 0, 0), item(1, 1, 2)])
+
+@pytest.fixture
+def batch() -> dict:
+    """Of three items; the second one is empty."""
+    first = item_of_ones(points=3, boxes=2, voxels=4)
+    empty = item_of_ones(points=0, boxes=0, voxels=0)
+    last = item_of_ones(points=1, boxes=1, voxels=2)
+    return collate_items([first, empty, last])
+
+
+def test_points_and_voxels_are_stacked_with_their_frame_in_front(batch: dict) -> None:
     assert batch["points"].shape == (4, 5)
     assert batch["points"][:, 0].tolist() == [0, 0, 0, 2]
     assert batch["voxels"].shape == (6, 5, 4)
     assert batch["voxel_coords"][:, 0].tolist() == [0, 0, 0, 0, 2, 2]
+
+
+def test_boxes_are_padded_with_zeros_to_the_most(batch: dict) -> None:
+    """Two, no and one box of eight ones."""
     assert batch["gt_boxes"].shape == (3, 2, 8)
     assert batch["gt_boxes"].sum(axis=(1, 2)).tolist() == [16, 0, 8]
-    assert batch["frame_id"].tolist() == ["000001"] * 3
+
+
+def test_a_batch_without_boxes_has_one_row_of_padding() -> None:
+    batch = collate_items([item_of_ones(points=1, boxes=0, voxels=1)])
+    assert batch["gt_boxes"].shape == (1, 1, 8)
+
+
+def test_other_values_become_arrays_or_lists(batch: dict) -> None:
+    assert batch["frame_id"].tolist() == ["000001", "000001", "000001"]
     assert isinstance(batch["calib"], list)
     assert batch["image_shape"].shape == (3, 2)
     assert batch["lidar_aug_matrix"].shape == (3, 4, 4)
     assert batch["flip_x"].dtype == bool
     assert batch["batch_size"] == 3
-    assert collate_items([item(1, 0, 1)])["gt_boxes"].shape == (1, 1, 8)
 
 
 def test_collate_names_the_key_that_does_not_fit() -> None:

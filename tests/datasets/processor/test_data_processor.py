@@ -23,18 +23,29 @@ VOXELS = {
 
 
 def process(configs: list[dict], item: dict, training: bool = True, seed: int = 0) -> dict:
-    processor = DataProcessor(
-        [EasyDict(config) for config in configs], RANGE, training, num_point_features=4
-    )
+    """The item after the given steps."""
+    steps = [EasyDict(config) for config in configs]
+    processor = DataProcessor(steps, RANGE, training, num_point_features=4)
     return processor.forward(item, np.random.RandomState(seed))
 
 
 def cloud(count: int, low: float = 0.0, high: float = 40.0) -> np.ndarray:
-    random = np.random.RandomState(1)
-    points = np.column_stack(
-        [random.uniform(low, high, count), np.zeros((count, 2)), np.arange(count)]
-    )
+    """Points on the x axis, with their own number as intensity."""
+    x = np.random.RandomState(1).uniform(low, high, count)
+    zeros = np.zeros(count)
+    points = np.column_stack([x, zeros, zeros, np.arange(count)])
     return points.astype(np.float32)
+
+
+def processed_points(
+    config: dict, points: np.ndarray, training: bool = True, seed: int = 0
+) -> np.ndarray:
+    return process([config], {"points": points}, training, seed)["points"]
+
+
+def chosen_numbers(config: dict, points: np.ndarray) -> list[int]:
+    """The numbers of the points that a step keeps in training."""
+    return processed_points(config, points)[:, 3].astype(int).tolist()
 
 
 def test_range_mask_tests_x_and_y_only_and_includes_both_ends() -> None:
@@ -45,15 +56,15 @@ def test_range_mask_tests_x_and_y_only_and_includes_both_ends() -> None:
         [5, 10.01, 0, 3],
         [np.nan, 0, 0, 4],
     ]
-    item = process([MASK], {"points": np.array(points, np.float32)})
-    assert item["points"][:, 3].tolist() == [0, 1]
+    assert chosen_numbers(MASK, np.array(points, np.float32)) == [0, 1]
 
 
 def test_boxes_are_masked_by_their_centre_in_training_only() -> None:
-    boxes = np.array(
-        [[40, 0, 0, 4, 2, 2, 0, 1], [40.1, 0, 0, 4, 2, 2, 0, 1], [5, 0, 1.1, 4, 2, 2, 0, 1]],
-        np.float32,
-    )
+    """The range ends at x = 40 and z = 1."""
+    on_the_border = [40, 0, 0, 4, 2, 2, 0, 1]
+    too_far = [40.1, 0, 0, 4, 2, 2, 0, 1]
+    too_high = [5, 0, 1.1, 4, 2, 2, 0, 1]
+    boxes = np.array([on_the_border, too_far, too_high], np.float32)
 
     def kept(config: dict, training: bool = True) -> int:
         item = process([config], {"points": cloud(3), "gt_boxes": boxes}, training)
@@ -67,41 +78,46 @@ def test_boxes_are_masked_by_their_centre_in_training_only() -> None:
 
 
 def test_shuffle_follows_the_mode_and_the_seed() -> None:
-    shuffled = process([SHUFFLE], {"points": cloud(50)})["points"]
+    shuffled = processed_points(SHUFFLE, cloud(50))
+    again = processed_points(SHUFFLE, cloud(50))
+    other_seed = processed_points(SHUFFLE, cloud(50), seed=1)
+    in_test = processed_points(SHUFFLE, cloud(50), training=False)
     assert not np.array_equal(shuffled, cloud(50))
     assert sorted(shuffled[:, 3]) == list(range(50))
-    np.testing.assert_array_equal(process([SHUFFLE], {"points": cloud(50)})["points"], shuffled)
-    assert not np.array_equal(process([SHUFFLE], {"points": cloud(50)}, seed=1)["points"], shuffled)
-    np.testing.assert_array_equal(
-        process([SHUFFLE], {"points": cloud(50)}, training=False)["points"], cloud(50)
-    )
+    np.testing.assert_array_equal(again, shuffled)
+    assert not np.array_equal(other_seed, shuffled)
+    np.testing.assert_array_equal(in_test, cloud(50))
 
 
 def test_sampling_keeps_all_far_points() -> None:
+    """Far are the points beyond 40 metres, here the last 30."""
     points = np.concatenate([cloud(300, 0, 39), cloud(30, 41, 60)])
     points[:, 3] = np.arange(330)
-    chosen = process([SAMPLE], {"points": points})["points"][:, 3]
-    assert len(chosen) == len(set(chosen)) == 100
-    assert set(range(300, 330)) <= set(chosen)
+    chosen = chosen_numbers(SAMPLE, points)
+    assert len(chosen) == 100
+    assert len(set(chosen)) == 100
+    assert set(chosen) >= set(range(300, 330))
 
 
 def test_sampling_draws_from_all_when_far_points_are_too_many() -> None:
-    chosen = process([SAMPLE], {"points": cloud(200, 41, 60)})["points"][:, 3]
-    assert len(chosen) == len(set(chosen)) == 100
+    chosen = chosen_numbers(SAMPLE, cloud(200, 41, 60))
+    assert len(chosen) == 100
+    assert len(set(chosen)) == 100
 
 
 @pytest.mark.parametrize("available", [1, 30, 70, 100])
 def test_sampling_repeats_too_few_points(available: int) -> None:
-    chosen = process([SAMPLE], {"points": cloud(available)})["points"][:, 3]
-    counts = np.bincount(chosen.astype(int))
+    chosen = chosen_numbers(SAMPLE, cloud(available))
+    counts = np.bincount(chosen)
     assert len(chosen) == 100
     assert len(counts) == available
     assert counts.max() - counts.min() <= 1
 
 
 def test_sampling_of_no_points_and_of_all_points() -> None:
-    assert process([SAMPLE], {"points": cloud(0)})["points"].shape == (100, 4)
-    assert len(process([SAMPLE], {"points": cloud(150)}, training=False)["points"]) == 150
+    """NUM_POINTS is 100 in training and -1, which is all, in a test."""
+    assert processed_points(SAMPLE, cloud(0)).shape == (100, 4)
+    assert len(processed_points(SAMPLE, cloud(150), training=False)) == 150
 
 
 def test_voxels_follow_the_mode() -> None:
@@ -173,9 +189,15 @@ def test_spec_needs_no_files() -> None:
     assert spec.voxel_size == [0.05, 0.05, 0.1]
     assert spec.point_cloud_range.dtype == np.float32
     assert spec.point_feature_encoder.num_point_features == 4
-    points_only = DataSpec.from_config(
-        EasyDict({**config, "DATA_PROCESSOR": [MASK, SAMPLE]}), ["Car"]
+
+
+def test_spec_of_points_has_no_grid() -> None:
+    config = EasyDict(
+        POINT_CLOUD_RANGE=[0, -40, -3, 70.4, 40, 1],
+        POINT_FEATURE_ENCODING=encoding(),
+        DATA_PROCESSOR=[MASK, SAMPLE],
     )
+    points_only = DataSpec.from_config(config, ["Car"])
     assert points_only.voxel_size is None
     assert points_only.grid_size is None
 
