@@ -22,13 +22,15 @@ def shifted(metres):
 
 
 # IoU 1, 0.6, 0.379, 0.143, and one right on the object that is below the teacher's threshold.
-TEACHER = predictions([[0.9], [0.8], [0.7], [0.6], [0.01]], [shifted(m) for m in (0, 1, 1.8, 3, 0)])
+SHIFTS_M = (0, 1, 1.8, 3, 0)
+TEACHER = predictions(
+    [[0.9], [0.8], [0.7], [0.6], [0.01]], [shifted(metres) for metres in SHIFTS_M]
+)
 
 
 def loss_of(student, **options):
-    return LocalisationLoss(options=LocalisationOptions(**options))(
-        student, TEACHER, {"gt_boxes": GT}
-    ).item()
+    loss = LocalisationLoss(options=LocalisationOptions(**options))
+    return loss(student, TEACHER, {"gt_boxes": GT}).item()
 
 
 def moved(*amounts):
@@ -38,21 +40,33 @@ def moved(*amounts):
     return predictions([[0.5]] * 5, codes)
 
 
-def kl(d):
-    return d + exp(-d) - 1
+def kl(distance):
+    """Divergence of two Laplace distributions that stand so many scales apart."""
+    return distance + exp(-distance) - 1
+
+
+def laplace(x, centre, scale):
+    return np.exp(-np.abs(x - centre) / scale) / (2 * scale)
 
 
 def test_divergence_is_that_of_two_laplace_distributions():
-    x = np.linspace(-30, 30, 600001)
-    teacher, student = (np.exp(-np.abs(x - centre) / 0.7) / 1.4 for centre in (0.3, 1.5))
-    exact = np.sum(teacher * np.log(teacher / student)) * (x[1] - x[0])
-    assert kl(1.2 / 0.7) == pytest.approx(exact, abs=1e-4)
+    step = 1e-4
+    x = np.arange(-30, 30, step)
+    teacher = laplace(x, centre=0.3, scale=0.7)
+    student = laplace(x, centre=1.5, scale=0.7)
+    integral = np.sum(teacher * np.log(teacher / student)) * step
+    assert kl((1.5 - 0.3) / 0.7) == pytest.approx(integral, abs=1e-4)
 
 
 def test_golden_numbers():
-    student = moved(0.1, 0.2, 0.3, 9, 9)
-    assert loss_of(student) == pytest.approx((kl(1) + kl(2) + 0.25 * kl(3)) / 2.25, abs=1e-3)
-    assert (kl(1) + kl(2) + 0.25 * kl(3)) / 2.25 == pytest.approx(0.895850, abs=1e-5)
+    """The scale is 0.1, so the codes are 1, 2 and 3 scales off.
+
+    The first two boxes are main regions, the third is a valuable one of weight 0.25. The others do
+    not count: one is too far away, the other below the teacher's threshold.
+    """
+    expected = (kl(1) + kl(2) + 0.25 * kl(3)) / (1 + 1 + 0.25)
+    assert expected == pytest.approx(0.895850, abs=1e-5)
+    assert loss_of(moved(0.1, 0.2, 0.3, 9, 9)) == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +86,8 @@ def test_every_option_acts(options, expected):
 
 def test_objects_of_another_frame_do_not_count():
     teacher = predictions([[0.9], [0.9]], [LABEL, LABEL], [0, 1])
-    rows, weights = LocalisationLoss().regions(teacher, torch.cat([GT, torch.zeros_like(GT)]))
+    without_objects = torch.zeros_like(GT)
+    rows, weights = LocalisationLoss().regions(teacher, torch.cat([GT, without_objects]))
     assert rows.tolist() == [0]
     assert weights.tolist() == [1]
 
@@ -88,7 +103,6 @@ def test_frames_without_objects(gt):
 
 
 def test_refused():
-    with pytest.raises(
-        ConfigError, match="T.VALUABLE_IOU: expected at most MAIN_IOU, 0.5, found 0.6"
-    ):
+    words = "T.VALUABLE_IOU: expected at most MAIN_IOU, 0.5, found 0.6"
+    with pytest.raises(ConfigError, match=words):
         LocalisationLoss.from_config({"VALUABLE_IOU": 0.6}, None, None, "T")

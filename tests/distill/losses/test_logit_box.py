@@ -21,13 +21,19 @@ def kl(student, teacher):
 
 
 def test_golden_numbers():
-    loss = LogitBoxLoss()
-    # Two positions are above 0.1. Scores differ in three places, of which one is at no such
-    # position.
+    """Two positions are above 0.1, by which both sums are divided.
+
+    Scores differ in three places, of which one is at no such position.
+    Codes differ by 0.5, beyond beta = 1/9, at confidence 0.5, and by 0.01, within it, at 0.8.
+    """
+    beta = 1 / 9
     logits = (kl(0.5, 0.8) + kl(0.5, 0.2) + kl(0.25, 0.01)) / 2
-    # Differences of 0.5 (beyond beta = 1/9) at confidence 0.5, and of 0.01 (within) at 0.8.
-    boxes = (0.5 * (0.5 - 1 / 18) + 0.8 * 0.5 * 0.01**2 * 9) / 2
-    assert (logits, boxes) == (pytest.approx(0.314078, abs=1e-6), pytest.approx(0.111291, abs=1e-6))
+    beyond_beta = 0.5 - beta / 2
+    within_beta = 0.01**2 / (2 * beta)
+    boxes = (0.5 * beyond_beta + 0.8 * within_beta) / 2
+    assert logits == pytest.approx(0.314078, abs=1e-6)
+    assert boxes == pytest.approx(0.111291, abs=1e-6)
+    loss = LogitBoxLoss()
     value = loss(predictions(*STUDENT), TEACHER, {})
     assert value.item() == pytest.approx(0.425369, abs=1e-5)
     assert loss.logs["positions"] == 2
@@ -46,16 +52,17 @@ def test_golden_numbers():
     ],
 )
 def test_every_option_acts(options, expected):
-    assert LogitBoxLoss(options=LogitBoxOptions(**options))(
-        predictions(*STUDENT), TEACHER, {}
-    ).item() == pytest.approx(expected, abs=1e-5)
+    loss = LogitBoxLoss(options=LogitBoxOptions(**options))
+    value = loss(predictions(*STUDENT), TEACHER, {})
+    assert value.item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_codes_are_compared_as_the_student_writes_them():
     """A teacher whose anchors stand elsewhere: the box counts, not the code."""
     codes = torch.tensor(STUDENT[1])
     teacher = predictions(STUDENT[0], codes - 3, references=torch.full_like(codes, 3.0))
-    assert LogitBoxLoss()(predictions(*STUDENT), teacher, {}).item() == pytest.approx(0, abs=1e-6)
+    value = LogitBoxLoss()(predictions(*STUDENT), teacher, {})
+    assert value.item() == pytest.approx(0, abs=1e-6)
 
 
 def test_zero_and_flat_when_both_agree():
@@ -105,7 +112,7 @@ def test_refused_options(options, words):
 
 
 def test_options_from_yaml():
-    built = LogitBoxLoss.from_config(
-        {"SCORE_THRESH": 0.3, "LOGIT_WEIGHT": 0, "BOX_WEIGHT": 2}, None, None, "T"
-    )
-    assert built.options == LogitBoxOptions(0.3, 0.0, 2.0)
+    block = {"SCORE_THRESH": 0.3, "LOGIT_WEIGHT": 0, "BOX_WEIGHT": 2}
+    built = LogitBoxLoss.from_config(block, None, None, "T")
+    expected = LogitBoxOptions(score_thresh=0.3, logit_weight=0.0, box_weight=2.0)
+    assert built.options == expected

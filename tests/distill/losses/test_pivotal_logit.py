@@ -23,24 +23,25 @@ STUDENT = predictions(
     [[1.0, 2.0], [1.0, 4.0], [0.0, 0.0], [2, 2]],
     FRAMES,
 )
-# (score term, box term times confidence) of each position
-PARTS = [(0.01 + 0.04, 0.5 * 0.6), (0.16, 1.5 * 0.3), (0.7225 + 0.7921, 5 * 0.05), (0.0, 2 * 0.9)]
+# Of each position: the sum of squared differences of its scores; and the mean absolute difference
+# of its codes, times the teacher's confidence, which is its best score.
+SCORE_TERMS = [0.1**2 + 0.2**2, 0.4**2, 0.85**2 + 0.89**2, 0.0]
+BOX_TERMS = [0.5 * 0.6, 1.5 * 0.3, 5 * 0.05, 2 * 0.9]
 BOXES = torch.tensor(
     [[[0.0, 0, 0, 4.0, 2.0, 1.5, 0, 1]], [[0.0, 0, 0, 4.0, 2.0, 1.5, 1.5707964, 1]]]
 )
 
 
 def loss_of(student=STUDENT, **options):
-    return PivotalLogitLoss(options=PivotalLogitOptions(**options))(
-        student, TEACHER, {"gt_boxes": BOXES}
-    ).item()
+    loss = PivotalLogitLoss(options=PivotalLogitOptions(**options))
+    return loss(student, TEACHER, {"gt_boxes": BOXES}).item()
 
 
 def weighted(weights, classes=1.0, boxes=1.0):
-    total = sum(
-        weight * (classes * first + boxes * second)
-        for weight, (first, second) in zip(weights, PARTS)
-    )
+    """The mean over positions with these weights."""
+    total = 0.0
+    for weight, score_term, box_term in zip(weights, SCORE_TERMS, BOX_TERMS):
+        total += weight * (classes * score_term + boxes * box_term)
     return pytest.approx(total / sum(weights), abs=1e-5)
 
 
@@ -64,12 +65,19 @@ def test_rank():
 
 
 def test_gaussian():
-    """Half a length and one length along a box, and a quarter of the length of a turned box."""
-    first, second, turned = (exp(-((metres / 4 / 0.5) ** 2) / 2) for metres in (2, 4, 1))
-    assert loss_of(select="gaussian", sigma=0.5) == weighted([1, first, second, turned])
-    assert loss_of(select="gaussian", sigma=0.2) == weighted(
-        [1, exp(-(2.5**2) / 2), 0, exp(-(1.25**2) / 2)]
-    )
+    """0, 2 and 4 m along a box 4 m long, and 1 m along a turned one: 0, 1/2, 1 and 1/4 lengths."""
+    one_sigma = exp(-(1**2) / 2)
+    two_sigma = exp(-(2**2) / 2)
+    half_sigma = exp(-(0.5**2) / 2)
+    assert loss_of(select="gaussian", sigma=0.5) == weighted([1, one_sigma, two_sigma, half_sigma])
+
+
+def test_a_narrow_gaussian():
+    """Half a length is 2.5 sigma then; a whole one is too far to count."""
+    half_length = exp(-(2.5**2) / 2)
+    quarter_length = exp(-(1.25**2) / 2)
+    expected = weighted([1, half_length, 0, quarter_length])
+    assert loss_of(select="gaussian", sigma=0.2) == expected
 
 
 @pytest.mark.parametrize("select", ["confidence", "top_k", "rank", "gaussian"])
