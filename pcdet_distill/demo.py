@@ -14,6 +14,7 @@ from torch import nn
 
 from .checkpoint import load_checkpoint, load_model_state
 from .config import load_config
+from .datasets.common_cloud import without_common_cloud
 from .datasets.dataset import DatasetTemplate, Item
 from .datasets.point_files import read_points
 from .engine.build import build_model
@@ -32,6 +33,7 @@ class PointFiles(DatasetTemplate):
     def __init__(
         self, dataset_cfg: ConfigDict, class_names: Sequence[str], path: Path, extension: str
     ) -> None:
+        dataset_cfg = without_common_cloud(dataset_cfg)
         super().__init__(dataset_cfg, class_names, training=False, root_path=path)
         self.files = find_point_files(path, extension)
 

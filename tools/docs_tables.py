@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pcdet_distill.config import (
+    CloudOptions,
     DistillOptions,
     TeacherOptions,
     TermOptions,
@@ -25,6 +26,13 @@ from pcdet_distill.config import (
 )
 from pcdet_distill.config.nodes import Block, Free, ListOf, Node
 from pcdet_distill.config.schema import EXPERIMENT
+from pcdet_distill.datasets.augmentor.thin_beams import ThinBeamsOptions
+from pcdet_distill.datasets.processor.selection import BeamChoice, SensorChoice, SweepChoice
+from pcdet_distill.datasets.synthetic.sensor_options import (
+    BeamBlockOptions,
+    MountOptions,
+    SensorOptions,
+)
 from pcdet_distill.distill.batch_transforms import BATCH_TRANSFORMS
 from pcdet_distill.distill.init import InitOptions
 from pcdet_distill.distill.losses import DISTILL_LOSSES
@@ -159,6 +167,32 @@ def keys_table() -> str:
     return markdown(("block", "keys", "classes"), rows)
 
 
+def sensor_table() -> str:
+    """The keys of a sensor of the simulator."""
+    rows = []
+    for row in option_rows(SensorOptions):
+        rows.append(row)
+        if row[0] == "`BEAMS`":
+            rows += option_rows(BeamBlockOptions, "BEAMS[].")
+    return markdown(HEADING, rows + option_rows(MountOptions, "MOUNT."))
+
+
+def selection_table() -> str:
+    """The keys of the steps and of the augmentation that select points."""
+    blocks = {
+        "`select_sensor`": SensorChoice,
+        "`select_sweeps`": SweepChoice,
+        "`thin_beams`": BeamChoice,
+        "`thin_beams` as augmentation": ThinBeamsOptions,
+    }
+    rows = []
+    for name, options in blocks.items():
+        first, *others = option_rows(options)
+        rows.append((name, *first))
+        rows += [("", *row) for row in others]
+    return markdown(("NAME", *HEADING), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "distill": distill_table,
     "term": lambda: markdown(HEADING, option_rows(TermOptions)),
@@ -167,6 +201,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "methods": methods_table,
     "graph": graph_table,
     "keys": keys_table,
+    "cloud": lambda: markdown(HEADING, option_rows(CloudOptions)),
+    "selection": selection_table,
+    "sensor": sensor_table,
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from ..config import load_config, required, resolve_data_path
+from ..config import CloudOptions, load_config, required, resolve_data_path
 from ..datasets.kitti.kitti_infos import create_kitti_infos
 from ..datasets.kitti.road_planes import create_road_planes
 from ..datasets.kitti.splits import make_split
@@ -115,7 +115,8 @@ def prepare_kitti(args: argparse.Namespace) -> None:
         print(f"split drawn: {_listed(make_split(root, args.make_split))} frames")
     if args.make_planes:
         print(f"road planes estimated: {create_road_planes(root, args.workers)} frames")
-    counts = create_kitti_infos(root, args.workers)
+    cloud = CloudOptions.from_config(data_config)
+    counts = create_kitti_infos(root, args.workers, cloud=cloud)
     objects = counts.pop("gt_database")
     print(f"{root}: infos of {_listed(counts)} frames, {objects} objects in gt_database")
 

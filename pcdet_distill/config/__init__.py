@@ -1,6 +1,7 @@
 """Config files: OpenPCDet's yaml, every key of it checked, and how a block is read."""
 
 from .blocks import errors_name_file, refuse_unknown_keys, required, same_length, to_plain
+from .cloud_options import CloudOptions
 from .distill_options import DistillOptions, TeacherOptions, TermOptions, WeightOptions
 from .load import load_config
 from .names import lookup, nearest
@@ -9,6 +10,7 @@ from .paths import find_file, project_folder, resolve_data_path
 from .yaml_files import read_yaml
 
 __all__ = [
+    "CloudOptions",
     "DistillOptions",
     "TeacherOptions",
     "TermOptions",

@@ -13,6 +13,7 @@ DISTILL.TERMS read their options themselves, and refuse unknown ones.
 
 from __future__ import annotations
 
+from .cloud_options import CloudOptions
 from .distill_options import DistillOptions, TeacherOptions
 from .nodes import FREE, Block, ListOf, block, keys, options_block, slot
 
@@ -29,7 +30,7 @@ AUGMENTOR = slot(
     gt_sampling random_world_flip random_world_rotation random_world_scaling
     random_world_translation random_local_rotation random_local_scaling
     random_local_translation random_world_frustum_dropout random_local_frustum_dropout
-    random_local_pyramid_aug
+    random_local_pyramid_aug thin_beams
     """,
     """
     ALONG_AXIS_LIST WORLD_ROT_ANGLE WORLD_SCALE_RANGE WORLD_TRANSLATION_RANGE
@@ -38,7 +39,7 @@ AUGMENTOR = slot(
     USE_ROAD_PLANE DB_INFO_PATH BACKUP_DB_INFO DB_DATA_PATH USE_SHARED_MEMORY SAMPLE_GROUPS
     NUM_POINT_FEATURES DATABASE_WITH_FAKELIDAR REMOVE_EXTRA_WIDTH LIMIT_WHOLE_SCENE
     FILTER_OBJ_POINTS_BY_TIMESTAMP TIME_RANGE AUG_WITH_IMAGE IMG_AUG_TYPE IMG_AUG_IOU_THRES
-    JOINT_SAMPLE KEEP_RAW POINT_REFINE BOX_IOU_THRES
+    JOINT_SAMPLE KEEP_RAW POINT_REFINE BOX_IOU_THRES KEEP_EVERY
     """,
     PREPARE=block("filter_by_min_points filter_by_difficulty"),
 )
@@ -47,11 +48,11 @@ PROCESSOR = slot(
     """
     mask_points_and_boxes_outside_range shuffle_points sample_points calculate_grid_size
     transform_points_to_voxels transform_points_to_voxels_placeholder downsample_depth_map
-    double_flip
+    double_flip select_sensor select_sweeps thin_beams
     """,
     """
     REMOVE_OUTSIDE_BOXES min_num_corners USE_CENTER_TO_FILTER VOXEL_SIZE MAX_POINTS_PER_VOXEL
-    DOUBLE_FLIP DOWNSAMPLE_FACTOR
+    DOUBLE_FLIP DOWNSAMPLE_FACTOR SENSORS MAX_AGE_S KEEP_EVERY OFFSET KEEP_BEAMS OF_BEAMS
     """,
     SHUFFLE_ENABLED=BY_PHASE,
     MAX_NUMBER_OF_VOXELS=BY_PHASE,
@@ -73,6 +74,7 @@ DATA_CONFIG = Block(
             "encoding_type used_feature_list src_feature_list filter_sweeps max_sweeps"
         ),
         DATA_PROCESSOR=ListOf(PROCESSOR),
+        COMMON_CLOUD=options_block(CloudOptions),
     ),
     names=("KittiDataset",),
     name_key="DATASET",

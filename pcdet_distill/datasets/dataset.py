@@ -33,7 +33,7 @@ from .collate import collate_items
 from .detections import lidar_detections
 from .item import Item
 from .predicted import PREDICTED, PredictedScene, PredictionStore
-from .processor import DataProcessor
+from .processor import CloudColumns, DataProcessor
 from .spec import DataSpec
 from .view import PointView
 
@@ -61,11 +61,14 @@ class DatasetTemplate(torch.utils.data.Dataset):
         skip_bad_frames: log an unreadable frame and take another one instead of stopping.
 
     Attributes:
+        point_folders: the sensors whose points a frame holds, for steps that select some; set
+            like ``box_fields``.
         box_fields: names of the columns of ``gt_boxes`` and of detected boxes. A subclass that
             decides by its config sets it before it calls this constructor.
     """
 
     box_fields: Sequence[str] = BOX_FIELDS
+    point_folders: Sequence[str] = ()
 
     def __init__(
         self,
@@ -94,13 +97,15 @@ class DatasetTemplate(torch.utils.data.Dataset):
         self.voxel_size = self.spec.voxel_size
         self.grid_size = self.spec.grid_size
         self.depth_downsample_factor = None
-        self.data_augmentor = self._build_augmentor() if training else None
+        self.columns = CloudColumns(self.point_feature_encoder.src_feature_list, self.point_folders)
         self.data_processor = DataProcessor(
             dataset_cfg["DATA_PROCESSOR"],
             self.point_cloud_range,
             training,
             self.point_feature_encoder.num_point_features,
+            self.columns,
         )
+        self.data_augmentor = self._build_augmentor() if training else None
         self.views: dict[str, PointView] = {}
         self.predictions: PredictionStore | None = None
         self.takes_unlabelled = False
@@ -122,6 +127,8 @@ class DatasetTemplate(torch.utils.data.Dataset):
             self.class_names,
             self.logger,
             how_to_make_files=self.how_to_make_files,
+            columns=self.columns,
+            select=self.data_processor.select if self.data_processor.selections else None,
         )
 
     # ---- What a subclass defines ----
@@ -310,6 +317,7 @@ class DatasetTemplate(torch.utils.data.Dataset):
             self._add_labels(data_dict)
         for name, view in self.views.items():
             data_dict[name] = view.make(data_dict["points"], random)
+        data_dict["points"] = self.data_processor.select(data_dict["points"])
         data_dict = self.point_feature_encoder.forward(data_dict)
         data_dict = self.data_processor.forward(data_dict, random)
         for key in ("gt_names", "road_plane"):

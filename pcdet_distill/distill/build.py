@@ -12,6 +12,7 @@ from torch import nn
 
 from ..checkpoint import load_checkpoint, load_model_state
 from ..config import (
+    CloudOptions,
     DistillOptions,
     TeacherOptions,
     errors_name_file,
@@ -30,6 +31,7 @@ from .classes import ClassMap
 from .distill_head import DistillHead
 from .distiller import Distiller
 from .init import InitOptions, StudentInit
+from .privilege import refuse_student_who_sees_more
 from .tap_source import TapSource
 from .teacher import VIEW, Teacher
 from .teacher_memory import TeacherMemory
@@ -211,7 +213,9 @@ def _add_view(student_cfg: ConfigDict, dataset: Data, teacher_cfg: ConfigDict) -
     training = bool(getattr(dataset, "training", True))
     if processing_of(teacher_cfg, training) == processing_of(student_cfg, training):
         return False
-    view = PointView(teacher_cfg, dataset.point_feature_encoder.src_feature_list, training)
+    features = dataset.point_feature_encoder.src_feature_list
+    view = PointView(teacher_cfg, features, training, CloudOptions.from_config(student_cfg))
+    refuse_student_who_sees_more(dataset, view)
     if hasattr(dataset, "add_view"):
         dataset.add_view(VIEW, view)
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,9 @@ from ...ops.boxes import limit_period
 from ...types import ConfigDict
 from ..item import Item
 from ..predicted import PredictionStore
+from ..processor.selection import CloudColumns
 from .database_sampler import HOW_TO_MAKE_FILES, DataBaseSampler
+from .thin_beams import RandomThinBeams
 from .world import (
     WHERE,
     RandomWorldFlip,
@@ -30,6 +32,7 @@ AUGMENTORS: dict[str, type] = {
     "random_world_rotation": RandomWorldRotation,
     "random_world_scaling": RandomWorldScaling,
     "random_world_translation": RandomWorldTranslation,
+    "thin_beams": RandomThinBeams,
 }
 # What OpenPCDet's files write into a DISABLE_AUG_LIST that disables nothing.
 PLACEHOLDER = "placeholder"
@@ -62,6 +65,8 @@ class DataAugmentor:
         class_names: classes that are trained.
         logger: receives the number of objects in the database.
         how_to_make_files: end of the message about a missing database.
+        columns: of the points.
+        select: the points that the model sees, of points (N, C); None where it sees all.
     """
 
     def __init__(
@@ -72,7 +77,11 @@ class DataAugmentor:
         logger: logging.Logger | None = None,
         *,
         how_to_make_files: str = HOW_TO_MAKE_FILES,
+        columns: CloudColumns | None = None,
+        select: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
+        self.columns = columns or CloudColumns()
+        self.select = select
         self.root_path = root_path
         self.class_names = class_names
         self.logger = logger
@@ -92,6 +101,8 @@ class DataAugmentor:
                 self.queue.append((name, self._build(augmentor_class, config)))
 
     def _build(self, augmentor_class: type, config: ConfigDict) -> Augmentor:
+        if augmentor_class is RandomThinBeams:
+            return RandomThinBeams(config, self.columns)
         if augmentor_class is not DataBaseSampler:
             return augmentor_class(config)
         return DataBaseSampler(
@@ -100,6 +111,8 @@ class DataAugmentor:
             self.class_names,
             self.logger,
             how_to_make_files=self.how_to_make_files,
+            features=self.columns.features,
+            select=self.select,
         )
 
     @property

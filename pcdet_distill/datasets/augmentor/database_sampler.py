@@ -9,7 +9,7 @@ dropped. The rest are put on the ground of the scene and replace the scene's own
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,7 @@ from .object_database import (
     SAMPLING,
     ObjectInfo,
     ObjectPoints,
+    ObjectsByClass,
     class_counts,
     filter_objects,
     load_objects,
@@ -74,6 +75,9 @@ class DataBaseSampler:
         class_names: classes that are trained; groups of other classes are not sampled.
         logger: receives the number of objects of each class.
         how_to_make_files: end of the message about a missing database.
+        features: columns of the scene's points; empty for no check of NUM_POINT_FEATURES.
+        select: the points that the model sees, of points (N, C). Then filter_by_min_points counts
+            these. None where the model sees all.
 
     Attributes:
         db_infos: the objects of each class that passed PREPARE.
@@ -90,6 +94,8 @@ class DataBaseSampler:
         logger: logging.Logger | None = None,
         *,
         how_to_make_files: str = HOW_TO_MAKE_FILES,
+        features: Sequence[str] = (),
+        select: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         if sampler_cfg.get("DATABASE_WITH_FAKELIDAR", False):
             raise ConfigError(
@@ -104,6 +110,11 @@ class DataBaseSampler:
         )
         self.sample_groups = {name: count for name, count in groups.items() if name in class_names}
         num_features = int(required(sampler_cfg, "NUM_POINT_FEATURES", SAMPLING))
+        if features and num_features != len(features):
+            raise ConfigError(
+                f"{SAMPLING}.NUM_POINT_FEATURES: {num_features}, but the points of the scene have "
+                f"{len(features)} columns: {', '.join(features)}"
+            )
         self.object_points = ObjectPoints(root_path, num_features)
         objects = load_objects(
             Path(root_path),
@@ -112,6 +123,8 @@ class DataBaseSampler:
             how_to_make_files,
         )
         self._predictions: PredictionStore | None = None
+        if select is not None:
+            objects = self._with_seen_points(objects, select)
         self.db_infos = filter_objects(objects, sampler_cfg.get("PREPARE") or {})
         if logger is not None:
             counts = ", ".join(f"{name} {len(infos)}" for name, infos in self.db_infos.items())
@@ -133,6 +146,18 @@ class DataBaseSampler:
                 "are no teacher's predictions of them; expected a database of the same info files"
             )
         self._predictions = store
+
+    def _with_seen_points(
+        self, objects: ObjectsByClass, select: Callable[[np.ndarray], np.ndarray]
+    ) -> ObjectsByClass:
+        """The objects with the number of points that the model sees of each."""
+        counted: ObjectsByClass = {}
+        for name, infos in objects.items():
+            counted[name] = []
+            for info in infos:
+                seen = len(select(self._object_in_scene(info, 0.0)))
+                counted[name].append({**info, "num_points_in_gt": seen})
+        return counted
 
     def new_cursors(self) -> dict[str, SampleCursor]:
         """A fresh cursor for each sampled class."""

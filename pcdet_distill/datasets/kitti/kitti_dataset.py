@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...config import nearest, required
+from ...config import CloudOptions, nearest, required
 from ...errors import ConfigError, DataError
 from ...evaluation.kitti import KittiResult, kitti_eval
 from ...moved import warn_renamed
 from ...types import BatchDict, ConfigDict
+from ..common_cloud import check_features, read_cloud
 from ..dataset import DatasetTemplate, Item
 from ..safe_pickle import load_plain_pickle
 from .calibration import Calibration
@@ -50,6 +51,8 @@ class KittiDataset(DatasetTemplate):
         seed: int = 0,
         skip_bad_frames: bool = False,
     ) -> None:
+        self.cloud = CloudOptions.from_config(dataset_cfg)
+        self.point_folders = self.cloud.folders
         check_root(Path(root_path or required(dataset_cfg, "DATA_PATH", "DATA_CONFIG")))
         super().__init__(
             dataset_cfg,
@@ -60,6 +63,8 @@ class KittiDataset(DatasetTemplate):
             seed=seed,
             skip_bad_frames=skip_bad_frames,
         )
+        if dataset_cfg.get("COMMON_CLOUD"):
+            check_features(self.point_feature_encoder.src_feature_list, self.cloud)
         self.split = self._of_mode("DATA_SPLIT")
         self.folder = KittiFolder(self.root_path, self.split)
         self.fov_points_only = bool(dataset_cfg.get("FOV_POINTS_ONLY", False))
@@ -87,6 +92,11 @@ class KittiDataset(DatasetTemplate):
     @property
     def how_to_make_files(self) -> str:
         """The command that makes info files and database, and planes if they are needed."""
+        if self.cloud.name:
+            return (
+                "make it with 'python tools/create_data.py kitti CFG', where CFG is the yaml file "
+                "with this COMMON_CLOUD"
+            )
         flags = "--make_planes" if self._lacks_road_planes() else ""
         return f"make it with '{create_data_command(self.root_path, flags)}'"
 
@@ -163,7 +173,7 @@ class KittiDataset(DatasetTemplate):
         frame_id = self.frame_name(index)
         calib = Calibration.from_info(info["calib"])
         image_shape = np.asarray(info["image"]["image_shape"], dtype=np.int32)
-        points = self.folder.points(frame_id)
+        points = read_cloud(self.folder.half, frame_id, self.cloud)
         if self.fov_points_only:
             points = points[calib.in_image(calib.lidar_to_rect(points[:, :3]), image_shape)]
         item: Item = {

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,9 +20,11 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from ...config import CloudOptions
 from ...errors import DataError
 from ...ops.boxes import boxes_to_corners_3d
 from ...ops.points import count_points_in_corners, points_in_boxes_mask
+from ..common_cloud import read_cloud
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
 from .folder import EXTRA_SPLITS, TRUE_LABELS, KittiFolder, check_root, split_file
@@ -31,11 +34,29 @@ STAGING = ".create_data_unfinished"
 DATABASE = "gt_database"
 WITHOUT_LABELS = ("test", "unlabelled")
 Info = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where the objects of the training split go, and which points they have."""
+
+    folder: Path
+    cloud: CloudOptions
+
+
 Result = TypeVar("Result")
 
 
-def create_kitti_infos(root: Path, workers: int = 1, show_progress: bool = True) -> dict[str, int]:
+def create_kitti_infos(
+    root: Path,
+    workers: int = 1,
+    show_progress: bool = True,
+    cloud: CloudOptions | None = None,
+) -> dict[str, int]:
     """Write the info files, gt_database/ and kitti_dbinfos_train.pkl into ``root``.
+
+    The database of a common cloud has all its points of each object, under names that end with the
+    cloud's own. Info files do not depend on the cloud: they count the points of ``velodyne``.
 
     The info files are kitti_infos_{train,val,trainval}.pkl. Those of ``test`` are made when
     ``ImageSets/test.txt`` and ``testing/`` exist. Those of ``holdout`` (labelled, for evaluating
@@ -54,12 +75,14 @@ def create_kitti_infos(root: Path, workers: int = 1, show_progress: bool = True)
     if split_file(root, "test").is_file() and (root / "testing").is_dir():
         splits.append("test")
     splits += _extra_splits(root)
+    cloud = cloud or CloudOptions()
     with _staging_folder(root) as staging:
-        (staging / DATABASE).mkdir()
+        objects_of_train = Database(staging / (DATABASE + cloud.suffix), cloud)
+        objects_of_train.folder.mkdir()
         infos: dict[str, list[Info]] = {}
         objects: dict[str, list[Info]] = {}
         for split in splits:
-            database = staging / DATABASE if split == "train" else None
+            database = objects_of_train if split == "train" else None
             infos[split], split_objects = _process_split(
                 root, split, database, workers=workers, show_progress=show_progress
             )
@@ -69,7 +92,7 @@ def create_kitti_infos(root: Path, workers: int = 1, show_progress: bool = True)
         true_infos = _infos_of_true_boxes(root, infos)
         for split, entries in {**infos, **true_infos}.items():
             (staging / f"kitti_infos_{split}.pkl").write_bytes(pickle.dumps(entries))
-        (staging / "kitti_dbinfos_train.pkl").write_bytes(pickle.dumps(objects))
+        (staging / f"kitti_dbinfos_train{cloud.suffix}.pkl").write_bytes(pickle.dumps(objects))
         _publish(staging, root)
     counts = {split: len(entries) for split, entries in infos.items()}
     counts[DATABASE] = sum(len(entries) for entries in objects.values())
@@ -116,9 +139,9 @@ def _extra_splits(root: Path) -> list[str]:
 
 
 def _process_split(
-    root: Path, split: str, database: Path | None, *, workers: int, show_progress: bool
+    root: Path, split: str, database: Database | None, *, workers: int, show_progress: bool
 ) -> tuple[list[Info], dict[str, list[Info]]]:
-    """The infos of a split; with a database folder also its objects by class."""
+    """The infos of a split; with a database also its objects by class."""
     frame_ids = KittiFolder(root, split).frame_ids()
     if split == "train" and not frame_ids:
         raise DataError(
@@ -165,9 +188,9 @@ def _use_one_thread() -> None:
 
 
 def _process_frame(
-    root: Path, split: str, database: Path | None, frame_id: str
+    root: Path, split: str, database: Database | None, frame_id: str
 ) -> tuple[Info, list[Info]]:
-    """Info of one frame; with a database folder also its objects, whose points go there."""
+    """Info of one frame; with a database also its objects, whose points go there."""
     folder = KittiFolder(root, split)
     points = folder.points(frame_id)
     calib = folder.calibration(frame_id)
@@ -182,7 +205,8 @@ def _process_frame(
     info["annos"] = make_annos(folder.labels(frame_id), points, calib, image_shape)
     if database is None:
         return info, []
-    return info, _write_objects(database, frame_id, points, info["annos"])
+    cloud = read_cloud(folder.half, frame_id, database.cloud)
+    return info, _write_objects(database.folder, frame_id, cloud, info["annos"])
 
 
 def make_annos(
@@ -234,7 +258,7 @@ def _write_objects(database: Path, frame_id: str, points: np.ndarray, annos: Inf
         entries.append(
             {
                 "name": name,
-                "path": f"{DATABASE}/{file_name}",
+                "path": f"{database.name}/{file_name}",
                 "image_idx": frame_id,
                 "gt_idx": index,
                 "box3d_lidar": boxes[index],
@@ -264,7 +288,9 @@ def _staging_folder(root: Path) -> Iterator[Path]:
 def _publish(staging: Path, root: Path) -> None:
     """Move everything into place. An older database is removed with the staging folder."""
     finished = sorted(staging.iterdir())
-    if (root / DATABASE).exists():
-        os.replace(root / DATABASE, staging / "older_database")
+    for path in finished:
+        older = root / path.name
+        if older.is_dir():
+            os.replace(older, staging / f"older_{path.name}")
     for path in finished:
         os.replace(path, root / path.name)

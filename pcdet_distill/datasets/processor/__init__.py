@@ -2,5 +2,13 @@
 
 from .data_processor import PROCESSORS, DataProcessor
 from .point_feature_encoder import ENCODINGS, PointFeatureEncoder
+from .selection import SELECTIONS, CloudColumns
 
-__all__ = ["ENCODINGS", "PROCESSORS", "DataProcessor", "PointFeatureEncoder"]
+__all__ = [
+    "ENCODINGS",
+    "PROCESSORS",
+    "SELECTIONS",
+    "CloudColumns",
+    "DataProcessor",
+    "PointFeatureEncoder",
+]

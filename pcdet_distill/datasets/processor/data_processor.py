@@ -1,5 +1,7 @@
 """The DATA_PROCESSOR list: range mask, sampling, shuffling, voxels, in the order of the yaml.
 
+Steps that select points of a common cloud come first; see ``selection.py``.
+
 A step is constructed once from its block. It is then called with each item and its random state.
 """
 
@@ -11,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from ...config import lookup, required
+from ...errors import ConfigError
 from ...ops.boxes import mask_boxes_outside_range
 from ...ops.voxels import grid_size_of, voxelize
 from ...types import ConfigDict
 from ..item import Item
+from .selection import SELECTIONS, CloudColumns, Selection
 
 WHERE = "DATA_CONFIG.DATA_PROCESSOR"
 NEAR_LIMIT_M = 40.0  # sample_points keeps every point beyond it, because there are few
@@ -164,7 +168,11 @@ PROCESSORS: dict[str, type[ProcessingStep]] = {
 class DataProcessor:
     """All steps of DATA_PROCESSOR, in order.
 
+    Args:
+        columns: of the stored points, for the steps that select some of them.
+
     Attributes:
+        selections: the steps at the start of the list that select points.
         voxel_size: VOXEL_SIZE of the step that has one, else None.
         grid_size: (3,) voxels along x, y, z, else None.
     """
@@ -175,17 +183,37 @@ class DataProcessor:
         point_cloud_range: np.ndarray,
         training: bool,
         num_point_features: int,
+        columns: CloudColumns | None = None,
     ) -> None:
         self.num_point_features = num_point_features
         self.voxel_size: list[float] | None = None
         self.grid_size: np.ndarray | None = None
         self.steps: list[ProcessingStep] = []
+        self.selections: list[Selection] = []
         for config in processor_configs:
-            step_class = lookup(PROCESSORS, required(config, "NAME", WHERE), WHERE)
+            name = required(config, "NAME", WHERE)
+            if name in SELECTIONS:
+                self._add_selection(name, config, columns or CloudColumns())
+                continue
+            step_class = lookup(PROCESSORS, name, WHERE)
             self.steps.append(step_class(config, point_cloud_range, training))
             if "VOXEL_SIZE" in config:
                 self.voxel_size = list(config["VOXEL_SIZE"])
                 self.grid_size = grid_size_of(point_cloud_range, self.voxel_size)
+
+    def _add_selection(self, name: str, config: ConfigDict, columns: CloudColumns) -> None:
+        if self.steps:
+            raise ConfigError(
+                f"{WHERE}: {name} must stand before all steps that do not select points, so before "
+                f"{self.steps[0].config['NAME']}"
+            )
+        self.selections.append(SELECTIONS[name](config, f"{WHERE}.{name}", columns))
+
+    def select(self, points: np.ndarray) -> np.ndarray:
+        """Those of the stored points (N, C) that the model sees, with all columns."""
+        for selection in self.selections:
+            points = points[selection.keep(points)]
+        return points
 
     def forward(self, data_dict: Item, random: np.random.RandomState) -> Item:
         """Run every step on one item, which is changed in place and returned."""

@@ -294,6 +294,8 @@ def _may_grow(key: str, recorded: Mapping[str, object], plan: FolderPlan) -> boo
     if key == "sensors" and isinstance(value, list):
         planned = [sensor.fingerprint for sensor in plan.sensors]
         return planned[: len(value)] == value
+    if key == "sweeps":
+        return value == 1
     if key not in MAY_GROW:
         return False
     if not isinstance(value, int) or value > getattr(plan, key):

@@ -97,6 +97,8 @@ def identity_of(
         key: data_cfg.get(key)
         for key in ("POINT_CLOUD_RANGE", "POINT_FEATURE_ENCODING", "DATA_PROCESSOR")
     }
+    if data_cfg.get("COMMON_CLOUD"):
+        processing["COMMON_CLOUD"] = data_cfg["COMMON_CLOUD"]
     return CacheIdentity(
         teacher_weights=_hash_of_weights(model),
         teacher_config=_hash_of_text([to_plain(teacher_cfg["MODEL"]), to_plain(processing)]),

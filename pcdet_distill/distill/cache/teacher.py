@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ...config import TeacherOptions
+from ...config import CloudOptions, TeacherOptions
 from ...datasets.dataset import DatasetTemplate
 from ...datasets.predicted import PREDICTED
 from ...datasets.spec import DataSpec
@@ -19,6 +19,7 @@ from ...models.trainable import Processes
 from ...types import BatchDict, ConfigDict
 from ..prediction_readers import prediction_reader
 from ..predictions import PredictionReader
+from ..privilege import refuse_student_who_sees_more
 from ..tap_source import TapSource
 from ..teacher import FrameBoxes, Teacher, TeacherOutput
 from .build import CacheBuilder
@@ -103,7 +104,11 @@ def cached_teacher(
         dataset.check_motions()
     stored_features = dataset.point_feature_encoder.src_feature_list
     # The values of evaluation, as a teacher is chosen by what it detects there.
-    view = PointView(teacher_cfg["DATA_CONFIG"], stored_features, training=False)
+    stored_cloud = CloudOptions.from_config(getattr(dataset, "dataset_cfg", {}))
+    view = PointView(
+        teacher_cfg["DATA_CONFIG"], stored_features, training=False, stored_cloud=stored_cloud
+    )
+    refuse_student_who_sees_more(dataset, view)
     builder = CacheBuilder(
         teacher=teacher,
         reader=_reader_of(teacher, teacher_cfg),

@@ -24,7 +24,7 @@ from pcdet_distill.datasets.synthetic.scan import earlier_sweeps, scan
 from pcdet_distill.datasets.synthetic.sensor_options import Sensor, make_sensor, standard_sensor
 from pcdet_distill.datasets.synthetic.streams import Streams
 from pcdet_distill.datasets.synthetic.writer import simulate_frame
-from pcdet_distill.errors import ConfigError
+from pcdet_distill.errors import ConfigError, DataError
 
 FLAT = Ground(half_width_m=100.0)
 WALL_SIZE_M = (0.3, 30.0, 6.0)
@@ -154,5 +154,8 @@ def test_a_folder_of_sweeps(tmp_path: Path) -> None:
         file = root / "training" / folder / "000001.bin"
         points = np.fromfile(file, dtype=np.float32).reshape(-1, 5)
         np.testing.assert_allclose(np.unique(points[:, 4]), [0.1, 0.2], atol=1e-6)
+    create_synthetic_kitti(plain, 2, 0, sweeps=2, progress=False)
+    with pytest.raises(DataError, match="sweeps 2 instead of 3"):
+        create_synthetic_kitti(plain, 2, 0, sweeps=3, progress=False)
     with pytest.raises(ConfigError, match="sweeps: 0 requested, expected 1 to 20"):
         create_synthetic_kitti(tmp_path / "none", 2, 0, sweeps=0)
