@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 import subprocess
 import sys
@@ -11,7 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ...errors import UserError
+from ...datasets.synthetic import read_scenes
+from ...datasets.synthetic.options import EASY
+from ...datasets.synthetic.sensor_options import STANDARD, read_sensors
+from ...datasets.synthetic.writer import MANIFEST, FolderPlan, check_manifest
+from ...errors import DataError, UserError
 from ..tools import tool_words
 from .plan import StudyPlan
 from .spec import StudyData
@@ -69,16 +72,35 @@ def _splits(data: StudyData) -> dict[str, int]:
 
 
 def _is_simulated(folder: Path, data: StudyData) -> bool:
-    """Whether the split files, which the simulator writes last, list this study's frames."""
+    """Whether the split files, which the simulator writes last, list this study's frames.
+
+    A folder of other scenes or sensors counts as missing: the simulator then says what differs.
+    """
+    manifest = folder / MANIFEST
     try:
-        manifest = json.loads((folder / "synthetic.json").read_text())
         for split, count in _splits(data).items():
             frames = (folder / "ImageSets" / f"{split}.txt").read_text().split()
             if len(frames) != count:
                 return False
-    except (OSError, ValueError):
+        check_manifest(manifest, _folder_plan(data))
+    except (OSError, DataError):
         return False
-    return manifest.get("seed") == data.seed
+    return manifest.exists()
+
+
+def _folder_plan(data: StudyData) -> FolderPlan:
+    """What the simulator makes the folder from."""
+    frames = data.frames or {}
+    return FolderPlan(
+        seed=data.seed,
+        frames=frames["train"] + frames["val"],
+        val_frames=frames["val"],
+        holdout_frames=frames["holdout"],
+        unlabelled_frames=frames["unlabelled"],
+        sensors=read_sensors(data.sensors or (STANDARD,)),
+        scenes=read_scenes(data.scenes) if data.scenes else EASY,
+        sweeps=data.sweeps or 1,
+    )
 
 
 def _is_prepared(folder: Path, plan: StudyPlan) -> bool:

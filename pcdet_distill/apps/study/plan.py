@@ -159,6 +159,13 @@ class StudyPlan:
                     runs.append(self.run(row.name, row.seeds[turn]))
         return runs
 
+    def is_shared(self, row: RowSpec) -> bool:
+        """Whether other studies may train the row for this one, or use what this one trains.
+
+        The epochs of a row of equal compute are chosen by each study, so it is not shared.
+        """
+        return row.name == TEACHER or (self.spec.share is not None and not row.equal_compute_of)
+
     def runs_of(self, row: str) -> list[Run]:
         """The runs of one row, or the teacher's."""
         return [self.run(row, seed) for seed in self.spec.row(row).seeds]
@@ -171,11 +178,12 @@ class StudyPlan:
         if row_name == TEACHER:
             tag = f"teacher-{self.teacher_id()}"
         else:
-            tag = f"{self.spec.name}-{row.name}-seed{known_seed}"
+            owner = self.spec.share if self.is_shared(row) else self.spec.name
+            tag = f"{owner}-{row.name}-seed{known_seed}"
         folder = Path("output") / config.EXP_GROUP_PATH / config.TAG / tag
         teacher_ckpt, needs = self._teacher_of(row, known_seed)
         if row.equal_compute_of:
-            needs += self._needed_for_epochs(row)
+            needs = tuple(dict.fromkeys(needs + self._needed_for_epochs(row)))
         return Run(row, known_seed, self.epochs(row), folder, teacher_ckpt, needs)
 
     def _needed_for_epochs(self, row: RowSpec) -> tuple[str, ...]:
@@ -183,13 +191,13 @@ class StudyPlan:
 
         Counted steps only need trained teachers, measured seconds need whole trainings.
         """
-        needs: tuple[str, ...] = ()
+        needs: list[str] = []
         for name in needed_rows(row):
             if self.spec.cost == STEPS:
                 needs += self.teacher_runs(self.spec.row(name))
             else:
-                needs += tuple(run.name for run in self.runs_of(name))
-        return needs
+                needs += [run.name for run in self.runs_of(name)]
+        return tuple(dict.fromkeys(needs))
 
     def teacher_runs(self, row: RowSpec) -> tuple[str, ...]:
         """The run that trains the teacher of a row's first seed; empty for a plain row."""

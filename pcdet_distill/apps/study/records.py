@@ -31,7 +31,7 @@ class Records:
         self.plan = plan
         self.folder = plan.folder
         self.claims = Claims(self.folder / "claims")
-        # Claims on what several studies share: data and teachers.
+        # Claims on what several studies share: data, teachers, and rows of studies with SHARE.
         self.shared_claims = Claims(self.folder.parent / ".teachers")
 
     def claim(self, run: Run) -> bool:
@@ -51,10 +51,10 @@ class Records:
         return self._claim_name(run) in claimed
 
     def _claims_of(self, run: Run) -> Claims:
-        return self.shared_claims if run.row.name == TEACHER else self.claims
+        return self.shared_claims if self.plan.is_shared(run.row) else self.claims
 
     def _claim_name(self, run: Run) -> str:
-        return run.tag if run.row.name == TEACHER else run.name
+        return run.tag if self.plan.is_shared(run.row) else run.name
 
     def log(self, run: Run) -> Path:
         """The output of a run's commands."""
@@ -137,10 +137,17 @@ class Records:
                 write_json(self.folder / "equal_compute.json", {**known, row: choice})
 
     def _record_file(self, run: Run) -> Path:
-        return self.folder / "runs" / f"{run.name}.json"
+        return self._notes(run) / "runs" / f"{run.name}.json"
 
     def _failure_file(self, run: Run) -> Path:
-        return self.folder / "failed" / f"{run.name}.json"
+        return self._notes(run) / "failed" / f"{run.name}.json"
+
+    def _notes(self, run: Run) -> Path:
+        """The folder of notes on a run: that of all studies which share it, or of this one."""
+        share = self.plan.spec.share
+        if share is None or run.row.name == TEACHER or not self.plan.is_shared(run.row):
+            return self.folder
+        return self.folder.parent / f".shared-{share}"
 
 
 def _as_json(content: object) -> Any:

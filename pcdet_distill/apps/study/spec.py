@@ -4,6 +4,8 @@ DATA: {CONFIG: cfgs/synthetic/dataset.yaml, PATH: data/study, SEED: 0, TRAIN_FRA
        VAL_FRAMES: 200, HOLDOUT_FRAMES: 500, UNLABELLED_FRAMES: 0,
        SCENES: hard, SENSORS: [hdl64e, vlp16], SWEEPS: 3}      # options of the simulator
                                     # simulated when missing; PATH alone: data that exists
+SHARE: hard                         # rows of the same name in studies with the same SHARE are
+                                    # trained once; without it every study trains its own
 EVALUATE: [val, holdout]            # choose by the first split, report the last; holdout_true:
                                     # the frames of holdout against labels without noise
 TEACHER: {CONFIG: cfgs/..., EPOCHS: 10, SEED: 0}   # or CKPT: a trained one, only evaluated
@@ -37,6 +39,7 @@ STEPS, SECONDS = "steps", "seconds"
 COSTS = (STEPS, SECONDS)
 STUDY_KEYS = (
     "NAME",
+    "SHARE",
     "DATA",
     "EVALUATE",
     "TEACHER",
@@ -115,6 +118,7 @@ class StudySpec:
     teacher: RowSpec | None
     rows: Mapping[str, RowSpec]
     cost: str = STEPS  # how costs are compared: see costs.py
+    share: str | None = None  # studies of the same name here share the rows they have in common
 
     def row(self, name: str) -> RowSpec:
         """The row, or the teacher, of that name."""
@@ -164,7 +168,8 @@ def override(
         checked = _seeds(seeds, "--seeds")
         name += "-seeds" + "_".join(str(seed) for seed in checked)
         rows = {row.name: replace(row, seeds=checked) for row in rows.values()}
-    return replace(spec, name=name, rows=rows, teacher=teacher)
+    share = None if name != spec.name else spec.share
+    return replace(spec, name=name, rows=rows, teacher=teacher, share=share)
 
 
 def _with_epochs(row: RowSpec, epochs: int) -> RowSpec:
@@ -194,7 +199,11 @@ def _read_study_block(content: ConfigDict, file: Path) -> StudySpec:
     cost = str(content.get("COST", STEPS))
     if cost not in COSTS:
         raise ConfigError(f"COST: unknown value '{cost}'{nearest(cost, COSTS)}")
-    return StudySpec(name, file, data, evaluate, teacher, rows, cost)
+    share = content.get("SHARE")
+    if share is not None:
+        _check_name(str(share), "SHARE")
+        share = str(share)
+    return StudySpec(name, file, data, evaluate, teacher, rows, cost, share)
 
 
 def _read_splits(content: ConfigDict) -> tuple[str, ...]:

@@ -233,7 +233,7 @@ def _prepare_folder(root: Path, plan: FolderPlan) -> None:
     if root.exists() and not root.is_dir():
         raise DataError(f"{root}: is a file, expected a folder to write simulated frames to")
     if manifest.exists():
-        _check_manifest(manifest, plan)
+        check_manifest(manifest, plan)
     elif root.exists():
         contents = {entry.name for entry in root.iterdir()} - {_part_name(MANIFEST)}
         if contents:
@@ -249,7 +249,7 @@ def _prepare_folder(root: Path, plan: FolderPlan) -> None:
         (root / "training" / folder).mkdir(parents=True, exist_ok=True)
 
 
-def _check_manifest(manifest: Path, plan: FolderPlan) -> None:
+def check_manifest(manifest: Path, plan: FolderPlan) -> None:
     """Refuse a folder that was made from another plan."""
     # Older folders have no record of extra splits or sensors: they had none but the standard one.
     older: dict[str, object] = {"sensors": [standard_sensor().fingerprint], "sweeps": 1}

@@ -16,6 +16,7 @@ import yaml
 from pcdet_distill.apps.study import Options, StudyPlan, step_times
 from pcdet_distill.apps.study.check import check_runs, check_study
 from pcdet_distill.apps.study.costs import StepTimes
+from pcdet_distill.apps.study.data import data_commands
 from pcdet_distill.apps.study.records import Records
 from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.datasets import DataSpec
@@ -133,6 +134,23 @@ def test_a_study_is_checked_on_a_few_frames_while_its_data_are_missing(repo, tmp
     assert "ROWS.plain" not in str(refused.value)
     assert "--frames 6 --val_frames 2" in lines[0]
     assert not (tmp_path / "data").exists()
+
+
+def test_frames_of_other_scenes_are_not_the_studys(repo, tmp_path, data):
+    """A folder whose record does not fit goes to the simulator, which says what differs."""
+    frames = {"TRAIN_FRAMES": 4, "VAL_FRAMES": 2, "HOLDOUT_FRAMES": 2, "UNLABELLED_FRAMES": 1}
+    block = {"PATH": str(data), "SEED": 2, **frames}
+    rows = {"plain": {"CONFIG": STUDENT}}
+
+    def commands(**changes):
+        study = write_study(tmp_path, data, rows, DATA={**block, **changes})
+        return data_commands(StudyPlan.read(study, repo, Options("cpu")))
+
+    assert commands() == []
+    for other in ({"SCENES": "hard"}, {"SENSORS": ["vlp16"]}, {"SWEEPS": 2}, {"SEED": 3}):
+        simulate, prepare = commands(**other)
+        assert simulate[1] == "synthetic"
+        assert prepare[1] == "kitti"
 
 
 def test_steps_of_real_trainings(repo, tmp_path, data, monkeypatch):

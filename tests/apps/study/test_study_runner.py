@@ -383,3 +383,44 @@ def test_a_given_teacher_has_a_row_and_closes_the_gap(tmp_path):
     assert teacher.note == "evaluated from weights/teacher.pth; its training is not counted"
     assert table.row("recipe").gap == pytest.approx((22 - 12) / (30 - 12))
     assert "teacher: evaluated from weights/teacher.pth" in to_text(table)
+
+
+def shared_study(*rows):
+    """A study with SHARE: both, of some rows."""
+    content = study_toys.study(SHARE="both", SEEDS=[0])
+    known = {**content["ROWS"], "equal": {"LIKE": "plain", "EQUAL_COMPUTE_OF": "recipe"}}
+    content["ROWS"] = {name: known[name] for name in rows}
+    return content
+
+
+def test_studies_that_share_train_their_common_rows_once(tmp_path):
+    first = study_toys.make_plan(tmp_path, shared_study("plain", "recipe", "equal"), "first.yaml")
+    run(first)
+    assert study_toys.order(tmp_path) == [
+        "teacher",
+        "plain-seed0",
+        "recipe-seed0",
+        "equal-seed0",
+    ]
+    content = shared_study("plain", "recipe", "equal")
+    content["ROWS"]["new"] = {"LIKE": "plain", "EPOCHS": 3}
+    second = study_toys.make_plan(tmp_path, content, "second.yaml")
+    statuses, _ = run(second)
+    assert set(statuses.values()) == {"finished"}
+    # Rows of equal compute belong to one study: each chooses their epochs by its own measurements.
+    assert study_toys.order(tmp_path)[4:] == ["equal-seed0", "new-seed0"]
+
+
+def test_a_shared_row_of_another_configuration_is_refused(tmp_path):
+    run(study_toys.make_plan(tmp_path, shared_study("plain"), "first.yaml"))
+    content = shared_study("plain")
+    content["ROWS"]["plain"]["SET"] = {"OPTIMIZATION.LR": 0.5}
+    with pytest.raises(ConfigError, match="plain-seed0 was trained with another configuration"):
+        run(study_toys.make_plan(tmp_path, content, "second.yaml"))
+
+
+def test_studies_without_share_train_their_own_rows(tmp_path):
+    rows = {"plain": {"CONFIG": "cfgs/toys/plain.yaml"}}
+    for name in ("first.yaml", "second.yaml"):
+        run(study_toys.make_plan(tmp_path, study_toys.study(ROWS=rows, SEEDS=[0]), name))
+    assert study_toys.order(tmp_path).count("plain-seed0") == 2
