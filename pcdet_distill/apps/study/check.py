@@ -18,6 +18,7 @@ import torch
 from ...checkpoint import load_checkpoint, save_checkpoint
 from ...datasets import DataSpec, build_dataset
 from ...engine.build import build_model, build_trained_model
+from ...engine.distributed import World
 from ...errors import ConfigError, UserError
 from ...models import load_data_to_device
 from ...types import BatchDict
@@ -32,10 +33,8 @@ def check_study(plan: StudyPlan, log: Callable[[str], None]) -> None:
     if not data_commands(plan):
         check_runs(plan, plan.runs(), log)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        small = with_few_frames(plan, Path(folder))
-        run_data_commands(all_data_commands(small), plan.root, log, quiet=True)
-        check_runs(small, small.runs(), log)
+    with _few_frames(plan, log) as small:
+        _refuse(plan, _problems(small, small.runs(), log, has_few_frames=True))
 
 
 def check_runs(plan: StudyPlan, runs: Sequence[Run], log: Callable[[str], None]) -> None:
@@ -46,14 +45,42 @@ def check_runs(plan: StudyPlan, runs: Sequence[Run], log: Callable[[str], None])
         log: receives progress lines, and a warning for every unexpected exception. Such a run is
             started nevertheless, and its failure stands in the table.
     """
+    # A cache is made of all frames, and must not be made by a teacher of random weights.
+    is_simulated = plan.spec.data.frames is not None
+    cached = [run for run in runs if is_simulated and plan.has_cache(run.row)]
+    problems = _problems(plan, [run for run in runs if run not in cached], log)
+    if cached:
+        with _few_frames(plan, log) as small:
+            few = [small.run(run.row.name, run.seed) for run in cached]
+            problems += _problems(small, few, log, has_few_frames=True)
+    _refuse(plan, problems)
+
+
+@contextmanager
+def _few_frames(plan: StudyPlan, log: Callable[[str], None]) -> Iterator[StudyPlan]:
+    """The same study on a handful of simulated frames."""
+    with tempfile.TemporaryDirectory() as folder:
+        small = with_few_frames(plan, Path(folder))
+        run_data_commands(all_data_commands(small), plan.root, log, quiet=True)
+        yield small
+
+
+def _problems(
+    plan: StudyPlan,
+    runs: Sequence[Run],
+    log: Callable[[str], None],
+    *,
+    has_few_frames: bool = False,
+) -> list[str]:
+    """A sentence for each row that cannot be trained; one run of each row is tried."""
     rows = {run.row.name: run for run in runs}
-    log(f"checking {len(rows)} rows before any training")
+    log(f"checking before any training: {', '.join(rows)}")
     problems = []
     with tempfile.TemporaryDirectory() as folder, _logging_disabled():
         for name, run in rows.items():
             try:
                 if run.is_trained:
-                    _check_training(plan, run, Path(folder))
+                    _check_training(plan, run, Path(folder), has_few_frames=has_few_frames)
                 else:
                     _check_given_checkpoint(plan, run)
             except UserError as error:
@@ -61,6 +88,11 @@ def check_runs(plan: StudyPlan, runs: Sequence[Run], log: Callable[[str], None])
                 problems.append(f"{place}: {error}")
             except Exception as error:
                 log(f"warning: {name}: {type(error).__name__}: {error}")
+    return problems
+
+
+def _refuse(plan: StudyPlan, problems: Sequence[str]) -> None:
+    """Raise a ConfigError when there are problems."""
     if problems:
         listed = "\n  ".join(problems)
         raise ConfigError(
@@ -90,14 +122,22 @@ class _TwoFrames:
         return [dict(self.batch)]
 
 
-def _check_training(plan: StudyPlan, run: Run, folder: Path) -> None:
-    """Build what a run trains as the training does, and compute the loss of one step."""
+def _check_training(plan: StudyPlan, run: Run, folder: Path, *, has_few_frames: bool) -> None:
+    """Build what a run trains as the training does, and compute the loss of one step.
+
+    A row with a cached teacher computes a loss only on a handful of frames: its cache is made
+    first.
+    """
     _, *settings = plan.settings(run, plan.spec.evaluate[0])
     cfg = read_experiment(run.row.config, plan.root, settings)
     logger = logging.getLogger(f"{__name__}.silent")
     dataset = build_dataset(cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=cfg.ROOT_DIR, training=True)
     teacher_ckpt = _teacher_checkpoint(plan, run, folder)
     model = build_trained_model(cfg, dataset, teacher_ckpt=teacher_ckpt, logger=logger)
+    if has_few_frames:
+        model.prepare_data(World(), logger)
+    elif plan.has_cache(run.row):
+        return
     # Frames without labels come last in the dataset: both kinds are tried.
     batch = dataset.collate_batch([dataset[0], dataset[len(dataset) - 1]])
     model.init_before_training(_TwoFrames(dataset.class_names, batch), logger)

@@ -127,6 +127,11 @@ class StudyPlan:
         """Whether a row learns from a teacher, by its first weights or by losses."""
         return row.name != TEACHER and bool(self.configs[row.name].get("DISTILL"))
 
+    def has_cache(self, row: RowSpec) -> bool:
+        """Whether a row learns from stored predictions of its teacher."""
+        block = self.configs[row.name].get("DISTILL") or {}
+        return bool((block.get("TEACHER") or {}).get("CACHE")) and row.name != TEACHER
+
     def same_training(self, row: RowSpec, other: RowSpec) -> bool:
         """Whether two rows train the same, for however many epochs."""
         if row.checkpoint is not None or other.checkpoint is not None:

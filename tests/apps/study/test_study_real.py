@@ -27,6 +27,7 @@ from pcdet_distill.errors import ConfigError
 
 TEACHER = "cfgs/synthetic/pointpillar_teacher.yaml"
 STUDENT = "cfgs/synthetic/pointpillar_student.yaml"
+LOGITBOX = "cfgs/synthetic/recipes/logitbox.yaml"
 DISTILLED = "cfgs/synthetic/recipes/graph_scores.yaml"
 INIT = "cfgs/synthetic/pointpillar_student_init.yaml"
 BOTH = ["kitti_infos_train.pkl", "kitti_infos_unlabelled.pkl"]
@@ -79,6 +80,10 @@ def test_what_cannot_be_trained_is_named_before_any_training(repo, tmp_path, dat
         "other_teacher": {"CONFIG": DISTILLED, "SET": {"DISTILL.TEACHER.CFG_FILE": STUDENT}},
         "other_depth": {"CONFIG": INIT, "SET": {"MODEL.BACKBONE_2D.LAYER_NUMS": [1, 1, 1]}},
         "no_labels": {"CONFIG": STUDENT, "SET": {"DATA_CONFIG.INFO_PATH.train": BOTH}},
+        "cached_features": {
+            "CONFIG": "cfgs/synthetic/recipes/fitnets.yaml",
+            "SET": {"DISTILL.TEACHER.CACHE": "predictions"},
+        },
         "their_labels": {
             "CONFIG": "cfgs/synthetic/recipes/labels.yaml",
             "SET": {"DATA_CONFIG.INFO_PATH.train": BOTH},
@@ -93,12 +98,29 @@ def test_what_cannot_be_trained_is_named_before_any_training(repo, tmp_path, dat
         "ROWS.no_tap" in text
         and "the student has no tap 'dense_head.conv_clss'; did you mean" in text
     )
-    assert (
-        "ROWS.other_teacher" in text and "ROWS.other_depth" in text and len(text.splitlines()) == 5
-    )
+    assert "ROWS.other_teacher" in text
+    assert "ROWS.other_depth" in text
+    assert len(text.splitlines()) == 6
+    assert "ROWS.cached_features" in text and "compare features" in text
     assert "ROWS.no_labels" in text and "it has no labels, so it cannot be trained on" in text
     assert not logging.root.manager.disable
     assert not (repo / plan.runs()[0].folder).exists()
+
+
+def test_a_cached_teacher_is_checked_on_a_few_frames(repo, tmp_path, data):
+    """Random weights must not fill the cache of the study's own frames."""
+    cached = {"CONFIG": LOGITBOX, "SET": {"DISTILL.TEACHER.CACHE": "predictions"}}
+    before = sorted(path.name for path in data.iterdir())
+    study = write_study(tmp_path, data, {"plain": {"CONFIG": STUDENT}, "cached": cached})
+    plan = StudyPlan.read(study, repo, Options("cpu"))
+    lines = []
+    check_runs(plan, plan.runs(), lines.append)
+    assert [line for line in lines if line.startswith("warning")] == []
+    assert [line for line in lines if line.startswith("checking")] == [
+        "checking before any training: teacher, plain",
+        "checking before any training: cached",
+    ]
+    assert sorted(path.name for path in data.iterdir()) == before
 
 
 def test_a_given_teacher_that_is_missing_or_does_not_fit_is_named(repo, tmp_path, data):
@@ -161,7 +183,8 @@ def test_steps_of_real_trainings(repo, tmp_path, data, monkeypatch):
     rows = {
         "plain": {"CONFIG": STUDENT},
         "init": {"CONFIG": INIT},
-        "distilled": {"CONFIG": "cfgs/synthetic/recipes/init_slice_logitbox.yaml"},
+        "distilled": {"CONFIG": LOGITBOX},
+        "cached": {"CONFIG": LOGITBOX, "SET": {"DISTILL.TEACHER.CACHE": "predictions"}},
     }
     teacher = {"CONFIG": TEACHER, "CKPT": str(given)}
     plan = StudyPlan.read(write_study(tmp_path, data, rows, TEACHER=teacher), repo, Options("cpu"))
@@ -172,12 +195,15 @@ def test_steps_of_real_trainings(repo, tmp_path, data, monkeypatch):
     times = StepTimes(plan, Records(plan), on_gpu=False)
     assert times.measure(list(plan.spec.rows.values()), lambda _: None)
     known = times.known()
-    assert list(known) == ["plain", "init", "distilled"]
-    assert [row["steps"] for row in known.values()] == [2, 2, 2]  # 4 frames in batches of 2
+    assert list(known) == ["plain", "init", "distilled", "cached"]
+    assert [row["steps"] for row in known.values()] == [2, 2, 2, 2]  # 4 frames in batches of 2
     assert known["plain"]["once_s"] == 0.0
     assert known["init"]["once_s"] > 0.0
     # The teacher runs in every step of the distilled row, and not in those of the others.
     assert known["distilled"]["step_s"] > 1.15 * known["plain"]["step_s"]
+    # With a cache it runs once for every frame, before the first step.
+    assert known["cached"]["step_s"] < known["distilled"]["step_s"]
+    assert known["cached"]["once_s"] > 0.0
     assert known["init"]["step_s"] == pytest.approx(known["plain"]["step_s"], rel=0.5)
     assert [path.name for path in (tmp_path / "study").rglob("*.json")] == ["step_times_cpu.json"]
     assert not (repo / plan.run("plain").folder).exists()
