@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .builder import SceneBuilder
+from .options import TrafficOptions
 
 # Labelled objects a frame: KITTI's training set, and easy scenes.
 KITTI_PER_FRAME = {
@@ -74,19 +75,24 @@ def add_large_neighbours(builder: SceneBuilder, chance: float) -> None:
         builder.place(label, neighbour_u, neighbour_v, turn_rad + rng.normal(0.0, 0.03))
 
 
-def thin_to_kitti(builder: SceneBuilder, groups: float) -> None:
-    """Remove objects until each class is as frequent as in KITTI.
-
-    Args:
-        builder: holds the objects.
-        groups: probability of companions, which make pedestrians more frequent.
-    """
+def thin_out(builder: SceneBuilder, options: TrafficOptions) -> None:
+    """Remove objects until each class is as frequent as the options say."""
     rng = builder.rng
-    share = {label: KITTI_PER_FRAME[label] / EASY_PER_FRAME[label] for label in KITTI_PER_FRAME}
-    share["Pedestrian"] /= 1.0 + groups * MEAN_COMPANIONS
+    share = shares_that_stay(options)
     kept = []
     for placed in builder.objects:
         chance = rng.random()
-        if placed.label is None or chance < share[placed.label]:
+        if placed.label is None or chance < share.get(placed.label, 1.0):
             kept.append(placed)
     builder.objects[:] = kept
+
+
+def shares_that_stay(options: TrafficOptions) -> dict[str, float]:
+    """The share of the objects of a class that stay in the scene."""
+    share = {}
+    if options.frequencies == "kitti":
+        share = {name: KITTI_PER_FRAME[name] / EASY_PER_FRAME[name] for name in KITTI_PER_FRAME}
+        share["Pedestrian"] /= 1.0 + options.groups * MEAN_COMPANIONS
+    share["Pedestrian"] = share.get("Pedestrian", 1.0) * options.pedestrians
+    share["Cyclist"] = share.get("Cyclist", 1.0) * options.cyclists
+    return share

@@ -58,15 +58,15 @@ def pickup() -> Template:
 
 
 CARS = (
-    _car_family("city_car", CarStyle(0.74, 0.34, -0.90, -0.98, 0.55), (0.80, 0.98, 1.02)),
-    _car_family("limousine", CarStyle(0.40, 0.10, -0.46, -0.66, 0.64), (1.17, 1.08, 0.97)),
-    _car_family("fastback", CarStyle(0.44, 0.04, -0.34, -0.95, 0.60), (1.10, 1.06, 0.94)),
-    _car_family("crossover", CarStyle(0.50, 0.18, -0.70, -0.90, 0.62), (1.05, 1.08, 1.06)),
-    _car_family("high_roof", CarStyle(0.60, 0.30, -0.94, -0.99, 0.56), (1.08, 1.05, 1.20)),
-    _car_family("kei_car", CarStyle(0.82, 0.45, -0.96, -0.99, 0.52), (0.84, 0.90, 1.08), True),
-    _car_family("roadster", CarStyle(0.30, 0.02, -0.18, -0.36, 0.70), (1.02, 1.04, 0.82), True),
-    _car_family("offroader", CarStyle(0.40, 0.30, -0.96, -0.99, 0.58), (1.08, 1.13, 1.22), True),
-    Family("pickup", "Car", pickup, (1.24, 1.10, 1.13), is_kept=True),
+    _car_family("city_car", CarStyle(0.74, 0.34, -0.90, -0.98, 0.55), (0.90, 0.97, 1.00)),
+    _car_family("limousine", CarStyle(0.40, 0.10, -0.46, -0.66, 0.64), (1.10, 1.05, 0.98)),
+    _car_family("fastback", CarStyle(0.44, 0.04, -0.34, -0.95, 0.60), (1.06, 1.03, 0.96)),
+    _car_family("crossover", CarStyle(0.50, 0.18, -0.70, -0.90, 0.62), (1.03, 1.04, 1.04)),
+    _car_family("high_roof", CarStyle(0.60, 0.30, -0.94, -0.99, 0.56), (1.04, 1.03, 1.09)),
+    _car_family("kei_car", CarStyle(0.82, 0.45, -0.96, -0.99, 0.52), (0.90, 0.94, 1.04), True),
+    _car_family("roadster", CarStyle(0.30, 0.02, -0.18, -0.36, 0.70), (1.00, 1.02, 0.90), True),
+    _car_family("offroader", CarStyle(0.40, 0.30, -0.96, -0.99, 0.58), (1.04, 1.06, 1.10), True),
+    Family("pickup", "Car", pickup, (1.14, 1.05, 1.06), is_kept=True),
 )
 
 

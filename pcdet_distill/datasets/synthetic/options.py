@@ -187,6 +187,12 @@ class TrafficOptions:
         at_most=1.0,
         help="probability that a van or truck stands in front of or behind a car",
     )
+    pedestrians: float = option(
+        1.0, at_least=0.0, at_most=1.0, help="share of the pedestrians that stay in the scene"
+    )
+    cyclists: float = option(
+        1.0, at_least=0.0, at_most=1.0, help="share of the cyclists that stay in the scene"
+    )
     frequencies: str = option(
         "many_people",
         choices=("many_people", "kitti"),

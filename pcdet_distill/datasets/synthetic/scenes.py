@@ -9,7 +9,7 @@ import numpy as np
 
 from . import roadside, traffic
 from .builder import Scene, SceneBuilder
-from .company import add_groups, add_large_neighbours, add_parked_bicycles, thin_to_kitti
+from .company import add_groups, add_large_neighbours, add_parked_bicycles, thin_out
 from .families import reshape
 from .ground import Ground
 from .lookalikes import add_lookalikes
@@ -52,8 +52,7 @@ def _add_company(builder: SceneBuilder, options: SceneOptions, streams: Streams)
     add_groups(builder.with_rng(streams.of("groups")), traffic_options.groups)
     bicycles = builder.with_rng(streams.of("bicycles"))
     add_parked_bicycles(bicycles, traffic_options.parked_bicycles)
-    if traffic_options.frequencies == "kitti":
-        thin_to_kitti(builder.with_rng(streams.of("frequencies")), traffic_options.groups)
+    thin_out(builder.with_rng(streams.of("frequencies")), traffic_options)
 
 
 def _easy_street(styles: tuple[Style, ...], rng: np.random.Generator) -> SceneBuilder:

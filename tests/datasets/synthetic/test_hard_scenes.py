@@ -178,6 +178,21 @@ def test_kittis_frequencies() -> None:
     assert counts["Cyclist"] / num_frames == pytest.approx(0.22, abs=0.2)
 
 
+@pytest.mark.parametrize("label", ["Pedestrian", "Cyclist"])
+def test_a_share_of_a_class_stays(label: str) -> None:
+    options = TrafficOptions(**{f"{label.lower()}s": 0.5})
+    num_left = 0
+    num_easy = 0
+    for frame in range(40):
+        scene, _ = simulate(frame, SceneOptions(traffic=options))
+        easy, _ = simulate(frame)
+        others = [name for name in scene.labels if name != label]
+        assert others == [name for name in easy.labels if name != label]
+        num_left += scene.labels.count(label)
+        num_easy += easy.labels.count(label)
+    assert num_left / num_easy == pytest.approx(0.5, abs=0.12)
+
+
 # Surfaces
 
 
