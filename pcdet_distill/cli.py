@@ -104,5 +104,6 @@ def help_text(prog: str) -> str:
     lines = [f"usage: {prog} COMMAND ...", "", "commands:"]
     for name, command in COMMANDS.items():
         lines.append(f"  {name:<12}{command.__doc__}")
-    lines += ["", f"'{prog} COMMAND --help' lists the flags of a command."]
+    lines += ["", f"'{prog} COMMAND --help' lists the flags of a command,"]
+    lines += [f"'{prog} --version' prints the version."]
     return "\n".join(lines)
