@@ -1,9 +1,9 @@
 """PillarVFE: a small PointNet on the points of every pillar (PointPillars, CVPR 2019, section 2.1).
 
-The reference computes batch norm and maximum over all P slots of a pillar, empty ones included,
-and published weights depend on it. Here the slots are not computed one by one: the points are rows
-of a flat list, and the empty slots of a pillar, which are all equal, are one more row that counts
-P - n times. On KITTI that is a seventh of the work, with the same numbers.
+The reference computes batch norm and maximum over all P slots of a pillar, empty ones included, and
+published weights depend on it. The empty slots of a pillar are all equal. So each of its n points
+is a row of a flat list here, and all empty slots together are one more row that counts P - n times.
+On KITTI that is a seventh of the work, with the same numbers.
 """
 
 from __future__ import annotations
