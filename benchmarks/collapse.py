@@ -32,7 +32,7 @@ from pcdet_distill.models.taps import TapInfo
 NODES, INPUTS, TEACHER_CHANNELS, STUDENT_CHANNELS = 800, 10, 64, 32
 FRAMES, SIDE = 2, 20  # two frames of 20 x 20 cells, or 400 pillars or points
 FULL, FULL_SHARE = 32, 0.02  # points of a full pillar, and how many pillars are full
-SMALL = {"num_nodes": 200, "num_neighbors": 16}
+SMALL = {"num_nodes": 200, "num_neighbors": 16, "score": "saliency"}
 ADAPTERS = {  # plain mean weights for all, so that only the adapters differ
     adapter: GraphOptions(**SMALL, weighting="none", teacher_adapter=adapter)
     for adapter in ("trained", "frozen", "none")

@@ -102,6 +102,7 @@ def measure(
             num_nodes=float(arguments.queries),
             num_neighbors=arguments.neighbours,
             embed_dim=WIDTH,
+            score="saliency",
             weighting="softmax_raw" if weighted else "none",
             temperature=0.01,
             distance="published" if weighted else "frobenius",
@@ -261,7 +262,9 @@ def quickstart(repeats: int) -> None:
         module = GraphDistillLoss(
             TapInfo("student", 16, 1, "voxel"),
             TapInfo("teacher", 32, 1, "voxel"),
-            GraphOptions(num_nodes=nodes, num_neighbors=neighbours, embed_dim=width),
+            GraphOptions(
+                num_nodes=nodes, num_neighbors=neighbours, embed_dim=width, score="saliency"
+            ),
         )
         times = []
         for _ in range(repeats + 1):

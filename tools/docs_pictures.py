@@ -199,7 +199,7 @@ def draw_salient_nodes(setup: Setup, frame: int, file: Path) -> None:
     batch = setup.frames[frame]
     nodes = teacher_pillars(setup, batch)
     info = setup.teacher.taps()[PILLAR_TAP]
-    loss = GraphDistillLoss(info, info, GraphOptions(num_nodes=QUERIES))
+    loss = GraphDistillLoss(info, info, GraphOptions(num_nodes=QUERIES, score="saliency"))
     queries = loss.choose_queries(nodes)
     boxes = batch["gt_boxes"][0].numpy()
     boxes = boxes[boxes[:, 3] > 0]  # without padding

@@ -107,7 +107,15 @@ class WeightOptions:
     """WEIGHT of a term as a block: a factor that changes during the training."""
 
     start: float | None = option(None, at_least=0, help="factor at the start of the training")
-    end: float | None = option(None, at_least=0, help="factor at the end of the schedule")
+    share: float | None = option(
+        None,
+        above=0,
+        help="in place of START: the term's gradient is kept at this share of that of the "
+        "detection loss",
+    )
+    end: float | None = option(
+        None, at_least=0, help="factor, or share, at the end of the schedule"
+    )
     schedule: str = option(
         "linear",
         choices=("constant", "linear", "cosine"),
@@ -118,4 +126,22 @@ class WeightOptions:
         above=0,
         at_most=1,
         help="share of the training after which the factor is END and stays there",
+    )
+    every: int = option(50, above=0, help="with SHARE: steps between two measurements")
+    of: str = option(
+        "features",
+        choices=("features", "student"),
+        help="with SHARE, the gradients that are measured: `features`, at the student's taps of "
+        "the term; `student`, of all parameters of the student that the term reaches",
+    )
+    smoothing: float = option(
+        0.5,
+        at_least=0,
+        at_most=0.99,
+        help="with SHARE: how much of the old factor stays at a measurement",
+    )
+    limit: float = option(
+        10.0,
+        at_least=1,
+        help="with SHARE: the factor stays within its first value divided and multiplied by this",
     )

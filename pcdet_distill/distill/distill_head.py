@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from ..moved import forward_names, warn_renamed
 from ..types import BatchDict, ConfigDict
 from .batch_transforms import BatchTransform
+from .gradient_share import DetectionStep, GradientShare, shared_tensors
 from .losses import DistillLoss
 from .losses.base import TERM_KEYS
 from .losses.old_interface import OldLabelLoss, inputs_of, is_old_label_loss
@@ -58,6 +59,7 @@ class DistillTerm(nn.Module):
         if not isinstance(weight, WeightSchedule):
             weight = WeightSchedule(weight, weight)
         self.schedule = weight
+        self.gradient_share = None if weight.share is None else GradientShare(weight.share)
         self.progress = 0.0
 
     @classmethod
@@ -69,7 +71,7 @@ class DistillTerm(nn.Module):
         loss_class = find_term_class(cfg["NAME"], f"{where}.NAME")
         if not issubclass(loss_class, DistillLoss):
             raise ConfigError(f"{where}.NAME: {cfg['NAME']} is no loss")
-        cfg = loss_class.with_input_keys(cfg)
+        cfg = loss_class.with_input_keys(cfg, teacher.has_class_scores)
         inputs = inputs_of(loss_class, f"{where}.NAME")
         student_input, teacher_input = inputs.pair(cfg, student, teacher, where)
         options = {key: value for key, value in cfg.items() if key not in TERM_KEYS}
@@ -80,12 +82,13 @@ class DistillTerm(nn.Module):
     @property
     def weight(self) -> float:
         """The factor of the loss now."""
-        return self.schedule.at(self.progress)
+        weight = self.schedule.at(self.progress)
+        return weight if self.gradient_share is None else weight * float(self.gradient_share.factor)
 
     @property
     def active(self) -> bool:
         """Whether the loss is computed now. With a weight of 0 it is not, and needs no teacher."""
-        return self.weight > 0
+        return self.schedule.at(self.progress) > 0
 
     @property
     def listens(self) -> bool:
@@ -99,15 +102,49 @@ class DistillTerm(nn.Module):
         teacher: Features,
         batch_dict: BatchDict,
         teacher_batch_dict: BatchDict,
+        detection: DetectionStep | None = None,
     ) -> Tensor:
-        """The weighted loss, a scalar, between captured features."""
+        """The weighted loss, a scalar, between captured features.
+
+        A term with a SHARE also needs the ``detection`` loss of the step.
+        """
         if not self.active:
             self.loss.logs.clear()
             return self.loss.zero_loss()
         student_data = self.student.read(student, batch_dict, detached=False)
         teacher_data = self.teacher.read(teacher, teacher_batch_dict, detached=True)
         matched = self.student.match(student_data, teacher_data)
-        return self.weight * self.loss(*matched, batch_dict)
+        loss = self.loss(*matched, batch_dict)
+        weight = self.schedule.at(self.progress)
+        if self.gradient_share is None:
+            return weight * loss
+        return weight * self._measured_factor(self.gradient_share, loss, student, detection) * loss
+
+    def _measured_factor(
+        self,
+        share: GradientShare,
+        loss: Tensor,
+        student: Features,
+        detection: DetectionStep | None,
+    ) -> Tensor:
+        """The factor of the loss for a share of 1, measured anew where this is due."""
+        if detection is None:
+            raise ConfigError("WEIGHT.SHARE: needs the detection loss, which was not given")
+        if share.is_due():
+            of = share.options.of
+            tensors = shared_tensors(student, self.student.paths, detection.student, of)
+            share.measure(detection.loss, loss, tensors)
+        return share.factor.clone()
+
+    def weight_logs(self) -> Logs:
+        """The weight, where it changes, and the share that was measured last."""
+        weight = self.schedule.at(self.progress)
+        if self.gradient_share is None:
+            return {"weight": weight} if self.schedule.changes else {}
+        logs: Logs = {"weight": weight * self.gradient_share.factor}
+        if self.gradient_share.measured is not None:
+            logs["share"] = weight * self.gradient_share.measured
+        return logs
 
 
 class DistillHead(nn.Module):
@@ -194,6 +231,7 @@ class DistillHead(nn.Module):
         teacher_taps: Features,
         batch_dict: BatchDict,
         teacher_batch_dict: BatchDict | None = None,
+        detection: DetectionStep | None = None,
     ) -> tuple[Tensor, Logs]:
         """The weighted sum of all losses, and what to log: ``distill_loss`` and ``distill_<term>``.
 
@@ -201,6 +239,7 @@ class DistillHead(nn.Module):
             student_taps, teacher_taps: captured features by tap path.
             batch_dict: the student's batch after its forward pass.
             teacher_batch_dict: the teacher's, if it is not the same.
+            detection: the student's own loss, for terms whose WEIGHT is a SHARE.
         """
         if teacher_batch_dict is None:
             teacher_batch_dict = batch_dict
@@ -210,11 +249,10 @@ class DistillHead(nn.Module):
         for name, transform in self.named_transforms():
             logs.update(_prefixed(name, transform.logs))
         for name, term in self.named_terms():
-            loss = term(student_taps, teacher_taps, batch_dict, teacher_batch_dict)
+            loss = term(student_taps, teacher_taps, batch_dict, teacher_batch_dict, detection)
             total = total + loss
             logs[f"distill_{name.lower()}"] = loss.detach()
-            if term.schedule.changes:
-                logs[f"distill_{name.lower()}_weight"] = term.weight
+            logs.update(_prefixed(name, term.weight_logs()))
             logs.update(_prefixed(name, term.loss.logs))
         return total, {"distill_loss": total.detach(), **logs}
 

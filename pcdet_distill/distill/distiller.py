@@ -25,6 +25,7 @@ from ..models.trainable import (
 from ..moved import warn_renamed
 from ..types import BatchDict
 from .distill_head import DistillHead
+from .gradient_share import DetectionStep
 from .init import StudentInit
 from .teacher import Teacher, TeacherPass
 from .teacher_check import check_on_first_frames
@@ -72,7 +73,10 @@ class Distiller(TrainableModule):
         output = teacher.run(batch_dict)
         with capture(self.student, self.head.student_paths) as student_features:
             ret_dict, tb_dict, disp_dict = self.student(batch_dict)
-        loss, logs = self.head(student_features, output.features, batch_dict, output.batch_dict)
+        detection = DetectionStep(ret_dict["loss"], self.student)
+        loss, logs = self.head(
+            student_features, output.features, batch_dict, output.batch_dict, detection
+        )
         ret_dict = {**ret_dict, "loss": ret_dict["loss"] + loss}
         return ret_dict, {**tb_dict, **logs}, {**disp_dict, "distill": loss.detach()}
 

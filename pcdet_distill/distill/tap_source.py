@@ -93,6 +93,11 @@ class TapSource:
         """The paths of all taps of a kind, for messages."""
         return ", ".join(sorted(tap.path for tap in self.taps.values() if tap.kind == kind))
 
+    @property
+    def has_class_scores(self) -> bool:
+        """Whether the detector publishes class scores that can be captured."""
+        return any(name in self.taps for name in self.score_paths)
+
     def class_score_taps(self, path: str | None, where: str) -> list[TapInfo]:
         """The taps of the class scores of the first stage, or only the tap ``path`` if given."""
         if path is not None:

@@ -149,7 +149,11 @@ class NodeInput(TermInput[NodeFeatures]):
         return match_nodes(student, teacher)
 
     def __str__(self) -> str:
-        return f"{self.info.path} ({self.info.channels} channels)"
+        nodes = f"{self.info.path} ({self.info.channels} channels)"
+        if not self.class_scores:
+            return nodes
+        scores = ", ".join(tap.path for tap, _ in self.class_scores)
+        return f"{nodes}, scored by {scores}"
 
 
 class MapInput(NodeInput):

@@ -29,7 +29,11 @@ def check_distill_block(block: ConfigDict, total_steps: int | None) -> None:
     if total_steps is not None:
         return
     for name, term in terms.items():
-        if isinstance((term or {}).get("WEIGHT"), Mapping):
+        weight = (term or {}).get("WEIGHT")
+        if not isinstance(weight, Mapping):
+            continue
+        has_constant_share = weight.get("SHARE") is not None and weight.get("END") is None
+        if not has_constant_share:
             raise ConfigError(
                 f"DISTILL.TERMS.{name}.WEIGHT: it changes with the progress of the training; give "
                 "distill_openpcdet total_steps, the iterations of the whole training"

@@ -144,7 +144,7 @@ class _Recorder:
         self.features[path] = dict(value) if isinstance(value, Mapping) else value
         # torch counts in-place changes in ``_version``; tensors of inference_mode have no count.
         self.versions[path] = [
-            (tensor, tensor._version) for tensor in _tensors(value) if not tensor.is_inference()
+            (tensor, tensor._version) for tensor in tensors_in(value) if not tensor.is_inference()
         ]
         if len(self.features) == self.stop_after:
             raise _Complete
@@ -187,16 +187,16 @@ def _follow_keys(path: str, tap: TapPath, output: Any) -> Any:
     return value
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor in a feature: in containers, and ``features`` of a sparse tensor."""
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Every tensor of a captured feature: in containers, and ``features`` of a sparse tensor."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(getattr(value, "features", None), Tensor):
         yield value.features
 

@@ -100,11 +100,14 @@ class DistillLoss(nn.Module, Generic[Info]):
         return cls(student, teacher, options)
 
     @classmethod
-    def with_input_keys(cls, cfg: ConfigDict) -> ConfigDict:
-        """The block with those keys filled in on which the inputs depend.
+    def with_input_keys(cls, cfg: ConfigDict, teacher_has_scores: bool) -> ConfigDict:
+        """The block of a term, with those keys filled in on which its inputs depend.
 
-        A loss overrides it whose default SCORE is the objectness: the inputs then read the
-        teacher's class scores too.
+        A loss overrides it whose default SCORE is the objectness.
+
+        Args:
+            cfg: the block.
+            teacher_has_scores: whether the teacher publishes its class scores.
         """
         return cfg
 

@@ -27,14 +27,27 @@ def score_of(teacher: NodeFeatures, score: str) -> Tensor:
         return teacher.saliency
     if teacher.objectness is None:
         raise DataError(
-            "SCORE is objectness, but the teacher's nodes carry none; see with_objectness"
+            "SCORE is objectness, but the teacher's nodes carry none; see with_objectness, or "
+            "choose another SCORE"
         )
     return teacher.objectness
 
 
-def scored_by_objectness(cfg: ConfigDict) -> ConfigDict:
-    """A term's block in which SCORE is the objectness unless it is given."""
-    return cfg if cfg.get("SCORE") is not None else {**cfg, "SCORE": "objectness"}
+def with_score(cfg: ConfigDict, teacher_has_scores: bool, otherwise: str) -> ConfigDict:
+    """A term's block in which SCORE is given.
+
+    By default it is the objectness if there are class scores: those that the teacher publishes, or
+    the tap SCORE_TAP.
+
+    Args:
+        cfg: the block.
+        teacher_has_scores: whether the teacher publishes its class scores.
+        otherwise: the SCORE of a teacher without.
+    """
+    if cfg.get("SCORE") is not None:
+        return cfg
+    has_scores = teacher_has_scores or cfg.get("SCORE_TAP") is not None
+    return {**cfg, "SCORE": "objectness" if has_scores else otherwise}
 
 
 def adapter(student: TapInfo, teacher: TapInfo) -> nn.Linear:

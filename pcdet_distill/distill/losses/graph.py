@@ -36,6 +36,7 @@ from ..nodes import NodeFeatures
 from .base import TERM_KEYS, NodeLoss, channels_of
 from .collapse import CollapseMonitor, sample_by_weight
 from .edges import ELEMENT_DISTANCES, EdgeAdapter, EdgeComparison, EdgeTables, sum_over_edges
+from .features import with_score
 from .graph_options import GraphOptions, graph_options
 
 # Factors of the published losses.
@@ -74,6 +75,13 @@ class GraphDistillLoss(NodeLoss):
         self.monitor = CollapseMonitor()
 
     @classmethod
+    def with_input_keys(cls, cfg: ConfigDict, teacher_has_scores: bool) -> ConfigDict:
+        """With SCORE: of PRESET: default the objectness, if the teacher publishes class scores."""
+        if cfg.get("PRESET") == "official":
+            return cfg
+        return with_score(cfg, teacher_has_scores, otherwise="saliency")
+
+    @classmethod
     def options_from_config(
         cls, cfg: ConfigDict, student: TapInfo, teacher: TapInfo, where: str
     ) -> GraphOptions:
@@ -97,7 +105,7 @@ class GraphDistillLoss(NodeLoss):
         if teacher.objectness is None:
             raise DataError(
                 "GraphDistillLoss: SCORE is objectness, but the teacher's nodes carry none; "
-                "see with_objectness"
+                "see with_objectness, or choose another SCORE"
             )
         return teacher.objectness
 

@@ -44,11 +44,12 @@ class GraphOptions:
         help="none: compare every edge. max, mean: pool the edges of a query first",
     )
     score: str = option(
-        "saliency",
+        "objectness",
         choices=("saliency", "channel_max", "norm", "objectness"),
         help="importance of a node. saliency: number of points of a voxel, or largest channel of a "
-        "map cell or point. channel_max, norm: largest channel or norm of the teacher's feature. "
-        "objectness: largest class score of the teacher's head at this place",
+        "map cell or point; also the default for a teacher that publishes no class scores. "
+        "channel_max, norm: largest channel or norm of the teacher's feature. objectness: largest "
+        "class score of the teacher's head at this place",
     )
     sampling: str = option(
         "top",
@@ -99,6 +100,7 @@ OFFICIAL = {
     "voxel": GraphOptions(
         num_nodes=6000.0,
         num_neighbors=128,
+        score="saliency",
         weighting="softmax_raw",
         temperature=0.01,
         distance="published",
@@ -109,6 +111,7 @@ OFFICIAL = {
     "bev": GraphOptions(
         num_nodes=256.0,
         num_neighbors=128,
+        score="saliency",
         weighting="batch_size",
         distance="published",
         teacher_adapter="trained",
@@ -117,6 +120,7 @@ OFFICIAL = {
     "point": GraphOptions(
         num_nodes=6000.0,
         num_neighbors=128,
+        score="saliency",
         pool="max",
         weighting="none",
         distance="published",

@@ -48,7 +48,7 @@ from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
 from .base import NodeLoss
-from .features import ChannelStatistics, adapter, score_of, scored_by_objectness
+from .features import ChannelStatistics, adapter, score_of, with_score
 from .object_graphs import ObjectGraphs, object_graphs
 from .relations import relation_distance
 
@@ -84,8 +84,9 @@ class GraphRelationOptions:
     score: str = option(
         "objectness",
         choices=("none", "objectness"),
-        help="weights of the objects. none: equal. objectness: the largest class score of the "
-        "teacher's head in the object's region",
+        help="weights of the objects. none: equal, also by default for a teacher that publishes no "
+        "class scores. objectness: the largest class score of the teacher's head in the object's "
+        "region",
     )
 
 
@@ -106,9 +107,9 @@ class GraphRelationLoss(NodeLoss):
         self.distance = relation_distance(self.options.relation, self.options.temperature)
 
     @classmethod
-    def with_input_keys(cls, cfg: ConfigDict) -> ConfigDict:
-        """SCORE is the objectness where it is not given."""
-        return scored_by_objectness(cfg)
+    def with_input_keys(cls, cfg: ConfigDict, teacher_has_scores: bool) -> ConfigDict:
+        """With SCORE: the objectness, if the teacher publishes class scores."""
+        return with_score(cfg, teacher_has_scores, otherwise="none")
 
     @classmethod
     def options_from_config(

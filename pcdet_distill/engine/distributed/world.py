@@ -1,4 +1,4 @@
-"""The processes of a run. Only this file and ``wrap`` call torch.distributed.
+"""The processes of a run. In the engine only this file and ``wrap`` call torch.distributed.
 
 Launchers are OpenPCDet's: ``none``, ``pytorch`` (torchrun's environment variables) and ``slurm``
 (SLURM's). The processes communicate by nccl on CUDA and by gloo on a CPU.

@@ -13,7 +13,7 @@ PRESETS = {
     "default": GraphOptions(),
     **{f"official_{kind}": options for kind, options in OFFICIAL.items()},
 }
-SMALL = GraphOptions(num_nodes=7, num_neighbors=4, embed_dim=5)
+SMALL = GraphOptions(num_nodes=7, num_neighbors=4, embed_dim=5, score="saliency")
 STUDENT_CHANNELS = 3
 TEACHER_CHANNELS = 6
 

@@ -19,7 +19,7 @@ from pcdet_distill.distill.losses.graph import GraphDistillLoss, GraphOptions
 from pcdet_distill.distill.losses.graph_options import OFFICIAL
 from pcdet_distill.distill.nodes import NodeFeatures
 
-SMALL = {"num_nodes": 50, "num_neighbors": 8, "embed_dim": 8}
+SMALL = {"num_nodes": 50, "num_neighbors": 8, "embed_dim": 8, "score": "saliency"}
 
 
 def test_queries_are_drawn_by_weight():

@@ -113,7 +113,7 @@ def test_a_loss_worked_out_by_hand():
         the query's channel: 2.25 for query 0, which is -1, and 0.25 for query 1
     Mean of the two channels: 1.75 for query 0, and 0.75 for query 1.
     """
-    options = GraphOptions(num_nodes=2, num_neighbors=2, teacher_adapter="none")
+    options = GraphOptions(num_nodes=2, num_neighbors=2, teacher_adapter="none", score="saliency")
     module = GraphDistillLoss(voxel_tap(1), voxel_tap(1), options).double()
     with torch.no_grad():
         module.student_adapter.beta.fill_(0.5)
