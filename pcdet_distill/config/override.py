@@ -23,6 +23,9 @@ from .nodes import FREE, Block, ListOf, Node
 from .schema import DATA_CONFIG
 
 ORIGIN = "--set"
+# A term of a distillation has a number or a block here, and one may replace the other.
+TERMS_PREFIX = "DISTILL.TERMS."
+WEIGHT_SUFFIX = ".WEIGHT"
 DATA_PREFIX = "DATA_CONFIG"
 
 _YAML_WORDS = {"true": True, "false": False, "null": None}
@@ -63,6 +66,8 @@ def coerce(text: object, old: object, path: str) -> Any:
         path: key path, for error messages.
     """
     value = _literal(text)
+    if path.startswith(TERMS_PREFIX) and path.endswith(WEIGHT_SUFFIX):
+        return _weight_of_term(value, old, path)
     if old is None or type(value) is type(old):
         return value
     if isinstance(old, dict):
@@ -137,6 +142,16 @@ def _literal(text: object) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _weight_of_term(value: object, old: object, path: str) -> object:
+    """A number, a block in place of what was there, or keys of the block that is there."""
+    if value is None or isinstance(value, (int, float)):
+        return value
+    changes = value if isinstance(value, dict) else _key_value_pairs(str(value), path)
+    if isinstance(old, dict) and set(changes) <= set(old):
+        return _merge_block(changes, old, path)
+    return {key: _literal(item) for key, item in changes.items()}
 
 
 def _as_list(value: object, old: list[object], path: str) -> list[object]:

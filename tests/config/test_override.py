@@ -44,6 +44,9 @@ def cfgs(repo: Path) -> Path:
         ("MODEL.BN_MOMENTUM", "0.1", 0.1),
         ("OPTIMIZATION.USE_AMP", "True", True),
         ("DISTILL.TERMS.LOCAL_GRAPH.WEIGHT", "2.5", 2.5),
+        ("DISTILL.TERMS.LOCAL_GRAPH.WEIGHT", "SHARE:0.4", {"SHARE": 0.4}),
+        ("DISTILL.TERMS.LOCAL_GRAPH.WEIGHT", "START:1,END:0.5", {"START": 1, "END": 0.5}),
+        ("DISTILL.TERMS.LOCAL_GRAPH.WEIGHT.EVERY", "20", 20),
         ("DISTILL.TEACHER.CKPT", "t.pth", "t.pth"),
         ("DISTILL.TERMS.MINE.NAME", "GraphDistillLoss", "GraphDistillLoss"),
     ],
@@ -55,6 +58,15 @@ def test_set(cfgs, path, text, value):
         place = place[int(key)] if isinstance(place, list) else place[key]
     assert place == value
     assert type(to_plain(place)) is type(value)
+
+
+def test_a_number_as_weight_may_become_a_block(cfgs):
+    key = "DISTILL.TERMS.LOGIT_BOX.WEIGHT"
+    file = cfgs / "kitti_distill" / "pointpillar_4x_logitbox.yaml"
+    cfg = load_config(file, [key, "SHARE:0.2,EVERY:20"])
+    assert to_plain(cfg.DISTILL.TERMS.LOGIT_BOX.WEIGHT) == {"SHARE": 0.2, "EVERY": 20}
+    with pytest.raises(ConfigError, match="LOGIT_BOX.WEIGHT much: expected a block, written as"):
+        load_config(file, [key, "much"])
 
 
 def test_set_takes_values_that_are_no_text(cfgs):
