@@ -50,10 +50,11 @@ class Sleeps(nn.Module):
 
 
 def test_parameters_by_hand():
-    assert (
-        count_parameters(nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)))
-        == 3 * 5 * 9 + 5 + 2 * 5
-    )
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))
+    weight = 3 * 5 * 9
+    bias = 5
+    scale_and_shift = 2 * 5
+    assert count_parameters(model) == weight + bias + scale_and_shift
 
 
 def test_a_shared_parameter_counts_once():
@@ -100,10 +101,10 @@ def multiply_adds(model: nn.Module, x: object) -> int:
 
 def cells(*places: tuple[int, ...], channels: int, shape: list[int]) -> SparseConvTensor:
     """Active cells of one frame."""
-    indices = torch.tensor([(0, *place) for place in places], dtype=torch.int32).view(
-        len(places), -1
-    )
-    return SparseConvTensor(torch.randn(len(places), channels), indices, shape, 1)
+    frame_and_place = [(0, *place) for place in places]
+    indices = torch.tensor(frame_and_place, dtype=torch.int32).view(len(places), -1)
+    features = torch.randn(len(places), channels)
+    return SparseConvTensor(features, indices, shape, 1)
 
 
 @pytest.mark.parametrize(
@@ -116,17 +117,15 @@ def cells(*places: tuple[int, ...], channels: int, shape: list[int]) -> SparseCo
     ],
 )
 def test_submanifold_convolution_by_hand(places, pairs):
-    assert (
-        multiply_adds(SubMConv3d(4, 6, 3), cells(*places, channels=4, shape=[4, 4, 4]))
-        == pairs * 4 * 6
-    )
+    tensor = cells(*places, channels=4, shape=[4, 4, 4])
+    assert multiply_adds(SubMConv3d(4, 6, 3), tensor) == pairs * 4 * 6
 
 
 def test_submanifold_convolution_in_two_dimensions_by_hand():
-    assert (
-        multiply_adds(SubMConv2d(4, 6, 3), cells((0, 0), (1, 1), channels=4, shape=[4, 4]))
-        == 4 * 4 * 6
-    )
+    """Two neighbours: each meets itself and the other."""
+    tensor = cells((0, 0), (1, 1), channels=4, shape=[4, 4])
+    pairs = 2 + 2
+    assert multiply_adds(SubMConv2d(4, 6, 3), tensor) == pairs * 4 * 6
 
 
 @pytest.mark.parametrize(

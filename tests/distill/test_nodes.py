@@ -20,11 +20,19 @@ GRID = NodeGrid((0.5, 0.25, 4.0), (0.0, -1.0, -3.0), (6, 8, 1))
 
 
 def pillars(places, channels=1, grid=GRID):
-    """One node per (b, y, x); its feature is the number 100 b + 10 y + x."""
-    coords = torch.tensor([(b, 0, y, x) for b, y, x in places], dtype=torch.float32).reshape(-1, 4)
-    features = (coords[:, :1] * 100 + coords[:, 2:3] * 10 + coords[:, 3:]).repeat(1, channels)
+    """One node per (frame, y, x); its feature is the number 100 frame + 10 y + x."""
+    rows = [(frame, 0, y, x) for frame, y, x in places]
+    coords = torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
+    frame, _, y, x = coords.T
+    number = 100 * frame + 10 * y + x
+    features = number[:, None].repeat(1, channels)
     counts = torch.arange(1.0, len(places) + 1)
     return voxel_nodes(features, {"voxel_coords": coords, "voxel_num_points": counts}, grid)
+
+
+def numbers(nodes):
+    """The numbers that ``pillars`` gives as features."""
+    return nodes.features[:, 0].tolist()
 
 
 def test_voxel_nodes_place_and_saliency():
@@ -39,7 +47,7 @@ def test_voxel_nodes_place_and_saliency():
 @pytest.mark.parametrize("counts", [None, torch.ones(5)])
 def test_points_are_counted_without_voxel_num_points(counts):
     """OpenPCDet's dynamic pillars: three points in one pillar, one in another, one outside."""
-    places = [
+    points = [
         (0, 0.6, -0.4, 0),
         (1, 2.6, 0.8, 0),
         (1, 2.9, 0.9, -1),
@@ -48,29 +56,31 @@ def test_points_are_counted_without_voxel_num_points(counts):
     ]
     batch_dict = {
         "voxel_coords": torch.tensor([[0.0, 0, 2, 1], [1, 0, 7, 5]]),
-        "points": torch.tensor(places),
-        **({} if counts is None else {"voxel_num_points": counts}),
+        "points": torch.tensor(points),
     }
-    assert voxel_nodes(torch.zeros(2, 1), batch_dict, GRID).saliency.tolist() == [1.0, 3.0]
+    if counts is not None:
+        batch_dict["voxel_num_points"] = counts
+    nodes = voxel_nodes(torch.zeros(2, 1), batch_dict, GRID)
+    assert nodes.saliency.tolist() == [1.0, 3.0]
 
 
 def test_voxel_nodes_refuse_other_rows():
+    batch_dict = {"voxel_coords": torch.zeros(2, 4), "voxel_num_points": torch.ones(2)}
     with pytest.raises(DataError, match="3 rows, but voxel_coords has 2"):
-        voxel_nodes(
-            torch.zeros(3, 1),
-            {"voxel_coords": torch.zeros(2, 4), "voxel_num_points": torch.ones(2)},
-            GRID,
-        )
+        voxel_nodes(torch.zeros(3, 1), batch_dict, GRID)
 
 
 def test_bev_nodes():
+    """Two frames of 2 x 2 cells with 3 channels; node 5 is the cell y 0, x 1 of frame 1."""
     feature = torch.arange(2 * 3 * 2 * 2, dtype=torch.float32).reshape(2, 3, 2, 2)
     nodes = bev_nodes(feature, {}, GRID.coarsen(4))
     assert len(nodes) == 8
-    assert nodes.features[5].tolist() == [13.0, 17.0, 21.0]  # frame 1, y 0, x 1
-    assert (nodes.batch_index[5].item(), nodes.cells[5].tolist()) == (1, [0, 0, 1])
+    assert nodes.batch_index[5] == 1
+    assert nodes.cells[5].tolist() == [0, 0, 1]
+    assert nodes.features[5].tolist() == feature[1, :, 0, 1].tolist()
+    assert nodes.features[5].tolist() == [13.0, 17.0, 21.0]
     assert nodes.coords[5].tolist() == [3.0, -0.5, -1.0]
-    assert nodes.saliency[5].item() == 21.0
+    assert nodes.saliency[5] == 21.0
 
 
 def test_grid_of_spec():
@@ -85,10 +95,11 @@ def test_grid_of_spec():
 
 
 def random_places(rng):
-    """Some of all places (b, y, x) of three frames, in any order."""
+    """Some of all places (frame, y, x) of three frames, in any order."""
     everywhere = list(itertools.product(range(3), range(8), range(6)))
     order = rng.permutation(len(everywhere))
-    return [everywhere[index] for index in order[: rng.randint(50, 120)]]
+    count = rng.randint(50, 120)
+    return [everywhere[number] for number in order[:count]]
 
 
 @settings(max_examples=40, deadline=None)
@@ -98,22 +109,22 @@ def test_shuffled_and_missing_rows_are_matched_by_place(seed):
     student_places = random_places(rng)
     teacher_places = random_places(rng)
     student, teacher = match_nodes(pillars(student_places), pillars(teacher_places, channels=2))
-    shared = set(student_places) & set(teacher_places)
-    assert set(map(float, student.features)) == {100 * b + 10 * y + x for b, y, x in shared}
-    assert torch.equal(student.features[:, 0], teacher.features[:, 0])
+    # The shared places, in the student's order.
+    shared = [place for place in student_places if place in set(teacher_places)]
+    assert numbers(student) == [100 * frame + 10 * y + x for frame, y, x in shared]
+    assert student.cells.tolist() == [[0, y, x] for _, y, x in shared]
+    assert numbers(teacher) == numbers(student)
     assert torch.equal(student.batch_index, teacher.batch_index)
     assert torch.equal(student.cells, teacher.cells)
-    in_order = [[y, x] for b, y, x in student_places if (b, y, x) in shared]
-    assert student.cells[:, 1:].tolist() == in_order
 
 
 def test_equal_rows_are_not_copied():
     places = [(0, 1, 1), (0, 2, 1), (1, 1, 1)]
     student = pillars(places)
     teacher = pillars(places, channels=3)
-    matched = match_nodes(student, teacher)
-    assert matched[0] is student
-    assert matched[1] is teacher
+    matched_student, matched_teacher = match_nodes(student, teacher)
+    assert matched_student is student
+    assert matched_teacher is teacher
 
 
 def test_same_cell_of_another_frame_is_another_place():
@@ -123,26 +134,28 @@ def test_same_cell_of_another_frame_is_another_place():
 
 def test_no_nodes_are_no_error():
     student, teacher = match_nodes(pillars([]), pillars([(0, 1, 1)]))
-    assert len(student) == len(teacher) == 0
+    assert len(student) == 0
+    assert len(teacher) == 0
 
 
 def test_different_grids_are_matched_in_metres():
+    """Fine pillars (y, x) from (0, 0) to (1, 1) lie in the coarse pillar (0, 0).
+
+    (2, 5) lies in the coarse pillar (1, 2), which the teacher does not have.
+    """
     coarse = NodeGrid((1.0, 0.5, 4.0), (0.0, -1.0, -3.0), (3, 4, 1))
-    # fine pillars (y, x) = (0..1, 0..1) lie in coarse pillar (0, 0); (2, 5) in coarse (1, 2),
-    # absent for the teacher
     student = pillars([(0, 0, 0), (0, 1, 1), (0, 2, 5), (1, 1, 0), (2, 0, 0)])
     teacher = pillars([(1, 0, 0), (0, 3, 0), (0, 0, 0)], grid=coarse)
     matched_student, matched_teacher = match_nodes(student, teacher)
-    assert matched_student.features[:, 0].tolist() == [0.0, 11.0, 110.0]
-    assert matched_teacher.features[:, 0].tolist() == [0.0, 0.0, 100.0]
+    assert numbers(matched_student) == [0, 11, 110]
+    assert numbers(matched_teacher) == [0, 0, 100]
 
 
 def test_gradients_pass_through_selection():
     features = torch.ones(3, 2, requires_grad=True)
     coords = torch.tensor([[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]])
-    student = voxel_nodes(
-        features, {"voxel_coords": coords, "voxel_num_points": torch.ones(3)}, GRID
-    )
+    batch_dict = {"voxel_coords": coords, "voxel_num_points": torch.ones(3)}
+    student = voxel_nodes(features, batch_dict, GRID)
     matched, _ = match_nodes(student, pillars([(0, 3, 3), (0, 1, 1)]))
     matched.features.sum().backward()
     assert features.grad[:, 0].tolist() == [1.0, 0.0, 1.0]

@@ -37,11 +37,12 @@ def load(root: Path, name: str):
 
 
 def files_below(root: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file()
-    }
+    """The content of every file by its path."""
+    contents = {}
+    for path in root.rglob("*"):
+        if path.is_file():
+            contents[path.relative_to(root).as_posix()] = path.read_bytes()
+    return contents
 
 
 def test_info_of_a_frame(kitti_root: Path) -> None:
@@ -53,9 +54,9 @@ def test_info_of_a_frame(kitti_root: Path) -> None:
     assert {matrix.shape for matrix in info["calib"].values()} == {(4, 4)}
     annos = info["annos"]
     assert annos["name"].tolist() == ["Car", "Pedestrian", "Van", "Cyclist", "DontCare"]
-    np.testing.assert_allclose(
-        annos["gt_boxes_lidar"][0], [13, 3, -1.73 + 0.75, 4, 1.6, 1.5, 0.3], atol=1e-5
-    )
+    # The car stands on the ground at z = -1.73 and is 1.5 m high.
+    car_box = [13, 3, -1.73 + 0.75, 4, 1.6, 1.5, 0.3]
+    np.testing.assert_allclose(annos["gt_boxes_lidar"][0], car_box, atol=1e-5)
     np.testing.assert_allclose(annos["location"][0], [-3, 1.65, 12.73], atol=1e-5)
     np.testing.assert_allclose(annos["dimensions"][0], [4, 1.5, 1.6])
     assert annos["index"].tolist() == [0, 1, 2, 3, -1]
@@ -66,8 +67,9 @@ def test_info_of_a_frame(kitti_root: Path) -> None:
 
 
 def test_splits_and_frame_without_objects(kitti_root: Path) -> None:
-    names = ("train", "val", "trainval")
-    assert [len(load(kitti_root, f"kitti_infos_{name}.pkl")) for name in names] == [6, 3, 9]
+    assert len(load(kitti_root, "kitti_infos_train.pkl")) == 6
+    assert len(load(kitti_root, "kitti_infos_val.pkl")) == 3
+    assert len(load(kitti_root, "kitti_infos_trainval.pkl")) == 9
     assert not (kitti_root / "kitti_infos_test.pkl").exists()
     only_dont_care = load(kitti_root, "kitti_infos_val.pkl")[2]["annos"]
     assert only_dont_care["gt_boxes_lidar"].shape == (0, 7)
@@ -89,10 +91,14 @@ def test_a_holdout_split_has_labels_and_no_part_in_the_database(tiny) -> None:
     }
     assert load(tiny.root, "kitti_infos_holdout.pkl")[0]["annos"]["name"][0] == "Car"
     assert "annos" not in load(tiny.root, "kitti_infos_unlabelled.pkl")[0]
+
+
+def test_a_holdout_split_shares_no_frame_with_training(tiny) -> None:
+    for frame_id in ("000000", "000001", "000002"):
+        tiny.frame(frame_id, [("Car", 10.0, 2.0)])
     tiny.split(train=["000000"], val=["000001"], holdout=["000002", "000000"])
-    with pytest.raises(
-        DataError, match=r"holdout.txt: 1 of its frames \(000000 is one\) are in train.txt too"
-    ):
+    words = r"holdout.txt: 1 of its frames \(000000 is one\) are in train.txt too"
+    with pytest.raises(DataError, match=words):
         create_kitti_infos(tiny.root, show_progress=False)
 
 
@@ -102,14 +108,14 @@ def test_database(kitti_root: Path) -> None:
     assert all(len(entries) == 6 for entries in database.values())
     entry = database["Cyclist"][2]
     assert entry["path"] == "gt_database/000002_Cyclist_3.bin"
-    assert (entry["image_idx"], entry["gt_idx"]) == ("000002", 3)
+    assert entry["image_idx"] == "000002"
+    assert entry["gt_idx"] == 3
     points = np.fromfile(kitti_root / entry["path"], dtype=np.float32).reshape(-1, 4)
     assert len(points) == entry["num_points_in_gt"] >= 40
     assert (np.abs(points[:, 2]) <= 1.75 / 2 + 1e-4).all()
     assert np.abs(points[:, :2]).max() < 1.0
-    np.testing.assert_allclose(
-        entry["box3d_lidar"], [18, -1, -1.73 + 0.875, 1.8, 0.6, 1.75, 1.0], atol=1e-5
-    )
+    cyclist_box = [18, -1, -1.73 + 0.875, 1.8, 0.6, 1.75, 1.0]
+    np.testing.assert_allclose(entry["box3d_lidar"], cyclist_box, atol=1e-5)
     assert list(entry) == [
         "name",
         "path",
@@ -242,14 +248,17 @@ def test_make_split_refuses_what_is_no_share(filled, fraction: float) -> None:
 def sloped_scene(calib_path: Path, slope: float) -> tuple[np.ndarray, Calibration]:
     """Ground that rises with x, a wall along the side, and cars' roofs."""
     random = np.random.RandomState(0)
-    xy = random.uniform([1, -14], [39, 14], (6000, 2))
-    ground = np.column_stack([xy, slope * xy[:, 0] - 1.7 + random.normal(0, 0.02, len(xy))])
-    wall = np.column_stack(
-        [random.uniform(1, 39, 3000), random.normal(10, 0.1, 3000), random.uniform(0, 3, 3000)]
-    )
-    roofs = np.column_stack(
-        [random.uniform([8, -5], [12, -3], (3000, 2)), random.uniform(-0.5, 0, 3000)]
-    )
+    ground_xy = random.uniform([1, -14], [39, 14], (6000, 2))
+    noise = random.normal(0, 0.02, 6000)
+    ground_z = slope * ground_xy[:, 0] - 1.7 + noise
+    ground = np.column_stack([ground_xy, ground_z])
+    wall_x = random.uniform(1, 39, 3000)
+    wall_y = random.normal(10, 0.1, 3000)
+    wall_z = random.uniform(0, 3, 3000)
+    wall = np.column_stack([wall_x, wall_y, wall_z])
+    roof_xy = random.uniform([8, -5], [12, -3], (3000, 2))
+    roof_z = random.uniform(-0.5, 0, 3000)
+    roofs = np.column_stack([roof_xy, roof_z])
     points = np.concatenate([ground, wall, roofs]).astype(np.float32)
     return points, Calibration.from_file(calib_path)
 
@@ -261,9 +270,9 @@ def test_road_plane_follows_the_ground(tiny, slope: float) -> None:
     plane = estimate_road_plane(points, calib)
     assert plane[1] < 0
     assert np.linalg.norm(plane[:3]) == pytest.approx(1)
-    on_ground = calib.lidar_to_rect(
-        np.array([[5, 0, 5 * slope - 1.7], [30, 5, 30 * slope - 1.7]], dtype=np.float32)
-    )
+    near = [5, 0, 5 * slope - 1.7]
+    far = [30, 5, 30 * slope - 1.7]
+    on_ground = calib.lidar_to_rect(np.array([near, far], dtype=np.float32))
     np.testing.assert_allclose(on_ground @ plane[:3] + plane[3], 0, atol=0.05)
 
 
