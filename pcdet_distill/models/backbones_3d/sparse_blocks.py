@@ -88,6 +88,41 @@ class SparseBasicBlock(SparseModule):
         return hidden.replace_feature(torch.relu(self.bn2(hidden.features) + tensor.features))
 
 
+class SparseLevels(nn.Module):
+    """Base of the sparse encoders: levels of which each has half the resolution of the one before.
+
+    Attributes:
+        default_widths: the channels where the yaml has no NUM_FILTERS.
+        convolution: class of the strided convolution at the start of a level.
+        paddings: its padding by level; the first level has no strided convolution.
+    """
+
+    default_widths: tuple[int, ...]
+    convolution: type[SparseConv3d] | type[SparseConv2d]
+    paddings: dict[int, int | tuple[int, ...]]
+
+    def __init__(self, model_cfg: ConfigDict) -> None:
+        super().__init__()
+        self.model_cfg = model_cfg
+        self.widths = sparse_widths(model_cfg, self.default_widths)
+
+    def make_level(self, level: int) -> SparseSequential:
+        """The strided convolution of a level, and its further layers."""
+        out_channels = self.widths[level - 1]
+        down = downsampling_block(
+            self.convolution,
+            self.widths[level - 2],
+            out_channels,
+            padding=self.paddings[level],
+            indice_key=f"spconv{level}",
+        )
+        return SparseSequential(down, *self.inner_layers(level, out_channels))
+
+    def inner_layers(self, level: int, channels: int) -> list[nn.Module]:
+        """The layers of a level after its strided convolution."""
+        raise NotImplementedError(f"{type(self).__name__} does not define inner_layers()")
+
+
 def sparse_widths(model_cfg: ConfigDict, default: Sequence[int]) -> list[int]:
     """MODEL.BACKBONE_3D.NUM_FILTERS: the channels of conv1, conv2, ... and last of conv_out.
 

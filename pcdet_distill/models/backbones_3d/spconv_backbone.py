@@ -15,9 +15,8 @@ from ...types import BatchDict, ConfigDict
 from ..taps import TapInfo
 from .sparse_blocks import (
     SparseBasicBlock,
-    downsampling_block,
+    SparseLevels,
     sparse_block,
-    sparse_widths,
     submanifold_block,
 )
 
@@ -25,16 +24,18 @@ LEVELS = ("x_conv1", "x_conv2", "x_conv3", "x_conv4")
 STRIDES = {"x_conv1": 1, "x_conv2": 2, "x_conv3": 4, "x_conv4": 8}
 # Padding of each strided convolution. Along z the grid has 41, 21, 11, 5 cells: the last level has
 # no padding in height.
-PADDINGS: dict[int, int | tuple[int, int, int]] = {2: 1, 3: 1, 4: (0, 1, 1)}
+PADDINGS: dict[int, int | tuple[int, ...]] = {2: 1, 3: 1, 4: (0, 1, 1)}
 
 
-class SparseEncoder(nn.Module):
+class SparseEncoder(SparseLevels):
     """conv_input, four levels with strides 1, 2, 4, 8, and conv_out, which halves the height.
 
-    A subclass defines the default widths and the layers of a level.
+    A subclass defines the default widths and the layers of a level. conv1 has no strided
+    convolution, only ``inner_layers``.
     """
 
-    default_widths: tuple[int, ...]
+    convolution = SparseConv3d
+    paddings = PADDINGS
     output_stride = 8
 
     def __init__(
@@ -44,12 +45,10 @@ class SparseEncoder(nn.Module):
         grid_size: Sequence[int],
         **unused: object,
     ) -> None:
-        super().__init__()
-        self.model_cfg = model_cfg
+        super().__init__(model_cfg)
         cells_x, cells_y, cells_z = (int(cells) for cells in grid_size)
         # OpenPCDet adds one layer: 41 cells become 5 with the paddings above, 40 would become 4.
         self.sparse_shape = [cells_z + 1, cells_y, cells_x]
-        self.widths = sparse_widths(model_cfg, self.default_widths)
         self.conv_input = submanifold_block(SubMConv3d, input_channels, self.widths[0], "subm1")
         self.conv1 = SparseSequential(*self.inner_layers(1, self.widths[0]))
         self.conv2 = self.make_level(2)
@@ -58,22 +57,6 @@ class SparseEncoder(nn.Module):
         self.conv_out = self.make_conv_out()
         self.num_point_features = self.widths[4]
         self.backbone_channels = dict(zip(LEVELS, self.widths))
-
-    def make_level(self, level: int) -> SparseSequential:
-        """The strided convolution of a level, and its further layers."""
-        out_channels = self.widths[level - 1]
-        down = downsampling_block(
-            SparseConv3d,
-            self.widths[level - 2],
-            out_channels,
-            padding=PADDINGS[level],
-            indice_key=f"spconv{level}",
-        )
-        return SparseSequential(down, *self.inner_layers(level, out_channels))
-
-    def inner_layers(self, level: int, channels: int) -> list[nn.Module]:
-        """The layers of a level after its strided convolution; conv1 has no strided one."""
-        raise NotImplementedError(f"{type(self).__name__} does not define inner_layers()")
 
     def make_conv_out(self) -> SparseSequential | None:
         """The layer before the bird's eye view; a kernel and stride along z only."""

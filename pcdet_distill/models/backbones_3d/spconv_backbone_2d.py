@@ -21,23 +21,24 @@ from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
 from ..taps import TapInfo
 from .sparse_blocks import (
     SparseBasicBlock,
-    downsampling_block,
-    sparse_widths,
+    SparseLevels,
     submanifold_block,
 )
 
 STRIDES = {"x_conv1": 1, "x_conv2": 2, "x_conv3": 4, "x_conv4": 8, "x_conv5": 16}
 SPARSE_LEVELS = ("x_conv1", "x_conv2", "x_conv3", "x_conv4")
 DENSE_LEVELS = ("x_conv4", "x_conv5")
-DEFAULT_WIDTHS = (32, 64, 128, 256, 256)
 
 
-class SparseEncoder2d(nn.Module):
+class SparseEncoder2d(SparseLevels):
     """Four sparse levels with strides 1, 2, 4, 8, and a dense level with stride 16.
 
     A subclass defines the layers of the levels.
     """
 
+    default_widths = (32, 64, 128, 256, 256)
+    convolution = SparseConv2d
+    paddings = {2: 1, 3: 1, 4: 1}
     output_stride = 8
 
     def __init__(
@@ -47,10 +48,8 @@ class SparseEncoder2d(nn.Module):
         grid_size: Sequence[int],
         **unused: object,
     ) -> None:
-        super().__init__()
-        self.model_cfg = model_cfg
+        super().__init__(model_cfg)
         self.sparse_shape = [int(grid_size[1]), int(grid_size[0])]
-        self.widths = sparse_widths(model_cfg, DEFAULT_WIDTHS)
         self.conv1 = SparseSequential(*self.first_layers(input_channels, self.widths[0]))
         self.conv2 = self.make_level(2)
         self.conv3 = self.make_level(3)
@@ -62,25 +61,9 @@ class SparseEncoder2d(nn.Module):
         self.num_point_features = self.widths[4]
         self.backbone_channels = dict(zip(STRIDES, self.widths))
 
-    def make_level(self, level: int) -> SparseSequential:
-        """The strided convolution of a sparse level, and its further layers."""
-        out_channels = self.widths[level - 1]
-        down = downsampling_block(
-            SparseConv2d,
-            self.widths[level - 2],
-            out_channels,
-            padding=1,
-            indice_key=f"spconv{level}",
-        )
-        return SparseSequential(down, *self.inner_layers(level, out_channels))
-
     def first_layers(self, input_channels: int, channels: int) -> list[nn.Module]:
         """The layers of the first level."""
         raise NotImplementedError(f"{type(self).__name__} does not define first_layers()")
-
-    def inner_layers(self, level: int, channels: int) -> list[nn.Module]:
-        """The layers of a sparse level after its strided convolution."""
-        raise NotImplementedError(f"{type(self).__name__} does not define inner_layers()")
 
     def dense_layers(self, channels: int) -> list[nn.Module]:
         """The layers of the dense level after its strided convolution."""

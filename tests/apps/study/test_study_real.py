@@ -237,7 +237,7 @@ def test_from_nothing_to_the_published_table(repo, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=560,
     )
     assert again.returncode == 0, again.stderr
     assert "FAILED nan, seed 0: training: the loss became" in again.stdout
