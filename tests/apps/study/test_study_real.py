@@ -261,7 +261,9 @@ def test_from_nothing_to_the_published_table(repo, tmp_path):
         "fade": "plain",
         "equal": "plain",
     }
-    assert "no row trains plain 3 times as long" in again.stdout
+    # The measured cost decides how long the row of equal compute trains: perhaps 3 times as long.
+    has_longer_row = rows["equal"]["epochs"] >= 3 * rows["plain"]["epochs"]
+    assert ("no row trains plain 3 times as long" in again.stdout) is not has_longer_row
     published = tmp_path / "docs/study/tiny"
     with (published / "results.csv").open() as file:
         lines = [line for line in csv.DictReader(file) if line["run"] == "init-seed0"]
