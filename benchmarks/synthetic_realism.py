@@ -1,6 +1,6 @@
 """How close the simulated frames come to real KITTI frames, and what they cost.
 
-    python benchmarks/synthetic_realism.py --real data/kitti --frames 200
+    python benchmarks/synthetic_realism.py --real data/kitti --frames 200 --scenes hard
 
 Prints one row for each statistic: mean and range of the real frames, mean and 5-95 % range of the
 simulated ones, their ratio, and whether the simulated mean lies inside the range of the real
@@ -17,9 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pcdet_distill.datasets.synthetic import SceneOptions, read_scenes
+from pcdet_distill.datasets.synthetic.annotator import annotate
 from pcdet_distill.datasets.synthetic.camera import Camera
-from pcdet_distill.datasets.synthetic.labels import kitti_label_lines
+from pcdet_distill.datasets.synthetic.labels import frame_labels
 from pcdet_distill.datasets.synthetic.png import png_bytes, sketch
+from pcdet_distill.datasets.synthetic.streams import Streams
 from pcdet_distill.datasets.synthetic.writer import simulate_frame
 from pcdet_distill.errors import DataError, exit_on_user_error
 
@@ -72,14 +75,18 @@ def real_clouds(folder: Path) -> list[np.ndarray]:
     ]
 
 
-def simulated_clouds(frames: int, seed: int) -> tuple[list[np.ndarray], float]:
+def simulated_clouds(
+    frames: int, seed: int, scenes: SceneOptions
+) -> tuple[list[np.ndarray], float]:
     """Clouds of simulated frames, and the CPU time of one in ms, with its labels and picture."""
     camera, clouds = Camera.standard(), []
-    simulate_frame(seed, 0)  # compiles
+    simulate_frame(seed, 0, scenes=scenes)  # compiles
     start = time.process_time()
     for frame in range(frames):
-        scene, sweep = simulate_frame(seed, frame)
-        png_bytes(sketch(kitti_label_lines(scene, sweep, camera)))
+        scene, sweep = simulate_frame(seed, frame, scenes=scenes)
+        labels = frame_labels(scene, sweep, camera)
+        annotation = annotate(labels, scenes.labels, Streams(seed, frame))
+        png_bytes(sketch([label.line() for label in annotation.labels]))
         clouds.append(sweep.points)
     return clouds, (time.process_time() - start) / frames * 1000
 
@@ -121,12 +128,15 @@ def main() -> None:
     parser.add_argument("--real", type=Path, default=None, help="folder with real KITTI frames")
     parser.add_argument("--frames", type=int, default=200, help="simulated frames")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scenes", default="easy", help="easy, hard, or a yaml of options")
     args = parser.parse_args()
+    scenes = read_scenes(args.scenes)
     real = real_clouds(args.real) if args.real else []
-    simulated, cost_ms = simulated_clouds(max(args.frames, 1), args.seed)
+    simulated, cost_ms = simulated_clouds(max(args.frames, 1), args.seed, scenes)
     print(table(real, simulated))
     print(
-        f"\n{len(real)} real frames, {len(simulated)} simulated ones (seed {args.seed}); "
+        f"\n{len(real)} real frames, {len(simulated)} simulated ones (--scenes "
+        f"{args.scenes}, seed {args.seed}); "
         f"{cost_ms:.1f} ms of one core per simulated frame, label and picture included"
     )
 

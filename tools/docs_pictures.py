@@ -61,7 +61,7 @@ IMAGES = ROOT / "docs" / "images"
 TEACHER_CFG = ROOT / "cfgs/synthetic/pointpillar_teacher.yaml"
 STUDENT_CFG = ROOT / "cfgs/synthetic/pointpillar_student_init.yaml"
 
-SCENE_FRAME = 4  # of the simulated scenes that are shown
+SCENE_FRAME = 0  # of the simulated scenes that are shown
 LAYER = "vfe.pfn_layers.0.linear"  # whose channels are drawn, as maps of the pillars
 CALIBRATION_FRAMES = 24
 SAMPLES = 6000

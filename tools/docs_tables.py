@@ -28,6 +28,7 @@ from pcdet_distill.config.nodes import Block, Free, ListOf, Node
 from pcdet_distill.config.schema import EXPERIMENT
 from pcdet_distill.datasets.augmentor.thin_beams import ThinBeamsOptions
 from pcdet_distill.datasets.processor.selection import BeamChoice, SensorChoice, SweepChoice
+from pcdet_distill.datasets.synthetic import SceneOptions
 from pcdet_distill.datasets.synthetic.sensor_options import (
     BeamBlockOptions,
     MountOptions,
@@ -135,6 +136,14 @@ def preset_value(kind: str, preset: GraphOptions, key: str) -> str:
     return value
 
 
+def scenes_table() -> str:
+    """The keys of a scenes yaml, block by block."""
+    rows = []
+    for info in option_table(SceneOptions()):
+        rows += option_rows(type(info.default), f"{info.key}.")
+    return markdown(HEADING, rows)
+
+
 def schema_rows(node: Node, path: str, seen: dict[Row, str]) -> Iterator[Row]:
     """block, keys and classes of every block of the schema, from the outside in.
 
@@ -201,6 +210,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "methods": methods_table,
     "graph": graph_table,
     "keys": keys_table,
+    "scenes": scenes_table,
     "cloud": lambda: markdown(HEADING, option_rows(CloudOptions)),
     "selection": selection_table,
     "sensor": sensor_table,

@@ -125,7 +125,7 @@ def draw_shapes(file: Path) -> None:
     figure, axes = plt.subplots(
         rows,
         GALLERY_COLUMNS,
-        figsize=(11.0, 1.35 * rows),
+        figsize=(11.0, 1.05 * rows),
         facecolor=BACKGROUND,
         layout="constrained",
     )
@@ -162,7 +162,7 @@ def draw_shape(axis: Axes, name: str, colour: str) -> None:
     cloud = np.concatenate(points)
     axis.set_visible(True)
     axis.scatter(-cloud[:, 1], cloud[:, 2], s=0.7, color=colour, linewidths=0)
-    axis.set(xlim=(-2.2, 2.2), ylim=(-1.8, 0.75), aspect="equal", xticks=[], yticks=[])
+    axis.set(xlim=(-2.6, 2.6), ylim=(-1.85, 0.75), aspect="equal", xticks=[], yticks=[])
     axis.set_facecolor(BACKGROUND)
     for spine in axis.spines.values():
         spine.set_color(PALE)
