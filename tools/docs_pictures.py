@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scene_pictures
+import sensor_pictures
 import torch
 from torch import Tensor
 
@@ -98,6 +99,7 @@ def main() -> None:
     args = parser.parse_args()
     scene_pictures.draw_easy_and_hard(IMAGES / "easy_and_hard.png", SCENE_FRAME)
     scene_pictures.draw_shapes(IMAGES / "shapes.png")
+    sensor_pictures.draw_sensors(IMAGES / "sensors.png", SCENE_FRAME)
     if args.teacher_ckpt is None:
         return
     setup = load_setup(args.teacher_ckpt, args.data)

@@ -64,7 +64,7 @@ def markdown(heading: Row, rows: list[Row]) -> str:
 
 def in_yaml(value: object) -> str:
     """A default value, as one would write it in a yaml file."""
-    if value is None or value == {} or value == ():
+    if value is None or value in ("", {}, ()):
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
