@@ -490,3 +490,30 @@ def test_a_plain_process(project: Path, repo: Path) -> None:
     command = [sys.executable, str(repo / "tools" / "train.py"), *TRAIN[1:]]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True)
     check_one_sentence(Result(done.returncode, done.stdout, done.stderr), "data/synthetic_kitti")
+
+
+# Sensors
+
+SIMULATE = ["create_data", "synthetic", "--out", "data/new", "--frames", "2", "--workers", "1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ELEVATIONS_DEG: [60, 50]\n", "roof sees nothing"),
+        ("ELEVATIONS_DEG: [1, 1]\n", "two beams have the same elevation"),
+        ("RATE_HZ: 10\n", "expected beams"),
+        ("ELEVATIONS_DEG: [1]\nRATE: 10\n", "did you mean 'RATE_HZ'"),
+    ],
+)
+def test_a_sensor_that_cannot_be_simulated(
+    commands: Commands, project: Path, text: str, words: str
+) -> None:
+    (project / "roof.yaml").write_text(text)
+    check_one_sentence(commands.run(project, [*SIMULATE, "--sensor", "roof.yaml"]), words)
+    assert not (project / "data" / "new").exists()
+
+
+def test_a_sensor_that_does_not_exist(commands: Commands, project: Path) -> None:
+    result = commands.run(project, [*SIMULATE, "--sensor", "vlp61"])
+    check_one_sentence(result, "no sensor 'vlp61'; did you mean 'vlp16'")
