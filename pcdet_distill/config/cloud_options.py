@@ -60,7 +60,8 @@ class CloudOptions:
                 f"{WHERE}.BEAMS: beams cannot be found in earlier sweeps, whose points are in the "
                 "frame of the last one; expected SWEEPS: 1, or BEAMS: none"
             )
-        if options.features != PLACE_AND_INTENSITY and not options.name:
+        is_kittis = options == CloudOptions(name=options.name)
+        if not is_kittis and not options.name:
             raise ConfigError(
                 f"{WHERE}.NAME is missing: the database of objects of this cloud needs a name of "
                 "its own"

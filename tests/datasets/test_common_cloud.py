@@ -154,6 +154,7 @@ def test_more_sweeps_than_there_are(root: Path) -> None:
         ({"FOLDERS": ["velodyne", "velodyne"]}, "FOLDERS: expected different folders"),
         ({"NAME": "a", "SWEEPS": 2, "BEAMS": "order"}, "BEAMS: beams cannot be found in earlier"),
         ({"SWEEPS": 2}, "COMMON_CLOUD.NAME is missing"),
+        ({"FOLDERS": ["velodyne_vlp16"]}, "COMMON_CLOUD.NAME is missing"),
         ({"SWEEP": 2}, "unknown key 'SWEEP'"),
         ({"BEAMS": "odrer"}, "did you mean 'order'"),
     ],
