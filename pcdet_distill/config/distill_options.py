@@ -30,6 +30,12 @@ class TeacherOptions:
         help="BatchNorm of the teacher uses its running statistics (`eval`) or those of the batch "
         "(`train`); neither changes the teacher",
     )
+    precision: str = option(
+        "training",
+        choices=("training", "float32", "float16", "bfloat16"),
+        help="numbers that the teacher computes with; `training` is float32, or that of the mixed "
+        "precision training",
+    )
     reuse: int = option(
         1,
         at_least=1,

@@ -135,7 +135,7 @@ def build_teacher(
     memory = None
     if options.cache == "none":
         memory = _build_memory(options.reuse, dataset, runs_in_training)
-    return Teacher(model, options.mode, classes, needs_view, memory)
+    return Teacher(model, options.mode, classes, needs_view, memory, precision=options.precision)
 
 
 def find_teacher(cfg: ConfigDict, checkpoint: str | Path | None = None) -> tuple[ConfigDict, Path]:

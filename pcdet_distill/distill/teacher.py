@@ -17,6 +17,7 @@ from ..models.trainable import Processes
 from ..moved import forward_names, warn_renamed
 from ..types import BatchDict, ConfigDict
 from .classes import ClassMap
+from .precision import check_precision, computing_in, in_float32
 from .tap_source import Features
 from .teacher_memory import TeacherMemory
 
@@ -69,6 +70,7 @@ class Teacher:
         own_view: it needs batches whose entry ``teacher`` has the points as its own DATA_PROCESSOR
             makes them.
         memory: keeps its outputs for batches that come again; None if no batch does.
+        precision: the number format in which it computes, a key of ``PRECISIONS``.
     """
 
     def __init__(
@@ -78,7 +80,10 @@ class Teacher:
         classes: ClassMap | None = None,
         own_view: bool = False,
         memory: TeacherMemory | None = None,
+        *,
+        precision: str = "training",
     ) -> None:
+        check_precision(precision)
         if mode not in MODES:
             raise ConfigError(f"DISTILL.TEACHER.MODE: unknown value '{mode}'{nearest(mode, MODES)}")
         self.model = model.eval().requires_grad_(False)
@@ -86,6 +91,7 @@ class Teacher:
         self.classes = None if classes is None or classes.is_identity else classes
         self.own_view = own_view
         self.memory = memory
+        self.precision = precision
         if mode == "train":
             _use_batch_statistics(model)
 
@@ -165,12 +171,19 @@ class Teacher:
         self.model._apply(function)
 
     def _run_for_taps(self, own_batch: BatchDict, paths: Sequence[str]) -> Features:
-        with capture(self.model, paths, stop_when_complete=True) as features:
+        with (
+            computing_in(self.precision, own_batch),
+            capture(self.model, paths, stop_when_complete=True) as features,
+        ):
             if hasattr(self.model, "run_for_taps"):
                 self.model.run_for_taps(own_batch, paths)  # type: ignore[operator]
             else:
                 getattr(self.model, "run_modules", self.model)(own_batch)
-        return features
+        return self._for_losses(features)
+
+    def _for_losses(self, features: Features) -> Features:
+        """Features as a loss gets them: without half precision, unless the training has it."""
+        return features if self.precision == "training" else in_float32(features)
 
     def _run_to_end(
         self, own_batch: BatchDict, paths: Sequence[str]
@@ -190,9 +203,9 @@ class Teacher:
         """
         # A detector in eval with labels at hand would compute recalls, which are not used.
         own_batch.pop("gt_boxes", None)
-        with capture(self.model, paths) as features:
+        with computing_in(self.precision, own_batch), capture(self.model, paths) as features:
             boxes = self.model(own_batch)[0]
-        return boxes, features
+        return boxes, self._for_losses(features)
 
     def with_students_labels(self, boxes: list[FrameBoxes]) -> list[FrameBoxes]:
         """Boxes of every frame, of the student's classes only, with the student's labels."""

@@ -92,6 +92,7 @@ class Trainer:
         self.scaler = make_grad_scaler(options.use_amp, loss_scale(optimization))
         self.max_grad_norm = optimization.get("GRAD_NORM_CLIP") or 0
         self.iteration = 0  # finished iterations since the first epoch
+        self.data_cost = Cost()  # of a teacher's predictions that were not stored yet
         self.init_cost = Cost()  # of DISTILL.INIT_STUDENT, before the first iteration
         self._last_loss = torch.zeros(())
         self._saved_at = 0.0  # on the monotonic clock

@@ -47,9 +47,10 @@ def build_trainer(run: Run) -> Trainer:
     with errors_name_file(run.cfg):
         meter = CostMeter()
         model.prepare_data(run.world, run.logger)
-        init_cost = meter.read()
+        data_cost = meter.read()
+        init_cost = Cost()
         if checkpoint is None:
-            init_cost = prepare_new_training(run, model, batches, init_cost)
+            init_cost = prepare_new_training(run, model, batches)
         trainer = Trainer(
             model,
             batches,
@@ -60,6 +61,7 @@ def build_trainer(run: Run) -> Trainer:
             seed=seed,
         )
     trainer.init_cost = init_cost
+    trainer.data_cost = data_cost
     choose_threads(run, trainer, checkpoint)
     if checkpoint is not None:
         trainer.resume(checkpoint, run.logger)
@@ -174,22 +176,14 @@ def disable_late_augmentations(run: Run, dataset: DatasetTemplate, epochs: int) 
     )
 
 
-def prepare_new_training(
-    run: Run, model: TrainableModule, batches: TrainingBatches, spent: Cost
-) -> Cost:
-    """Let the model check its data and set its first weights.
+def prepare_new_training(run: Run, model: TrainableModule, batches: TrainingBatches) -> Cost:
+    """Let the model check its data and set its first weights; return the cost of the latter.
 
     Rank 0 does both. DistributedDataParallel broadcasts its weights when it wraps the model.
-
-    Args:
-        spent: what was spent on the training before, as for a cache of the teacher's predictions.
-
-    Returns:
-        ``spent`` and the cost of the first weights.
     """
     if run.world.is_main:
         model.check_before_training(batches, run.logger)
-    meter = CostMeter(spent)
+    meter = CostMeter()
     if run.world.is_main and run.args.pretrained_model is None:
         model.init_before_training(batches, run.logger)
     return meter.read()

@@ -59,7 +59,7 @@ def train(run: Run, trainer: Trainer) -> None:
     if trainer.iteration:
         cost = CostMeter.resumed(run.folder / "metrics.jsonl", trainer.iteration)
     else:
-        cost = CostMeter(trainer.init_cost)
+        cost = CostMeter(trainer.data_cost + trainer.init_cost)
     writer = open_output(run, trainer.iteration) if run.world.is_main else None
     run.world.barrier()
     progress = Progress(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Sequence
 from math import pi
@@ -70,14 +71,18 @@ class CacheBuilder:
             logger: receives a line now and then.
         """
         rank, size = share
-        own_files = self.part_files(folder)[rank::size]
+        files = self.part_files(folder)
+        own_numbers = list(range(len(files)))[rank::size]
+        # Two trainings that start together compute the same cache. Each begins elsewhere, and
+        # skips what the other one has written.
+        first = os.getpid() % max(len(own_numbers), 1)
         logged = time.monotonic()
-        for done, file in enumerate(own_files, start=1):
-            if not file.is_file():
-                self._write_part(file, rank + (done - 1) * size, device)
+        for done, number in enumerate(own_numbers[first:] + own_numbers[:first], start=1):
+            if not files[number].is_file():
+                self._write_part(files[number], number, device)
             if time.monotonic() - logged > LOG_SECONDS:
                 logged = time.monotonic()
-                logger.info("teacher cache: %.0f %% computed", 100 * done / len(own_files))
+                logger.info("teacher cache: %.0f %% computed", 100 * done / len(own_numbers))
 
     def _write_part(self, file: Path, number: int, device: torch.device) -> None:
         first = number * FRAMES_PER_PART

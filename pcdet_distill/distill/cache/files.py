@@ -57,7 +57,7 @@ class TeacherCache:
         """
         builder = self.builder
         identity = identity_of(
-            builder.teacher.model, self.teacher_cfg, builder.dataset, builder.threshold
+            builder.teacher, self.teacher_cfg, builder.dataset, builder.threshold
         )
         folder = self._folder(identity)
         if processes.rank == 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ...config import to_plain
 from ...datasets.dataset import DatasetTemplate
 from ...errors import DataError
 from ...types import ConfigDict
+from ..teacher import Teacher
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # a later version that stores something else counts up
@@ -35,7 +37,7 @@ class CacheIdentity:
         teacher_config: hash of its MODEL block and of how its points are processed.
         classes: its classes, in the order of their labels.
         data: hash of the info files, of the names of all frames and of some frames' points.
-        settings: the threshold and the version of the files.
+        settings: the threshold, the teacher's precision and the version of the files.
     """
 
     teacher_weights: str
@@ -59,7 +61,7 @@ class CacheIdentity:
     def write(self, folder: Path) -> None:
         """Write the manifest of a cache."""
         text = json.dumps(dataclasses.asdict(self), indent=2)
-        partial = folder / f".{MANIFEST}.partial"
+        partial = folder / f".{MANIFEST}.{os.getpid()}.partial"
         partial.write_text(text + "\n")
         partial.replace(folder / MANIFEST)
 
@@ -69,7 +71,7 @@ WORDS = {
     "teacher_config": "another config of the teacher",
     "classes": "another list of the teacher's classes",
     "data": "other data",
-    "settings": "another threshold or version",
+    "settings": "another threshold, precision or version",
 }
 
 
@@ -89,7 +91,7 @@ def read_manifest(folder: Path) -> dict[str, object] | None:
 
 
 def identity_of(
-    model: nn.Module, teacher_cfg: ConfigDict, dataset: DatasetTemplate, threshold: float
+    teacher: Teacher, teacher_cfg: ConfigDict, dataset: DatasetTemplate, threshold: float
 ) -> CacheIdentity:
     """The identity of the cache of a teacher on a training split."""
     data_cfg = teacher_cfg["DATA_CONFIG"]
@@ -100,11 +102,11 @@ def identity_of(
     if data_cfg.get("COMMON_CLOUD"):
         processing["COMMON_CLOUD"] = data_cfg["COMMON_CLOUD"]
     return CacheIdentity(
-        teacher_weights=_hash_of_weights(model),
+        teacher_weights=_hash_of_weights(teacher.model),
         teacher_config=_hash_of_text([to_plain(teacher_cfg["MODEL"]), to_plain(processing)]),
         classes=tuple(teacher_cfg["CLASS_NAMES"]),
         data=_hash_of_data(dataset),
-        settings=f"threshold {threshold:g}, format {FORMAT}",
+        settings=f"threshold {threshold:g}, {teacher.precision}, format {FORMAT}",
     )
 
 

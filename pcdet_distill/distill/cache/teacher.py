@@ -35,7 +35,13 @@ class CachedTeacher(Teacher):
     """
 
     def __init__(self, teacher: Teacher, cache: TeacherCache) -> None:
-        super().__init__(teacher.model, teacher.mode, teacher.classes, teacher.own_view)
+        super().__init__(
+            teacher.model,
+            teacher.mode,
+            teacher.classes,
+            teacher.own_view,
+            precision=teacher.precision,
+        )
         self.cache = cache
 
     def prepare_data(

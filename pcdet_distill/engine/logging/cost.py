@@ -1,8 +1,9 @@
 """What a training took: wall-clock seconds and processor seconds.
 
 They are lines ``{"kind": "cost", ...}`` of metrics.jsonl, one before each checkpoint. The
-initialisation of a student (INIT_STUDENT) counts. A resumed training continues from the line of its
-iteration. So work that an interruption threw away does not count, nor does the time in between.
+initialisation of a student (INIT_STUDENT) counts, and so does computing a cache of its teacher. A
+resumed training continues from the line of its iteration. So work that an interruption threw away
+does not count, nor does the time in between.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ class Cost:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     first_it: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both together, counted from the iteration of this one."""
+        return Cost(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s, self.first_it)
 
 
 class CostMeter:

@@ -232,7 +232,7 @@ def test_processes_share_the_work(tmp_path, monkeypatch) -> None:
     [
         ({"teacher_seed": 2}, "other weights of the teacher; delete it, or name another folder"),
         ({"teacher": "anchors"}, "other weights of the teacher and another config of the teacher"),
-        ({"CACHE_THRESH": 0.3}, "another threshold or version"),
+        ({"CACHE_THRESH": 0.3}, "another threshold, precision or version"),
     ],
 )
 def test_a_cache_of_something_else_is_refused(tmp_path, other, words) -> None:
