@@ -56,7 +56,7 @@ class TeacherOptions:
         "`DATA_PATH/teacher_cache`",
     )
     cache_thresh: float = option(
-        0.02,
+        0.05,
         above=0,
         at_most=1,
         help="CACHE stores anchors and cells whose best score exceeds it; others are background",

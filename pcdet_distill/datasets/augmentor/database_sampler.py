@@ -24,7 +24,7 @@ from ...ops.points import points_in_boxes_mask
 from ...types import ConfigDict
 from ..box_fields import BOX_FIELDS
 from ..item import Item
-from ..predicted import PREDICTED, FramePredictions, PredictionStore
+from ..predicted import PREDICTED, PredictionStore
 from .object_database import (
     HOW_TO_MAKE_FILES,
     SAMPLING,
@@ -123,6 +123,7 @@ class DataBaseSampler:
             how_to_make_files,
         )
         self._predictions: PredictionStore | None = None
+        self._label_of: dict[str, int] = {}  # path of an object to its labelled box in the store
         if select is not None:
             objects = self._with_seen_points(objects, select)
         self.db_infos = filter_objects(objects, sampler_cfg.get("PREPARE") or {})
@@ -136,16 +137,23 @@ class DataBaseSampler:
         Raises:
             DataError: an object is in none of the stored frames.
         """
-        missing = []
+        labels: dict[str, int] = {}
+        missing: list[str] = []
         for infos in self.db_infos.values():
-            missing += [info for info in infos if store.of_object(info["box3d_lidar"]) is None]
+            for info in infos:
+                label = store.label_of(info["box3d_lidar"])
+                if label is None:
+                    missing.append(info["path"])
+                else:
+                    labels[info["path"]] = label
         if missing:
             raise DataError(
-                f"{SAMPLING}: {len(missing)} objects of the database, such as "
-                f"{missing[0]['path']}, are labelled in no frame of the training split, so there "
-                "are no teacher's predictions of them; expected a database of the same info files"
+                f"{SAMPLING}: {len(missing)} objects of the database, such as {missing[0]}, are "
+                "labelled in no frame of the training split, so there are no teacher's predictions "
+                "of them; expected a database of the same info files"
             )
         self._predictions = store
+        self._label_of = labels
 
     def _with_seen_points(
         self, objects: ObjectsByClass, select: Callable[[np.ndarray], np.ndarray]
@@ -218,17 +226,10 @@ class DataBaseSampler:
         names = [info["name"] for info in chosen]
         data_dict["gt_names"] = np.concatenate([data_dict["gt_names"], names])
         if PREDICTED in data_dict:
-            predictions = [
-                self._predictions_of(info, height) for info, height in zip(chosen, drop_m)
-            ]
+            assert self._predictions is not None
+            labels = [self._label_of[info["path"]] for info in chosen]
+            predictions = self._predictions.of_objects(labels, drop_m)
             data_dict[PREDICTED].paste(predictions, enlarged, data_dict["lidar_aug_matrix"])
-
-    def _predictions_of(self, info: ObjectInfo, drop_m: float) -> FramePredictions:
-        """What the teacher predicts of an object in its own frame, on the ground of the scene."""
-        assert self._predictions is not None
-        predictions = self._predictions.of_object(info["box3d_lidar"])
-        assert predictions is not None  # add_predictions has looked for every object
-        return predictions.lowered(drop_m)
 
     def _object_in_scene(self, info: ObjectInfo, drop_m: float) -> np.ndarray:
         points = self.object_points.read(info["path"]).copy()

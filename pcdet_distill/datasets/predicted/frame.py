@@ -51,16 +51,12 @@ class FramePredictions:
             chosen[name] = getattr(self, name)[detections]
         return FramePredictions(**chosen)
 
-    def of_owner(self, owner: int) -> FramePredictions:
-        """What belongs to the labelled object ``owner``."""
-        return self.select(self.owners == owner, self.detected_owners == owner)
-
-    def lowered(self, drop_m: float) -> FramePredictions:
-        """The same with all boxes ``drop_m`` lower."""
+    def lowered(self, drops_m: np.ndarray, detection_drops_m: np.ndarray) -> FramePredictions:
+        """The same with every box (N,) and every detection (D,) so much lower."""
         boxes = self.boxes.copy()
         detected = self.detected_boxes.copy()
-        boxes[:, 2] -= drop_m
-        detected[:, 2] -= drop_m
+        boxes[:, 2] -= drops_m
+        detected[:, 2] -= detection_drops_m
         return dataclasses.replace(self, boxes=boxes, detected_boxes=detected)
 
 

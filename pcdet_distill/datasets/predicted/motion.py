@@ -38,11 +38,17 @@ def move_boxes(boxes: np.ndarray, motion: np.ndarray) -> np.ndarray:
     return moved.astype(np.float32)
 
 
-def inside_footprint(places: np.ndarray, box: np.ndarray, margin_m: float = 0.0) -> np.ndarray:
-    """(N,) bool: which points (N, 2) lie in the footprint of a box (7,), enlarged on each side."""
-    offset = places.astype(np.float64) - box[:2]
-    cosine = np.cos(box[HEADING])
-    sine = np.sin(box[HEADING])
-    along = np.abs(offset[:, 0] * cosine + offset[:, 1] * sine)
-    across = np.abs(offset[:, 1] * cosine - offset[:, 0] * sine)
-    return (along <= box[3] / 2 + margin_m) & (across <= box[4] / 2 + margin_m)
+def inside_footprints(places: np.ndarray, boxes: np.ndarray, margin_m: float = 0.0) -> np.ndarray:
+    """(K, N) bool: which points (N, 2) lie in the footprint of which box (K, 7).
+
+    Args:
+        margin_m: by which each footprint is enlarged on every side.
+    """
+    offset = places - boxes[:, None, :2]
+    cosine = np.cos(boxes[:, None, HEADING])
+    sine = np.sin(boxes[:, None, HEADING])
+    along = np.abs(offset[..., 0] * cosine + offset[..., 1] * sine)
+    across = np.abs(offset[..., 1] * cosine - offset[..., 0] * sine)
+    half_length = boxes[:, None, 3] / 2 + margin_m
+    half_width = boxes[:, None, 4] / 2 + margin_m
+    return (along <= half_length) & (across <= half_width)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .frame import FramePredictions
-from .motion import inside_footprint, move_boxes, move_places
+from .motion import inside_footprints, move_boxes, move_places
 
 # Key of an item and of a batch: the teacher's predictions, moved with the scene.
 PREDICTED = "teacher_predictions"
@@ -46,20 +46,17 @@ class PredictedScene:
     def __init__(self, frame: FramePredictions) -> None:
         self._parts = [_Part(frame, np.eye(4))]
 
-    def paste(
-        self, objects: Sequence[FramePredictions], boxes: np.ndarray, matrix: np.ndarray
-    ) -> None:
+    def paste(self, objects: FramePredictions, boxes: np.ndarray, matrix: np.ndarray) -> None:
         """Add objects as gt_sampling does: they take the place of what was there.
 
         Args:
-            objects: the predictions of each object, from its own frame, in the coordinates in which
-                it is pasted.
+            objects: the predictions of all of them, each from its own frame, in the coordinates in
+                which they are pasted.
             boxes: (K, 7) the space that the objects clear of other points.
             matrix: (4, 4) ``lidar_aug_matrix`` at this moment.
         """
         self._parts = [self._without_covered(part, boxes, matrix) for part in self._parts]
-        for pasted in objects:
-            self._parts.append(_Part(pasted, matrix.copy()))
+        self._parts.append(_Part(objects, matrix.copy()))
 
     @staticmethod
     def _without_covered(part: _Part, boxes: np.ndarray, matrix: np.ndarray) -> _Part:
@@ -69,12 +66,9 @@ class PredictedScene:
         places = move_places(predictions.places, motion)
         centres = move_places(predictions.boxes[:, :2], motion)
         detected = move_places(predictions.detected_boxes[:, :2], motion)
-        keeps_rows = np.ones(len(places), dtype=bool)
-        keeps_detections = np.ones(len(detected), dtype=bool)
-        for box in boxes:
-            is_covered = inside_footprint(places, box) | inside_footprint(centres, box)
-            keeps_rows &= ~is_covered
-            keeps_detections &= ~inside_footprint(detected, box)
+        is_covered = inside_footprints(places, boxes) | inside_footprints(centres, boxes)
+        keeps_rows = ~is_covered.any(axis=0)
+        keeps_detections = ~inside_footprints(detected, boxes).any(axis=0)
         if keeps_rows.all() and keeps_detections.all():
             return part
         return _Part(predictions.select(keeps_rows, keeps_detections), part.born)

@@ -11,11 +11,12 @@ import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ...errors import DataError
-from .frame import DETECTION_FIELDS, ROW_FIELDS, FramePredictions, join
+from .frame import DETECTION_FIELDS, NO_OWNER, ROW_FIELDS, FramePredictions, join
 
 SAME_PLACE_M = 0.02  # between an object of the database and its labelled box in the info files
 
@@ -87,17 +88,37 @@ class PredictionStore:
     def __init__(self, files: Sequence[Path]) -> None:
         parts = [read_part(file) for file in files]
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        fields = {name: arrays[name] for name in (*ROW_FIELDS, *DETECTION_FIELDS)}
-        self._all = FramePredictions(**fields)
-        self._row_ends = np.cumsum(arrays["row_counts"])
-        self._detection_ends = np.cumsum(arrays["detection_counts"])
-        self._label_ends = np.cumsum(arrays["label_counts"])
+        self._arrays = arrays
         self._number_of = {str(name): number for number, name in enumerate(arrays["frame_names"])}
+        self._first_label = _starts(arrays["label_counts"])
+        # Within a frame the predictions are sorted by owner: those of an object are a range.
+        row_order, self._rows = self._by_owner("row_counts", "owners")
+        detection_order, self._detections = self._by_owner("detection_counts", "detected_owners")
+        fields = {name: arrays[name][row_order] for name in ROW_FIELDS}
+        fields.update({name: arrays[name][detection_order] for name in DETECTION_FIELDS})
+        self._all = FramePredictions(**fields)
         # Objects are looked up by place: sorted along x, candidates are a short range.
         self._centres = arrays["label_centres"]
         self._by_x = np.argsort(self._centres[:, 0], kind="stable")
         self._sorted_x = self._centres[self._by_x, 0]
-        self._arrays = arrays
+
+    def _by_owner(self, count_name: str, owner_name: str) -> tuple[np.ndarray, _Ranges]:
+        """The order of predictions by frame and owner, and where frames and labels are in it."""
+        counts = self._arrays[count_name]
+        owners = self._arrays[owner_name]
+        frame_of = np.repeat(np.arange(len(counts)), counts)
+        order = np.lexsort((owners, frame_of))
+        # Numbers of labels grow with the frames. Predictions without owner stand half a number
+        # before the first label of their frame.
+        label_of = self._first_label[frame_of] + np.where(owners == NO_OWNER, -0.5, owners)
+        labels = np.arange(len(self._arrays["label_centres"]))
+        sorted_labels = label_of[order]
+        ranges = _Ranges(
+            frames=_starts(counts),
+            first_of_label=np.searchsorted(sorted_labels, labels, side="left"),
+            end_of_label=np.searchsorted(sorted_labels, labels, side="right"),
+        )
+        return order, ranges
 
     @property
     def frames(self) -> int:
@@ -120,27 +141,12 @@ class PredictionStore:
                 f"frame {name} is not among the {self.frames} frames whose teacher's predictions "
                 "are stored; delete that folder, and the next training computes them again"
             )
-        return self._of_number(self._number_of[name])
+        number = self._number_of[name]
+        return self._all.select(self._rows.of_frame(number), self._detections.of_frame(number))
 
-    def of_object(self, box: np.ndarray) -> FramePredictions | None:
-        """The predictions that belong to a labelled box (7 + C,), from its own frame.
-
-        Returns:
-            None if no frame has that box.
-        """
-        label = self._find_label(np.asarray(box[:3], dtype=np.float64))
-        if label is None:
-            return None
-        number = int(np.searchsorted(self._label_ends, label, side="right"))
-        first = self._label_ends[number - 1] if number else 0
-        return self._of_number(number).of_owner(label - int(first))
-
-    def _of_number(self, number: int) -> FramePredictions:
-        rows = _range_of(self._row_ends, number)
-        return self._all.select(rows, _range_of(self._detection_ends, number))
-
-    def _find_label(self, centre: np.ndarray) -> int | None:
-        """Number of the labelled box nearest to ``centre`` (3,), within SAME_PLACE_M."""
+    def label_of(self, box: np.ndarray) -> int | None:
+        """Number of the labelled box (7 + C,) among those of all frames; None if there is none."""
+        centre = np.asarray(box[:3], dtype=np.float64)
         first, last = np.searchsorted(
             self._sorted_x, [centre[0] - SAME_PLACE_M, centre[0] + SAME_PLACE_M]
         )
@@ -151,7 +157,46 @@ class PredictionStore:
         nearest = int(np.argmin(distance))
         return int(candidates[nearest]) if distance[nearest] <= SAME_PLACE_M else None
 
+    def of_objects(self, labels: Sequence[int], drops_m: np.ndarray) -> FramePredictions:
+        """What belongs to some objects, each from its own frame.
 
-def _range_of(ends: np.ndarray, number: int) -> slice:
-    """Where the entries of frame ``number`` stand."""
-    return slice(int(ends[number - 1]) if number else 0, int(ends[number]))
+        Args:
+            labels: (K,) numbers that ``label_of`` has found.
+            drops_m: (K,) how much lower each object is to stand.
+        """
+        rows, row_counts = self._rows.of_labels(labels)
+        detections, detection_counts = self._detections.of_labels(labels)
+        predictions = self._all.select(rows, detections)
+        return predictions.lowered(
+            np.repeat(drops_m, row_counts), np.repeat(drops_m, detection_counts)
+        )
+
+
+class _Ranges(NamedTuple):
+    """Where the predictions of each frame, and of each labelled box, stand.
+
+    Attributes:
+        frames: (F + 1,) first prediction of each frame, and the end.
+        first_of_label, end_of_label: (L,).
+    """
+
+    frames: np.ndarray
+    first_of_label: np.ndarray
+    end_of_label: np.ndarray
+
+    def of_frame(self, number: int) -> slice:
+        """The range of a frame."""
+        return slice(int(self.frames[number]), int(self.frames[number + 1]))
+
+    def of_labels(self, labels: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+        """The numbers of all predictions of some labels, and how many each label has."""
+        ranges = [
+            np.arange(self.first_of_label[label], self.end_of_label[label]) for label in labels
+        ]
+        numbers = np.concatenate([np.zeros(0, dtype=np.int64), *ranges])
+        return numbers, [len(entry) for entry in ranges]
+
+
+def _starts(counts: np.ndarray) -> np.ndarray:
+    """(N + 1,) where each of N groups starts, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

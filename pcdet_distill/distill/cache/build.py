@@ -19,7 +19,7 @@ from ...datasets.dataset import DatasetTemplate, item_random_state
 from ...datasets.item import Item
 from ...datasets.predicted import FramePredictions, LabelledFrame, write_part
 from ...datasets.predicted.frame import NO_OWNER
-from ...datasets.predicted.motion import HEADING, inside_footprint
+from ...datasets.predicted.motion import HEADING, inside_footprints
 from ...datasets.view import PointView
 from ...models import load_data_to_device
 from ...ops.boxes import limit_period
@@ -232,13 +232,11 @@ def owners_of(places: np.ndarray, centres: np.ndarray, labelled: np.ndarray) -> 
         centres: (N, 2) of their boxes.
         labelled: (G, 7) boxes.
     """
-    owners = np.full(len(places), NO_OWNER, dtype=np.int16)
-    nearest_m = np.full(len(places), np.inf)
-    for number, box in enumerate(labelled):
-        is_on_it = inside_footprint(places, box, OWNER_MARGIN_M)
-        is_on_it |= inside_footprint(centres, box, OWNER_MARGIN_M)
-        distance_m = np.linalg.norm(centres - box[:2], axis=1)
-        is_nearer = is_on_it & (distance_m < nearest_m)
-        owners[is_nearer] = number
-        nearest_m[is_nearer] = distance_m[is_nearer]
-    return owners
+    if len(labelled) == 0:
+        return np.full(len(places), NO_OWNER, dtype=np.int16)
+    is_on = inside_footprints(places, labelled, OWNER_MARGIN_M)
+    is_on |= inside_footprints(centres, labelled, OWNER_MARGIN_M)
+    distance_m = np.linalg.norm(centres - labelled[:, None, :2], axis=2)
+    distance_m[~is_on] = np.inf
+    nearest = distance_m.argmin(axis=0)
+    return np.where(is_on.any(axis=0), nearest, NO_OWNER).astype(np.int16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from math import pi
 
 import torch
@@ -62,6 +63,7 @@ class StoredPredictionInput(PredictionInput):
                 "leave CACHE out"
             )
         self.cache = cache
+        self._places: Predictions | None = None
         self.painter = Painter(student_grid, student.rows, teacher_grid, where)
 
     @property
@@ -91,7 +93,7 @@ class StoredPredictionInput(PredictionInput):
             self.painter.set_background(self.in_students_classes(background))
         self.painter.to(matrices.device)
         with torch.autocast(matrices.device.type, enabled=False):
-            painted = self.painter.paint(self._moved_rows(stored))
+            painted = self.painter.paint(self._moved_rows(stored), len(matrices))
             return self._at_all_positions(painted, matrices)
 
     def _moved_rows(self, stored: BatchDict) -> MovedRows:
@@ -110,30 +112,37 @@ class StoredPredictionInput(PredictionInput):
     def _at_all_positions(self, painted: PaintedRows, matrices: Tensor) -> Predictions:
         """Background everywhere, and what is painted on it."""
         frames = len(matrices)
-        lattice = self.painter.lattice
-        positions = self.student_reader.positions(self.student_rows, matrices.device)
-        logits = self.painter.background[lattice.kinds]
+        places = self._places_of(frames, matrices.device)
         is_unseen = ~self.painter.seen(matrices)
-        logits = logits.expand(frames, -1, -1).masked_fill(is_unseen[..., None], ABSENT_LOGIT)
-        logits = logits.flatten(0, 1)
+        logits = self.painter.background_of_all.repeat(frames, 1)
+        logits.masked_fill_(is_unseen.reshape(-1, 1), ABSENT_LOGIT)
         logits[painted.slots] = painted.logits
-        at_slot = painted.slots % lattice.positions
-        references = positions.references[at_slot]
+        references = places.references[painted.slots]
         boxes = painted.boxes
-        if positions.form.opposite_headings_are_equal:
+        if places.form.opposite_headings_are_equal:
             boxes = _nearest_heading(boxes, references)
-        codes_of_painted = positions.form.encode(boxes, references, painted.logits)
-        codes = logits.new_zeros(len(logits), codes_of_painted.shape[1])
-        codes[painted.slots] = codes_of_painted
-        numbers = torch.arange(frames, device=matrices.device)
-        return Predictions(
-            logits=logits,
-            codes=codes,
-            batch_index=numbers.repeat_interleave(lattice.positions),
-            coords=positions.coords.repeat(frames, 1),
-            references=positions.references.repeat(frames, 1),
-            form=positions.form,
-        )
+        painted_codes = places.form.encode(boxes, references, painted.logits)
+        codes = logits.new_zeros(len(logits), painted_codes.shape[1])
+        codes[painted.slots] = painted_codes
+        return dataclasses.replace(places, logits=logits, codes=codes)
+
+    def _places_of(self, frames: int, device: torch.device) -> Predictions:
+        """The places of all positions of ``frames`` frames, made once; logits and codes follow."""
+        places = self._places
+        if places is None or len(places) != frames * self.painter.lattice.positions:
+            positions = self.student_reader.positions(self.student_rows, device)
+            numbers = torch.arange(frames, device=device)
+            nothing = torch.zeros(frames * self.painter.lattice.positions, 0, device=device)
+            places = Predictions(
+                logits=nothing,
+                codes=nothing,
+                batch_index=numbers.repeat_interleave(self.painter.lattice.positions),
+                coords=positions.coords.repeat(frames, 1),
+                references=positions.references.repeat(frames, 1),
+                form=positions.form,
+            )
+            self._places = places
+        return places
 
 
 def _nearest_heading(boxes: Tensor, references: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError
+from ...ops.accelerated import paint_kernels
 from ..prediction_matching import classes_of, restrict_kind
 from ..predictions import ABSENT_LOGIT, PositionKind, PredictionGrid
 from .build import headings_of_kinds, turn_from_anchor
@@ -100,16 +101,23 @@ class Lattice:
             kinds = kinds[rows]
         self.positions = len(places)
         self.kinds = kinds
-        self.places = places.float()
         self.origin, self.pitch, index, self.size = _lines(places)
+        self.cell_of = index[:, 1] * self.size[0] + index[:, 0]
         # Which position stands at (kind, y, x); -1 for none.
         self.table = torch.full((len(grid.kinds), self.size[1], self.size[0]), -1)
         self.table[kinds, index[:, 1], index[:, 0]] = torch.arange(self.positions)
 
+    def cell_places(self) -> Tensor:
+        """(columns * lines, 2) x, y of every crossing of lines, by line, then by column."""
+        columns = torch.arange(self.size[0], device=self.origin.device)
+        lines = torch.arange(self.size[1], device=self.origin.device)
+        y, x = torch.meshgrid(lines, columns, indexing="ij")
+        return self.origin + torch.stack([x, y], dim=-1).flatten(0, 1) * self.pitch
+
     def to(self, device: torch.device) -> None:
         """Move the tables, once."""
         if self.table.device != device:
-            for name in ("kinds", "places", "origin", "pitch", "table"):
+            for name in ("kinds", "cell_of", "origin", "pitch", "table"):
                 setattr(self, name, getattr(self, name).to(device))
 
 
@@ -140,6 +148,7 @@ class Painter:
     Attributes:
         background: (student's kinds, classes) logits where nothing is stored; see
             ``set_background``.
+        background_of_all: (positions, classes) the same at every position.
     """
 
     def __init__(
@@ -165,22 +174,64 @@ class Painter:
         self.targets = torch.tensor(padded)  # (teacher's kinds, most)
         self.headings = headings_of_kinds(student)
         self.background = torch.zeros(0, 0)
+        self.background_of_all = torch.zeros(0, 0)
+        self._compiled: paint_kernels.PaintGrids | None = None
         self._own_kinds = targets
         self._student_kinds = len(student.kinds)
 
     def set_background(self, background: Tensor) -> None:
         """Set the logits (teacher's kinds, student's classes) of what is not stored."""
         self.background = _background_by_kind(self._own_kinds, background, self._student_kinds)
+        self.background_of_all = self.background[self.lattice.kinds]
+        self._compiled = None
 
     def to(self, device: torch.device) -> None:
         """Move the tables, once."""
         self.lattice.to(device)
         self.teacher_lattice.to(device)
-        for name in ("targets", "headings", "background"):
+        for name in ("targets", "headings", "background", "background_of_all"):
             setattr(self, name, getattr(self, name).to(device))
 
-    def paint(self, rows: MovedRows) -> PaintedRows:
-        """What the rows say about the positions that they reach."""
+    def paint(self, rows: MovedRows, frames: int) -> PaintedRows:
+        """What the rows of a batch of ``frames`` frames say about the positions they reach."""
+        if len(rows.places) and rows.places.device.type == "cpu":
+            return self._paint_compiled(rows, frames)
+        return self.paint_plain(rows)
+
+    def _paint_compiled(self, rows: MovedRows, frames: int) -> PaintedRows:
+        """``paint_plain`` by a compiled loop."""
+        arrays = paint_kernels.PaintRows(
+            frame_index=rows.frame_index.numpy(),
+            places=rows.places.numpy(),
+            axes=rows.axes.numpy(),
+            kinds=rows.kinds.numpy(),
+            turns=rows.turns.numpy(),
+            headings=rows.boxes[:, 6].contiguous().numpy(),
+            scores=rows.logits.sigmoid().numpy(),
+            is_pasted=rows.is_pasted.numpy(),
+        )
+        limits = paint_kernels.PaintLimits(LEAST_WEIGHT, WHOLE_SHARE_RAD, NO_SHARE_RAD)
+        slots, scores, best = paint_kernels.paint(arrays, self._kernel_grids(), limits, frames)
+        boxes = rows.boxes[torch.from_numpy(best)]
+        return PaintedRows(torch.from_numpy(slots), logits_of(torch.from_numpy(scores)), boxes)
+
+    def _kernel_grids(self) -> paint_kernels.PaintGrids:
+        if self._compiled is None:
+            lattice = self.lattice
+            self._compiled = paint_kernels.PaintGrids(
+                origin=lattice.origin.double().numpy(),
+                pitch=lattice.pitch.double().numpy(),
+                table=lattice.table.numpy(),
+                headings=self.headings.numpy(),
+                background=self.background.sigmoid().numpy(),
+                kind_of=lattice.kinds.numpy(),
+                targets=self.targets.numpy(),
+                row_pitch=self.teacher_lattice.pitch.double().numpy(),
+            )
+        return self._compiled
+
+    def paint_plain(self, rows: MovedRows) -> PaintedRows:
+        """``paint`` in plain torch."""
         slots, sources, weights = self._contributions(rows)
         # Rows of the scene and of a pasted object are samples of two different maps.
         is_pasted = rows.is_pasted[sources].long()
@@ -269,11 +320,12 @@ class Painter:
         """
         lattice = self.teacher_lattice
         inverse = torch.linalg.inv(matrices.double()).float()
-        places = self.lattice.places @ inverse[:, :2, :2].transpose(1, 2)
+        places = self.lattice.cell_places() @ inverse[:, :2, :2].transpose(1, 2)
         places = places + inverse[:, None, :2, 3]
         cells = (places - lattice.origin) / lattice.pitch
         last = cells.new_tensor(lattice.size) - 0.5
-        return ((cells >= -0.5) & (cells <= last)).all(dim=2)
+        is_seen = ((cells >= -0.5) & (cells <= last)).all(dim=2)
+        return is_seen[:, self.lattice.cell_of]
 
 
 def logits_of(scores: Tensor) -> Tensor:

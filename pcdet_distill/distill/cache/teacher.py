@@ -71,7 +71,9 @@ class CachedTeacher(Teacher):
         stored = batch_dict[PREDICTED]
         boxes = []
         for frame in range(len(stored["matrix"])):
-            of_frame = stored["detected_frame_index"] == frame
+            of_frame = torch.nonzero(stored["detected_frame_index"] == frame).flatten()
+            by_score = stored["detected_scores"][of_frame].argsort(descending=True, stable=True)
+            of_frame = of_frame[by_score]
             boxes.append(
                 {
                     "pred_boxes": stored["detected_boxes"][of_frame],

@@ -75,8 +75,10 @@ class LogitBoxLoss(PredictionLoss):
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """BCE (N, C) of the student's logits with the teacher's scores, less the teacher's entropy."""
-    target = teacher.sigmoid()
-    cross_entropy = functional.binary_cross_entropy_with_logits(student, target, reduction="none")
-    entropy = functional.binary_cross_entropy_with_logits(teacher, target, reduction="none")
-    return cross_entropy - entropy
+    """BCE (N, C) of the student's logits with the teacher's scores, less the teacher's entropy.
+
+    With logits x of the student and y of the teacher, BCE(s, t) = log(1 + e^x) - t x. The
+    difference then needs half the passes over all anchors that two cross entropies would take.
+    """
+    difference = functional.softplus(student) - functional.softplus(teacher)
+    return difference - teacher.sigmoid() * (student - teacher)

@@ -172,10 +172,10 @@ def test_pasting_before_and_after_a_motion(store, tmp_path, seed_of_order: int) 
     assert headings_differ(moved["boxes"][first_pasted][6], label[6]) < 1e-5
 
 
-def test_a_row_is_as_much_lower_as_its_object() -> None:
-    lowered = predictions([CAR]).lowered(0.4)
-    np.testing.assert_allclose(lowered.boxes[0, 2], -1.4, rtol=1e-6)
-    np.testing.assert_allclose(lowered.detected_boxes[0, 2], -1.39, rtol=1e-6)
+def test_every_box_is_as_much_lower_as_its_object() -> None:
+    lowered = predictions([CAR, CAR]).lowered(np.array([0.4, 0.1]), np.array([0.4, 0.2]))
+    np.testing.assert_allclose(lowered.boxes[:, 2], [-1.4, -1.1], rtol=1e-6)
+    np.testing.assert_allclose(lowered.detected_boxes[:, 2], [-1.39, -1.19], rtol=1e-6)
 
 
 def test_an_object_of_no_frame_is_refused(store: PredictionStore, tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -44,8 +45,10 @@ def rows(places, scores, axes=None, headings=None, turns=None, kinds=None, is_pa
     boxes[:, 6] = torch.zeros(count) if headings is None else torch.tensor(headings)
     return MovedRows(
         frame_index=torch.zeros(count, dtype=torch.long),
-        places=torch.tensor(places, dtype=torch.float32),
-        axes=torch.tensor([[1.0, 0.0]] * count if axes is None else axes),
+        places=torch.tensor(places, dtype=torch.float32).reshape(-1, 2),
+        axes=torch.tensor(
+            [[1.0, 0.0]] * count if axes is None else axes, dtype=torch.float32
+        ).reshape(-1, 2),
         kinds=torch.zeros(count, dtype=torch.long) if kinds is None else torch.tensor(kinds),
         turns=torch.zeros(count) if turns is None else torch.tensor(turns),
         logits=torch.logit(torch.tensor(scores))[:, None],
@@ -64,7 +67,7 @@ def painter(student: PredictionGrid, teacher: PredictionGrid, background: float 
 
 
 def painted_scores(made: Painter, moved: MovedRows, positions: int) -> np.ndarray:
-    painted = made.paint(moved)
+    painted = made.paint(moved, 1)
     scores = np.full(positions, np.nan)
     scores[painted.slots.numpy()] = painted.logits[:, 0].sigmoid().numpy()
     return scores
@@ -72,7 +75,7 @@ def painted_scores(made: Painter, moved: MovedRows, positions: int) -> np.ndarra
 
 def test_an_unmoved_row_is_its_own_position() -> None:
     same = grid(4, 3, 0.5)
-    painted = painter(same, same).paint(rows([[0.5, 0.5], [1.0, 0.5]], [0.8, 0.3]))
+    painted = painter(same, same).paint(rows([[0.5, 0.5], [1.0, 0.5]], [0.8, 0.3]), 1)
     assert painted.slots.tolist() == [5, 6]
     assert painted.logits.sigmoid().flatten().tolist() == pytest.approx([0.8, 0.3])
     assert painted.boxes[:, 0].tolist() == [0, 1]
@@ -89,7 +92,7 @@ def test_half_a_cell_aside_by_hand() -> None:
 
 def test_the_box_is_that_of_the_strongest_row() -> None:
     same = grid(3, 1, 1.0)
-    painted = painter(same, same).paint(rows([[0.6, 0], [1.6, 0]], [0.9, 0.3]))
+    painted = painter(same, same).paint(rows([[0.6, 0], [1.6, 0]], [0.9, 0.3]), 1)
     # Position 1 has 0.6 of row 0 (0.6 * 0.9) and 0.4 of row 1 (0.4 * 0.3).
     assert dict(zip(painted.slots.tolist(), painted.boxes[:, 0].tolist())) == {0: 0, 1: 0, 2: 1}
 
@@ -97,7 +100,7 @@ def test_the_box_is_that_of_the_strongest_row() -> None:
 def test_where_a_pasted_object_and_the_scene_meet_the_larger_score_counts() -> None:
     same = grid(3, 1, 1.0)
     moved = rows([[1, 0], [1, 0], [2, 0]], [0.3, 0.8, 0.2], is_pasted=[False, True, False])
-    painted = painter(same, same).paint(moved)
+    painted = painter(same, same).paint(moved, 1)
     assert painted.slots.tolist() == [1, 2]
     assert painted.logits.sigmoid().flatten().tolist() == pytest.approx([0.8, 0.2])
     assert painted.boxes[:, 0].tolist() == [1, 2]
@@ -141,6 +144,39 @@ def test_turned_and_scaled_grids_of_other_cells_against_plain_loops(seed: int) -
     scores = painted_scores(painter(student, teacher), moved, 72)
     expected = plain_paint(student, pitch, moved, 0.01)
     np.testing.assert_allclose(np.where(np.isnan(scores), 0.01, scores), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_compiled_version_equals_the_plain_one(seed: int) -> None:
+    random = np.random.RandomState(seed)
+    crossed = grid(9, 8, random.uniform(0.3, 0.8), headings=(0.0, 1.57), start=1.0)
+    made = painter(crossed, grid(8, 8, random.uniform(0.3, 0.8), headings=(0.0, 1.57)))
+    count = 300
+    angle = random.uniform(-3, 3)
+    axes = [[np.cos(angle), np.sin(angle)]] * count
+    moved = rows(
+        random.uniform(0, 7, (count, 2)).tolist(),
+        random.uniform(0.05, 0.95, count).tolist(),
+        axes=axes,
+        headings=random.uniform(-3, 3, count).tolist(),
+        turns=random.uniform(0, 1.57, count).tolist(),
+        kinds=random.randint(0, 2, count).tolist(),
+        is_pasted=(random.rand(count) < 0.3).tolist(),
+    )
+    moved = dataclasses.replace(moved, frame_index=torch.tensor(random.randint(0, 3, count)))
+    compiled = made.paint(moved, 3)
+    plain = made.paint_plain(moved)
+    assert torch.equal(compiled.slots, plain.slots)
+    torch.testing.assert_close(compiled.logits, plain.logits, rtol=1e-4, atol=1e-4)
+    assert (compiled.boxes[:, 0] == plain.boxes[:, 0]).float().mean() > 0.995
+
+
+def test_a_batch_without_rows() -> None:
+    same = grid(3, 2, 1.0)
+    made = painter(same, same)
+    nothing = rows([], [])
+    for painted in (made.paint(nothing, 1), made.paint_plain(nothing)):
+        assert len(painted.slots) == len(painted.boxes) == 0
 
 
 def test_an_object_that_turns_by_a_quarter_changes_to_the_other_anchor() -> None:

@@ -1,0 +1,190 @@
+"""Claim: a cached teacher costs a few percent of a training step; a teacher that runs half of one.
+
+Run ``python benchmarks/teacher_cost.py --teacher_ckpt FILE [--recipe YAML] [--set KEY VALUE ...]``.
+FILE is a trained teacher of the yaml file (default: cfgs/synthetic/recipes/logitbox.yaml).
+
+Each row is a way to run the teacher. In every round each row loads the same two frames, augmented,
+and trains on them, in an order that rotates. "Ratio" is the median over the rounds of the row's
+time over that of the plain row in the same round; "spread" is half the range that holds the middle
+half of the rounds. On a CPU the processor seconds of this process are counted, on one thread, so
+other work on the machine matters little. On CUDA (``--device cuda``) it is the time until the GPU
+has finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from easydict import EasyDict
+
+from pcdet_distill.config import load_config
+from pcdet_distill.engine.build import build_dataloader, build_trained_model
+from pcdet_distill.models import load_data_to_device
+from pcdet_distill.models.trainable import OneProcess
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCH_SIZE = 2
+WARM_UP = 2  # rounds that are not counted
+
+
+class Row:
+    """One way to run the teacher: its distiller, and its own dataset.
+
+    Args:
+        name: of the row.
+        cfg: the whole config.
+        teacher_ckpt: weights of the teacher.
+        device: where to train.
+        progress: shares of the training at which steps are measured; their mean counts.
+        shows: how often each batch is shown; the mean of the shows counts.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cfg: EasyDict,
+        teacher_ckpt: Path,
+        device: torch.device,
+        *,
+        progress: tuple[float, ...] = (0.0,),
+        shows: int = 1,
+    ) -> None:
+        self.name = name
+        self.device = device
+        self.progress = progress
+        self.shows = shows
+        self.dataset, _, _ = build_dataloader(
+            cfg.DATA_CONFIG,
+            cfg.CLASS_NAMES,
+            BATCH_SIZE,
+            root_dir=cfg.ROOT_DIR,
+            workers=0,
+            seed=0,
+            training=True,
+        )
+        torch.manual_seed(0)
+        checkpoint = str(teacher_ckpt) if cfg.get("DISTILL") else None
+        logger = logging.getLogger("silent")
+        self.model = build_trained_model(
+            cfg, self.dataset, teacher_ckpt=checkpoint, logger=logger
+        ).to(device)
+        self.model.prepare_data(OneProcess(), logger)
+        self.model.train()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+
+    def measure(self, number: int) -> tuple[float, float]:
+        """Seconds to load and to train on batch ``number``, means over progress and shows."""
+        loading = []
+        training = []
+        for progress in self.progress:
+            self.model.set_progress(progress)
+            for _ in range(self.shows):
+                start = self._now()
+                first = number * BATCH_SIZE
+                items = [
+                    self.dataset[index % len(self.dataset)]
+                    for index in range(first, first + BATCH_SIZE)
+                ]
+                batch = self.dataset.collate_batch(items)
+                loaded = self._now()
+                self._step(batch)
+                loading.append(loaded - start)
+                training.append(self._now() - loaded)
+        return statistics.mean(loading), statistics.mean(training)
+
+    def _step(self, batch: dict) -> None:
+        load_data_to_device(batch, self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model(batch)[0]["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 10)
+        self.optimizer.step()
+
+    def _now(self) -> float:
+        if self.device.type == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def with_teacher(cfg: EasyDict, **options: object) -> EasyDict:
+    """The config with other keys of DISTILL.TEACHER."""
+    changed = copy.deepcopy(cfg)
+    changed.DISTILL.TEACHER.update(options)
+    return changed
+
+
+def make_rows(cfg: EasyDict, teacher_ckpt: Path, device: torch.device, cache: Path) -> list[Row]:
+    """The rows, the plain one first."""
+    plain = copy.deepcopy(cfg)
+    plain.pop("DISTILL")
+    ends = copy.deepcopy(cfg)
+    for term in ends.DISTILL.TERMS.values():
+        term.WEIGHT = {"START": 1.0, "END": 0.0, "UNTIL": 0.5}
+    cached = with_teacher(cfg, CACHE="predictions", CACHE_DIR=str(cache))
+    common = (teacher_ckpt, device)
+    return [
+        Row("plain", plain, *common),
+        Row("teacher runs", cfg, *common),
+        Row("PRECISION: bfloat16", with_teacher(cfg, PRECISION="bfloat16"), *common),
+        Row("PRECISION: float16", with_teacher(cfg, PRECISION="float16"), *common),
+        Row("REUSE: 2", with_teacher(cfg, REUSE=2), *common, shows=2),
+        Row("WEIGHT ends UNTIL: 0.5", ends, *common, progress=(0.0, 1.0)),
+        Row("CACHE: predictions", cached, *common),
+    ]
+
+
+def print_table(rows: list[Row], times: dict[str, list[tuple[float, float]]]) -> None:
+    """Medians, and ratios to the plain row of the same round."""
+    print("| teacher | load | step | both, ratio | spread |\n|---|---:|---:|---:|---:|")
+    plain = [sum(pair) for pair in times["plain"]]
+    for row in rows:
+        loading = statistics.median(pair[0] for pair in times[row.name])
+        training = statistics.median(pair[1] for pair in times[row.name])
+        ratios = sorted(sum(pair) / base for pair, base in zip(times[row.name], plain))
+        quarter = len(ratios) // 4
+        spread = (ratios[-1 - quarter] - ratios[quarter]) / 2
+        print(
+            f"| {row.name} | {1e3 * loading:.0f} ms | {1e3 * training:.0f} ms "
+            f"| {statistics.median(ratios):.3f} | {spread:.3f} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--teacher_ckpt", type=Path, required=True)
+    parser.add_argument(
+        "--recipe", type=Path, default=ROOT / "cfgs/synthetic/recipes/logitbox.yaml"
+    )
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cache_dir", type=Path, help="keep the cache there")
+    parser.add_argument("--set", nargs="+", default=[], dest="settings", help="KEY VALUE pairs")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    cfg = load_config(args.recipe, args.settings)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = args.cache_dir or Path(folder) / "cache"
+        rows = make_rows(cfg, args.teacher_ckpt, torch.device(args.device), cache)
+        times: dict[str, list[tuple[float, float]]] = {row.name: [] for row in rows}
+        for number in range(WARM_UP + args.rounds):
+            turn = number % len(rows)
+            for row in rows[turn:] + rows[:turn]:
+                measured = row.measure(number)
+                if number >= WARM_UP:
+                    times[row.name].append(measured)
+    print_table(rows, times)
+
+
+if __name__ == "__main__":
+    main()
