@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from ...datasets.synthetic.options import EASY
 from ...datasets.synthetic.sensor_options import STANDARD, read_sensors
 from ...datasets.synthetic.writer import MANIFEST, FolderPlan, check_manifest
 from ...errors import DataError, UserError
-from ..tools import tool_words
+from ..tools import read_experiment, tool_words
 from .plan import StudyPlan
 from .spec import StudyData
 
@@ -30,7 +31,8 @@ def data_commands(plan: StudyPlan) -> list[list[str]]:
     folder = plan.root / data.path
     if not _is_simulated(folder, data):
         return all_data_commands(plan)
-    return [] if _is_prepared(folder, plan) else [_prepare_command(data, plan.root)]
+    configs = [each for each in data.configs if not _is_prepared(folder, plan, each)]
+    return [_prepare_command(data, each, plan.root) for each in configs]
 
 
 def all_data_commands(plan: StudyPlan) -> list[list[str]]:
@@ -38,7 +40,8 @@ def all_data_commands(plan: StudyPlan) -> list[list[str]]:
     data = plan.spec.data
     if data.frames is None or data.path is None:
         return []
-    return [_simulate_command(data, plan.root), _prepare_command(data, plan.root)]
+    prepare = [_prepare_command(data, config, plan.root) for config in data.configs]
+    return [_simulate_command(data, plan.root), *prepare]
 
 
 def run_data_commands(
@@ -74,18 +77,23 @@ def _splits(data: StudyData) -> dict[str, int]:
 def _is_simulated(folder: Path, data: StudyData) -> bool:
     """Whether the split files, which the simulator writes last, list this study's frames.
 
-    A folder of other scenes or sensors counts as missing: the simulator then says what differs.
+    A folder of other scenes or sensors counts as missing: the simulator then adds what it may, or
+    says what differs.
     """
-    manifest = folder / MANIFEST
+    planned = _folder_plan(data)
     try:
         for split, count in _splits(data).items():
             frames = (folder / "ImageSets" / f"{split}.txt").read_text().split()
             if len(frames) != count:
                 return False
-        check_manifest(manifest, _folder_plan(data))
-    except (OSError, DataError):
+        check_manifest(folder / MANIFEST, planned)
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError, DataError):
         return False
-    return manifest.exists()
+    # Folders of the first versions do not mention these: they have one sweep of the usual sensor.
+    usual = replace(planned, sensors=read_sensors((STANDARD,)), sweeps=1).record()
+    record = planned.record()
+    return all(manifest.get(key, usual[key]) == record[key] for key in ("sensors", "sweeps"))
 
 
 def _folder_plan(data: StudyData) -> FolderPlan:
@@ -103,15 +111,26 @@ def _folder_plan(data: StudyData) -> FolderPlan:
     )
 
 
-def _is_prepared(folder: Path, plan: StudyPlan) -> bool:
-    """Whether the info files and the object database are newer than the frames."""
+def _is_prepared(folder: Path, plan: StudyPlan, config: str) -> bool:
+    """Whether the info files and the object databases of a yaml are newer than the frames."""
     data = plan.spec.data
     lists = [folder / "ImageSets" / f"{split}.txt" for split in _splits(data)]
     infos = [folder / f"kitti_infos_{split}.pkl" for split in _splits(data)]
     infos += [folder / f"kitti_infos_{split}.pkl" for split in plan.spec.evaluate]
-    infos.append(folder / "kitti_dbinfos_train.pkl")
+    infos += [folder / name for name in _databases(config, plan.root)]
     newest = max(path.stat().st_mtime for path in lists)
     return all(path.is_file() and path.stat().st_mtime >= newest for path in infos)
+
+
+def _databases(config: str, root: Path) -> list[str]:
+    """The object databases that the augmentation of a data set's yaml samples from."""
+    content = read_experiment(config, root)
+    data_config = content.get("DATA_CONFIG", content)
+    augmentor = data_config.get("DATA_AUGMENTOR") or {}
+    names: list[str] = []
+    for entry in augmentor.get("AUG_CONFIG_LIST") or []:
+        names += entry.get("DB_INFO_PATH") or []
+    return names
 
 
 def _simulate_command(data: StudyData, root: Path) -> list[str]:
@@ -131,6 +150,6 @@ def _simulate_command(data: StudyData, root: Path) -> list[str]:
     return words
 
 
-def _prepare_command(data: StudyData, root: Path) -> list[str]:
-    words = [*tool_words("data", root), "kitti", data.config]
+def _prepare_command(data: StudyData, config: str, root: Path) -> list[str]:
+    words = [*tool_words("data", root), "kitti", config]
     return [*words, "--set", "DATA_PATH", str(data.path)]

@@ -87,8 +87,11 @@ class Records:
         data = _as_json(asdict(self.plan.spec.data))
         frames = data["frames"] or {}
         frames.pop("unlabelled", None)  # such frames may be added later
-        for key in ("scenes", "sensors", "sweeps"):
+        for key in ("scenes", "sensors", "sweeps", "configs"):
             data.pop(key)
+        # A study of one data set has written a text here since the first version.
+        configs = list(self.plan.spec.data.configs)
+        data["config"] = configs[0] if len(configs) == 1 else configs
         data.update(simulator_options(self.plan.spec.data))
         return {"file": os.path.relpath(self.plan.spec.file, self.plan.root), "data": data}
 

@@ -1,6 +1,7 @@
 """A study's yaml: the students and recipes, the data, the teacher and the seeds.
 
-DATA: {CONFIG: cfgs/synthetic/dataset.yaml, PATH: data/study, SEED: 0, TRAIN_FRAMES: 400,
+DATA: {CONFIG: cfgs/synthetic/dataset.yaml,    # or a list, if rows read the frames differently
+       PATH: data/study, SEED: 0, TRAIN_FRAMES: 400,
        VAL_FRAMES: 200, HOLDOUT_FRAMES: 500, UNLABELLED_FRAMES: 0,
        SCENES: hard, SENSORS: [hdl64e, vlp16], SWEEPS: 3}      # options of the simulator
                                     # simulated when missing; PATH alone: data that exists
@@ -81,7 +82,7 @@ class StudyData:
     """The data of all runs. ``frames``: simulated frames of each split, None when not simulated."""
 
     path: str | None = None
-    config: str = "cfgs/synthetic/dataset.yaml"
+    configs: tuple[str, ...] = ("cfgs/synthetic/dataset.yaml",)  # data sets to prepare there
     seed: int = 0
     frames: Mapping[str, int] | None = None
     scenes: str | None = None  # None: the simulator's default
@@ -239,13 +240,19 @@ def _read_data(block: ConfigDict, evaluate: Sequence[str]) -> StudyData:
     seed = _whole(block.get("SEED", 0), "DATA.SEED", 0)
     return StudyData(
         path,
-        str(block.get("CONFIG", StudyData.config)),
+        _read_configs(block),
         seed,
         frames,
         scenes=None if block.get("SCENES") is None else str(block["SCENES"]),
         sensors=tuple(str(name) for name in _list(block.get("SENSORS") or [], "DATA.SENSORS")),
         sweeps=None if block.get("SWEEPS") is None else _whole(block["SWEEPS"], "DATA.SWEEPS", 1),
     )
+
+
+def _read_configs(block: ConfigDict) -> tuple[str, ...]:
+    """DATA.CONFIG: one yaml, or several that read the same frames in different ways."""
+    configs = tuple(str(each) for each in _list(block.get("CONFIG", []), "DATA.CONFIG"))
+    return configs or StudyData.configs
 
 
 def _read_teacher(block: ConfigDict | None, common: Mapping[str, object]) -> RowSpec | None:
