@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 
 import pytest
@@ -48,6 +50,28 @@ def test_the_tool(toy_tool, tmp_path, capsys):
     assert "5 finished" in capsys.readouterr().out
     toy_tool("--publish", "docs/study")
     assert (tmp_path / "docs/study/toys/README.md").exists()
+
+
+def test_a_toy_study_of_two_seeds_from_the_command_to_the_verdict(toy_tool, tmp_path, capsys):
+    """The recipe gains 4 points with both seeds; the rule still asks for more."""
+    toys = {"teacher": {"ap": 30.0}, "recipe-seed0": {"ap": 14.0}, "recipe-seed1": {"ap": 14.0}}
+    (tmp_path / "toy.json").write_text(json.dumps(toys))
+    toy_tool("--jobs", "2")
+    output = capsys.readouterr().out
+    lines = [line for line in output.splitlines() if line.split()[:2] == ["recipe", "plain"]]
+    line = lines[0]
+    assert line.split()[2:5] == ["2", "+4.0+-0.0", "1.00x"]
+    assert "not shown: 2 seeds, 5 needed; holdout not evaluated; no row trains plain 3" in line
+    assert "warning: no row trains plain 3 times as long" in output
+    with (tmp_path / "output/study/toys/results.csv").open() as file:
+        scores = {line["run"]: line["3d_mAP"] for line in csv.DictReader(file)}
+    assert scores == {
+        "teacher": "40.00",
+        "plain-seed0": "12.00",
+        "plain-seed1": "12.00",
+        "recipe-seed0": "16.00",
+        "recipe-seed1": "16.00",
+    }
 
 
 def test_a_quick_run_overrides_epochs_and_seeds_and_leaves_the_study_alone(
