@@ -72,8 +72,14 @@ def _problems(
     *,
     has_few_frames: bool = False,
 ) -> list[str]:
-    """A sentence for each row that cannot be trained; one run of each row is tried."""
-    rows = {run.row.name: run for run in runs}
+    """A sentence for each row that cannot be trained.
+
+    One run of each row is tried, and of rows that differ in their epochs alone the first row.
+    """
+    rows: dict[str, Run] = {}
+    for run in runs:
+        if not any(plan.same_training(run.row, other.row) for other in rows.values()):
+            rows.setdefault(run.row.name, run)
     log(f"checking before any training: {', '.join(rows)}")
     problems = []
     with tempfile.TemporaryDirectory() as folder, _logging_disabled():
