@@ -16,15 +16,21 @@ NODE_LOSSES = (
     "AttentionNonlocalLoss",
     "AttentionTransferLoss",
     "ContrastiveLoss",
+    "DensifyLoss",
     "FeatureMimicLoss",
+    "InterchangeLoss",
     "MaskedImitationLoss",
     "OverhaulLoss",
+    "RegionMimicLoss",
     "SimilarityLoss",
 )
+# The made nodes have no objectness, which is the default score of these.
+OPTIONS = {"InterchangeLoss": {"SCORE": "none"}}
 BOX = [2.0, 2, 0, 3, 2, 1, 0, 1]
 
 
 def built(name, student=2, teacher=3, **options):
+    options = {**OPTIONS.get(name, {}), **options}
     return DISTILL_LOSSES[name].from_config(options, tap(student), tap(teacher), "T")
 
 

@@ -1,0 +1,75 @@
+"""Sparse2Dense (Wang et al., NeurIPS 2022): the features of a teacher that sees dense objects.
+
+N are the entries (frame, channel, cell) of the teacher's map that are not zero, E those that are.
+With A a learned 1x1 convolution:
+
+    L = OCCUPIED_WEIGHT * mean over N of (A s - t)^2  +  EMPTY_WEIGHT * mean over E of (A s)^2
+
+Behind a ReLU most entries are zero. One mean over all of them would teach the student to be empty.
+Each group has its own mean, so the few entries that say something count as much as all others.
+
+The dense points are not the loss's part. The teacher sees more by its own DATA_PROCESSOR: more
+beams, several sweeps (cfgs/synthetic/privileged/).
+
+Departures: the paper's student has a module of its own that fills its map (S2D), and it also learns
+to reconstruct the dense points behind it; both stay in the detector after training. Here a detector
+stays as it is, and only learns the features. The paper's teacher sees objects made dense from many
+frames, and it also teaches its heat map: add a LogitBoxLoss. Weights of the paper: 10 and 20.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from ...config import option
+from ...models.taps import TapInfo
+from ...ops.precision import at_least_float32
+from ...types import BatchDict
+from .base import MapLoss
+
+
+@dataclasses.dataclass(frozen=True)
+class DensifyOptions:
+    """Weights of the two groups of entries; the paper's ratio."""
+
+    occupied_weight: float = option(
+        1.0, at_least=0, help="weight of the entries where the teacher's map is not zero"
+    )
+    empty_weight: float = option(
+        2.0, at_least=0, help="weight of the entries where the teacher's map is zero"
+    )
+
+
+class DensifyLoss(MapLoss):
+    """Squared difference from the teacher's map; its zeros and all other entries apart."""
+
+    options_class = DensifyOptions
+
+    options: DensifyOptions
+
+    def __init__(
+        self, student: TapInfo, teacher: TapInfo, options: DensifyOptions | None = None
+    ) -> None:
+        super().__init__(student, teacher, options)
+        self.adapter = nn.Conv2d(student.channels, teacher.channels, 1)
+
+    def forward(self, student: Tensor, teacher: Tensor, batch_dict: BatchDict) -> Tensor:
+        """The loss, a scalar, between maps (B, C_s, H, W) and (B, C_t, H, W)."""
+        if student.numel() == 0:
+            return self.zero_loss(student)
+        with torch.autocast(student.device.type, enabled=False):
+            target = at_least_float32(teacher)
+            squares = (self.adapter(at_least_float32(student)) - target).square()
+            is_occupied = target != 0
+            self.logs["occupied"] = is_occupied.float().mean()
+            occupied = mean_where(squares, is_occupied)
+            empty = mean_where(squares, ~is_occupied)
+            return self.options.occupied_weight * occupied + self.options.empty_weight * empty
+
+
+def mean_where(values: Tensor, is_chosen: Tensor) -> Tensor:
+    """Mean of the chosen values, 0 if there are none."""
+    return (values * is_chosen).sum() / is_chosen.sum().clamp_min(1)

@@ -1,0 +1,102 @@
+"""Representation disparity (RDD; Li et al., ICCV 2023): positions where both disagree most.
+
+A proposal is a position whose best score, of student or teacher, exceeds SCORE_THRESH. Its
+disparity is the largest difference of a class score,
+
+    r_i = max over classes of |p_s - p_t|
+
+Of each frame the NUM_REGIONS proposals of the largest disparity are compared. They are of two
+sides: missed ones, where the teacher is surer than the student, and surplus ones, where the student
+is. With M the missed and S the surplus ones of the batch:
+
+    D_i = LOGIT_WEIGHT (BCE(p_s, p_t) - BCE(p_t, p_t)) + BOX_WEIGHT conf smoothL1(b_s - b_t)
+    L   = 1/2 mean over M of D_i  +  1/2 mean over S of D_i
+
+BCE is summed over the classes, smoothL1 over the codes, with beta = 1/9; conf is the teacher's best
+score. An untrained student proposes everywhere: without the two means its surplus would hide the
+few objects that it misses.
+
+Departures: the paper derives its loss from the information bottleneck. It matches pairs of proposal
+regions by their disparity, and compares features and logits in them under a balanced mask. Here a
+pair is one position of both heads, the disparity is that of their scores, the balance that of the
+two sides. Features are another kind of input: add a RegionMimicLoss for them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ...config import option
+from ...ops.knn import frames_of
+from ...types import BatchDict
+from ..predictions import Predictions
+from .base import PredictionLoss
+from .logit_box import SMOOTH_L1_BETA, divergence
+
+
+@dataclasses.dataclass(frozen=True)
+class DisparityOptions:
+    """Which positions are compared, and the weights of scores and boxes."""
+
+    num_regions: int = option(
+        256, above=0, help="proposals of each frame that are compared, those that differ most"
+    )
+    score_thresh: float = option(
+        0.1,
+        at_least=0,
+        at_most=1,
+        help="score of student or teacher above which a position is a proposal",
+    )
+    logit_weight: float = option(1.0, at_least=0, help="weight of the class scores")
+    box_weight: float = option(1.0, at_least=0, help="weight of the boxes")
+
+
+class DisparityLoss(PredictionLoss):
+    """Scores and boxes of the proposals about which student and teacher disagree most."""
+
+    options_class = DisparityOptions
+
+    options: DisparityOptions
+
+    def forward(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
+        """The loss, a scalar, between matched predictions. Logs the size of both sides."""
+        rows, is_missed = self.regions(student, teacher)
+        self.logs["missed"] = is_missed.float().sum()
+        self.logs["surplus"] = (~is_missed).float().sum()
+        if len(rows) == 0:
+            return self.zero_loss(student.logits, student.codes)
+        with torch.autocast(student.logits.device.type, enabled=False):
+            distance = self._distance(student.select(rows), teacher.select(rows))
+            sides = [distance[side] for side in (is_missed, ~is_missed) if bool(side.any())]
+            return torch.stack([side.mean() for side in sides]).sum() / 2
+
+    @torch.no_grad()
+    def regions(self, student: Predictions, teacher: Predictions) -> tuple[Tensor, Tensor]:
+        """Rows (M,) that are compared, and whether the teacher is surer there (M,)."""
+        student_scores = student.logits.sigmoid()
+        teacher_scores = teacher.logits.sigmoid()
+        disparity = (student_scores - teacher_scores).abs().amax(dim=1)
+        best_student = student.scores()
+        best_teacher = teacher.scores()
+        is_proposal = torch.maximum(best_student, best_teacher) > self.options.score_thresh
+        chosen = [student.batch_index.new_zeros(0)]
+        for frame_rows in frames_of(student.batch_index):
+            proposals = frame_rows[is_proposal[frame_rows]]
+            count = min(self.options.num_regions, len(proposals))
+            chosen.append(proposals[disparity[proposals].topk(count).indices])
+        rows = torch.cat(chosen)
+        return rows, best_teacher[rows] > best_student[rows]
+
+    def _distance(self, student: Predictions, teacher: Predictions) -> Tensor:
+        """D (M,) of every compared position."""
+        scores = divergence(student.logits, teacher.logits).sum(dim=1)
+        boxes = functional.smooth_l1_loss(
+            student.codes, teacher.codes_like(student), beta=SMOOTH_L1_BETA, reduction="none"
+        ).sum(dim=1)
+        return (
+            self.options.logit_weight * scores + self.options.box_weight * teacher.scores() * boxes
+        )

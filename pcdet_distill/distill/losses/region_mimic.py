@@ -1,0 +1,172 @@
+"""LiDAR Distillation (Wei et al., ECCV 2022): features in objects, of a teacher with more beams.
+
+The student sees the points of few beams, the teacher the same scene with all of them. POINTS x
+POINTS places are spread evenly over every labelled box, along and across it. s_rk and t_rk are the
+features of both maps, interpolated at place k of box r. With A a learned 1x1 convolution:
+
+    L = mean over boxes r of   mean over places k and channels of (A s_rk - t'_rk)^2
+
+t' is t with zero mean and unit spread in every channel, measured in the boxes of the first training
+batches. A box counts once, whatever its size: a pedestrian as much as a car.
+
+The beams are not the loss's part. cfgs/synthetic/privileged/ has a teacher of 64 and a student of
+16 beams, and the augmentation that thins the beams of real data.
+
+Departures: the paper thins the beams step by step, from 64 to 32 to 16, and each student is the
+next teacher; here that is one training for each step. Its features are not standardised. Its boxes
+may come from the teacher; here they are the labelled ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ...config import option
+from ...models.taps import TapInfo
+from ...ops.precision import at_least_float32
+from ...types import BatchDict, ConfigDict
+from ..labelled_boxes import without_padding
+from ..nodes import NodeFeatures, NodeGrid, as_map
+from ..term_inputs import require_map
+from .base import NodeLoss
+from .features import ChannelStatistics, adapter
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionMimicOptions:
+    """Where in a box features are compared."""
+
+    points: int = option(
+        5, above=0, help="places along and across each labelled box at which features are compared"
+    )
+
+
+class Regions(NamedTuple):
+    """R labelled boxes that lie on the map at least in part, with K places each.
+
+    Attributes:
+        frames: (R,) int64.
+        places: (R, K, 2) x, y in metres.
+        weights: (R, K) of the places; those of a box add up to 1, and 0 is outside of the map.
+    """
+
+    frames: Tensor
+    places: Tensor
+    weights: Tensor
+
+
+class RegionMimicLoss(NodeLoss):
+    """Squared difference from the teacher's standardised features at places inside objects."""
+
+    options_class = RegionMimicOptions
+
+    options: RegionMimicOptions
+
+    def __init__(
+        self, student: TapInfo, teacher: TapInfo, options: RegionMimicOptions | None = None
+    ) -> None:
+        super().__init__(student, teacher, options)
+        self.adapter = adapter(student, teacher)
+        self.statistics = ChannelStatistics(teacher.channels)
+
+    @classmethod
+    def options_from_config(
+        cls, cfg: ConfigDict, student: TapInfo, teacher: TapInfo, where: str
+    ) -> RegionMimicOptions:
+        """The options in ``cfg``. Features between cells are interpolated, so both are maps."""
+        for tap in (student, teacher):
+            require_map(tap, cls.__name__, where)
+        return super().options_from_config(cfg, student, teacher, where)
+
+    def forward(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
+    ) -> Tensor:
+        """The loss, a scalar, between matched cells. Logs the number of boxes."""
+        grid = student.grid
+        if len(student) == 0 or grid is None:
+            return self.zero_loss(student.features)
+        with torch.autocast(student.features.device.type, enabled=False):
+            student_map = at_least_float32(as_map(student))
+            teacher_map = at_least_float32(as_map(teacher.at_cells_of(student)))
+            regions = find_regions(batch_dict["gt_boxes"][: len(student_map)], grid, self.points)
+            self.logs["boxes"] = float(len(regions.frames))
+            if len(regions.frames) == 0:
+                return self.zero_loss(student.features)
+            student_features = interpolate(student_map, regions, grid)
+            teacher_features = interpolate(teacher_map, regions, grid)
+            if self.training:
+                weights = regions.weights.to(teacher_features.dtype).flatten()
+                self.statistics.update(teacher_features.flatten(0, 1), weights)
+            target = self.statistics.standardise(teacher_features)
+            distance = (self.adapter(student_features) - target).square().mean(dim=2)
+            return (distance * regions.weights).sum() / len(distance)
+
+    @property
+    def points(self) -> int:
+        """Places along and across each box."""
+        return self.options.points
+
+
+@torch.no_grad()
+def find_regions(gt_boxes: Tensor, grid: NodeGrid, points: int) -> Regions:
+    """The places at which features are compared.
+
+    Args:
+        gt_boxes: (B, G, 7 + C + 1).
+        grid: of the map.
+        points: places along and across each box.
+    """
+    frames = []
+    boxes = []
+    for frame, frame_boxes in enumerate(gt_boxes):
+        labelled = without_padding(frame_boxes)[:, :7]
+        frames.append(torch.full((len(labelled),), frame, device=gt_boxes.device))
+        boxes.append(labelled)
+    places = places_in(torch.cat(boxes), points)
+    unit = _in_map_units(places, grid)
+    weights = (unit.abs() <= 1).all(dim=2).to(places.dtype)
+    inside = weights.sum(dim=1)
+    kept = torch.nonzero(inside > 0).flatten()
+    return Regions(
+        torch.cat(frames)[kept], places[kept], weights[kept] / inside[kept, None].clamp_min(1)
+    )
+
+
+def places_in(boxes: Tensor, points: int) -> Tensor:
+    """(R, points * points, 2) x, y of places in the middles of equal parts of boxes (R, 7)."""
+    steps = (torch.arange(points, device=boxes.device, dtype=boxes.dtype) + 0.5) / points - 0.5
+    along, across = torch.cartesian_prod(steps, steps).view(-1, 2).unbind(dim=1)
+    forward = along * boxes[:, 3:4]
+    left = across * boxes[:, 4:5]
+    cosine = boxes[:, 6:7].cos()
+    sine = boxes[:, 6:7].sin()
+    x = boxes[:, 0:1] + forward * cosine - left * sine
+    y = boxes[:, 1:2] + forward * sine + left * cosine
+    return torch.stack([x, y], dim=2)
+
+
+def _in_map_units(places: Tensor, grid: NodeGrid) -> Tensor:
+    """Places (R, K, 2) in metres, with -1 and 1 at the borders of the map."""
+    size_m = places.new_tensor(grid.cell_size_m[:2]) * places.new_tensor(grid.size[:2])
+    return (places - places.new_tensor(grid.origin_m[:2])) / size_m * 2 - 1
+
+
+def interpolate(feature_map: Tensor, regions: Regions, grid: NodeGrid) -> Tensor:
+    """Features (R, K, C) of a map (B, C, H, W) at the places, bilinear between cell centres."""
+    unit = _in_map_units(regions.places, grid).to(feature_map.dtype)
+    features = feature_map.new_zeros(*unit.shape[:2], feature_map.shape[1])
+    for frame in regions.frames.unique().tolist():
+        rows = torch.nonzero(regions.frames == frame).flatten()
+        of_frame = functional.grid_sample(
+            feature_map[frame : frame + 1],
+            unit[rows][None],
+            padding_mode="border",
+            align_corners=False,
+        )
+        features = features.index_copy(0, rows, of_frame[0].permute(1, 2, 0))
+    return features
