@@ -316,6 +316,8 @@ def kitti_step(name: str, files: list[str]) -> tuple[Distiller, dict]:
     teacher = build_network(
         load_config(CONFIGS / "kitti_models/pointpillar.yaml").MODEL, len(cfg.CLASS_NAMES), spec
     )
+    for term in cfg.DISTILL.TERMS.values():
+        term.WEIGHT = 1.0  # a SHARE would need the student's own step, which is timed apart
     head = DistillHead.from_config(
         cfg.DISTILL.TERMS,
         TapSource.of("student", student, spec),

@@ -60,7 +60,7 @@ class GraphRelationOptions:
     """Which nodes are related, and how."""
 
     relation: str = option(
-        "attention",
+        "difference",
         choices=RELATIONS,
         help="what is compared between the nodes of an object. difference: the directions of their "
         "differences. affinity: centred, normalised similarities (CKA). attention: a softmax of "

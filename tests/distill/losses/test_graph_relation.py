@@ -24,7 +24,7 @@ from pcdet_distill.errors import ConfigError
 
 STUDENT, TEACHER = tap(3), tap(5)
 COUNT = 4
-SMALL = GraphRelationOptions(num_neighbors=COUNT, temperature=0.3)
+SMALL = GraphRelationOptions(relation="attention", num_neighbors=COUNT, temperature=0.3)
 
 
 def nodes(seed=0):
@@ -219,8 +219,10 @@ def test_every_key_of_a_block_reaches_the_loss():
     del changed["temperature"]  # of RELATION: attention
     block = {name.upper(): value for name, value in changed.items()}
     assert GraphRelationLoss.from_config(block, STUDENT, TEACHER, "T").options == other
-    warm = GraphRelationLoss.from_config({"TEMPERATURE": 0.7}, STUDENT, TEACHER, "T")
-    assert warm.options == GraphRelationOptions(temperature=0.7)
+    warm = GraphRelationLoss.from_config(
+        {"RELATION": "attention", "TEMPERATURE": 0.7}, STUDENT, TEACHER, "T"
+    )
+    assert warm.options == GraphRelationOptions(relation="attention", temperature=0.7)
 
 
 @pytest.mark.parametrize("score, read", [(None, True), ("objectness", True), ("none", False)])
