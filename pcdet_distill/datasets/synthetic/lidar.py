@@ -56,6 +56,11 @@ class Pose:
         origin_m = self.rotation @ first.origin_m + self.origin_m
         return Pose(origin_m, self.rotation @ first.rotation)
 
+    def equals(self, other: Pose) -> bool:
+        """Whether both are the same motion, to the last bit."""
+        same_origin = np.array_equal(self.origin_m, other.origin_m)
+        return same_origin and np.array_equal(self.rotation, other.rotation)
+
     @property
     def is_turned(self) -> bool:
         """Whether it rotates at all."""
@@ -192,15 +197,17 @@ def _azimuths_rad(sensor: Sensor, pose: Pose) -> np.ndarray:
 
 def _is_in_view(camera: Camera, sensor: Sensor, pose: Pose, azimuths: np.ndarray) -> np.ndarray:
     """(R, C) bool, rays that can end in the image at some range; R ends with the last that can."""
-    is_standard = camera is Camera.standard() and not pose.is_turned and not pose.is_shifted
-    if is_standard:
+    mounted = mount_pose(sensor.options.mount)
+    if camera is Camera.standard() and pose.equals(mounted):
         return _is_in_standard_view(sensor)
     return _find_rays_in_view(camera, sensor, pose, azimuths)
 
 
 @functools.lru_cache(maxsize=8)
 def _is_in_standard_view(sensor: Sensor) -> np.ndarray:
-    return _find_rays_in_view(Camera.standard(), sensor, Pose(), _azimuths_rad(sensor, Pose()))
+    """The same for a sensor in its mount, which is asked for in every frame."""
+    pose = mount_pose(sensor.options.mount)
+    return _find_rays_in_view(Camera.standard(), sensor, pose, _azimuths_rad(sensor, pose))
 
 
 def _find_rays_in_view(
