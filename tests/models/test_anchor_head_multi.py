@@ -7,22 +7,26 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from easydict import EasyDict
 from short_training import losses_of_a_few_steps
 from small_model import CLASS_NAMES, RANGE, head_config, make_batch, random_scene, small_model
 from small_multi_head import multi_config, multi_model_config
+from torch import Tensor, nn
 
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.dense_heads.anchor_head_multi import AnchorHeadMulti
 from pcdet_distill.models.dense_heads.anchor_head_single import AnchorHeadSingle
 from pcdet_distill.models.detectors.post_processing import post_process
+from pcdet_distill.types import BatchDict
 
 CELLS = 256
 PER_CELL = 6
+EACH_CLASS_ALONE = [["Car"], ["Pedestrian"], ["Cyclist"]]
+CARS_AND_OTHERS = [["Car"], ["Pedestrian", "Cyclist"]]
 
 
 def arguments(config: EasyDict) -> dict:
+    """Arguments of a head on 16 x 16 cells."""
     return {
         "model_cfg": config,
         "input_channels": 4,
@@ -36,18 +40,30 @@ def arguments(config: EasyDict) -> dict:
 
 
 def make_head(config: EasyDict) -> AnchorHeadMulti:
+    """Several heads with this DENSE_HEAD."""
     torch.manual_seed(0)
     return AnchorHeadMulti(**arguments(config))
 
 
-def make_input(frames: int = 2) -> dict:
+def make_input() -> BatchDict:
+    """Random features, the same in every call, for two frames of four boxes each."""
     torch.manual_seed(1)
-    boxes = torch.from_numpy(np.stack([random_scene(seed, 4)[1] for seed in range(frames)]))
+    _, boxes_of_first = random_scene(0, 4)
+    _, boxes_of_second = random_scene(1, 4)
     return {
-        "spatial_features_2d": torch.randn(frames, 4, 16, 16),
-        "gt_boxes": boxes,
-        "batch_size": frames,
+        "spatial_features_2d": torch.randn(2, 4, 16, 16),
+        "gt_boxes": torch.from_numpy(np.stack([boxes_of_first, boxes_of_second])),
+        "batch_size": 2,
     }
+
+
+# --- Several heads against one head
+
+
+def copy_rows(source: nn.Conv2d, target: nn.Conv2d, first: int, end: int) -> None:
+    """Give ``target`` the output channels ``first`` to ``end`` of ``source``."""
+    target.weight.data.copy_(source.weight.data[first:end])
+    target.bias.data.copy_(source.bias.data[first:end])
 
 
 def twins(groups: list[list[str]]) -> tuple[AnchorHeadSingle, AnchorHeadMulti]:
@@ -58,25 +74,23 @@ def twins(groups: list[list[str]]) -> tuple[AnchorHeadSingle, AnchorHeadMulti]:
     multi = make_head(multi_config(groups, SEPARATE_MULTIHEAD=False))
     first = 0
     for head, group in zip(multi.rpn_heads, groups):
-        count = 2 * len(group)
-        for name, width in (("conv_cls", 3), ("conv_box", 7), ("conv_dir_cls", 2)):
-            source = getattr(single, name)
-            target = getattr(head, name)
-            for leaf in ("weight", "bias"):
-                rows = getattr(source, leaf).data[first * width : (first + count) * width]
-                getattr(target, leaf).data.copy_(rows)
-        first += count
+        # Two anchors a class: its two rotations.
+        end = first + 2 * len(group)
+        copy_rows(single.conv_cls, head.conv_cls, 3 * first, 3 * end)
+        copy_rows(single.conv_box, head.conv_box, 7 * first, 7 * end)
+        copy_rows(single.conv_dir_cls, head.conv_dir_cls, 2 * first, 2 * end)
+        first = end
     return single, multi
 
 
-def reorder(value: torch.Tensor) -> torch.Tensor:
+def reorder(value: Tensor) -> Tensor:
     """From cell by cell to anchor by anchor: (B, cells * anchors, ...)."""
-    return value.unflatten(1, (CELLS, PER_CELL)).transpose(1, 2).flatten(1, 2)
+    by_cell = value.unflatten(1, (CELLS, PER_CELL))
+    by_anchor = by_cell.transpose(1, 2)
+    return by_anchor.flatten(1, 2)
 
 
-@pytest.mark.parametrize(
-    "groups", [[["Car"], ["Pedestrian"], ["Cyclist"]], [["Car", "Pedestrian"], ["Cyclist"]]]
-)
+@pytest.mark.parametrize("groups", [EACH_CLASS_ALONE, [["Car", "Pedestrian"], ["Cyclist"]]])
 def test_several_heads_are_one_head_in_another_order(groups: list[list[str]]) -> None:
     single, multi = twins(groups)
     one = make_input()
@@ -86,7 +100,8 @@ def test_several_heads_are_one_head_in_another_order(groups: list[list[str]]) ->
     for key in ("batch_cls_preds", "batch_box_preds"):
         torch.testing.assert_close(several[key], reorder(one[key]), rtol=1e-4, atol=1e-5)
     for key in ("box_cls_labels", "box_reg_targets", "reg_weights"):
-        assert torch.equal(multi.forward_ret_dict[key], reorder(single.forward_ret_dict[key])), key
+        expected_targets = reorder(single.forward_ret_dict[key])
+        assert torch.equal(multi.forward_ret_dict[key], expected_targets), key
     assert (multi.forward_ret_dict["box_cls_labels"] > 0).any()
     _, expected = single.get_loss()
     _, found = multi.get_loss()
@@ -97,84 +112,111 @@ def test_several_heads_are_one_head_in_another_order(groups: list[list[str]]) ->
 
 def test_anchors_are_ordered_by_class_and_then_by_place() -> None:
     head = make_head(multi_config())
-    anchors = head.flat_anchors.view(3, 2, 16, 16, 7)
-    assert anchors[1, ..., 3].unique().tolist() == pytest.approx([0.8])  # pedestrians second
-    assert anchors[0, 0, ..., 6].unique().tolist() == [0]
-    assert anchors[0, 1, ..., 6].unique().tolist() == pytest.approx([1.57])
-    assert (anchors[2, 1, 3, :, 0].diff() > 0).all()
-    assert (anchors[2, 1, :, 3, 1].diff() > 0).all()
+    cars, pedestrians, cyclists = head.flat_anchors.view(3, 2, 16, 16, 7)
+    straight, turned = cars
+    assert pedestrians[..., 3].unique().tolist() == pytest.approx([0.8])
+    assert straight[..., 6].unique().tolist() == [0]
+    assert turned[..., 6].unique().tolist() == pytest.approx([1.57])
+
+    turned_cyclists = cyclists[1]
+    x_along_a_row = turned_cyclists[3, :, 0]
+    y_along_a_column = turned_cyclists[:, 3, 1]
+    assert (x_along_a_row.diff() > 0).all()
+    assert (y_along_a_column.diff() > 0).all()
+
+
+# --- Losses
+
+
+def focal_loss_of_a_class(logits: Tensor, labels: Tensor, label: int) -> float:
+    """The sum over anchors that are not ignored, with alpha 0.25 and gamma 2."""
+    score = torch.sigmoid(logits)
+    of_positives = -0.25 * (1 - score) ** 2 * score.log()
+    of_negatives = -0.75 * score**2 * (1 - score).log()
+    focal = torch.where(labels == label, of_positives, of_negatives)
+    return focal[labels >= 0].sum().item()
 
 
 def test_the_loss_of_a_head_has_its_own_classes_only() -> None:
-    head = make_head(multi_config([["Car"], ["Pedestrian", "Cyclist"]])).train()
+    head = make_head(multi_config(CARS_AND_OTHERS)).train()
     head(make_input())
-    labels = head.forward_ret_dict["box_cls_labels"]
-    first, second = head.forward_ret_dict["cls_preds"]
-    assert first.shape == (2, 2 * CELLS, 1)
-    assert second.shape == (2, 4 * CELLS, 2)
+    cars, others = head.forward_ret_dict["cls_preds"]
+    assert cars.shape == (2, 2 * CELLS, 1)
+    assert others.shape == (2, 4 * CELLS, 2)
+
     expected = 0.0
-    for logits, own, classes in ((first, labels[:, :512], [1]), (second, labels[:, 512:], [2, 3])):
-        for column, label in enumerate(classes):
-            for frame in range(2):
-                score = torch.sigmoid(logits[frame, :, column])
-                hit = own[frame] == label
-                focal = torch.where(
-                    hit,
-                    -0.25 * (1 - score) ** 2 * score.log(),
-                    -0.75 * score**2 * (1 - score).log(),
-                )
-                expected += (
-                    (focal * (own[frame] >= 0)).sum().item()
-                    / max(1, (labels[frame] > 0).sum().item())
-                    / 2
-                )
+    for frame in range(2):
+        labels = head.forward_ret_dict["box_cls_labels"][frame]
+        labels_of_cars, labels_of_others = labels.split([2 * CELLS, 4 * CELLS])
+        loss_of_frame = (
+            focal_loss_of_a_class(cars[frame, :, 0], labels_of_cars, 1)
+            + focal_loss_of_a_class(others[frame, :, 0], labels_of_others, 2)
+            + focal_loss_of_a_class(others[frame, :, 1], labels_of_others, 3)
+        )
+        # Over the positive anchors of all heads, and over both frames.
+        num_positives = max(1, (labels > 0).sum().item())
+        expected += loss_of_frame / num_positives / 2
     assert head.get_cls_layer_loss().item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_weights_of_positives_and_background() -> None:
-    def loss(**weights: float) -> float:
-        config = multi_config()
-        config.LOSS_CONFIG.LOSS_WEIGHTS.update(weights)
-        head = make_head(config).train()
-        head(make_input())
-        return head.get_cls_layer_loss().item()
+def class_loss_with(**weights: float) -> float:
+    """The class loss with some LOSS_WEIGHTS changed."""
+    config = multi_config()
+    config.LOSS_CONFIG.LOSS_WEIGHTS.update(weights)
+    head = make_head(config).train()
+    head(make_input())
+    return head.get_cls_layer_loss().item()
 
-    positive = loss(neg_cls_weight=0.0)
-    background = loss(pos_cls_weight=0.0)
+
+def test_weights_of_positives_and_background() -> None:
+    positive = class_loss_with(neg_cls_weight=0.0)
+    background = class_loss_with(pos_cls_weight=0.0)
     assert positive > 0
     assert background > 0
-    assert loss() == pytest.approx(positive + background, rel=1e-5)
-    assert loss(pos_cls_weight=2.0, neg_cls_weight=3.0) == pytest.approx(
-        2 * positive + 3 * background, rel=1e-5
-    )
+
+    unweighted = class_loss_with()
+    assert unweighted == pytest.approx(positive + background, rel=1e-5)
+    weighted = class_loss_with(pos_cls_weight=2.0, neg_cls_weight=3.0)
+    assert weighted == pytest.approx(2 * positive + 3 * background, rel=1e-5)
 
 
-def test_headings_without_a_direction_classifier_are_compared_as_they_are() -> None:
+def test_with_a_direction_classifier_headings_are_compared_by_their_sine() -> None:
     codes = torch.randn(3, 7)
     targets = torch.randn(3, 7)
-    with_bins = make_head(multi_config())
-    without = make_head(multi_config(USE_DIRECTION_CLASSIFIER=False))
-    assert without.heading_terms(codes, targets) == (codes, targets)
-    one, other = with_bins.heading_terms(codes, targets)
-    torch.testing.assert_close((one - other)[:, 6], torch.sin(codes[:, 6] - targets[:, 6]))
-    without.train()(make_input())
-    assert "rpn_loss_dir" not in without.get_loss()[1]
+    head = make_head(multi_config())
+    one, other = head.heading_terms(codes, targets)
+    difference = (one - other)[:, 6]
+    torch.testing.assert_close(difference, torch.sin(codes[:, 6] - targets[:, 6]))
 
 
-def test_branches_for_the_parts_of_a_box() -> None:
-    separate = {
-        "NUM_MIDDLE_CONV": 1,
-        "NUM_MIDDLE_FILTER": 5,
-        "REG_LIST": ["reg:2", "height:1", "size:3", "angle:1"],
-    }
-    head = make_head(multi_config(SEPARATE_REG_CONFIG=separate)).train()
-    single = head.rpn_heads[0]
-    names = {
-        name.removesuffix(".weight"): tuple(value.shape)
-        for name, value in single.state_dict().items()
-        if name.endswith(".weight") and value.dim() == 4
-    }
-    assert names == {
+def test_without_a_direction_classifier_headings_are_compared_as_they_are() -> None:
+    codes = torch.randn(3, 7)
+    targets = torch.randn(3, 7)
+    head = make_head(multi_config(USE_DIRECTION_CLASSIFIER=False))
+    assert head.heading_terms(codes, targets) == (codes, targets)
+    head.train()(make_input())
+    _, parts = head.get_loss()
+    assert "rpn_loss_dir" not in parts
+
+
+# --- Layers
+
+# A convolution, then a branch for each part of a box.
+SEPARATE_BRANCHES = {
+    "NUM_MIDDLE_CONV": 1,
+    "NUM_MIDDLE_FILTER": 5,
+    "REG_LIST": ["reg:2", "height:1", "size:3", "angle:1"],
+}
+
+
+def test_branches_for_the_parts_of_a_box_have_their_widths() -> None:
+    head = make_head(multi_config(SEPARATE_REG_CONFIG=SEPARATE_BRANCHES))
+    state = head.rpn_heads[0].state_dict()
+    kernels = {}
+    for name, value in state.items():
+        if name.endswith(".weight") and value.dim() == 4:
+            kernels[name.removesuffix(".weight")] = tuple(value.shape)
+    assert kernels == {
         "conv_cls.0": (5, 4, 3, 3),
         "conv_cls.3": (2, 5, 3, 3),
         "conv_box.conv_reg.0": (5, 4, 3, 3),
@@ -187,20 +229,38 @@ def test_branches_for_the_parts_of_a_box() -> None:
         "conv_box.conv_angle.3": (2, 5, 3, 3),
         "conv_dir_cls": (4, 4, 1, 1),
     }
-    assert "conv_cls.0.bias" not in single.state_dict()
-    assert "conv_box.conv_reg.3.bias" in single.state_dict()
-    # Two anchors: channels 0 to 6 are the first one's box, though 0 to 3 come from branch `reg`.
+    assert "conv_cls.0.bias" not in state
+    assert "conv_box.conv_reg.3.bias" in state
+
+
+def test_channels_of_branches_are_read_as_boxes_one_after_the_other() -> None:
+    head = make_head(multi_config(SEPARATE_REG_CONFIG=SEPARATE_BRANCHES)).train()
+    single = head.rpn_heads[0]
     features = torch.randn(1, 4, 16, 16)
-    raw = torch.cat([branch(features) for branch in single.conv_box.values()], dim=1)
+    outputs = [branch(features) for branch in single.conv_box.values()]
+    channels = torch.cat(outputs, dim=1)
     boxes = single(features)["box_preds"].view(1, 2, 16, 16, 7)
-    torch.testing.assert_close(boxes[0, 1, 3, 5], raw[0, 7:14, 3, 5])
+    # Two anchors: channels 0 to 6 are the first one's box, though 0 to 3 come from branch `reg`.
+    torch.testing.assert_close(boxes[0, 1, 3, 5], channels[0, 7:14, 3, 5])
+
+
+def test_a_head_with_branches_trains() -> None:
+    head = make_head(multi_config(SEPARATE_REG_CONFIG=SEPARATE_BRANCHES)).train()
     head(make_input())
-    assert torch.isfinite(head.get_loss()[0])
-    separate["REG_LIST"] = ["reg:2", "height:1"]
-    with pytest.raises(ConfigError, match="has 3 channels, expected the 7"):
-        make_head(multi_config(SEPARATE_REG_CONFIG=separate))
-    separate["REG_LIST"] = ["reg"]
-    with pytest.raises(ConfigError, match="'reg' is not a name and a number"):
+    loss, _ = head.get_loss()
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize(
+    ("branches", "message"),
+    [
+        (["reg:2", "height:1"], "has 3 channels, expected the 7"),
+        (["reg"], "'reg' is not a name and a number"),
+    ],
+)
+def test_branches_that_do_not_fit(branches: list[str], message: str) -> None:
+    separate = {**SEPARATE_BRANCHES, "REG_LIST": branches}
+    with pytest.raises(ConfigError, match=message):
         make_head(multi_config(SEPARATE_REG_CONFIG=separate))
 
 
@@ -213,25 +273,32 @@ def test_shared_convolution_by_config() -> None:
     ]
     assert head.rpn_heads[0].conv_cls.in_channels == 6
     assert head.shared_conv[1].eps == 1e-3
-    assert "shared_conv" in {tap.path for tap in head.taps()}
+    paths = [tap.path for tap in head.taps()]
+    assert "shared_conv" in paths
+
+
+def test_without_a_setting_there_is_no_shared_convolution() -> None:
     assert make_head(multi_config()).shared_conv is None
 
 
-def make_predictions(normalized: bool = False, multi: bool = True) -> tuple[dict, dict]:
-    """Two heads: cars; cyclists and pedestrians. The second box of each overlaps the first."""
-    rows = [
-        [0.0, 0, 0, 4, 2, 1, 0],
-        [0.5, 0, 0, 4, 2, 1, 0],
-        [0.2, 0, 0, 4, 2, 1, 0],
-        [0.4, 0, 0, 4, 2, 1, 0],
-    ]
+# --- Final boxes
+
+
+def make_predictions(normalized: bool = False, multi: bool = True) -> tuple[BatchDict, dict]:
+    """A batch and POST_PROCESSING: all boxes overlap.
+
+    The first head predicts cars (boxes 0 and 1), the second cyclists and pedestrians (2 and 3).
+    """
+    boxes = [[x, 0, 0, 4, 2, 1, 0] for x in (0.0, 0.5, 0.2, 0.4)]
+    scores_of_cars = [[0.7], [0.8]]
+    scores_of_cyclists_and_pedestrians = [[0.6, 0.2], [0.3, 0.9]]
     batch = {
         "batch_size": 1,
         "cls_preds_normalized": normalized,
-        "batch_box_preds": torch.tensor([rows]),
+        "batch_box_preds": torch.tensor([boxes]),
         "batch_cls_preds": [
-            torch.tensor([[[0.7], [0.8]]]),
-            torch.tensor([[[0.6, 0.2], [0.3, 0.9]]]),
+            torch.tensor([scores_of_cars]),
+            torch.tensor([scores_of_cyclists_and_pedestrians]),
         ],
         "multihead_label_mapping": [torch.tensor([1]), torch.tensor([3, 2])],
     }
@@ -260,11 +327,15 @@ def test_final_boxes_of_all_heads_together() -> None:
     assert found["pred_scores"].tolist() == pytest.approx([0.9])
 
 
-def test_final_boxes_from_logits() -> None:
-    for multi in (True, False):
-        batch, settings = make_predictions(multi=multi)
-        (found,), _ = post_process(batch, settings, num_class=3)
-        assert found["pred_scores"].max().item() == pytest.approx(1 / (1 + math.exp(-0.9)))
+@pytest.mark.parametrize("multi", [True, False])
+def test_final_boxes_from_logits(multi: bool) -> None:
+    batch, settings = make_predictions(multi=multi)
+    (found,), _ = post_process(batch, settings, num_class=3)
+    probability = 1 / (1 + math.exp(-0.9))
+    assert found["pred_scores"].max().item() == pytest.approx(probability)
+
+
+# --- Settings
 
 
 @pytest.mark.parametrize(
@@ -286,24 +357,35 @@ def test_groups_that_do_not_fit(groups: list[list[str]], message: str) -> None:
         make_head(multi_config(groups))
 
 
-def test_settings_that_do_not_fit() -> None:
+def test_several_heads_need_use_multihead() -> None:
     with pytest.raises(ConfigError, match="USE_MULTIHEAD is not true"):
         make_head(multi_config(USE_MULTIHEAD=False))
+
+
+def test_an_unknown_setting_of_a_head_is_named() -> None:
     config = multi_config()
     config.RPN_HEAD_CFGS[0]["LAYER_NUMS"] = [1]
     with pytest.raises(ConfigError, match="LAYER_NUMS is not known here"):
         make_head(config)
 
 
-def test_in_a_detector() -> None:
-    """Losses in the log; final boxes of every class."""
+# --- In a detector
+
+
+def test_losses_in_the_log_of_a_detector() -> None:
     model = small_model(multi_model_config()).train()
-    ret, tb_dict, _ = model(make_batch([random_scene(0), random_scene(1)]))
+    _, tb_dict, _ = model(make_batch([random_scene(0), random_scene(1)]))
     assert list(tb_dict) == ["loss_rpn", "rpn_loss_cls", "rpn_loss_loc", "rpn_loss_dir", "rpn_loss"]
+
+
+def test_a_detector_finds_boxes_of_every_class() -> None:
+    model = small_model(multi_model_config()).train()
+    # One training step, so that batch norms know the data.
+    model(make_batch([random_scene(0), random_scene(1)]))
     for head in model.dense_head.rpn_heads:
         head.conv_cls.bias.data.fill_(-1.0)
-    predictions, _ = model.eval()(make_batch([random_scene(0)]))
-    assert set(predictions[0]["pred_labels"].tolist()) == {1, 2, 3}
+    (found,), _ = model.eval()(make_batch([random_scene(0)]))
+    assert set(found["pred_labels"].tolist()) == {1, 2, 3}
 
 
 def test_a_few_steps_decrease_the_loss() -> None:
@@ -315,4 +397,5 @@ def test_a_few_steps_decrease_the_loss() -> None:
 
 def test_background_loss_of_an_untrained_head_is_small() -> None:
     head = make_head(multi_config())
-    assert F.sigmoid(head.rpn_heads[2].conv_cls.bias).tolist() == pytest.approx([0.01] * 2)
+    scores = torch.sigmoid(head.rpn_heads[2].conv_cls.bias)
+    assert scores.tolist() == pytest.approx([0.01] * 2)
