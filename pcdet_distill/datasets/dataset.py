@@ -310,6 +310,8 @@ class DatasetTemplate(torch.utils.data.Dataset):
         if self.training:
             if not labelled:
                 self._add_empty_labels(data_dict)
+            if self.takes_unlabelled:
+                data_dict["is_labelled"] = np.float32(labelled)
             data_dict = self._augment(data_dict, random, labelled)
         if PREDICTED in data_dict:
             data_dict[PREDICTED] = data_dict[PREDICTED].finish(data_dict["lidar_aug_matrix"])

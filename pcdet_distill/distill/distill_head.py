@@ -114,6 +114,7 @@ class DistillTerm(nn.Module):
         student_data = self.student.read(student, batch_dict, detached=False)
         teacher_data = self.teacher.read(teacher, teacher_batch_dict, detached=True)
         matched = self.student.match(student_data, teacher_data)
+        matched = self.student.leave_out_unsure(*matched, batch_dict)
         loss = self.loss(*matched, batch_dict)
         weight = self.schedule.at(self.progress)
         if self.gradient_share is None:
@@ -184,6 +185,7 @@ class DistillHead(nn.Module):
             if transform is None:
                 terms[name] = DistillTerm.from_config(block, student, teacher, where)
             else:
+                transform.check_student(student, where)
                 transforms[name] = transform
         return cls(terms, transforms)
 
@@ -265,7 +267,7 @@ def _build_transform(block: ConfigDict, where: str) -> BatchTransform | None:
         return None
     for key in TERM_KEYS:
         if key in block and key != "NAME":
-            raise ConfigError(f"{where}.{key}: {block['NAME']} changes the labels alone; remove it")
+            raise ConfigError(f"{where}.{key}: {block['NAME']} changes the batch alone; remove it")
     options = {key: value for key, value in block.items() if key != "NAME"}
     if issubclass(term_class, DistillLoss):
         return OldLabelLoss(term_class.from_config(options, None, None, where))

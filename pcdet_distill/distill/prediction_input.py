@@ -15,6 +15,7 @@ from .prediction_readers import prediction_reader
 from .predictions import ABSENT_LOGIT, PredictionReader, Predictions
 from .tap_source import Features, TapSource
 from .term_inputs import TermInput
+from .unsure import UNSURE_ZONE
 
 
 class PredictionInput(TermInput[Predictions]):
@@ -95,6 +96,13 @@ class PredictionInput(TermInput[Predictions]):
             student = without_logits(student, is_unshared)
         is_absent = student.logits.detach() == ABSENT_LOGIT
         return student, without_logits(teacher, is_absent)
+
+    def leave_out_unsure(
+        self, student: Predictions, teacher: Predictions, batch_dict: BatchDict
+    ) -> tuple[Predictions, Predictions]:
+        """Without the positions of unlabelled frames at which the teacher is unsure."""
+        zone = batch_dict.get(UNSURE_ZONE)
+        return (student, teacher) if zone is None else zone.leave_out(student, teacher)
 
     def __str__(self) -> str:
         return f"{self.reader.path} ({', '.join(self.reader.class_names)})"

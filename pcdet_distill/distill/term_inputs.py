@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -66,6 +66,12 @@ class TermInput(Generic[Data]):
     def match(self, student: Data, teacher: Data) -> tuple[object, object]:
         """What the loss compares: position i of both belongs to the same place."""
         raise NotImplementedError(f"{type(self).__name__} does not define match")
+
+    def leave_out_unsure(
+        self, student: Any, teacher: Any, batch_dict: BatchDict
+    ) -> tuple[object, object]:
+        """Matched data without places at which the teacher is unsure; features have all of them."""
+        return student, teacher
 
     def __str__(self) -> str:
         return ", ".join(self.paths)

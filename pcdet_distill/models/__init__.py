@@ -18,6 +18,9 @@ batch_size               int                        collate             B, with 
                                                                         voxel
 frame_id, calib          B each                     collate             unchanged
 metadata                 B                          collate             unchanged
+is_labelled              (B,)                       collate             which frames are labelled,
+                                                                        where others are taken too
+loss_frames              (B,) bool                  SoftTargets         frames with a detection loss
 use_lead_xyz             (B,)                       collate             points start with x, y, z
 teacher                  dict                       collate             points and voxels of a
                                                                         teacher that needs others

@@ -43,5 +43,6 @@ def test_they_can_be_taken(dataset):
     assert unlabelled["gt_boxes"].dtype == np.float32
     assert not np.allclose(unlabelled["lidar_aug_matrix"], np.eye(4))
     batch = collate_items([labelled, unlabelled])
+    assert batch["is_labelled"].tolist() == [1, 0]
     assert batch["gt_boxes"].shape == (2, plain, 8)
     assert not batch["gt_boxes"][1].any()

@@ -111,6 +111,9 @@ def test_recipe_trains_a_step(file, teacher_of, tmp_path):
     before = {name: value.clone() for name, value in model.student.named_parameters()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     batch = voxel_batch(spec)
+    # As of a dataset that takes frames without labels; the last one is such a frame.
+    batch["is_labelled"] = torch.ones(len(batch["gt_boxes"]))
+    batch["is_labelled"][-1] = 0
     if isinstance(model.teacher, CachedTeacher):
         bring_stored_predictions(model.teacher, batch, tmp_path)
     ret, tb, _ = model(batch)
@@ -126,7 +129,8 @@ def test_recipe_trains_a_step(file, teacher_of, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, takes", [("labels", True), ("logitbox_labels", True), ("logitbox", False)]
+    "name, takes",
+    [("labels", True), ("logitbox_labels", True), ("soft_targets", True), ("logitbox", False)],
 )
 def test_frames_without_labels_are_taken_where_they_get_some(name, takes, teacher_of):
     class Unlabelled(DataSpec):

@@ -121,7 +121,12 @@ def test_every_attribute_is_the_students(tmp_path: Path) -> None:
     assert torch.equal(detected_boxes(model, train_set), detected_boxes(student, train_set))
 
 
-@pytest.mark.parametrize("name", [*DISTILL_LOSSES, *BATCH_TRANSFORMS])
+# SoftTargets is refused: OpenPCDet's heads and datasets know no frames without labels.
+METHODS = [*DISTILL_LOSSES, *BATCH_TRANSFORMS]
+METHODS.remove("SoftTargets")
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_every_parameter_of_every_loss_is_trained(tmp_path: Path, name: str) -> None:
     """adam_onecycle sees the parameters of modules without children only."""
     term = {"NAME": name}

@@ -129,3 +129,9 @@ def test_resuming_from_a_plain_training(tmp_path: Path, caplog: pytest.LogCaptur
     with pytest.raises(CheckpointError, match="no distill_state in it"):
         model.load_params_with_optimizer(str(file), logger=LOG)
     assert "give it as --pretrained_model" in caplog.text
+
+
+def test_soft_targets_on_frames_without_labels(tmp_path: Path) -> None:
+    words = "DISTILL.TERMS.SOFT.NAME: SoftTargets leaves frames out .* AnchorHeadSingle of the"
+    with pytest.raises(ConfigError, match=words):
+        make_distilled(tmp_path, {"PILLARS": PILLARS, "SOFT": {"NAME": "SoftTargets"}})

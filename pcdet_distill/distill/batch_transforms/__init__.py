@@ -2,7 +2,11 @@
 
 from .base import BatchTransform
 from .labels import TeacherLabels
+from .soft_targets import SoftTargets
 
-BATCH_TRANSFORMS: dict[str, type[BatchTransform]] = {"TeacherLabels": TeacherLabels}
+BATCH_TRANSFORMS: dict[str, type[BatchTransform]] = {
+    "SoftTargets": SoftTargets,
+    "TeacherLabels": TeacherLabels,
+}
 
-__all__ = ["BATCH_TRANSFORMS", "BatchTransform", "TeacherLabels"]
+__all__ = ["BATCH_TRANSFORMS", "BatchTransform", "SoftTargets", "TeacherLabels"]

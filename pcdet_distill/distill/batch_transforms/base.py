@@ -11,6 +11,7 @@ from ...config import read_options
 from ...types import BatchDict, ConfigDict
 
 if TYPE_CHECKING:
+    from ..tap_source import TapSource
     from ..teacher import Predictor
 
 
@@ -27,7 +28,8 @@ class BatchTransform(nn.Module):
 
     Attributes:
         options_class: dataclass of the options; the yaml keys are its field names in capitals.
-        labels_frames: whether it makes labels, so that frames without any can be trained on.
+        labels_frames: whether frames without labels can be trained on with it: it makes labels, or
+            leaves such frames out of the detection loss.
         logs: numbers of the last batch for the training log.
     """
 
@@ -43,6 +45,9 @@ class BatchTransform(nn.Module):
     def from_config(cls, cfg: ConfigDict, where: str) -> BatchTransform:
         """Build from a block of DISTILL.TERMS without its NAME; ``where`` is its key path."""
         return cls(read_options(cls.options_class, cfg, where, also_known=("NAME",)))
+
+    def check_student(self, student: TapSource, where: str) -> None:
+        """Refuse a student that the transform does not work with; ``where`` is its key path."""
 
     def prepare(self, batch_dict: BatchDict, teacher: Predictor) -> None:
         """Replace entries of ``batch_dict``. Tensors are shared, so none is changed in place."""

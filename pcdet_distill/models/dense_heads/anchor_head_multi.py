@@ -267,7 +267,7 @@ class AnchorHeadMulti(AnchorHeadTemplate):
             predictions[key] = torch.cat(parts, dim=1)
         self.forward_ret_dict = {"cls_preds": logits, **predictions}
         if self.training:
-            self.forward_ret_dict.update(self.assign_targets(batch_dict["gt_boxes"]))
+            self.forward_ret_dict.update(self.training_targets(batch_dict))
         if not self.training or self.predict_boxes_when_training:
             batch_size = int(batch_dict["batch_size"])
             batch_dict["batch_box_preds"] = self.decode_boxes(batch_size, **predictions)

@@ -73,7 +73,7 @@ class AnchorHeadSingle(AnchorHeadTemplate):
             predictions["dir_cls_preds"] = self.conv_dir_cls(features).permute(0, 2, 3, 1)
         self.forward_ret_dict = dict(predictions)
         if self.training:
-            self.forward_ret_dict.update(self.assign_targets(batch_dict["gt_boxes"]))
+            self.forward_ret_dict.update(self.training_targets(batch_dict))
         if not self.training or self.predict_boxes_when_training:
             batch_size = int(batch_dict["batch_size"])
             logits, boxes = self.generate_predicted_boxes(batch_size, **predictions)

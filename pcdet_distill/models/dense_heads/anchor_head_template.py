@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ...config import lookup, required
 from ...ops.precision import at_least_float32
-from ...types import ConfigDict
+from ...types import BatchDict, ConfigDict
 from ..model_utils.box_coders import ANCHOR_BOX_CODERS
 from ..model_utils.losses import (
     REGRESSION_LOSSES,
@@ -28,13 +28,20 @@ from ..model_utils.losses import (
     WeightedCrossEntropyLoss,
 )
 from .anchor_generator import AnchorGenerator
-from .detection_head import DetectionHead, check_map_size, one_hot_labels, sum_losses
+from .detection_head import (
+    LOSS_FRAMES,
+    DetectionHead,
+    check_map_size,
+    one_hot_labels,
+    sum_losses,
+)
 from .direction_bins import DirectionBins
 from .target_assigner import TARGET_ASSIGNERS
 
 WHERE = "MODEL.DENSE_HEAD"
 GENERATORS = f"{WHERE}.ANCHOR_GENERATOR_CONFIG"
 HEADING = 6  # its column in a box and in a code
+IGNORED = -1  # label of an anchor that is neither an object nor background
 
 # An untrained head predicts every class with this probability (RetinaNet, ICCV 2017). With 0.5 the
 # loss of the many background anchors would drown all else in the first steps.
@@ -56,6 +63,8 @@ class AnchorHeadTemplate(DetectionHead):
         predict_boxes_when_training: decode boxes in training too, as proposals of a second stage.
         others: what OpenPCDet passes to every dense head, not needed here.
     """
+
+    leaves_out_frames = True
 
     def __init__(
         self,
@@ -158,6 +167,15 @@ class AnchorHeadTemplate(DetectionHead):
     def assign_targets(self, gt_boxes: Tensor) -> dict[str, Tensor]:
         """Targets of the anchors for gt_boxes (B, G, 7 + C + 1)."""
         return self.target_assigner.assign_targets(self.anchors, gt_boxes)
+
+    def training_targets(self, batch_dict: BatchDict) -> dict[str, Tensor]:
+        """Targets of a batch. All anchors of a frame without detection loss are ignored."""
+        targets = self.assign_targets(batch_dict["gt_boxes"])
+        if LOSS_FRAMES in batch_dict:
+            labels = targets["box_cls_labels"]
+            is_left_out = ~batch_dict[LOSS_FRAMES][:, None]
+            targets["box_cls_labels"] = labels.masked_fill(is_left_out, IGNORED)
+        return targets
 
     def get_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum of the weighted losses of the last forward, and each of them for the log."""

@@ -21,8 +21,9 @@ from ..model_utils.center_losses import center_focal_loss, center_regression_los
 from ..model_utils.centernet_utils import TopCells, gather_cells, top_cells
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
 from ..taps import TapInfo
-from .center_targets import CenterTargetAssigner, decode_centers
+from .center_targets import CenterTargetAssigner, CenterTargets, decode_centers
 from .detection_head import (
+    LOSS_FRAMES,
     DetectionHead,
     check_map_size,
     concatenate_boxes,
@@ -101,6 +102,8 @@ class CenterHead(DetectionHead):
         predict_boxes_when_training: write ``rois`` for a second stage, in eval too.
         others: what OpenPCDet passes to every dense head, not needed here.
     """
+
+    leaves_out_frames = True
 
     def __init__(
         self,
@@ -203,11 +206,23 @@ class CenterHead(DetectionHead):
             gt_boxes = batch_dict["gt_boxes"].float()
             targets = self.target_assigner.assign_targets(gt_boxes, self.feature_map_size)
             self.forward_ret_dict["target_dicts"] = targets
+            if LOSS_FRAMES in batch_dict:
+                self._leave_out_frames(batch_dict[LOSS_FRAMES])
         if self.predict_boxes_when_training:
             batch_dict.update(boxes_as_rois(self.generate_predicted_boxes(predictions)))
         elif not self.training:
             batch_dict["final_box_dicts"] = self.generate_predicted_boxes(predictions)
         return batch_dict
+
+    def _leave_out_frames(self, is_counted: Tensor) -> None:
+        """Keep predictions and targets of the frames that are counted, (B,) bool, for the loss."""
+        predictions = []
+        for of_head in self.forward_ret_dict["pred_dicts"]:
+            predictions.append({name: value[is_counted] for name, value in of_head.items()})
+        targets = []
+        for target in self.forward_ret_dict["target_dicts"]:
+            targets.append(CenterTargets(*(value[is_counted] for value in target)))
+        self.forward_ret_dict = {"pred_dicts": predictions, "target_dicts": targets}
 
     def get_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum of the weighted losses of the last forward, and each of them for the log."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,10 @@ from torch import Tensor, nn
 from ...errors import ConfigError
 from ...types import BatchDict, ConfigDict
 from .prediction_layout import PredictionLayout
+
+# Key of a batch: (B,) bool, the frames whose detection loss counts; without it all count. Frames
+# without labels are left out where something else teaches them.
+LOSS_FRAMES = "loss_frames"
 
 
 class DetectionHead(nn.Module):
@@ -29,7 +34,13 @@ class DetectionHead(nn.Module):
         model_cfg: the head's block.
         num_class: number of classes to predict.
         predict_boxes_when_training: decode boxes in training too, as proposals of a second stage.
+
+    Attributes:
+        leaves_out_frames: whether its loss leaves out the frames that ``loss_frames`` of a batch
+            does not count.
     """
+
+    leaves_out_frames: ClassVar[bool] = False
 
     def __init__(
         self,
