@@ -1,12 +1,14 @@
 """Claim: a cached teacher costs a few percent of a training step; a teacher that runs half of one.
 
-Run ``python benchmarks/teacher_cost.py --teacher_ckpt FILE [--recipe YAML] [--set KEY VALUE ...]``.
-FILE is a trained teacher of the yaml file (default: cfgs/synthetic/recipes/logitbox.yaml).
+Run ``python benchmarks/teacher_cost.py [--teacher_ckpt FILE] [--recipe YAML] [--set KEY VALUE]``.
+FILE is a trained teacher of the yaml file (default: cfgs/synthetic/recipes/logitbox.yaml). Without
+one the teacher is untrained: it takes the same time, but there are hardly any boxes to move.
 
 Each row is a way to run the teacher. In every round each row loads the same two frames, augmented,
 and trains on them, in an order that rotates. "Ratio" is the median over the rounds of the row's
 time over that of the plain row in the same round; "spread" is half the range that holds the middle
-half of the rounds. On a CPU the processor seconds of this process are counted, on one thread, so
+half of the rounds. "The loss alone" gets what the teacher predicts for nothing: no way to run the
+teacher can cost less. On a CPU the processor seconds of this process are counted, on one thread, so
 other work on the machine matters little. On CUDA (``--device cuda``) it is the time until the GPU
 has finished.
 """
@@ -24,9 +26,11 @@ from pathlib import Path
 import torch
 from easydict import EasyDict
 
-from pcdet_distill.config import load_config
+from pcdet_distill.checkpoint import save_checkpoint
+from pcdet_distill.config import find_file, load_config
+from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.engine.build import build_dataloader, build_trained_model
-from pcdet_distill.models import load_data_to_device
+from pcdet_distill.models import build_network, load_data_to_device
 from pcdet_distill.models.trainable import OneProcess
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +48,7 @@ class Row:
         device: where to train.
         progress: shares of the training at which steps are measured; their mean counts.
         shows: how often each batch is shown; the mean of the shows counts.
+        is_free: the teacher runs before the time is taken.
     """
 
     def __init__(
@@ -55,11 +60,13 @@ class Row:
         *,
         progress: tuple[float, ...] = (0.0,),
         shows: int = 1,
+        is_free: bool = False,
     ) -> None:
         self.name = name
         self.device = device
         self.progress = progress
         self.shows = shows
+        self.is_free = is_free
         self.dataset, _, _ = build_dataloader(
             cfg.DATA_CONFIG,
             cfg.CLASS_NAMES,
@@ -93,14 +100,22 @@ class Row:
                     for index in range(first, first + BATCH_SIZE)
                 ]
                 batch = self.dataset.collate_batch(items)
-                loaded = self._now()
+                loading.append(self._now() - start)
+                load_data_to_device(batch, self.device)
+                if self.is_free:
+                    self._foresee(batch)
+                start = self._now()
                 self._step(batch)
-                loading.append(loaded - start)
-                training.append(self._now() - loaded)
+                training.append(self._now() - start)
         return statistics.mean(loading), statistics.mean(training)
 
+    def _foresee(self, batch: dict) -> None:
+        """Let the teacher answer at once what it computes now."""
+        teacher = self.model.teacher
+        output = type(teacher).run(teacher, batch, self.model.head.teacher_paths)
+        teacher.run = lambda *arguments, **options: output
+
     def _step(self, batch: dict) -> None:
-        load_data_to_device(batch, self.device)
         self.optimizer.zero_grad(set_to_none=True)
         self.model(batch)[0]["loss"].backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 10)
@@ -137,7 +152,17 @@ def make_rows(cfg: EasyDict, teacher_ckpt: Path, device: torch.device, cache: Pa
         Row("REUSE: 2", with_teacher(cfg, REUSE=2), *common, shows=2),
         Row("WEIGHT ends UNTIL: 0.5", ends, *common, progress=(0.0, 1.0)),
         Row("CACHE: predictions", cached, *common),
+        Row("the loss alone", cfg, *common, is_free=True),
     ]
+
+
+def untrained_teacher(cfg: EasyDict, folder: Path) -> Path:
+    """A checkpoint of the recipe's teacher as it is built."""
+    teacher_cfg = load_config(find_file(cfg.DISTILL.TEACHER.CFG_FILE, near=ROOT))
+    spec = DataSpec.from_config(teacher_cfg.DATA_CONFIG, teacher_cfg.CLASS_NAMES)
+    model = build_network(teacher_cfg.MODEL, len(teacher_cfg.CLASS_NAMES), spec)
+    save_checkpoint({"model_state": model.state_dict()}, folder / "teacher.pth")
+    return folder / "teacher.pth"
 
 
 def print_table(rows: list[Row], times: dict[str, list[tuple[float, float]]]) -> None:
@@ -162,7 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--teacher_ckpt", type=Path, required=True)
+    parser.add_argument("--teacher_ckpt", type=Path)
     parser.add_argument(
         "--recipe", type=Path, default=ROOT / "cfgs/synthetic/recipes/logitbox.yaml"
     )
@@ -175,7 +200,8 @@ def main() -> None:
     cfg = load_config(args.recipe, args.settings)
     with tempfile.TemporaryDirectory() as folder:
         cache = args.cache_dir or Path(folder) / "cache"
-        rows = make_rows(cfg, args.teacher_ckpt, torch.device(args.device), cache)
+        checkpoint = args.teacher_ckpt or untrained_teacher(cfg, Path(folder))
+        rows = make_rows(cfg, checkpoint, torch.device(args.device), cache)
         times: dict[str, list[tuple[float, float]]] = {row.name: [] for row in rows}
         for number in range(WARM_UP + args.rounds):
             turn = number % len(rows)

@@ -157,3 +157,38 @@ def test_a_teacher_of_the_same_points_is_accepted(name: str, data: Path, tmp_pat
     ckpt = checkpoint_of(str(student), data, tmp_path)
     _, dataset = distiller_of(control, ckpt)
     assert "teacher" not in dataset[0]
+
+
+@pytest.mark.parametrize("name", SELECTING)
+def test_the_stored_predictions_are_of_all_that_the_teacher_sees(
+    name: str, data: Path, tmp_path: Path
+) -> None:
+    """Without augmentation they are those of the teacher that runs beside the student."""
+    cfg = load(name, data)
+    checkpoint = checkpoint_of(PAIRS[name][0], data, tmp_path)
+    live, dataset = distiller_of(cfg, checkpoint)
+    # Untrained, all scores are near 0.01: half of them are stored.
+    settings = {"CACHE": "predictions", "CACHE_DIR": str(tmp_path / "cache"), "CACHE_THRESH": 0.01}
+    cfg.DISTILL.TEACHER.update(settings)
+    cached, cached_dataset = distiller_of(cfg, checkpoint)
+    cached.prepare_data()
+    for each in (dataset, cached_dataset):
+        each.disable_augmentations([name for name, _ in each.data_augmentor.queue], 0)
+    batches = []
+    for each in (dataset, cached_dataset):
+        batch = each.collate_batch([each[0]])
+        load_data_to_device(batch, "cpu")
+        batches.append(batch)
+    assert "teacher" not in batches[1]
+    reader = live.head.terms["LOGIT_BOX"].teacher.reader
+    own_batch = live.teacher.own_batch(batches[0])
+    _, features = live.teacher.detect(own_batch, reader.paths)
+    rows = live.head.terms["LOGIT_BOX"].teacher.read(features, own_batch, detached=True)
+    stored = cached.head.terms["LOGIT_BOX"].teacher.read({}, batches[1], detached=True)
+    above = rows.scores() > 0.01
+    assert above.any()
+    # Logits are stored in half precision.
+    torch.testing.assert_close(stored.scores()[above], rows.scores()[above], rtol=1e-2, atol=0)
+    losses, logs, _ = cached.train()(batches[1])
+    losses["loss"].backward()
+    assert logs["distill_logit_box"].isfinite()

@@ -112,7 +112,7 @@ class TimedTraining:
     @property
     def once_s(self) -> float:
         """Seconds of INIT_STUDENT, and of reading a cache."""
-        cost = self.trainer.init_cost
+        cost = self.trainer.data_cost + self.trainer.init_cost
         return cost.cpu_s if self.trainer.device.type == "cpu" else cost.wall_s
 
     def step(self, progress: float) -> None:

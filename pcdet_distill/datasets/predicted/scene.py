@@ -63,14 +63,18 @@ class PredictedScene:
         """The part without predictions at places, or of boxes with a centre, under ``boxes``."""
         motion = part.motion(matrix)
         predictions = part.predictions
-        places = move_places(predictions.places, motion)
-        centres = move_places(predictions.boxes[:, :2], motion)
-        detected = move_places(predictions.detected_boxes[:, :2], motion)
-        is_covered = inside_footprints(places, boxes) | inside_footprints(centres, boxes)
-        keeps_rows = ~is_covered.any(axis=0)
-        keeps_detections = ~inside_footprints(detected, boxes).any(axis=0)
-        if keeps_rows.all() and keeps_detections.all():
+        count = len(predictions.places)
+        anchors_and_centres = [
+            predictions.places,
+            predictions.boxes[:, :2],
+            predictions.detected_boxes[:, :2],
+        ]
+        places = move_places(np.concatenate(anchors_and_centres), motion)
+        is_covered = inside_footprints(places, boxes).any(axis=0)
+        if not is_covered.any():
             return part
+        keeps_rows = np.logical_not(is_covered[:count] | is_covered[count : 2 * count])
+        keeps_detections = np.logical_not(is_covered[2 * count :])
         return _Part(predictions.select(keeps_rows, keeps_detections), part.born)
 
     def finish(self, matrix: np.ndarray) -> PredictedItem:

@@ -23,6 +23,8 @@ from ...types import ConfigDict
 from ..teacher import Teacher
 
 MANIFEST = "manifest.json"
+# Blocks of DATA_CONFIG that decide which points a teacher sees, and how.
+PROCESSING = ("COMMON_CLOUD", "POINT_CLOUD_RANGE", "POINT_FEATURE_ENCODING", "DATA_PROCESSOR")
 FORMAT = 1  # a later version that stores something else counts up
 SAMPLED_FRAMES = 8  # whose points and labels are hashed, spread over the split
 DIGEST_BYTES = 8
@@ -95,12 +97,7 @@ def identity_of(
 ) -> CacheIdentity:
     """The identity of the cache of a teacher on a training split."""
     data_cfg = teacher_cfg["DATA_CONFIG"]
-    processing = {
-        key: data_cfg.get(key)
-        for key in ("POINT_CLOUD_RANGE", "POINT_FEATURE_ENCODING", "DATA_PROCESSOR")
-    }
-    if data_cfg.get("COMMON_CLOUD"):
-        processing["COMMON_CLOUD"] = data_cfg["COMMON_CLOUD"]
+    processing = {key: data_cfg.get(key) for key in PROCESSING}
     return CacheIdentity(
         teacher_weights=_hash_of_weights(teacher.model),
         teacher_config=_hash_of_text([to_plain(teacher_cfg["MODEL"]), to_plain(processing)]),
