@@ -13,6 +13,9 @@ predictions are compared with the stored ones, moved and painted, at positions n
 * invented: the same the other way round
 * centre (m), size (ratio), heading (degrees): median errors of boxes with a score above 0.3
 
+The last two lines are other rules of painting, with all augmentations: interpolated logits, and the
+logits of the nearest row.
+
 "none" has no augmentation at all. What remains there is the difference between the voxels of
 training and of evaluation (random points of full pillars) and the stored digits. A flip shows how
 equivariant the teacher itself is: grid and boxes are mirrored exactly.
@@ -23,7 +26,8 @@ from __future__ import annotations
 import argparse
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +37,7 @@ from torch import Tensor
 
 from pcdet_distill.config import load_config
 from pcdet_distill.distill import Distiller
+from pcdet_distill.distill.cache.paint import Painter, strongest
 from pcdet_distill.distill.predictions import ABSENT_LOGIT, Predictions
 from pcdet_distill.engine.build import build_dataloader, build_trained_model
 from pcdet_distill.models import load_data_to_device
@@ -132,6 +137,42 @@ def without_directions(rows: Predictions) -> Tensor:
     return rows.form.decode(rows.codes, rows.references, rows.logits, None)
 
 
+def interpolated_logits(
+    painter: Painter, scores: Tensor, weights: Tensor, group: Tensor, slots: Tensor
+) -> Tensor:
+    """As ``Painter._interpolate``, of logits in place of scores."""
+    logits = torch.logit(scores.clamp(1e-6, 1 - 1e-6))
+    total = weights.new_zeros(len(slots)).index_add_(0, group, weights)
+    weighted = torch.zeros(len(slots), logits.shape[1], device=logits.device)
+    weighted.index_add_(0, group, logits * weights[:, None])
+    background = painter.background[painter.lattice.kinds[slots % painter.lattice.positions]]
+    missing = (1 - total).clamp_min(0)[:, None]
+    return ((weighted + missing * background) / total.clamp_min(1)[:, None]).sigmoid()
+
+
+def nearest_row(
+    painter: Painter, scores: Tensor, weights: Tensor, group: Tensor, slots: Tensor
+) -> Tensor:
+    """The scores of the row with the largest weight, as it stands nearest."""
+    return scores[strongest(weights, group, len(slots))]
+
+
+OTHER_RULES = {"all, interpolated logits": interpolated_logits, "all, nearest row": nearest_row}
+
+
+def use_rule(model: Distiller, rule: Callable[..., Tensor]) -> None:
+    """Paint by another rule."""
+    painter = next(term for _, term in model.head.named_terms()).teacher.painter
+    painter._interpolate = partial(rule, painter)
+    painter.paint = lambda rows, frames: painter.paint_plain(rows)
+
+
+def print_line(label: str, found: Sequence[Pair]) -> None:
+    """A line of the table."""
+    numbers = " | ".join(f"{value:.3f}" for value in compare(found).values())
+    print(f"| {label} | {numbers} |", flush=True)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -169,10 +210,11 @@ def main() -> None:
         print(f"| augmentation | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}")
         for kept in ([], *[[name] for name in names], names):
             dataset.disable_augmentations(set(names) - set(kept), from_epoch=0)
-            values = compare(list(pairs(model, dataset, args.frames, device)))
             label = "all" if len(kept) > 1 else "".join(kept) or "none"
-            numbers = " | ".join(f"{value:.3f}" for value in values.values())
-            print(f"| {label} | {numbers} |", flush=True)
+            print_line(label, list(pairs(model, dataset, args.frames, device)))
+        for label, rule in OTHER_RULES.items():
+            use_rule(model, rule)
+            print_line(label, list(pairs(model, dataset, args.frames, device)))
 
 
 if __name__ == "__main__":

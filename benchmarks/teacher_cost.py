@@ -135,24 +135,29 @@ def with_teacher(cfg: EasyDict, **options: object) -> EasyDict:
     return changed
 
 
-def make_rows(cfg: EasyDict, teacher_ckpt: Path, device: torch.device, cache: Path) -> list[Row]:
-    """The rows, the plain one first."""
+def make_rows(
+    cfg: EasyDict, teacher_ckpt: Path, device: torch.device, cache: Path, names: list[str] | None
+) -> list[Row]:
+    """The rows of ``names``, or all; the plain one first."""
     plain = copy.deepcopy(cfg)
     plain.pop("DISTILL")
     ends = copy.deepcopy(cfg)
     for term in ends.DISTILL.TERMS.values():
         term.WEIGHT = {"START": 1.0, "END": 0.0, "UNTIL": 0.5}
     cached = with_teacher(cfg, CACHE="predictions", CACHE_DIR=str(cache))
-    common = (teacher_ckpt, device)
+    settings: dict[str, tuple[EasyDict, dict]] = {
+        "plain": (plain, {}),
+        "teacher runs": (cfg, {}),
+        "PRECISION: bfloat16": (with_teacher(cfg, PRECISION="bfloat16"), {}),
+        "PRECISION: float16": (with_teacher(cfg, PRECISION="float16"), {}),
+        "REUSE: 2": (with_teacher(cfg, REUSE=2), {"shows": 2}),
+        "WEIGHT ends UNTIL: 0.5": (ends, {"progress": (0.0, 1.0)}),
+        "CACHE: predictions": (cached, {}),
+        "the loss alone": (cfg, {"is_free": True}),
+    }
+    chosen = settings if names is None else ["plain", *names]
     return [
-        Row("plain", plain, *common),
-        Row("teacher runs", cfg, *common),
-        Row("PRECISION: bfloat16", with_teacher(cfg, PRECISION="bfloat16"), *common),
-        Row("PRECISION: float16", with_teacher(cfg, PRECISION="float16"), *common),
-        Row("REUSE: 2", with_teacher(cfg, REUSE=2), *common, shows=2),
-        Row("WEIGHT ends UNTIL: 0.5", ends, *common, progress=(0.0, 1.0)),
-        Row("CACHE: predictions", cached, *common),
-        Row("the loss alone", cfg, *common, is_free=True),
+        Row(name, settings[name][0], teacher_ckpt, device, **settings[name][1]) for name in chosen
     ]
 
 
@@ -192,6 +197,7 @@ def main() -> None:
         "--recipe", type=Path, default=ROOT / "cfgs/synthetic/recipes/logitbox.yaml"
     )
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rows", nargs="+", help="of the table; plain is always among them")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cache_dir", type=Path, help="keep the cache there")
     parser.add_argument("--set", nargs="+", default=[], dest="settings", help="KEY VALUE pairs")
@@ -201,7 +207,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = args.cache_dir or Path(folder) / "cache"
         checkpoint = args.teacher_ckpt or untrained_teacher(cfg, Path(folder))
-        rows = make_rows(cfg, checkpoint, torch.device(args.device), cache)
+        rows = make_rows(cfg, checkpoint, torch.device(args.device), cache, args.rows)
         times: dict[str, list[tuple[float, float]]] = {row.name: [] for row in rows}
         for number in range(WARM_UP + args.rounds):
             turn = number % len(rows)

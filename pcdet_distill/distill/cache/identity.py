@@ -97,7 +97,7 @@ def identity_of(
 ) -> CacheIdentity:
     """The identity of the cache of a teacher on a training split."""
     data_cfg = teacher_cfg["DATA_CONFIG"]
-    processing = {key: data_cfg.get(key) for key in PROCESSING}
+    processing = {key: data_cfg[key] for key in PROCESSING if key in data_cfg}
     return CacheIdentity(
         teacher_weights=_hash_of_weights(teacher.model),
         teacher_config=_hash_of_text([to_plain(teacher_cfg["MODEL"]), to_plain(processing)]),

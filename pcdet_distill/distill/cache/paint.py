@@ -239,12 +239,12 @@ class Painter:
         row_scores = rows.logits.sigmoid()
         scores = self._interpolate(row_scores[sources], weights, group, keys // 2)
         strength = weights * row_scores[sources].amax(dim=1)
-        best = _strongest(strength, group, len(keys))
+        best = strongest(strength, group, len(keys))
         # Where both reach, the larger score of each class counts, and the box of the surer one.
         all_slots, slot_group = torch.unique(keys // 2, return_inverse=True)
         merged = scores.new_zeros(len(all_slots), scores.shape[1])
         merged.scatter_reduce_(0, slot_group[:, None].expand_as(scores), scores, "amax")
-        surer = _strongest(scores.amax(dim=1), slot_group, len(all_slots))
+        surer = strongest(scores.amax(dim=1), slot_group, len(all_slots))
         return PaintedRows(all_slots, logits_of(merged), rows.boxes[sources[best[surer]]])
 
     def _contributions(self, rows: MovedRows) -> tuple[Tensor, Tensor, Tensor]:
@@ -368,7 +368,7 @@ def _background_by_kind(targets: Sequence[Sequence[int]], background: Tensor, ki
     return mean
 
 
-def _strongest(strength: Tensor, group: Tensor, groups: int) -> Tensor:
+def strongest(strength: Tensor, group: Tensor, groups: int) -> Tensor:
     """(groups,) number of the entry with the largest strength of each group; each has one."""
     order = strength.argsort(stable=True)
     by_group = order[group[order].argsort(stable=True)]
