@@ -20,14 +20,13 @@ KITTI_PER_FRAME = {
     "Cyclist": 0.22,
 }
 EASY_PER_FRAME = {
-    "Car": 5.0,
-    "Van": 0.5,
-    "Truck": 0.2,
-    "Pedestrian": 2.0,
-    "Person_sitting": 0.06,
-    "Cyclist": 1.7,
+    "Car": 4.52,
+    "Van": 0.49,
+    "Truck": 0.11,
+    "Pedestrian": 1.86,
+    "Person_sitting": 0.08,
+    "Cyclist": 1.83,
 }
-MEAN_COMPANIONS = 1.5  # that find room
 MOST_COMPANIONS = 4
 TRUCK_SHARE = 0.35
 # Half a car, half of the larger vehicle, and a gap.
@@ -92,7 +91,6 @@ def shares_that_stay(options: TrafficOptions) -> dict[str, float]:
     share = {}
     if options.frequencies == "kitti":
         share = {name: KITTI_PER_FRAME[name] / EASY_PER_FRAME[name] for name in KITTI_PER_FRAME}
-        share["Pedestrian"] /= 1.0 + options.groups * MEAN_COMPANIONS
     share["Pedestrian"] = share.get("Pedestrian", 1.0) * options.pedestrians
     share["Cyclist"] = share.get("Cyclist", 1.0) * options.cyclists
     return share

@@ -196,7 +196,8 @@ class TrafficOptions:
     frequencies: str = option(
         "many_people",
         choices=("many_people", "kitti"),
-        help="`kitti`: objects are removed until every class is as frequent as in KITTI",
+        help="`kitti`: objects are removed so that every class of easy scenes is as frequent as in "
+        "KITTI",
     )
 
 
