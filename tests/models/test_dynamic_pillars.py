@@ -8,6 +8,7 @@ import pytest
 import torch
 from easydict import EasyDict
 from small_model import RANGE, VOXEL_SIZE
+from torch import Tensor, nn
 
 from pcdet_distill.models.backbones_3d.vfe import VFES, PillarVFE
 from pcdet_distill.models.backbones_3d.vfe.dynamic_pillar_vfe import (
@@ -15,11 +16,13 @@ from pcdet_distill.models.backbones_3d.vfe.dynamic_pillar_vfe import (
     DynamicPillarVFESimple2D,
     GroupedPoints,
 )
+from pcdet_distill.types import BatchDict
 
 GRID = [32, 32]
 
 
-def make_encoder(name: str, **settings):
+def make_encoder(name: str, **settings: object) -> nn.Module:
+    """An encoder of this name with 6 output channels."""
     torch.manual_seed(0)
     config = EasyDict(
         {
@@ -39,96 +42,116 @@ def make_encoder(name: str, **settings):
     )
 
 
-def random_points(count: int, frames: int = 2) -> torch.Tensor:
+def random_points(count: int) -> Tensor:
+    """(frame, x, y, z, intensity) of two frames, some beyond the range."""
     generator = torch.Generator().manual_seed(3)
     unit = torch.rand(count, 5, generator=generator)
-    points = unit * torch.tensor([frames, 18, 18, 5, 1]) + torch.tensor([0, -1, -9, -3.5, 0])
+    extent = torch.tensor([2, 18, 18, 5, 1])
+    lowest = torch.tensor([0, -1, -9, -3.5, 0])
+    points = lowest + unit * extent
     points[:, 0].floor_()
     return points
 
 
-def group(points: torch.Tensor) -> GroupedPoints:
+def batch_of(points: Tensor) -> BatchDict:
+    """A batch of two frames."""
+    return {"points": points, "batch_size": 2}
+
+
+def group(points: Tensor) -> GroupedPoints:
+    """Points (N, 5) by pillar."""
     return GroupedPoints.from_points(
         points, torch.tensor(RANGE[:3]), torch.tensor(VOXEL_SIZE), GRID
     )
 
 
 def test_grouping_by_hand() -> None:
-    points = torch.tensor(
-        [
-            [1, 0.6, -7.9, 0, 0.1],  # frame 1, cell x 1, y 0
-            [
-                0,
-                0.2,
-                -7.4,
-                9,
-                0.2,
-            ],  # frame 0, cell x 0, y 1; far above the range, which does not matter
-            [1, 0.9, -7.6, 0, 0.3],  # the first one's pillar
-            [0, 16.0, 0, 0, 0.4],  # beyond the upper end
-            [0, -0.01, 0, 0, 0.5],  # before the lower one
-            [0, float("nan"), 0, 0, 0.6],
-            [0, 0.7, -7.9, 0, 0.7],  # frame 0, cell x 1, y 0: behind x 0
-        ]
-    )
-    found = group(points)
+    rows = [
+        # (frame, x, y, z, intensity); intensities number the rows.
+        [1, 0.6, -7.9, 0, 0.1],  # frame 1, cell x 1, y 0
+        [0, 0.2, -7.4, 9, 0.2],  # frame 0, cell x 0, y 1; its height does not matter
+        [1, 0.9, -7.6, 0, 0.3],  # the first one's pillar
+        [0, 16.0, 0, 0, 0.4],  # beyond the upper end
+        [0, -0.01, 0, 0, 0.5],  # before the lower one
+        [0, float("nan"), 0, 0, 0.6],
+        [0, 0.7, -7.9, 0, 0.7],  # frame 0, cell x 1, y 0: behind x 0
+    ]
+    found = group(torch.tensor(rows))
+    # Cells (frame, y, x), sorted by frame, then x, then y.
     assert found.cells.tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 1]]
     assert found.rows.rows_per_pillar.tolist() == [1, 1, 2]
-    assert found.rows.pillar.tolist() == [
-        0,
-        1,
-        2,
-        2,
-    ]
-    assert found.points[:, 3].tolist() == pytest.approx(
-        [0.2, 0.7, 0.1, 0.3]
-    )  # in their order within a pillar
+    assert found.rows.pillar.tolist() == [0, 1, 2, 2]
+    # Within a pillar points keep their order.
+    intensity = found.points[:, 3]
+    assert intensity.tolist() == pytest.approx([0.2, 0.7, 0.1, 0.3])
     assert found.mean()[2].tolist() == pytest.approx([0.75, -7.75, 0])
 
 
-def test_features_of_a_point_by_hand() -> None:
-    points = torch.tensor([[0, 0.6, -7.9, -2.0, 0.1], [0, 0.8, -7.7, -1.0, 0.3]])
-    to_centre = [-0.15, -0.15, -1.0]  # from 0.75, -7.75, -1
-    to_mean = [-0.1, -0.1, -0.5]
-    own = [0.6, -7.9, -2.0, 0.1]
-    distance = [math.sqrt(0.36 + 62.41 + 4)]
-    for name, settings, expected in (
-        ("DynamicPillarVFE", {}, [*own, *to_mean, *to_centre]),
+# The first of two points in a pillar: what an encoder may say about it.
+TWO_POINTS = [[0, 0.6, -7.9, -2.0, 0.1], [0, 0.8, -7.7, -1.0, 0.3]]
+XYZ = [0.6, -7.9, -2.0]
+INTENSITY = [0.1]
+TO_MEAN = [-0.1, -0.1, -0.5]
+# From the middle of the pillar at (0.75, -7.75, -1).
+TO_CENTRE = [-0.15, -0.15, -1.0]
+DISTANCE = [math.sqrt(0.6**2 + 7.9**2 + 2**2)]
+NO_XYZ_BUT_DISTANCE = {"USE_ABSLOTE_XYZ": False, "WITH_DISTANCE": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("DynamicPillarVFE", {}, [*XYZ, *INTENSITY, *TO_MEAN, *TO_CENTRE]),
         (
             "DynamicPillarVFE",
-            {"USE_ABSLOTE_XYZ": False, "WITH_DISTANCE": True},
-            [*own[3:], *to_mean, *to_centre, *distance],
+            NO_XYZ_BUT_DISTANCE,
+            [*INTENSITY, *TO_MEAN, *TO_CENTRE, *DISTANCE],
         ),
-        ("DynamicPillarVFESimple2D", {}, [*to_centre, *own]),
-        ("DynamicPillarVFESimple2D", {"USE_CLUSTER_XYZ": True}, [*to_centre, *own, *to_mean]),
+        ("DynamicPillarVFESimple2D", {}, [*TO_CENTRE, *XYZ, *INTENSITY]),
         (
             "DynamicPillarVFESimple2D",
-            {"USE_ABSLOTE_XYZ": False, "WITH_DISTANCE": True},
-            [*to_centre, *own[3:], *distance],
+            {"USE_CLUSTER_XYZ": True},
+            [*TO_CENTRE, *XYZ, *INTENSITY, *TO_MEAN],
         ),
-    ):
-        encoder = make_encoder(name, **settings)
-        found = torch.cat(encoder.decorate(group(points)), dim=1)
-        assert found[0].tolist() == pytest.approx(expected, abs=1e-5)
-        assert encoder.pfn_layers[0].linear.in_features == len(expected)
+        (
+            "DynamicPillarVFESimple2D",
+            NO_XYZ_BUT_DISTANCE,
+            [*TO_CENTRE, *INTENSITY, *DISTANCE],
+        ),
+    ],
+)
+def test_features_of_a_point_by_hand(
+    name: str, settings: dict[str, bool], expected: list[float]
+) -> None:
+    encoder = make_encoder(name, **settings)
+    features = torch.cat(encoder.decorate(group(torch.tensor(TWO_POINTS))), dim=1)
+    assert features[0].tolist() == pytest.approx(expected, abs=1e-5)
+    assert encoder.pfn_layers[0].linear.in_features == len(expected)
+
+
+def encode_pillar(encoder: nn.Module, rows: Tensor) -> Tensor:
+    """The definition: points (N, C) of one pillar through two layers, then their maximum."""
+    first, last = encoder.pfn_layers
+    rows = torch.relu(first.norm(first.linear(rows)))
+    highest = rows.amax(dim=0).expand_as(rows)
+    rows = torch.cat([rows, highest], dim=1)
+    rows = torch.relu(last.norm(last.linear(rows)))
+    return rows.amax(dim=0)
 
 
 @pytest.mark.parametrize("name", ["DynamicPillarVFE", "DynamicPillarVFESimple2D"])
-def test_pillars_against_a_loop(name: str) -> None:
+def test_pillars_equal_a_loop_over_them(name: str) -> None:
     encoder = make_encoder(name, NUM_FILTERS=[8, 6]).eval()
     points = random_points(300)
-    batch = encoder({"points": points, "batch_size": 2})
+    found = encoder(batch_of(points))["pillar_features"]
+
     grouped = group(points)
     features = torch.cat(encoder.decorate(grouped), dim=1)
     expected = []
     for pillar in range(len(grouped.cells)):
         rows = features[grouped.rows.pillar == pillar]
-        for number, layer in enumerate(encoder.pfn_layers):
-            rows = torch.relu(layer.norm(layer.linear(rows)))
-            highest = rows.amax(dim=0)
-            rows = torch.cat([rows, highest.expand_as(rows)], dim=1) if number == 0 else highest
-        expected.append(rows)
-    torch.testing.assert_close(batch["pillar_features"], torch.stack(expected))
+        expected.append(encode_pillar(encoder, rows))
+    torch.testing.assert_close(found, torch.stack(expected))
 
 
 def test_full_pillars_are_those_of_pillar_vfe() -> None:
@@ -142,59 +165,69 @@ def test_full_pillars_are_those_of_pillar_vfe() -> None:
     ).train()
     padded.load_state_dict(dynamic.state_dict())
     torch.manual_seed(1)
+    # Three pillars (frame, z, y, x) with four points each.
     coords = torch.tensor([[0, 0, 3, 5], [0, 0, 9, 7], [1, 0, 3, 5]])
-    centre = coords[:, [3, 2]] * 0.5 + torch.tensor([0.25, -7.75])
-    voxels = torch.rand(3, 4, 4) * torch.tensor([0.4, 0.4, 3, 1]) - torch.tensor([0.2, 0.2, 2.5, 0])
-    voxels[..., :2] += centre[:, None]
-    expected = padded(
-        {"voxels": voxels, "voxel_num_points": torch.full((3,), 4), "voxel_coords": coords}
-    )
+    centres_xy = coords[:, [3, 2]] * 0.5 + torch.tensor([0.25, -7.75])
+    lowest = torch.tensor([-0.2, -0.2, -2.5, 0])
+    extent = torch.tensor([0.4, 0.4, 3, 1])
+    voxels = lowest + torch.rand(3, 4, 4) * extent
+    voxels[..., :2] += centres_xy[:, None]
+    counts = torch.full((3,), 4)
+    expected = padded({"voxels": voxels, "voxel_num_points": counts, "voxel_coords": coords})
+
     frames = coords[:, None, :1].expand(3, 4, 1)
-    points = torch.cat([frames, voxels], dim=2).flatten(0, 1)[torch.randperm(12)]
-    found = dynamic({"points": points, "batch_size": 2})
-    order = torch.tensor([0, 1, 2])
-    assert torch.equal(found["voxel_coords"], coords[order])
+    points = torch.cat([frames, voxels], dim=2).flatten(0, 1)
+    shuffled = points[torch.randperm(12)]
+    found = dynamic(batch_of(shuffled))
+    assert torch.equal(found["voxel_coords"], coords)
+    assert torch.equal(found["voxel_num_points"], counts)
     torch.testing.assert_close(
         found["pillar_features"], expected["pillar_features"], rtol=1e-4, atol=1e-5
     )
-    torch.testing.assert_close(
-        dynamic.pfn_layers[0].norm.running_var, padded.pfn_layers[0].norm.running_var
-    )
-    assert found["voxel_num_points"].tolist() == [4, 4, 4]
+    dynamic_norm = dynamic.pfn_layers[0].norm
+    padded_norm = padded.pfn_layers[0].norm
+    torch.testing.assert_close(dynamic_norm.running_var, padded_norm.running_var)
 
 
-def test_outputs() -> None:
-    points = random_points(100)
-    simple = make_encoder("DynamicPillarVFESimple2D")({"points": points, "batch_size": 2})
-    full = make_encoder("DynamicPillarVFE")({"points": points, "batch_size": 2})
-    count = len(simple["pillar_features"])
-    assert simple["pillar_coords"].shape == (count, 3)
-    assert simple["pillar_features"].shape == (
-        count,
-        6,
-    )
-    assert torch.equal(full["voxel_coords"][:, [0, 2, 3]], simple["pillar_coords"])
-    assert (full["voxel_coords"][:, 1] == 0).all()
-    assert full["voxel_features"] is full["pillar_features"]
+def test_classes_behind_the_names() -> None:
     assert isinstance(make_encoder("DynamicPillarVFE"), DynamicPillarVFE)
-    assert make_encoder("DynamicPillarVFESimple2D").get_output_feature_dim() == 6
     assert isinstance(make_encoder("DynamicPillarVFESimple2D"), DynamicPillarVFESimple2D)
+
+
+def test_outputs_of_the_simple_encoder() -> None:
+    encoder = make_encoder("DynamicPillarVFESimple2D")
+    found = encoder(batch_of(random_points(100)))
+    count = len(found["pillar_features"])
+    assert found["pillar_features"].shape == (count, 6)
+    assert found["pillar_coords"].shape == (count, 3)
+    assert encoder.get_output_feature_dim() == 6
+
+
+def test_outputs_of_the_full_encoder() -> None:
+    points = random_points(100)
+    simple = make_encoder("DynamicPillarVFESimple2D")(batch_of(points))
+    full = make_encoder("DynamicPillarVFE")(batch_of(points))
+    frame, z, y, x = full["voxel_coords"].unbind(dim=1)
+    assert torch.equal(torch.stack([frame, y, x], dim=1), simple["pillar_coords"])
+    assert (z == 0).all()
+    assert full["voxel_features"] is full["pillar_features"]
 
 
 @pytest.mark.parametrize("name", ["DynamicPillarVFE", "DynamicPillarVFESimple2D"])
 @pytest.mark.parametrize("count", [0, 1])
 def test_no_point_and_one_point(name: str, count: int) -> None:
     encoder = make_encoder(name).train()
-    found = encoder({"points": torch.tensor([[0, 1.2, 3.4, 0, 0.5]])[:count], "batch_size": 1})
-    assert found["pillar_features"].shape == (count, 6)
-    assert torch.isfinite(found["pillar_features"]).all()
-    found["pillar_features"].sum().backward()
+    points = torch.tensor([[0, 1.2, 3.4, 0, 0.5]])[:count]
+    features = encoder({"points": points, "batch_size": 1})["pillar_features"]
+    assert features.shape == (count, 6)
+    assert torch.isfinite(features).all()
+    features.sum().backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in encoder.parameters())
 
 
 def test_the_order_of_points_is_irrelevant() -> None:
     encoder = make_encoder("DynamicPillarVFE").train()
     points = random_points(200)
-    one = encoder({"points": points, "batch_size": 2})["pillar_features"]
-    other = encoder({"points": points.flip(0), "batch_size": 2})["pillar_features"]
+    one = encoder(batch_of(points))["pillar_features"]
+    other = encoder(batch_of(points.flip(0)))["pillar_features"]
     torch.testing.assert_close(one, other)

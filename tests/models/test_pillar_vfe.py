@@ -17,9 +17,11 @@ from pcdet_distill.models.model_utils.weighted_batch_norm import (
 
 RANGE = [0, -8, -3, 16, 8, 1]
 VOXEL_SIZE = [0.5, 0.5, 4]
+NUM_SLOTS = 5
 
 
-def make_vfe(widths: list[int], **settings) -> PillarVFE:
+def make_vfe(widths: list[int], **settings: bool) -> PillarVFE:
+    """An encoder whose batch norms have random scales and shifts."""
     torch.manual_seed(1)
     vfe = PillarVFE(
         model_cfg={"NUM_FILTERS": widths, **settings},
@@ -36,55 +38,72 @@ def make_vfe(widths: list[int], **settings) -> PillarVFE:
     return vfe
 
 
-def make_pillars(counts: list[int], num_slots: int = 5) -> dict[str, Tensor]:
+def filled_slots(counts: Tensor) -> Tensor:
+    """Which of NUM_SLOTS slots hold a point, (M, K)."""
+    return torch.arange(NUM_SLOTS) < counts[:, None]
+
+
+def make_pillars(counts: list[int]) -> dict[str, Tensor]:
+    """Pillars along a diagonal with these numbers of random points; the other slots are zero."""
     generator = torch.Generator().manual_seed(2)
-    coords = torch.stack(
-        [
-            torch.zeros(len(counts)),
-            torch.zeros(len(counts)),
-            torch.arange(len(counts)) + 3.0,
-            torch.arange(len(counts)) + 1.0,
-        ],
-        dim=1,
-    )
-    counts_column = torch.tensor(counts)
-    voxels = torch.rand(len(counts), num_slots, 4, generator=generator)
-    voxels[..., :2] += coords[:, None, [3, 2]] * 0.5 + torch.tensor([0.0, -8.0])
-    voxels *= (torch.arange(num_slots) < counts_column[:, None]).unsqueeze(2)
-    return {"voxels": voxels, "voxel_num_points": counts_column.float(), "voxel_coords": coords}
+    number = torch.arange(len(counts))
+    zero = torch.zeros(len(counts))
+    # (frame, z, y, x)
+    coords = torch.stack([zero, zero, number + 3.0, number + 1.0], dim=1)
+    corners_xy = coords[:, [3, 2]] * 0.5 + torch.tensor([0.0, -8.0])
+    voxels = torch.rand(len(counts), NUM_SLOTS, 4, generator=generator)
+    voxels[..., :2] += corners_xy[:, None]
+    counts_of_pillars = torch.tensor(counts)
+    voxels *= filled_slots(counts_of_pillars).unsqueeze(2)
+    return {
+        "voxels": voxels,
+        "voxel_num_points": counts_of_pillars.float(),
+        "voxel_coords": coords,
+    }
 
 
-def every_slot(
-    vfe: PillarVFE, batch: dict[str, Tensor], absolute: bool = True, distance: bool = False
-) -> Tensor:
-    """The definition: all slots of all pillars through plain layers."""
+# --- The definition: all slots of all pillars through plain layers
+
+
+def features_of_slots(batch: dict[str, Tensor], absolute: bool, distance: bool) -> Tensor:
+    """Points themselves, and their offsets from mean and centre of their pillar, (M, K, C)."""
     voxels = batch["voxels"]
     counts = batch["voxel_num_points"]
     coords = batch["voxel_coords"]
     xyz = voxels[..., :3]
     mean = xyz.sum(dim=1, keepdim=True) / counts.view(-1, 1, 1)
-    centre = coords[:, [3, 2, 1]] * coords.new_tensor(VOXEL_SIZE) + coords.new_tensor(
-        [0.25, -7.75, -1.0]
-    )
-    parts = [voxels if absolute else voxels[..., 3:], xyz - mean, xyz - centre.unsqueeze(1)]
+    centre_of_first = coords.new_tensor([0.25, -7.75, -1.0])
+    centre = centre_of_first + coords[:, [3, 2, 1]] * coords.new_tensor(VOXEL_SIZE)
+    own = voxels if absolute else voxels[..., 3:]
+    parts = [own, xyz - mean, xyz - centre.unsqueeze(1)]
     if distance:
         parts.append(xyz.norm(dim=2, keepdim=True))
-    features = torch.cat(parts, dim=2) * (
-        torch.arange(voxels.shape[1]) < counts.view(-1, 1)
-    ).unsqueeze(2)
+    return torch.cat(parts, dim=2) * filled_slots(counts).unsqueeze(2)
+
+
+def layer_on_slots(layer: nn.Module, features: Tensor) -> Tensor:
+    """A layer on (M, K, C); keeps the batch norm it used as ``layer.reference_norm``."""
+    features = layer.linear(features)
+    if layer.use_norm:
+        norm = nn.BatchNorm1d(features.shape[2], eps=1e-3, momentum=0.01).to(features.dtype)
+        norm.load_state_dict(layer.norm.state_dict())
+        norm.train(layer.training)
+        features = norm(features.transpose(1, 2)).transpose(1, 2)
+        layer.reference_norm = norm
+    features = torch.relu(features)
+    highest = features.amax(dim=1, keepdim=True)
+    if layer.last_vfe:
+        return highest
+    return torch.cat([features, highest.expand_as(features)], dim=2)
+
+
+def every_slot(
+    vfe: PillarVFE, batch: dict[str, Tensor], absolute: bool = True, distance: bool = False
+) -> Tensor:
+    """Features of pillars, (M, C)."""
+    features = features_of_slots(batch, absolute, distance)
     for layer in vfe.pfn_layers:
-        features = layer.linear(features)
-        if layer.use_norm:
-            norm = nn.BatchNorm1d(features.shape[2], eps=1e-3, momentum=0.01).to(features.dtype)
-            norm.load_state_dict(layer.norm.state_dict())
-            norm.train(vfe.training)
-            features = norm(features.transpose(1, 2)).transpose(1, 2)
-            layer.reference_norm = norm
-        features = torch.relu(features)
-        highest = features.amax(dim=1, keepdim=True)
-        features = (
-            highest if layer.last_vfe else torch.cat([features, highest.expand_as(features)], dim=2)
-        )
+        features = layer_on_slots(layer, features)
     return features.squeeze(1)
 
 
@@ -100,25 +119,30 @@ def test_equals_the_computation_of_every_slot(
     expected = every_slot(reference, batch)
     found = vfe(dict(batch))["pillar_features"]
     torch.testing.assert_close(found, expected)
+
     expected.square().sum().backward()
     found.square().sum().backward()
-    for name, parameter in vfe.named_parameters():
-        if "norm" not in name:
-            torch.testing.assert_close(parameter.grad, reference.get_parameter(name).grad, msg=name)
     for ours, theirs in zip(vfe.pfn_layers, reference.pfn_layers):
-        for key, value in theirs.reference_norm.state_dict().items():
-            torch.testing.assert_close(ours.norm.state_dict()[key], value, msg=key)
-        torch.testing.assert_close(ours.norm.weight.grad, theirs.reference_norm.weight.grad)
-        torch.testing.assert_close(ours.norm.bias.grad, theirs.reference_norm.bias.grad)
+        norm = theirs.reference_norm
+        torch.testing.assert_close(ours.linear.weight.grad, theirs.linear.weight.grad)
+        torch.testing.assert_close(ours.norm.weight.grad, norm.weight.grad)
+        torch.testing.assert_close(ours.norm.bias.grad, norm.bias.grad)
+        our_statistics = ours.norm.state_dict()
+        for key, value in norm.state_dict().items():
+            torch.testing.assert_close(our_statistics[key], value, msg=key)
 
 
-@pytest.mark.parametrize("settings", [{"USE_ABSLOTE_XYZ": False}, {"WITH_DISTANCE": True}])
-def test_feature_options(settings: dict[str, bool]) -> None:
-    vfe = make_vfe([6], **settings).eval()
+def test_positions_can_be_left_out() -> None:
+    vfe = make_vfe([6], USE_ABSLOTE_XYZ=False).eval()
     batch = make_pillars([1, 3, 5])
-    expected = every_slot(
-        vfe, batch, settings.get("USE_ABSLOTE_XYZ", True), settings.get("WITH_DISTANCE", False)
-    )
+    expected = every_slot(vfe, batch, absolute=False)
+    torch.testing.assert_close(vfe(dict(batch))["pillar_features"], expected)
+
+
+def test_distances_can_be_added() -> None:
+    vfe = make_vfe([6], WITH_DISTANCE=True).eval()
+    batch = make_pillars([1, 3, 5])
+    expected = every_slot(vfe, batch, distance=True)
     torch.testing.assert_close(vfe(dict(batch))["pillar_features"], expected)
 
 
@@ -143,6 +167,9 @@ def test_no_pillar_at_all(training: bool) -> None:
     assert all(torch.isfinite(parameter.grad).all() for parameter in vfe.parameters())
 
 
+# --- Settings
+
+
 def test_missing_widths_are_named() -> None:
     with pytest.raises(ConfigError, match="MODEL.VFE.NUM_FILTERS is missing"):
         PillarVFE(
@@ -161,6 +188,9 @@ def test_points_without_voxels_are_refused() -> None:
             voxel_size=None,
             point_cloud_range=RANGE,
         )
+
+
+# --- Batch norms of pillars
 
 
 def test_other_batch_norms_get_the_expanded_rows() -> None:
@@ -188,9 +218,17 @@ def test_sync_batch_norm_conversion_keeps_the_state_dict() -> None:
     assert list(converted.state_dict()) == list(vfe.state_dict())
 
 
-def test_mean_vfe() -> None:
-    voxels = torch.tensor([[[2.0, 4], [4, 0]], [[3, 3], [0, 0]], [[0, 0], [0, 0]]])
+# --- MeanVFE
+
+
+def test_mean_vfe_is_the_mean_over_filled_slots() -> None:
+    two_points = [[2.0, 4], [4, 0]]
+    one_point = [[3, 3], [0, 0]]
+    no_point = [[0, 0], [0, 0]]
+    batch = {
+        "voxels": torch.tensor([two_points, one_point, no_point]),
+        "voxel_num_points": torch.tensor([2.0, 1, 0]),
+    }
     vfe = MeanVFE(model_cfg={}, num_point_features=2, grid_size=None)
-    found = vfe({"voxels": voxels, "voxel_num_points": torch.tensor([2.0, 1, 0])})["voxel_features"]
-    assert found.tolist() == [[3, 2], [3, 3], [0, 0]]
+    assert vfe(batch)["voxel_features"].tolist() == [[3, 2], [3, 3], [0, 0]]
     assert vfe.get_output_feature_dim() == 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -21,234 +22,301 @@ from pcdet_distill.models.model_utils.vector_pool_modules import (
     VectorPoolAggregationModuleMSG,
 )
 
-COUNTS = [150, 1, 0, 40]
-CENTRE_COUNTS = [30, 20, 5, 12]
 SHAPE = [3, 2, 1]
 REACH_M = 0.6
 
 
-def sets(counts: list[int] = COUNTS, centre_counts: list[int] = CENTRE_COUNTS) -> tuple:
-    """Inputs of a module; about every third centre is far from all points."""
+class Sets(NamedTuple):
+    """Inputs of a module: points and centres of several frames, stacked."""
+
+    points: Tensor
+    counts: Tensor
+    centres: Tensor
+    centre_counts: Tensor
+    features: Tensor
+
+
+def make_sets(
+    counts: Sequence[int] = (150, 1, 0, 40), centre_counts: Sequence[int] = (30, 20, 5, 12)
+) -> Sets:
+    """Random sets; about every third centre is far from all points."""
     torch.manual_seed(0)
     centres = torch.rand(sum(centre_counts), 3) * 3
     centres[::3] += 50
-    return (
-        torch.rand(sum(counts), 3) * 3,
-        torch.tensor(counts),
-        centres,
-        torch.tensor(centre_counts),
-        torch.randn(sum(counts), 6, requires_grad=True),
+    return Sets(
+        points=torch.rand(sum(counts), 3) * 3,
+        counts=torch.tensor(counts),
+        centres=centres,
+        centre_counts=torch.tensor(centre_counts),
+        features=torch.randn(sum(counts), 6, requires_grad=True),
     )
 
 
-def module(
-    kind: str, limit: int = -1, reduced: int = 3, shape: list[int] = SHAPE, reach_m: float = REACH_M
+def make_module(
+    kind: str, limit: int = -1, shape: Sequence[int] = SHAPE, reach_m: float = REACH_M
 ) -> VectorPoolAggregationModule:
+    """A module that sums 6 channels to 3, with random shifts in its batch norms."""
     torch.manual_seed(1)
-    made = VectorPoolAggregationModule(shape, kind, reduced, 4, [8, 5], reach_m, limit)
-    for layer in made.modules():
+    module = VectorPoolAggregationModule(
+        num_local_voxel=shape,
+        local_aggregation_type=kind,
+        num_reduced_channels=3,
+        num_channels_of_local_aggregation=4,
+        post_mlps=[8, 5],
+        max_neighbor_distance=reach_m,
+        neighbor_nsample=limit,
+    )
+    for layer in module.modules():
         if isinstance(layer, nn.BatchNorm1d):
             nn.init.normal_(layer.bias)
-    return made
+    return module
 
 
-def cube_of(points: Tensor, centre: Tensor, reach_m: float, limit: int) -> list[int]:
-    rows = torch.nonzero(((points - centre).abs() <= reach_m).all(dim=1))[:, 0].tolist()
-    return rows[:limit] if limit > 0 else rows
+# --- The definition, cell by cell
 
 
-def middle_of(centre: Tensor, cell: int, made: VectorPoolAggregationModule) -> Tensor:
-    steps = torch.tensor(np.unravel_index(cell, made.cells.shape))
-    return centre + (
-        2 * steps + 1 - torch.tensor(made.cells.shape)
-    ) * made.cells.reach_m / torch.tensor(made.cells.shape)
+def rows_in_cube(points: Tensor, centre: Tensor, reach_m: float) -> list[int]:
+    """Points whose offset along each axis is at most ``reach_m``."""
+    inside = ((points - centre).abs() <= reach_m).all(dim=1)
+    return torch.nonzero(inside)[:, 0].tolist()
+
+
+def middle_of_cell(centre: Tensor, cell: int, module: VectorPoolAggregationModule) -> Tensor:
+    """The middle of one cell of the cube around ``centre``."""
+    shape = torch.tensor(module.cells.shape)
+    step = torch.tensor(np.unravel_index(cell, module.cells.shape))
+    half_cell_m = module.cells.reach_m / shape
+    return centre + (2 * step + 1 - shape) * half_cell_m
+
+
+def interpolate_at(middle: Tensor, points: Tensor, features: Tensor) -> Tensor:
+    """Features of the three nearest points weighted by inverse distances, and their offsets.
+
+    Where there are fewer points, the nearest one repeats.
+    """
+    distance, order = (points - middle).norm(dim=1).sort()
+    nearest = order[:3].tolist()
+    missing = 3 - len(nearest)
+    nearest += [nearest[0]] * missing
+    distance = torch.cat([distance[:3], distance[:1].expand(missing)])
+    inverse = 1 / (distance + 1e-8)
+    weight = inverse / inverse.sum()
+    mean = (features[nearest] * weight[:, None]).sum(dim=0)
+    offsets = middle - points[nearest]
+    return torch.cat([mean, offsets.flatten()])
 
 
 def interpolated(
-    made: VectorPoolAggregationModule, points: Tensor, features: Tensor, centre: Tensor
+    module: VectorPoolAggregationModule, points: Tensor, features: Tensor, centre: Tensor
 ) -> Tensor:
-    near = cube_of(points, centre, 2 * made.cells.reach_m, made.cells.limit)
-    cells = prod(made.cells.shape)
+    """``local_interpolation``: neighbours come from a cube of twice the size."""
+    num_cells = prod(module.cells.shape)
+    near = rows_in_cube(points, centre, 2 * module.cells.reach_m)
+    if module.cells.limit > 0:
+        near = near[: module.cells.limit]
     if not near:
-        return torch.zeros(cells, features.shape[1] + 9)
-    seen = []
-    for cell in range(cells):
-        middle = middle_of(centre, cell, made)
-        distance, order = (points[near] - middle).norm(dim=1).sort()
-        order = [near[row] for row in order[:3]]
-        distance = torch.cat([distance[:3], distance[:1].expand(3 - len(order))])
-        order += [order[0]] * (3 - len(order))
-        weight = (1 / (distance + 1e-8)) / (1 / (distance + 1e-8)).sum()
-        seen.append(
-            torch.cat(
-                [
-                    (features[order] * weight[:, None]).sum(0),
-                    *(middle - points[row] for row in order),
-                ]
-            )
-        )
-    return torch.stack(seen)
-
-
-def pooled(
-    made: VectorPoolAggregationModule,
-    points: Tensor,
-    features: Tensor,
-    centre: Tensor,
-    average: bool,
-) -> Tensor:
-    members: dict[int, list[int]] = {}
-    for row in cube_of(points, centre, made.cells.reach_m, made.cells.limit if average else -1):
-        along = [
-            min(
-                int(
-                    (points[row, axis] - centre[axis] + made.cells.reach_m)
-                    / (2 * made.cells.reach_m / cells)
-                ),
-                cells - 1,
-            )
-            for axis, cells in enumerate(made.cells.shape)
-        ]
-        cell = int(np.ravel_multi_index(along, made.cells.shape))
-        if average or cell in members or made.cells.limit < 1 or len(members) < made.cells.limit:
-            members.setdefault(cell, []).append(row)
-    cells = []
-    for cell in range(prod(made.cells.shape)):
-        rows = members.get(cell, [])[: None if average else 1]
-        both = torch.cat([points[rows] - centre, features[rows]], dim=1)
-        cells.append(both.mean(dim=0) if rows else torch.zeros(both.shape[1]))
-    return torch.stack(cells)
-
-
-def by_definition(
-    made: VectorPoolAggregationModule,
-    kind: str,
-    points: Tensor,
-    counts: Tensor,
-    centres: Tensor,
-    centre_counts: Tensor,
-    features: Tensor,
-) -> Tensor:
-    reduced = made.num_reduced_channels
-    features = sum(
-        features[:, start : start + reduced] for start in range(0, features.shape[1], reduced)
-    )
-    own_points = points.split(counts.tolist())
-    own_features = features.split(counts.tolist())
+        return torch.zeros(num_cells, features.shape[1] + 9)
     vectors = []
-    for item, own_centres in enumerate(centres.split(centre_counts.tolist())):
-        for centre in own_centres:
-            arguments = (made, own_points[item], own_features[item], centre)
-            vectors.append(
-                interpolated(*arguments)
-                if kind == "local_interpolation"
-                else pooled(*arguments, average=kind == "voxel_avg_pool")
-            )
+    for cell in range(num_cells):
+        middle = middle_of_cell(centre, cell, module)
+        vectors.append(interpolate_at(middle, points[near], features[near]))
+    return torch.stack(vectors)
+
+
+def cell_of_point(point: Tensor, centre: Tensor, module: VectorPoolAggregationModule) -> int:
+    """The number of the cell that a point of the cube lies in."""
+    along_axes = []
+    for axis, num_cells in enumerate(module.cells.shape):
+        cell_m = 2 * module.cells.reach_m / num_cells
+        index = int((point[axis] - centre[axis] + module.cells.reach_m) / cell_m)
+        along_axes.append(min(index, num_cells - 1))
+    return int(np.ravel_multi_index(along_axes, module.cells.shape))
+
+
+def averaged(
+    module: VectorPoolAggregationModule, points: Tensor, features: Tensor, centre: Tensor
+) -> Tensor:
+    """``voxel_avg_pool``: the mean over the points of each cell, at most ``limit`` of a cube."""
+    num_cells = prod(module.cells.shape)
+    near = rows_in_cube(points, centre, module.cells.reach_m)
+    if module.cells.limit > 0:
+        near = near[: module.cells.limit]
+    members: list[list[int]] = [[] for _ in range(num_cells)]
+    for row in near:
+        members[cell_of_point(points[row], centre, module)].append(row)
+
+    vectors = []
+    for rows in members:
+        of_points = torch.cat([points[rows] - centre, features[rows]], dim=1)
+        vectors.append(of_points.mean(dim=0) if rows else torch.zeros(of_points.shape[1]))
+    return torch.stack(vectors)
+
+
+def first_of_cells(
+    module: VectorPoolAggregationModule, points: Tensor, features: Tensor, centre: Tensor
+) -> Tensor:
+    """``voxel_random_choice``: the first point of each cell, in at most ``limit`` cells."""
+    chosen: dict[int, int] = {}
+    for row in rows_in_cube(points, centre, module.cells.reach_m):
+        cell = cell_of_point(points[row], centre, module)
+        has_room = module.cells.limit < 1 or len(chosen) < module.cells.limit
+        if cell not in chosen and has_room:
+            chosen[cell] = row
+
+    vectors = torch.zeros(prod(module.cells.shape), 3 + features.shape[1])
+    for cell, row in chosen.items():
+        vectors[cell] = torch.cat([points[row] - centre, features[row]])
+    return vectors
+
+
+DEFINITIONS = {
+    "local_interpolation": interpolated,
+    "voxel_avg_pool": averaged,
+    "voxel_random_choice": first_of_cells,
+}
+
+
+def by_definition(module: VectorPoolAggregationModule, kind: str, sets: Sets) -> Tensor:
+    """Vectors of all centres through plain convolutions and batch norms, (M, C)."""
+    groups = sets.features.split(module.num_reduced_channels, dim=1)
+    features = torch.stack(groups).sum(dim=0)
+    points_of_frames = sets.points.split(sets.counts.tolist())
+    features_of_frames = features.split(sets.counts.tolist())
+    centres_of_frames = sets.centres.split(sets.centre_counts.tolist())
+    vectors = []
+    for points, own_features, centres in zip(
+        points_of_frames, features_of_frames, centres_of_frames
+    ):
+        for centre in centres:
+            vectors.append(DEFINITIONS[kind](module, points, own_features, centre))
+
     rows = torch.stack(vectors).flatten(1)[:, :, None]
-    layers = [*made.separate_local_aggregation_layer, *made.post_mlps]
-    for convolution, norm in zip(layers[::3], layers[1::3]):
+    layers = [*module.separate_local_aggregation_layer, *module.post_mlps]
+    convolutions = layers[::3]
+    norms = layers[1::3]
+    for convolution, norm in zip(convolutions, norms):
         rows = F.conv1d(rows, convolution.weight, groups=convolution.groups)
-        rows = F.relu(F.batch_norm(rows, None, None, norm.weight, norm.bias, training=True))
+        rows = F.batch_norm(rows, None, None, weight=norm.weight, bias=norm.bias, training=True)
+        rows = F.relu(rows)
     return rows[:, :, 0]
+
+
+def test_every_kind_has_a_definition() -> None:
+    assert set(DEFINITIONS) == set(LOCAL_AGGREGATIONS)
 
 
 @pytest.mark.parametrize("limit", [-1, 2])
 @pytest.mark.parametrize("kind", LOCAL_AGGREGATIONS)
-def test_as_defined(kind: str, limit: int) -> None:
-    made = module(kind, limit)
-    inputs = sets()
-    found = made(*inputs)[1]
-    expected = by_definition(made, kind, *inputs)
+def test_features_and_gradients_are_as_defined(kind: str, limit: int) -> None:
+    module = make_module(kind, limit)
+    sets = make_sets()
+    _, found = module(*sets)
+    expected = by_definition(module, kind, sets)
     assert found.shape == (67, 5)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    wanted = [inputs[-1], *made.parameters()]
-    grads = [
-        torch.autograd.grad((output * torch.linspace(-1, 1, 5)).square().sum(), wanted)
-        for output in (found, expected)
-    ]
-    for one, other in zip(*grads):
-        torch.testing.assert_close(one, other, rtol=2e-3, atol=2e-3)
+
+    def gradients(output: Tensor) -> tuple[Tensor, ...]:
+        weighted = output * torch.linspace(-1, 1, 5)
+        return torch.autograd.grad(weighted.square().sum(), [sets.features, *module.parameters()])
+
+    for ours, theirs in zip(gradients(found), gradients(expected)):
+        torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("kind", LOCAL_AGGREGATIONS)
 def test_statistics_count_empty_centres(kind: str) -> None:
     """Running statistics are those of all centres, though one row stands for the empty ones."""
-    made = module(kind)
-    inputs = sets()
-    norm = made.separate_local_aggregation_layer[1]
-    norm.momentum = 1.0
-    made(*inputs)
-    plain = module(kind)
-    plain.separate_local_aggregation_layer[1] = nn.BatchNorm1d(
-        24, momentum=1.0
-    )  # knows no weights: gets all rows
-    plain(*inputs)
-    for name in ("running_mean", "running_var"):
-        torch.testing.assert_close(
-            getattr(norm, name), getattr(plain.separate_local_aggregation_layer[1], name)
-        )
+    module = make_module(kind)
+    weighted = module.separate_local_aggregation_layer[1]
+    weighted.momentum = 1.0
+    module(*make_sets())
+
+    with_plain_norm = make_module(kind)
+    # A norm that knows no weights gets all rows.
+    plain = nn.BatchNorm1d(24, momentum=1.0)
+    with_plain_norm.separate_local_aggregation_layer[1] = plain
+    with_plain_norm(*make_sets())
+    torch.testing.assert_close(weighted.running_mean, plain.running_mean)
+    torch.testing.assert_close(weighted.running_var, plain.running_var)
 
 
 @pytest.mark.parametrize("kind", LOCAL_AGGREGATIONS)
 @pytest.mark.parametrize(
     ("counts", "centre_counts"), [([0], [0]), ([0], [3]), ([4], [0]), ([1], [1]), ([0, 5], [2, 0])]
 )
-def test_empty_inputs(kind: str, counts: list[int], centre_counts: list[int]) -> None:
-    made = module(kind)
-    inputs = sets(counts, centre_counts)
-    _, found = made(*inputs)
-    found.sum().backward()
+def test_without_points_or_centres(kind: str, counts: list[int], centre_counts: list[int]) -> None:
+    module = make_module(kind)
+    sets = make_sets(counts, centre_counts)
+    _, found = module(*sets)
     assert found.shape == (sum(centre_counts), 5)
     assert torch.isfinite(found).all()
-    assert all(torch.isfinite(tensor.grad).all() for tensor in [inputs[-1], *made.parameters()])
+    found.sum().backward()
+    for tensor in [sets.features, *module.parameters()]:
+        assert torch.isfinite(tensor.grad).all()
 
 
-def changed(made: VectorPoolAggregationModule, other: VectorPoolAggregationModule) -> bool:
-    """Whether two modules of the same weights have different outputs."""
-    other.load_state_dict(made.state_dict())
-    return not torch.allclose(made(*sets())[1], other(*sets())[1])
+# --- Settings
+
+
+def output_differs(kind: str, **changes: Any) -> bool:
+    """Whether a module with changed settings and the same weights has another output."""
+    module = make_module(kind)
+    other = make_module(kind, **changes)
+    other.load_state_dict(module.state_dict())
+    _, found = module(*make_sets())
+    _, of_other = other(*make_sets())
+    return not torch.allclose(found, of_other)
 
 
 @pytest.mark.parametrize("kind", LOCAL_AGGREGATIONS)
 def test_settings_matter(kind: str) -> None:
-    assert changed(module(kind), module(kind, reach_m=0.5))
-    assert changed(module(kind), module(kind, limit=1))
-    assert changed(module(kind), module(kind, shape=SHAPE[::-1]))
-    assert not changed(module(kind), module(kind))
+    assert output_differs(kind, reach_m=0.5)
+    assert output_differs(kind, limit=1)
+    assert output_differs(kind, shape=SHAPE[::-1])
+    assert not output_differs(kind)
+
+
+def block(**changes: Any) -> EasyDict:
+    """A BLOCK with cubes of 0.6 m and 1.2 m."""
+    return EasyDict(vector_pool_config(0.6, **{"NUM_REDUCED_CHANNELS": 3, **changes}))
 
 
 def test_mixed_precision_keeps_metres() -> None:
     """Places far from the origin are not rounded to centimetres."""
-    made = build_local_aggregation(config(), 6, "BLOCK").eval()
-    (xyz, counts, centres, centre_counts, features) = sets()
-    expected = made(xyz + 60, counts, centres + 60, centre_counts, features.bfloat16().float())[1]
+    module = build_local_aggregation(block(), 6, "BLOCK").eval()
+    sets = make_sets()
+    rounded = sets.features.bfloat16()
+    far_away = sets._replace(points=sets.points + 60, centres=sets.centres + 60)
+    _, expected = module(*far_away._replace(features=rounded.float()))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = made(xyz + 60, counts, centres + 60, centre_counts, features.bfloat16())[1]
+        _, found = module(*far_away._replace(features=rounded))
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
 
 
-def config(**changes: Any) -> EasyDict:
-    return EasyDict(vector_pool_config(0.6, **{"NUM_REDUCED_CHANNELS": 3, **changes}))
-
-
 def test_cubes_of_several_sizes_and_the_position_of_the_centre() -> None:
-    made = build_local_aggregation(config(), 6, "BLOCK")
-    inputs = sets()
-    assert isinstance(made, VectorPoolAggregationModuleMSG)
-    assert made.num_output_features == 8
-    centres, found = made(*inputs)
-    both = torch.cat([inputs[2], made.layer_0(*inputs)[1], made.layer_1(*inputs)[1]], dim=1)
-    assert centres is inputs[2]
-    assert torch.allclose(found, made.msg_post_mlps(both), atol=1e-5)
-    assert made.layer_0.cells.reach_m == 0.6
-    assert made.layer_1.cells.reach_m == 1.2
-    assert made.layer_1.cells.shape == [3, 3, 1]
+    module = build_local_aggregation(block(), 6, "BLOCK")
+    assert isinstance(module, VectorPoolAggregationModuleMSG)
+    assert module.num_output_features == 8
+    small = module.layer_0
+    large = module.layer_1
+    assert small.cells.reach_m == 0.6
+    assert large.cells.reach_m == 1.2
+    assert large.cells.shape == [3, 3, 1]
+
+    sets = make_sets()
+    centres, found = module(*sets)
+    _, of_small = small(*sets)
+    _, of_large = large(*sets)
+    together = torch.cat([sets.centres, of_small, of_large], dim=1)
+    assert centres is sets.centres
+    assert torch.allclose(found, module.msg_post_mlps(together), atol=1e-5)
 
 
 def test_all_channels_are_kept_unless_they_are_to_be_reduced() -> None:
-    made = build_local_aggregation(config(NUM_REDUCED_CHANNELS=None), 6, "BLOCK")
-    assert made.layer_0.separate_local_aggregation_layer[0].weight.shape == (8 * 3, 6 + 9, 1)
+    module = build_local_aggregation(block(NUM_REDUCED_CHANNELS=None), 6, "BLOCK")
+    convolution = module.layer_0.separate_local_aggregation_layer[0]
+    assert convolution.weight.shape == (8 * 3, 6 + 9, 1)
 
 
 @pytest.mark.parametrize(
@@ -281,4 +349,4 @@ def test_all_channels_are_kept_unless_they_are_to_be_reduced() -> None:
 )
 def test_wrong_settings_are_named(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build_local_aggregation(config(**changes), 6, "BLOCK")
+        build_local_aggregation(block(**changes), 6, "BLOCK")
