@@ -11,26 +11,19 @@ from pcdet_distill.models.backbones_2d import BaseBEVBackbone
 from pcdet_distill.models.backbones_2d.map_to_bev import PointPillarScatter
 from pcdet_distill.models.model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
 
+# --- Scatter
+
 
 def make_scatter(nz: int = 1) -> PointPillarScatter:
+    """Two channels on a map of 3 rows and 4 columns."""
     return PointPillarScatter(model_cfg={"NUM_BEV_FEATURES": 2}, grid_size=[4, 3, nz])
-
-
-def backbone_config(**changes) -> dict:
-    return {
-        "LAYER_NUMS": [1, 1],
-        "LAYER_STRIDES": [2, 2],
-        "NUM_FILTERS": [4, 8],
-        "UPSAMPLE_STRIDES": [1, 2],
-        "NUM_UPSAMPLE_FILTERS": [3, 5],
-        **changes,
-    }
 
 
 def test_rows_land_on_their_cells() -> None:
     batch = {
         "pillar_features": torch.tensor([[1.0, 2], [3, 4]], requires_grad=True),
         "batch_size": 2,
+        # (frame, z, y, x)
         "voxel_coords": torch.tensor([[0.0, 0, 2, 1], [1, 0, 0, 3]]),
     }
     canvas = make_scatter()(batch)["spatial_features"]
@@ -49,13 +42,18 @@ def test_frames_without_pillars_keep_their_place() -> None:
         "voxel_coords": torch.tensor([[0.0, 0, 0, 0]]),
         "batch_size": 3,
     }
-    assert make_scatter()(batch)["spatial_features"].shape[0] == 3
-    empty = {
+    canvas = make_scatter()(batch)["spatial_features"]
+    assert canvas.shape[0] == 3
+
+
+def test_no_pillar_at_all_gives_an_empty_canvas() -> None:
+    batch = {
         "pillar_features": torch.ones(0, 2),
         "voxel_coords": torch.zeros(0, 4),
         "batch_size": 2,
     }
-    assert make_scatter()(empty)["spatial_features"].abs().sum() == 0
+    canvas = make_scatter()(batch)["spatial_features"]
+    assert canvas.abs().sum() == 0
 
 
 def test_scatter_needs_one_layer_of_voxels() -> None:
@@ -68,12 +66,38 @@ def test_scatter_width_must_fit() -> None:
         make_scatter().check_input_channels(3)
 
 
-def test_backbone_shapes_and_taps() -> None:
-    backbone = BaseBEVBackbone(model_cfg=backbone_config(), input_channels=2)
-    found = backbone({"spatial_features": torch.randn(2, 2, 8, 12)})["spatial_features_2d"]
-    assert found.shape == (2, 8, 4, 6)
+# --- Backbone
+
+
+def make_backbone(**changes: object) -> BaseBEVBackbone:
+    """Two blocks that halve the map, and their upsampling to the size of the first."""
+    config = {
+        "LAYER_NUMS": [1, 1],
+        "LAYER_STRIDES": [2, 2],
+        "NUM_FILTERS": [4, 8],
+        "UPSAMPLE_STRIDES": [1, 2],
+        "NUM_UPSAMPLE_FILTERS": [3, 5],
+        **changes,
+    }
+    return BaseBEVBackbone(model_cfg=config, input_channels=2)
+
+
+def output_shape(backbone: BaseBEVBackbone, height: int = 8, width: int = 8) -> tuple[int, ...]:
+    """(C, H, W) of the output for a map of this size."""
+    batch = {"spatial_features": torch.randn(1, 2, height, width)}
+    return tuple(backbone(batch)["spatial_features_2d"].shape[1:])
+
+
+def test_output_has_the_size_of_the_first_block() -> None:
+    backbone = make_backbone()
+    assert output_shape(backbone, 8, 12) == (8, 4, 6)
     assert backbone.num_bev_features == 8
-    taps = {info.path: (info.channels, info.stride) for info in backbone.taps()}
+
+
+def test_taps_publish_channels_and_strides() -> None:
+    taps = {}
+    for info in make_backbone().taps():
+        taps[info.path] = (info.channels, info.stride)
     assert taps == {
         "blocks.0": (4, 2),
         "blocks.1": (8, 4),
@@ -83,58 +107,49 @@ def test_backbone_shapes_and_taps() -> None:
         "deblocks.1.1": (5, 2),
         "@spatial_features_2d": (8, 2),
     }
-    levels = torch.randn(1, 4, 4, 6)
-    torch.testing.assert_close(
-        backbone.get_submodule("deblocks.0.1")(backbone.deblocks[0][0](levels)).relu(),
-        backbone.deblocks[0](levels),
-    )
-    for path in ("blocks.0", "blocks.1"):
-        features = backbone.get_submodule("blocks.0")(torch.randn(1, 2, 8, 12))
-        if path == "blocks.1":
-            features = backbone.get_submodule("blocks.1")(features)
-        assert (features.shape[1], 8 // features.shape[2]) == taps[path]
 
 
-def test_backbone_that_goes_down_again() -> None:
-    config = backbone_config(LAYER_STRIDES=[1, 2], UPSAMPLE_STRIDES=[0.5, 1])
-    backbone = BaseBEVBackbone(model_cfg=config, input_channels=2)
-    assert isinstance(backbone.deblocks[0][0], nn.Conv2d)
-    assert isinstance(backbone.deblocks[1][0], nn.ConvTranspose2d)
-    assert backbone({"spatial_features": torch.randn(1, 2, 8, 8)})["spatial_features_2d"].shape == (
-        1,
-        8,
-        4,
-        4,
-    )
+def test_blocks_have_the_channels_and_strides_of_their_taps() -> None:
+    backbone = make_backbone()
+    of_first = backbone.get_submodule("blocks.0")(torch.randn(1, 2, 8, 12))
+    of_second = backbone.get_submodule("blocks.1")(of_first)
+    assert of_first.shape == (1, 4, 8 // 2, 12 // 2)
+    assert of_second.shape == (1, 8, 8 // 4, 12 // 4)
+
+
+def test_the_inner_tap_of_an_upsampling_lies_before_its_relu() -> None:
+    backbone = make_backbone()
+    upsampling = backbone.deblocks[0]
+    features = torch.randn(1, 4, 4, 6)
+    before_relu = backbone.get_submodule("deblocks.0.1")(upsampling[0](features))
+    torch.testing.assert_close(before_relu.relu(), upsampling(features))
+
+
+def test_a_stride_below_one_goes_down_again() -> None:
+    backbone = make_backbone(LAYER_STRIDES=[1, 2], UPSAMPLE_STRIDES=[0.5, 1])
+    first, second = backbone.deblocks
+    assert isinstance(first[0], nn.Conv2d)
+    assert isinstance(second[0], nn.ConvTranspose2d)
+    assert output_shape(backbone) == (8, 4, 4)
     assert backbone.output_stride == 2
 
 
-def test_conv_for_no_stride() -> None:
-    config = backbone_config(USE_CONV_FOR_NO_STRIDE=True)
-    backbone = BaseBEVBackbone(model_cfg=config, input_channels=2)
-    assert isinstance(backbone.deblocks[0][0], nn.Conv2d)
-    assert isinstance(backbone.deblocks[1][0], nn.ConvTranspose2d)
+def test_a_convolution_can_replace_upsampling_by_one() -> None:
+    first, second = make_backbone(USE_CONV_FOR_NO_STRIDE=True).deblocks
+    assert isinstance(first[0], nn.Conv2d)
+    assert isinstance(second[0], nn.ConvTranspose2d)
 
 
-def test_backbone_with_a_last_upsampling_and_without_any() -> None:
-    config = backbone_config(UPSAMPLE_STRIDES=[1, 2, 2], NUM_UPSAMPLE_FILTERS=[3, 5, 8])
-    backbone = BaseBEVBackbone(model_cfg=config, input_channels=2)
-    assert backbone({"spatial_features": torch.randn(1, 2, 8, 8)})["spatial_features_2d"].shape == (
-        1,
-        8,
-        8,
-        8,
-    )
+def test_a_last_upsampling_enlarges_the_output() -> None:
+    backbone = make_backbone(UPSAMPLE_STRIDES=[1, 2, 2], NUM_UPSAMPLE_FILTERS=[3, 5, 8])
+    assert output_shape(backbone) == (8, 8, 8)
     assert backbone.output_stride == 1
-    plain = BaseBEVBackbone(
-        model_cfg={"LAYER_NUMS": [0], "LAYER_STRIDES": [2], "NUM_FILTERS": [4]}, input_channels=2
-    )
-    assert plain({"spatial_features": torch.randn(1, 2, 8, 8)})["spatial_features_2d"].shape == (
-        1,
-        4,
-        4,
-        4,
-    )
+
+
+def test_without_upsampling_the_last_block_is_the_output() -> None:
+    config = {"LAYER_NUMS": [0], "LAYER_STRIDES": [2], "NUM_FILTERS": [4]}
+    backbone = BaseBEVBackbone(model_cfg=config, input_channels=2)
+    assert output_shape(backbone) == (4, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -148,14 +163,19 @@ def test_backbone_with_a_last_upsampling_and_without_any() -> None:
 )
 def test_lists_that_do_not_fit(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        BaseBEVBackbone(model_cfg=backbone_config(**changes), input_channels=2)
+        make_backbone(**changes)
 
 
 def test_momentum_and_eps_of_the_batch_norms() -> None:
-    backbone = BaseBEVBackbone(model_cfg=backbone_config(), input_channels=2)
-    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    modules = make_backbone().modules()
+    norms = [module for module in modules if isinstance(module, nn.BatchNorm2d)]
     assert len(norms) == 6
-    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.01)}
+    for norm in norms:
+        assert norm.eps == 1e-3
+        assert norm.momentum == 0.01
+
+
+# --- Batch norm
 
 
 def check_against_torch(features: torch.Tensor, training: bool = True) -> ChannelsLastBatchNorm2d:
@@ -185,9 +205,8 @@ def check_against_torch(features: torch.Tensor, training: bool = True) -> Channe
         (ours.running_var, theirs.running_var),
     ]
     for value, reference in pairs:
-        torch.testing.assert_close(
-            value.double(), reference, rtol=2e-5, atol=2e-5 * reference.abs().max().item()
-        )
+        largest = reference.abs().max().item()
+        torch.testing.assert_close(value.double(), reference, rtol=2e-5, atol=2e-5 * largest)
     assert ours.num_batches_tracked == theirs.num_batches_tracked
     return ours
 
@@ -197,26 +216,24 @@ def check_against_torch(features: torch.Tensor, training: bool = True) -> Channe
 def test_batch_norm_equals_torch(training: bool, channels_last: bool) -> None:
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    check_against_torch(
-        (torch.randn(2, 5, 7, 6) * 3 + 1).contiguous(memory_format=layout), training
-    )
+    features = torch.randn(2, 5, 7, 6) * 3 + 1
+    check_against_torch(features.contiguous(memory_format=layout), training)
 
 
 def test_batch_norm_is_exact_on_large_maps() -> None:
     torch.manual_seed(0)
-    features = (torch.relu(torch.randn(2, 4, 256, 256)) * 3 + 1).contiguous(
-        memory_format=torch.channels_last
-    )
+    features = torch.relu(torch.randn(2, 4, 256, 256)) * 3 + 1
+    features = features.contiguous(memory_format=torch.channels_last)
     norm = check_against_torch(features)
-    exact = 0.9 + 0.1 * features.double().var((0, 2, 3))
-    assert (
-        (norm.running_var - exact) / exact
-    ).abs().max() < 1e-5  # torch's kernel for this layout is off by 1e-4
+    # The running variance starts at 1 and moves by a tenth.
+    exact = 0.9 * 1 + 0.1 * features.double().var((0, 2, 3))
+    relative_error = (norm.running_var - exact) / exact
+    # torch's kernel for this layout is off by 1e-4.
+    assert relative_error.abs().max() < 1e-5
 
 
-def test_batch_norm_gradcheck() -> None:
+def test_gradients_of_batch_norm_equal_finite_differences() -> None:
     norm = ChannelsLastBatchNorm2d(2).double()
-    features = torch.randn(2, 2, 3, 2, dtype=torch.float64).contiguous(
-        memory_format=torch.channels_last
-    )
+    features = torch.randn(2, 2, 3, 2, dtype=torch.float64)
+    features = features.contiguous(memory_format=torch.channels_last)
     assert torch.autograd.gradcheck(norm, (features.requires_grad_(),))

@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 from small_model import small_model
-from torch import nn
+from torch import Tensor, nn
 
 from pcdet_distill.errors import CheckpointError
 from pcdet_distill.models.trainable import TrainableModule, WrappedModule, as_trainable
@@ -20,6 +20,7 @@ class UnusedData:
     class_names = ("Car",)
 
     def first_frames(self, count: int) -> list[BatchDict]:
+        """Fails: nobody may ask for frames."""
         raise AssertionError("a plain detector needs no frames before it is trained")
 
 
@@ -30,7 +31,8 @@ class OtherDetector(nn.Module):
         super().__init__()
         self.layer = nn.Linear(2, 1)
 
-    def forward(self, batch_dict: BatchDict) -> tuple:
+    def forward(self, batch_dict: BatchDict) -> tuple[dict[str, Tensor], dict, dict]:
+        """The mean output as the loss, and nothing to log."""
         loss = self.layer(batch_dict["values"]).mean()
         return {"loss": loss}, {}, {}
 
@@ -43,12 +45,15 @@ class CountingDetector(OtherDetector):
         self.steps = 0
 
     def update_global_step(self) -> None:
+        """Count."""
         self.steps += 1
 
     def checkpoint_state(self) -> dict[str, object]:
+        """Weights and count."""
         return {"model_state": self.state_dict(), "steps": self.steps}
 
     def load_checkpoint_state(self, state: dict[str, int], where: str) -> str:
+        """The count alone."""
         self.steps = state["steps"]
         return f"loaded {where}"
 
@@ -76,8 +81,14 @@ def test_a_wrapped_module_keeps_its_own_names() -> None:
     fresh = OtherDetector()
     as_trainable(fresh).load_checkpoint_state(state, "state.pth")
     assert torch.equal(fresh.layer.weight, detector.layer.weight)
+
+
+def test_a_wrapped_module_computes_what_it_computed() -> None:
+    detector = OtherDetector()
     batch = {"values": torch.ones(3, 2)}
-    assert torch.equal(wrapped(batch)[0]["loss"], detector(batch)[0]["loss"])
+    expected, _, _ = detector(batch)
+    found, _, _ = as_trainable(detector)(batch)
+    assert torch.equal(found["loss"], expected["loss"])
 
 
 def test_methods_of_the_wrapped_module_are_called() -> None:
