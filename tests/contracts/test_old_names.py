@@ -140,19 +140,32 @@ OLD_NAMES = {
     "study.table": {"to_markdown": "apps.study.text.to_markdown"},
 }
 
-PAIRS = [
-    (f"pcdet_distill.{module}.{name}", f"pcdet_distill.{new}")
-    for module, names in OLD_NAMES.items()
-    for name, new in names.items()
-]
+
+def pairs_of_names() -> list[tuple[str, str]]:
+    """(old path, new path) of every entry of OLD_NAMES."""
+    pairs = []
+    for module, names in OLD_NAMES.items():
+        for name, new in names.items():
+            pairs.append((f"pcdet_distill.{module}.{name}", f"pcdet_distill.{new}"))
+    return pairs
+
+
+def changed_names() -> list[tuple[str, str]]:
+    """(old module, name) of every entry of NEW_NAMES."""
+    entries = []
+    for module, names in NEW_NAMES.items():
+        for name in names:
+            entries.append((module, name))
+    return entries
 
 
 def find(path: str) -> object:
+    """The object with this name."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)
 
 
-@pytest.mark.parametrize(("old", "new"), PAIRS)
+@pytest.mark.parametrize(("old", "new"), pairs_of_names())
 def test_an_old_name_is_the_new_object_and_says_so(old: str, new: str):
     with pytest.warns(DeprecationWarning) as caught:
         assert find(old) is find(new)
@@ -167,9 +180,7 @@ def test_every_old_module_can_be_imported_and_its_new_places_exist(old: str):
         assert f"pcdet_distill.{place}" in str(module.__doc__)
 
 
-@pytest.mark.parametrize(
-    ("old", "name"), [(old, name) for old, names in NEW_NAMES.items() for name in names]
-)
+@pytest.mark.parametrize(("old", "name"), changed_names())
 def test_every_changed_name_exists(old: str, name: str):
     with pytest.warns(DeprecationWarning, match=NEW_NAMES[old][name]):
         assert find(f"pcdet_distill.{old}.{name}") is not None

@@ -231,60 +231,68 @@ ADDED_FIELDS_MAY_FOLLOW = "fields and parameters may be added at the end"
 
 
 def find(path: str) -> object:
+    """The object with this name."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)
 
 
 def parameters(function: object) -> list[str]:
     """Names of the parameters, without self and cls."""
-    return [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]  # type: ignore[arg-type]
+    signature = inspect.signature(function)  # type: ignore[arg-type]
+    return [name for name in signature.parameters if name not in ("self", "cls")]
 
 
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        (f"{module}.{name}", wanted)
-        for module, names in NAMES.items()
-        for name, wanted in names.items()
-    ],
-)
+def public_names() -> list[tuple[str, list[str] | None]]:
+    """(path, first parameters) of every entry of NAMES."""
+    entries = []
+    for module, names in NAMES.items():
+        for name, expected in names.items():
+            entries.append((f"{module}.{name}", expected))
+    return entries
+
+
+def public_methods() -> list[tuple[str, str, list[str]]]:
+    """(class, method, first parameters) of every entry of METHODS."""
+    entries = []
+    for owner, methods in METHODS.items():
+        for method, expected in methods.items():
+            entries.append((owner, method, expected))
+    return entries
+
+
+@pytest.mark.parametrize(("path", "expected"), public_names())
 def test_public_name(path: str, expected: list[str] | None):
     found = find(path)
     if expected is not None:
         assert parameters(found)[: len(expected)] == expected, ADDED_FIELDS_MAY_FOLLOW
 
 
-@pytest.mark.parametrize(
-    ("owner", "method", "expected"),
-    [
-        (owner, method, wanted)
-        for owner, methods in METHODS.items()
-        for method, wanted in methods.items()
-    ],
-)
+@pytest.mark.parametrize(("owner", "method", "expected"), public_methods())
 def test_public_method(owner: str, method: str, expected: list[str]):
-    assert parameters(getattr(find(owner), method))[: len(expected)] == expected, (
-        ADDED_FIELDS_MAY_FOLLOW
-    )
+    found = parameters(getattr(find(owner), method))
+    assert found[: len(expected)] == expected, ADDED_FIELDS_MAY_FOLLOW
 
 
 @pytest.mark.parametrize(("path", "expected"), FIELDS.items())
 def test_public_fields(path: str, expected: list[str]):
-    assert [field.name for field in dataclasses.fields(find(path))][: len(expected)] == expected  # type: ignore[arg-type]
+    fields = dataclasses.fields(find(path))  # type: ignore[arg-type]
+    names = [field.name for field in fields]
+    assert names[: len(expected)] == expected
 
 
 @pytest.mark.parametrize("name", ["StudyPlan", "Runner", "make_table", "write_tables"])
 def test_names_of_study_stay_at_their_old_place_with_a_warning(name: str):
+    new = find(f"pcdet_distill.apps.study.{name}")
     with pytest.warns(DeprecationWarning, match=r"pcdet_distill\.apps\.study"):
-        assert find(f"pcdet_distill.study.{name}") is find(f"pcdet_distill.apps.study.{name}")
+        old = find(f"pcdet_distill.study.{name}")
+    assert old is new
 
 
 def test_everything_public_says_what_it_is():
-    for module, names in NAMES.items():
-        for name in names:
-            found = find(f"{module}.{name}")
-            if inspect.isclass(found) or inspect.isfunction(found):
-                assert found.__doc__, f"{module}.{name}"
+    for path, _ in public_names():
+        found = find(path)
+        if inspect.isclass(found) or inspect.isfunction(found):
+            assert found.__doc__, path
 
 
 def test_old_names_of_the_distillation_work_with_a_warning():

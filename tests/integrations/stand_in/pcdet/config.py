@@ -5,6 +5,7 @@ from easydict import EasyDict
 
 
 def cfg_from_yaml_file(cfg_file, config):
+    """Read a yaml file into ``config``."""
     with open(cfg_file) as file:
         _merge(config, yaml.safe_load(file))
     return config

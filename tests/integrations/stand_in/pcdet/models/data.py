@@ -5,6 +5,7 @@ import torch
 
 
 def load_data_to_gpu(batch_dict):
+    """Replace arrays by tensors, in place."""
     for key, value in batch_dict.items():
         if not isinstance(value, np.ndarray) or key in ("frame_id", "metadata", "calib"):
             continue

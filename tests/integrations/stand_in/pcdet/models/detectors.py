@@ -7,6 +7,8 @@ from .layers import SLOTS
 
 
 class Detector3DTemplate(nn.Module):
+    """Slots of a yaml's MODEL, a training step, final boxes and checkpoints."""
+
     def __init__(self, model_cfg, num_class, dataset):
         super().__init__()
         self.model_cfg = model_cfg
@@ -18,12 +20,15 @@ class Detector3DTemplate(nn.Module):
 
     @property
     def mode(self):
+        """OpenPCDet's name of the mode."""
         return "TRAIN" if self.training else "TEST"
 
     def update_global_step(self):
+        """Count a training step."""
         self.global_step += 1
 
     def build_networks(self):
+        """The modules of all slots that the config names, in their order."""
         modules = []
         channels = self.dataset.point_feature_encoder.num_point_features
         for name, block in SLOTS.items():
@@ -51,6 +56,7 @@ class Detector3DTemplate(nn.Module):
         return self.post_processing(batch_dict)
 
     def post_processing(self, batch_dict):
+        """Boxes above the score threshold, without NMS; counts its calls."""
         self.post_processed = getattr(self, "post_processed", 0) + 1
         pred_dicts = []
         for frame in range(batch_dict["batch_size"]):
@@ -68,45 +74,47 @@ class Detector3DTemplate(nn.Module):
 
     def _load_state_dict(self, on_disk, *, strict):
         own = self.state_dict()
-        fitting = {
-            key: value
-            for key, value in on_disk.items()
-            if key in own and own[key].shape == value.shape
-        }
+        fitting = {}
+        for key, value in on_disk.items():
+            if key in own and own[key].shape == value.shape:
+                fitting[key] = value
         self.load_state_dict(fitting if strict else {**own, **fitting})
         return own, fitting
 
     def load_params_from_file(self, filename, logger, to_cpu=False, pre_trained_path=None):
-        checkpoint = torch.load(
-            filename, map_location="cpu" if to_cpu else None, weights_only=False
-        )
+        """Load the weights that fit, and log the others."""
+        checkpoint = _read(filename, to_cpu)
         own, fitting = self._load_state_dict(checkpoint["model_state"], strict=False)
         for key in own:
             if key not in fitting:
                 logger.info(f"Not updated weight {key}: {tuple(own[key].shape)}")
 
     def load_params_with_optimizer(self, filename, to_cpu=False, optimizer=None, logger=None):
-        checkpoint = torch.load(
-            filename, map_location="cpu" if to_cpu else None, weights_only=False
-        )
+        """Load a whole training; returns iteration and epoch."""
+        checkpoint = _read(filename, to_cpu)
         self._load_state_dict(checkpoint["model_state"], strict=True)
         if optimizer is not None:
             optimizer.load_state_dict(checkpoint["optimizer_state"])
         return checkpoint.get("it", 0.0), checkpoint.get("epoch", -1)
 
 
+def _read(filename, to_cpu):
+    return torch.load(filename, map_location="cpu" if to_cpu else None, weights_only=False)
+
+
 def config_class(config):
+    """The class that a block of the yaml names."""
     from . import layers
 
     return getattr(layers, config.NAME)
 
 
 class PointPillar(Detector3DTemplate):
-    pass
+    """A detector by its name alone: the slots make the difference."""
 
 
 class SECONDNet(Detector3DTemplate):
-    pass
+    """A detector by its name alone: the slots make the difference."""
 
 
 DETECTORS = {"PointPillar": PointPillar, "SECONDNet": SECONDNet}
