@@ -43,7 +43,7 @@ from ..tools import read_experiment
 from .plan import Run, StudyPlan
 
 PARTS = 4  # of the training
-TURNS = 5  # measured steps in each part
+TURNS = 9  # measured steps in each part
 WARM_UP = 2  # steps that are not counted
 TEACHER_FRAMES = 8  # frames of the teacher's pass that is timed for a cache
 THREADS = "OMP_NUM_THREADS"
