@@ -144,7 +144,7 @@ def sign_reason(differences: Mapping[str, Paired]) -> str:
     if missing:
         return f"{' and '.join(missing)} not evaluated"
     val, holdout = (differences[split].mean for split in SIGN_SPLITS)
-    if val * holdout > 0:
+    if val * holdout > 0 or holdout <= 0:  # without a gain on holdout, condition 2 fails anyway
         return ""
     return f"other sign on val ({val:+.1f}) than on holdout ({holdout:+.1f})"
 

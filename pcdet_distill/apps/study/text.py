@@ -41,7 +41,8 @@ def main_lines(table: Table, sign: str = "+-") -> Lines:
         cells = [row.title, seeds, "-" if row.epochs is None else str(row.epochs)]
         cells.append(_train_text(row.train_s, sign))
         if is_counted:
-            cells.append("-" if row.counted_s is None else f"{row.counted_s:.0f}")
+            counted = None if row.counted_s is None else Spread.of([row.counted_s])
+            cells.append(_train_text(counted, sign))
         cells += _cost_texts(row)
         cells += [_ap_text(row, metric, MAP, sign) for metric in METRICS]
         cells.append("-" if row.gap is None else f"{100 * row.gap:.0f} %")
