@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ STUDIES = sorted(path.name for path in (REPO / "cfgs/study").glob("*.yaml"))
 HARD = [name for name in STUDIES if name.startswith("hard_")]
 
 
+@cache
 def read(name: str) -> StudyPlan:
+    """The plan of a study; the tests do not change it."""
     return StudyPlan.read(REPO / "cfgs/study" / name, REPO, Options("cpu"))
 
 
