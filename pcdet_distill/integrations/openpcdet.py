@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint import load_checkpoint, load_model_state
+from ..config import TeacherOptions, read_options
 from ..distill import ClassMap, Distiller, DistillHead, Teacher, check_teacher, distill
 from ..errors import CheckpointError, ConfigError
 from ..models import load_data_to_device
@@ -36,6 +37,7 @@ from .openpcdet_checks import (
 )
 from .openpcdet_dataset import DatasetOfTeacher, OpenPCDetDataset, sample_batch
 from .openpcdet_heads import head_layout, refuse_unreadable_heads
+from .openpcdet_init import init_openpcdet_student
 from .openpcdet_state import DISTILL_STATE, distill_state_of, with_distill_state
 
 __all__ = ["OpenPCDetDistiller", "build_openpcdet_teacher", "distill_openpcdet"]
@@ -57,7 +59,8 @@ def distill_openpcdet(
 ) -> nn.Module:
     """The module that train.py trains in place of ``student``.
 
-    Without a DISTILL block it is ``student`` itself.
+    It is ``student`` itself without a DISTILL block, and with one that has INIT_STUDENT alone: then
+    its weights were set.
 
     Args:
         student: as ``pcdet.models.build_network`` returns it.
@@ -80,18 +83,22 @@ def distill_openpcdet(
     else:
         _check_given_teacher(teacher, teacher_ckpt, train_set)
     teacher_model = _model_of(teacher)
-    refuse_unreadable_heads(block["TERMS"], student, teacher_model)
+    terms = block.get("TERMS") or {}
+    refuse_unreadable_heads(terms, student, teacher_model)
     if torch.cuda.is_available():
         # train.py moves the model a few lines later; OpenPCDet's operators run nowhere else.
         student.cuda()
         teacher_model.cuda()
+    init_openpcdet_student(student, teacher_model, block, train_set, logger)
+    if not terms:
+        return student
     if example_batch is None:
         example_batch = sample_batch(train_set, EXAMPLE_FRAMES)
     example = dict(example_batch)
     distiller = distill(
         student,
         teacher,
-        block["TERMS"],
+        terms,
         student_data=train_set,
         example_batch=example,
         teacher_mode=_teacher_mode(block),
@@ -133,7 +140,8 @@ def build_openpcdet_teacher(
     )
     load_model_state(model, state, strict=True, where=f"{file}, as the teacher")
     classes = ClassMap(cfg["CLASS_NAMES"], data.class_names)
-    return Teacher(model, _teacher_mode(cfg["DISTILL"]), classes)
+    options = read_options(TeacherOptions, block, "DISTILL.TEACHER")
+    return Teacher(model, options.mode, classes, precision=options.precision)
 
 
 class OpenPCDetDistiller(Distiller):

@@ -8,9 +8,10 @@ import numpy as np
 from torch import nn
 
 from ..commands import command_text
-from ..config import required
+from ..config import TeacherOptions, read_options, required
 from ..datasets.view import processing_of
 from ..distill import check_block
+from ..distill.init import InitOptions
 from ..errors import ConfigError
 from ..types import ConfigDict
 from .openpcdet_dataset import OpenPCDetDataset
@@ -19,13 +20,12 @@ from .openpcdet_dataset import OpenPCDetDataset
 def check_distill_block(block: ConfigDict, total_steps: int | None) -> None:
     """Refuse keys and values of DISTILL that cannot be used here."""
     check_block(block)
-    terms = required(block, "TERMS", "DISTILL")
-    if (block.get("INIT_STUDENT") or "NONE") != "NONE":
-        raise ConfigError(
-            "DISTILL.INIT_STUDENT: not available around OpenPCDet's detectors; train with this "
-            f"package's '{command_text('train')}', or give a student that was initialised there as "
-            "--pretrained_model"
-        )
+    has_init = InitOptions.from_config(block.get("INIT_STUDENT")).mode != "NONE"
+    terms = block.get("TERMS") or {}
+    if not terms and not has_init:
+        required(block, "TERMS", "DISTILL")
+        raise ConfigError("DISTILL.TERMS: expected at least one term, or INIT_STUDENT")
+    _refuse_stored_outputs(block)
     if total_steps is not None:
         return
     for name, term in terms.items():
@@ -38,6 +38,23 @@ def check_distill_block(block: ConfigDict, total_steps: int | None) -> None:
                 f"DISTILL.TERMS.{name}.WEIGHT: it changes with the progress of the training; give "
                 "distill_openpcdet total_steps, the iterations of the whole training"
             )
+
+
+def _refuse_stored_outputs(block: ConfigDict) -> None:
+    """Refuse CACHE and REUSE, which need what OpenPCDet's datasets do not record."""
+    options = read_options(TeacherOptions, block.get("TEACHER") or {}, "DISTILL.TEACHER")
+    if options.cache != "none":
+        raise ConfigError(
+            "DISTILL.TEACHER.CACHE: not available around OpenPCDet's datasets, which do not say "
+            "which objects gt_sampling has pasted, so that stored predictions cannot follow them; "
+            f"train with this package's '{command_text('train')}', or remove it"
+        )
+    if options.reuse > 1:
+        raise ConfigError(
+            "DISTILL.TEACHER.REUSE: not available around OpenPCDet's datasets, which cannot repeat "
+            f"their augmented frames; train with this package's '{command_text('train')}', or "
+            "remove it"
+        )
 
 
 def refuse_other_voxels(train_set: OpenPCDetDataset, teacher: nn.Module) -> None:

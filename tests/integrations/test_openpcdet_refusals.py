@@ -53,8 +53,20 @@ def refusal(
         ),
         (lambda cfg: cfg.DISTILL.pop("TERMS"), "DISTILL.TERMS is missing"),
         (
-            lambda cfg: cfg.DISTILL.update(INIT_STUDENT="SLICE"),
-            "DISTILL.INIT_STUDENT: not available around OpenPCDet",
+            lambda cfg: cfg.DISTILL.update(INIT_STUDENT="SLICED"),
+            "DISTILL.INIT_STUDENT: unknown value 'SLICED'; did you mean 'SLICE'",
+        ),
+        (
+            lambda cfg: cfg.DISTILL.update(TERMS={}),
+            "DISTILL.TERMS: expected at least one term, or INIT_STUDENT",
+        ),
+        (
+            lambda cfg: cfg.DISTILL.TEACHER.update(CACHE="predictions"),
+            "DISTILL.TEACHER.CACHE: not available around OpenPCDet's datasets",
+        ),
+        (
+            lambda cfg: cfg.DISTILL.TEACHER.update(REUSE=2),
+            "DISTILL.TEACHER.REUSE: not available around OpenPCDet's datasets",
         ),
         (lambda cfg: cfg.DISTILL.TEACHER.pop("CFG_FILE"), "DISTILL.TEACHER.CFG_FILE is missing"),
         (
