@@ -6,8 +6,8 @@ faster than that of another. Every EVERY steps this measures
     r = |gradient of the detection loss| / |gradient of the term without its weight|
 
 and the weight of the term is SHARE * factor, where factor follows r: its logarithm is averaged over
-the measurements, and it stays within LIMIT of the first one. So a term whose loss vanishes, as
-adapters that have collapsed let it, is not blown up without end.
+the measurements, of which none moves it far, and it stays within LIMIT of the first one. So a term
+whose loss vanishes, as adapters that have collapsed let it, is not blown up without end.
 
 Both gradients are taken on what the two losses share: the student's features at the taps of the
 term, or the parameters of the student that the term reaches.
@@ -27,6 +27,9 @@ from ..errors import ConfigError
 from ..models.taps import tensors_in
 from .schedule import ShareOptions
 
+# One batch may give an outlier: a measurement counts as at most this many times the factor, or that
+# part of it.
+LARGEST_STEP = 4.0
 # Small gradients would vanish in float16. A power of two changes no digit of the ratio.
 LOSS_SCALE = 1024.0
 
@@ -115,7 +118,9 @@ class GradientShare(nn.Module):
             self._is_measured = True
             return
         kept = self.options.smoothing
-        smoothed = float(self.factor) ** kept * ratio ** (1 - kept)
+        factor = float(self.factor)
+        ratio = min(max(ratio, factor / LARGEST_STEP), factor * LARGEST_STEP)
+        smoothed = factor**kept * ratio ** (1 - kept)
         limit = self.options.limit
         self.factor.fill_(min(max(smoothed, first / limit), first * limit))
 

@@ -82,6 +82,15 @@ def test_later_ones_are_averaged_in_the_logarithm(smoothing, expected):
     assert module.measured == pytest.approx(0.25)  # what was left of the share in the meantime
 
 
+@pytest.mark.parametrize("ratio, expected", [(1000.0, 4.0), (0.001, 1 / 4)])
+def test_one_outlier_moves_the_factor_little(ratio, expected):
+    x = point(1.0)
+    module = share(smoothing=0.0, limit=1e9)
+    module.measure(quadratic(x, 1.0), quadratic(x, 1.0), [x])
+    module.measure(quadratic(x, ratio), quadratic(x, 1.0), [x])
+    assert module.factor.item() == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("ratio, expected", [(1000.0, 3.0), (0.001, 1 / 3)])
 def test_the_factor_is_bounded(ratio, expected):
     """A term that vanishes is not blown up without end."""

@@ -14,6 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 SMALLEST = 1e-12  # squared lengths below this have no direction
+# The gradient of a direction grows without end as its length goes to zero. A student's difference
+# shorter than this share of the teacher's is treated as that long.
+SHORTEST = 0.1
 
 
 def difference_distance(student: Tensor, teacher: Tensor, is_valid: Tensor) -> Tensor:
@@ -21,8 +24,9 @@ def difference_distance(student: Tensor, teacher: Tensor, is_valid: Tensor) -> T
 
         sum over j, k of d_jk (1 - cos(x_j - x_k, t_j - t_k)) / sum of d_jk,  d_jk = |t_j - t_k|^2
 
-    Pairs that the teacher does not tell apart have no weight. All products of differences follow
-    from products of nodes, so that no difference is stored.
+    Pairs that the teacher does not tell apart have no weight. A difference of the student shorter
+    than SHORTEST of the teacher's counts as that long, so that its gradient stays bounded. All
+    products of differences follow from products of nodes, so that no difference is stored.
 
     Args:
         student, teacher: (G, K, C), in one space.
@@ -36,6 +40,7 @@ def difference_distance(student: Tensor, teacher: Tensor, is_valid: Tensor) -> T
     across = same[:, :, None] + same[:, None] - products - products.transpose(1, 2)
     student_lengths = _squared_distances(student)
     teacher_lengths = _squared_distances(teacher)
+    student_lengths = torch.maximum(student_lengths, SHORTEST**2 * teacher_lengths)
     lengths = student_lengths.clamp_min(SMALLEST) * teacher_lengths.clamp_min(SMALLEST)
     cosines = across / lengths.sqrt()
     weights = teacher_lengths * _pairs(is_valid)

@@ -50,7 +50,10 @@ def difference(x, t):
         for k in range(len(t)):
             if j != k:
                 gap = t[j] - t[k]
-                total += gap @ gap * (1 - cosine(x[j] - x[k], gap))
+                ours = x[j] - x[k]
+                size = np.sqrt(gap @ gap)
+                length = max(np.sqrt(ours @ ours), 0.1 * size)
+                total += gap @ gap * (1 - ours @ gap / (length * size))
                 weight += gap @ gap
     return total / weight if weight else 0.0
 

@@ -110,6 +110,19 @@ def test_nodes_that_are_all_equal_give_a_finite_gradient(relation, constant):
     assert torch.isfinite(student.grad).all()
 
 
+def test_short_differences_have_a_bounded_gradient():
+    """Two nodes of the student that are nearly equal, where the teacher's differ by 1."""
+    teacher = torch.tensor([[[0.0, 0.0], [1.0, 0.0]]]).double()
+    is_valid = torch.ones(1, 2, dtype=torch.bool)
+    sizes = []
+    for gap in (1e-3, 1e-6):
+        student = torch.tensor([[[0.0, 0.0], [0.0, gap]]]).double().requires_grad_()
+        distance = relation_distance("difference", TEMPERATURE)(student, teacher, is_valid)
+        distance.sum().backward()
+        sizes.append(student.grad.abs().max().item())
+    assert sizes == pytest.approx([10.0, 10.0])
+
+
 def test_a_small_temperature_attends_to_few_nodes():
     student, teacher, is_valid = graphs()
     sharp, even = (
