@@ -49,6 +49,7 @@ __all__ = [
     "DistillLoss",
     "GraphDistillLoss",
     "GraphOptions",
+    "GraphRelationLoss",
     "MapLoss",
     "NodeLoss",
     "PredictionLoss",
