@@ -290,12 +290,24 @@ class DatasetTemplate(torch.utils.data.Dataset):
                 item[PREDICTED] = PredictedScene(self.predictions.of_frame(name))
             return self.prepare_data(item, random)
         except DataError as error:
-            if not self.skip_bad_frames:
-                raise DataError(f"frame {name}: {error}") from None
-            if name not in self._warned:
-                self._warned.add(name)
-                self.logger.warning("frame %s skipped: %s", name, error)
+            self._refuse_or_skip(name, error)
             return None
+
+    def recorded_frame(self, frame: int) -> Item | None:
+        """The raw item without augmentation; None for an unreadable frame that is skipped."""
+        try:
+            return self.load_frame(frame)
+        except DataError as error:
+            self._refuse_or_skip(self.frame_name(frame), error)
+            return None
+
+    def _refuse_or_skip(self, name: str, error: DataError) -> None:
+        """Raise the error with the name of its frame, or log it once if bad frames are skipped."""
+        if not self.skip_bad_frames:
+            raise DataError(f"frame {name}: {error}") from None
+        if name not in self._warned:
+            self._warned.add(name)
+            self.logger.warning("frame %s skipped: %s", name, error)
 
     def prepare_data(self, data_dict: Item, random: np.random.RandomState) -> Item | None:
         """Augment, keep the boxes of the classes, process the points.

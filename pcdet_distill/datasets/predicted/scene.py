@@ -70,7 +70,7 @@ class PredictedScene:
             predictions.detected_boxes[:, :2],
         ]
         places = move_places(np.concatenate(anchors_and_centres), motion)
-        is_covered = inside_footprints(places, boxes).any(axis=0)
+        is_covered = np.asarray(inside_footprints(places, boxes).any(axis=0))
         if not is_covered.any():
             return part
         keeps_rows = np.logical_not(is_covered[:count] | is_covered[count : 2 * count])

@@ -21,6 +21,7 @@ from ...datasets.predicted import FramePredictions, LabelledFrame, write_part
 from ...datasets.predicted.frame import NO_OWNER
 from ...datasets.predicted.motion import HEADING, inside_footprints
 from ...datasets.view import PointView
+from ...errors import DataError
 from ...models import load_data_to_device
 from ...ops.boxes import limit_period
 from ...types import BatchDict
@@ -92,13 +93,26 @@ class CacheBuilder:
         for start in range(first, last, BATCH_SIZE):
             numbers = range(start, min(start + BATCH_SIZE, last))
             frames += self._frames(numbers, device, background)
+        if not frames:
+            raise DataError(
+                f"{self.dataset.root_path}: none of the {last - first} frames from "
+                f"{self.dataset.frame_name(first)} on can be read, so there is nothing to predict"
+            )
         write_part(file, frames, background.arrays())
 
     def _frames(
         self, numbers: Sequence[int], device: torch.device, background: BackgroundSums
     ) -> list[LabelledFrame]:
         """Some frames of the dataset with their predictions."""
-        items = [self.dataset.load_frame(number) for number in numbers]
+        readable = {}
+        for number in numbers:
+            item = self.dataset.recorded_frame(number)
+            if item is not None:
+                readable[number] = item
+        if not readable:
+            return []
+        numbers = list(readable)
+        items = list(readable.values())
         raw, detections = self._run(numbers, items, device)
         frames = []
         for position, (number, item) in enumerate(zip(numbers, items)):

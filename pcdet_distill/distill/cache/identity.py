@@ -134,7 +134,7 @@ def _hash_of_data(dataset: DatasetTemplate) -> str:
     names = [dataset.frame_name(number) for number in range(dataset.num_frames)]
     digest.update("\n".join(names).encode())
     for number in sampled_frames(dataset.num_frames):
-        item = dataset.load_frame(number)
+        item = dataset.recorded_frame(number) or {}
         for key in ("points", "gt_boxes"):
             digest.update(np.ascontiguousarray(item.get(key, ())).tobytes())
     return digest.hexdigest()

@@ -12,6 +12,7 @@ import yaml
 from easydict import EasyDict
 from small_center import center_config
 from small_model import CLASS_NAMES, data_config, model_config, random_scene
+from small_point_rcnn import point_rcnn_config
 
 from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.config import to_plain
@@ -46,6 +47,7 @@ def with_anchors(config: EasyDict, names: list[str]) -> EasyDict:
 MODELS = {
     "anchors": model_config,
     "wide": lambda: model_config(12),
+    "points": point_rcnn_config,
     "two_classes": lambda: with_anchors(model_config(), ["Car", "Cyclist"]),
     "centres": lambda: center_config([["Car"], ["Pedestrian", "Cyclist"]]),
 }
@@ -89,6 +91,9 @@ def teacher_file(
 ) -> tuple[EasyDict, Path]:
     """The config and the checkpoint of an untrained teacher that is sure of something."""
     block = data_config()
+    if kind == "points":
+        sampled = {"NAME": "sample_points", "NUM_POINTS": {"train": 256, "test": 256}}
+        block.DATA_PROCESSOR = [EasyDict(sampled)]
     block.DATASET = "SceneDataset"
     config = EasyDict(MODEL=MODELS[kind](), DATA_CONFIG=block, CLASS_NAMES=class_names)
     torch.manual_seed(seed)

@@ -16,9 +16,11 @@ from made_cache import (
     cached_distiller,
     dataset,
 )
+from small_point_rcnn import small_point_rcnn
 
 from pcdet_distill.datasets.predicted import PREDICTED
-from pcdet_distill.distill.cache import CachedTeacher
+from pcdet_distill.distill import DistillHead, TapSource
+from pcdet_distill.distill.cache import CachedTeacher, use_stored_predictions
 from pcdet_distill.distill.predictions import ABSENT_LOGIT
 from pcdet_distill.errors import ConfigError, DataError
 from pcdet_distill.ops.boxes import limit_period
@@ -308,6 +310,51 @@ def test_the_teacher_runs_for_terms_of_features_alone(tmp_path) -> None:
     _, tb, _ = model(batch_of(data, [0, 1]))
     assert tb["distill_map"] == 0 and tb["distill_logit_box"] > 0
     assert runs == ["map"]
+
+
+def test_predictions_for_points_cannot_be_stored() -> None:
+    student = small_point_rcnn(seed=0)
+    teacher = small_point_rcnn(seed=1)
+    term = {**TERM, "STUDENT": "point_head", "TEACHER": "point_head"}
+    head = DistillHead.from_config(
+        {"POINTS": term},
+        TapSource.of("student", student, student.dataset),
+        TapSource.of("teacher", teacher, teacher.dataset),
+    )
+    with pytest.raises(ConfigError, match=r"TERMS.POINTS: .* point_head predicts for points"):
+        use_stored_predictions(head, None)
+
+
+def test_a_teacher_of_points_gives_its_detections_as_labels(tmp_path) -> None:
+    data = dataset()
+    labels = {**LABELS, "SCORE_THRESH": 0.0}
+    model = cached_distiller(tmp_path, data=data, teacher="points", terms={"LABELS": labels})
+    model.prepare_data()
+    assert model.teacher.cache.store.rows == 0
+    batch = batch_of(data, [0, 1])
+    assert sum(len(frame["pred_boxes"]) for frame in model.teacher.predict(batch)) > 0
+    ret, tb, _ = model(batch)
+    ret["loss"].backward()
+    assert tb["distill_labels_added"] > 0
+
+
+def test_an_unreadable_frame_is_named_or_left_out(tmp_path, monkeypatch) -> None:
+    data = dataset()
+    plain = data.load_frame
+
+    def broken(index: int) -> dict:
+        if index == 3:
+            raise DataError("its points end in the middle")
+        return plain(index)
+
+    monkeypatch.setattr(data, "load_frame", broken)
+    model = cached_distiller(tmp_path, data=data)
+    with pytest.raises(DataError, match="frame scene3: its points end in the middle"):
+        model.prepare_data()
+    data.skip_bad_frames = True
+    model.prepare_data()
+    assert model.teacher.cache.store.frames == FRAMES - 1
+    assert PREDICTED in data[3]  # another frame has taken its place
 
 
 @pytest.mark.parametrize(
