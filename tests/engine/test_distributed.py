@@ -15,6 +15,9 @@ import toy_engine
 from pcdet_distill.checkpoint import load_checkpoint
 from pcdet_distill.engine.distributed import World, join_world, share_batch_norm
 from pcdet_distill.errors import ConfigError
+from pcdet_distill.models.trainable import CheckpointState
+
+# --- Two processes and one
 
 COMMON = ["--workers", "0", "--fix_random_seed", "--logger_iter_interval", "1", "--save_to_file"]
 
@@ -40,29 +43,42 @@ def train_in_one_process(folder: Path, monkeypatch: pytest.MonkeyPatch, *argumen
         toy_engine.train_toy(folder, *COMMON, *arguments)
 
 
+def last_checkpoint(folder: Path) -> CheckpointState:
+    """The checkpoint of the third epoch."""
+    return load_checkpoint(toy_engine.output_of(folder) / "ckpt" / "checkpoint_epoch_3.pth")
+
+
+def last_results(folder: Path) -> Path:
+    """The folder of the evaluation after the third epoch."""
+    return toy_engine.output_of(folder) / "eval" / "eval_with_train" / "epoch_3" / "val"
+
+
 def test_two_processes_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four frames a batch: all of them in one process, or two in each of two processes."""
-    train_in_one_process(tmp_path / "one", monkeypatch, "--batch_size", "4")
-    two = train_in_two_processes(tmp_path / "two", "--batch_size", "4")
-    assert two.returncode == 0, two.stderr
-    assert two.stdout.count("epoch 1/3  it 1/3") == 1  # only rank 0 logs
+    one = tmp_path / "one"
+    two = tmp_path / "two"
+    train_in_one_process(one, monkeypatch, "--batch_size", "4")
+    run = train_in_two_processes(two, "--batch_size", "4")
+    assert run.returncode == 0, run.stderr
+    # Only rank 0 logs.
+    assert run.stdout.count("epoch 1/3  it 1/3") == 1
 
-    folders = [toy_engine.output_of(tmp_path / name) for name in ("one", "two")]
-    states = [load_checkpoint(folder / "ckpt" / "checkpoint_epoch_3.pth") for folder in folders]
-    for key, value in states[0]["model_state"].items():
-        torch.testing.assert_close(states[1]["model_state"][key], value, rtol=1e-5, atol=1e-6)
-    assert [len(state["random_states"]) for state in states] == [1, 2]
+    state_of_one = last_checkpoint(one)
+    state_of_two = last_checkpoint(two)
+    for key, expected in state_of_one["model_state"].items():
+        found = state_of_two["model_state"][key]
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert len(state_of_one["random_states"]) == 1
+    assert len(state_of_two["random_states"]) == 2
 
-    results = [folder / "eval" / "eval_with_train" / "epoch_3" / "val" for folder in folders]
-    one_metrics, two_metrics = (
-        json.loads((result / "metrics.json").read_text()) for result in results
-    )
-    assert one_metrics["samples"] == two_metrics["samples"] == toy_engine.FRAMES
-    assert two_metrics["recall/rcnn_0.3"] == one_metrics["recall/rcnn_0.3"]
-    assert two_metrics["ap"]["Car_3d/moderate_R40"] == pytest.approx(
-        one_metrics["ap"]["Car_3d/moderate_R40"], rel=1e-5
-    )
-    texts = list((results[1] / "final_result" / "data").glob("*.txt"))
+    expected = json.loads((last_results(one) / "metrics.json").read_text())
+    found = json.loads((last_results(two) / "metrics.json").read_text())
+    assert expected["samples"] == toy_engine.FRAMES
+    assert found["samples"] == toy_engine.FRAMES
+    assert found["recall/rcnn_0.3"] == expected["recall/rcnn_0.3"]
+    key = "Car_3d/moderate_R40"
+    assert found["ap"][key] == pytest.approx(expected["ap"][key], rel=1e-5)
+    texts = list((last_results(two) / "final_result" / "data").glob("*.txt"))
     assert len(texts) == toy_engine.FRAMES
 
 
@@ -79,15 +95,18 @@ def test_a_bad_frame_of_one_process_ends_both(
     assert not list(tmp_path.rglob("checkpoint_epoch_*"))
 
 
+# --- Joining a world
+
+
 @pytest.mark.parametrize(
     ("launcher", "missing"), [("pytorch", "WORLD_SIZE is not set"), ("slurm", "SLURM_NODELIST")]
 )
 def test_missing_launcher_environment_is_a_sentence(
     launcher: str, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("SLURM_NTASKS", "SLURM_NODELIST", "MASTER_ADDR"):
+    of_pytorch = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    of_slurm = ("SLURM_NTASKS", "SLURM_NODELIST", "MASTER_ADDR")
+    for name in (*of_pytorch, *of_slurm):
         monkeypatch.delenv(name, raising=False)
     message = f"--launcher {launcher}: the environment variable {missing}"
     with pytest.raises(ConfigError, match=message), join_world(launcher, "cpu", 18888):
@@ -97,14 +116,17 @@ def test_missing_launcher_environment_is_a_sentence(
 def test_local_rank_counts_when_the_launcher_does_not_set_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("MASTER_PORT", "0")):
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("MASTER_PORT", "0")
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     with join_world("pytorch", "cpu", 0, local_rank=3) as world:
-        assert (world.local_rank, world.rank, world.size) == (3, 0, 1)
+        assert world.local_rank == 3
+        assert world.rank == 0
+        assert world.size == 1
 
 
-def test_slurm_world(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_says_who_a_process_is(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {
         "SLURM_PROCID": "0",
         "SLURM_NTASKS": "1",

@@ -45,11 +45,18 @@ def test_layout_after_training(trained: Path) -> None:
         assert part in config
 
 
-def test_one_checkpoint(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def evaluate_with_all_options(trained: Path, tmp_path: Path) -> Path:
+    """Evaluate epoch 2 once more; returns the folder of results."""
     checkpoint = str(trained / "ckpt" / "checkpoint_epoch_2.pth")
     options = ["--save_to_file", "--infer_time", "--eval_tag", "mine"]
     evaluate_toy(tmp_path, "--ckpt", checkpoint, *options)
-    folder = trained / "eval" / "epoch_2" / "val" / "mine"
+    return trained / "eval" / "epoch_2" / "val" / "mine"
+
+
+def test_log_of_one_checkpoint(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = evaluate_with_all_options(trained, tmp_path)
     output = capsys.readouterr().out
     for line in (
         "*************** EPOCH 2 EVALUATION *****************",
@@ -64,7 +71,12 @@ def test_one_checkpoint(trained: Path, tmp_path: Path, capsys: pytest.CaptureFix
         "****************Evaluation done.*****************",
     ):
         assert line in output, line
-    assert "recall_rcnn_0.3" in next(folder.glob("log_eval_*.txt")).read_text()
+    (log_file,) = folder.glob("log_eval_*.txt")
+    assert "recall_rcnn_0.3" in log_file.read_text()
+
+
+def test_files_of_one_checkpoint(trained: Path, tmp_path: Path) -> None:
+    folder = evaluate_with_all_options(trained, tmp_path)
     annotations = pickle.loads((folder / "result.pkl").read_bytes())
     frame_ids = [annotation["frame_id"] for annotation in annotations]
     assert frame_ids == [f"{index:06d}" for index in range(12)]
@@ -72,7 +84,8 @@ def test_one_checkpoint(trained: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert metrics["samples"] == 12
     assert metrics["recall/rcnn_0.3"] == 0.5
     assert metrics["infer_ms_per_sample"] > 0
-    assert len(list((folder / "final_result" / "data").glob("*.txt"))) == 12
+    texts = list((folder / "final_result" / "data").glob("*.txt"))
+    assert len(texts) == 12
 
 
 def test_infer_time_is_the_models_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +106,7 @@ def test_infer_time_is_the_models_alone(monkeypatch: pytest.MonkeyPatch) -> None
     outcome = evaluate_model(toy_engine.ToyDetector(), toy_engine.eval_loader(), infer_time=True)
     assert outcome.infer_ms_per_sample is not None
     assert outcome.infer_ms_per_sample < 10
+    # Three batches of four samples.
     assert outcome.seconds_per_sample >= 3 * 0.04 / 12
 
 
@@ -120,7 +134,8 @@ def test_a_split_without_labels_still_gives_detections(
     assert outcome.result is None
     assert "no labels" in outcome.text
     assert outcome.table == ""
-    assert len(pickle.loads((tmp_path / "result.pkl").read_bytes())) == 12
+    annotations = pickle.loads((tmp_path / "result.pkl").read_bytes())
+    assert len(annotations) == 12
 
 
 def test_recalls_without_labels_are_zero() -> None:
@@ -138,7 +153,8 @@ def test_eval_all_takes_each_checkpoint_once_and_does_not_wait(
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=refuse_to_sleep)
     monkeypatch.setattr(files, "time", clock)
     folder = trained / "eval" / "eval_all_default" / "default"
-    for _ in range(2):  # the second time nothing is left to evaluate
+    # The second time nothing is left to evaluate.
+    for _ in range(2):
         evaluate_toy(tmp_path, "--eval_all", "--max_waiting_mins", "0", "--start_epoch", "2")
         assert (folder / "eval_list_val.txt").read_text().split() == ["2", "3"]
     assert (folder / "epoch_2" / "val" / "result.pkl").is_file()
@@ -199,7 +215,10 @@ def test_pretrained_model_completes_a_part(trained: Path, tmp_path: Path) -> Non
     """A --ckpt without some of the tensors is evaluated only together with --pretrained_model."""
     whole = trained / "ckpt" / "checkpoint_epoch_3.pth"
     weights = torch.load(whole, weights_only=True)["model_state"]
-    part = {key: value for key, value in weights.items() if not key.startswith("head")}
+    part = {}
+    for key, value in weights.items():
+        if not key.startswith("head"):
+            part[key] = value
     part_file = str(tmp_path / "part_7.pth")
     torch.save({"model_state": part}, part_file)
     with pytest.raises(CheckpointError, match="head.weight"):

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -44,14 +44,16 @@ def test_duration(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
 
 
-def test_numbers_as_text() -> None:
-    assert [rate_text(rate) for rate in (0.0021, 3e-8, 1.0)] == ["2.1e-3", "3.0e-8", "1.0e0"]
-    assert [value_text(value) for value in (1.4159, 0.03123, 134.2, 0.0)] == [
-        "1.42",
-        "0.0312",
-        "134",
-        "0.00",
-    ]
+@pytest.mark.parametrize(("rate", "text"), [(0.0021, "2.1e-3"), (3e-8, "3.0e-8"), (1.0, "1.0e0")])
+def test_learning_rate_as_text(rate: float, text: str) -> None:
+    assert rate_text(rate) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.4159, "1.42"), (0.03123, "0.0312"), (134.2, "134"), (0.0, "0.00")]
+)
+def test_loss_as_text(value: float, text: str) -> None:
+    assert value_text(value) == text
 
 
 class FakeClock:
@@ -61,6 +63,7 @@ class FakeClock:
         self.seconds = 1000.0
 
     def perf_counter(self) -> float:
+        """The time on this clock."""
         return self.seconds
 
 
@@ -90,11 +93,14 @@ def count_steps(
 
 
 def read_records(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    """The lines of metrics.jsonl."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[MetricWriter]:
+    """A writer of metrics.jsonl and tb/."""
     writer = MetricWriter(tmp_path / "metrics.jsonl", tmp_path / "tb")
     yield writer
     writer.close()
@@ -114,7 +120,8 @@ def test_one_line_per_interval_with_averages(
     assert second.startswith("epoch 3/80  it 8/10  loss 5.00")
     assert third.startswith("epoch 3/80  it 10/10  loss 8.50")
     records = read_records(tmp_path)
-    assert [record["it"] for record in records] == [24, 28, 30]
+    iterations = [record["it"] for record in records]
+    assert iterations == [24, 28, 30]
     names = ["kind", "it", "epoch", "loss", "distill", "loc", "lr", "data_ms", "step_ms"]
     assert list(records[0]) == names
     assert records[2]["loss"] == 8.5
@@ -153,17 +160,25 @@ def test_bar_only_writes_no_lines(
     assert len(read_records(tmp_path)) == 2
 
 
-def test_a_loss_that_is_not_finite_stops() -> None:
+def test_a_finite_loss_goes_on() -> None:
     check_finite(1.0, 5)
-    for loss in (float("nan"), float("inf")):
-        with pytest.raises(ConfigError, match="before iteration 5.*OPTIMIZATION.LR"):
-            check_finite(loss, 5)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops(loss: float) -> None:
+    with pytest.raises(ConfigError, match="before iteration 5.*OPTIMIZATION.LR"):
+        check_finite(loss, 5)
+
+
+# --- Records and curves after a resumption
 
 
 def test_records_after_the_resumed_iteration_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     lines = ['{"kind": "a", "it": 10}', '{"kind": "a", "it": 20}', '{"kind": "a", "it": 30}']
-    path.write_text("\n".join(lines) + '\n{"kind": "a')  # a kill has cut off the last line
+    # A kill has cut off the last line.
+    cut_off = '{"kind": "a'
+    path.write_text("\n".join([*lines, cut_off]))
     MetricWriter(path, tmp_path / "tb", keep_until=20).close()
     assert [record["it"] for record in read_records(tmp_path)] == [10, 20]
 
@@ -193,13 +208,14 @@ def read_tfrecords(path: Path) -> Iterator[bytes]:
     place = 0
     while place < len(content):
         (length,) = struct.unpack_from("<Q", content, place)
-        yield content[place + 12 : place + 12 + length]
-        place += 12 + length + 4
+        # The length has 8 bytes and a checksum of 4; the data has a checksum, too.
+        start = place + 8 + 4
+        end = start + length
+        yield content[start:end]
+        place = end + 4
 
 
-def test_tensorboard_keeps_the_point_of_the_resumed_iteration(
-    tmp_path: Path,
-) -> None:
+def test_tensorboard_keeps_the_point_of_the_resumed_iteration(tmp_path: Path) -> None:
     """Records at 10, 20, 30; the training is resumed from the checkpoint at 20."""
     path = tmp_path / "metrics.jsonl"
     first = MetricWriter(path, tmp_path / "tb")
@@ -216,6 +232,9 @@ def test_tensorboard_keeps_the_point_of_the_resumed_iteration(
     assert [record["it"] for record in read_records(tmp_path)] == [10, 20, 25]
 
 
+# --- Log files and configs
+
+
 def test_log_file_begins_with_the_lines_before_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -225,7 +244,8 @@ def test_log_file_begins_with_the_lines_before_it(
     open_log_file(logger, tmp_path / "run.log")
     logger.info("after")
     lines = (tmp_path / "run.log").read_text().splitlines()
-    assert [line.split()[-1] for line in lines] == ["before", "file", "after"]
+    last_words = [line.split()[-1] for line in lines]
+    assert last_words == ["before", "file", "after"]
     screen = capsys.readouterr().out
     assert "before" in screen
     assert "after" in screen
@@ -240,15 +260,19 @@ def test_other_ranks_are_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 def test_resolved_config_can_be_read_again(tmp_path: Path) -> None:
     content = {"CLASS_NAMES": ["Car"], "MODEL": {"NAME": "PointPillar"}}
     added = {"TAG": "toy", "ROOT_DIR": tmp_path, "CONFIG_FILE": "x", "EXP_GROUP_PATH": "toys"}
-    write_config(EasyDict({**content, **added}), tmp_path / "toy.yaml")
-    assert yaml.safe_load((tmp_path / "toy.yaml").read_text()) == content
+    path = tmp_path / "toy.yaml"
+    write_config(EasyDict({**content, **added}), path)
+    assert yaml.safe_load(path.read_text()) == content
 
 
-def test_unwritable_folders_are_named(tmp_path: Path) -> None:
+# --- Folders and files that cannot be written
+
+
+@pytest.mark.parametrize("use", [check_writable, make_folder])
+def test_an_unwritable_folder_is_named(use: Callable[[Path], object], tmp_path: Path) -> None:
     (tmp_path / "output").write_text("a file where a folder should be")
-    for use in (check_writable, make_folder):
-        with pytest.raises(ConfigError, match=r"output folder '.*run' cannot be written"):
-            use(tmp_path / "output" / "toys" / "run")
+    with pytest.raises(ConfigError, match=r"output folder '.*run' cannot be written"):
+        use(tmp_path / "output" / "toys" / "run")
 
 
 def test_checking_a_folder_creates_nothing(tmp_path: Path) -> None:
@@ -265,6 +289,9 @@ def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
         writer.write("train", 1, {})
     with pytest.raises(ConfigError, match=r"metrics\.jsonl: cannot be written"):
         MetricWriter(path, tmp_path / "tb")
+
+
+def test_a_folder_of_curves_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("where a folder should be")
     with pytest.raises(ConfigError, match="file: cannot be written"):
         MetricWriter(tmp_path / "new.jsonl", tmp_path / "file")

@@ -41,11 +41,16 @@ def train(folder: Path, *arguments: str) -> Path:
 
 
 def last_checkpoint(output: Path) -> CheckpointState:
+    """The checkpoint of the third epoch."""
     return load_checkpoint(output / "ckpt" / "checkpoint_epoch_3.pth")
 
 
 def checkpoint_names(output: Path) -> list[str]:
+    """The files in the folder of checkpoints."""
     return sorted(path.name for path in (output / "ckpt").iterdir())
+
+
+# --- Interrupted and resumed
 
 
 @pytest.mark.parametrize("iterations", [1, 3, 5, 8])
@@ -88,6 +93,13 @@ def test_another_seed_gives_another_result(tmp_path: Path) -> None:
     assert not identical(first["model_state"], second["model_state"])
 
 
+def wait_until_it_exists(path: Path) -> None:
+    """Wait for a file, but not longer than a minute."""
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def test_kill_minus_nine(tmp_path: Path) -> None:
     """A real SIGKILL within an epoch, with loader workers, then the same command again.
 
@@ -100,9 +112,7 @@ def test_kill_minus_nine(tmp_path: Path) -> None:
     command += ["--fix_random_seed", "--workers", "1", *SAVE_ALWAYS]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOY_STEP_SECONDS": "0.3"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (output / "ckpt" / "latest_model.pth").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until_it_exists(output / "ckpt" / "latest_model.pth")
     time.sleep(0.5)
     with pytest.raises(ConfigError, match="another training is running in it"):
         train(tmp_path / "parts", "--epochs", "1")
@@ -114,7 +124,11 @@ def test_kill_minus_nine(tmp_path: Path) -> None:
     assert identical(last_checkpoint(output), whole)
     records = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     iterations = [record["it"] for record in records if record["kind"] == "train"]
-    assert iterations == sorted(set(iterations))  # what was repeated is not recorded twice
+    # What was repeated is not recorded twice.
+    assert iterations == sorted(set(iterations))
+
+
+# --- When and which checkpoints are written
 
 
 def seconds_of_latest_checkpoints(
@@ -187,23 +201,29 @@ def test_only_broken_files_are_an_error(tmp_path: Path) -> None:
         files.find_newest(tmp_path, QUIET)
 
 
+def write_checkpoint(path: Path, *, epoch: int, it: int, age_s: int) -> None:
+    """A small checkpoint that looks as if it had been written ``age_s`` seconds ago."""
+    state = {"epoch": epoch, "it": it, "model_state": {"w": torch.zeros(1)}}
+    torch.save(state, path)
+    written_at = 1e9 - age_s
+    os.utime(path, (written_at, written_at))
+
+
+def newest_name(folder: Path) -> str:
+    """The name of the checkpoint that a training would resume."""
+    newest = files.find_newest(folder, QUIET)
+    assert newest is not None
+    return newest.path.name
+
+
 def test_newest_goes_by_progress_not_by_time(tmp_path: Path) -> None:
-    def write(name: str, epoch: int, it: int, age_s: int) -> None:
-        state = {"epoch": epoch, "it": it, "model_state": {"w": torch.zeros(1)}}
-        torch.save(state, tmp_path / name)
-        os.utime(tmp_path / name, (1e9 - age_s, 1e9 - age_s))
-
-    def newest_name() -> str:
-        newest = files.find_newest(tmp_path, QUIET)
-        assert newest is not None
-        return newest.path.name
-
-    write("checkpoint_epoch_2.pth", 2, 20, age_s=0)
-    write("checkpoint_epoch_10.pth", 10, 100, age_s=500)
-    write("latest_model.pth", 9, 95, age_s=1)
-    assert newest_name() == "checkpoint_epoch_10.pth"
-    write("latest_model.pth", 10, 105, age_s=1000)
-    assert newest_name() == "latest_model.pth"
+    latest = tmp_path / "latest_model.pth"
+    write_checkpoint(tmp_path / "checkpoint_epoch_2.pth", epoch=2, it=20, age_s=0)
+    write_checkpoint(tmp_path / "checkpoint_epoch_10.pth", epoch=10, it=100, age_s=500)
+    write_checkpoint(latest, epoch=9, it=95, age_s=1)
+    assert newest_name(tmp_path) == "checkpoint_epoch_10.pth"
+    write_checkpoint(latest, epoch=10, it=105, age_s=1000)
+    assert newest_name(tmp_path) == "latest_model.pth"
 
 
 def test_a_limited_number_is_kept_and_the_last_is_always_written(tmp_path: Path) -> None:
@@ -215,6 +235,9 @@ def test_a_limited_number_is_kept_and_the_last_is_always_written(tmp_path: Path)
     assert evaluated.read_text().split() == ["5", "7"]
 
 
+# --- The iteration to go on from
+
+
 def found(**state: object) -> FoundCheckpoint:
     """A checkpoint in the file ``f``."""
     return FoundCheckpoint(Path("f"), state)
@@ -223,8 +246,11 @@ def found(**state: object) -> FoundCheckpoint:
 def test_an_epoch_of_another_length_starts_from_its_beginning() -> None:
     checkpoint = found(epoch=2, it=25, iterations_per_epoch=10)
     assert resume_iteration(checkpoint, 10, QUIET) == 25
+    # Two epochs of five iterations were complete.
     assert resume_iteration(checkpoint, 5, QUIET) == 10
-    # OpenPCDet's own, written at the end of an epoch.
+
+
+def test_a_checkpoint_of_openpcdet_is_from_the_end_of_an_epoch() -> None:
     assert resume_iteration(found(epoch=2, it=20), 10, QUIET) == 20
 
 

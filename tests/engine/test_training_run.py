@@ -31,8 +31,17 @@ def train(folder: Path, *arguments: str) -> Path:
     return toy_engine.train_toy(folder, "--fix_random_seed", *arguments)
 
 
+def checkpoint_file(output: Path, epoch: int) -> Path:
+    """Where the checkpoint of an epoch lies."""
+    return output / "ckpt" / f"checkpoint_epoch_{epoch}.pth"
+
+
 def checkpoint(output: Path, epoch: int) -> CheckpointState:
-    return load_checkpoint(output / "ckpt" / f"checkpoint_epoch_{epoch}.pth")
+    """The checkpoint of an epoch."""
+    return load_checkpoint(checkpoint_file(output, epoch))
+
+
+# --- Checkpoints to start from
 
 
 def as_openpcdet_writes(ours: CheckpointState) -> CheckpointState:
@@ -54,13 +63,14 @@ def test_a_checkpoint_of_openpcdet_is_resumed(tmp_path: Path) -> None:
     """
     toy_engine.install(dropout=0.0)
     whole = train(tmp_path / "whole")
-    path = toy_engine.output_of(tmp_path / "parts") / "ckpt" / "checkpoint_epoch_2.pth"
+    path = checkpoint_file(toy_engine.output_of(tmp_path / "parts"), 2)
     path.parent.mkdir(parents=True)
     state = as_openpcdet_writes(checkpoint(whole, 2))
     torch.save(state, path, _use_new_zipfile_serialization=False)
     resumed = checkpoint(train(tmp_path / "parts"), 3)
     expected = checkpoint(whole, 3)
-    assert resumed["it"] == expected["it"] == 9
+    assert expected["it"] == 9
+    assert resumed["it"] == 9
     for key, value in expected["model_state"].items():
         torch.testing.assert_close(resumed["model_state"][key], value, rtol=0, atol=0)
 
@@ -72,15 +82,15 @@ def test_bare_weights_are_evaluated(tmp_path: Path) -> None:
     model_state = checkpoint(output, 3)["model_state"]
     torch.save(model_state, weights, _use_new_zipfile_serialization=False)
     toy_engine.evaluate_toy(tmp_path, "--ckpt", str(weights), "--eval_tag", "bare")
-    results = [json.loads(path.read_text())["ap"] for path in output.rglob("metrics.json")]
-    assert len(results) == 2
-    assert results[0] == results[1]
+    # One evaluation after the training, one of the bare weights.
+    one, other = output.rglob("metrics.json")
+    assert json.loads(one.read_text())["ap"] == json.loads(other.read_text())["ap"]
 
 
 def test_checkpoints_can_be_read_by_the_strictest_loader(tmp_path: Path) -> None:
     """No numpy scalars and no objects: weights_only accepts tensors and plain containers."""
     output = train(tmp_path, "--epochs", "1")
-    state = torch.load(output / "ckpt" / "checkpoint_epoch_1.pth", weights_only=True)
+    state = torch.load(checkpoint_file(output, 1), weights_only=True)
     assert {"epoch", "it", "model_state", "optimizer_state", "version"} <= state.keys()
     assert state["epoch"] == 1
     assert state["it"] == 3
@@ -92,7 +102,8 @@ def test_pretrained_model_loads_what_fits(
 ) -> None:
     pretrained = tmp_path / "before.pth"
     head = torch.full((1, 32), 0.5)
-    torch.save({"model_state": {"head.weight": head, "old.weight": torch.zeros(2)}}, pretrained)
+    weights_of_file = {"head.weight": head, "old.weight": torch.zeros(2)}
+    torch.save({"model_state": weights_of_file}, pretrained)
     tiny_rate = ["--set", "OPTIMIZATION.LR", "1e-9"]
     output = train(tmp_path, "--epochs", "1", "--pretrained_model", str(pretrained), *tiny_rate)
     log = capsys.readouterr().out
@@ -100,6 +111,9 @@ def test_pretrained_model_loads_what_fits(
     assert "old.weight" in log
     weights = checkpoint(output, 1)["model_state"]
     torch.testing.assert_close(weights["head.weight"], head, rtol=0, atol=1e-6)
+
+
+# --- Threads, precision, clipping
 
 
 def test_threads_of_the_interrupted_run_are_kept(
@@ -113,7 +127,7 @@ def test_threads_of_the_interrupted_run_are_kept(
     assert state["threads"] in (1, 2)
     assert "CPU threads: " in capsys.readouterr().out
     state["threads"] = 2
-    torch.save(state, output / "ckpt" / "checkpoint_epoch_1.pth")
+    torch.save(state, checkpoint_file(output, 1))
     train(tmp_path, "--epochs", "2")
     assert "CPU threads: 2 (as before the interruption)" in capsys.readouterr().out
     assert checkpoint(output, 2)["threads"] == 2
@@ -125,7 +139,8 @@ def test_amp_on_a_cpu_is_reported_and_left_out(
     output = train(tmp_path, "--epochs", "1", "--use_amp", "--device", "cpu")
     assert "mixed precision is for CUDA" in capsys.readouterr().out
     for value in checkpoint(output, 1)["model_state"].values():
-        assert not value.is_floating_point() or value.dtype == torch.float32
+        if value.is_floating_point():
+            assert value.dtype == torch.float32
 
 
 def test_loss_scaling_starts_where_the_yaml_says(
@@ -144,17 +159,20 @@ def test_loss_scaling_starts_where_the_yaml_says(
     assert scales == [65536.0, 32.0]
 
 
-def first_moments(output: Path) -> float:
-    """Sum of the norms of Adam's first moments."""
+def first_moments_with_clip(folder: Path, largest_norm: str) -> float:
+    """Sum of the norms of Adam's first moments after an epoch with this GRAD_NORM_CLIP."""
+    output = train(folder, "--epochs", "1", "--set", "OPTIMIZATION.GRAD_NORM_CLIP", largest_norm)
     entries = checkpoint(output, 1)["optimizer_state"]["state"].values()
     return sum(float(entry["exp_avg"].norm()) for entry in entries)
 
 
 def test_gradient_clipping_is_applied(tmp_path: Path) -> None:
-    arguments = ["--epochs", "1", "--set", "OPTIMIZATION.GRAD_NORM_CLIP"]
-    free = first_moments(train(tmp_path / "a", *arguments, "1000"))
-    clipped = first_moments(train(tmp_path / "b", *arguments, "0.001"))
+    free = first_moments_with_clip(tmp_path / "a", "1000")
+    clipped = first_moments_with_clip(tmp_path / "b", "0.001")
     assert clipped < 0.01 * free
+
+
+# --- Augmentations of the last epochs
 
 
 @pytest.fixture
@@ -169,33 +187,54 @@ def disabled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], int]]:
     return calls
 
 
-def test_disable_augmentation_hook(tmp_path: Path, disabled: list[tuple[list[str], int]]) -> None:
-    config = toy_engine.write_config(tmp_path)
+def train_without_last_augmentations(folder: Path, *arguments: str) -> None:
+    """Three epochs, the last two without gt_sampling."""
+    config = toy_engine.write_config(folder)
     hook = "{DisableAugmentationHook: {DISABLE_AUG_LIST: [gt_sampling], NUM_LAST_EPOCHS: 2}}"
     config.write_text(f"{config.read_text()}HOOK: {hook}\n")
-    arguments = ["--cfg_file", str(config), "--workers", "0", "--epochs", "3"]
-    toy_engine.run("train", arguments)
+    common = ["--cfg_file", str(config), "--workers", "0", "--epochs", "3"]
+    toy_engine.run("train", [*common, *arguments])
+
+
+def test_augmentations_are_disabled_for_the_last_epochs(
+    tmp_path: Path, disabled: list[tuple[list[str], int]]
+) -> None:
+    train_without_last_augmentations(tmp_path)
     assert disabled == [(["gt_sampling"], 1)]
+
+
+def test_one_merged_epoch_has_no_last_epochs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--merge_all_iters_to_one_epoch"):
-        toy_engine.run(
-            "train", [*arguments, "--extra_tag", "merged", "--merge_all_iters_to_one_epoch"]
-        )
+        train_without_last_augmentations(tmp_path, "--merge_all_iters_to_one_epoch")
 
 
-def test_batch_size_counts_all_processes() -> None:
-    cfg = EasyDict(OPTIMIZATION={"BATCH_SIZE_PER_GPU": 4})
-    pair = World(size=2, local_size=2)
-    assert batch_size_per_process(argparse.Namespace(batch_size=None), cfg, pair) == 4
-    assert batch_size_per_process(argparse.Namespace(batch_size=6), cfg, pair) == 3
+# --- Batches, workers, names
+
+TWO_PROCESSES = World(size=2, local_size=2)
+FOUR_A_GPU = EasyDict(OPTIMIZATION={"BATCH_SIZE_PER_GPU": 4})
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 4), (6, 3)])
+def test_a_given_batch_size_counts_all_processes(given: int | None, expected: int) -> None:
+    arguments = argparse.Namespace(batch_size=given)
+    assert batch_size_per_process(arguments, FOUR_A_GPU, TWO_PROCESSES) == expected
+
+
+def test_a_batch_that_cannot_be_divided_is_refused() -> None:
+    arguments = argparse.Namespace(batch_size=5)
     with pytest.raises(ConfigError, match="--batch_size 5: expected a multiple of the 2 processes"):
-        batch_size_per_process(argparse.Namespace(batch_size=5), cfg, pair)
+        batch_size_per_process(arguments, FOUR_A_GPU, TWO_PROCESSES)
 
 
-def test_no_more_workers_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("given", "processes", "expected"),
+    [(16, World(), 4), (16, TWO_PROCESSES, 2), (0, World(), 0)],
+)
+def test_no_more_workers_than_cores(
+    given: int, processes: World, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(world, "available_cores", lambda: 4)
-    assert data_workers(argparse.Namespace(workers=16), World()) == 4
-    assert data_workers(argparse.Namespace(workers=16), World(size=2, local_size=2)) == 2
-    assert data_workers(argparse.Namespace(workers=0), World()) == 0
+    assert data_workers(argparse.Namespace(workers=given), processes) == expected
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,8 @@ def test_training_resuming_and_testing(tmp_path: Path, several_processes: bool) 
     assert logs[-1]["distill_pillars"] < 0.8 * logs[0]["distill_pillars"]
     for entry in logs:
         assert all(isinstance(value, float) for value in entry.values())
+
+    # The student alone is tested.
     file = tmp_path / "whole" / "checkpoint_epoch_3.pth"
     boxes, warnings = detect_as_openpcdet(cfg, train_set, file)
     assert warnings == []
@@ -71,8 +73,10 @@ def test_training_resuming_and_testing(tmp_path: Path, several_processes: bool) 
     train(first_part.model, train_set, tmp_path / "parts", 1)
     second_part = make_distilled(tmp_path, TWO_TERMS)
     for value in second_part.model.head.state_dict().values():
-        value.add_(1)  # the checkpoint's values must replace these
+        # The checkpoint's values must replace these.
+        value.add_(1)
     train(second_part.model, train_set, tmp_path / "parts", 3)
+
     whole = load_checkpoint(file)
     parts = load_checkpoint(tmp_path / "parts" / "checkpoint_epoch_3.pth")
     assert int(whole["model_state"]["global_step"]) == 6
@@ -83,27 +87,38 @@ def test_training_resuming_and_testing(tmp_path: Path, several_processes: bool) 
         assert len(checkpoint["optimizer_state"]["state"]) == num_parameters
 
 
-def test_the_checkpoint_holds_the_student_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_the_checkpoint_holds_the_student_alone(tmp_path: Path, weights_only: bool) -> None:
     _, train_set, student, model = make_distilled(tmp_path, {"PILLARS": PILLARS})
     train_as_openpcdet(model, train_set, tmp_path / "ckpt", 1)
     file = tmp_path / "ckpt" / "checkpoint_epoch_1.pth"
-    for weights_only in (True, False):
-        state = torch.load(file, weights_only=weights_only)["model_state"]
-        assert list(state) == list(student.state_dict())
-        assert type(state) is type(student.state_dict())
-        assert set(state._metadata["distill_state"]) == set(model.head.state_dict())
-    assert list(model.state_dict()) == list(student.state_dict())
-    assert list(model.state_dict(prefix="x.")) == ["x." + key for key in student.state_dict()]
+    state = torch.load(file, weights_only=weights_only)["model_state"]
+    assert list(state) == list(student.state_dict())
+    assert type(state) is type(student.state_dict())
+    assert set(state._metadata["distill_state"]) == set(model.head.state_dict())
+
+
+def test_the_state_has_the_names_of_the_student(tmp_path: Path) -> None:
+    _, _, student, model = make_distilled(tmp_path, {"PILLARS": PILLARS})
+    names = list(student.state_dict())
+    assert list(model.state_dict()) == names
+    assert list(model.state_dict(prefix="x.")) == [f"x.{name}" for name in names]
 
 
 def test_a_state_carries_the_distillations_own_tensors(tmp_path: Path) -> None:
     model = make_distilled(tmp_path, {"PILLARS": PILLARS}).model
     other = make_distilled(tmp_path, {"PILLARS": PILLARS}).model
     head_state = model.head.state_dict()
-    other.head.load_state_dict({key: value + 1 for key, value in head_state.items()})
+    different = {key: value + 1 for key, value in head_state.items()}
+    other.head.load_state_dict(different)
     other.load_state_dict(model.state_dict())
     for key, value in other.head.state_dict().items():
         assert torch.equal(value, head_state[key])
+
+
+def test_the_distilled_model_detects_as_its_student(tmp_path: Path) -> None:
+    _, train_set, student, model = make_distilled(tmp_path, {"PILLARS": PILLARS})
+    assert torch.equal(detected_boxes(model, train_set), detected_boxes(student, train_set))
 
 
 def test_every_attribute_is_the_students(tmp_path: Path) -> None:
@@ -118,7 +133,6 @@ def test_every_attribute_is_the_students(tmp_path: Path) -> None:
     assert int(student.global_step) == 1
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = model.nothing
-    assert torch.equal(detected_boxes(model, train_set), detected_boxes(student, train_set))
 
 
 # SoftTargets is refused: OpenPCDet's heads and datasets know no frames without labels.
@@ -143,10 +157,11 @@ def test_every_parameter_of_every_loss_is_trained(tmp_path: Path, name: str) -> 
     assert np.isfinite(logs[-1]["loss"])
     if name in DISTILL_LOSSES:
         assert logs[-1]["distill_term"] > 0
-    assert all(parameter.grad is not None for parameter in model.parameters())
+    for parameter in model.parameters():
+        assert parameter.grad is not None
 
 
-def test_sparse_tensors_of_second(tmp_path: Path) -> None:
+def test_sparse_tensors_of_second_are_compared(tmp_path: Path) -> None:
     voxel_size = [0.5, 0.5, 1.0]
     train_set = TrainSet(voxel_size)
     step = {**DATA["DATA_PROCESSOR"][0], "VOXEL_SIZE": voxel_size}
@@ -156,10 +171,16 @@ def test_sparse_tensors_of_second(tmp_path: Path) -> None:
     cfg.DATA_CONFIG = EasyDict(data)
     teacher_ckpt = write_teacher(tmp_path, cfg, train_set)
     model = distill_openpcdet(build(cfg, train_set), cfg, train_set, teacher_ckpt)
-    taps = {name: term.student.info for name, term in model.head.named_terms()}
-    cells, maps = taps["CELLS"], taps["MAPS"]
-    assert (cells.kind, cells.channels, cells.stride) == ("sparse", 4, 2)
-    assert (maps.kind, maps.channels, maps.stride) == ("bev", 8, 2)
+    terms_by_name = dict(model.head.named_terms())
+    cells = terms_by_name["CELLS"].student.info
+    assert cells.kind == "sparse"
+    assert cells.channels == 4
+    assert cells.stride == 2
+    maps = terms_by_name["MAPS"].student.info
+    assert maps.kind == "bev"
+    assert maps.channels == 8
+    assert maps.stride == 2
+
     logs = train_as_openpcdet(model, train_set, tmp_path / "ckpt", 3)
     assert logs[-1]["distill_cells"] < logs[0]["distill_cells"]
 
@@ -175,7 +196,8 @@ def test_the_teacher_is_frozen_and_runs_no_post_processing(tmp_path: Path) -> No
     _, train_set, _, model = make_distilled(tmp_path, {"PILLARS": PILLARS})
     teacher = model.teacher.model
     state_before = copy.deepcopy(teacher.state_dict())
-    num_runs = teacher.post_processed  # by the check at the start
+    # By the check at the start.
+    num_runs = teacher.post_processed
     train_as_openpcdet(model, train_set, tmp_path / "ckpt", 1)
     for key, value in teacher.state_dict().items():
         assert torch.equal(value, state_before[key])
@@ -184,12 +206,18 @@ def test_the_teacher_is_frozen_and_runs_no_post_processing(tmp_path: Path) -> No
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
 
 
-def test_a_teacher_with_a_mode_and_with_classes_in_another_order(tmp_path: Path) -> None:
+def test_the_mode_of_the_teacher_is_that_of_the_yaml(tmp_path: Path) -> None:
     train_set = TrainSet()
     cfg = make_config(tmp_path, {"PILLARS": PILLARS}, MODE="train")
     file = write_teacher(tmp_path, cfg, train_set)
     model = distill_openpcdet(build(cfg, train_set), cfg, train_set, file)
     assert model.teacher.mode == "train"
+
+
+def test_a_teacher_with_classes_in_another_order(tmp_path: Path) -> None:
+    train_set = TrainSet()
+    cfg = make_config(tmp_path, {"PILLARS": PILLARS}, MODE="train")
+    file = write_teacher(tmp_path, cfg, train_set)
     yaml_file = Path(cfg.DISTILL.TEACHER.CFG_FILE)
     text = yaml_file.read_text()
     yaml_file.write_text(text.replace("- Car\n- Pedestrian\n", "- Pedestrian\n- Car\n"))
@@ -227,18 +255,22 @@ def test_the_teacher_is_checked_first(tmp_path: Path, caplog: pytest.LogCaptureF
     file = write_teacher(tmp_path, cfg, train_set)
     with caplog.at_level(logging.INFO):
         distill_openpcdet(build(cfg, train_set), cfg, train_set, file, logger=LOG)
-    assert (
+    learns_from = (
         "distill PILLARS: student vfe@pillar_features (4 channels) learns from teacher "
         "vfe@pillar_features (16"
-    ) in caplog.text
+    )
+    assert learns_from in caplog.text
     assert "teacher check: the teacher finds only" in caplog.text
 
 
-def test_an_example_batch_replaces_frames_of_the_dataset(tmp_path: Path) -> None:
-    class UnreadableSet(TrainSet):
-        def __getitem__(self, index: int) -> dict:
-            raise AssertionError("must not be read")
+class UnreadableSet(TrainSet):
+    """A training set whose frames must not be read."""
 
+    def __getitem__(self, index: int) -> dict:
+        raise AssertionError("must not be read")
+
+
+def test_an_example_batch_replaces_frames_of_the_dataset(tmp_path: Path) -> None:
     readable_set = TrainSet()
     train_set = UnreadableSet()
     cfg = make_config(tmp_path, {"PILLARS": PILLARS})

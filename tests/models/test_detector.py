@@ -15,6 +15,7 @@ from torch import nn
 from pcdet_distill.errors import CheckpointError, ConfigError
 from pcdet_distill.models import build_network, load_data_to_device
 from pcdet_distill.models.backbones_2d import BACKBONES_2D, BaseBEVBackbone
+from pcdet_distill.types import BatchDict, ConfigDict
 
 
 def test_a_frame_does_not_depend_on_the_others_in_eval() -> None:
@@ -33,17 +34,17 @@ def test_eval_leaves_the_model_unchanged() -> None:
     model = small_model().eval()
     before = copy.deepcopy(model.state_dict())
     model(make_batch([random_scene(0)]))
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
 
 
-def test_slots_and_order() -> None:
+# --- Slots
+
+
+def test_slots_and_their_order() -> None:
     model = small_model()
-    assert [name for name, _ in model.named_slots()] == [
-        "vfe",
-        "map_to_bev_module",
-        "backbone_2d",
-        "dense_head",
-    ]
+    names = [name for name, _ in model.named_slots()]
+    assert names == ["vfe", "map_to_bev_module", "backbone_2d", "dense_head"]
     assert model.module_list == [
         model.vfe,
         model.map_to_bev_module,
@@ -62,8 +63,16 @@ def test_run_modules_stops_after_the_named_slot() -> None:
     found = model.run_modules(batch, until="map_to_bev_module")
     assert "spatial_features" in found
     assert "spatial_features_2d" not in found
+
+
+def test_an_unknown_slot_is_named() -> None:
+    model = small_model()
+    batch = make_batch([random_scene(0)])
     with pytest.raises(ConfigError, match="no slot 'backbone2d'; did you mean 'backbone_2d'"):
         model.run_modules(batch, until="backbone2d")
+
+
+# --- Taps
 
 
 def test_taps_have_the_channels_and_strides_they_publish() -> None:
@@ -94,7 +103,8 @@ def test_taps_can_be_captured_in_training() -> None:
     """No slot changes the output of another in place."""
     model = small_model().train()
     with model.capture(list(model.taps())) as features:
-        model(make_batch([random_scene(0)]))[0]["loss"].backward()
+        ret_dict, _, _ = model(make_batch([random_scene(0)]))
+        ret_dict["loss"].backward()
     assert set(features) == set(model.taps())
 
 
@@ -108,76 +118,95 @@ def test_strides_of_taps_add_up_over_the_slots(monkeypatch: pytest.MonkeyPatch) 
     assert taps["backbone_2d@spatial_features_2d"].stride == 16
 
 
+# --- Settings
+
+
 def test_class_agnostic_by_config() -> None:
     config = model_config()
     config.DENSE_HEAD.CLASS_AGNOSTIC = True
     model = small_model(config)
     batch = make_batch([random_scene(0)])
     assert model.dense_head.conv_cls.out_channels == 6
-    model.train()(dict(batch))[0]["loss"].backward()
-    predictions, _ = model.eval()(dict(batch))
-    assert (predictions[0]["pred_labels"] == 1).all()
+    ret_dict, _, _ = model.train()(dict(batch))
+    ret_dict["loss"].backward()
+    (found,), _ = model.eval()(dict(batch))
+    assert (found["pred_labels"] == 1).all()
 
 
-def test_global_step() -> None:
+def test_the_global_step_is_a_number_of_the_state() -> None:
     model = small_model()
     assert model.global_step.tolist() == [0]
     assert model.state_dict()["global_step"].dtype == torch.long
     model.update_global_step()
     assert model.global_step.tolist() == [1]
+
+
+def test_modes_have_the_names_of_openpcdet() -> None:
+    model = small_model()
     assert model.mode == "TRAIN"
     assert model.eval().mode == "TEST"
 
 
-def test_batch_norm_momentum() -> None:
-    def momenta(config) -> set[float]:
-        modules = small_model(config).modules()
-        norms = [
-            module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        ]
-        assert len(norms) == 7
-        return {norm.momentum for norm in norms}
-
+def model_with_momentum(momentum: object) -> nn.Module:
+    """A detector with this BN_MOMENTUM."""
     config = model_config()
-    assert momenta(config) == {0.01}
-    config.BN_MOMENTUM = 0.1
-    assert momenta(config) == {0.1}
+    config.BN_MOMENTUM = momentum
+    return small_model(config)
+
+
+@pytest.mark.parametrize(("settings", "expected"), [({}, 0.01), ({"BN_MOMENTUM": 0.1}, 0.1)])
+def test_every_batch_norm_has_the_momentum_of_the_config(
+    settings: dict[str, float], expected: float
+) -> None:
+    config = model_config()
+    config.update(settings)
+    norms = []
+    for module in small_model(config).modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            norms.append(module)
+    assert len(norms) == 7
+    assert {norm.momentum for norm in norms} == {expected}
+
+
+def running_means_after_a_step(momentum: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of a batch norm of pillars and one of maps, which both start at zero."""
+    model = model_with_momentum(momentum).train()
+    model(make_batch([random_scene(0)]))
+    of_pillars = model.vfe.pfn_layers[0].norm
+    of_maps = model.backbone_2d.blocks[0][2]
+    return of_pillars.running_mean, of_maps.running_mean
 
 
 def test_batch_norm_momentum_acts_on_running_statistics() -> None:
-    found = {}
-    for momentum in (0.01, 0.5):
-        config = model_config()
-        config.BN_MOMENTUM = momentum
-        model = small_model(config).train()
-        model(make_batch([random_scene(0)]))
-        found[momentum] = torch.stack(
-            [model.vfe.pfn_layers[0].norm.running_mean, model.backbone_2d.blocks[0][2].running_mean]
-        )
-    torch.testing.assert_close(found[0.5], found[0.01] * 50)
+    slow = running_means_after_a_step(0.01)
+    fast = running_means_after_a_step(0.5)
+    for slow_mean, fast_mean in zip(slow, fast):
+        torch.testing.assert_close(fast_mean, slow_mean * 50)
 
 
 @pytest.mark.parametrize("value", [0, 1.5, "0.1", True])
-def test_batch_norm_momentum_must_be_between_zero_and_one(value) -> None:
-    config = model_config()
-    config.BN_MOMENTUM = value
+def test_batch_norm_momentum_must_be_between_zero_and_one(value: object) -> None:
     with pytest.raises(ConfigError, match="MODEL.BN_MOMENTUM"):
-        small_model(config)
+        model_with_momentum(value)
 
 
-def test_misspelt_names_get_a_hint() -> None:
+def test_a_misspelt_detector_gets_a_hint() -> None:
     config = model_config()
     config.NAME = "PointPilar"
-    with pytest.raises(
-        ConfigError, match="MODEL.NAME: unknown name 'PointPilar'; did you mean 'PointPillar'"
-    ):
+    message = "MODEL.NAME: unknown name 'PointPilar'; did you mean 'PointPillar'"
+    with pytest.raises(ConfigError, match=message):
         small_model(config)
+
+
+def test_a_misspelt_slot_gets_a_hint() -> None:
     config = model_config()
     config.BACKBONE_2D.NAME = "BaseBevBackbon"
-    with pytest.raises(
-        ConfigError, match="MODEL.BACKBONE_2D.NAME: .*did you mean 'BaseBEVBackbone'"
-    ):
+    message = "MODEL.BACKBONE_2D.NAME: .*did you mean 'BaseBEVBackbone'"
+    with pytest.raises(ConfigError, match=message):
         small_model(config)
+
+
+def test_a_class_that_resembles_none_gets_no_hint() -> None:
     config = model_config()
     config.BACKBONE_3D = {"NAME": "NoSuchBackbone"}
     with pytest.raises(ConfigError, match="MODEL.BACKBONE_3D.NAME: unknown name 'NoSuchBackbone'"):
@@ -199,51 +228,60 @@ def test_widths_that_do_not_meet_are_explained() -> None:
         small_model(config)
 
 
+class Wider(BaseBEVBackbone):
+    """A backbone as another library would write it, with one convolution more."""
+
+    def __init__(self, model_cfg: ConfigDict, input_channels: int) -> None:
+        super().__init__(model_cfg=model_cfg, input_channels=input_channels)
+        self.extra = nn.Conv2d(self.num_bev_features, 5, 1)
+        self.num_bev_features = 5
+
+    def forward(self, data_dict: BatchDict) -> BatchDict:
+        """Five channels in place of those of the backbone."""
+        data_dict = super().forward(data_dict)
+        data_dict["spatial_features_2d"] = self.extra(data_dict["spatial_features_2d"])
+        return data_dict
+
+
 def test_a_slot_module_of_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wider(BaseBEVBackbone):
-        def __init__(self, model_cfg, input_channels):
-            super().__init__(model_cfg=model_cfg, input_channels=input_channels)
-            self.extra = nn.Conv2d(self.num_bev_features, 5, 1)
-            self.num_bev_features = 5
-
-        def forward(self, data_dict):
-            data_dict = super().forward(data_dict)
-            data_dict["spatial_features_2d"] = self.extra(data_dict["spatial_features_2d"])
-            return data_dict
-
     monkeypatch.setitem(BACKBONES_2D, "Wider", Wider)
     config = model_config()
     config.BACKBONE_2D.NAME = "Wider"
     model = small_model(config)
     assert model.dense_head.conv_cls.in_channels == 5
-    model(make_batch([random_scene(0)]))[0]["loss"].backward()
+    ret_dict, _, _ = model(make_batch([random_scene(0)]))
+    ret_dict["loss"].backward()
 
 
 def test_a_model_without_heads_has_nothing_to_train() -> None:
     model = small_model()
     model.dense_head = None
-    with pytest.raises(
-        ConfigError, match="holds none of DENSE_HEAD, .*, so there is nothing to train"
-    ):
+    message = "holds none of DENSE_HEAD, .*, so there is nothing to train"
+    with pytest.raises(ConfigError, match=message):
         model.get_training_loss()
 
 
-def test_checkpoint_state_round_trip() -> None:
+# --- Checkpoints
+
+
+def test_a_loaded_checkpoint_gives_the_same_weights() -> None:
     one = small_model(seed=0)
     other = small_model(seed=1)
     report = other.load_checkpoint_state(one.checkpoint_state(), where="memory")
     assert not report.missing
     assert not report.mismatched
-    assert all(
-        torch.equal(value, one.state_dict()[key]) for key, value in other.state_dict().items()
-    )
+    expected = one.state_dict()
+    for key, value in other.state_dict().items():
+        assert torch.equal(value, expected[key]), key
 
 
-def test_checkpoints_that_do_not_fit_are_refused() -> None:
+def test_a_checkpoint_of_other_widths_is_refused() -> None:
+    state = small_model(model_config(width=6)).checkpoint_state()
     with pytest.raises(CheckpointError, match="memory"):
-        small_model().load_checkpoint_state(
-            small_model(model_config(width=6)).checkpoint_state(), where="memory"
-        )
+        small_model().load_checkpoint_state(state, where="memory")
+
+
+def test_a_checkpoint_without_weights_is_refused() -> None:
     with pytest.raises(CheckpointError, match="no 'model_state'"):
         small_model().load_checkpoint_state({"epoch": 1}, where="memory")
 
@@ -260,7 +298,7 @@ def test_widths_change_the_parameters_by_their_square() -> None:
     assert whole / quarter == pytest.approx(16, rel=0.2)
 
 
-def test_load_data_to_device() -> None:
+def test_arrays_become_tensors_and_other_values_stay() -> None:
     batch = {
         "voxel_coords": np.array([[0, 0, 3, 4]], np.int32),
         "points": np.zeros((2, 5)),
@@ -273,7 +311,10 @@ def test_load_data_to_device() -> None:
     }
     calib = batch["calib"]
     assert load_data_to_device(batch, "cpu") is None
-    dtypes = {key: value.dtype for key, value in batch.items() if isinstance(value, torch.Tensor)}
+    dtypes = {}
+    for key, value in batch.items():
+        if isinstance(value, torch.Tensor):
+            dtypes[key] = value.dtype
     assert dtypes == {
         "voxel_coords": torch.float32,
         "points": torch.float32,
@@ -294,12 +335,15 @@ def test_a_spec_is_enough_to_build() -> None:
 def test_mixed_precision_stays_close() -> None:
     model = small_model().train()
     batch = make_batch([random_scene(0)])
-    exact = model(dict(batch))[0]["loss"].item()
+    exact, _, _ = model(dict(batch))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        ret, _, _ = model(dict(batch))
-    ret["loss"].backward()
-    assert ret["loss"].dtype == torch.float32
-    assert ret["loss"].item() == pytest.approx(exact, rel=0.05)
+        found, _, _ = model(dict(batch))
+    found["loss"].backward()
+    assert found["loss"].dtype == torch.float32
+    assert found["loss"].item() == pytest.approx(exact["loss"].item(), rel=0.05)
+
+
+# --- Learning
 
 
 def test_a_few_steps_decrease_the_loss() -> None:

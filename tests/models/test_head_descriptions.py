@@ -51,6 +51,7 @@ def detector_and_batch(name: str) -> tuple[Detector3DTemplate, BatchDict]:
 
 
 def heads_of(model: Detector3DTemplate) -> dict[str, DetectionHead]:
+    """The heads of a detector by their slots."""
     heads = {}
     for name, module in model.named_slots():
         if isinstance(module, DetectionHead):
@@ -70,6 +71,7 @@ def class_logits(head: DetectionHead) -> list[Tensor]:
 
 
 def sorted_values(tensors: list[Tensor]) -> list[float]:
+    """All numbers in some tensors, whatever their order there."""
     values = []
     for tensor in tensors:
         values += tensor.detach().flatten().tolist()
@@ -136,21 +138,30 @@ def test_an_anchor_layout_has_the_class_of_every_anchor(config) -> None:
     for number, grid in enumerate(head.anchors):
         of_class = layout.anchors[layout.anchor_classes == number]
         assert len(of_class) == grid[..., 0].numel()
-        assert torch.equal(of_class[:, 3:6].unique(dim=0), grid[0, 0, 0, 0, :1, 3:6])
+        sizes = of_class[:, 3:6].unique(dim=0)
+        first_anchor = grid[0, 0, 0, 0, :1]
+        assert torch.equal(sizes, first_anchor[:, 3:6])
 
 
 def test_a_multi_head_layout_has_the_labels_of_every_column() -> None:
     separate = small_model(multi_model_config()).dense_head.prediction_layout()
     assert separate.head_labels == ((1,), (2,), (3,))
+
+
+def test_heads_that_predict_all_classes_have_the_labels_of_all() -> None:
     config = multi_model_config()
     config.DENSE_HEAD.SEPARATE_MULTIHEAD = False
     together = small_model(config).dense_head.prediction_layout()
     assert together.head_labels == ((1, 2, 3),) * 3
 
 
+def test_a_direction_classifier_has_two_bins() -> None:
+    layout = small_model(model_config()).dense_head.prediction_layout()
+    assert layout.directions.count == 2
+
+
 def test_without_a_direction_classifier_there_are_no_directions() -> None:
     config = model_config()
-    assert small_model(config).dense_head.prediction_layout().directions.count == 2
     config.DENSE_HEAD.USE_DIRECTION_CLASSIFIER = False
     layout = small_model(config).dense_head.prediction_layout()
     assert layout.directions is None

@@ -18,31 +18,53 @@ from pcdet_distill.models.backbones_3d.spconv_backbone_2d import (
     PillarBackBone8x,
     PillarRes18BackBone8x,
 )
+from pcdet_distill.types import BatchDict
+
+# --- Encoders on a grid without holes are dense convolutions
+
+GRID_SIZE = [32, 32, 1]
 
 
-def full_grid(frames: int, height: int, width: int, channels: int) -> tuple[dict, Tensor]:
+def full_grid(frames: int, height: int, width: int, channels: int) -> tuple[BatchDict, Tensor]:
     """A batch with a pillar in every cell, and the same as a map."""
     torch.manual_seed(2)
     dense = torch.randn(frames, channels, height, width)
     cells = torch.cartesian_prod(torch.arange(frames), torch.arange(height), torch.arange(width))
     cells = cells[torch.randperm(len(cells))]
-    features = dense[cells[:, 0], :, cells[:, 1], cells[:, 2]]
+    frame, y, x = cells.unbind(dim=1)
+    features = dense[frame, :, y, x]
     return {"pillar_features": features, "pillar_coords": cells, "batch_size": frames}, dense
+
+
+def run_dense_convolution(module: nn.Module, features: Tensor) -> Tensor:
+    """A sparse convolution on a map."""
+    stride = 1 if type(module).__name__ == "SubMConv2d" else 2
+    weight = module.weight.permute(0, 3, 1, 2)
+    return F.conv2d(features, weight, module.bias, stride=stride, padding=1)
+
+
+def run_dense_block(block: nn.Module, features: Tensor) -> Tensor:
+    """A residual block on a map."""
+    hidden = run_dense(block.bn1, run_dense(block.conv1, features)).relu()
+    residual = run_dense(block.bn2, run_dense(block.conv2, hidden))
+    return (residual + features).relu()
 
 
 def run_dense(module: nn.Module, features: Tensor) -> Tensor:
     """A sparse convolution, batch norm or ReLU, or a sequence of them, on a map."""
     if hasattr(module, "weight") and module.weight.dim() == 4:
-        stride = 1 if type(module).__name__ == "SubMConv2d" else 2
-        return F.conv2d(
-            features, module.weight.permute(0, 3, 1, 2), module.bias, stride=stride, padding=1
-        )
+        return run_dense_convolution(module, features)
     if type(module).__name__ == "SparseBasicBlock":
-        hidden = torch.relu(run_dense(module.bn1, run_dense(module.conv1, features)))
-        return torch.relu(run_dense(module.bn2, run_dense(module.conv2, hidden)) + features)
+        return run_dense_block(module, features)
     if isinstance(module, nn.BatchNorm1d):
-        statistics = module.running_mean, module.running_var
-        return F.batch_norm(features, *statistics, module.weight, module.bias, eps=module.eps)
+        return F.batch_norm(
+            features,
+            running_mean=module.running_mean,
+            running_var=module.running_var,
+            weight=module.weight,
+            bias=module.bias,
+            eps=module.eps,
+        )
     if isinstance(module, nn.ReLU):
         return torch.relu(features)
     for child in module.children():
@@ -59,17 +81,17 @@ def test_encoder_on_a_full_grid_is_dense_convolution(backbone: type) -> None:
     for buffer in model.buffers():
         if buffer.is_floating_point():
             buffer.uniform_(0.5, 1.5)
-    batch, expected = full_grid(2, 16, 24, 4)
+    batch, expected = full_grid(frames=2, height=16, width=24, channels=4)
     with torch.no_grad():
         levels = model(batch)["multi_scale_2d_features"]
-        for number, level in enumerate(
-            (model.conv1, model.conv2, model.conv3, model.conv4), start=1
-        ):
-            expected = run_dense(level, expected)
-            found = levels[f"x_conv{number}"]
-            found = found if isinstance(found, Tensor) else found.dense()
+        for number in (1, 2, 3, 4):
+            expected = run_dense(model.get_submodule(f"conv{number}"), expected)
+            level = levels[f"x_conv{number}"]
+            found = level if isinstance(level, Tensor) else level.dense()
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(levels["x_conv5"], model.conv5(expected), rtol=1e-4, atol=1e-4)
+        # The last level is dense anyway.
+        expected = model.conv5(expected)
+        torch.testing.assert_close(levels["x_conv5"], expected, rtol=1e-4, atol=1e-4)
     assert levels["x_conv4"].shape == (2, 10, 2, 3)
     assert levels["x_conv5"].shape == (2, 12, 1, 2)
     assert batch["multi_scale_2d_strides"] == {
@@ -79,20 +101,19 @@ def test_encoder_on_a_full_grid_is_dense_convolution(backbone: type) -> None:
         "x_conv4": 8,
         "x_conv5": 16,
     }
-    assert model.backbone_channels == {
-        f"x_conv{number}": width for number, width in enumerate(WIDTHS, start=1)
-    }
+    assert list(model.backbone_channels) == list(levels)
+    assert list(model.backbone_channels.values()) == WIDTHS
 
 
-def test_usual_widths() -> None:
-    model = PillarBackBone8x(model_cfg={}, input_channels=32, grid_size=[32, 32, 1])
+def test_widths_without_a_setting() -> None:
+    model = PillarBackBone8x(model_cfg={}, input_channels=32, grid_size=GRID_SIZE)
     assert list(model.backbone_channels.values()) == [32, 64, 128, 256, 256]
     assert model.num_point_features == 256
 
 
 def test_names_of_the_residual_encoder() -> None:
     model = PillarRes18BackBone8x(
-        model_cfg={"NUM_FILTERS": WIDTHS}, input_channels=4, grid_size=[32, 32, 1]
+        model_cfg={"NUM_FILTERS": WIDTHS}, input_channels=4, grid_size=GRID_SIZE
     )
     names = {name for name, _ in model.named_parameters()}
     assert {
@@ -105,23 +126,44 @@ def test_names_of_the_residual_encoder() -> None:
         "conv5.1.conv1.bias",
         "conv5.2.bn2.weight",
     } <= names
+
+
+def test_the_residual_encoder_starts_with_the_channels_of_the_vfe() -> None:
     with pytest.raises(ConfigError, match="starts with 4 channels, but MODEL.VFE outputs 5"):
         PillarRes18BackBone8x(
-            model_cfg={"NUM_FILTERS": WIDTHS}, input_channels=5, grid_size=[32, 32, 1]
+            model_cfg={"NUM_FILTERS": WIDTHS}, input_channels=5, grid_size=GRID_SIZE
         )
+
+
+# --- The neck
+
+
+def make_levels(height: int = 8, channels_of_fifth: int = 12) -> dict[str, Tensor]:
+    """The two levels that the neck reads."""
+    return {
+        "x_conv4": torch.randn(1, 10, height, 6),
+        "x_conv5": torch.randn(1, channels_of_fifth, 4, 3),
+    }
 
 
 def test_neck_by_hand() -> None:
     torch.manual_seed(0)
     neck = BaseBEVBackboneV1(model_cfg=neck_config()).eval()
-    levels = {"x_conv4": torch.randn(1, 10, 8, 6), "x_conv5": torch.randn(1, 12, 4, 3)}
+    levels = make_levels()
     found = neck({"multi_scale_2d_features": levels})["spatial_features_2d"]
-    deeper = neck.deblocks[1](neck.blocks[1](levels["x_conv5"]))
-    expected = neck.blocks[0](torch.cat([neck.deblocks[0](levels["x_conv4"]), deeper], dim=1))
+    from_fourth = neck.deblocks[0](levels["x_conv4"])
+    from_fifth = neck.deblocks[1](neck.blocks[1](levels["x_conv5"]))
+    expected = neck.blocks[0](torch.cat([from_fourth, from_fifth], dim=1))
     torch.testing.assert_close(found, expected)
     assert found.shape == (1, 10, 8, 6)
     assert neck.num_bev_features == 10
-    assert sum(isinstance(module, nn.Conv2d) for module in neck.blocks[1].modules()) == 3
+
+
+def test_a_block_of_the_neck_has_a_first_convolution_and_its_layers() -> None:
+    neck = BaseBEVBackboneV1(model_cfg=neck_config(LAYER_NUMS=[1, 2]))
+    modules = neck.blocks[1].modules()
+    convolutions = [module for module in modules if isinstance(module, nn.Conv2d)]
+    assert len(convolutions) == 1 + 2
 
 
 @pytest.mark.parametrize(
@@ -140,32 +182,26 @@ def test_necks_that_do_not_fit(change: dict, message: str) -> None:
         BaseBEVBackboneV1(model_cfg=neck_config(**change))
 
 
-def test_levels_that_do_not_fit() -> None:
+def test_a_level_with_other_channels_is_refused() -> None:
     neck = BaseBEVBackboneV1(model_cfg=neck_config())
-    with pytest.raises(
-        ConfigError, match="expects 12 channels in x_conv5, but MODEL.BACKBONE_3D outputs 10"
-    ):
-        neck(
-            {
-                "multi_scale_2d_features": {
-                    "x_conv4": torch.randn(1, 10, 8, 6),
-                    "x_conv5": torch.randn(1, 10, 4, 3),
-                }
-            }
-        )
+    levels = make_levels(channels_of_fifth=10)
+    message = "expects 12 channels in x_conv5, but MODEL.BACKBONE_3D outputs 10"
+    with pytest.raises(ConfigError, match=message):
+        neck({"multi_scale_2d_features": levels})
+
+
+def test_levels_that_do_not_meet_are_refused() -> None:
+    neck = BaseBEVBackboneV1(model_cfg=neck_config())
+    levels = make_levels(height=7)
     with pytest.raises(ConfigError, match=r"meet as \[7, 6\] and \[8, 6\] cells"):
-        neck(
-            {
-                "multi_scale_2d_features": {
-                    "x_conv4": torch.randn(1, 10, 7, 6),
-                    "x_conv5": torch.randn(1, 12, 4, 3),
-                }
-            }
-        )
+        neck({"multi_scale_2d_features": levels})
+
+
+# --- Whole detectors
 
 
 @pytest.mark.parametrize("backbone", ["PillarBackBone8x", "PillarRes18BackBone8x"])
-def test_taps_tell_the_truth(backbone: str) -> None:
+def test_taps_have_the_channels_and_strides_they_publish(backbone: str) -> None:
     model = small_model(pillarnet_config(backbone)).eval()
     batch = make_batch([random_scene(0), random_scene(1)])
     taps = model.taps()
@@ -179,9 +215,15 @@ def test_taps_tell_the_truth(backbone: str) -> None:
         model(batch)
     for path, info in taps.items():
         feature = features[path]
-        shape = feature.spatial_shape if info.kind == "sparse" else list(feature.shape[2:])
-        rows = feature.features if info.kind == "sparse" else feature
-        assert rows.shape[1] == info.channels and shape == [32 // info.stride] * 2, path
+        if info.kind == "sparse":
+            channels = feature.features.shape[1]
+            shape = list(feature.spatial_shape)
+        else:
+            channels = feature.shape[1]
+            shape = list(feature.shape[2:])
+        cells = 32 // info.stride
+        assert channels == info.channels, path
+        assert shape == [cells, cells], path
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from odd_batches import NOTHING
@@ -24,6 +26,7 @@ from pcdet_distill.models import build_network
 from pcdet_distill.models.backbones_2d.map_to_bev import HeightCompression
 from pcdet_distill.models.backbones_3d import UNetV2, VoxelBackBone8x, VoxelResBackBone8x
 from pcdet_distill.ops.sparse_conv import SparseConvolution, SparseConvTensor
+from pcdet_distill.types import BatchDict, ConfigDict
 
 GRID = [64, 64, 40]
 SHAPES = {
@@ -34,64 +37,87 @@ SHAPES = {
 }
 
 
-def make_unet(**changes) -> UNetV2:
+WHOLE_RANGE = [0, -8, -3, 16, 8, 1]
+
+
+def make_unet(**changes: bool) -> UNetV2:
+    """A UNetV2 with small widths."""
     return UNetV2(
         model_cfg={"NUM_FILTERS": WIDTHS, **changes},
         input_channels=4,
         grid_size=GRID,
         voxel_size=SMALL_VOXELS,
-        point_cloud_range=[0, -8, -3, 16, 8, 1],
+        point_cloud_range=WHOLE_RANGE,
     )
 
 
-def voxel_batch() -> dict:
-    batch = second_batch([random_scene(0), random_scene(1)])
-    batch["voxel_features"] = batch["voxels"].sum(dim=1) / batch["voxel_num_points"].unsqueeze(1)
+def two_frames() -> BatchDict:
+    """A batch of two scenes."""
+    return second_batch([random_scene(0), random_scene(1)])
+
+
+def voxel_batch() -> BatchDict:
+    """The same with the mean point of each voxel, as backbones read it."""
+    batch = two_frames()
+    sums = batch["voxels"].sum(dim=1)
+    batch["voxel_features"] = sums / batch["voxel_num_points"].unsqueeze(1)
     return batch
+
+
+# --- Levels and widths
 
 
 @pytest.mark.parametrize("backbone", ["VoxelBackBone8x", "VoxelResBackBone8x"])
 def test_levels_of_the_backbone(backbone: str) -> None:
     model = small_second(second_config(backbone))
-    found = model.run_modules(
-        second_batch([random_scene(0), random_scene(1)]), until="map_to_bev_module"
-    )
+    found = model.run_modules(two_frames(), until="map_to_bev_module")
     levels = found["multi_scale_3d_features"]
-    assert {name: tensor.spatial_shape for name, tensor in levels.items()} == SHAPES
+    shapes = {name: tensor.spatial_shape for name, tensor in levels.items()}
+    widths = [tensor.features.shape[1] for tensor in levels.values()]
+    assert shapes == SHAPES
+    assert widths == WIDTHS[:4]
+    assert model.backbone_3d.backbone_channels == dict(zip(SHAPES, WIDTHS))
     assert found["multi_scale_3d_strides"] == {
         "x_conv1": 1,
         "x_conv2": 2,
         "x_conv3": 4,
         "x_conv4": 8,
     }
-    assert [tensor.features.shape[1] for tensor in levels.values()] == WIDTHS[:4]
-    assert model.backbone_3d.backbone_channels == dict(zip(SHAPES, WIDTHS))
+
+
+@pytest.mark.parametrize("backbone", ["VoxelBackBone8x", "VoxelResBackBone8x"])
+def test_output_of_the_backbone(backbone: str) -> None:
+    model = small_second(second_config(backbone))
+    found = model.run_modules(two_frames(), until="map_to_bev_module")
     encoded = found["encoded_spconv_tensor"]
     assert encoded.spatial_shape == [2, 8, 8]
     assert encoded.features.shape[1] == WIDTHS[4]
-    assert found["encoded_spconv_tensor_stride"] == found["spatial_features_stride"] == 8
+    assert found["encoded_spconv_tensor_stride"] == 8
+    assert found["spatial_features_stride"] == 8
     assert found["spatial_features"].shape == (2, 2 * WIDTHS[4], 8, 8)
     assert model.backbone_3d.num_point_features == WIDTHS[4]
 
 
 def test_default_widths_are_those_of_openpcdet() -> None:
-    plain, residual = (
-        kind(model_cfg={}, input_channels=4, grid_size=GRID)
-        for kind in (VoxelBackBone8x, VoxelResBackBone8x)
-    )
+    plain = VoxelBackBone8x(model_cfg={}, input_channels=4, grid_size=GRID)
+    residual = VoxelResBackBone8x(model_cfg={}, input_channels=4, grid_size=GRID)
     assert plain.widths == [16, 32, 64, 64, 128]
     assert residual.widths == [16, 32, 64, 128, 128]
     assert plain.conv_out[0].weight.shape == (128, 3, 1, 1, 64)
-    assert residual.conv1[0].conv1.bias is not None
-    without = VoxelResBackBone8x(model_cfg={"USE_BIAS": False}, input_channels=4, grid_size=GRID)
-    assert without.conv1[0].conv1.bias is None
+
+
+@pytest.mark.parametrize(("settings", "has_bias"), [({}, True), ({"USE_BIAS": False}, False)])
+def test_residual_blocks_have_a_bias_unless_the_yaml_says_no(
+    settings: dict[str, bool], has_bias: bool
+) -> None:
+    backbone = VoxelResBackBone8x(model_cfg=settings, input_channels=4, grid_size=GRID)
+    assert (backbone.conv1[0].conv1.bias is not None) == has_bias
 
 
 @pytest.mark.parametrize("widths", [[4, 8, 8, 8], 16, [4, 8, 8, 8, "a"], [4, 8, 8, 8, 0]])
-def test_impossible_widths_are_refused(widths) -> None:
-    with pytest.raises(
-        ConfigError, match="MODEL.BACKBONE_3D.NUM_FILTERS is .*expected 5 channel numbers"
-    ):
+def test_impossible_widths_are_refused(widths: object) -> None:
+    message = "MODEL.BACKBONE_3D.NUM_FILTERS is .*expected 5 channel numbers"
+    with pytest.raises(ConfigError, match=message):
         VoxelBackBone8x(model_cfg={"NUM_FILTERS": widths}, input_channels=4, grid_size=GRID)
 
 
@@ -100,15 +126,15 @@ def test_last_pad_adds_a_layer() -> None:
         model_cfg={"NUM_FILTERS": WIDTHS, "last_pad": 1}, input_channels=4, grid_size=GRID
     )
     found = backbone(voxel_batch())["encoded_spconv_tensor"]
-    assert found.spatial_shape == [3, 10, 10]  # OpenPCDet pads all three axes, too
+    # OpenPCDet pads all three axes, too.
+    assert found.spatial_shape == [3, 10, 10]
 
 
 def test_convolutions_of_a_level_share_a_rulebook() -> None:
-    keys = [
-        module.indice_key
-        for module in small_second().backbone_3d.modules()
-        if isinstance(module, SparseConvolution)
-    ]
+    keys = []
+    for module in small_second().backbone_3d.modules():
+        if isinstance(module, SparseConvolution):
+            keys.append(module.indice_key)
     assert keys == [
         "subm1",
         "subm1",
@@ -125,12 +151,16 @@ def test_convolutions_of_a_level_share_a_rulebook() -> None:
     ]
 
 
+# --- From voxels to the map
+
+
 def test_height_becomes_channels() -> None:
     tensor = SparseConvTensor(
-        torch.tensor([[1.0, 2], [3, 4]], requires_grad=True),
-        torch.tensor([[0, 1, 0, 2], [1, 0, 1, 1]]),
-        [2, 2, 3],
-        2,
+        features=torch.tensor([[1.0, 2], [3, 4]], requires_grad=True),
+        # (frame, z, y, x)
+        indices=torch.tensor([[0, 1, 0, 2], [1, 0, 1, 1]]),
+        spatial_shape=[2, 2, 3],
+        batch_size=2,
     )
     found = HeightCompression(model_cfg={"NUM_BEV_FEATURES": 4})(
         {"encoded_spconv_tensor": tensor, "encoded_spconv_tensor_stride": 8}
@@ -138,7 +168,8 @@ def test_height_becomes_channels() -> None:
     canvas = found["spatial_features"]
     assert canvas.shape == (2, 4, 2, 3)
     assert canvas.is_contiguous(memory_format=torch.channels_last)
-    assert canvas[0, :, 0, 2].tolist() == [0, 1, 0, 2]  # channel * layers + layer
+    # Channel 0 of both layers, then channel 1 of both layers.
+    assert canvas[0, :, 0, 2].tolist() == [0, 1, 0, 2]
     assert canvas[1, :, 1, 1].tolist() == [3, 0, 4, 0]
     assert canvas.sum() == 10
     assert found["spatial_features_stride"] == 8
@@ -151,18 +182,20 @@ def test_height_becomes_channels() -> None:
 def test_height_must_fit() -> None:
     config = second_config()
     config.MAP_TO_BEV.NUM_BEV_FEATURES = 20
-    with pytest.raises(
-        ConfigError, match="NUM_BEV_FEATURES is 20.*12 channels in 2 layers; expected 24"
-    ):
+    message = "NUM_BEV_FEATURES is 20.*12 channels in 2 layers; expected 24"
+    with pytest.raises(ConfigError, match=message):
         small_second(config)(second_batch([random_scene(0)]))
 
 
-def test_taps_tell_the_truth() -> None:
-    model = small_second().eval()
-    batch = second_batch([random_scene(0), random_scene(1)])
-    taps = model.taps()
-    sparse = {path: info for path, info in taps.items() if info.kind == "sparse"}
-    assert {path: info.stride for path, info in sparse.items()} == {
+# --- Taps
+
+
+def test_strides_of_sparse_taps() -> None:
+    strides = {}
+    for path, info in small_second().taps().items():
+        if info.kind == "sparse":
+            strides[path] = info.stride
+    assert strides == {
         "backbone_3d.conv1": 1,
         "backbone_3d.conv2": 2,
         "backbone_3d.conv3": 4,
@@ -170,8 +203,13 @@ def test_taps_tell_the_truth() -> None:
         "backbone_3d.conv_out": 8,
         "backbone_3d@encoded_spconv_tensor": 8,
     }
+
+
+def test_taps_have_the_channels_and_strides_they_publish() -> None:
+    model = small_second().eval()
+    taps = model.taps()
     with torch.no_grad(), model.capture(list(taps)) as features:
-        model(batch)
+        model(two_frames())
     for path, info in taps.items():
         feature = features[path]
         if info.kind == "sparse":
@@ -185,26 +223,31 @@ def test_taps_tell_the_truth() -> None:
 
 def test_taps_can_be_captured_in_training() -> None:
     model = small_second().train()
-    with model.capture([*model.taps(), "backbone_3d@multi_scale_3d_features.x_conv3"]) as features:
-        model(second_batch([random_scene(0)]))[0]["loss"].backward()
-    assert (
-        features["backbone_3d@multi_scale_3d_features.x_conv3"].spatial_shape == SHAPES["x_conv3"]
-    )
+    third_level = "backbone_3d@multi_scale_3d_features.x_conv3"
+    with model.capture([*model.taps(), third_level]) as features:
+        ret_dict, _, _ = model(second_batch([random_scene(0)]))
+        ret_dict["loss"].backward()
+    assert features[third_level].spatial_shape == SHAPES["x_conv3"]
+
+
+# --- Frames
 
 
 def test_a_frame_does_not_depend_on_the_others_in_eval() -> None:
     model = small_second().eval()
+    batch_of_one = second_batch([random_scene(1)])
+    batch_of_three = second_batch([random_scene(0), random_scene(1), NOTHING])
     with torch.no_grad():
-        alone = model.run_modules(second_batch([random_scene(1)]), until="map_to_bev_module")
-        together = model.run_modules(
-            second_batch([random_scene(0), random_scene(1), NOTHING]), until="map_to_bev_module"
-        )
-    assert alone["spatial_features"].abs().sum() > 0
-    assert together["spatial_features"].shape[0] == 3
-    torch.testing.assert_close(
-        together["spatial_features"][1], alone["spatial_features"][0], rtol=1e-4, atol=1e-5
-    )
-    assert together["spatial_features"][2].abs().sum() == 0
+        alone = model.run_modules(batch_of_one, until="map_to_bev_module")
+        together = model.run_modules(batch_of_three, until="map_to_bev_module")
+    (expected,) = alone["spatial_features"]
+    _, found, of_nothing = together["spatial_features"]
+    assert expected.abs().sum() > 0
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert of_nothing.abs().sum() == 0
+
+
+# --- UNetV2
 
 
 def test_unet_returns_to_the_voxels() -> None:
@@ -213,15 +256,26 @@ def test_unet_returns_to_the_voxels() -> None:
     found = unet(batch)
     assert found["point_features"].shape == (len(batch["voxel_coords"]), WIDTHS[0])
     assert found["encoded_spconv_tensor"].features.shape[1] == WIDTHS[4]
-    coords = batch["voxel_coords"]
-    centres = (coords[:, [3, 2, 1]] + 0.5) * torch.tensor(SMALL_VOXELS) + torch.tensor(
-        [0.0, -8, -3]
-    )
-    torch.testing.assert_close(found["point_coords"], torch.cat([coords[:, :1], centres], dim=1))
+    # Its points are the centres of the voxels.
+    frame, z, y, x = batch["voxel_coords"].unbind(dim=1)
+    lowest_corner = torch.tensor(WHOLE_RANGE[:3])
+    indices_xyz = torch.stack([x, y, z], dim=1)
+    centres = lowest_corner + (indices_xyz + 0.5) * torch.tensor(SMALL_VOXELS)
+    expected = torch.cat([frame[:, None], centres], dim=1)
+    torch.testing.assert_close(found["point_coords"], expected)
+
+
+def test_features_of_points_train_all_of_the_unet_but_its_map() -> None:
+    unet = make_unet().train()
+    found = unet(voxel_batch())
     found["point_features"].square().sum().backward()
-    without = [name for name, parameter in unet.named_parameters() if parameter.grad is None]
-    assert all(name.startswith("conv_out") for name in without)
-    assert set(unet.state_dict()) == {name for name in unet.state_dict() if "centre" not in name}
+    for name, parameter in unet.named_parameters():
+        if not name.startswith("conv_out"):
+            assert parameter.grad is not None, name
+
+
+def test_centres_of_voxels_are_no_part_of_the_state() -> None:
+    assert not any("centre" in name for name in make_unet().state_dict())
 
 
 def test_unet_without_birds_eye_view() -> None:
@@ -238,7 +292,7 @@ def test_unet_without_birds_eye_view() -> None:
     ]
 
 
-def test_unet_of_nothing() -> None:
+def test_unet_of_no_point_at_all() -> None:
     batch = second_batch([NOTHING])
     batch["voxel_features"] = torch.zeros(0, 4)
     found = make_unet().train()(batch)
@@ -246,12 +300,16 @@ def test_unet_of_nothing() -> None:
     assert found["point_coords"].shape == (0, 4)
 
 
-def test_loss_falls() -> None:
+# --- The whole detector
+
+
+def test_training_lowers_the_loss() -> None:
     model = small_second().train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     losses = []
     for _ in range(12):
-        loss = model(second_batch([random_scene(0), random_scene(1)]))[0]["loss"]
+        ret_dict, _, _ = model(two_frames())
+        loss = ret_dict["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -259,32 +317,36 @@ def test_loss_falls() -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
+def size_of(cfg: ConfigDict) -> int:
+    """The number of parameters of a config's detector."""
+    spec = DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
+    return count_parameters(build_network(cfg.MODEL, len(CLASS_NAMES), spec))
+
+
+def remove_widths(cfg: ConfigDict) -> None:
+    """Drop the settings in which students differ from their teacher."""
+    cfg.MODEL["BACKBONE_3D"].pop("NUM_FILTERS", None)
+    cfg.MODEL["MAP_TO_BEV"].pop("NUM_BEV_FEATURES", None)
+    cfg.MODEL["BACKBONE_2D"].pop("NUM_FILTERS", None)
+    cfg.MODEL["BACKBONE_2D"].pop("NUM_UPSAMPLE_FILTERS", None)
+
+
 @pytest.mark.parametrize(
     ("name", "least", "most"), [("second_4x", 3.8, 4.1), ("second_16x", 14.5, 16.1)]
 )
-def test_students_of_kitti(repo, name: str, least: float, most: float) -> None:
-    """A quarter and a sixteenth of the parameters, and nothing but widths differs."""
-    sizes = []
-    configs = []
-    for path in ("kitti_models/second", f"kitti_distill/{name}"):
-        cfg = load_config(repo / "cfgs" / f"{path}.yaml")
-        spec = DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
-        sizes.append(count_parameters(build_network(cfg.MODEL, len(CLASS_NAMES), spec)))
-        configs.append(cfg)
-    assert least < sizes[0] / sizes[1] < most
-    for block, key in (
-        ("BACKBONE_3D", "NUM_FILTERS"),
-        ("MAP_TO_BEV", "NUM_BEV_FEATURES"),
-        ("BACKBONE_2D", "NUM_FILTERS"),
-        ("BACKBONE_2D", "NUM_UPSAMPLE_FILTERS"),
-    ):
-        for cfg in configs:
-            cfg.MODEL[block].pop(key, None)
-    assert configs[0].MODEL == configs[1].MODEL
-    assert configs[0].OPTIMIZATION == configs[1].OPTIMIZATION
+def test_students_of_kitti_have_a_fraction_of_the_parameters_and_differ_in_widths_alone(
+    repo: Path, name: str, least: float, most: float
+) -> None:
+    teacher = load_config(repo / "cfgs/kitti_models/second.yaml")
+    student = load_config(repo / f"cfgs/kitti_distill/{name}.yaml")
+    assert least < size_of(teacher) / size_of(student) < most
+    remove_widths(teacher)
+    remove_widths(student)
+    assert student.MODEL == teacher.MODEL
+    assert student.OPTIMIZATION == teacher.OPTIMIZATION
 
 
-def test_missing_slot_is_named() -> None:
+def test_a_missing_slot_is_named() -> None:
     config = second_config()
     del config["BACKBONE_3D"]
     with pytest.raises(ConfigError, match="MODEL.BACKBONE_3D is missing"):
@@ -296,4 +358,5 @@ def test_second_can_be_laid_out_for_a_cpu() -> None:
     model = prepare_for_device(small_second(), torch.device("cpu"))
     assert model.backbone_2d.blocks[0][1].weight.is_contiguous(memory_format=torch.channels_last)
     assert model.backbone_3d.conv1[0][0].weight.is_contiguous()
-    model.train()(second_batch([random_scene(0)]))[0]["loss"].backward()
+    ret_dict, _, _ = model.train()(second_batch([random_scene(0)]))
+    ret_dict["loss"].backward()

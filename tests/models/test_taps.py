@@ -14,8 +14,9 @@ class Double(nn.Module):
     """A slot: reads x from the batch_dict, writes y = 2 x and a nested dict."""
 
     def forward(self, batch_dict):
-        batch_dict["y"] = batch_dict["x"] * 2
-        batch_dict["scales"] = {"fine": batch_dict["y"] + 1, "list": [batch_dict["y"] + 2]}
+        y = batch_dict["x"] * 2
+        batch_dict["y"] = y
+        batch_dict["scales"] = {"fine": y + 1, "list": [y + 2]}
         return batch_dict
 
 
@@ -28,6 +29,14 @@ class Overwrite(nn.Module):
 
 
 class Toy(nn.Module):
+    """Two slots and a layer with ReLU, which turns (1, -3) into (0, 3).
+
+    Args:
+        inplace: whether the ReLU overwrites the output of the layer.
+        repeat: how often layer and ReLU run.
+        skip: they do not run at all.
+    """
+
     def __init__(self, inplace=False, repeat=1, skip=False):
         super().__init__()
         self.vfe = Double()
@@ -47,24 +56,24 @@ class Toy(nn.Module):
 
 
 def batch():
+    """One row."""
     return {"x": torch.tensor([[1.0, -3.0]])}
 
 
 def hooks_left(model):
+    """How many hooks a model has."""
     return sum(len(module._forward_hooks) for module in model.modules())
 
 
 def test_module_output_and_batch_dict_key():
     model = Toy()
-    with capture(
-        model, ["net.0", "net", "vfe@y", "vfe@scales.fine", "vfe@scales.list.0"]
-    ) as features:
+    paths = ["net.0", "net", "vfe@y", "vfe@scales.fine", "vfe@scales.list.0"]
+    with capture(model, paths) as features:
         model(batch())
     assert features["net.0"].tolist() == [[-1.0, 3.0]]
     assert features["net"].tolist() == [[0.0, 3.0]]
-    assert features["vfe@y"].tolist() == [
-        [2.0, -6.0]
-    ]  # as it left vfe, though a later slot replaced it
+    # As it left vfe, though a later slot replaced it.
+    assert features["vfe@y"].tolist() == [[2.0, -6.0]]
     assert features["vfe@scales.fine"].tolist() == [[3.0, -5.0]]
     assert features["vfe@scales.list.0"].tolist() == [[4.0, -4.0]]
 
@@ -137,7 +146,8 @@ def test_tensor_changed_in_place_afterwards(grad):
         capture(model, ["net.0"]),
     ):
         model(batch())
-    with capture(model, ["net.1"]) as features:  # after the in-place module all is well
+    # After the in-place module all is well.
+    with capture(model, ["net.1"]) as features:
         model(batch())
     assert features["net.1"].tolist() == [[0.0, 3.0]]
 
@@ -154,10 +164,8 @@ def test_hooks_are_removed_after_success_and_after_an_exception():
         assert hooks_left(model) == 2
         model(batch())
     assert hooks_left(model) == 0
-    with (
-        pytest.raises(KeyError, match="own"),
-        capture(model, ["net"]),
-    ):  # and the exception is not masked by ours
+    # The exception is not masked by ours.
+    with pytest.raises(KeyError, match="own"), capture(model, ["net"]):
         raise KeyError("own")
     assert hooks_left(model) == 0
 
@@ -173,9 +181,13 @@ def test_the_model_is_left_as_soon_as_everything_is_recorded():
     assert set(features) == {"net.0", "vfe@y"}
     assert not went_on
     assert hooks_left(model) == 0
+
+
+def test_a_module_that_did_not_run_is_named_where_the_model_would_be_left_early():
+    model = Toy(skip=True)
     with (
         pytest.raises(ConfigError, match="did not run"),
-        capture(Toy(skip=True), ["net.0"], stop_when_complete=True),
+        capture(model, ["net.0"], stop_when_complete=True),
     ):
         model(batch())
 
@@ -189,7 +201,7 @@ def test_capture_does_not_change_the_outcome():
     assert torch.equal(plain["y"], watched["y"])
 
 
-def test_parse():
+def test_a_path_is_a_module_and_keys():
     assert parse_tap("backbone_3d.a.b@c.d") == ("backbone_3d.a.b", ("c", "d"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,31 +24,35 @@ def _public_scenes(file: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     """A real frame with two boxes more, and its mirror image with every second point."""
     with np.load(file, allow_pickle=False) as data:
         points = data["points"]
-        boxes = _camera_to_lidar(data["boxes_camera_xyzlhwr"], data["R0"], data["Tr_velo2cam"])
-    boxes = np.concatenate([boxes, np.ones((len(boxes), 1), np.float32)], axis=1)
-    added = [[12, 4, -0.7, 0.8, 0.6, 1.73, 0.3, 2], [20, -6, -0.7, 1.76, 0.6, 1.73, -1.2, 3]]
-    boxes = np.concatenate([boxes, np.array(added, np.float32)]).astype(np.float32)
+        cars = _camera_to_lidar(data["boxes_camera_xyzlhwr"], data["R0"], data["Tr_velo2cam"])
+    label = np.ones((len(cars), 1), np.float32)
+    pedestrian = [12, 4, -0.7, 0.8, 0.6, 1.73, 0.3, 2]
+    cyclist = [20, -6, -0.7, 1.76, 0.6, 1.73, -1.2, 3]
+    added = np.array([pedestrian, cyclist], np.float32)
+    boxes = np.concatenate([np.concatenate([cars, label], axis=1), added]).astype(np.float32)
+
     mirrored_points = points[::2].copy()
-    mirrored = boxes[[0, 1, 3, 4, 7]].copy()
     mirrored_points[:, 1] *= -1
-    mirrored[:, [1, 6]] *= -1
-    return [(points, boxes), (mirrored_points, mirrored)]
+    mirrored_boxes = boxes[[0, 1, 3, 4, 7]].copy()
+    mirrored_boxes[:, 1] *= -1
+    mirrored_boxes[:, 6] *= -1
+    return [(points, boxes), (mirrored_points, mirrored_boxes)]
 
 
 def _camera_to_lidar(
     boxes: np.ndarray, rectification: np.ndarray, velodyne_to_camera: np.ndarray
 ) -> np.ndarray:
     """Boxes (x, y, z of the bottom, l, h, w, ry) of the camera in LiDAR coordinates."""
-    rotation = rectification @ velodyne_to_camera[:, :3]
+    rotation = (rectification @ velodyne_to_camera[:, :3]).astype(np.float64)
     shift = rectification @ velodyne_to_camera[:, 3]
-    centres = np.linalg.solve(
-        rotation.astype(np.float64), (boxes[:, :3] - shift).T.astype(np.float64)
-    ).T
+    # Camera coordinates are rotation @ xyz + shift.
+    offsets = (boxes[:, :3] - shift).astype(np.float64)
+    centres = np.linalg.solve(rotation, offsets.T).T
     length, height, width, angle = boxes[:, 3:7].T
     centres[:, 2] += height / 2
-    return np.column_stack([centres, length, width, height, -(angle + np.pi / 2)]).astype(
-        np.float32
-    )
+    heading = -(angle + np.pi / 2)
+    lidar_boxes = np.column_stack([centres, length, width, height, heading])
+    return lidar_boxes.astype(np.float32)
 
 
 def make_batch(
@@ -55,15 +60,21 @@ def make_batch(
 ) -> dict[str, np.ndarray | int]:
     """Range mask on x and y, voxels in the points' order, and collation."""
     frames = _mask(scenes, spec)
-    voxels = [
-        voxelize(points, spec.point_cloud_range, spec.voxel_size, max_points, max_voxels)
-        for points, _ in frames
-    ]
+    voxels = []
+    coords = []
+    num_points = []
+    for points, _ in frames:
+        voxels_of_frame, coords_of_frame, counts = voxelize(
+            points, spec.point_cloud_range, spec.voxel_size, max_points, max_voxels
+        )
+        voxels.append(voxels_of_frame)
+        coords.append(coords_of_frame)
+        num_points.append(counts)
     return {
         **_collate(frames),
-        "voxels": np.concatenate([rows for rows, _, _ in voxels]),
-        "voxel_coords": _with_frame([rows for _, rows, _ in voxels]),
-        "voxel_num_points": np.concatenate([rows for _, _, rows in voxels]),
+        "voxels": np.concatenate(voxels),
+        "voxel_coords": _with_frame(coords),
+        "voxel_num_points": np.concatenate(num_points),
     }
 
 
@@ -73,8 +84,9 @@ def make_point_batch(
     """Range mask on x and y, points repeated and cut to the first ``num_points``, and collation."""
     frames = []
     for points, boxes in _mask(scenes, spec):
-        repeats = -(-num_points // len(points))
-        frames.append((np.tile(points, (repeats, 1))[:num_points], boxes))
+        repeats = math.ceil(num_points / len(points))
+        repeated = np.tile(points, (repeats, 1))
+        frames.append((repeated[:num_points], boxes))
     return _collate(frames)
 
 
@@ -87,8 +99,10 @@ def _mask(
     for points, boxes in scenes:
         x = points[:, 0]
         y = points[:, 1]
-        inside = (x >= limits[0]) & (x <= limits[3]) & (y >= limits[1]) & (y <= limits[4])
-        frames.append((points[inside], boxes[boxes[:, 7] <= len(spec.class_names)]))
+        x_inside = (x >= limits[0]) & (x <= limits[3])
+        y_inside = (y >= limits[1]) & (y <= limits[4])
+        known_class = boxes[:, 7] <= len(spec.class_names)
+        frames.append((points[x_inside & y_inside], boxes[known_class]))
     return frames
 
 

@@ -14,6 +14,7 @@ from pcdet_distill.models.roi_heads.roi_head_template import RoIHeadTemplate
 from pcdet_distill.models.roi_heads.target_assigner.proposal_target_layer import ProposalTargetLayer
 from pcdet_distill.ops.rulebook import Kernel, cell_keys
 from pcdet_distill.ops.sparse_tensor import SparseConvTensor
+from pcdet_distill.types import BatchDict
 
 SAMPLED = ("rois", "roi_scores", "roi_labels")
 MAY_BE_MISSING = 0.02  # rounding may flip single decisions of the NMS
@@ -57,8 +58,9 @@ def use_recorded_proposals(arrays: Mapping[str, np.ndarray], head: nn.Module | N
 
 def missing_share(rois: Tensor, among: Tensor) -> float:
     """The share of rois (B, R, 7) that are not among the others (B, S, 7)."""
-    apart = (rois[:, :, None] - among[:, None]).abs().amax(dim=-1).amin(dim=-1)
-    return float((apart >= 1e-3).float().mean())
+    differences = (rois[:, :, None] - among[:, None]).abs()
+    to_the_nearest = differences.amax(dim=-1).amin(dim=-1)
+    return float((to_the_nearest >= 1e-3).float().mean())
 
 
 def is_tied(scores: Tensor, candidates: Tensor) -> Tensor:
@@ -66,7 +68,8 @@ def is_tied(scores: Tensor, candidates: Tensor) -> Tensor:
 
     RoIs in empty space have equal scores.
     """
-    return ((scores[:, None] - candidates).abs() < 1e-6).sum(dim=1) > 1
+    is_equal = (scores[:, None] - candidates).abs() < 1e-6
+    return is_equal.sum(dim=1) > 1
 
 
 def use_recorded_sample(
@@ -88,9 +91,10 @@ def check_roi_targets(arrays: Mapping[str, np.ndarray], head: RoIHeadTemplate) -
     """IoUs, labels and boxes that the recorded RoIs are given."""
     found = head.forward_ret_dict
     prefix = "full/train/roi_head."
-    recorded = {
-        key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)
-    }
+    recorded = {}
+    for key, value in arrays.items():
+        if key.startswith(prefix):
+            recorded[key.removeprefix(prefix)] = value
     np.testing.assert_array_equal(found["reg_valid_mask"], recorded["reg_valid_mask"])
     for key in ("gt_iou_of_rois", "rcnn_cls_labels", "gt_of_rois_src"):
         np.testing.assert_allclose(found[key], recorded[key], atol=1e-4, err_msg=key)
@@ -113,26 +117,37 @@ def use_reference_rows(pfe: nn.Module, backbone: nn.Module) -> None:
     as frame 0, whatever frame they belong to.
     """
 
-    def reorder(module: nn.Module, inputs: tuple[dict[str, Any]]) -> None:
-        levels = dict(inputs[0]["multi_scale_3d_features"])
+    def reorder(module: nn.Module, inputs: tuple[BatchDict]) -> None:
+        (batch_dict,) = inputs
+        levels = dict(batch_dict["multi_scale_3d_features"])
         cells = levels["x_conv1"].indices
         for number in (2, 3, 4):
             tensor = levels[f"x_conv{number}"]
             kernel = getattr(backbone, f"conv{number}")[0][0].kernel
-            reached_order = first_reached(cells, tensor.spatial_shape, kernel)
-            row_of_cell = {}
-            for row, cell in enumerate(flat_cells(tensor.indices, tensor.spatial_shape)):
-                row_of_cell[cell] = row
-            order = torch.tensor([row_of_cell[cell] for cell in reached_order])
+            order = reference_order(tensor, cells, kernel)
             cells = tensor.indices[order]
-            frames_in_order = cells[:, :1].sort(dim=0).values
-            indices = torch.cat([frames_in_order, cells[:, 1:]], dim=1)
-            levels[f"x_conv{number}"] = SparseConvTensor(
-                tensor.features[order], indices, tensor.spatial_shape, tensor.batch_size
-            )
-        inputs[0]["multi_scale_3d_features"] = levels
+            levels[f"x_conv{number}"] = rows_in_order(tensor, order)
+        batch_dict["multi_scale_3d_features"] = levels
 
     pfe.register_forward_pre_hook(reorder)
+
+
+def reference_order(tensor: SparseConvTensor, inputs: Tensor, kernel: Kernel) -> Tensor:
+    """Rows of a level in the order in which the reference reaches them from ``inputs``."""
+    row_of_cell = {}
+    for row, cell in enumerate(flat_cells(tensor.indices, tensor.spatial_shape)):
+        row_of_cell[cell] = row
+    reached = first_reached(inputs, tensor.spatial_shape, kernel)
+    return torch.tensor([row_of_cell[cell] for cell in reached])
+
+
+def rows_in_order(tensor: SparseConvTensor, order: Tensor) -> SparseConvTensor:
+    """Rows in another order, the frames counted as if the rows were grouped by frame."""
+    cells = tensor.indices[order]
+    sorted_frames = cells[:, :1].sort(dim=0).values
+    indices = torch.cat([sorted_frames, cells[:, 1:]], dim=1)
+    features = tensor.features[order]
+    return SparseConvTensor(features, indices, tensor.spatial_shape, tensor.batch_size)
 
 
 def flat_cells(indices: Tensor, shape: list[int]) -> list[int]:
@@ -151,7 +166,9 @@ def first_reached(indices: Tensor, out_shape: list[int], kernel: Kernel) -> list
         cell = torch.div(place, stride, rounding_mode="floor")
         on_stride = (place % stride == 0).all(dim=1)
         in_grid = (cell >= 0).all(dim=1) & (cell < shape).all(dim=1)
-        framed = torch.cat([indices[:, :1], cell], dim=1)[on_stride & in_grid].int()
-        for key in flat_cells(framed, out_shape):
+        with_frame = torch.cat([indices[:, :1], cell], dim=1)
+        reached = with_frame[on_stride & in_grid].int()
+        for key in flat_cells(reached, out_shape):
+            # A dict keeps the order in which keys come first.
             cells[key] = None
     return list(cells)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from roi_goldens import (
     use_recorded_sample,
     use_reference_rows,
 )
-from torch import Tensor
+from torch import Tensor, nn
 from weight_recipe import fill_state_dict, sha256_of
 
 from pcdet_distill.config import load_config
@@ -30,6 +31,7 @@ from pcdet_distill.models import DETECTORS, Detector3DTemplate, build_network, l
 from pcdet_distill.ops.boxes import boxes_iou3d
 from pcdet_distill.ops.rulebook import cell_keys
 from pcdet_distill.ops.sparse_tensor import SparseConvTensor
+from pcdet_distill.types import BatchDict
 
 REPO = Path(__file__).resolve().parents[2]
 ATOL = 1e-4
@@ -70,9 +72,9 @@ class Golden:
     def model(self) -> Detector3DTemplate:
         """The detector with the recipe's weights."""
         model = build_network(self.cfg.MODEL, len(self.cfg.CLASS_NAMES), self.spec)
-        state = fill_state_dict(
-            model.state_dict(), self.meta["weight_salt"], self.meta.get("weight_roi_scale", 1.0)
-        )
+        salt = self.meta["weight_salt"]
+        roi_scale = self.meta.get("weight_roi_scale", 1.0)
+        state = fill_state_dict(model.state_dict(), salt, roi_scale)
         if "weight_sha256_all" in self.meta:
             assert sha256_of(state) == self.meta["weight_sha256_all"]
         model.load_state_dict(state)
@@ -95,28 +97,28 @@ class Golden:
         exact = flat.astype(np.float64)
         assert np.isfinite(flat).all()
         assert meta["nonfinite"] == 0
-        for sum_name, found in (("abssum", np.abs(exact).sum()), ("sqsum", (exact**2).sum())):
-            np.testing.assert_allclose(
-                found, meta[sum_name], rtol=rtol, err_msg=f"{sum_name} of {name}"
-            )
-        np.testing.assert_allclose(
-            exact.sum(), meta["sum"], atol=rtol * meta["abssum"], err_msg=f"sum of {name}"
-        )
+        absolute_sum = np.abs(exact).sum()
+        square_sum = (exact**2).sum()
+        np.testing.assert_allclose(absolute_sum, meta["abssum"], rtol=rtol, err_msg=name)
+        np.testing.assert_allclose(square_sum, meta["sqsum"], rtol=rtol, err_msg=name)
+        # Positive and negative numbers cancel, so the error counts against their size.
+        sum_error = rtol * meta["abssum"]
+        np.testing.assert_allclose(exact.sum(), meta["sum"], atol=sum_error, err_msg=name)
 
 
 @lru_cache(maxsize=1)
 def load_golden(file: Path) -> Golden:
+    """The recorded pass of a file; the last one is kept."""
     return Golden(file)
 
 
 def variant_of(file: Path, config: Path) -> str:
     """``pointpillar_synth.json`` of ``pointpillar.yaml`` -> ``synth``."""
     prefix = f"{config.stem}_"
-    return (
-        file.stem.removeprefix(prefix)
-        if file.stem.startswith(prefix)
-        else file.stem.rpartition("_")[2]
-    )
+    if file.stem.startswith(prefix):
+        return file.stem.removeprefix(prefix)
+    _, _, variant = file.stem.rpartition("_")
+    return variant
 
 
 class Recorder:
@@ -129,14 +131,14 @@ class Recorder:
             module.register_forward_hook(self._hook(mode)) for module in model.module_list
         ]
 
-    def _hook(self, mode: str):
-        def record(module, inputs, output) -> None:
+    def _hook(self, mode: str) -> Callable[[nn.Module, object, BatchDict], None]:
+        def record(module: nn.Module, inputs: object, output: BatchDict) -> None:
             for key, value in output.items():
                 self._keep(f"{mode}/{type(module).__name__}.{key}", value)
 
         return record
 
-    def _keep(self, name: str, value) -> None:
+    def _keep(self, name: str, value: object) -> None:
         """A tensor as it is; a sparse one with its rows sorted by place; a dict entry by entry."""
         if isinstance(value, Tensor):
             self.tensors.setdefault(name, value)
@@ -157,9 +159,8 @@ def test_inputs_equal(golden_file: Path) -> None:
         np.testing.assert_array_equal(golden.raw.get(name, 0), golden.arrays.get(f"full/{name}", 0))
     if "points" in golden.meta:
         points = np.ascontiguousarray(golden.raw["points"], np.float32)
-        assert (
-            hashlib.sha256(points.tobytes()).hexdigest() == golden.meta["points"]["sha256_float32"]
-        )
+        digest = hashlib.sha256(points.tobytes()).hexdigest()
+        assert digest == golden.meta["points"]["sha256_float32"]
     np.testing.assert_allclose(golden.raw["gt_boxes"], golden.arrays["full/gt_boxes"], atol=2e-5)
 
 
@@ -172,32 +173,40 @@ def test_eval_forward(golden_file: Path) -> None:
     batch = golden.batch()
     with torch.no_grad():
         predictions, recall = model(batch)
-    recorded = dict(recorder.tensors)
-    recorded.update(
-        {f"eval/final.{key}": batch[key] for key in ("batch_cls_preds", "batch_box_preds")}
-    )
-    recorded.update(head_tensors(model, "eval/{slot}.forward_ret_dict.{key}"))
-    names = [
-        name
-        for name in golden.meta
-        if name.startswith("eval/") and f"sample/{name}" in golden.arrays
-    ]
-    assert names
+    found = dict(recorder.tensors)
+    found["eval/final.batch_cls_preds"] = batch["batch_cls_preds"]
+    found["eval/final.batch_box_preds"] = batch["batch_box_preds"]
+    found.update(head_tensors(model, "eval/{slot}.forward_ret_dict.{key}"))
+
     check_cells(golden, recorder, "eval")
+    names = sampled_names(golden, "eval")
+    assert names
     for name in names:
-        golden.check_tensor(name, recorded[name])
+        golden.check_tensor(name, found[name])
     assert recall == golden.meta["eval/recall_dict"]
-    settings = golden.cfg.MODEL.POST_PROCESSING
+    score_thresh = golden.cfg.MODEL.POST_PROCESSING.SCORE_THRESH
     for frame, prediction in enumerate(predictions):
-        recorded_frame = {
-            key: torch.from_numpy(golden.arrays[f"full/eval/{key}_{frame}"]) for key in prediction
-        }
-        candidates = (
-            torch.sigmoid(batch["batch_cls_preds"][frame, :, 0])
-            if "rois" in batch
-            else torch.zeros(0)
-        )
-        compare_detections(prediction, recorded_frame, settings.SCORE_THRESH, candidates)
+        recorded = {}
+        for key in prediction:
+            recorded[key] = torch.from_numpy(golden.arrays[f"full/eval/{key}_{frame}"])
+        candidates = scores_of_candidates(batch, frame)
+        compare_detections(prediction, recorded, score_thresh, candidates)
+
+
+def sampled_names(golden: Golden, mode: str) -> list[str]:
+    """Tensors of a mode of which samples are recorded."""
+    names = []
+    for name in golden.meta:
+        if name.startswith(f"{mode}/") and f"sample/{name}" in golden.arrays:
+            names.append(name)
+    return names
+
+
+def scores_of_candidates(batch: BatchDict, frame: int) -> Tensor:
+    """Scores (R,) of the RoIs of a frame; none for a detector of one stage."""
+    if "rois" not in batch:
+        return torch.zeros(0)
+    return torch.sigmoid(batch["batch_cls_preds"][frame, :, 0])
 
 
 def head_tensors(model: Detector3DTemplate, name: str) -> dict[str, Tensor]:
@@ -214,13 +223,10 @@ def head_tensors(model: Detector3DTemplate, name: str) -> dict[str, Tensor]:
 
 def check_cells(golden: Golden, recorder: Recorder, mode: str) -> None:
     """The active cells of every sparse tensor."""
-    names = [
-        name
-        for name, meta in golden.meta.items()
-        if name.startswith(f"{mode}/") and isinstance(meta, dict) and "num_active" in meta
-    ]
-    for name in names:
-        meta = golden.meta[name]
+    for name, meta in golden.meta.items():
+        is_sparse = isinstance(meta, dict) and "num_active" in meta
+        if not is_sparse or not name.startswith(f"{mode}/"):
+            continue
         shape, cells = recorder.cells[name]
         assert shape == meta["spatial_shape"], name
         assert len(cells) == meta["num_active"], name
@@ -270,13 +276,9 @@ def test_train_step(golden_file: Path) -> None:
     recorder.tensors.update(head_tensors(model, "train/{slot}.{key}"))
     if model.roi_head is not None:
         check_roi_targets(golden.arrays, model.roi_head)
-    for name in golden.meta:
-        if (
-            name.startswith("train/")
-            and f"sample/{name}" in golden.arrays
-            and "anchors" not in name
-            and "gt_of_rois" not in name
-        ):
+    for name in sampled_names(golden, "train"):
+        # Targets have checks of their own.
+        if "anchors" not in name and "gt_of_rois" not in name:
             golden.check_tensor(name, recorder.tensors[name])
     if model.dense_head is not None:
         check_targets(golden, model)
@@ -287,29 +289,27 @@ def test_train_step(golden_file: Path) -> None:
 
 
 def check_targets(golden: Golden, model: Detector3DTemplate) -> None:
+    """Anchors, and the class and box that each of them learns."""
     head = model.dense_head
     for number, anchors in enumerate(head.anchors):
         golden.check_tensor(f"train/anchors_{number}", anchors, rtol=1e-6)
     labels = head.forward_ret_dict["box_cls_labels"]
     for frame, counts in enumerate(golden.meta["train/label_counts"]):
-        assert {key: int((labels[frame] == int(key)).sum()) for key in counts} == counts
-    positive = torch.nonzero(labels > 0)
-    np.testing.assert_array_equal(positive, golden.arrays["full/train/pos_index"])
-    np.testing.assert_array_equal(labels[labels > 0], golden.arrays["full/train/pos_label"])
-    np.testing.assert_allclose(
-        head.forward_ret_dict["box_reg_targets"][labels > 0],
-        golden.arrays["full/train/pos_reg_targets"],
-        rtol=1e-4,
-        atol=1e-5,
-    )
+        for label, count in counts.items():
+            assert (labels[frame] == int(label)).sum() == count
+    positive = labels > 0
+    np.testing.assert_array_equal(torch.nonzero(positive), golden.arrays["full/train/pos_index"])
+    np.testing.assert_array_equal(labels[positive], golden.arrays["full/train/pos_label"])
+    codes = head.forward_ret_dict["box_reg_targets"][positive]
+    expected = golden.arrays["full/train/pos_reg_targets"]
+    np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-5)
     ignored = torch.nonzero(labels == -1).int().numpy()
-    assert (
-        hashlib.sha256(ignored.tobytes()).hexdigest()
-        == golden.meta["train/ignored_index_sha256_int32"]
-    )
+    digest = hashlib.sha256(ignored.tobytes()).hexdigest()
+    assert digest == golden.meta["train/ignored_index_sha256_int32"]
 
 
 def check_losses(golden: Golden, loss: Tensor, tb_dict: dict[str, float]) -> None:
+    """The loss and its parts."""
     assert loss.item() == pytest.approx(golden.meta["train/loss"], rel=1e-5)
     assert set(tb_dict) == set(golden.meta["train/tb_dict"])
     for name, value in golden.meta["train/tb_dict"].items():
@@ -317,15 +317,15 @@ def check_losses(golden: Golden, loss: Tensor, tb_dict: dict[str, float]) -> Non
 
 
 def check_running_statistics(golden: Golden, model: Detector3DTemplate) -> None:
+    """Batch norms after one pass."""
     buffers = dict(model.named_buffers())
     recorded = golden.meta["train/bn_running_sum_after_one_forward"]
     assert recorded
     for name, value in recorded.items():
         # Rounding decides which voxels a RoI gathers.
         abs_error = 1e-3 if name.startswith("roi_head") else 1e-4
-        assert buffers[name].double().sum().item() == pytest.approx(
-            value, rel=1e-5, abs=abs_error
-        ), name
+        found = buffers[name].double().sum().item()
+        assert found == pytest.approx(value, rel=1e-5, abs=abs_error), name
 
 
 def check_gradients(golden: Golden, model: Detector3DTemplate) -> None:
@@ -342,11 +342,12 @@ def check_gradients(golden: Golden, model: Detector3DTemplate) -> None:
     errors = {}
     for name, recorded in norms.items():
         gradient = parameters[name].grad.double()
-        sum_error = (
-            abs(gradient.sum().item() - golden.meta["train/grad_sum"][name])
-            / gradient.numel() ** 0.5
-        )
-        errors[name] = max(abs(gradient.norm().item() - recorded), sum_error) / max(recorded, 1e-6)
+        recorded_sum = golden.meta["train/grad_sum"][name]
+        # The sum of N rounding errors grows as the square root of N.
+        sum_error = abs(gradient.sum().item() - recorded_sum) / gradient.numel() ** 0.5
+        norm_error = abs(gradient.norm().item() - recorded)
+        errors[name] = max(norm_error, sum_error) / max(recorded, 1e-6)
     worst = sorted(errors.items(), key=lambda item: item[1], reverse=True)
-    assert worst[0][1] < 1e-2, worst[:5]
+    _, largest_error = worst[0]
+    assert largest_error < 1e-2, worst[:5]
     assert np.quantile(list(errors.values()), 0.9) < 2e-3, worst[: len(worst) // 5]

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor
 
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.models import DETECTORS, build_network
 from pcdet_distill.models.detectors.slots import SLOTS
+from pcdet_distill.types import ConfigDict
 
 REPO = Path(__file__).resolve().parents[2]
+
+
+def skip_unknown_slots(cfg: ConfigDict) -> None:
+    """Skip the test where a slot names a class that we do not have."""
+    for slot in SLOTS.values():
+        block = cfg.MODEL.get(slot.block)
+        if block and block.NAME not in slot.table:
+            pytest.skip(f"{block.NAME} is not in the table of MODEL.{slot.block} yet")
+
+
+def describe(state: Mapping[str, Tensor]) -> list[list[Any]]:
+    """Name, shape and type of every tensor, as manifests write them."""
+    rows = []
+    for key, value in state.items():
+        dtype = str(value.dtype).removeprefix("torch.")
+        rows.append([key, list(value.shape), dtype])
+    return rows
 
 
 @pytest.mark.golden("manifests/*.json")
@@ -23,19 +44,14 @@ def test_state_dict(golden_file: Path) -> None:
     if manifest["detector"] not in DETECTORS:
         pytest.skip(f"detector {manifest['detector']} is not in DETECTORS yet")
     cfg = load_config(REPO / "cfgs" / manifest["config"])
-    for slot in SLOTS.values():
-        block = cfg.MODEL.get(slot.block)
-        if block and block.NAME not in slot.table:
-            pytest.skip(f"{block.NAME} is not in the table of MODEL.{slot.block} yet")
+    skip_unknown_slots(cfg)
+
     spec = DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
     model = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), spec)
-    state = [
-        [key, list(value.shape), str(value.dtype).removeprefix("torch.")]
-        for key, value in model.state_dict().items()
-    ]
-    assert state == manifest["state_dict"]
+    grid_size = None if spec.grid_size is None else spec.grid_size.tolist()
+    assert describe(model.state_dict()) == manifest["state_dict"]
     assert [name for name, _ in model.named_parameters()] == manifest["parameters_in_order"]
     assert sum(parameter.numel() for parameter in model.parameters()) == manifest["num_parameters"]
     assert [type(module).__name__ for module in model.module_list] == manifest["module_list"]
     assert [name for name, _ in model.named_slots()] == manifest["top_level"]
-    assert (None if spec.grid_size is None else spec.grid_size.tolist()) == manifest["grid_size"]
+    assert grid_size == manifest["grid_size"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,22 +41,24 @@ PATTERNS = {
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a file."""
     with np.load(path, allow_pickle=False) as archive:
         return dict(archive)
 
 
 def cases(golden: dict[str, np.ndarray], kind: str) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
     """The numbers in the name of every array of a kind, and the array; there must be one."""
-    found = [
-        (match.groups(), golden[name])
-        for name in golden
-        if (match := re.fullmatch(PATTERNS[kind], name))
-    ]
-    assert found
-    yield from found
+    num_cases = 0
+    for name, array in golden.items():
+        match = re.fullmatch(PATTERNS[kind], name)
+        if match is not None:
+            num_cases += 1
+            yield match.groups(), array
+    assert num_cases
 
 
 def tensors(golden: dict[str, np.ndarray], *names: str) -> list[Tensor]:
+    """Some arrays of a file."""
     return [torch.from_numpy(golden[name]) for name in names]
 
 
@@ -71,20 +74,28 @@ def test_furthest_points(golden_file: Path) -> None:
     golden = load(golden_file)
     (xyz,) = tensors(golden, "fps_xyz")
     for (count,), recorded in cases(golden, "fps"):
-        np.testing.assert_array_equal(ops.furthest_point_sample(xyz, int(count)), recorded)
-    lattice = (
-        np.stack(np.meshgrid(*[np.arange(9)] * 3, indexing="ij"), axis=-1)
-        .reshape(1, -1, 3)
-        .astype(np.float32)
-    )
+        rows = ops.furthest_point_sample(xyz, int(count))
+        np.testing.assert_array_equal(rows, recorded)
+
+
+@pytest.mark.golden("ops/point_ops*.npz")
+def test_furthest_points_of_a_lattice_where_many_distances_are_equal(golden_file: Path) -> None:
+    golden = load(golden_file)
+    steps = torch.arange(9.0)
+    lattice = torch.cartesian_prod(steps, steps, steps)[None]
     for (count,), recorded in cases(golden, "lattice"):
-        np.testing.assert_array_equal(
-            ops.furthest_point_sample(torch.from_numpy(lattice), int(count)), recorded
-        )
+        rows = ops.furthest_point_sample(lattice, int(count))
+        np.testing.assert_array_equal(rows, recorded)
+
+
+@pytest.mark.golden("ops/point_ops*.npz")
+def test_furthest_points_of_a_stack(golden_file: Path) -> None:
+    golden = load(golden_file)
+    (xyz,) = tensors(golden, "fps_xyz")
     for numbers, recorded in cases(golden, "stack_fps"):
         first, second, *samples = map(int, numbers)
-        got = ops.stack_furthest_point_sample(xyz.reshape(-1, 3), [first, second], samples)
-        np.testing.assert_array_equal(got, recorded)
+        rows = ops.stack_furthest_point_sample(xyz.reshape(-1, 3), [first, second], samples)
+        np.testing.assert_array_equal(rows, recorded)
 
 
 @pytest.mark.golden("ops/point_ops*.npz")
@@ -94,22 +105,29 @@ def test_balls(golden_file: Path) -> None:
     for (radius, slots), recorded in cases(golden, "ball"):
         rows, _ = ops.ball_query(float(radius), int(slots), xyz, centres)
         np.testing.assert_array_equal(rows, recorded)
-    counts = [xyz.shape[1]] * len(xyz)
-    centre_counts = [centres.shape[1]] * len(xyz)
+
+
+@pytest.mark.golden("ops/point_ops*.npz")
+def test_balls_of_a_stack(golden_file: Path) -> None:
+    golden = load(golden_file)
+    xyz, centres = tensors(golden, "fps_xyz", "ball_new_xyz")
+    frames, points_per_frame, _ = xyz.shape
+    _, centres_per_frame, _ = centres.shape
+    # The recorded rows count from the first point of their frame.
+    first_point = torch.arange(frames) * points_per_frame
+    first_of_centre = first_point.repeat_interleave(centres_per_frame)[:, None]
     for (radius, slots), recorded in cases(golden, "stack_ball"):
         rows, found = ops.stack_ball_query(
-            float(radius),
-            int(slots),
-            xyz.reshape(-1, 3),
-            counts,
-            centres.reshape(-1, 3),
-            centre_counts,
+            radius_m=float(radius),
+            num_neighbors=int(slots),
+            points=xyz.reshape(-1, 3),
+            point_counts=[points_per_frame] * frames,
+            centres=centres.reshape(-1, 3),
+            centre_counts=[centres_per_frame] * frames,
         )
-        first = torch.repeat_interleave(torch.arange(len(xyz)) * xyz.shape[1], centres.shape[1])
         np.testing.assert_array_equal(found == 0, golden["stack_ball_empty"])
-        np.testing.assert_array_equal(
-            torch.where(found[:, None] > 0, rows - first[:, None], 0), recorded
-        )
+        rows_in_frame = torch.where(found[:, None] > 0, rows - first_of_centre, 0)
+        np.testing.assert_array_equal(rows_in_frame, recorded)
 
 
 @pytest.mark.golden("ops/point_ops*.npz")
@@ -119,23 +137,24 @@ def test_interpolation(golden_file: Path) -> None:
     distance, rows = ops.three_nn(xyz, known)
     np.testing.assert_array_equal(rows, golden["three_nn_idx"])
     np.testing.assert_array_equal(distance, golden["three_nn_dist"])
-    carried = ops.three_interpolate(
-        features.transpose(1, 2), rows, ops.interpolation_weights(distance)
-    )
+    weights = ops.interpolation_weights(distance)
+    carried = ops.three_interpolate(features.transpose(1, 2), rows, weights)
+    # Only every few points are recorded.
     recorded = golden["three_interp_out_sample"]
-    stride = -(-xyz.shape[1] // recorded.shape[2])
-    np.testing.assert_allclose(
-        carried.transpose(1, 2)[:, :, ::stride], recorded, rtol=1e-6, atol=1e-6
-    )
+    stride = math.ceil(xyz.shape[1] / recorded.shape[2])
+    sample = carried.transpose(1, 2)[:, :, ::stride]
+    np.testing.assert_allclose(sample, recorded, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.golden("ops/point_ops*.npz")
 def test_roi_point_pooling(golden_file: Path) -> None:
     golden = load(golden_file)
     xyz, features, boxes = tensors(golden, "fps_xyz", "pool_feat", "pib_boxes")
+    boxes_of_frames = boxes.expand(len(xyz), -1, -1)
     for (samples, width), recorded in cases(golden, "roipoint"):
+        extra_width = [float(width)] * 3
         pooled, empty = roi_pooling.roipoint_pool3d(
-            xyz, features, boxes.expand(len(xyz), -1, -1), int(samples), [float(width)] * 3
+            xyz, features, boxes_of_frames, int(samples), extra_width
         )
         np.testing.assert_array_equal(pooled, recorded)
         np.testing.assert_array_equal(empty, golden["roipoint_empty"])
@@ -147,6 +166,11 @@ def test_roi_aware_pooling(golden_file: Path) -> None:
     xyz, features, boxes = tensors(golden, "fps_xyz", "pool_feat", "pib_boxes")
     for (*sizes, method), recorded in cases(golden, "roiaware"):
         pooled = roi_pooling.roiaware_pool3d(
-            boxes, xyz[0], features[0], [int(size) for size in sizes], 128, method
+            rois=boxes,
+            points=xyz[0],
+            features=features[0],
+            out_size=[int(size) for size in sizes],
+            max_points_per_voxel=128,
+            pool_method=method,
         )
         np.testing.assert_allclose(pooled, recorded, rtol=1e-6, atol=1e-7)

@@ -29,6 +29,7 @@ def sha256_of(state: Mapping[str, Tensor]) -> str:
 def _fill(
     key: str, value: Tensor, state: Mapping[str, Tensor], salt: str, roi_scale: float
 ) -> Tensor:
+    """Noise drawn from the name, scaled and shifted by what the parameter is."""
     stem, _, leaf = key.rpartition(".")
     if leaf in ("num_batches_tracked", "global_step"):
         return torch.zeros_like(value)
@@ -45,7 +46,8 @@ def _fill(
         filled = 0.02 * noise - _bias_shift(stem, state)
     else:
         filled = 0.05 * noise
-    return torch.from_numpy(np.asarray(filled, dtype=np.float64).astype(np.float32)).reshape(shape)
+    single_precision = np.asarray(filled, dtype=np.float64).astype(np.float32)
+    return torch.from_numpy(single_precision).reshape(shape)
 
 
 def _is_output_layer(stem: str, state: Mapping[str, Tensor]) -> bool:
@@ -59,16 +61,20 @@ def _is_output_layer(stem: str, state: Mapping[str, Tensor]) -> bool:
 def _weight_scale(
     stem: str, shape: tuple[int, ...], state: Mapping[str, Tensor], roi_scale: float
 ) -> float:
-    fan = 9 * shape[-1] if len(shape) == 5 else int(np.prod(shape[1:]))
-    scale = np.sqrt(2 / fan)
+    """That of He et al. for the number of inputs, smaller for layers that predict."""
+    # Of a sparse convolution about 9 cells of the kernel are occupied.
+    num_inputs = 9 * shape[-1] if len(shape) == 5 else int(np.prod(shape[1:]))
+    scale = np.sqrt(2 / num_inputs)
     if _is_output_layer(stem, state):
-        scale = scale * (0.1 if "box" in stem or "reg" in stem else 0.3)
+        predicts_boxes = "box" in stem or "reg" in stem
+        scale = scale * (0.1 if predicts_boxes else 0.3)
         if stem.startswith("roi_head."):
             scale = scale * roi_scale
     return scale
 
 
 def _bias_shift(stem: str, state: Mapping[str, Tensor]) -> float:
+    """What is taken from the bias of class scores, so that few of them are high."""
     if not _is_output_layer(stem, state) or "cls" not in stem or "dir" in stem:
         return 0.0
     return 3.0 if "conv_cls" in stem else 0.5
