@@ -25,16 +25,15 @@ RTOL = 1e-9
 def fill(adapter, phase):
     """The weights of the recorded adapters, float32 before they were widened."""
     width, inputs = adapter.weight.shape
-    flat, out = (
-        torch.arange(width * inputs, dtype=torch.float64),
-        torch.arange(width, dtype=torch.float64),
-    )
+    entries = torch.arange(width * inputs, dtype=torch.float64)
+    channels = torch.arange(width, dtype=torch.float64)
+    weight = torch.sin(0.37 * entries + 0.11 + phase) / inputs**0.5
+    gamma = 1 + 0.1 * torch.cos(0.5 * channels + phase)
+    beta = 0.05 * torch.sin(0.3 * channels + 1.0 + phase)
     with torch.no_grad():
-        adapter.weight.copy_(
-            (torch.sin(0.37 * flat + 0.11 + phase) / inputs**0.5).reshape(width, inputs).float()
-        )
-        adapter.gamma.copy_((1 + 0.1 * torch.cos(0.5 * out + phase)).float())
-        adapter.beta.copy_((0.05 * torch.sin(0.3 * out + 1.0 + phase)).float())
+        adapter.weight.copy_(weight.reshape(width, inputs).float())
+        adapter.gamma.copy_(gamma.float())
+        adapter.beta.copy_(beta.float())
 
 
 KINDS = {"pillars": "voxel", "second": "bev", "fp": "bev", "nus": "bev", "point": "point"}
@@ -51,7 +50,8 @@ def settings_of(meta, kind, student_channels):
         "SAMPLING": meta["sample"],
     }
     if kind == "point":
-        assert meta["cout"] == student_channels  # which the preset takes
+        # The preset takes as many channels as the student has.
+        assert meta["cout"] == student_channels
         if meta["pool"] != "max":
             cfg["POOL"] = POOLS[meta["pool"]]
     else:
@@ -79,16 +79,18 @@ def build(meta, kind, student_channels, teacher_channels, dtype):
 def nodes_of(golden, meta, kind, features):
     """The nodes of one side's recorded features."""
     if kind == "bev":
-        return bev_nodes(
-            features, {}, NodeGrid((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (*features.shape[:1:-1], 1))
-        )
+        _, _, height, width = features.shape
+        grid = NodeGrid((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (width, height, 1))
+        return bev_nodes(features, {}, grid)
     if kind == "point":
         frames, _, count = features.shape
         rows = torch.arange(frames * count)
-        coords = torch.stack([rows // count, rows % count, rows * 0, rows * 0], dim=1).to(
-            features.dtype
-        )
-        return point_nodes(features.transpose(1, 2).flatten(0, 1), {"point_coords": coords}, None)
+        frame_of_row = rows // count
+        x = rows % count
+        zero = torch.zeros_like(rows)
+        coords = torch.stack([frame_of_row, x, zero, zero], dim=1).to(features.dtype)
+        features_of_rows = features.transpose(1, 2).flatten(0, 1)
+        return point_nodes(features_of_rows, {"point_coords": coords}, None)
     frame = torch.zeros(len(features), dtype=torch.long)
     counts = torch.from_numpy(golden["in_num_points"]).to(features.dtype)
     return NodeFeatures(features, frame, torch.zeros(len(frame), 3), counts)
@@ -99,8 +101,9 @@ def recorded_queries(golden, nodes):
     queries = torch.from_numpy(golden["out_query_idx"]).long()
     if queries.dim() == 1:
         return queries
-    per_frame = len(nodes) // len(queries)
-    return (queries + per_frame * torch.arange(len(queries))[:, None]).flatten()
+    num_frames = len(queries)
+    first_of_frame = torch.arange(num_frames) * (len(nodes) // num_frames)
+    return (queries + first_of_frame[:, None]).flatten()
 
 
 def run(golden, meta, dtype):
