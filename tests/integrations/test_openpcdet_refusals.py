@@ -127,11 +127,20 @@ def test_predictions_of_other_heads(tmp_path: Path, side: str) -> None:
         distill_openpcdet(models["student"], cfg, train_set, teacher=models["teacher"])
 
 
-def test_a_weight_that_changes_needs_the_number_of_steps(tmp_path: Path) -> None:
-    changing = {**PILLARS, "WEIGHT": {"START": 1.0, "END": 0.0, "SCHEDULE": "linear"}}
+@pytest.mark.parametrize("start", ["START", "SHARE"])
+def test_a_weight_that_changes_needs_the_number_of_steps(tmp_path: Path, start: str) -> None:
+    changing = {**PILLARS, "WEIGHT": {start: 1.0, "END": 0.0, "SCHEDULE": "linear"}}
     words = "PILLARS.WEIGHT: it changes with the progress of the training"
     with pytest.raises(ConfigError, match=words):
         make_distilled(tmp_path, {"PILLARS": changing})
+
+
+def test_a_constant_share_of_the_gradient_needs_no_number_of_steps(tmp_path: Path) -> None:
+    shared = {**PILLARS, "WEIGHT": {"SHARE": 0.2}}
+    _, train_set, _, model = make_distilled(tmp_path, {"PILLARS": shared})
+    logs = train_as_openpcdet(model, train_set, tmp_path / "ckpt", 1)
+    assert logs[-1]["distill_pillars_weight"] > 0
+    assert 0 < logs[-1]["distill_pillars_share"] < 1
 
 
 def test_resuming_from_a_plain_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
