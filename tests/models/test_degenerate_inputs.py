@@ -15,10 +15,13 @@ from small_pillarnet import pillarnet_config
 from small_point_rcnn import point_batch, point_rcnn_iou_config, small_point_rcnn
 from small_second import second_batch, second_config, small_second
 from small_two_stage import TWO_STAGE_CONFIGS
+from torch import Tensor
 
+from pcdet_distill.models import Detector3DTemplate
 from pcdet_distill.models.dense_heads import center_head
 from pcdet_distill.models.roi_heads import roi_head_template
 
+# How to build a detector, and how to make a batch for it.
 DETECTORS = {
     "PointPillar": (small_model, make_batch),
     "PointPillar, several heads": (lambda: small_model(multi_model_config()), make_batch),
@@ -46,11 +49,16 @@ DETECTORS = {
     "PointRCNN": (small_point_rcnn, point_batch),
     "PointRCNN, IoU": (lambda: small_point_rcnn(point_rcnn_iou_config()), point_batch),
     "PointRCNN, points as they are": (small_point_rcnn, partial(point_batch, num_points=None)),
-    **{
-        name: (lambda make_config=make_config: small_second(make_config()), second_batch)
-        for name, make_config in TWO_STAGE_CONFIGS.items()
-    },
 }
+
+
+def build_two_stage(name: str) -> Detector3DTemplate:
+    """One of TWO_STAGE_CONFIGS."""
+    return small_second(TWO_STAGE_CONFIGS[name]())
+
+
+for two_stage_name in TWO_STAGE_CONFIGS:
+    DETECTORS[two_stage_name] = (partial(build_two_stage, two_stage_name), second_batch)
 TWO_STAGES = [
     name for name in DETECTORS if name.startswith("PointRCNN") or name in TWO_STAGE_CONFIGS
 ]
@@ -58,21 +66,24 @@ TWO_STAGES = [
 
 @pytest.mark.parametrize("detector", DETECTORS)
 @pytest.mark.parametrize("scenes", ODD_BATCHES.values(), ids=ODD_BATCHES.keys())
-def test_odd_frames(detector: str, scenes: list) -> None:
+def test_odd_frames_train_and_evaluate(detector: str, scenes: list) -> None:
     check_trains_and_evaluates(detector, scenes)
 
 
 @pytest.mark.parametrize("detector", TWO_STAGES)
-def test_no_proposal(detector: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All RoIs are padding, so none is positive and there is no final box."""
-    for proposing in (roi_head_template, center_head):
-        monkeypatch.setattr(
-            proposing,
-            "class_agnostic_nms",
-            lambda scores, boxes, config: (torch.zeros(0, dtype=torch.long), scores[:0]),
-        )
+def test_without_proposals_there_is_no_final_box(
+    detector: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All RoIs are padding, so none is positive."""
+
+    def keep_nothing(scores: Tensor, boxes: Tensor, config: object) -> tuple[Tensor, Tensor]:
+        return torch.zeros(0, dtype=torch.long), scores[:0]
+
+    monkeypatch.setattr(roi_head_template, "class_agnostic_nms", keep_nothing)
+    monkeypatch.setattr(center_head, "class_agnostic_nms", keep_nothing)
     predictions = check_trains_and_evaluates(detector, [random_scene(0), random_scene(1)])
-    assert all(len(frame["pred_boxes"]) == 0 for frame in predictions)
+    for frame in predictions:
+        assert len(frame["pred_boxes"]) == 0
 
 
 def check_trains_and_evaluates(detector: str, scenes: list) -> list[dict[str, torch.Tensor]]:
