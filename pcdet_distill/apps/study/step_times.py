@@ -3,7 +3,7 @@
 The seconds of whole trainings have noise: the same training cost 384 and 435 s on the same machine.
 So every row is measured once for each study and machine, in turns with one row that stays the
 same, the reference: a step of the row, a step of the reference, and so on. A busy moment of the
-machine then affects both alike. What is kept is the ratio of the two.
+machine then affects both alike, and both see the same frames. What is kept is the ratio of the two.
 
 A step is the engine's own: load a batch, augment it, forward, backward, update the weights. It is
 measured in four parts of the training, because terms may end early or change their weight. The step
@@ -122,6 +122,10 @@ class TimedTraining:
         self.trainer.model.set_progress(progress)
         self.trainer.train_step(batch)
 
+    def start_over(self) -> None:
+        """Go back to the first batch; frames differ in their points, so in their seconds."""
+        self._batches = self._endless_batches()
+
     def _endless_batches(self) -> Iterator[BatchDict]:
         """The batches of epoch after epoch."""
         for epoch in count():
@@ -161,6 +165,7 @@ class StepTimer:
             if self.plan.has_cache(run.row):
                 TimedTraining(self.plan, run)  # makes the cache, which is counted below
             training = TimedTraining(self.plan, run)
+            self.reference.start_over()  # both see the same frames
             step_s, own_reference_s = in_turns(training.step, self.reference.step, self.watch)
             scale = reference_s / own_reference_s
             once_s = (training.once_s + self._cache_s(run)) * scale

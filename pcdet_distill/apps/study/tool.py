@@ -241,7 +241,8 @@ def _costs(
     finished = {each.run.row.name for each in outcomes.values() if each.status == FINISHED}
     rows = [row for row in measurable(plan, outcomes) if row.name in finished]
     try:
-        step_times.measure(rows, log)
+        with records.claims.kept_alive():
+            step_times.measure(rows, log)
     except UserError as error:
         log(f"warning: costs are not complete: {error}")
     return step_times.all_counted()

@@ -275,3 +275,17 @@ def test_from_nothing_to_the_published_table(repo, tmp_path):
     infos = (tmp_path / "data/tiny/ImageSets/holdout.txt").read_text().split()
     database = [path.name[:6] for path in (tmp_path / "data/tiny/gt_database").iterdir()]
     assert infos == ["000006", "000007"] and set(database) <= {f"{frame:06d}" for frame in range(4)}
+
+
+def test_a_timed_training_starts_over_with_the_same_frames(repo, tmp_path, data):
+    """A row and its reference are timed on the same frames with the same augmentation."""
+    plan = StudyPlan.read(
+        write_study(tmp_path, data, {"plain": {"CONFIG": STUDENT}}), repo, Options("cpu")
+    )
+    training = step_times.TimedTraining(plan, plan.run("plain"))
+    first = next(training._batches)
+    next(training._batches)
+    training.start_over()
+    again = next(training._batches)
+    assert list(again["frame_id"]) == list(first["frame_id"])
+    assert (again["points"] == first["points"]).all()
