@@ -267,7 +267,8 @@ def _build_transform(block: ConfigDict, where: str) -> BatchTransform | None:
         return None
     for key in TERM_KEYS:
         if key in block and key != "NAME":
-            raise ConfigError(f"{where}.{key}: {block['NAME']} changes the batch alone; remove it")
+            changed = getattr(term_class, "changes", "the labels")
+            raise ConfigError(f"{where}.{key}: {block['NAME']} changes {changed} alone; remove it")
     options = {key: value for key, value in block.items() if key != "NAME"}
     if issubclass(term_class, DistillLoss):
         return OldLabelLoss(term_class.from_config(options, None, None, where))

@@ -30,11 +30,13 @@ class BatchTransform(nn.Module):
         options_class: dataclass of the options; the yaml keys are its field names in capitals.
         labels_frames: whether frames without labels can be trained on with it: it makes labels, or
             leaves such frames out of the detection loss.
+        changes: what it changes, for messages.
         logs: numbers of the last batch for the training log.
     """
 
     options_class: ClassVar[type] = NoOptions
     labels_frames: bool = False
+    changes: ClassVar[str] = "the labels"
 
     def __init__(self, options: object = None) -> None:
         super().__init__()

@@ -57,6 +57,7 @@ class SoftTargets(BatchTransform):
 
     options_class = SoftTargetOptions
     labels_frames = True
+    changes = "which frames the detection loss counts"
 
     options: SoftTargetOptions
 

@@ -176,3 +176,9 @@ def test_a_student_whose_loss_cannot_leave_frames_out_is_refused():
 def test_a_zone_the_wrong_way_round_is_refused():
     with pytest.raises(ConfigError, match="T.UNSURE_TO: expected at least UNSURE_FROM, 0.5"):
         SoftTargets.from_config({"UNSURE_FROM": 0.5, "UNSURE_TO": 0.2}, "T")
+
+
+def test_a_weight_has_no_effect_and_is_refused():
+    words = "SOFT.WEIGHT: SoftTargets changes which frames the detection loss counts alone; remove"
+    with pytest.raises(ConfigError, match=words):
+        distiller("single", {"LOGITS": LOGITS, "SOFT": {**SURE, "WEIGHT": 1.0}})
