@@ -153,5 +153,7 @@ def test_the_schema_of_distill_is_its_options() -> None:
     assert keys == set(DISTILL.keys) == {"TEACHER", "TERMS", "INIT_STUDENT"}
     teacher = DISTILL.keys["TEACHER"]
     assert isinstance(teacher, Block)
-    assert set(teacher.keys) == {"CFG_FILE", "MODEL", "CKPT", "MODE", "REUSE"}
+    own_keys = {"CFG_FILE", "MODEL", "CKPT", "MODE", "REUSE", "PRECISION"}
+    cache_keys = {"CACHE", "CACHE_DIR", "CACHE_THRESH"}
+    assert set(teacher.keys) == own_keys | cache_keys
     assert teacher.keys["MODEL"] is MODEL

@@ -230,7 +230,7 @@ def test_a_database_of_other_columns_is_refused(root: Path) -> None:
 def test_a_missing_database_says_how_it_is_made(root: Path) -> None:
     other = dict(SAMPLING, DB_INFO_PATH=["kitti_dbinfos_train_none.pkl"])
     with pytest.raises(
-        DataError, match="create_data.py kitti CFG', where CFG is the yaml file with"
+        DataError, match="pcdet-distill data kitti CFG', where CFG is the yaml file with"
     ):
         dataset_of(data_config(STUDENT_STEPS, [other]), root)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...commands import command_text
 from ...config import CloudOptions, nearest, required
 from ...errors import ConfigError, DataError
 from ...evaluation.kitti import KittiResult, kitti_eval
@@ -93,10 +94,8 @@ class KittiDataset(DatasetTemplate):
     def how_to_make_files(self) -> str:
         """The command that makes info files and database, and planes if they are needed."""
         if self.cloud.name:
-            return (
-                "make it with 'python tools/create_data.py kitti CFG', where CFG is the yaml file "
-                "with this COMMON_CLOUD"
-            )
+            command = command_text("data", "kitti", "CFG")
+            return f"make it with '{command}', where CFG is the yaml file with this COMMON_CLOUD"
         flags = "--make_planes" if self._lacks_road_planes() else ""
         return f"make it with '{create_data_command(self.root_path, flags)}'"
 
