@@ -113,7 +113,7 @@ def test_keys_without_effect_are_refused(key):
     model = small_model()
     source = TapSource.of("student", model, model.dataset)
     with pytest.raises(
-        ConfigError, match=f"DISTILL.TERMS.T.{key}: TeacherLabels changes the batch"
+        ConfigError, match=f"DISTILL.TERMS.T.{key}: TeacherLabels changes the labels"
     ):
         DistillHead.from_config({"T": {"NAME": "TeacherLabels", key: 1.0}}, source, source)
 
