@@ -21,6 +21,24 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
     """Add the two ways to make data, ``synthetic`` and ``kitti``, with their flags."""
     commands = parser.add_subparsers(dest="command", required=True)
     synthetic = commands.add_parser("synthetic", help="simulate a KITTI folder")
+    kitti = commands.add_parser(
+        "kitti", help="write the info files and the object database of a KITTI folder"
+    )
+    _add_frames(synthetic)
+    _add_simulation(synthetic)
+    _add_kitti(kitti)
+    for command in (synthetic, kitti):
+        command.add_argument(
+            "--workers",
+            type=int,
+            default=os.cpu_count() or 1,
+            help="processes (default: one for each CPU core)",
+        )
+    return parser
+
+
+def _add_frames(synthetic: argparse.ArgumentParser) -> None:
+    """Where simulated frames go, how many there are, and in which split."""
     synthetic.add_argument("--out", required=True, help="folder to write")
     synthetic.add_argument(
         "--frames", type=int, required=True, help="number of frames to train and validate on"
@@ -47,6 +65,10 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         default=0,
         help="additional frames in a split 'unlabelled' (default: 0)",
     )
+
+
+def _add_simulation(synthetic: argparse.ArgumentParser) -> None:
+    """What is simulated: scenes, sensors and sweeps."""
     synthetic.add_argument(
         "--scenes",
         default="easy",
@@ -68,9 +90,10 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         help="sweeps of each sensor, with the car and the traffic in motion; the earlier ones go "
         "to training/velodyne_sweeps",
     )
-    kitti = commands.add_parser(
-        "kitti", help="write the info files and the object database of a KITTI folder"
-    )
+
+
+def _add_kitti(kitti: argparse.ArgumentParser) -> None:
+    """Which KITTI folder is prepared, and how."""
     kitti.add_argument(
         "cfg", help="yaml of the dataset or of an experiment; its DATA_PATH is the folder"
     )
@@ -96,14 +119,6 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         help="change values of the yaml, e.g. --set DATA_PATH data/mine; takes the rest of the "
         "line",
     )
-    for command in (synthetic, kitti):
-        command.add_argument(
-            "--workers",
-            type=int,
-            default=os.cpu_count() or 1,
-            help="processes (default: one for each CPU core)",
-        )
-    return parser
 
 
 def prepare_kitti(args: argparse.Namespace) -> None:

@@ -94,11 +94,23 @@ def distill_openpcdet(
         return student
     if example_batch is None:
         example_batch = sample_batch(train_set, EXAMPLE_FRAMES)
-    example = dict(example_batch)
+    distiller = _build_and_check(student, teacher, block, train_set, dict(example_batch), logger)
+    return OpenPCDetDistiller(student, distiller.teacher, distiller.head, total_steps)
+
+
+def _build_and_check(
+    student: nn.Module,
+    teacher: nn.Module | Teacher,
+    block: ConfigDict,
+    train_set: OpenPCDetDataset,
+    example: BatchDict,
+    logger: logging.Logger,
+) -> Distiller:
+    """The distiller of a DISTILL block, after its teacher was checked on an example batch."""
     distiller = distill(
         student,
         teacher,
-        terms,
+        block["TERMS"],
         student_data=train_set,
         example_batch=example,
         teacher_mode=_teacher_mode(block),
@@ -108,9 +120,9 @@ def distill_openpcdet(
         logger.info(
             "distill %s: student %s learns from teacher %s", name, term.student, term.teacher
         )
-    load_data_to_device(example, next(teacher_model.parameters()).device)
+    load_data_to_device(example, next(distiller.teacher.model.parameters()).device)
     check_teacher(distiller.teacher, [example], list(train_set.class_names)).log(logger)
-    return OpenPCDetDistiller(student, distiller.teacher, distiller.head, total_steps)
+    return distiller
 
 
 def build_openpcdet_teacher(

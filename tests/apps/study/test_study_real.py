@@ -264,7 +264,12 @@ def test_from_nothing_to_the_published_table(repo, tmp_path):
     # The measured cost decides how long the row of equal compute trains: perhaps 3 times as long.
     has_longer_row = rows["equal"]["epochs"] >= 3 * rows["plain"]["epochs"]
     assert ("no row trains plain 3 times as long" in again.stdout) is not has_longer_row
-    published = tmp_path / "docs/study/tiny"
+    check_published(tmp_path)
+
+
+def check_published(root: Path) -> None:
+    """The published page and CSV of the tiny study, and the frames it was made from."""
+    published = root / "docs/study/tiny"
     with (published / "results.csv").open() as file:
         lines = [line for line in csv.DictReader(file) if line["run"] == "init-seed0"]
     assert [line["split"] for line in lines] == ["val", "holdout"]
@@ -272,8 +277,8 @@ def test_from_nothing_to_the_published_table(repo, tmp_path):
     page = (published / "README.md").read_text()
     commands = [line for line in page.splitlines() if "--extra_tag tiny-init-seed0 " in line]
     assert "--teacher_ckpt" in commands[0]
-    infos = (tmp_path / "data/tiny/ImageSets/holdout.txt").read_text().split()
-    database = [path.name[:6] for path in (tmp_path / "data/tiny/gt_database").iterdir()]
+    infos = (root / "data/tiny/ImageSets/holdout.txt").read_text().split()
+    database = [path.name[:6] for path in (root / "data/tiny/gt_database").iterdir()]
     assert infos == ["000006", "000007"] and set(database) <= {f"{frame:06d}" for frame in range(4)}
 
 
