@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from . import __version__
 from .config import nearest
 from .errors import CheckpointError
+from .whole_files import whole_file
 
 # Counts training steps inside the model; checkpoints older than the buffer do not have it.
 OPTIONAL_KEYS = frozenset({"global_step"})
@@ -81,16 +82,13 @@ def save_checkpoint(state: Mapping[str, object], path: str | Path) -> None:
     everything but tensors and plain values.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
     content = {"version": f"pcdet_distill+{__version__}", **_plain(state)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _removed_on_failure(partial), open(partial, "wb") as file:
+        with whole_file(path, f".{path.name}.partial") as partial, open(partial, "wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        # Renaming is atomic: other processes see the old file or the new one.
-        os.replace(partial, path)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise CheckpointError(f"{path}: the checkpoint cannot be written ({reason})") from error
@@ -131,17 +129,6 @@ def optimizer_state(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str
         return None
     content = _read(beside)
     return content.get("optimizer_state") if isinstance(content, Mapping) else None
-
-
-@contextlib.contextmanager
-def _removed_on_failure(file: Path) -> Iterator[None]:
-    """Delete ``file`` when the ``with`` block is left by an error or an interrupt."""
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            file.unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> object:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
@@ -62,6 +63,20 @@ def rotate_points_along_z(points: Array, angle_rad: Array) -> Array:
     y = points[..., 1]
     turned = torch.stack((x * cos - y * sin, x * sin + y * cos), dim=-1)
     return torch.cat((turned, points[..., 2:]), dim=-1)
+
+
+def along_and_across(places: Array, boxes: Array) -> tuple[Array, Array]:
+    """Offsets (G, N) in metres of places (N, 2) from the centres of boxes (G, 7), in their axes.
+
+    The first is along the heading of a box, the second to its left.
+    """
+    x = places[None, :, 0] - boxes[:, 0:1]
+    y = places[None, :, 1] - boxes[:, 1:2]
+    heading = boxes[:, 6:7]
+    library: ModuleType = torch if isinstance(heading, Tensor) else np
+    cos = library.cos(heading)
+    sin = library.sin(heading)
+    return x * cos + y * sin, y * cos - x * sin
 
 
 def boxes_to_corners_3d(boxes: Array) -> Array:

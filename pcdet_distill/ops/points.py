@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .accelerated import box_kernels
+from .boxes import along_and_across
 
 DEVICE_MARGIN_M = 1e-5
 HOST_MARGIN_M = 1e-2
@@ -55,12 +56,8 @@ def points_in_boxes_plain(points: Tensor, boxes: Tensor) -> Tensor:
     """``inside_boxes`` in plain torch, any device."""
     points = points[:, :3].float()
     boxes = boxes[:, :7].float()
-    offset = points[None] - boxes[:, None, 0:3]
-    offset_x, offset_y, offset_z = offset.unbind(dim=-1)
-    cos = torch.cos(boxes[:, 6:7])
-    sin = torch.sin(boxes[:, 6:7])
-    local_x = offset_x * cos + offset_y * sin
-    local_y = offset_y * cos - offset_x * sin
+    local_x, local_y = along_and_across(points[:, :2], boxes)
+    offset_z = points[None, :, 2] - boxes[:, 2:3]
     half_x, half_y, half_z = (boxes[:, 3:6] / 2).split(1, dim=1)
     within_x = local_x.abs() < half_x + DEVICE_MARGIN_M
     within_y = local_y.abs() < half_y + DEVICE_MARGIN_M

@@ -23,6 +23,7 @@ LEAVES = {
     "types",
     "moved",
     "moved_modules",
+    "whole_files",
     "__init__",
 }
 # What each part may import, besides itself and the leaves.

@@ -302,3 +302,17 @@ def test_boxes_outside_the_range_by_centre_and_by_corners() -> None:
     by_5_corners = box_ops.mask_boxes_outside_range(boxes, limits, 5, use_center_to_filter=False)
     assert by_5_corners.tolist() == [False, False, False]
     assert box_ops.mask_boxes_outside_range(boxes[:0], limits).shape == (0,)
+
+
+def test_along_and_across_turn_back_what_the_heading_turned() -> None:
+    boxes = np.array(
+        [[5.0, 2.0, 0.0, 4.0, 2.0, 1.5, np.pi / 2], [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0]]
+    )
+    places = np.array([[5.0, 4.0], [4.0, 2.0], [3.0, -1.0]])
+    # The first box looks to the left: the first place is 2 m ahead, the second 1 m to its left.
+    expected_along = [[2.0, 0.0, -3.0], [5.0, 4.0, 3.0]]
+    expected_across = [[0.0, 1.0, 2.0], [4.0, 2.0, -1.0]]
+    for kind in (np.asarray, torch.as_tensor):
+        along, across = box_ops.along_and_across(kind(places), kind(boxes))
+        np.testing.assert_allclose(along, expected_along, atol=1e-12)
+        np.testing.assert_allclose(across, expected_across, atol=1e-12)

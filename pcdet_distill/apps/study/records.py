@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ...errors import ConfigError, DataError
+from ...whole_files import whole_file
 from .claims import Claims, Owner, exclusive
 from .plan import Run, StudyPlan, differences, simulator_options
 from .spec import TEACHER
@@ -161,9 +162,8 @@ def _as_json(content: object) -> Any:
 def write_json(path: Path, content: object) -> None:
     """Write a whole file or none: a killed process must not leave half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(part, path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:

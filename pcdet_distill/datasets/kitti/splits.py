@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import ConfigError, DataError
+from ...whole_files import whole_file
 from .folder import check_root, split_file
 
 
@@ -59,10 +59,8 @@ def _write(path: Path, frame_ids: list[str]) -> None:
         path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise DataError(f"{path.parent}: this folder cannot be made: {error}") from None
-    unfinished = path.with_suffix(".unfinished")
     try:
-        unfinished.write_text("".join(f"{frame_id}\n" for frame_id in frame_ids))
-        os.replace(unfinished, path)
+        with whole_file(path) as unfinished:
+            unfinished.write_text("".join(f"{frame_id}\n" for frame_id in frame_ids))
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise DataError(f"{path}: cannot be written: {error}") from None

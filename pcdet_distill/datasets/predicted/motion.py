@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...ops.boxes import along_and_across
 from ..box_fields import BOX_FIELDS, VELOCITY
 
 HEADING = 6
@@ -44,11 +45,7 @@ def inside_footprints(places: np.ndarray, boxes: np.ndarray, margin_m: float = 0
     Args:
         margin_m: by which each footprint is enlarged on every side.
     """
-    offset = places - boxes[:, None, :2]
-    cosine = np.cos(boxes[:, None, HEADING])
-    sine = np.sin(boxes[:, None, HEADING])
-    along = np.abs(offset[..., 0] * cosine + offset[..., 1] * sine)
-    across = np.abs(offset[..., 1] * cosine - offset[..., 0] * sine)
+    along, across = along_and_across(places, boxes)
     half_length = boxes[:, None, 3] / 2 + margin_m
     half_width = boxes[:, None, 4] / 2 + margin_m
-    return (along <= half_length) & (across <= half_width)
+    return (np.abs(along) <= half_length) & (np.abs(across) <= half_width)

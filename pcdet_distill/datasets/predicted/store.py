@@ -7,7 +7,6 @@ with the missing ones.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import DataError
+from ...whole_files import whole_file
 from .frame import DETECTION_FIELDS, NO_OWNER, ROW_FIELDS, FramePredictions, join
 
 SAME_PLACE_M = 0.02  # between an object of the database and its labelled box in the info files
@@ -55,13 +55,8 @@ def write_part(
     )
     arrays["label_counts"] = np.array([len(frame.centres) for frame in frames])
     arrays["label_centres"] = np.concatenate([frame.centres for frame in frames])
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as stream:
-            np.savez(stream, **arrays, **further)  # type: ignore[arg-type]
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(file) as partial, partial.open("wb") as stream:
+        np.savez(stream, **arrays, **further)  # type: ignore[arg-type]
 
 
 def read_part(file: Path) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ published table.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -59,6 +60,7 @@ MATERIAL_INDEX: dict[str, int] = {name: index for index, name in enumerate(MATER
 ALBEDO, OPACITY, DENSITY, ROUGHNESS, SPECULAR, INTERIOR = range(6)
 
 
+@functools.lru_cache(maxsize=1)
 def material_table() -> np.ndarray:
     """(M, 6) all materials: columns ALBEDO, OPACITY, DENSITY, ROUGHNESS, SPECULAR, INTERIOR."""
     return np.array([astuple(material) for material in MATERIALS.values()], dtype=np.float64)

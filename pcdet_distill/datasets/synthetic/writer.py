@@ -18,6 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ...errors import ConfigError, DataError
+from ...whole_files import whole_file
 from .annotator import annotate
 from .builder import Scene
 from .camera import Camera
@@ -408,11 +409,6 @@ def _part_name(name: str) -> str:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    """Write to another name, then rename: no reader finds half a file."""
-    part = path.with_name(_part_name(path.name))
-    try:
+    """Write a file so that no reader finds half of it."""
+    with whole_file(path, _part_name(path.name)) as part:
         part.write_bytes(data)
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise

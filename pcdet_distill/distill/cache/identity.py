@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from ...config import to_plain
 from ...datasets.dataset import DatasetTemplate
 from ...errors import DataError
 from ...types import ConfigDict
+from ...whole_files import whole_file
 from ..teacher import Teacher
 
 MANIFEST = "manifest.json"
@@ -63,9 +63,8 @@ class CacheIdentity:
     def write(self, folder: Path) -> None:
         """Write the manifest of a cache."""
         text = json.dumps(dataclasses.asdict(self), indent=2)
-        partial = folder / f".{MANIFEST}.{os.getpid()}.partial"
-        partial.write_text(text + "\n")
-        partial.replace(folder / MANIFEST)
+        with whole_file(folder / MANIFEST) as partial:
+            partial.write_text(text + "\n")
 
 
 WORDS = {

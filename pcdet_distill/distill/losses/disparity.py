@@ -28,14 +28,13 @@ import dataclasses
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ...config import option
 from ...ops.knn import frames_of
 from ...types import BatchDict
 from ..predictions import Predictions
 from .base import PredictionLoss
-from .logit_box import SMOOTH_L1_BETA, divergence
+from .logit_box import code_distance, divergence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +93,7 @@ class DisparityLoss(PredictionLoss):
     def _distance(self, student: Predictions, teacher: Predictions) -> Tensor:
         """D (M,) of every compared position."""
         scores = divergence(student.logits, teacher.logits).sum(dim=1)
-        boxes = functional.smooth_l1_loss(
-            student.codes, teacher.codes_like(student), beta=SMOOTH_L1_BETA, reduction="none"
-        ).sum(dim=1)
+        boxes = code_distance(student, teacher)
         return (
             self.options.logit_weight * scores + self.options.box_weight * teacher.scores() * boxes
         )

@@ -63,15 +63,20 @@ class LogitBoxLoss(PredictionLoss):
             return self.zero_loss(student.logits, student.codes)
         with torch.autocast(student.logits.device.type, enabled=False):
             logit_loss = divergence(student.logits, teacher.logits).sum() / len(positive)
-            student_boxes = student.select(positive)
-            target = teacher.select(positive).codes_like(student_boxes)
-            distance = functional.smooth_l1_loss(
-                student_boxes.codes, target, beta=SMOOTH_L1_BETA, reduction="none"
-            ).sum(dim=1)
+            distance = code_distance(student.select(positive), teacher.select(positive))
             box_loss = (distance * confidence[positive]).sum() / len(positive)
             self.logs["logit"] = logit_loss.detach()
             self.logs["box"] = box_loss.detach()
             return self.options.logit_weight * logit_loss + self.options.box_weight * box_loss
+
+
+def code_distance(student: Predictions, teacher: Predictions) -> Tensor:
+    """Smooth L1 distance (N,) of the box codes at each position, both as the student codes."""
+    target = teacher.codes_like(student)
+    distance = functional.smooth_l1_loss(
+        student.codes, target, beta=SMOOTH_L1_BETA, reduction="none"
+    )
+    return distance.sum(dim=1)
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ from ...ops.knn import frames_of
 from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
-from .base import NodeLoss
-from .features import SCORES, ChannelStatistics, adapter, score_of
+from .features import SCORES, score_of
+from .imitation import ImitationLoss
 from .masks import box_weights, gaussian_weights
 
 
@@ -61,19 +61,12 @@ class MaskedImitationOptions:
     )
 
 
-class MaskedImitationLoss(NodeLoss):
+class MaskedImitationLoss(ImitationLoss):
     """Squared difference from the teacher's standardised features, near objects."""
 
     options_class = MaskedImitationOptions
 
     options: MaskedImitationOptions
-
-    def __init__(
-        self, student: TapInfo, teacher: TapInfo, options: MaskedImitationOptions | None = None
-    ) -> None:
-        super().__init__(student, teacher, options)
-        self.adapter = adapter(student, teacher)
-        self.statistics = ChannelStatistics(teacher.channels)
 
     @classmethod
     def options_from_config(
@@ -97,12 +90,9 @@ class MaskedImitationLoss(NodeLoss):
             if len(rows) == 0:
                 return self.zero_loss(student.features)
             weights = all_weights[rows]
+            student_features = at_least_float32(student.features[rows])
             teacher_features = at_least_float32(teacher.features[rows])
-            if self.training:
-                self.statistics.update(teacher_features, weights)
-            target = self.statistics.standardise(teacher_features)
-            difference = self.adapter(at_least_float32(student.features[rows])) - target
-            distance = difference.square().mean(dim=1)
+            distance = self.distance(student_features, teacher_features, weights)
             return (distance * weights).sum() / weights.sum()
 
     @torch.no_grad()

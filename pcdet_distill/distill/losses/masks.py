@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...ops.boxes import along_and_across
 from ...ops.points import points_in_boxes
 from ..labelled_boxes import without_padding
 
@@ -38,12 +39,10 @@ def _gaussian(places: Tensor, box: Tensor, sigma: float) -> Tensor:
     """(N,) weights of places (N, 2) around one box (7 or more,)."""
     # A label without size would divide by zero.
     length, width = box[3:5].clamp_min(torch.finfo(box.dtype).tiny)
-    offset = places - box[:2]
-    cosine = box[6].cos()
-    sine = box[6].sin()
-    along = (offset[:, 0] * cosine + offset[:, 1] * sine) / length
-    across = (offset[:, 1] * cosine - offset[:, 0] * sine) / width
-    distance_squared = (along.square() + across.square()) / sigma**2
+    along_m, across_m = along_and_across(places, box[None])
+    squared_along = (along_m[0] / length).square()
+    squared_across = (across_m[0] / width).square()
+    distance_squared = (squared_along + squared_across) / sigma**2
     is_near = distance_squared <= GAUSSIAN_REACH**2
     return torch.exp(-distance_squared / 2) * is_near
 

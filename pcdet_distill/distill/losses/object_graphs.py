@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...ops.boxes import along_and_across
 from ..labelled_boxes import without_padding
 
 
@@ -75,11 +76,7 @@ def object_graphs(
 
 def _members(places: Tensor, boxes: Tensor, margin_m: float) -> _Members:
     """The members of the boxes (G, 7) of one frame; rows count in ``places`` (n, 2)."""
-    offset = places[None] - boxes[:, None, :2]
-    cosine = boxes[:, 6:7].cos()
-    sine = boxes[:, 6:7].sin()
-    along = offset[..., 0] * cosine + offset[..., 1] * sine
-    across = offset[..., 1] * cosine - offset[..., 0] * sine
+    along, across = along_and_across(places, boxes)
     half_length, half_width = (boxes[:, 3:5] / 2 + margin_m).split(1, dim=1)
     distances = torch.maximum(along.abs() / half_length, across.abs() / half_width)
     owners, rows = torch.nonzero(distances <= 1, as_tuple=True)

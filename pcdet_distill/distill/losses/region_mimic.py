@@ -28,13 +28,13 @@ from torch.nn import functional
 
 from ...config import option
 from ...models.taps import TapInfo
+from ...ops.boxes import rotate_points_along_z
 from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..labelled_boxes import without_padding
 from ..nodes import NodeFeatures, NodeGrid, as_map
 from ..term_inputs import require_map
-from .base import NodeLoss
-from .features import ChannelStatistics, adapter
+from .imitation import ImitationLoss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,19 +60,12 @@ class Regions(NamedTuple):
     weights: Tensor
 
 
-class RegionMimicLoss(NodeLoss):
+class RegionMimicLoss(ImitationLoss):
     """Squared difference from the teacher's standardised features at places inside objects."""
 
     options_class = RegionMimicOptions
 
     options: RegionMimicOptions
-
-    def __init__(
-        self, student: TapInfo, teacher: TapInfo, options: RegionMimicOptions | None = None
-    ) -> None:
-        super().__init__(student, teacher, options)
-        self.adapter = adapter(student, teacher)
-        self.statistics = ChannelStatistics(teacher.channels)
 
     @classmethod
     def options_from_config(
@@ -99,11 +92,8 @@ class RegionMimicLoss(NodeLoss):
                 return self.zero_loss(student.features)
             student_features = interpolate(student_map, regions, grid)
             teacher_features = interpolate(teacher_map, regions, grid)
-            if self.training:
-                weights = regions.weights.to(teacher_features.dtype).flatten()
-                self.statistics.update(teacher_features.flatten(0, 1), weights)
-            target = self.statistics.standardise(teacher_features)
-            distance = (self.adapter(student_features) - target).square().mean(dim=2)
+            weights = regions.weights.to(teacher_features.dtype)
+            distance = self.distance(student_features, teacher_features, weights)
             return (distance * regions.weights).sum() / len(distance)
 
     @property
@@ -140,14 +130,9 @@ def find_regions(gt_boxes: Tensor, grid: NodeGrid, points: int) -> Regions:
 def places_in(boxes: Tensor, points: int) -> Tensor:
     """(R, points * points, 2) x, y of places in the middles of equal parts of boxes (R, 7)."""
     steps = (torch.arange(points, device=boxes.device, dtype=boxes.dtype) + 0.5) / points - 0.5
-    along, across = torch.cartesian_prod(steps, steps).view(-1, 2).unbind(dim=1)
-    forward = along * boxes[:, 3:4]
-    left = across * boxes[:, 4:5]
-    cosine = boxes[:, 6:7].cos()
-    sine = boxes[:, 6:7].sin()
-    x = boxes[:, 0:1] + forward * cosine - left * sine
-    y = boxes[:, 1:2] + forward * sine + left * cosine
-    return torch.stack([x, y], dim=2)
+    shares = torch.cartesian_prod(steps, steps).view(-1, 2)
+    offsets = shares * boxes[:, None, 3:5]
+    return rotate_points_along_z(offsets, boxes[:, 6]) + boxes[:, None, :2]
 
 
 def _in_map_units(places: Tensor, grid: NodeGrid) -> Tensor:

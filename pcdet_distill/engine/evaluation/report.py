@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from ...whole_files import whole_file
 from ..logging import writing
 
 # The detections in one frame, as in OpenPCDet's result.pkl: name (N,), score (N,), boxes and so on.
@@ -70,8 +70,5 @@ def write_results(
 
 def _write_whole(path: Path, mode: str, fill: Callable[[IO[Any]], None]) -> None:
     """Write ``path`` completely or not at all."""
-    partial = path.with_name(path.name + ".part")
-    with writing(path):
-        with partial.open(mode) as file:
-            fill(file)
-        os.replace(partial, path)
+    with writing(path), whole_file(path) as partial, partial.open(mode) as file:
+        fill(file)

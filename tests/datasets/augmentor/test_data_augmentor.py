@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from augmentor_scenes import scene
 from easydict import EasyDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,19 +19,6 @@ FLIP = {"NAME": "random_world_flip", "ALONG_AXIS_LIST": ["x", "y"]}
 ROTATION = {"NAME": "random_world_rotation", "WORLD_ROT_ANGLE": 0.7}
 SCALING = {"NAME": "random_world_scaling", "WORLD_SCALE_RANGE": [0.8, 1.2]}
 TRANSLATION = {"NAME": "random_world_translation", "NOISE_TRANSLATE_STD": [0.5, 0.5, 0.2]}
-
-
-def scene(seed: int = 0) -> dict:
-    """A car, a pedestrian and 200 random points."""
-    car_box = [10, 2, -1, 4, 1.6, 1.5, 0.4]
-    pedestrian_box = [20, -5, -1, 0.8, 0.6, 1.7, -2.0]
-    random = np.random.RandomState(seed)
-    points = random.uniform([0, -20, -2, 0], [40, 20, 1, 1], (200, 4))
-    return {
-        "points": points.astype(np.float32),
-        "gt_boxes": np.array([car_box, pedestrian_box], dtype=np.float32),
-        "gt_names": np.array(["Car", "Pedestrian"]),
-    }
 
 
 def augment(configs: list[dict], item: dict, seed: int, **block) -> dict:

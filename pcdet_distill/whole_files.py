@@ -1,0 +1,29 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, partial_name: str | None = None) -> Iterator[Path]:
+    """Give another path in the folder of ``path`` to write to, and rename it at the end.
+
+    Renaming is atomic: other processes see the old file or the new one, never half of one. The
+    unfinished file is deleted when the ``with`` block is left by an error or an interrupt.
+
+    Args:
+        path: the file.
+        partial_name: its name while it is written; by default one that differs between processes.
+    """
+    partial = path.with_name(partial_name or f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,37 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pcdet_distill.whole_files import whole_file
+
+
+def test_the_old_file_stands_until_the_new_one_is_finished(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.txt"
+    path.write_text("old")
+    with whole_file(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+        assert partial.parent == path.parent
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_alone(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "numbers.txt"
+    path.write_text("old")
+    with pytest.raises(error), whole_file(path) as partial:
+        partial.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_name_of_the_unfinished_file_can_be_given(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "numbers.txt", "numbers.txt.part") as partial:
+        assert partial == tmp_path / "numbers.txt.part"
+        partial.write_text("new")
