@@ -90,8 +90,10 @@ def _cost_values(line: str) -> dict[str, float] | None:
 
 def cpu_seconds() -> float:
     """Processor seconds of this process, its ended children and (on Linux) its running children."""
+    # os.times() counts in steps of 10 ms. A short training may lie between two of them.
+    seconds = time.process_time()
     times = os.times()
-    seconds = times.user + times.system + times.children_user + times.children_system
+    seconds += times.children_user + times.children_system
     for child in multiprocessing.active_children():
         if child.pid:
             seconds += process_cpu_seconds(child.pid)
