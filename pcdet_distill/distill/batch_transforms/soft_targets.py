@@ -11,10 +11,14 @@ compare predictions, so its gradient is zero.
 Each frame keeps its weight in the mean over the batch: a labelled frame counts no more beside
 unlabelled ones than beside labelled ones.
 
-Departures: there is no single paper. Soft teacher (Xu et al., ICCV 2021) weights the background
-boxes of unlabelled images by the teacher's score, and takes confident boxes as labels. Dense
-teacher (Zhou et al., ECCV 2022) compares dense scores, as here, at the positions of the highest
-ones.
+Departures: there is no single paper. In both below the teacher is a moving average of the student;
+here it is trained before.
+
+* Soft teacher (Xu et al., ICCV 2021) takes confident boxes as labels. All other boxes are
+  background, weighted by the teacher's score of it.
+* Dense teacher (Zhou et al., ECCV 2022) compares dense scores, as here. It keeps the scores of the
+  best few percent of the positions, and sets all others to zero. Here low scores stay as they are,
+  and the middle ones are left out: a missed object lies among them.
 """
 
 from __future__ import annotations

@@ -14,10 +14,18 @@ teacher's score only as far as its box is right. No gradient flows through the I
 PROPOSALS: teacher takes the positions of the teacher's highest scores, which also teaches what the
 student misses; both takes the positions where the larger of the two scores is highest.
 
-Departures: the paper's teacher has two stages, and its second stage scores the student's boxes;
-here the teacher's head scores the same position. The paper refines scores by an IoU that an added
-branch of the student predicts; here detectors have no added branches, and the IoU shapes the
-target. Its pruning of filters is another subject; INIT_STUDENT selects channels.
+Departures, from the paper and from its published code:
+
+* The paper's teacher has two stages. Its second one scores the teacher's boxes at the positions
+  that the student proposes. Here the teacher's head scores the same position: teachers of one stage
+  are as good.
+* The code takes the positions that NMS keeps of all classes together (IoU 0.7, scores above 0.25,
+  at most 200). Cars are most of them; here each class has its own.
+* It compares the student's best logit with the one logit of the second stage, which knows no
+  classes, by squared differences. Here scores of one class are compared, so by cross entropy.
+* The paper refines the student's scores in the end by an IoU that an added branch predicts. Here
+  detectors have no added branches, and the IoU shapes the target.
+* Its pruning of filters is another subject; INIT_STUDENT selects channels.
 """
 
 from __future__ import annotations

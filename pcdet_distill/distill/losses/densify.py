@@ -11,10 +11,18 @@ Each group has its own mean, so the few entries that say something count as much
 The dense points are not the loss's part. The teacher sees more by its own DATA_PROCESSOR: more
 beams, several sweeps (cfgs/synthetic/privileged/).
 
-Departures: the paper's student has a module of its own that fills its map (S2D), and it also learns
-to reconstruct the dense points behind it; both stay in the detector after training. Here a detector
-stays as it is, and only learns the features. The paper's teacher sees objects made dense from many
-frames, and it also teaches its heat map: add a LogitBoxLoss. Weights of the paper: 10 and 20.
+Departures, from the paper and from its published code:
+
+* The paper's student has a module of its own that fills its map (S2D), and learns to reconstruct
+  the dense points behind it. The first stays in the detector. Here a detector stays as it is, and
+  only learns the features.
+* A second pair of maps is compared in the same way, of the reconstruction; there is none here.
+* The code compares sparse maps before the 2D backbone. Student and teacher have the same channels
+  there, so it has no adapter. N is where t > 0, which behind a ReLU is the same.
+* Its weights are 10 and 20 for voxels, so 1 and 2 keep their ratio. For pillars both are 10, after
+  2x2 max pooling of both maps, which saves memory.
+* Its teacher sees objects made dense from many frames, and also teaches its heat map: add a
+  LogitBoxLoss.
 """
 
 from __future__ import annotations

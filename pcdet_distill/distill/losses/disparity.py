@@ -16,10 +16,17 @@ BCE is summed over the classes, smoothL1 over the codes, with beta = 1/9; conf i
 score. An untrained student proposes everywhere: without the two means its surplus would hide the
 few objects that it misses.
 
-Departures: the paper derives its loss from the information bottleneck. It matches pairs of proposal
-regions by their disparity, and compares features and logits in them under a balanced mask. Here a
-pair is one position of both heads, the disparity is that of their scores, the balance that of the
-two sides. Features are another kind of input: add a RegionMimicLoss for them.
+Departures, from the paper; no code of it is known:
+
+* The paper pairs the region of every proposal, the teacher's or the student's, with the same region
+  of the other model. Here a pair is one position of both heads.
+* Its disparity is the mutual information of both regions' features, behind a softmax over channels
+  at temperature 4. A mask m in 0..1 is optimised so that pairs of high disparity weigh most. Here
+  the disparity is that of the scores, and the mask chooses the NUM_REGIONS highest.
+* L is a mean over all pairs there; the halves for both sides are ours.
+* It takes plain absolute differences of scores and boxes, and of scores alone for centre heads.
+  Here cross entropy and smooth L1 are those of LogitBoxLoss, and conf weighs the boxes.
+* Features of the regions are compared too. They are another kind of input: add a RegionMimicLoss.
 """
 
 from __future__ import annotations

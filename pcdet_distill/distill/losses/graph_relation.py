@@ -19,11 +19,8 @@ related, evenly spaced from its centre to its surroundings:
     attention     mean over j of KL(a_t | a_s), a_s = softmax over k of cos(s_j, s_k) / TEMPERATURE,
                   features centred on the mean of the object
 
-``relations.py`` has the full formulas. ``difference`` compares directions, as the angles of
-Relational Knowledge Distillation (Park et al., CVPR 2019), but between student and teacher.
-``affinity`` is the centred kernel alignment of Kornblith et al. (ICML 2019). Tung and Mori (ICCV
-2019) compare similarities of the images of a batch in its place. ``attention`` is Probabilistic
-Knowledge Transfer (Passalis and Tefas, ECCV 2018) with a softmax of cosines as its kernel.
+``relations.py`` has the full formulas. ``affinity`` is the centred kernel alignment of Kornblith et
+al. (ICML 2019), with products as its kernel.
 
 NUM_NEIGHBORS: 1 is the control. A node alone has no relation: the first line of L remains, over the
 same nodes. A claim about relations has to beat it at the same share of the gradient.
@@ -32,6 +29,14 @@ SCORE: objectness weighs each object by the largest class score of the teacher i
 object that the teacher does not detect is a bad example.
 
 Departures: the papers relate the images of a batch, this loss the nodes of one object.
+
+* ``difference``: Relational Knowledge Distillation (Park et al., CVPR 2019) compares the angles of
+  triples, the student's with the teacher's, by a Huber loss. Here the student's differences are
+  turned towards the teacher's, which fixes all angles and needs A.
+* ``affinity``: the paper measures how alike two networks are, and trains nothing. Tung and Mori
+  (ICCV 2019) train with squared differences of similarities that are not centred.
+* ``attention``: Probabilistic Knowledge Transfer (Passalis and Tefas, ECCV 2018) divides
+  (cos + 1) / 2 by its sum in place of the softmax, and centres nothing.
 """
 
 from __future__ import annotations

@@ -12,9 +12,15 @@ P are class scores, B box codes. The first two compare relations within one outp
 last those of all outputs together. The teacher's boxes are encoded relative to the student's
 anchors.
 
-Departures: the paper learns the queries, keys and values of several attention heads for each model.
-What is learned on both sides can agree on being constant. It takes the positions of labelled
-objects; here they are the teacher's best ones. It compares attended features, here the relations.
+Departures, from the paper and from its published code:
+
+* In the code the columns of X attend to each other, over the labelled objects of a frame. Here the
+  positions attend to each other: heads with anchors have many positions for one object.
+* It takes the positions of labelled objects; here they are the teacher's best ones.
+* It compares what comes out of the attention, by absolute differences, behind a learned layer that
+  fuses intra and inter relations. That layer is shared by both models, and could learn to pass on
+  nothing. Here the relations themselves are compared, and nothing is learned.
+* The code has no TEMPERATURE; its products are divided by the root of the number of objects.
 """
 
 from __future__ import annotations

@@ -13,10 +13,18 @@ the other model's feature. So E cannot forget what distinguishes the nodes: L_co
 be 0 for an encoder that maps everything to one point. sg passes no gradient: A would otherwise
 shrink s' to zero, where D finds it most easily (a test shows it).
 
-Departures: the paper's student feature goes into the autoencoder without an adapter, so there is
-no sg. Its w is that of labelled objects. Its targets are not standardised. Its layers
-are 1x1 convolutions, which is the same for the cells of a map. The attention between heads is
-HeadRelationLoss.
+Departures, from the paper and from its published code:
+
+* The paper widens the student's feature by an adapter too, but D ends in the student's channels and
+  the adapter widens D E s' again. So D E t' is compared with s itself, which no adapter can shrink,
+  and there is no sg. Here both models meet in the teacher's channels.
+* It takes absolute differences, and the interchange adds squared ones at the centres of labelled
+  objects. Here all are squared, and w uses the teacher's scores, which frames without labels have.
+* Encoder and decoder have three layers each, of 128, 64 and 32 channels, for 384 of the teacher;
+  here two, for narrower teachers.
+* Its targets are not standardised. So here one weight fits every teacher.
+* Its layers are 1x1 convolutions, which is the same for the cells of a map.
+* The attention between heads is HeadRelationLoss.
 """
 
 from __future__ import annotations

@@ -12,9 +12,16 @@ batches. A box counts once, whatever its size: a pedestrian as much as a car.
 The beams are not the loss's part. cfgs/synthetic/privileged/ has a teacher of 64 and a student of
 16 beams, and the augmentation that thins the beams of real data.
 
-Departures: the paper thins the beams step by step, from 64 to 32 to 16, and each student is the
-next teacher; here that is one training for each step. Its features are not standardised. Its boxes
-may come from the teacher; here they are the labelled ones.
+Departures, from the paper and from its published code:
+
+* The paper thins the beams step by step, from 64 to 32 to 16, and each student is the next teacher;
+  here that is one training for each step.
+* Its boxes are 128 proposals a frame of the teacher's second stage, right and wrong ones. Here they
+  are the labelled ones: one-stage teachers have no proposals.
+* It takes the mean over the cells whose centre lies in the box, without the box's heading; in a box
+  between two centres there is none. Here the features are interpolated in the turned box.
+* It takes the Euclidean norm over channels, here it is the mean of squares. Student and teacher
+  have the same channels there, so it has no adapter, and its features are not standardised.
 """
 
 from __future__ import annotations
