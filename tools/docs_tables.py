@@ -19,6 +19,7 @@ from pathlib import Path
 from pcdet_distill.config import (
     CloudOptions,
     DistillOptions,
+    NuScenesOptions,
     TeacherOptions,
     TermOptions,
     WeightOptions,
@@ -211,6 +212,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "graph": graph_table,
     "keys": keys_table,
     "scenes": scenes_table,
+    "nuscenes": lambda: markdown(HEADING, option_rows(NuScenesOptions)),
     "cloud": lambda: markdown(HEADING, option_rows(CloudOptions)),
     "selection": selection_table,
     "sensor": sensor_table,

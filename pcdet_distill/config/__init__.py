@@ -5,6 +5,7 @@ from .cloud_options import CloudOptions
 from .distill_options import DistillOptions, TeacherOptions, TermOptions, WeightOptions
 from .load import load_config
 from .names import lookup, nearest
+from .nuscenes_options import NuScenesOptions
 from .options import option, option_keys, option_table, read_options
 from .paths import find_file, project_folder, resolve_data_path
 from .yaml_files import read_yaml
@@ -12,6 +13,7 @@ from .yaml_files import read_yaml
 __all__ = [
     "CloudOptions",
     "DistillOptions",
+    "NuScenesOptions",
     "TeacherOptions",
     "TermOptions",
     "WeightOptions",

@@ -16,6 +16,8 @@ from __future__ import annotations
 from .cloud_options import CloudOptions
 from .distill_options import DistillOptions, TeacherOptions
 from .nodes import FREE, Block, ListOf, block, keys, options_block, slot
+from .nuscenes_options import NuScenesOptions
+from .options import option_keys
 
 BY_PHASE = block("train test")
 NMS_KEYS = """
@@ -64,7 +66,8 @@ DATA_CONFIG = Block(
         """
         DATASET DATA_PATH POINT_CLOUD_RANGE GET_ITEM_LIST FOV_POINTS_ONLY CLASS_NAMES
         MAP_CLASS_TO_KITTI CAMERA_CONFIG
-        """,
+        """
+        + " ".join(option_keys(NuScenesOptions)),
         DATA_SPLIT=BY_PHASE,
         INFO_PATH=BY_PHASE,
         DATA_AUGMENTOR=ListOf(
@@ -76,7 +79,7 @@ DATA_CONFIG = Block(
         DATA_PROCESSOR=ListOf(PROCESSOR),
         COMMON_CLOUD=options_block(CloudOptions),
     ),
-    names=("KittiDataset",),
+    names=("KittiDataset", "NuScenesDataset"),
     name_key="DATASET",
 )
 
