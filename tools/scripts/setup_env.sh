@@ -2,6 +2,7 @@
 # Make (or reuse) the project's virtual environment and install into it. Sourced by quickstart.sh and run_tests.sh.
 # Afterwards $PYTHON is the environment's python and $ROOT the root of the checkout.
 #   EXTRAS                    the extras of pyproject.toml to install (set by the script that sources this one)
+#   NO_DEPS                   packages to install without what they ask for (set likewise; may be empty)
 #   PCDET_DISTILL_VENV        where the environment lives (default: .venv in the checkout)
 #   PCDET_DISTILL_PYTHON      the python it is made from  (default: python3)
 #   PCDET_DISTILL_CONSTRAINTS which versions are installed without a GPU (default: constraints/cpu.txt)
@@ -64,5 +65,9 @@ if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
     fi
     has_gpu || install_cpu_torch
     pip_install "${CONSTRAINTS[@]}" -e "$ROOT[$EXTRAS]" || exit 1
+    if [ -n "${NO_DEPS:-}" ]; then
+        # shellcheck disable=SC2086  # a list of words
+        pip_install --no-deps $NO_DEPS || exit 1
+    fi
     printf '%s' "$WANTED" > "$STAMP"
 fi
