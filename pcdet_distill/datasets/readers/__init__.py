@@ -1,0 +1,21 @@
+"""Read the point clouds of other people: one table of file suffixes to readers.
+
+``read_cloud_file`` reads a file of one cloud, ``read_bag`` the clouds of a recording. Each returns
+``PointCloud``: float32 points with named columns, and a note on what a user should know.
+
+    >>> cloud = read_cloud_file(Path("scan.pcd"))                          # doctest: +SKIP
+    >>> cloud.features, len(cloud.points), cloud.note                      # doctest: +SKIP
+    (('x', 'y', 'z', 'intensity', 'ring'), 66781, 'intensity looks like a scale of 0..255 ...')
+"""
+
+from __future__ import annotations
+
+from .cloud import PointCloud
+from .table import CLOUD_SUFFIXES, find_clouds, read_cloud_file
+
+__all__ = [
+    "CLOUD_SUFFIXES",
+    "PointCloud",
+    "find_clouds",
+    "read_cloud_file",
+]

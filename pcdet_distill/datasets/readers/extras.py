@@ -1,0 +1,32 @@
+"""Packages that only some formats need."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from ...errors import DataError
+
+INSTALL = 'pip install "pcdet_distill[readers]"'
+
+
+def needed_for(path: Path, module: str) -> ModuleType:
+    """The module, which the extra ``readers`` installs.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.split(".")[0]
+        raise DataError(
+            f"{path}: reading it needs the package {package} ({error}): {INSTALL}"
+        ) from None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,81 @@
+"""Which reader reads which file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ...config import nearest
+from ...errors import DataError
+from .arrays import read_npy, read_npz
+from .cloud import PointCloud
+from .feather import read_feather
+from .las import read_las
+from .number_file import read_bin
+from .pcd import read_pcd
+from .ply import read_ply
+
+# Formats whose files name their columns, and formats whose columns may be told.
+NAMED: dict[str, Callable[[Path], PointCloud]] = {
+    ".feather": read_feather,
+    ".las": read_las,
+    ".laz": read_las,
+    ".pcd": read_pcd,
+    ".ply": read_ply,
+}
+UNNAMED: dict[str, Callable[[Path, Sequence[str] | int | None], PointCloud]] = {
+    ".bin": read_bin,
+    ".npy": read_npy,
+    ".npz": read_npz,
+}
+CLOUD_SUFFIXES = tuple(sorted({**NAMED, **UNNAMED}))
+
+
+def read_cloud_file(path: str | Path, columns: Sequence[str] | int | None = None) -> PointCloud:
+    """The cloud of one file; its suffix says the format.
+
+    Args:
+        path: a file with one of ``CLOUD_SUFFIXES``.
+        columns: names of the columns of a .bin, .npy or .npz file, which has none, or only their
+            number. None guesses them, and the note says how. Other formats name their columns.
+
+    Raises:
+        DataError: the file cannot be read, is truncated, or has no x, y, z or no points.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in NAMED:
+        cloud = NAMED[suffix](path)
+    elif suffix in UNNAMED:
+        cloud = UNNAMED[suffix](path, columns)
+    else:
+        raise DataError(f"{path}: no reader for '{suffix}'{nearest(suffix, CLOUD_SUFFIXES)}")
+    if len(cloud.points) == 0:
+        raise DataError(f"{path}: holds no points")
+    return cloud
+
+
+def find_clouds(folder: str | Path) -> list[Path]:
+    """The files of a folder that may be clouds, in the order of their names.
+
+    A folder without such files is searched with all its subfolders.
+
+    Raises:
+        DataError: there is no such folder, or no such file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    files = [file for file in folder.iterdir() if _may_be_cloud(file)]
+    if not files:
+        files = [file for file in folder.rglob("*") if _may_be_cloud(file)]
+    if not files:
+        raise DataError(
+            f"{folder}: holds no point clouds; expected files {', '.join(CLOUD_SUFFIXES)}"
+        )
+    return sorted(files)
+
+
+def _may_be_cloud(file: Path) -> bool:
+    is_hidden = file.name.startswith(".")
+    return file.suffix.lower() in CLOUD_SUFFIXES and not is_hidden and file.is_file()
