@@ -3,6 +3,7 @@
 from .blocks import errors_name_file, refuse_unknown_keys, required, same_length, to_plain
 from .cloud_options import CloudOptions
 from .distill_options import DistillOptions, TeacherOptions, TermOptions, WeightOptions
+from .lidar_eval_options import LidarEvalOptions
 from .load import load_config
 from .names import lookup, nearest
 from .nuscenes_options import NuScenesOptions
@@ -13,6 +14,7 @@ from .yaml_files import read_yaml
 __all__ = [
     "CloudOptions",
     "DistillOptions",
+    "LidarEvalOptions",
     "NuScenesOptions",
     "TeacherOptions",
     "TermOptions",

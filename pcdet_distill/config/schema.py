@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from .cloud_options import CloudOptions
 from .distill_options import DistillOptions, TeacherOptions
+from .lidar_eval_options import LidarEvalOptions
 from .nodes import FREE, Block, ListOf, block, keys, options_block, slot
 from .nuscenes_options import NuScenesOptions
 from .options import option_keys
@@ -78,6 +79,7 @@ DATA_CONFIG = Block(
         ),
         DATA_PROCESSOR=ListOf(PROCESSOR),
         COMMON_CLOUD=options_block(CloudOptions),
+        EVALUATION=options_block(LidarEvalOptions),
     ),
     names=("KittiDataset", "NuScenesDataset"),
     name_key="DATASET",

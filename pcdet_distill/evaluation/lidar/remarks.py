@@ -1,0 +1,67 @@
+"""Warnings beside the figures: few objects, none at all, names that are not evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...config import LidarEvalOptions, nearest
+from .curves import highest_possible
+from .frames import PairedFrames, names_left_out
+
+if TYPE_CHECKING:
+    from .result import ClassResult
+
+SHOWN_NAMES = 5
+
+
+def remarks_on_class(entry: ClassResult, options: LidarEvalOptions) -> list[str]:
+    """What makes the figures of one class meaningless, or easy to misread."""
+    if entry.num_objects == 0:
+        return [_no_objects(entry)]
+    remarks = []
+    if entry.num_objects < options.min_objects:
+        remarks.append(few_objects(entry.name, entry.num_objects))
+    if entry.num_detections == 0:
+        remarks.append(f"no detection of {entry.name} in any frame, so its AP is 0")
+    return remarks
+
+
+def _no_objects(entry: ClassResult) -> str:
+    if entry.num_left_out:
+        return (
+            f"all {entry.num_left_out} objects of {entry.name} have too few points or lie out of "
+            "the evaluated range, so it has no AP"
+        )
+    return f"no object of {entry.name} in the labels of these frames, so it has no AP"
+
+
+def few_objects(name: str, num_objects: int) -> str:
+    """How far a single object moves the figures, and what KITTI's AP can reach."""
+    step = 100 / num_objects
+    parts = [
+        f"{name} has {num_objects} objects, so one object found or missed changes recall by "
+        f"{step:.1f} points"
+    ]
+    highest = highest_possible(num_objects)
+    if highest["R40"] < 100:
+        parts.append(
+            f"perfect detections reach AP R40 {highest['R40']:.2f} and R11 {highest['R11']:.2f}: "
+            "these need 41 objects to reach 100, the exact area does not"
+        )
+    return "; ".join(parts)
+
+
+def remarks_on_names(frames: PairedFrames, class_names: Sequence[str]) -> list[str]:
+    """Labels of no evaluated class, where a class has no object: perhaps it is misspelt."""
+    labelled = set(frames.objects.name.tolist())
+    missing = [name for name in class_names if name not in labelled]
+    others = names_left_out(frames.objects, class_names)
+    if not missing or not others:
+        return []
+    listed = ", ".join(f"{count} {name}" for name, count in others.most_common(SHOWN_NAMES))
+    hint = nearest(missing[0], others)
+    return [
+        f"the labels hold no {' / '.join(missing)}, but {listed}, which is no evaluated class"
+        f"{hint if 'did you mean' in hint else ''}"
+    ]
