@@ -19,6 +19,7 @@ from pathlib import Path
 from pcdet_distill.config import (
     CloudOptions,
     DistillOptions,
+    LidarEvalOptions,
     NuScenesOptions,
     TeacherOptions,
     TermOptions,
@@ -213,6 +214,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "keys": keys_table,
     "scenes": scenes_table,
     "nuscenes": lambda: markdown(HEADING, option_rows(NuScenesOptions)),
+    "evaluation": lambda: markdown(HEADING, option_rows(LidarEvalOptions)),
     "cloud": lambda: markdown(HEADING, option_rows(CloudOptions)),
     "selection": selection_table,
     "sensor": sensor_table,

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from ...commands import command_text
-from ...config import CloudOptions, nearest, required
+from ...config import CloudOptions, LidarEvalOptions, nearest, required
 from ...errors import ConfigError, DataError
 from ...evaluation.kitti import KittiResult, kitti_eval
+from ...evaluation.lidar import LidarResult, lidar_eval
 from ...moved import warn_renamed
 from ...types import BatchDict, ConfigDict
 from ..common_cloud import check_features, read_cloud
@@ -75,6 +76,10 @@ class KittiDataset(DatasetTemplate):
                     f"DATA_CONFIG.GET_ITEM_LIST: '{name}' is not supported"
                     f"{nearest(name, SUPPORTED_ITEMS)}"
                 )
+        # None: KITTI's evaluation. It needs image boxes, which a folder without a camera has not.
+        self.lidar_evaluation: LidarEvalOptions | None = None
+        if dataset_cfg.get("EVALUATION") is not None:
+            self.lidar_evaluation = LidarEvalOptions.from_config(dataset_cfg)
         self.needs_road_plane = (
             self.data_augmentor is not None and self.data_augmentor.needs_road_plane
         )
@@ -206,13 +211,37 @@ class KittiDataset(DatasetTemplate):
                 write_result_file(Path(output_path) / f"{anno['frame_id']}.txt", anno)
         return annos
 
-    def evaluate(self, det_annos: Sequence[Item]) -> KittiResult:
-        """KITTI's AP of detections on this split.
+    def evaluate(self, det_annos: Sequence[Item]) -> KittiResult | LidarResult:
+        """KITTI's AP of detections on this split; with DATA_CONFIG.EVALUATION that in LiDAR.
 
         Frames are paired by their id. Of a frame that comes twice, as where a sampler pads the last
         batch, the first one counts.
         """
-        return self._kitti_result(det_annos, self.class_names)
+        return self._result(det_annos, self.class_names)
+
+    def _result(
+        self, det_annos: Sequence[Item], class_names: Sequence[str]
+    ) -> KittiResult | LidarResult:
+        self._check_labels()
+        if self.lidar_evaluation is None:
+            return self._kitti_result(det_annos, class_names)
+        return lidar_eval(self._lidar_labels(), det_annos, class_names, self.lidar_evaluation)
+
+    def _lidar_labels(self) -> list[Item]:
+        """The labels of each frame as boxes in LiDAR coordinates."""
+        labels = []
+        for index, info in enumerate(self.kitti_infos):
+            names, boxes = _labelled_boxes(info["annos"], Calibration.from_info(info["calib"]))
+            anno: Item = {
+                "frame_id": self.frame_name(index),
+                "name": names,
+                "gt_boxes_lidar": boxes,
+            }
+            # They count what camera 2 sees, which is too little where the model sees more.
+            if self.fov_points_only and "num_points_in_gt" in info["annos"]:
+                anno["num_points_in_gt"] = info["annos"]["num_points_in_gt"]
+            labels.append(anno)
+        return labels
 
     def evaluation(
         self, det_annos: Sequence[Item], class_names: Sequence[str], **kwargs: Any
@@ -220,20 +249,16 @@ class KittiDataset(DatasetTemplate):
         """OpenPCDet's text and its dict of R40 values; both empty for a split without labels."""
         if "annos" not in self.kitti_infos[0]:
             return "The split has no labels: nothing is evaluated", {}
-        result = self._kitti_result(det_annos, class_names)
+        result = self._result(det_annos, class_names)
         return result.text, result.ap_dict
 
     def kitti_result(self, det_annos: Sequence[Item], class_names: Sequence[str]) -> KittiResult:
         """The old form of ``evaluate``."""
         warn_renamed("KittiDataset.kitti_result(det_annos, class_names)", "evaluate(det_annos)")
+        self._check_labels()
         return self._kitti_result(det_annos, class_names)
 
     def _kitti_result(self, det_annos: Sequence[Item], class_names: Sequence[str]) -> KittiResult:
-        if any("annos" not in info for info in self.kitti_infos):
-            raise DataError(
-                f"{self.root_path}: the split '{self.split}' has no labels, "
-                "so it cannot be evaluated"
-            )
         labels = {
             self.frame_name(index): info["annos"] for index, info in enumerate(self.kitti_infos)
         }
@@ -248,6 +273,13 @@ class KittiDataset(DatasetTemplate):
             [detections[frame_id] for frame_id in chosen],
             list(class_names),
         )
+
+    def _check_labels(self) -> None:
+        if any("annos" not in info for info in self.kitti_infos):
+            raise DataError(
+                f"{self.root_path}: the split '{self.split}' has no labels, "
+                "so it cannot be evaluated"
+            )
 
 
 def _missing_of_info(info: object) -> str:

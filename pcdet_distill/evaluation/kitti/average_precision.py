@@ -6,6 +6,7 @@ and at each the best precision from there on. The time is linear in the number o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -23,7 +24,10 @@ from .protocol import (
     OVERLAP_SETS,
     check_classes,
 )
+from .remarks import remarks
 from .result import KittiResult
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Roles(NamedTuple):
@@ -76,6 +80,8 @@ def kitti_eval(
             dimensions (n, 3) as l, h, w, location (n, 3), rotation_y.
         det_annos: the same without truncated and occluded, with score.
         classes: names of the classes to evaluate.
+
+    Warnings, such as for few objects or missing image boxes, go to the log and to the result.
     """
     names = check_classes([classes] if isinstance(classes, str) else classes)
     if len(gt_annos) != len(det_annos):
@@ -88,13 +94,19 @@ def kitti_eval(
     frames = PackedFrames(truth, detections, compute_overlaps(truth, detections))
     shape = (len(names), len(DIFFICULTIES), len(OVERLAP_SETS), NUM_RECALL_POINTS)
     curves = {metric: np.zeros(shape) for metric in (*METRICS, "aos")}
+    num_objects = np.zeros(shape[:2], dtype=np.int64)
     for class_index, name in enumerate(names):
         for difficulty in range(len(DIFFICULTIES)):
             place = {key: curve[class_index, difficulty] for key, curve in curves.items()}
             _fill_curves(place, frames, name, difficulty)
+            roles = truth.roles(name, difficulty)
+            num_objects[class_index, difficulty] = (roles == COUNTED).sum()
     if not detections.have_orientation():
         del curves["aos"]
-    return KittiResult(names, curves)
+    sentences = remarks(truth, detections, names, num_objects)
+    for sentence in sentences:
+        LOGGER.warning("KITTI evaluation: %s", sentence)
+    return KittiResult(names, curves, num_objects, sentences)
 
 
 def _fill_curves(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,10 +24,14 @@ class KittiResult:
         classes: names of the evaluated classes.
         precision: "bbox", "bev", "3d" and, when detections have an observation angle, "aos", each
             (class, difficulty, overlap set, 41).
+        num_objects: (class, difficulty) objects that count; None where it was not counted.
+        remarks: what to know before the numbers are read, such as that objects are few.
     """
 
     classes: list[str]
     precision: dict[str, np.ndarray]
+    num_objects: np.ndarray | None = None
+    remarks: list[str] = field(default_factory=list)
 
     def average_precision(self, metric: str, recall: str = "R40") -> np.ndarray:
         """AP in percent (class, difficulty, overlap set).
@@ -72,7 +76,10 @@ class KittiResult:
         return values
 
     def metrics(self) -> dict[str, dict[str, object]]:
-        """All APs as nested dicts: ``["Car"]["strict"]["3d"]["R40"]["moderate"]``."""
+        """All APs as nested dicts: ``["Car"]["strict"]["3d"]["R40"]["moderate"]``.
+
+        The objects that they are based on are in ``["Car"]["objects"]["moderate"]``.
+        """
         nested: dict[str, dict[str, object]] = {}
         for class_index, name in enumerate(self.classes):
             nested[name] = {}
@@ -81,6 +88,9 @@ class KittiResult:
                     metric: self._by_recall(metric, class_index, set_index)
                     for metric in self.precision
                 }
+            if self.num_objects is not None:
+                counts = self.num_objects[class_index].tolist()
+                nested[name]["objects"] = dict(zip(DIFFICULTIES, counts))
         return nested
 
     def _by_recall(

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..few_objects import NUM_RECALL_POINTS
 from ..kitti.matching import recall_thresholds
 
-NUM_RECALL_POINTS = 41
 APS = ("area", "R40", "R11")
 
 
@@ -116,10 +116,3 @@ def kitti_curve(
 
 def _best_from_each_on(values: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(values[::-1])[::-1]
-
-
-def highest_possible(num_objects: int) -> dict[str, float]:
-    """The AP of perfect detections: KITTI's rules cannot give few objects 100."""
-    scores = np.arange(num_objects, 0, -1, dtype=np.float64)
-    perfect = score_list(scores, np.ones(num_objects, dtype=bool), num_objects)
-    return {kind: perfect.average_precision(kind) or 0.0 for kind in APS}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...config import LidarEvalOptions, nearest
-from .curves import highest_possible
+from ..few_objects import few_objects
 from .frames import PairedFrames, names_left_out
 
 if TYPE_CHECKING:
@@ -34,22 +34,6 @@ def _no_objects(entry: ClassResult) -> str:
             "the evaluated range, so it has no AP"
         )
     return f"no object of {entry.name} in the labels of these frames, so it has no AP"
-
-
-def few_objects(name: str, num_objects: int) -> str:
-    """How far a single object moves the figures, and what KITTI's AP can reach."""
-    step = 100 / num_objects
-    parts = [
-        f"{name} has {num_objects} objects, so one object found or missed changes recall by "
-        f"{step:.1f} points"
-    ]
-    highest = highest_possible(num_objects)
-    if highest["R40"] < 100:
-        parts.append(
-            f"perfect detections reach AP R40 {highest['R40']:.2f} and R11 {highest['R11']:.2f}: "
-            "these need 41 objects to reach 100, the exact area does not"
-        )
-    return "; ".join(parts)
 
 
 def remarks_on_names(frames: PairedFrames, class_names: Sequence[str]) -> list[str]:

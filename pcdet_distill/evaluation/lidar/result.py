@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...config import LidarEvalOptions
+from ..few_objects import highest_possible
 from ..result import PrimaryMetric
-from .curves import APS, Figures, highest_possible
+from .curves import APS, Figures
 from .match_errors import MatchErrors
 from .matching import KINDS, Criterion
 from .text import class_text, mean_text, table_text

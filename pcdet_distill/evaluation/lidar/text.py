@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .curves import NUM_RECALL_POINTS, Figures
+from ..few_objects import NUM_RECALL_POINTS
+from .curves import Figures
 from .matching import KINDS, Criterion
 
 if TYPE_CHECKING:
