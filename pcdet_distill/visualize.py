@@ -79,6 +79,7 @@ class BevPanel:
         names: ``(N,)`` class of each box.
         scores: ``(N,)``, written beside the boxes when given.
         reference: ``(M, 7)`` boxes to compare with.
+        points: ``(N, 3 or more)`` of this panel, where it shows another frame than the others.
     """
 
     title: str
@@ -86,6 +87,7 @@ class BevPanel:
     names: Sequence[str]
     scores: np.ndarray | None = None
     reference: np.ndarray | None = None
+    points: np.ndarray | None = None
 
 
 def draw_bev(
@@ -103,7 +105,7 @@ def draw_bev(
     """Draw one panel for each set of boxes into a PNG file; returns its path.
 
     Args:
-        points: ``(N, 3 or more)``, the same ones in every panel.
+        points: ``(N, 3 or more)``, the same ones in every panel that brings none of its own.
         point_cloud_range: x0, y0, z0, x1, y1, z1 in metres.
         class_names: the classes of the legend.
         columns: panels in a row; all of them when None.
@@ -131,7 +133,8 @@ def draw_bev(
             axis.set_visible(False)
         for axis, panel in zip(axes.flat, panels):
             prepare_axis(axis, panel.title, limits)
-            draw_points(axis, points, limits, point_size=0.3 * panel_size_inch)
+            shown = points if panel.points is None else panel.points
+            draw_points(axis, shown, limits, point_size=0.3 * panel_size_inch)
             draw_panel(axis, panel, colours, limits, metres_per_point)
         add_legend(figure, colours, has_reference=has_reference)
         if title:

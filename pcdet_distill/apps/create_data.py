@@ -1,13 +1,16 @@
-"""Prepare data: simulate KITTI frames, or write info files and object database of a KITTI folder.
+"""Prepare data: simulate frames, convert own data, write info files and object databases.
 
 pcdet-distill data synthetic --out DIR --frames 500 --seed 0
 pcdet-distill data kitti cfgs/dataset_configs/kitti_dataset.yaml
+pcdet-distill data custom DIR --out OUT
+pcdet-distill data custom_infos cfgs/dataset_configs/custom_dataset.yaml
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 
 from ..config import CloudOptions, load_config, required, resolve_data_path
 from ..datasets.kitti.kitti_infos import create_kitti_infos
@@ -15,19 +18,34 @@ from ..datasets.kitti.road_planes import create_road_planes
 from ..datasets.kitti.splits import make_split
 from ..datasets.synthetic import create_synthetic_kitti, read_scenes
 from ..datasets.synthetic.sensor_options import STANDARD
+from .custom_data import (
+    add_custom_arguments,
+    add_custom_infos_arguments,
+    make_infos,
+    run_conversion,
+)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the two ways to make data, ``synthetic`` and ``kitti``, with their flags."""
+    """Add a subcommand for each way to make data, with its flags."""
     commands = parser.add_subparsers(dest="command", required=True)
     synthetic = commands.add_parser("synthetic", help="simulate a KITTI folder")
     kitti = commands.add_parser(
         "kitti", help="write the info files and the object database of a KITTI folder"
     )
+    custom = commands.add_parser(
+        "custom", help="convert own clouds and labels, and write a yaml to train with"
+    )
+    custom_infos = commands.add_parser(
+        "custom_infos",
+        help="write the info files and the object database of own data in OpenPCDet's layout",
+    )
     _add_frames(synthetic)
     _add_simulation(synthetic)
     _add_kitti(kitti)
-    for command in (synthetic, kitti):
+    add_custom_arguments(custom)
+    add_custom_infos_arguments(custom_infos)
+    for command in (synthetic, kitti, custom, custom_infos):
         command.add_argument(
             "--workers",
             type=int,
@@ -140,10 +158,17 @@ def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
+PREPARE: dict[str, Callable[[argparse.Namespace], None]] = {
+    "kitti": prepare_kitti,
+    "custom": run_conversion,
+    "custom_infos": make_infos,
+}
+
+
 def run_data(args: argparse.Namespace) -> None:
     """Make the data that the command line asks for."""
-    if args.command == "kitti":
-        prepare_kitti(args)
+    if args.command != "synthetic":
+        PREPARE[args.command](args)
         return
     create_synthetic_kitti(
         args.out,

@@ -81,7 +81,7 @@ DATA_CONFIG = Block(
         COMMON_CLOUD=options_block(CloudOptions),
         EVALUATION=options_block(LidarEvalOptions),
     ),
-    names=("KittiDataset", "NuScenesDataset"),
+    names=("KittiDataset", "CustomDataset", "NuScenesDataset"),
     name_key="DATASET",
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..config import lookup, required, resolve_data_path
 from ..types import ConfigDict
+from .custom.custom_dataset import CustomDataset
 from .dataset import DatasetTemplate
 from .kitti.kitti_dataset import KittiDataset
 from .loader import EpochSampler, FrameLoader, draw_shared_seed, make_loader
@@ -16,6 +17,7 @@ from .view import PointView
 
 __all__ = [
     "DATASETS",
+    "CustomDataset",
     "DataSpec",
     "DatasetTemplate",
     "KittiDataset",
@@ -25,7 +27,10 @@ __all__ = [
 ]
 
 # DATA_CONFIG.DATASET to its class. Add your own; docs/extending.md shows how.
-DATASETS: dict[str, type[DatasetTemplate]] = {"KittiDataset": KittiDataset}
+DATASETS: dict[str, type[DatasetTemplate]] = {
+    "KittiDataset": KittiDataset,
+    "CustomDataset": CustomDataset,
+}
 
 
 def build_dataset(

@@ -1,21 +1,16 @@
 """Make the info files and the ground-truth database of a KITTI folder, in OpenPCDet's layout.
 
-Everything is written to a staging folder first and moved into place at the end. So an interrupted
-run leaves the old files as they were. A bad frame stops the run with its name.
+A bad frame stops the run with its name, and leaves the old files as they were.
 """
 
 from __future__ import annotations
 
-import os
 import pickle
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -25,12 +20,12 @@ from ...errors import DataError
 from ...ops.boxes import boxes_to_corners_3d
 from ...ops.points import count_points_in_corners, points_in_boxes_mask
 from ..common_cloud import read_cloud
+from ..info_files import frame_results, publish, staging_folder
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
 from .folder import EXTRA_SPLITS, TRUE_LABELS, KittiFolder, check_root, split_file
 from .object3d import Object3d
 
-STAGING = ".create_data_unfinished"
 DATABASE = "gt_database"
 WITHOUT_LABELS = ("test", "unlabelled")
 Info = dict[str, Any]
@@ -42,9 +37,6 @@ class Database:
 
     folder: Path
     cloud: CloudOptions
-
-
-Result = TypeVar("Result")
 
 
 def create_kitti_infos(
@@ -76,7 +68,7 @@ def create_kitti_infos(
         splits.append("test")
     splits += _extra_splits(root)
     cloud = cloud or CloudOptions()
-    with _staging_folder(root) as staging:
+    with staging_folder(root) as staging:
         objects_of_train = Database(staging / (DATABASE + cloud.suffix), cloud)
         objects_of_train.folder.mkdir()
         infos: dict[str, list[Info]] = {}
@@ -93,7 +85,7 @@ def create_kitti_infos(
         for split, entries in {**infos, **true_infos}.items():
             (staging / f"kitti_infos_{split}.pkl").write_bytes(pickle.dumps(entries))
         (staging / f"kitti_dbinfos_train{cloud.suffix}.pkl").write_bytes(pickle.dumps(objects))
-        _publish(staging, root)
+        publish(staging, root)
     counts = {split: len(entries) for split, entries in infos.items()}
     counts[DATABASE] = sum(len(entries) for entries in objects.values())
     return counts
@@ -160,31 +152,6 @@ def _process_split(
             for entry in frame_objects:
                 objects.setdefault(entry["name"], []).append(entry)
     return infos, objects
-
-
-@contextmanager
-def frame_results(
-    task: Callable[[str], Result], frame_ids: Sequence[str], workers: int
-) -> Iterator[Iterator[Result]]:
-    """The results of ``task`` for every frame, in order, from this process or several."""
-    if workers <= 1 or len(frame_ids) < 2:
-        yield map(task, frame_ids)
-        return
-    # Some frames at once save messages between processes; four parts each keep all of them busy.
-    chunk = max(1, min(16, len(frame_ids) // (4 * workers)))
-    with ProcessPoolExecutor(min(workers, len(frame_ids)), initializer=_use_one_thread) as pool:
-        try:
-            yield pool.map(task, frame_ids, chunksize=chunk)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _use_one_thread() -> None:
-    """Several processes of several threads each would compete for the same cores."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _process_frame(
@@ -269,28 +236,3 @@ def _write_objects(database: Path, frame_id: str, points: np.ndarray, annos: Inf
             }
         )
     return entries
-
-
-@contextmanager
-def _staging_folder(root: Path) -> Iterator[Path]:
-    """An empty folder inside ``root`` that is removed afterwards, also after an error."""
-    staging = root / STAGING
-    try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir()
-        yield staging
-    except OSError as error:
-        raise DataError(f"{root}: cannot be written: {error}") from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _publish(staging: Path, root: Path) -> None:
-    """Move everything into place. An older database is removed with the staging folder."""
-    finished = sorted(staging.iterdir())
-    for path in finished:
-        older = root / path.name
-        if older.is_dir():
-            os.replace(older, staging / f"older_{path.name}")
-    for path in finished:
-        os.replace(path, root / path.name)

@@ -16,9 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ...errors import DataError
+from ..info_files import frame_results
 from .calibration import Calibration
 from .folder import KittiFolder, check_root, read_points
-from .kitti_infos import frame_results
 
 STAGING = ".planes_unfinished"
 MAX_FORWARD_M = 40.0

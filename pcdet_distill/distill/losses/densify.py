@@ -29,11 +29,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ...config import option
+from ...models.taps import TapInfo
+from ...ops.precision import at_least_float32
 from ...types import BatchDict
-from .imitation import AdaptedMapLoss
+from .base import MapLoss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,21 +51,31 @@ class DensifyOptions:
     )
 
 
-class DensifyLoss(AdaptedMapLoss):
+class DensifyLoss(MapLoss):
     """Squared difference from the teacher's map; its zeros and all other entries apart."""
 
     options_class = DensifyOptions
 
     options: DensifyOptions
 
-    def compute(self, student: Tensor, teacher: Tensor, batch_dict: BatchDict) -> Tensor:
+    def __init__(
+        self, student: TapInfo, teacher: TapInfo, options: DensifyOptions | None = None
+    ) -> None:
+        super().__init__(student, teacher, options)
+        self.adapter = nn.Conv2d(student.channels, teacher.channels, 1)
+
+    def forward(self, student: Tensor, teacher: Tensor, batch_dict: BatchDict) -> Tensor:
         """The loss, a scalar, between maps (B, C_s, H, W) and (B, C_t, H, W)."""
-        squares = (self.adapter(student) - teacher).square()
-        is_occupied = teacher != 0
-        self.logs["occupied"] = is_occupied.float().mean()
-        occupied = mean_where(squares, is_occupied)
-        empty = mean_where(squares, ~is_occupied)
-        return self.options.occupied_weight * occupied + self.options.empty_weight * empty
+        if student.numel() == 0:
+            return self.zero_loss(student)
+        with torch.autocast(student.device.type, enabled=False):
+            target = at_least_float32(teacher)
+            squares = (self.adapter(at_least_float32(student)) - target).square()
+            is_occupied = target != 0
+            self.logs["occupied"] = is_occupied.float().mean()
+            occupied = mean_where(squares, is_occupied)
+            empty = mean_where(squares, ~is_occupied)
+            return self.options.occupied_weight * occupied + self.options.empty_weight * empty
 
 
 def mean_where(values: Tensor, is_chosen: Tensor) -> Tensor:

@@ -1,0 +1,217 @@
+"""Own data as a dataset: infos and point files in, items for training or testing out.
+
+Reads what ``pcdet-distill data custom`` or OpenPCDet's ``create_custom_infos`` wrote. There is no
+camera: boxes are in LiDAR coordinates, and the evaluation is that of ``evaluation/lidar``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...config import LidarEvalOptions, required
+from ...errors import DataError
+from ...evaluation.kitti import KittiResult, kitti_eval
+from ...evaluation.lidar import lidar_eval
+from ...evaluation.result import EvaluationResult
+from ...types import ConfigDict
+from ..dataset import DatasetTemplate, Item
+from ..safe_pickle import load_plain_pickle
+from .folder import CustomFolder, check_root, create_infos_command
+from .kitti_form import kitti_anno, kitti_names
+
+
+class CustomDataset(DatasetTemplate):
+    """Frames of a folder of own data, by its info files.
+
+    Attributes:
+        custom_infos: one info dict a frame.
+    """
+
+    def __init__(
+        self,
+        dataset_cfg: ConfigDict,
+        class_names: Sequence[str],
+        training: bool = True,
+        root_path: Path | None = None,
+        logger: logging.Logger | None = None,
+        *,
+        seed: int = 0,
+        skip_bad_frames: bool = False,
+    ) -> None:
+        check_root(Path(root_path or required(dataset_cfg, "DATA_PATH", "DATA_CONFIG")))
+        super().__init__(
+            dataset_cfg,
+            class_names,
+            training,
+            root_path,
+            logger,
+            seed=seed,
+            skip_bad_frames=skip_bad_frames,
+        )
+        self.split = self._of_mode("DATA_SPLIT")
+        self.folder = CustomFolder(self.root_path)
+        self.custom_infos = self._load_infos()
+        self.logger.info(
+            "own data, %s: %d frames of %s", self.split, len(self.custom_infos), self.root_path
+        )
+
+    def _of_mode(self, key: str) -> Any:
+        """The train or the test value of a ``{train: ..., test: ...}`` pair of the config."""
+        pair = required(self.dataset_cfg, key, "DATA_CONFIG")
+        return required(pair, self.mode, f"DATA_CONFIG.{key}")
+
+    @property
+    def how_to_make_files(self) -> str:
+        """The command that makes info files and database."""
+        return f"make it with '{create_infos_command(self.root_path)}'"
+
+    def _load_infos(self) -> list[Item]:
+        """The infos of INFO_PATH, checked for the entries that are read later."""
+        infos: list[Item] = []
+        paths = self._of_mode("INFO_PATH")
+        for path in [paths] if isinstance(paths, str) else paths:
+            infos.extend(self._read_info_file(self.root_path / path))
+        if not infos:
+            raise DataError(f"{self.root_path}: the info files {paths} hold no frames")
+        if self.training:
+            self._check_classes(infos, paths)
+        return infos
+
+    def _read_info_file(self, path: Path) -> list[Item]:
+        infos = load_plain_pickle(path, self.how_to_make_files)
+        if not isinstance(infos, list):
+            raise DataError(f"{path}: expected a list of infos; {self.how_to_make_files}")
+        for number, info in enumerate(infos):
+            missing = missing_of_info(info)
+            if missing:
+                raise DataError(
+                    f"{path}: entry {number} is no info of own data, it lacks {missing}; "
+                    f"{self.how_to_make_files}"
+                )
+        return infos
+
+    def _check_classes(self, infos: Sequence[Item], paths: object) -> None:
+        """Refuse to train on a split without any object of the trained classes."""
+        found: set[str] = set()
+        for info in infos:
+            if "annos" in info:
+                found.update(str(name) for name in info["annos"]["name"])
+        if found and not found & set(self.class_names):
+            raise DataError(
+                f"{self.root_path}: no frame of {paths} holds a {' / '.join(self.class_names)}; "
+                f"its classes are {', '.join(sorted(found))}"
+            )
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the split."""
+        return len(self.custom_infos)
+
+    def frame_name(self, index: int) -> str:
+        """The stem of the point file of frame ``index``."""
+        return str(self.custom_infos[index]["point_cloud"]["lidar_idx"])
+
+    def load_frame(self, index: int) -> Item:
+        """The points of a frame and, where it is labelled, its boxes."""
+        info = self.custom_infos[index]
+        frame_id = self.frame_name(index)
+        num_features = len(self.point_feature_encoder.src_feature_list)
+        item: Item = {"frame_id": frame_id, "points": self.folder.points(frame_id, num_features)}
+        if "annos" in info:
+            item["gt_names"], item["gt_boxes"] = labelled_boxes(info["annos"])
+        return item
+
+    def evaluate(self, det_annos: Sequence[Item]) -> EvaluationResult:
+        """AP in LiDAR coordinates of detections on this split; see ``evaluation/lidar``.
+
+        Frames are paired by their id. Of a frame that comes twice, as where a sampler pads the last
+        batch, the first one counts.
+        """
+        labels, detections = self._pairs(det_annos)
+        options = LidarEvalOptions.from_config(self.dataset_cfg)
+        return lidar_eval(labels, detections, self.class_names, options)
+
+    def evaluation(
+        self, det_annos: Sequence[Item], class_names: Sequence[str], **kwargs: Any
+    ) -> tuple[str, dict[str, float]]:
+        """OpenPCDet's form of an evaluation: the text and the dict of numbers.
+
+        ``eval_metric="kitti"`` scores KITTI's AP of the classes that MAP_CLASS_TO_KITTI names, as
+        OpenPCDet does for own data; anything else is ``evaluate``.
+        """
+        if kwargs.get("eval_metric") == "kitti":
+            result: EvaluationResult = self._kitti_result(det_annos, class_names)
+        else:
+            result = self.evaluate(det_annos)
+        return result.text, dict(result.ap_dict)
+
+    def _pairs(self, det_annos: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+        """The labels and the detections of every frame that has both, in the frames' order."""
+        detections = {str(anno["frame_id"]): anno for anno in reversed(det_annos)}
+        chosen_labels = []
+        chosen_detections = []
+        for index, info in enumerate(self.custom_infos):
+            frame_id = self.frame_name(index)
+            if "annos" not in info:
+                raise DataError(
+                    f"{self.root_path}: frame {frame_id} of the split '{self.split}' has no "
+                    "labels, so the split cannot be evaluated"
+                )
+            if frame_id in detections:
+                chosen_labels.append({**info["annos"], "frame_id": frame_id})
+                chosen_detections.append(detections[frame_id])
+        if len(chosen_labels) < len(self.custom_infos):
+            self.logger.warning(
+                "evaluated on %d of %d frames: the rest has no detections",
+                len(chosen_labels),
+                len(self.custom_infos),
+            )
+        return chosen_labels, chosen_detections
+
+    def _kitti_result(self, det_annos: Sequence[Item], class_names: Sequence[str]) -> KittiResult:
+        mapping = required(self.dataset_cfg, "MAP_CLASS_TO_KITTI", "DATA_CONFIG")
+        labels, detections = self._pairs(det_annos)
+        kitti_labels = []
+        for anno in labels:
+            names, boxes = labelled_boxes(anno)
+            known = np.isin(names, list(mapping))
+            kitti_labels.append(kitti_anno(names[known], boxes[known], mapping))
+        kitti_detections = [
+            kitti_anno(anno["name"], anno["boxes_lidar"], mapping, anno["score"])
+            for anno in detections
+        ]
+        return kitti_eval(kitti_labels, kitti_detections, kitti_names(class_names, mapping))
+
+
+def missing_of_info(info: object) -> str:
+    """The first entry that an info lacks; empty when it has all that is read later."""
+    if not isinstance(info, dict):
+        return "point_cloud.lidar_idx"
+    cloud = info.get("point_cloud")
+    if not isinstance(cloud, dict) or "lidar_idx" not in cloud:
+        return "point_cloud.lidar_idx"
+    annos = info.get("annos")
+    if annos is None:  # a split without labels
+        return ""
+    for key in ("name", "gt_boxes_lidar"):
+        if not isinstance(annos, dict) or key not in annos:
+            return f"annos.{key}"
+    num_names = len(annos["name"])
+    shape = np.shape(annos["gt_boxes_lidar"])
+    if num_names and (len(shape) != 2 or shape[0] != num_names or shape[1] < 7):
+        return f"boxes (M, 7) for its {num_names} names (found {shape})"
+    return ""
+
+
+def labelled_boxes(annos: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Names (M,) and boxes (M, 7) float32 of an info, without KITTI's DontCare regions."""
+    names = np.asarray(annos["name"], dtype=str).reshape(-1)
+    boxes = np.asarray(annos["gt_boxes_lidar"], dtype=np.float32)
+    boxes = boxes.reshape(len(names), -1)[:, :7] if len(names) else np.zeros((0, 7), np.float32)
+    is_object = names != "DontCare"
+    return names[is_object], boxes[is_object]

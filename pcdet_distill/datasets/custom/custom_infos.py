@@ -1,0 +1,147 @@
+"""Make the info files and the ground-truth database of a folder of own data.
+
+The layout is OpenPCDet's ``create_custom_infos``: infos of the splits train and val, and a database
+of the objects of train. ``num_points_in_gt`` is ours; OpenPCDet ignores it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ...errors import DataError
+from ...ops.points import points_in_boxes_mask
+from ..info_files import frame_results, publish, staging_folder
+from .folder import POINTS, CustomFolder, check_root
+
+DATABASE = "gt_database"
+DATABASE_FILE = "custom_dbinfos_train.pkl"
+# Splits beyond OpenPCDet's two, made where their list exists. They need no labels.
+WITHOUT_LABELS = ("test", "unlabelled")
+NOT_IN_FILE_NAMES = re.compile(r"[\\/:*?\"<>|\s]")
+Info = dict[str, Any]
+
+
+def info_file(split: str) -> str:
+    """The name of a split's info file."""
+    return f"custom_infos_{split}.pkl"
+
+
+def create_custom_infos(
+    root: Path, workers: int = 1, show_progress: bool = True
+) -> dict[str, dict[str, int]]:
+    """Write custom_infos_{train,val}.pkl, gt_database/ and custom_dbinfos_train.pkl into ``root``.
+
+    The splits ``test`` and ``unlabelled`` get an info file without labels where their list exists.
+    The old files stay as they were when a frame cannot be read.
+
+    Returns:
+        ``frames``: the number of frames of each split; ``objects``: that of objects in the database
+        by class.
+    """
+    folder = CustomFolder(check_root(root))
+    splits = ["train", "val"]
+    splits += [name for name in WITHOUT_LABELS if folder.split_file(name).is_file()]
+    frames = {split: folder.frame_ids(split) for split in splits}
+    if not frames["train"]:
+        raise DataError(
+            f"{folder.split_file('train')}: lists no frames; expected the names of points/*.npy"
+        )
+    objects: dict[str, list[Info]] = {}
+    with staging_folder(folder.root) as staging:
+        (staging / DATABASE).mkdir()
+        for split, frame_ids in frames.items():
+            database = staging / DATABASE if split == "train" else None
+            task = partial(_process_frame, folder.root, split not in WITHOUT_LABELS, database)
+            infos, split_objects = _collect(task, frame_ids, split, workers, show_progress)
+            _check_widths(infos, folder)
+            (staging / info_file(split)).write_bytes(pickle.dumps(infos))
+            objects.update(split_objects)
+        (staging / DATABASE_FILE).write_bytes(pickle.dumps(objects))
+        publish(staging, folder.root)
+    return {
+        "frames": {split: len(frame_ids) for split, frame_ids in frames.items()},
+        "objects": {name: len(entries) for name, entries in objects.items()},
+    }
+
+
+def _collect(
+    task: Any, frame_ids: Sequence[str], split: str, workers: int, show_progress: bool
+) -> tuple[list[Info], dict[str, list[Info]]]:
+    """The infos of a split in the order of its list, and its objects by class."""
+    infos: list[Info] = []
+    objects: dict[str, list[Info]] = {}
+    hidden = None if show_progress else True  # None: shown on a terminal only
+    title = f"infos of {split}"
+    with frame_results(task, frame_ids, workers) as results:
+        bar = tqdm(results, total=len(frame_ids), desc=title, unit="frame", disable=hidden)
+        for info, frame_objects in bar:
+            infos.append(info)
+            for entry in frame_objects:
+                objects.setdefault(entry["name"], []).append(entry)
+    return infos, objects
+
+
+def _process_frame(
+    root: Path, labelled: bool, database: Path | None, frame_id: str
+) -> tuple[Info, list[Info]]:
+    """Info of one frame; with a database also its objects, whose points go there."""
+    folder = CustomFolder(root)
+    points = folder.points(frame_id)
+    info: Info = {"point_cloud": {"num_features": points.shape[1], "lidar_idx": frame_id}}
+    if not labelled:
+        return info, []
+    labels = folder.labels(frame_id)
+    boxes = labels.boxes.astype(np.float32)
+    inside = points_in_boxes_mask(points, boxes)
+    info["annos"] = {
+        "name": labels.names,
+        "gt_boxes_lidar": boxes,
+        "num_points_in_gt": inside.sum(axis=1).astype(np.int32),
+    }
+    if database is None:
+        return info, []
+    return info, _write_objects(database, frame_id, points, info["annos"], inside)
+
+
+def _write_objects(
+    database: Path, frame_id: str, points: np.ndarray, annos: Mapping[str, Any], inside: np.ndarray
+) -> list[Info]:
+    """Cut the labelled objects out of a frame: a file of points and a database entry for each."""
+    entries = []
+    for index, (name, box) in enumerate(zip(annos["name"], annos["gt_boxes_lidar"])):
+        object_points = points[inside[index] > 0]
+        object_points[:, :3] -= box[:3]
+        file_name = NOT_IN_FILE_NAMES.sub("_", f"{frame_id}_{name}_{index}") + ".bin"
+        # numpy's tofile does not report a full disk; write_bytes does.
+        (database / file_name).write_bytes(object_points.tobytes())
+        entries.append(
+            {
+                "name": str(name),
+                "path": f"{DATABASE}/{file_name}",
+                "gt_idx": index,
+                "box3d_lidar": box,
+                "num_points_in_gt": len(object_points),
+            }
+        )
+    return entries
+
+
+def _check_widths(infos: Sequence[Info], folder: CustomFolder) -> None:
+    """Refuse frames whose points have different numbers of columns."""
+    for info in infos[1:]:
+        first = infos[0]["point_cloud"]
+        cloud = info["point_cloud"]
+        if cloud["num_features"] != first["num_features"]:
+            raise DataError(
+                f"{folder.points_file(cloud['lidar_idx'])}: its points have "
+                f"{cloud['num_features']} columns, those of {POINTS}/{first['lidar_idx']}.npy have "
+                f"{first['num_features']}; expected the same columns in all frames"
+            )

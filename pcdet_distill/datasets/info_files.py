@@ -1,0 +1,70 @@
+"""How info files and object databases are made: frame by frame, by several processes, whole.
+
+Everything is written to a staging folder first and moved into place at the end. So an interrupted
+run leaves the old files as they were.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from ..errors import DataError
+
+STAGING = ".create_data_unfinished"
+Result = TypeVar("Result")
+
+
+@contextmanager
+def frame_results(
+    task: Callable[[str], Result], frame_ids: Sequence[str], workers: int
+) -> Iterator[Iterator[Result]]:
+    """The results of ``task`` for every frame, in order, from this process or several."""
+    if workers <= 1 or len(frame_ids) < 2:
+        yield map(task, frame_ids)
+        return
+    # Some frames at once save messages between processes; four parts each keep all of them busy.
+    chunk = max(1, min(16, len(frame_ids) // (4 * workers)))
+    with ProcessPoolExecutor(min(workers, len(frame_ids)), initializer=_use_one_thread) as pool:
+        try:
+            yield pool.map(task, frame_ids, chunksize=chunk)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _use_one_thread() -> None:
+    """Several processes of several threads each would compete for the same cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def staging_folder(root: Path) -> Iterator[Path]:
+    """An empty folder inside ``root`` that is removed afterwards, also after an error."""
+    staging = root / STAGING
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        yield staging
+    except OSError as error:
+        raise DataError(f"{root}: cannot be written: {error}") from None
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def publish(staging: Path, root: Path) -> None:
+    """Move everything into place. An older database is removed with the staging folder."""
+    finished = sorted(staging.iterdir())
+    for path in finished:
+        older = root / path.name
+        if older.is_dir():
+            os.replace(older, staging / f"older_{path.name}")
+    for path in finished:
+        os.replace(path, root / path.name)
