@@ -86,7 +86,10 @@ DATA_CONFIG = Block(
 )
 
 VFE = slot(
-    "MeanVFE PillarVFE DynamicMeanVFE DynamicPillarVFE DynamicPillarVFESimple2D",
+    """
+    MeanVFE PillarVFE DynMeanVFE DynamicMeanVFE DynPillarVFE DynamicPillarVFE
+    DynamicPillarVFESimple2D
+    """,
     "WITH_DISTANCE USE_ABSLOTE_XYZ USE_CLUSTER_XYZ USE_NORM NUM_FILTERS",
 )
 
@@ -94,7 +97,7 @@ SA_CONFIG = block("NPOINTS RADIUS NSAMPLE MLPS USE_XYZ")
 BACKBONE_3D = slot(
     """
     VoxelBackBone8x VoxelResBackBone8x UNetV2 PointNet2MSG PointNet2Backbone PillarBackBone8x
-    PillarRes18BackBone8x VoxelBackBone8xFocal
+    PillarRes18BackBone8x VoxelBackBone8xFocal VoxelResBackBone8xVoxelNeXt
     """,
     # NUM_FILTERS is ours: the channels of each level of a sparse backbone, for narrow students.
     """
@@ -139,20 +142,23 @@ PFE = slot(
 POST_PROCESSING = block(
     """
     RECALL_THRESH_LIST SCORE_THRESH OUTPUT_RAW_SCORE EVAL_METRIC MULTI_CLASSES_NMS
-    POST_CENTER_LIMIT_RANGE MAX_OBJ_PER_SAMPLE USE_IOU_TO_RECTIFY_SCORE IOU_RECTIFIER
+    POST_CENTER_LIMIT_RANGE POST_CENTER_RANGE MAX_OBJ_PER_SAMPLE USE_IOU_TO_RECTIFY_SCORE
+    IOU_RECTIFIER
     """,
     NMS_CONFIG=NMS,
 )
 
 DENSE_HEAD = slot(
     """
-    AnchorHeadSingle AnchorHeadMulti CenterHead PointHeadSimple PointHeadBox
-    PointIntraPartOffsetHead
+    AnchorHeadSingle AnchorHeadMulti CenterHead VoxelNeXtHead TransFusionHead PointHeadSimple
+    PointHeadBox PointIntraPartOffsetHead
     """,
     """
     CLASS_AGNOSTIC USE_DIRECTION_CLASSIFIER DIR_OFFSET DIR_LIMIT_OFFSET NUM_DIR_BINS
     USE_MULTIHEAD SEPARATE_MULTIHEAD SHARED_CONV_NUM_FILTER CLASS_NAMES_EACH_HEAD
     SHARED_CONV_CHANNEL USE_BIAS_BEFORE_NORM NUM_HM_CONV BN_EPS BN_MOM IOU_REG_LOSS
+    INPUT_FEATURES KERNEL_SIZE_HEAD NUM_PROPOSALS HIDDEN_CHANNEL NUM_CLASSES NUM_HEADS
+    NMS_KERNEL_SIZE FFN_CHANNEL DROPOUT BN_MOMENTUM ACTIVATION
     """,
     ANCHOR_GENERATOR_CONFIG=ListOf(
         block(
@@ -176,15 +182,25 @@ DENSE_HEAD = slot(
         """
         NAME POS_FRACTION SAMPLE_SIZE NORM_BY_NUM_EXAMPLES MATCH_HEIGHT MATCHED_THRESHOLDS
         UNMATCHED_THRESHOLDS BOX_CODER TOPK FEATURE_MAP_STRIDE NUM_MAX_OBJS MAX_OBJS
-        GAUSSIAN_OVERLAP MIN_RADIUS
+        GAUSSIAN_OVERLAP MIN_RADIUS DATASET
         """,
+        HUNGARIAN_ASSIGNER=block(
+            "",
+            cls_cost=block("gamma alpha weight"),
+            reg_cost=block("weight"),
+            iou_cost=block("weight"),
+        ),
         BOX_CODER_CONFIG=block(BOX_CODER_KEYS),
     ),
     LOSS_CONFIG=block(
         "REG_LOSS_TYPE",
         LOSS_WEIGHTS=block(
-            "cls_weight loc_weight dir_weight iou_weight code_weights pos_cls_weight neg_cls_weight"
+            """
+            cls_weight loc_weight dir_weight iou_weight code_weights pos_cls_weight
+            neg_cls_weight bbox_weight hm_weight
+            """
         ),
+        LOSS_CLS=block("use_sigmoid gamma alpha"),
     ),
     POST_PROCESSING=POST_PROCESSING,
 )
@@ -235,7 +251,7 @@ ROI_HEAD = slot(
 MODEL = slot(
     """
     PointPillar SECONDNet SECONDNetIoU PointRCNN PVRCNN PVRCNNPlusPlus VoxelRCNN PartA2Net
-    CenterPoint PillarNet
+    CenterPoint PillarNet VoxelNeXt TransFusion
     """,
     # BN_MOMENTUM is ours: the momentum of every BatchNorm. OpenPCDet's 0.01 needs long trainings.
     "BN_MOMENTUM",

@@ -12,7 +12,7 @@ from pcdet_distill.ops.voxels import voxelize
 
 
 def load_scenes(golden_dir: Path, variant: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Points (N, 4) and boxes (G, 8) of every frame of a variant."""
+    """Points (N, features) and boxes (G, 7 + C + 1) of every frame of a variant."""
     if variant == "public":
         return _public_scenes(golden_dir / "inputs_000008.npz")
     with np.load(golden_dir / f"inputs_{variant}.npz", allow_pickle=False) as data:
@@ -78,6 +78,13 @@ def make_batch(
     }
 
 
+def make_plain_batch(
+    scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec
+) -> dict[str, np.ndarray | int]:
+    """Range mask on x and y, and collation: for a VFE that groups the points itself."""
+    return _collate(_mask(scenes, spec))
+
+
 def make_point_batch(
     scenes: list[tuple[np.ndarray, np.ndarray]], spec: DataSpec, num_points: int
 ) -> dict[str, np.ndarray | int]:
@@ -101,7 +108,7 @@ def _mask(
         y = points[:, 1]
         x_inside = (x >= limits[0]) & (x <= limits[3])
         y_inside = (y >= limits[1]) & (y <= limits[4])
-        known_class = boxes[:, 7] <= len(spec.class_names)
+        known_class = boxes[:, -1] <= len(spec.class_names)
         frames.append((points[x_inside & y_inside], boxes[known_class]))
     return frames
 
@@ -109,7 +116,8 @@ def _mask(
 def _collate(frames: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray | int]:
     """Points with their frame in front, and boxes filled up with zeros."""
     most_boxes = max(len(rows) for _, rows in frames)
-    boxes = np.zeros((len(frames), most_boxes, 8), np.float32)
+    width = frames[0][1].shape[1]
+    boxes = np.zeros((len(frames), most_boxes, width), np.float32)
     for frame, (_, rows) in enumerate(frames):
         boxes[frame, : len(rows)] = rows
     return {

@@ -28,6 +28,14 @@ def count(shapes: dict[str, list[int]], prefix: str) -> int:
     return len({key[len(prefix) :].split(".")[0] for key in shapes if key.startswith(prefix)})
 
 
+def upsampling_shape(filters: int, upsampled: int, stride: float, conv_for_one: Any) -> list[int]:
+    """Weights of a level's last convolution: transposed for strides from 1, else a plain one."""
+    if stride < 1 or (stride == 1 and conv_for_one):
+        kernel = round(1 / stride)
+        return [upsampled, filters, kernel, kernel]
+    return [filters, upsampled, stride, stride]
+
+
 @pytest.mark.golden("manifests/*.json")
 def test_backbone_2d(golden_file: Path, repo: Path):
     shapes, config = shapes_and_config(golden_file, repo)
@@ -48,12 +56,10 @@ def test_backbone_2d(golden_file: Path, repo: Path):
         ]
         assert len(convolutions) == 1 + layers
         assert all(shape[0] == filters for shape in convolutions)
-        assert shapes[f"backbone_2d.deblocks.{index}.0.weight"] == [
-            filters,
-            upsampled,
-            stride,
-            stride,
-        ]
+        expected = upsampling_shape(
+            filters, upsampled, stride, backbone.get("USE_CONV_FOR_NO_STRIDE")
+        )
+        assert shapes[f"backbone_2d.deblocks.{index}.0.weight"] == expected
     assert count(shapes, "backbone_2d.blocks.") == len(backbone.LAYER_NUMS)
 
 

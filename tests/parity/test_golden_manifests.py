@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
@@ -36,6 +36,16 @@ def describe(state: Mapping[str, Tensor]) -> list[list[Any]]:
     return rows
 
 
+def norm_settings(model: nn.Module) -> dict[str, list[Any]]:
+    """Per eps and momentum of batch norms: their number, the first of them and the last."""
+    paths: dict[str, list[str]] = {}
+    for path, module in model.named_modules():
+        if hasattr(module, "running_var"):
+            key = f"eps={module.eps:g} momentum={module.momentum:g}"
+            paths.setdefault(key, []).append(path)
+    return {key: [len(found), found[0], found[-1]] for key, found in paths.items()}
+
+
 @pytest.mark.golden("manifests/*.json")
 def test_state_dict(golden_file: Path) -> None:
     manifest = json.loads(golden_file.read_text())
@@ -55,3 +65,8 @@ def test_state_dict(golden_file: Path) -> None:
     assert [type(module).__name__ for module in model.module_list] == manifest["module_list"]
     assert [name for name, _ in model.named_slots()] == manifest["top_level"]
     assert grid_size == manifest["grid_size"]
+    if "batch_norm_settings" in manifest:
+        assert norm_settings(model) == manifest["batch_norm_settings"]
+    state = model.state_dict()
+    for key, values in manifest.get("constant_integer_buffers", {}).items():
+        assert state[key].tolist() == values, key

@@ -5,17 +5,54 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
+class Adjustments(NamedTuple):
+    """Factors of a recording that keep its scores away from 0 and 1.
+
+    Attributes:
+        roi_scale: of the output layers of a RoI head.
+        dense_scale: of the output layers of a dense head.
+        heatmap_bias: added to the biases of output layers of heatmaps.
+    """
+
+    roi_scale: float = 1.0
+    dense_scale: float = 1.0
+    heatmap_bias: float = 0.0
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any]) -> Adjustments:
+        """Those of the json of a recording."""
+        return cls(
+            roi_scale=meta.get("weight_roi_scale", 1.0),
+            dense_scale=meta.get("weight_dense_scale", 1.0),
+            heatmap_bias=meta.get("weight_hm_bias", 0.0),
+        )
+
+
+AS_RECIPE = Adjustments()
+
+
 def fill_state_dict(
-    state: Mapping[str, Tensor], salt: str = "", roi_scale: float = 1.0
+    state: Mapping[str, Tensor], salt: str = "", adjustments: Adjustments = AS_RECIPE
 ) -> dict[str, Tensor]:
-    """A state_dict with the names and shapes of ``state`` and the recipe's values."""
-    return {key: _fill(key, value, state, salt, roi_scale) for key, value in state.items()}
+    """A state_dict with the names and shapes of ``state`` and the recipe's values.
+
+    Buffers of integers, such as the labels of a head, keep their values.
+    """
+    filled = {}
+    for key, value in state.items():
+        if key.endswith("head_label_indices"):
+            filled[key] = value.clone()
+            continue
+        values = _fill(key, value, state, salt, adjustments.roi_scale)
+        filled[key] = _adjust_dense_head(key, values, state, adjustments)
+    return filled
 
 
 def sha256_of(state: Mapping[str, Tensor]) -> str:
@@ -48,6 +85,20 @@ def _fill(
         filled = 0.05 * noise
     single_precision = np.asarray(filled, dtype=np.float64).astype(np.float32)
     return torch.from_numpy(single_precision).reshape(shape)
+
+
+def _adjust_dense_head(
+    key: str, values: Tensor, state: Mapping[str, Tensor], adjustments: Adjustments
+) -> Tensor:
+    """The output layers of a dense head scaled, and the biases of its heatmaps shifted."""
+    stem, _, leaf = key.rpartition(".")
+    if not stem.startswith("dense_head.") or not _is_output_layer(stem, state):
+        return values
+    if leaf == "weight":
+        return (values.double() * adjustments.dense_scale).float()
+    if leaf == "bias" and "hm" in stem.split("."):
+        return (values.double() + adjustments.heatmap_bias).float()
+    return values
 
 
 def _is_output_layer(stem: str, state: Mapping[str, Tensor]) -> bool:

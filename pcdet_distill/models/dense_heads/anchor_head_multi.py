@@ -63,12 +63,13 @@ class SingleHead(nn.Module):
             self.conv_cls = nn.Conv2d(input_channels, num_anchors * num_class, 1)
             self.conv_box = nn.Conv2d(input_channels, num_anchors * code_size, 1)
         else:
-            self.conv_cls = _branch(input_channels, num_anchors * num_class, separate)
+            # The boxes come first, as in OpenPCDet: the order of parameters is that of optimizers.
             self.conv_box = nn.ModuleDict()
             for name, channels in _parts_of_code(separate, code_size).items():
                 self.conv_box[f"conv_{name}"] = _branch(
                     input_channels, num_anchors * channels, separate
                 )
+            self.conv_cls = _branch(input_channels, num_anchors * num_class, separate)
         self.conv_dir_cls = None
         if num_dir_bins:
             self.conv_dir_cls = nn.Conv2d(input_channels, num_anchors * num_dir_bins, 1)

@@ -8,7 +8,9 @@ from .dynamic_pillar_vfe import DynamicPillarVFE, DynamicPillarVFESimple2D
 from .mean_vfe import MeanVFE
 from .pillar_vfe import PillarVFE
 
+# OpenPCDet's yaml files name DynamicPillarVFE by the shorter name.
 VFES: dict[str, type[nn.Module]] = {
+    "DynPillarVFE": DynamicPillarVFE,
     "DynamicPillarVFE": DynamicPillarVFE,
     "DynamicPillarVFESimple2D": DynamicPillarVFESimple2D,
     "MeanVFE": MeanVFE,
