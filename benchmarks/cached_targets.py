@@ -34,12 +34,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from training_frames import training_frames
 
 from pcdet_distill.config import load_config
 from pcdet_distill.distill import Distiller
 from pcdet_distill.distill.cache.paint import Painter, strongest
 from pcdet_distill.distill.predictions import ABSENT_LOGIT, Predictions
-from pcdet_distill.engine.build import build_dataloader, build_trained_model
+from pcdet_distill.engine.build import build_trained_model
 from pcdet_distill.models import load_data_to_device
 from pcdet_distill.models.trainable import OneProcess
 from pcdet_distill.ops.boxes import limit_period
@@ -189,15 +190,7 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device(args.device)
     cfg = load_config(args.recipe, args.settings)
-    dataset, _, _ = build_dataloader(
-        cfg.DATA_CONFIG,
-        cfg.CLASS_NAMES,
-        2,
-        root_dir=cfg.ROOT_DIR,
-        workers=0,
-        seed=1,
-        training=True,
-    )
+    dataset, _ = training_frames(cfg)
     with tempfile.TemporaryDirectory() as folder:
         cfg.DISTILL.TEACHER.CACHE_DIR = str(args.cache_dir or Path(folder) / "cache")
         logger = logging.getLogger("silent")

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from training_frames import BATCH_SIZE, training_frames
 
 from pcdet_distill.config import load_config
-from pcdet_distill.datasets import build_dataloader
 from pcdet_distill.distill import DistillTerm, TapSource, build_teacher
 from pcdet_distill.distill.losses.masks import box_weights
 from pcdet_distill.distill.node_matching import points_in_cells
@@ -58,17 +58,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     cfg = load_config(args.recipe)
-    dataset, loader, _ = build_dataloader(
-        cfg.DATA_CONFIG,
-        cfg.CLASS_NAMES,
-        2,
-        dist=False,
-        workers=0,
-        seed=1,
-        root_dir=cfg.ROOT_DIR,
-        training=True,
-    )
-    batches = [batch for batch, _ in zip(loader, range(args.frames // 2))]
+    dataset, batches = training_frames(cfg, batches=args.frames // BATCH_SIZE)
     for batch in batches:
         load_data_to_device(batch, "cpu")
     student = TapSource.of(

@@ -25,16 +25,16 @@ from pathlib import Path
 
 import torch
 from easydict import EasyDict
+from training_frames import BATCH_SIZE, training_frames
 
 from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.config import find_file, load_config
 from pcdet_distill.datasets.spec import DataSpec
-from pcdet_distill.engine.build import build_dataloader, build_trained_model
+from pcdet_distill.engine.build import build_trained_model
 from pcdet_distill.models import build_network, load_data_to_device
 from pcdet_distill.models.trainable import OneProcess
 
 ROOT = Path(__file__).resolve().parents[1]
-BATCH_SIZE = 2
 WARM_UP = 2  # rounds that are not counted
 
 
@@ -67,15 +67,7 @@ class Row:
         self.progress = progress
         self.shows = shows
         self.is_free = is_free
-        self.dataset, _, _ = build_dataloader(
-            cfg.DATA_CONFIG,
-            cfg.CLASS_NAMES,
-            BATCH_SIZE,
-            root_dir=cfg.ROOT_DIR,
-            workers=0,
-            seed=0,
-            training=True,
-        )
+        self.dataset, _ = training_frames(cfg, seed=0)
         torch.manual_seed(0)
         checkpoint = str(teacher_ckpt) if cfg.get("DISTILL") else None
         logger = logging.getLogger("silent")

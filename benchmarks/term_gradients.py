@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from training_frames import training_frames
 
 from pcdet_distill.checkpoint import load_checkpoint, load_model_state
 from pcdet_distill.config import load_config
-from pcdet_distill.datasets import build_dataloader
 from pcdet_distill.distill import build_distiller
 from pcdet_distill.models import build_network, load_data_to_device
 
@@ -73,17 +73,7 @@ def main() -> None:
     for name in args.recipes:
         cfg = load_config(RECIPES / f"{name}.yaml")
         if not batches:
-            dataset, loader, _ = build_dataloader(
-                cfg.DATA_CONFIG,
-                cfg.CLASS_NAMES,
-                2,
-                dist=False,
-                workers=0,
-                seed=1,
-                root_dir=cfg.ROOT_DIR,
-                training=True,
-            )
-            batches = [batch for batch, _ in zip(loader, range(args.batches))]
+            dataset, batches = training_frames(cfg, batches=args.batches)
         torch.manual_seed(0)
         student = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), dataset)
         if args.pretrained_model:

@@ -47,6 +47,15 @@ def data(arguments: Arguments = None, prog: str | None = None) -> None:
 
 
 @exit_on_user_error
+def doctor(arguments: Arguments = None, prog: str | None = None) -> None:
+    """Say before the training what is wrong with data and yaml, and how to mend it."""
+    from .apps.doctor import add_doctor_arguments, run_doctor
+
+    parser = argparse.ArgumentParser(prog=prog, description=doctor.__doc__)
+    run_doctor(add_doctor_arguments(parser).parse_args(arguments))
+
+
+@exit_on_user_error
 def demo(arguments: Arguments = None, prog: str | None = None) -> None:
     """Detect objects in point files and draw them from above."""
     from .demo import add_demo_arguments, run_demo
@@ -77,6 +86,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "test": test,
     "data": data,
+    "doctor": doctor,
     "demo": demo,
     "study": study,
     "quickstart": quickstart,

@@ -1,7 +1,8 @@
 """The comparison of a teacher, a plain student and a distilled one, as text, markdown and JSON.
 
 AP is KITTI's at moderate difficulty over 40 recall positions (IoU 0.7 Car, 0.5 Pedestrian and
-Cyclist); mAP is the mean over the evaluated classes. The verdict states what the teacher changed,
+Cyclist), or the exact area of an evaluation in LiDAR coordinates, at the first IoU threshold of
+each class. mAP is the mean over the evaluated classes. The verdict states what the teacher changed,
 whether it helped or not.
 """
 
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .errors import DataError
+from .types import ConfigDict
 
 METRICS = {"bev": "BEV AP", "3d": "3D AP"}
 MODELS = ("teacher", "student", "distilled")
@@ -105,19 +108,38 @@ class Comparison:
 
 
 def read_ap(path: Path, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """AP ``[metric][class]``, moderate, R40, from the metrics.json of an evaluation."""
+    """AP ``[metric][class]`` from the metrics.json of an evaluation.
+
+    Of KITTI's it is R40 at moderate difficulty, of one in LiDAR coordinates the exact area.
+    """
     ap: dict[str, dict[str, float]] = {}
     try:
         by_class = json.loads(path.read_text())["ap"]
         for metric in METRICS:
-            ap[metric] = {}
-            for name in class_names:
-                ap[metric][name] = float(by_class[name]["strict"][metric]["R40"]["moderate"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            ap[metric] = {name: _ap_of_class(by_class[name], metric) for name in class_names}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path}: not the metrics.json of a KITTI evaluation ({error!r})"
+            f"{path}: not the metrics.json of a KITTI evaluation, nor of one in LiDAR coordinates "
+            f"({error!r})"
         ) from error
     return ap
+
+
+def _ap_of_class(numbers: Mapping[str, Any], metric: str) -> float:
+    """The AP of one class; a class without objects has none, which is a TypeError."""
+    if "strict" in numbers:
+        return float(numbers["strict"][metric]["R40"]["moderate"])
+    by_threshold = numbers[metric]
+    first = next(iter(by_threshold.values()))
+    return float(first["area"])
+
+
+def ap_words(data_config: ConfigDict) -> str:
+    """What ``read_ap`` reads from evaluations of this DATA_CONFIG, for the line below a table."""
+    is_kitti = data_config.get("DATASET") == "KittiDataset"
+    if is_kitti and data_config.get("EVALUATION") is None:
+        return "KITTI moderate, R40"
+    return "in LiDAR coordinates, exact area, at the first IoU threshold of each class"
 
 
 def to_text(comparison: Comparison) -> str:

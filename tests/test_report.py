@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from pcdet_distill.errors import DataError
+from pcdet_distill.evaluation.lidar import lidar_eval
 from pcdet_distill.report import (
     BEGIN,
     END,
     Comparison,
     ModelResult,
+    ap_words,
     human_count,
     insert_results,
+    read_ap,
     read_report,
     to_markdown,
     to_text,
@@ -137,3 +141,28 @@ def test_missing_or_doubled_markers_are_refused_and_change_nothing(tmp_path, tex
     with pytest.raises(DataError, match=r"README\.md"):
         insert_results(readme, "new")
     assert readme.read_text() == text
+
+
+def test_ap_of_an_evaluation_in_lidar_coordinates(tmp_path: Path) -> None:
+    """It is the exact area at the threshold that ranks, which comes first."""
+    truth, found = [], []
+    for number in range(4):
+        box = (10.0, 4.0 * number, -1.0, 4.0, 1.8, 1.6, 0.1)
+        truth.append({"frame_id": str(number), "name": ["Forklift"], "gt_boxes_lidar": [box]})
+        turned = (*box[:2], box[2] + 0.7 * (number % 2), *box[3:])
+        found.append(
+            {"frame_id": str(number), "name": ["Forklift"], "score": [0.5], "boxes_lidar": [turned]}
+        )
+    result = lidar_eval(truth, found, ["Forklift", "Person"])
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"ap": result.metrics()}))
+    ap = read_ap(path, ["Forklift"])
+    assert ap == {"bev": {"Forklift": 100.0}, "3d": {"Forklift": 25.0}}
+    with pytest.raises(DataError, match="nor of one in LiDAR coordinates"):
+        read_ap(path, ["Forklift", "Person"])  # no object, no AP
+
+
+def test_the_words_name_the_evaluation() -> None:
+    assert ap_words({"DATASET": "KittiDataset"}) == "KITTI moderate, R40"
+    assert "LiDAR" in ap_words({"DATASET": "KittiDataset", "EVALUATION": {}})
+    assert "LiDAR" in ap_words({"DATASET": "CustomDataset"})

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..moved import forward_names
+from ..ops.precision import at_least_float32
 
 # Points of two samples of one cloud: the same point, or one at the same spot of a surface.
 POINT_REACH_M = 0.1
@@ -121,6 +122,16 @@ class NodeFeatures:
     def detach(self) -> NodeFeatures:
         """The same nodes, whose features pass no gradient on."""
         return dataclasses.replace(self, features=self.features.detach())
+
+    def at_least_float32(self) -> NodeFeatures:
+        """The same nodes; what is half precision becomes float32."""
+        objectness = self.objectness
+        return dataclasses.replace(
+            self,
+            features=at_least_float32(self.features),
+            saliency=at_least_float32(self.saliency),
+            objectness=None if objectness is None else at_least_float32(objectness),
+        )
 
     def at_cells_of(self, other: NodeFeatures) -> NodeFeatures:
         """The same features, at the cells of ``other``: row i of both belongs together."""

@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from distillation_steps import losses_of_distillation
-from small_center import center_config
-from small_model import make_batch, model_config, random_scene, small_model
-from small_multi_head import multi_model_config
-from small_point_rcnn import point_batch, small_point_rcnn, two_scenes
-
-from pcdet_distill.distill import Distiller, DistillHead, TapSource, Teacher
+from head_pairs import batch_for, distiller
 
 TERMS = {
     "LOGIT_BOX": {"NAME": "LogitBoxLoss"},
@@ -23,45 +18,15 @@ TERMS = {
         "MAIN_IOU": 0.02,
         "VALUABLE_IOU": 0.01,
     },
-}
-MAKERS = {
-    "single": lambda seed: small_model(seed=seed),
-    "multi": lambda seed: small_model(multi_model_config(), seed=seed),
-    "centre": lambda seed: small_model(
-        center_config([["Car"], ["Pedestrian", "Cyclist"]]), seed=seed
-    ),
-    "wide": lambda seed: small_model(model_config(12), seed=seed),
-    "points": lambda seed: small_point_rcnn(seed=seed),
+    "CATEGORIES": {"NAME": "CategoryLogitLoss"},
+    "DISPARITY": {"NAME": "DisparityLoss"},
+    "RELATIONS": {"NAME": "HeadRelationLoss"},
 }
 
 
-def bolder(model):
-    """A teacher that is sure of something."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias") and parameter.numel() and parameter.flatten()[0] < -1:
-                parameter += 3.5
-    return model
-
-
-def distiller(student, teacher, slot):
-    terms = {name: {**term, "STUDENT": slot, "TEACHER": slot} for name, term in TERMS.items()}
-    student = MAKERS[student](0)
-    teacher = bolder(MAKERS[teacher](1))
-    head = DistillHead.from_config(
-        terms,
-        TapSource.of("student", student, student.dataset),
-        TapSource.of("teacher", teacher, teacher.dataset),
-    )
-    return Distiller(student, Teacher(teacher), head).train()
-
-
-def batch_for(kind):
-    return (
-        point_batch(two_scenes())
-        if kind == "points"
-        else make_batch([random_scene(0), random_scene(1)])
-    )
+def terms_of(slot):
+    """TERMS between the heads in a slot."""
+    return {name: {**term, "STUDENT": slot, "TEACHER": slot} for name, term in TERMS.items()}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +42,7 @@ def batch_for(kind):
 )
 def test_training_step(student, teacher):
     slot = "point_head" if student == "points" else "dense_head"
-    model = distiller(student, teacher, slot)
+    model = distiller(student, teacher, terms_of(slot))
     ret, tb, _ = model(batch_for(student))
     ret["loss"].backward()
     for name in TERMS:
@@ -91,14 +56,14 @@ def test_training_step(student, teacher):
 @pytest.mark.parametrize("kind", ["single", "multi", "centre"])
 def test_a_step_makes_the_student_like_its_teacher(kind):
     """Twenty steps of distillation alone."""
-    model = distiller(kind, kind, "dense_head")
+    model = distiller(kind, kind, terms_of("dense_head"))
     seen = losses_of_distillation(model, batch_for(kind))
     assert seen[-1] < 0.6 * seen[0]
 
 
 @pytest.mark.parametrize("kind", ["single", "centre"])
 def test_bfloat16_step(kind):
-    model = distiller(kind, kind, "dense_head")
+    model = distiller(kind, kind, terms_of("dense_head"))
     expected = model(batch_for(kind))[1]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         ret, tb, _ = model(batch_for(kind))

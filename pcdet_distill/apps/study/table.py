@@ -1,8 +1,8 @@
 """From runs to rows: mean and standard deviation over the seeds, the gap closed, the comparisons.
 
 AP is KITTI's at moderate difficulty over 40 recall positions (IoU 0.7 Car, 0.5 Pedestrian and
-Cyclist), mAP the mean over the classes. The gap closed is the share of the 3D mAP between the
-baseline row (0 %) and the teacher (100 %).
+Cyclist), or that of an evaluation in LiDAR coordinates; mAP is the mean over the classes. The gap
+closed is the share of the 3D mAP between the baseline row (0 %) and the teacher (100 %).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from ...report import METRICS
+from ...report import METRICS, ap_words
 from .comparisons import Comparison, compare_rows
 from .measured import Measured
 from .plan import StudyPlan
@@ -232,7 +232,7 @@ def _setting(plan: StudyPlan, split: str, on_gpu: bool) -> str:
             "with INIT_STUDENT and the pass of a cached teacher. "
         )
     return (
-        f"{_data_setting(plan, split)}AP: KITTI moderate, R40. mAP: mean over the classes. "
+        f"{_data_setting(plan, split)}AP: {_ap_words(plan)}. mAP: mean over the classes. "
         "+-: standard deviation over the seeds (n - 1). "
         "Gap closed: 0 % is the 3D mAP of the baseline, 100 % that of the teacher. "
         f"Train s: {unit}, without the training of the teacher. "
@@ -240,6 +240,12 @@ def _setting(plan: StudyPlan, split: str, on_gpu: bool) -> str:
         "Difference: mean over the seeds that both rows have, seed by seed. "
         "GFLOPs: 1e9 multiply-adds of one frame."
     )
+
+
+def _ap_words(plan: StudyPlan) -> str:
+    """What AP is; all rows evaluate on the same data."""
+    config = next(iter(plan.configs.values()))
+    return ap_words(config.DATA_CONFIG)
 
 
 def _data_setting(plan: StudyPlan, split: str) -> str:

@@ -10,12 +10,17 @@
 
 from __future__ import annotations
 
+from .bags import BAG_SUFFIXES, bag_topics, is_bag, read_bag
 from .cloud import PointCloud
 from .table import CLOUD_SUFFIXES, find_clouds, read_cloud_file
 
 __all__ = [
+    "BAG_SUFFIXES",
     "CLOUD_SUFFIXES",
     "PointCloud",
+    "bag_topics",
     "find_clouds",
+    "is_bag",
+    "read_bag",
     "read_cloud_file",
 ]

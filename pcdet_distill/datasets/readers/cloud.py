@@ -13,6 +13,7 @@ from ...errors import DataError
 UNIT_SCALE = 1.0
 BYTE_SCALE = 255.0
 WORD_SCALE = 65535.0
+FEW_OVER_ONE = 0.01  # share of values
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,12 @@ class PointCloud:
 
 
 def scale_of_intensity(values: np.ndarray) -> float:
-    """1, 255 or 65535: the smallest scale that holds all finite ``values`` (N,).
+    """1, 255 or 65535: the scale that ``values`` (N,) seem to have.
 
-    A cloud on the scale of 255 has values over 1 unless every surface is black, so the highest
-    value decides.
+    Some values over 1 are allowed on the scale of 1, where retroreflectors exceed it. Of a cloud
+    on the scale of 255 most values are over 1.
     """
     finite = values[np.isfinite(values)]
-    highest = float(finite.max()) if len(finite) else 0.0
-    if highest <= UNIT_SCALE:
+    if len(finite) == 0 or (finite > UNIT_SCALE).mean() < FEW_OVER_ONE:
         return UNIT_SCALE
-    return BYTE_SCALE if highest <= BYTE_SCALE else WORD_SCALE
+    return BYTE_SCALE if finite.max() <= BYTE_SCALE else WORD_SCALE

@@ -16,6 +16,7 @@ from .times import times_in_seconds
 FARTHEST_M = 10_000.0
 OFFSET_STEP_M = 1000.0
 FEWEST_NUMBERS = 0.5  # share of finite values below which a column means nothing
+MANY_AT_ORIGIN = 0.01  # share of points
 COLOURS = ("rgb", "rgba")  # PCL packs three bytes into the bits of one number
 
 Columns = dict[str, np.ndarray]
@@ -39,6 +40,7 @@ def cloud_of_columns(
     raw_of = dict(zip(feature_names(list(plain)), plain))
     values_of = {feature: plain[raw] for feature, raw in raw_of.items()}
     _check_place(raw_of, list(columns), where)
+    notes.append(_note_of_origin(values_of))
     offset = _subtract_offset(values_of, notes)
     if TIMESTAMP in values_of:
         raw_name = plain_name(raw_of[TIMESTAMP])
@@ -91,6 +93,16 @@ def _unpack_colours(columns: Mapping[str, np.ndarray]) -> Columns:
         for shift, colour in ((16, "red"), (8, "green"), (0, "blue")):
             plain[colour] = (bits >> shift) & 255
     return plain
+
+
+def _note_of_origin(columns: Columns) -> str:
+    """Say that many points lie in the sensor itself."""
+    at_origin = (columns["x"] == 0) & (columns["y"] == 0) & (columns["z"] == 0)
+    num_points = len(at_origin)
+    count = int(at_origin.sum())
+    if count <= MANY_AT_ORIGIN * num_points:
+        return ""
+    return f"{count} of {num_points} points lie at (0, 0, 0), as rays without return are written"
 
 
 def _subtract_offset(columns: Columns, notes: list[str]) -> tuple[float, float, float]:

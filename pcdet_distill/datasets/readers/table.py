@@ -8,6 +8,7 @@ from pathlib import Path
 from ...config import nearest
 from ...errors import DataError
 from .arrays import read_npy, read_npz
+from .bags import is_bag
 from .cloud import PointCloud
 from .feather import read_feather
 from .las import read_las
@@ -48,6 +49,10 @@ def read_cloud_file(path: str | Path, columns: Sequence[str] | int | None = None
         cloud = NAMED[suffix](path)
     elif suffix in UNNAMED:
         cloud = UNNAMED[suffix](path, columns)
+    elif is_bag(path):
+        raise DataError(f"{path}: a recording of many clouds; expected a file of one cloud")
+    elif path.is_dir():
+        raise DataError(f"{path}: a folder; expected a file of one cloud")
     else:
         raise DataError(f"{path}: no reader for '{suffix}'{nearest(suffix, CLOUD_SUFFIXES)}")
     if len(cloud.points) == 0:

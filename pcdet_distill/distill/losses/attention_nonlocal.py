@@ -34,14 +34,12 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ...config import option
-from ...models.taps import TapInfo
-from ...ops.precision import at_least_float32
 from ...types import BatchDict
-from .base import MapLoss
+from .imitation import AdaptedMapLoss
 
 TINY = 1e-12  # under a root, whose slope at zero is infinite
 
@@ -67,41 +65,31 @@ class AttentionNonlocalOptions:
     )
 
 
-class AttentionNonlocalLoss(MapLoss):
+class AttentionNonlocalLoss(AdaptedMapLoss):
     """Attention, features under attention, and relations between cells."""
 
     options_class = AttentionNonlocalOptions
 
     options: AttentionNonlocalOptions
 
-    def __init__(
-        self, student: TapInfo, teacher: TapInfo, options: AttentionNonlocalOptions | None = None
-    ) -> None:
-        super().__init__(student, teacher, options)
-        self.adapter = nn.Conv2d(student.channels, teacher.channels, 1)
-
-    def forward(self, student: Tensor, teacher: Tensor, batch_dict: BatchDict) -> Tensor:
+    def compute(self, student: Tensor, teacher: Tensor, batch_dict: BatchDict) -> Tensor:
         """The loss, a scalar, between maps (B, C_s, H, W) and (B, C_t, H, W)."""
-        if student.numel() == 0:
-            return self.zero_loss(student)
         options = self.options
-        with torch.autocast(student.device.type, enabled=False):
-            adapted = self.adapter(at_least_float32(student))
-            target = at_least_float32(teacher)
-            relation_difference = relations(adapted, options.pool) - relations(target, options.pool)
-            parts = {
-                "attention": attention_distance(adapted, target),
-                "masked": masked_distance(adapted, target, options.temperature),
-                "nonlocal": norm_of_frames(relation_difference),
-            }
-            for name, part in parts.items():
-                self.logs[name] = part.detach()
-            weighted = [
-                options.attention_weight * parts["attention"],
-                options.masked_weight * parts["masked"],
-                options.nonlocal_weight * parts["nonlocal"],
-            ]
-            return torch.stack(weighted).sum()
+        adapted = self.adapter(student)
+        relation_difference = relations(adapted, options.pool) - relations(teacher, options.pool)
+        parts = {
+            "attention": attention_distance(adapted, teacher),
+            "masked": masked_distance(adapted, teacher, options.temperature),
+            "nonlocal": norm_of_frames(relation_difference),
+        }
+        for name, part in parts.items():
+            self.logs[name] = part.detach()
+        weighted = [
+            options.attention_weight * parts["attention"],
+            options.masked_weight * parts["masked"],
+            options.nonlocal_weight * parts["nonlocal"],
+        ]
+        return torch.stack(weighted).sum()
 
 
 def norm_of_frames(values: Tensor) -> Tensor:

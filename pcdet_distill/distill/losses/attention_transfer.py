@@ -22,7 +22,6 @@ from torch.nn import functional
 
 from ...config import option
 from ...ops.knn import frames_of
-from ...ops.precision import at_least_float32
 from ...types import BatchDict
 from ..nodes import NodeFeatures
 from .base import NodeLoss
@@ -47,22 +46,19 @@ class AttentionTransferLoss(NodeLoss):
 
     options: AttentionTransferOptions
 
-    def forward(
+    def compute(
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
         """The loss, a scalar, between matched nodes."""
-        if len(student) == 0:
-            return self.zero_loss(student.features)
-        with torch.autocast(student.features.device.type, enabled=False):
-            student_attention = self._attention(student.features)
-            teacher_attention = self._attention(teacher.features)
-            distances = []
-            for rows in frames_of(student.batch_index):
-                student_frame = functional.normalize(student_attention[rows], dim=0)
-                teacher_frame = functional.normalize(teacher_attention[rows], dim=0)
-                distances.append((student_frame - teacher_frame).square().sum())
-            return torch.stack(distances).mean()
+        student_attention = self._attention(student.features)
+        teacher_attention = self._attention(teacher.features)
+        distances = []
+        for rows in frames_of(student.batch_index):
+            student_frame = functional.normalize(student_attention[rows], dim=0)
+            teacher_frame = functional.normalize(teacher_attention[rows], dim=0)
+            distances.append((student_frame - teacher_frame).square().sum())
+        return torch.stack(distances).mean()
 
     def _attention(self, features: Tensor) -> Tensor:
         """Q (N,) of features (N, C)."""
-        return at_least_float32(features).abs().pow(self.options.power).sum(dim=1)
+        return features.abs().pow(self.options.power).sum(dim=1)

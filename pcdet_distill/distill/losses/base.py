@@ -1,9 +1,12 @@
 """The kinds of distillation losses, and how they are built from their block of a yaml file.
 
 A loss of your own derives from ``NodeLoss``, ``MapLoss`` or ``PredictionLoss``. It needs
-``forward``, which gets tensors of the student and of the teacher at the same places and returns a
+``compute``, which gets tensors of the student and of the teacher at the same places and returns a
 scalar. If it has options it names their dataclass by ``options_class``; docs/methods.md shows a
 whole one.
+
+``forward`` of the three kinds does what all losses begin with. Without anything to compare the loss
+is zero. Else ``compute`` runs without autocast, on tensors of float32 or better.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from ...config import TermOptions, option_keys
 from ...config import read_options as read_option_block
 from ...models.taps import TapInfo
 from ...moved import warn_renamed
+from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
 from ..prediction_input import PredictionInput
@@ -135,6 +139,11 @@ class DistillLoss(nn.Module, Generic[Info]):
         parts = [part.reshape(-1)[:0].sum().float() for part in (*outputs, *self.parameters())]
         return torch.stack(parts).sum() if parts else torch.zeros(())
 
+    def without_pairs(self, *outputs: Tensor) -> Tensor:
+        """``zero_loss`` of a batch without a pair to compare; numbers of earlier batches go."""
+        self.logs.clear()
+        return self.zero_loss(*outputs)
+
     def nothing(self, *outputs: Tensor) -> Tensor:
         """The old name of ``zero_loss``."""
         warn_renamed("DistillLoss.nothing", "DistillLoss.zero_loss")
@@ -150,7 +159,16 @@ class NodeLoss(DistillLoss[TapInfo]):
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
         """The loss, a scalar, between matched nodes: row i of both is the same place."""
-        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+        if len(student) == 0:
+            return self.without_pairs(student.features)
+        with torch.autocast(student.features.device.type, enabled=False):
+            return self.compute(student.at_least_float32(), teacher.at_least_float32(), batch_dict)
+
+    def compute(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
+    ) -> Tensor:
+        """The loss, a scalar, between one or more matched nodes."""
+        raise NotImplementedError(f"{type(self).__name__} does not define compute")
 
 
 class MapLoss(DistillLoss[TapInfo]):
@@ -160,7 +178,14 @@ class MapLoss(DistillLoss[TapInfo]):
 
     def forward(self, student: Tensor, teacher: Tensor, batch_dict: BatchDict) -> Tensor:
         """The loss, a scalar, between maps (B, C_s, H, W) and (B, C_t, H, W)."""
-        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+        if student.numel() == 0:
+            return self.without_pairs(student)
+        with torch.autocast(student.device.type, enabled=False):
+            return self.compute(at_least_float32(student), at_least_float32(teacher), batch_dict)
+
+    def compute(self, student: Tensor, teacher: Tensor, batch_dict: BatchDict) -> Tensor:
+        """The loss, a scalar, between maps that are not empty."""
+        raise NotImplementedError(f"{type(self).__name__} does not define compute")
 
 
 class PredictionLoss(DistillLoss[PredictionReader]):
@@ -170,7 +195,14 @@ class PredictionLoss(DistillLoss[PredictionReader]):
 
     def forward(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
         """The loss, a scalar, between matched predictions: row i of both is the same place."""
-        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+        if len(student) == 0:
+            return self.without_pairs(student.logits, student.codes)
+        with torch.autocast(student.logits.device.type, enabled=False):
+            return self.compute(student, teacher, batch_dict)
+
+    def compute(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
+        """The loss, a scalar, between one or more matched predictions."""
+        raise NotImplementedError(f"{type(self).__name__} does not define compute")
 
 
 def channels_of(tap: TapInfo | int) -> int:

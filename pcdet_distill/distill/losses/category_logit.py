@@ -69,20 +69,17 @@ class CategoryLogitLoss(PredictionLoss):
 
     options: CategoryLogitOptions
 
-    def forward(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
+    def compute(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
         """The loss, a scalar, between matched predictions."""
-        if len(student) == 0:
+        losses = []
+        for frame_rows in frames_of(student.batch_index):
+            for column in range(student.logits.shape[1]):
+                rows = self.proposals(student, teacher, frame_rows, column)
+                if len(rows):
+                    losses.append(self._class_loss(student, teacher, rows, column))
+        if not losses:
             return self.zero_loss(student.logits, student.codes)
-        with torch.autocast(student.logits.device.type, enabled=False):
-            losses = []
-            for frame_rows in frames_of(student.batch_index):
-                for column in range(student.logits.shape[1]):
-                    rows = self.proposals(student, teacher, frame_rows, column)
-                    if len(rows):
-                        losses.append(self._class_loss(student, teacher, rows, column))
-            if not losses:
-                return self.zero_loss(student.logits, student.codes)
-            return torch.stack(losses).mean()
+        return torch.stack(losses).mean()
 
     @torch.no_grad()
     def proposals(

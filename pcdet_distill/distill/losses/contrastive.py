@@ -26,7 +26,6 @@ from torch.nn import functional
 from ...config import option
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of
-from ...ops.precision import at_least_float32
 from ...types import BatchDict
 from ..nodes import NodeFeatures
 from .base import NodeLoss
@@ -67,23 +66,20 @@ class ContrastiveLoss(NodeLoss):
         self.student_embedding = nn.Linear(student.channels, width)
         self.teacher_embedding = nn.Linear(teacher.channels, width)
 
-    def forward(
+    def compute(
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
         """The loss, a scalar, between matched nodes. Logs how often the right place is found."""
         rows = self._sample(teacher)
-        if len(rows) == 0:
-            return self.zero_loss(student.features)
-        with torch.autocast(student.features.device.type, enabled=False):
-            student_embedding = self.student_embedding(at_least_float32(student.features[rows]))
-            student_embedding = functional.normalize(student_embedding, dim=1)
-            teacher_embedding = self.teacher_embedding(at_least_float32(teacher.features[rows]))
-            teacher_embedding = functional.normalize(teacher_embedding, dim=1)
-            similarity = student_embedding @ teacher_embedding.T / self.options.temperature
-            right_place = torch.arange(len(rows), device=rows.device)
-            is_found = similarity.detach().argmax(dim=1) == right_place
-            self.logs["found"] = is_found.float().mean()
-            return functional.cross_entropy(similarity, right_place)
+        student_embedding = self.student_embedding(student.features[rows])
+        student_embedding = functional.normalize(student_embedding, dim=1)
+        teacher_embedding = self.teacher_embedding(teacher.features[rows])
+        teacher_embedding = functional.normalize(teacher_embedding, dim=1)
+        similarity = student_embedding @ teacher_embedding.T / self.options.temperature
+        right_place = torch.arange(len(rows), device=rows.device)
+        is_found = similarity.detach().argmax(dim=1) == right_place
+        self.logs["found"] = is_found.float().mean()
+        return functional.cross_entropy(similarity, right_place)
 
     @torch.no_grad()
     def _sample(self, teacher: NodeFeatures) -> Tensor:
@@ -92,7 +88,7 @@ class ContrastiveLoss(NodeLoss):
             score = torch.rand(len(teacher), device=teacher.batch_index.device)
         else:
             score = score_of(teacher, self.options.score)
-        chosen = [teacher.batch_index.new_zeros(0)]
+        chosen = []
         for rows in frames_of(teacher.batch_index):
             count = min(self.options.num_nodes, len(rows))
             chosen.append(rows[score[rows].topk(count).indices])

@@ -29,14 +29,11 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...config import option
-from ...models.taps import TapInfo
-from ...ops.precision import at_least_float32
 from ...types import BatchDict
-from .base import MapLoss
+from .imitation import AdaptedMapLoss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,31 +48,21 @@ class DensifyOptions:
     )
 
 
-class DensifyLoss(MapLoss):
+class DensifyLoss(AdaptedMapLoss):
     """Squared difference from the teacher's map; its zeros and all other entries apart."""
 
     options_class = DensifyOptions
 
     options: DensifyOptions
 
-    def __init__(
-        self, student: TapInfo, teacher: TapInfo, options: DensifyOptions | None = None
-    ) -> None:
-        super().__init__(student, teacher, options)
-        self.adapter = nn.Conv2d(student.channels, teacher.channels, 1)
-
-    def forward(self, student: Tensor, teacher: Tensor, batch_dict: BatchDict) -> Tensor:
+    def compute(self, student: Tensor, teacher: Tensor, batch_dict: BatchDict) -> Tensor:
         """The loss, a scalar, between maps (B, C_s, H, W) and (B, C_t, H, W)."""
-        if student.numel() == 0:
-            return self.zero_loss(student)
-        with torch.autocast(student.device.type, enabled=False):
-            target = at_least_float32(teacher)
-            squares = (self.adapter(at_least_float32(student)) - target).square()
-            is_occupied = target != 0
-            self.logs["occupied"] = is_occupied.float().mean()
-            occupied = mean_where(squares, is_occupied)
-            empty = mean_where(squares, ~is_occupied)
-            return self.options.occupied_weight * occupied + self.options.empty_weight * empty
+        squares = (self.adapter(student) - teacher).square()
+        is_occupied = teacher != 0
+        self.logs["occupied"] = is_occupied.float().mean()
+        occupied = mean_where(squares, is_occupied)
+        empty = mean_where(squares, ~is_occupied)
+        return self.options.occupied_weight * occupied + self.options.empty_weight * empty
 
 
 def mean_where(values: Tensor, is_chosen: Tensor) -> Tensor:

@@ -68,17 +68,16 @@ class DisparityLoss(PredictionLoss):
 
     options: DisparityOptions
 
-    def forward(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
+    def compute(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
         """The loss, a scalar, between matched predictions. Logs the size of both sides."""
         rows, is_missed = self.regions(student, teacher)
         self.logs["missed"] = is_missed.float().sum()
         self.logs["surplus"] = (~is_missed).float().sum()
         if len(rows) == 0:
             return self.zero_loss(student.logits, student.codes)
-        with torch.autocast(student.logits.device.type, enabled=False):
-            distance = self._distance(student.select(rows), teacher.select(rows))
-            sides = [distance[side] for side in (is_missed, ~is_missed) if bool(side.any())]
-            return torch.stack([side.mean() for side in sides]).sum() / 2
+        distance = self._distance(student.select(rows), teacher.select(rows))
+        sides = [distance[side] for side in (is_missed, ~is_missed) if bool(side.any())]
+        return torch.stack([side.mean() for side in sides]).sum() / 2
 
     @torch.no_grad()
     def regions(self, student: Predictions, teacher: Predictions) -> tuple[Tensor, Tensor]:
@@ -89,7 +88,7 @@ class DisparityLoss(PredictionLoss):
         best_student = student.scores()
         best_teacher = teacher.scores()
         is_proposal = torch.maximum(best_student, best_teacher) > self.options.score_thresh
-        chosen = [student.batch_index.new_zeros(0)]
+        chosen = []
         for frame_rows in frames_of(student.batch_index):
             proposals = frame_rows[is_proposal[frame_rows]]
             count = min(self.options.num_regions, len(proposals))

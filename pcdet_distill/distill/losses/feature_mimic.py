@@ -9,11 +9,9 @@ paper's regressor is a convolution followed by the teacher's own non-linearity.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ...models.taps import TapInfo
-from ...ops.precision import at_least_float32
 from ...types import BatchDict
 from ..nodes import NodeFeatures
 from .base import NodeLoss, NoOptions
@@ -29,13 +27,9 @@ class FeatureMimicLoss(NodeLoss):
         super().__init__(student, teacher, options)
         self.adapter = adapter(student, teacher)
 
-    def forward(
+    def compute(
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
         """The loss, a scalar, between matched nodes."""
-        if len(student) == 0:
-            return self.zero_loss(student.features)
-        with torch.autocast(student.features.device.type, enabled=False):
-            adapted = self.adapter(at_least_float32(student.features))
-            target = at_least_float32(teacher.features)
-            return (adapted - target).square().mean() / 2
+        difference = self.adapter(student.features) - teacher.features
+        return difference.square().mean() / 2

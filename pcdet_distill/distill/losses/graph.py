@@ -30,7 +30,6 @@ from torch import Tensor
 from ...errors import DataError
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of, knn
-from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
 from .base import TERM_KEYS, NodeLoss, channels_of
@@ -88,7 +87,7 @@ class GraphDistillLoss(NodeLoss):
         """The options in ``cfg``, on top of its PRESET for the student's kind of nodes."""
         return graph_options(cfg, student, where, also_known=TERM_KEYS)
 
-    def forward(
+    def compute(
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
         """The loss, a scalar, between matched nodes."""
@@ -116,7 +115,7 @@ class GraphDistillLoss(NodeLoss):
         if self.options.sampling == "random":
             score = torch.rand(len(teacher), device=score.device)
         take_largest = self.options.sampling != "bottom"
-        chosen = [score.new_zeros(0, dtype=torch.long)]
+        chosen = []
         for rows in self._groups(teacher.batch_index):
             count = self._number_of_queries(len(rows))
             best = score[rows].topk(count, largest=take_largest, sorted=False).indices
@@ -124,28 +123,22 @@ class GraphDistillLoss(NodeLoss):
         return torch.cat(chosen)
 
     def compare(self, student: NodeFeatures, teacher: NodeFeatures, queries: Tensor) -> Tensor:
-        """The loss over the given queries (M,), rows of both."""
-        if len(queries) == 0:
-            return self.zero_loss(student.features)
-        with torch.autocast(student.features.device.type, enabled=False):
-            student_features = at_least_float32(student.features)
-            teacher_features = at_least_float32(teacher.features.detach())
-            neighbours = self._neighbours(teacher_features, teacher, queries)
-            score = self.score(teacher)[queries].to(teacher_features.dtype)
-            weights = self._weights(score, teacher.batch_index[queries])
-            # Of a map with 50,000 cells a few thousand are in the graph. Only these are adapted.
-            rows, queries, neighbours = _nodes_of_graph(len(teacher), queries, neighbours)
-            student_edges = self.student_adapter(
-                student_features.index_select(0, rows), queries, neighbours
-            )
-            teacher_edges = self.teacher_adapter(
-                teacher_features.index_select(0, rows), queries, neighbours
-            )
-            self._watch(neighbours, weights, teacher_edges, student_edges)
-            total = sum_over_edges(
-                self.comparison, neighbours, weights, teacher_edges, student_edges
-            )
-            return self._scale(total, neighbours)
+        """The loss over the given queries (M,), rows of both; at least one."""
+        teacher_features = teacher.features.detach()
+        neighbours = self._neighbours(teacher_features, teacher, queries)
+        score = self.score(teacher)[queries].to(teacher_features.dtype)
+        weights = self._weights(score, teacher.batch_index[queries])
+        # Of a map with 50,000 cells a few thousand are in the graph. Only these are adapted.
+        rows, queries, neighbours = _nodes_of_graph(len(teacher), queries, neighbours)
+        student_edges = self.student_adapter(
+            student.features.index_select(0, rows), queries, neighbours
+        )
+        teacher_edges = self.teacher_adapter(
+            teacher_features.index_select(0, rows), queries, neighbours
+        )
+        self._watch(neighbours, weights, teacher_edges, student_edges)
+        total = sum_over_edges(self.comparison, neighbours, weights, teacher_edges, student_edges)
+        return self._scale(total, neighbours)
 
     def _groups(self, batch_index: Tensor) -> list[Tensor]:
         """Rows whose queries and weights are chosen together: those of each frame, or all."""

@@ -49,11 +49,10 @@ from torch import Tensor
 from ...config import option
 from ...errors import ConfigError
 from ...models.taps import TapInfo
-from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
-from .base import NodeLoss
-from .features import ChannelStatistics, adapter, score_of, with_score
+from .features import score_of, with_score
+from .imitation import ImitationLoss
 from .object_graphs import ObjectGraphs, object_graphs
 from .relations import relation_distance
 
@@ -95,7 +94,7 @@ class GraphRelationOptions:
     )
 
 
-class GraphRelationLoss(NodeLoss):
+class GraphRelationLoss(ImitationLoss):
     """Distance between nodes in and around objects, and between their relations."""
 
     options_class = GraphRelationOptions
@@ -105,11 +104,11 @@ class GraphRelationLoss(NodeLoss):
     def __init__(
         self, student: TapInfo, teacher: TapInfo, options: GraphRelationOptions | None = None
     ) -> None:
-        super().__init__(student, teacher, options)
-        self.statistics = ChannelStatistics(teacher.channels)
-        is_adapted = self.options.node_weight > 0 or self.options.relation == "difference"
-        self.adapter = adapter(student, teacher) if is_adapted else None
-        self.distance = relation_distance(self.options.relation, self.options.temperature)
+        options = options or GraphRelationOptions()
+        # Without channels to compare there is no adapter: it could absorb the difference.
+        adapted = options.node_weight > 0 or options.relation == "difference"
+        super().__init__(student, teacher, options, adapted=adapted)
+        self.relation_distance = relation_distance(options.relation, options.temperature)
 
     @classmethod
     def with_input_keys(cls, cfg: ConfigDict, teacher_has_scores: bool) -> ConfigDict:
@@ -135,37 +134,31 @@ class GraphRelationLoss(NodeLoss):
             )
         return options
 
-    def forward(
+    def compute(
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
-        """The loss, a scalar, between matched nodes."""
-        options = self.options
-        with torch.autocast(student.features.device.type, enabled=False):
-            graphs = object_graphs(
-                teacher.coords,
-                teacher.batch_index,
-                batch_dict["gt_boxes"],
-                margin_m=options.margin_m,
-                count=options.num_neighbors,
-            )
-            self.logs["objects"] = float(len(graphs))
-            if len(graphs) == 0:
-                return self.zero_loss(student.features)
-            teacher_features = at_least_float32(teacher.features)
-            weights = self._object_weights(teacher, graphs)
-            if self.training:
-                member_weights = (weights / graphs.sizes())[graphs.owners]
-                self.statistics.update(teacher_features[graphs.members], member_weights)
-            return self._compare(
-                at_least_float32(student.features), teacher_features, graphs, weights
-            )
+        """The loss, a scalar, between matched nodes. Logs the number of objects."""
+        graphs = object_graphs(
+            teacher.coords,
+            teacher.batch_index,
+            batch_dict["gt_boxes"],
+            margin_m=self.options.margin_m,
+            count=self.options.num_neighbors,
+        )
+        self.logs["objects"] = float(len(graphs))
+        if len(graphs) == 0:
+            return self.zero_loss(student.features)
+        weights = self._object_weights(teacher, graphs)
+        member_weights = (weights / graphs.sizes())[graphs.owners]
+        self.observe(teacher.features[graphs.members], member_weights)
+        return self._compare(student.features, teacher.features, graphs, weights)
 
     @torch.no_grad()
     def _object_weights(self, teacher: NodeFeatures, graphs: ObjectGraphs) -> Tensor:
         """(G,) how much each object counts; their sum is 1."""
         weights = torch.ones(len(graphs), device=teacher.features.device)
         if self.options.score == "objectness":
-            scores = at_least_float32(score_of(teacher, "objectness"))[graphs.members]
+            scores = score_of(teacher, "objectness")[graphs.members]
             weights = torch.zeros_like(weights).scatter_reduce(
                 0, graphs.owners, scores.to(weights.dtype), reduce="amax", include_self=False
             )
@@ -189,9 +182,7 @@ class GraphRelationLoss(NodeLoss):
 
     def _node_distances(self, student: Tensor, teacher: Tensor, graphs: ObjectGraphs) -> Tensor:
         """(G,) mean squared error of the student's prediction of the nodes of each object."""
-        assert self.adapter is not None
-        target = self.statistics.standardise(teacher[graphs.members])
-        errors = (self.adapter(student[graphs.members]) - target).square().mean(dim=1)
+        errors = self.distance(student[graphs.members], teacher[graphs.members])
         sums = errors.new_zeros(len(graphs)).index_add(0, graphs.owners, errors)
         return sums / graphs.sizes()
 
@@ -199,7 +190,5 @@ class GraphRelationLoss(NodeLoss):
         """(G,) distance between the relations within each object."""
         related = student[graphs.rows]
         if self.options.relation == "difference":
-            assert self.adapter is not None
-            related = self.adapter(related)
-        target = self.statistics.standardise(teacher[graphs.rows])
-        return self.distance(related, target, graphs.is_valid)
+            related = self.adapt(related)
+        return self.relation_distance(related, self.target(teacher[graphs.rows]), graphs.is_valid)

@@ -62,18 +62,15 @@ class HeadRelationLoss(PredictionLoss):
 
     options: HeadRelationOptions
 
-    def forward(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
+    def compute(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
         """The loss, a scalar, between matched predictions."""
-        if len(student) == 0:
-            return self.zero_loss(student.logits, student.codes)
-        with torch.autocast(student.logits.device.type, enabled=False):
-            confidence = teacher.scores()
-            losses = []
-            for rows in frames_of(student.batch_index):
-                count = min(self.options.num_positions, len(rows))
-                best = rows[confidence[rows].topk(count).indices]
-                losses.append(self._frame_loss(student.select(best), teacher.select(best)))
-            return torch.stack(losses).mean()
+        confidence = teacher.scores()
+        losses = []
+        for rows in frames_of(student.batch_index):
+            count = min(self.options.num_positions, len(rows))
+            best = rows[confidence[rows].topk(count).indices]
+            losses.append(self._frame_loss(student.select(best), teacher.select(best)))
+        return torch.stack(losses).mean()
 
     def _frame_loss(self, student: Predictions, teacher: Predictions) -> Tensor:
         """The loss of the chosen positions of one frame."""

@@ -36,11 +36,10 @@ from torch import Tensor, nn
 
 from ...config import option
 from ...models.taps import TapInfo
-from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
-from .base import NodeLoss
-from .features import ChannelStatistics, adapter, score_of, with_score
+from .features import score_of, with_score
+from .imitation import ImitationLoss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +63,7 @@ class InterchangeOptions:
     )
 
 
-class InterchangeLoss(NodeLoss):
+class InterchangeLoss(ImitationLoss):
     """Distances of compressed features, and of decompressed ones from the other model's."""
 
     options_class = InterchangeOptions
@@ -75,52 +74,44 @@ class InterchangeLoss(NodeLoss):
         self, student: TapInfo, teacher: TapInfo, options: InterchangeOptions | None = None
     ) -> None:
         super().__init__(student, teacher, options)
-        width = teacher.channels
         compressed = self.options.compressed
-        self.adapter = adapter(student, teacher)
-        self.statistics = ChannelStatistics(width)
-        self.encoder = _two_layers(width, 2 * compressed, compressed)
-        self.decoder = _two_layers(compressed, 2 * compressed, width)
+        self.encoder = _two_layers(teacher.channels, 2 * compressed, compressed)
+        self.decoder = _two_layers(compressed, 2 * compressed, teacher.channels)
 
     @classmethod
     def with_input_keys(cls, cfg: ConfigDict, teacher_has_scores: bool) -> ConfigDict:
         """With SCORE: the objectness, if the teacher publishes class scores."""
         return with_score(cfg, teacher_has_scores, otherwise="none")
 
-    def forward(
+    def compute(
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
         """The loss, a scalar, between matched nodes. Logs both parts."""
-        if len(student) == 0:
-            return self.zero_loss(student.features)
-        with torch.autocast(student.features.device.type, enabled=False):
-            teacher_features = at_least_float32(teacher.features)
-            weights = self.weights(teacher)
-            if self.training:
-                self.statistics.update(teacher_features, torch.ones_like(weights))
-            target = self.statistics.standardise(teacher_features)
-            adapted = self.adapter(at_least_float32(student.features))
-            code = self.encoder(adapted)
-            target_code = self.encoder(target)
-            distance = (code - target_code).square().mean(dim=1)
-            smallest = torch.finfo(weights.dtype).tiny
-            compressed = (weights * distance).sum() / weights.sum().clamp_min(smallest)
-            there = (self.decoder(code) - target).square().mean()
-            back = (self.decoder(target_code) - adapted.detach()).square().mean()
-            interchange = there + back
-            self.logs["compressed"] = compressed.detach()
-            self.logs["interchange"] = interchange.detach()
-            return (
-                self.options.compressed_weight * compressed
-                + self.options.interchange_weight * interchange
-            )
+        weights = self.weights(teacher)
+        self.observe(teacher.features, torch.ones_like(weights))
+        target = self.target(teacher.features)
+        adapted = self.adapt(student.features)
+        code = self.encoder(adapted)
+        target_code = self.encoder(target)
+        distance = (code - target_code).square().mean(dim=1)
+        smallest = torch.finfo(weights.dtype).tiny
+        compressed = (weights * distance).sum() / weights.sum().clamp_min(smallest)
+        there = (self.decoder(code) - target).square().mean()
+        back = (self.decoder(target_code) - adapted.detach()).square().mean()
+        interchange = there + back
+        self.logs["compressed"] = compressed.detach()
+        self.logs["interchange"] = interchange.detach()
+        return (
+            self.options.compressed_weight * compressed
+            + self.options.interchange_weight * interchange
+        )
 
     @torch.no_grad()
     def weights(self, teacher: NodeFeatures) -> Tensor:
         """w (N,) of every node."""
         if self.options.score == "none":
-            return at_least_float32(torch.ones_like(teacher.saliency))
-        return at_least_float32(score_of(teacher, "objectness")) + self.options.background
+            return torch.ones_like(teacher.saliency)
+        return score_of(teacher, "objectness") + self.options.background
 
 
 def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -81,18 +81,17 @@ class LocalisationLoss(PredictionLoss):
             )
         return options
 
-    def forward(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
+    def compute(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
         """The loss, a scalar, between matched predictions. Logs the number of positions."""
         rows, weights = self.regions(teacher, batch_dict["gt_boxes"])
         self.logs["positions"] = float(len(rows))
         if len(rows) == 0:
             return self.zero_loss(student.logits, student.codes)
-        with torch.autocast(student.logits.device.type, enabled=False):
-            student = student.select(rows)
-            target = teacher.select(rows).codes_like(student)
-            distance = (student.codes - target).abs() / self.options.temperature
-            divergence = (distance + torch.exp(-distance) - 1).sum(dim=1)
-            return (divergence * weights).sum() / weights.sum()
+        student = student.select(rows)
+        target = teacher.select(rows).codes_like(student)
+        distance = (student.codes - target).abs() / self.options.temperature
+        divergence = (distance + torch.exp(-distance) - 1).sum(dim=1)
+        return (divergence * weights).sum() / weights.sum()
 
     @torch.no_grad()
     def regions(self, teacher: Predictions, gt_boxes: Tensor) -> tuple[Tensor, Tensor]:

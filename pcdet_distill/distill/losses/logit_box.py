@@ -54,20 +54,19 @@ class LogitBoxLoss(PredictionLoss):
 
     options: LogitBoxOptions
 
-    def forward(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
+    def compute(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
         """The loss, a scalar, between matched predictions. Logs the number of positions."""
         confidence = teacher.scores()
         positive = torch.nonzero(confidence > self.options.score_thresh).flatten()
         self.logs["positions"] = float(len(positive))
         if len(positive) == 0:
             return self.zero_loss(student.logits, student.codes)
-        with torch.autocast(student.logits.device.type, enabled=False):
-            logit_loss = divergence(student.logits, teacher.logits).sum() / len(positive)
-            distance = code_distance(student.select(positive), teacher.select(positive))
-            box_loss = (distance * confidence[positive]).sum() / len(positive)
-            self.logs["logit"] = logit_loss.detach()
-            self.logs["box"] = box_loss.detach()
-            return self.options.logit_weight * logit_loss + self.options.box_weight * box_loss
+        logit_loss = divergence(student.logits, teacher.logits).sum() / len(positive)
+        distance = code_distance(student.select(positive), teacher.select(positive))
+        box_loss = (distance * confidence[positive]).sum() / len(positive)
+        self.logs["logit"] = logit_loss.detach()
+        self.logs["box"] = box_loss.detach()
+        return self.options.logit_weight * logit_loss + self.options.box_weight * box_loss
 
 
 def code_distance(student: Predictions, teacher: Predictions) -> Tensor:

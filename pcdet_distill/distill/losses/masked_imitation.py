@@ -31,7 +31,6 @@ from ...config import option
 from ...errors import ConfigError
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of
-from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
 from .features import SCORES, score_of
@@ -80,27 +79,25 @@ class MaskedImitationLoss(ImitationLoss):
             )
         return options
 
-    def forward(
+    def compute(
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
         """The loss, a scalar, between matched nodes."""
-        with torch.autocast(student.features.device.type, enabled=False):
-            all_weights = self.weights(teacher, batch_dict)
-            rows = torch.nonzero(all_weights > 0).flatten()
-            if len(rows) == 0:
-                return self.zero_loss(student.features)
-            weights = all_weights[rows]
-            student_features = at_least_float32(student.features[rows])
-            teacher_features = at_least_float32(teacher.features[rows])
-            distance = self.distance(student_features, teacher_features, weights)
-            return (distance * weights).sum() / weights.sum()
+        all_weights = self.weights(teacher, batch_dict)
+        rows = torch.nonzero(all_weights > 0).flatten()
+        if len(rows) == 0:
+            return self.zero_loss(student.features)
+        weights = all_weights[rows]
+        self.observe(teacher.features[rows], weights)
+        distance = self.distance(student.features[rows], teacher.features[rows])
+        return (distance * weights).sum() / weights.sum()
 
     @torch.no_grad()
     def weights(self, teacher: NodeFeatures, batch_dict: BatchDict) -> Tensor:
         """w (N,) of every node."""
         options = self.options
         if options.mask == "score":
-            score = at_least_float32(score_of(teacher, options.score))
+            score = score_of(teacher, options.score)
             return _scaled(score, teacher.batch_index) + options.background
         coords = teacher.coords
         batch_index = teacher.batch_index

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from ...models.taps import TapInfo
-from ...ops.precision import at_least_float32
 from ...types import BatchDict
 from ..nodes import NodeFeatures
 from .base import NodeLoss, NoOptions
@@ -44,19 +43,17 @@ class OverhaulLoss(NodeLoss):
         self.register_buffer("margin", torch.zeros(teacher.channels))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
-    def forward(
+    def compute(
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
         """The loss, a scalar, between matched nodes."""
         if len(student) < 2:  # batch norm needs two rows for a variance
             return self.zero_loss(student.features)
-        with torch.autocast(student.features.device.type, enabled=False):
-            teacher_features = at_least_float32(teacher.features)
-            if self.training:
-                self._update_margin(teacher_features)
-            target = torch.maximum(teacher_features, self.margin)
-            adapted = self.norm(self.adapter(at_least_float32(student.features)))
-            return partial_distance(target, adapted).mean()
+        if self.training:
+            self._update_margin(teacher.features)
+        target = torch.maximum(teacher.features, self.margin)
+        adapted = self.norm(self.adapter(student.features))
+        return partial_distance(target, adapted).mean()
 
     @torch.no_grad()
     def _update_margin(self, features: Tensor) -> None:

@@ -67,23 +67,20 @@ class PivotalLogitLoss(PredictionLoss):
 
     options: PivotalLogitOptions
 
-    def forward(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
+    def compute(self, student: Predictions, teacher: Predictions, batch_dict: BatchDict) -> Tensor:
         """The loss, a scalar, between matched predictions. Logs the number of positions."""
         rows, weights = self.pivots(teacher, batch_dict)
         self.logs["positions"] = float(len(rows))
         if len(rows) == 0:
             return self.zero_loss(student.logits, student.codes)
-        with torch.autocast(student.logits.device.type, enabled=False):
-            student = student.select(rows)
-            teacher = teacher.select(rows)
-            score_difference = student.logits.sigmoid() - teacher.logits.sigmoid()
-            score_distance = score_difference.square().sum(dim=1)
-            code_difference = student.codes - teacher.codes_like(student)
-            box_distance = code_difference.abs().mean(dim=1) * teacher.scores()
-            distance = (
-                self.options.cls_weight * score_distance + self.options.box_weight * box_distance
-            )
-            return (weights * distance).sum() / weights.sum()
+        student = student.select(rows)
+        teacher = teacher.select(rows)
+        score_difference = student.logits.sigmoid() - teacher.logits.sigmoid()
+        score_distance = score_difference.square().sum(dim=1)
+        code_difference = student.codes - teacher.codes_like(student)
+        box_distance = code_difference.abs().mean(dim=1) * teacher.scores()
+        distance = self.options.cls_weight * score_distance + self.options.box_weight * box_distance
+        return (weights * distance).sum() / weights.sum()
 
     @torch.no_grad()
     def pivots(self, teacher: Predictions, batch_dict: BatchDict) -> tuple[Tensor, Tensor]:
@@ -105,8 +102,8 @@ class PivotalLogitLoss(PredictionLoss):
         """Rows (M,) of NUM_POSITIONS of each frame, most confident first, and weights (M,)."""
         most = self.options.num_positions
         by_rank = self.options.select == "rank"
-        chosen = [batch_index.new_zeros(0)]
-        weights = [confidence.new_zeros(0)]
+        chosen = []
+        weights = []
         for rows in frames_of(batch_index):
             count = min(most, len(rows))
             chosen.append(rows[confidence[rows].topk(count).indices])

@@ -36,7 +36,6 @@ from torch.nn import functional
 from ...config import option
 from ...models.taps import TapInfo
 from ...ops.boxes import rotate_points_along_z
-from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..labelled_boxes import without_padding
 from ..nodes import NodeFeatures, NodeGrid, as_map
@@ -83,30 +82,24 @@ class RegionMimicLoss(ImitationLoss):
             require_map(tap, cls.__name__, where)
         return super().options_from_config(cfg, student, teacher, where)
 
-    def forward(
+    def compute(
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
         """The loss, a scalar, between matched cells. Logs the number of boxes."""
         grid = student.grid
-        if len(student) == 0 or grid is None:
+        assert grid is not None  # both taps are maps
+        student_map = as_map(student)
+        teacher_map = as_map(teacher.at_cells_of(student))
+        gt_boxes = batch_dict["gt_boxes"][: len(student_map)]
+        regions = find_regions(gt_boxes, grid, self.options.points)
+        self.logs["boxes"] = float(len(regions.frames))
+        if len(regions.frames) == 0:
             return self.zero_loss(student.features)
-        with torch.autocast(student.features.device.type, enabled=False):
-            student_map = at_least_float32(as_map(student))
-            teacher_map = at_least_float32(as_map(teacher.at_cells_of(student)))
-            regions = find_regions(batch_dict["gt_boxes"][: len(student_map)], grid, self.points)
-            self.logs["boxes"] = float(len(regions.frames))
-            if len(regions.frames) == 0:
-                return self.zero_loss(student.features)
-            student_features = interpolate(student_map, regions, grid)
-            teacher_features = interpolate(teacher_map, regions, grid)
-            weights = regions.weights.to(teacher_features.dtype)
-            distance = self.distance(student_features, teacher_features, weights)
-            return (distance * regions.weights).sum() / len(distance)
-
-    @property
-    def points(self) -> int:
-        """Places along and across each box."""
-        return self.options.points
+        student_features = interpolate(student_map, regions, grid)
+        teacher_features = interpolate(teacher_map, regions, grid)
+        self.observe(teacher_features, regions.weights.to(teacher_features.dtype))
+        distance = self.distance(student_features, teacher_features)
+        return (distance * regions.weights).sum() / len(distance)
 
 
 @torch.no_grad()

@@ -24,7 +24,6 @@ from torch.nn import functional
 from ...config import option
 from ...models.taps import TapInfo
 from ...ops.knn import frames_of
-from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures, as_map
 from ..term_inputs import require_map
@@ -67,26 +66,19 @@ class SimilarityLoss(NodeLoss):
             require_map(teacher, "SimilarityLoss with OVER: frames", where)
         return options
 
-    def forward(
+    def compute(
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
         """The loss, a scalar, between matched nodes."""
-        if len(student) == 0:
-            return self.zero_loss(student.features)
-        with torch.autocast(student.features.device.type, enabled=False):
-            if self.options.over == "frames":
-                student_rows = at_least_float32(as_map(student)).flatten(1)
-                teacher_rows = at_least_float32(as_map(teacher)).flatten(1)
-                return similarity_distance(student_rows, teacher_rows)
-            score = score_of(teacher, self.options.score)
-            distances = []
-            for rows in frames_of(student.batch_index):
-                count = min(self.options.num_nodes, len(rows))
-                best = rows[score[rows].topk(count).indices]
-                student_rows = at_least_float32(student.features[best])
-                teacher_rows = at_least_float32(teacher.features[best])
-                distances.append(similarity_distance(student_rows, teacher_rows))
-            return torch.stack(distances).mean()
+        if self.options.over == "frames":
+            return similarity_distance(as_map(student).flatten(1), as_map(teacher).flatten(1))
+        score = score_of(teacher, self.options.score)
+        distances = []
+        for rows in frames_of(student.batch_index):
+            count = min(self.options.num_nodes, len(rows))
+            best = rows[score[rows].topk(count).indices]
+            distances.append(similarity_distance(student.features[best], teacher.features[best]))
+        return torch.stack(distances).mean()
 
 
 def similarity_distance(student: Tensor, teacher: Tensor) -> Tensor:

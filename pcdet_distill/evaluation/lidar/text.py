@@ -103,10 +103,11 @@ def errors_text(entry: ClassResult) -> str:
 def mean_text(result: LidarResult) -> str:
     """The means over the classes, and how many classes they are over."""
     num_classes = sum(entry.num_objects > 0 for entry in result.classes)
+    noun = "class" if num_classes == 1 else "classes"
     values = [f"{NAMES[kind]} {result.map(kind):.2f}" for kind in KINDS]
     name, value = result.primary
     return (
-        f"mAP area of {num_classes} classes with objects: {', '.join(values)} "
+        f"mAP area of {num_classes} {noun} with objects: {', '.join(values)} "
         f"(each class by its first IoU threshold, center by the mean over the distances)\n"
         f"ranked by: {name} {value:.2f}"
     )

@@ -5,48 +5,27 @@ from __future__ import annotations
 import pytest
 import test_recipes
 import torch
+from head_pairs import batch_for, distiller
 from made_predictions import predictions
-from small_center import center_config
-from small_model import make_batch, random_scene, small_model
-from small_multi_head import multi_model_config
 from small_point_rcnn import small_point_rcnn
 from test_build_distiller import voxel_batch
-from test_prediction_terms import bolder
 
-from pcdet_distill.distill import Distiller, DistillHead, TapSource, Teacher
+from pcdet_distill.distill import TapSource
 from pcdet_distill.distill.batch_transforms import SoftTargets
 from pcdet_distill.distill.unsure import UnsureZone
 from pcdet_distill.errors import ConfigError, DataError
 from pcdet_distill.models import capture
 
-MAKERS = {
-    "single": lambda seed: small_model(seed=seed),
-    "multi": lambda seed: small_model(multi_model_config(), seed=seed),
-    "centre": lambda seed: small_model(
-        center_config([["Car"], ["Pedestrian", "Cyclist"]]), seed=seed
-    ),
-}
 LOGITS = {"NAME": "LogitBoxLoss", "STUDENT": "dense_head", "TEACHER": "dense_head"}
 # No zone: a score cannot lie in it.
 SURE = {"NAME": "SoftTargets", "UNSURE_FROM": 1.0, "UNSURE_TO": 1.0}
 teacher_of = test_recipes.teacher_of  # a fixture
-HEADS = pytest.mark.parametrize("kind", MAKERS)
-
-
-def distiller(kind, terms):
-    student = MAKERS[kind](0)
-    teacher = bolder(MAKERS[kind](1))
-    head = DistillHead.from_config(
-        terms,
-        TapSource.of("student", student, student.dataset),
-        TapSource.of("teacher", teacher, teacher.dataset),
-    )
-    return Distiller(student, Teacher(teacher), head).train()
+HEADS = pytest.mark.parametrize("kind", ["single", "multi", "centre"])
 
 
 def batch_of(labelled):
     """Two frames; the labels of the others are taken away."""
-    batch = make_batch([random_scene(0), random_scene(1)])
+    batch = batch_for("single")
     batch["is_labelled"] = torch.tensor(labelled, dtype=torch.float32)
     batch["gt_boxes"] = batch["gt_boxes"] * batch["is_labelled"][:, None, None]
     return batch
@@ -73,7 +52,7 @@ def strength(gradients, frame):
 
 @HEADS
 def test_an_unlabelled_frame_has_no_gradient_of_the_detection_loss(kind):
-    model = distiller(kind, {"LOGITS": LOGITS, "SOFT": SURE})
+    model = distiller(kind, kind, {"LOGITS": LOGITS, "SOFT": SURE})
     gradients, tb = head_gradients(model, batch_of([True, False]), "detection")
     assert tb["distill_soft_unlabelled"] == 1
     assert strength(gradients, frame=1) == 0
@@ -83,7 +62,7 @@ def test_an_unlabelled_frame_has_no_gradient_of_the_detection_loss(kind):
 @HEADS
 def test_an_unlabelled_frame_learns_from_the_distillation_alone(kind):
     """Its gradients are those of a distillation that is the only loss."""
-    model = distiller(kind, {"LOGITS": LOGITS, "SOFT": SURE})
+    model = distiller(kind, kind, {"LOGITS": LOGITS, "SOFT": SURE})
     whole, _ = head_gradients(model, batch_of([False, False]), "all")
     detection, _ = head_gradients(model, batch_of([False, False]), "detection")
     for frame in (0, 1):
@@ -93,9 +72,9 @@ def test_an_unlabelled_frame_learns_from_the_distillation_alone(kind):
 
 @HEADS
 def test_a_labelled_frame_is_trained_as_without_unlabelled_ones(kind):
-    model = distiller(kind, {"LOGITS": LOGITS, "SOFT": SURE})
+    model = distiller(kind, kind, {"LOGITS": LOGITS, "SOFT": SURE})
     mixed, _ = head_gradients(model, batch_of([True, True]), "detection")
-    plain = distiller(kind, {"LOGITS": LOGITS})
+    plain = distiller(kind, kind, {"LOGITS": LOGITS})
     expected, _ = head_gradients(plain, batch_of([True, True]), "detection")
     for first, second in zip(mixed, expected):
         assert torch.equal(first, second)
@@ -103,7 +82,7 @@ def test_a_labelled_frame_is_trained_as_without_unlabelled_ones(kind):
 
 @pytest.mark.parametrize("kind", ["single", "multi"])
 def test_a_frame_keeps_its_weight_in_a_mixed_batch(kind):
-    model = distiller(kind, {"LOGITS": LOGITS, "SOFT": SURE})
+    model = distiller(kind, kind, {"LOGITS": LOGITS, "SOFT": SURE})
     mixed, _ = head_gradients(model, batch_of([True, False]), "detection")
     both, _ = head_gradients(model, batch_of([True, True]), "detection")
     for first, second in zip(mixed, both):
@@ -113,7 +92,7 @@ def test_a_frame_keeps_its_weight_in_a_mixed_batch(kind):
 @HEADS
 def test_without_the_transform_an_unlabelled_frame_is_background(kind):
     """What SoftTargets is there to avoid."""
-    model = distiller(kind, {"LOGITS": LOGITS})
+    model = distiller(kind, kind, {"LOGITS": LOGITS})
     gradients, _ = head_gradients(model, batch_of([True, False]), "detection")
     assert strength(gradients, frame=1) > 0
 
@@ -122,7 +101,7 @@ def test_without_the_transform_an_unlabelled_frame_is_background(kind):
 def test_an_unsure_zone_has_no_gradient(kind):
     """All scores of the teacher lie in the zone, so nothing teaches the unlabelled frame."""
     zone = {"NAME": "SoftTargets", "UNSURE_FROM": 0.0, "UNSURE_TO": 1.0}
-    model = distiller(kind, {"LOGITS": LOGITS, "SOFT": zone})
+    model = distiller(kind, kind, {"LOGITS": LOGITS, "SOFT": zone})
     gradients, _ = head_gradients(model, batch_of([True, False]), "all")
     assert strength(gradients, frame=1) == 0
     assert strength(gradients, frame=0) > 0
@@ -160,8 +139,8 @@ def test_the_zone_leaves_out_positions_of_unlabelled_frames():
 
 
 def test_the_batch_must_say_what_is_labelled():
-    model = distiller("single", {"LOGITS": LOGITS, "SOFT": SURE})
-    batch = make_batch([random_scene(0), random_scene(1)])
+    model = distiller("single", "single", {"LOGITS": LOGITS, "SOFT": SURE})
+    batch = batch_for("single")
     with pytest.raises(DataError, match="no entry 'is_labelled' .* after take_unlabelled"):
         model(batch)
 
@@ -181,4 +160,4 @@ def test_a_zone_the_wrong_way_round_is_refused():
 def test_a_weight_has_no_effect_and_is_refused():
     words = "SOFT.WEIGHT: SoftTargets changes which frames the detection loss counts alone; remove"
     with pytest.raises(ConfigError, match=words):
-        distiller("single", {"LOGITS": LOGITS, "SOFT": {**SURE, "WEIGHT": 1.0}})
+        distiller("single", "single", {"LOGITS": LOGITS, "SOFT": {**SURE, "WEIGHT": 1.0}})

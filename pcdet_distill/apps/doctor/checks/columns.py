@@ -1,0 +1,166 @@
+"""The columns of the points: their number, NaN, constants, and the scale of the intensity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..case import Case
+from ..finding import Finding, Severity, listed, percent
+from ..frames import Frame
+
+CHECK = "columns"
+WIDTHS = (3, 4, 5, 6, 7, 8)
+ROUGH = 0.5  # of the spread: how much neighbouring points differ in a cloud that is misread
+SMOOTH = 0.4  # times that much: how much they differ in the right number of columns
+LEAST_POINTS = 500
+FARTHEST_M = 600.0  # no LiDAR for cars sees so far
+CLOSEST_M = 1.0  # a cloud that ends so near is not in metres
+CONSTANT = 1e-6
+MAY_BE_CONSTANT = ("sensor", "timestamp", "time", "beam", "ring")
+
+
+def check_columns(case: Case) -> Iterator[Finding]:
+    """Whether the columns are what src_feature_list says."""
+    features = list(case.spec.point_feature_encoder.src_feature_list)
+    used = list(case.spec.point_feature_encoder.used_feature_list)
+    for split in case.splits.values():
+        frames = [frame for frame in split.frames if frame.num_points]
+        wrong = [frame for frame in frames if frame.columns.shape[1] != len(features)]
+        if wrong:
+            found = wrong[0].columns.shape[1]
+            yield _wrong_number(case, split.name, wrong, found, features)
+            continue
+        yield from _not_finite(split.name, frames, features)
+        yield from _misread(case, split.name)
+        yield from _not_metres(split.name, frames)
+        yield from _constant(case, split.name, frames, features, used)
+
+
+def _wrong_number(
+    case: Case, split: str, wrong: list[Frame], found: int, features: list[str]
+) -> Finding:
+    names = features[:found]
+    names += [f"column_{number}" for number in range(len(names), found)]
+    key = case.key("POINT_FEATURE_ENCODING.src_feature_list")
+    return Finding(
+        CHECK,
+        Severity.ERROR if found < len(features) else Severity.WARNING,
+        f"{key}; split {split}, frame {listed(frame.name for frame in wrong)}",
+        f"{len(wrong)} frames have points of {found} columns, but src_feature_list names "
+        f"{len(features)}: {', '.join(features)}",
+        fix="name every column of the files in src_feature_list, in their order",
+        changes={key: names} if found > len(features) else {},
+    )
+
+
+def _not_finite(split: str, frames: list[Frame], features: list[str]) -> Iterator[Finding]:
+    for column, name in enumerate(features):
+        bad = [frame for frame in frames if frame.columns[5, column] > 0]
+        if not bad:
+            continue
+        worst = max(frame.columns[5, column] for frame in bad)
+        yield Finding(
+            CHECK,
+            Severity.ERROR,
+            f"split {split}, column {name}, frame {listed(frame.name for frame in bad)}",
+            f"{len(bad)} of {len(frames)} frames hold NaN or infinity in the column {name}, up to "
+            f"{percent(worst)} of their points: the loss becomes NaN",
+            fix="drop the points that are not finite when the files are converted",
+        )
+
+
+def roughness(flat: np.ndarray, width: int) -> float:
+    """How much neighbouring points differ, of how much all differ, if rows had ``width`` numbers.
+
+    A LiDAR writes its points in the order of its beams, so neighbours are near each other. Read
+    with another number of columns, x and y and intensity mix.
+    """
+    rows = flat[: len(flat) // width * width].reshape(-1, width)[:, :3].astype(np.float64)
+    spread = rows.std(axis=0) + 1e-9
+    steps = np.median(np.abs(np.diff(rows, axis=0)), axis=0)
+    return float((steps / spread).max())
+
+
+def _misread(case: Case, split_name: str) -> Iterator[Finding]:
+    """Points that were written with more columns than they are read with."""
+    split = case.splits[split_name]
+    votes = []
+    width = len(case.spec.point_feature_encoder.src_feature_list)
+    for frame in split.clouds[:4]:
+        flat = _unfiltered(case, split_name, frame).ravel()
+        if len(flat) < LEAST_POINTS * width or not np.isfinite(flat).all():
+            continue
+        now = roughness(flat, width)
+        others = {other: roughness(flat, other) for other in WIDTHS if other != width}
+        best = min(others, key=lambda other: others[other])
+        is_misread = now > ROUGH and others[best] < SMOOTH * now
+        votes.append(best if is_misread else 0)
+    if votes and min(votes) > 0:
+        yield Finding(
+            CHECK,
+            Severity.ERROR,
+            f"{case.key('POINT_FEATURE_ENCODING.src_feature_list')}; split {split_name}",
+            f"the point files seem to have {votes[0]} columns, but they are read with {width}: "
+            "neighbouring points jump through the whole cloud",
+            fix=f"write the files with {width} columns, or read all {votes[0]} of them",
+        )
+
+
+def _unfiltered(case: Case, split_name: str, frame: Frame) -> np.ndarray:
+    """The points of a frame as they stand in the file: without the view of the camera."""
+    assert frame.points is not None
+    dataset = case.splits[split_name].dataset
+    if not getattr(dataset, "fov_points_only", False):
+        return frame.points
+    dataset.fov_points_only = False  # type: ignore[attr-defined]
+    try:
+        item = case.splits[split_name].load(frame.index)
+    finally:
+        dataset.fov_points_only = True  # type: ignore[attr-defined]
+    return frame.points if item is None else np.asarray(item["points"])
+
+
+def _not_metres(split: str, frames: list[Frame]) -> Iterator[Finding]:
+    reach = [float(np.abs(frame.columns[[1, 3], :2]).max()) for frame in frames]
+    if not reach:
+        return
+    usual = float(np.median(reach))
+    if CLOSEST_M < usual < FARTHEST_M:
+        return
+    unit = "millimetres or centimetres" if usual >= FARTHEST_M else "kilometres or normalised"
+    yield Finding(
+        CHECK,
+        Severity.ERROR,
+        f"split {split}, columns x and y",
+        f"the points reach {usual:.4g} from the sensor: they are not in metres, perhaps {unit}, or "
+        "in the coordinates of a map",
+        fix="convert points and boxes to metres, with the sensor at the origin",
+    )
+
+
+def _constant(
+    case: Case, split: str, frames: list[Frame], features: list[str], used: list[str]
+) -> Iterator[Finding]:
+    for column, name in enumerate(features):
+        if name not in used or name in MAY_BE_CONSTANT or not frames:
+            continue
+        lowest = min(frame.columns[0, column] for frame in frames)
+        highest = max(frame.columns[4, column] for frame in frames)
+        if highest - lowest > CONSTANT:
+            continue
+        is_place = column < 3
+        rest = [feature for feature in used if feature != name]
+        yield Finding(
+            CHECK,
+            Severity.ERROR if is_place else Severity.WARNING,
+            f"split {split}, column {name}",
+            f"the column {name} is {lowest:g} in every point, so it tells the model nothing",
+            fix="check the conversion of the point files"
+            if is_place
+            else "write the real values into the files, or do not use the column",
+            changes={}
+            if is_place
+            else {case.key("POINT_FEATURE_ENCODING.used_feature_list"): rest},
+        )
