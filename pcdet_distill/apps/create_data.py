@@ -2,6 +2,7 @@
 
 pcdet-distill data synthetic --out DIR --frames 500 --seed 0
 pcdet-distill data kitti cfgs/dataset_configs/kitti_dataset.yaml
+pcdet-distill data nuscenes cfgs/dataset_configs/nuscenes_dataset.yaml --version v1.0-mini
 pcdet-distill data custom DIR --out OUT
 pcdet-distill data custom_infos cfgs/dataset_configs/custom_dataset.yaml
 """
@@ -24,6 +25,7 @@ from .custom_data import (
     make_infos,
     run_conversion,
 )
+from .nuscenes_data import add_nuscenes, prepare_nuscenes
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -32,6 +34,9 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
     synthetic = commands.add_parser("synthetic", help="simulate a KITTI folder")
     kitti = commands.add_parser(
         "kitti", help="write the info files and the object database of a KITTI folder"
+    )
+    nuscenes = commands.add_parser(
+        "nuscenes", help="write the info files and the object database of nuScenes"
     )
     custom = commands.add_parser(
         "custom", help="convert own clouds and labels, and write a yaml to train with"
@@ -43,9 +48,10 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
     _add_frames(synthetic)
     _add_simulation(synthetic)
     _add_kitti(kitti)
+    add_nuscenes(nuscenes)
     add_custom_arguments(custom)
     add_custom_infos_arguments(custom_infos)
-    for command in (synthetic, kitti, custom, custom_infos):
+    for command in (synthetic, kitti, nuscenes, custom, custom_infos):
         command.add_argument(
             "--workers",
             type=int,
@@ -160,6 +166,7 @@ def _listed(counts: dict[str, int]) -> str:
 
 PREPARE: dict[str, Callable[[argparse.Namespace], None]] = {
     "kitti": prepare_kitti,
+    "nuscenes": prepare_nuscenes,
     "custom": run_conversion,
     "custom_infos": make_infos,
 }

@@ -12,6 +12,7 @@ from .custom.custom_dataset import CustomDataset
 from .dataset import DatasetTemplate
 from .kitti.kitti_dataset import KittiDataset
 from .loader import EpochSampler, FrameLoader, draw_shared_seed, make_loader
+from .nuscenes.nuscenes_dataset import NuScenesDataset
 from .spec import DataSpec
 from .view import PointView
 
@@ -21,6 +22,7 @@ __all__ = [
     "DataSpec",
     "DatasetTemplate",
     "KittiDataset",
+    "NuScenesDataset",
     "PointView",
     "build_dataloader",
     "build_dataset",
@@ -30,6 +32,7 @@ __all__ = [
 DATASETS: dict[str, type[DatasetTemplate]] = {
     "KittiDataset": KittiDataset,
     "CustomDataset": CustomDataset,
+    "NuScenesDataset": NuScenesDataset,
 }
 
 

@@ -5,6 +5,7 @@ A dataset of your own subclasses ``DatasetTemplate`` and defines
 * ``num_frames`` and ``load_frame(index)``: how many frames there are, and the raw item of one;
 * ``frame_name(index)``: the name of a frame in messages;
 * ``box_fields``: the columns of its boxes, when they carry velocities;
+* ``num_items`` and ``frame_of_item(index)``: when a pass shows some frames more often than others;
 * ``evaluate(det_annos)``: its benchmark, when detections are to be scored.
 
 ``docs/extending.md`` writes one step by step.
@@ -139,6 +140,15 @@ class DatasetTemplate(torch.utils.data.Dataset):
         return 0
 
     @property
+    def num_items(self) -> int:
+        """Items of one pass over the split; as many as frames, unless some come more often."""
+        return self.num_frames
+
+    def frame_of_item(self, index: int) -> int:
+        """Number of the frame that item ``index`` of a pass shows."""
+        return index
+
+    @property
     def how_to_make_files(self) -> str:
         """End of the messages about missing files: how they are made."""
         return HOW_TO_MAKE_FILES
@@ -152,6 +162,14 @@ class DatasetTemplate(torch.utils.data.Dataset):
             Further entries reach the batch.
         """
         raise DataError(f"{type(self).__name__} cannot load frame {index}")
+
+    def draw_frame(self, index: int, random: np.random.RandomState) -> Item:
+        """``load_frame`` where a part of the frame is drawn, such as the order of its sweeps."""
+        return self.load_frame(index)
+
+    def frame_with_all_labels(self, index: int) -> Item:
+        """``load_frame`` with the labelled boxes too that are left out of training."""
+        return self.load_frame(index)
 
     def frame_name(self, index: int) -> str:
         """Name of frame ``index`` in messages."""
@@ -264,18 +282,18 @@ class DatasetTemplate(torch.utils.data.Dataset):
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
-        return self.num_frames * self.repeats
+        return self.num_items * self.repeats
 
     def __getitem__(self, index: int) -> Item:
         if not 0 <= index < len(self):
             raise IndexError(index)
         random = item_random_state(self.seed, self.epoch // self.epochs_per_draw, index)
-        frame = index % self.num_frames
+        frame = self.frame_of_item(index % self.num_items)
         for _ in range(MAX_DRAWS):
             item = self._try_frame(frame, random)
             if item is not None:
                 return item
-            frame = int(random.randint(self.num_frames))
+            frame = self.frame_of_item(int(random.randint(self.num_items)))
         raise DataError(
             f"{self.root_path}: {MAX_DRAWS} frames drawn in a row were unreadable or held no "
             f"{' / '.join(self.class_names)} inside the range"
@@ -285,7 +303,7 @@ class DatasetTemplate(torch.utils.data.Dataset):
         """The item, or None when another frame has to replace it."""
         name = self.frame_name(frame)
         try:
-            item = self.load_frame(frame)
+            item = self.draw_frame(frame, random)
             if self.predictions is not None:
                 item[PREDICTED] = PredictedScene(self.predictions.of_frame(name))
             return self.prepare_data(item, random)
@@ -294,9 +312,9 @@ class DatasetTemplate(torch.utils.data.Dataset):
             return None
 
     def recorded_frame(self, frame: int) -> Item | None:
-        """The raw item without augmentation; None for an unreadable frame that is skipped."""
+        """The raw item with all labels, not augmented; None for an unreadable frame, if skipped."""
         try:
-            return self.load_frame(frame)
+            return self.frame_with_all_labels(frame)
         except DataError as error:
             self._refuse_or_skip(self.frame_name(frame), error)
             return None

@@ -17,22 +17,23 @@ from typing import TypeVar
 from ..errors import DataError
 
 STAGING = ".create_data_unfinished"
+Frame = TypeVar("Frame")  # a frame's name, or what else a task needs of it
 Result = TypeVar("Result")
 
 
 @contextmanager
 def frame_results(
-    task: Callable[[str], Result], frame_ids: Sequence[str], workers: int
+    task: Callable[[Frame], Result], frames: Sequence[Frame], workers: int
 ) -> Iterator[Iterator[Result]]:
     """The results of ``task`` for every frame, in order, from this process or several."""
-    if workers <= 1 or len(frame_ids) < 2:
-        yield map(task, frame_ids)
+    if workers <= 1 or len(frames) < 2:
+        yield map(task, frames)
         return
     # Some frames at once save messages between processes; four parts each keep all of them busy.
-    chunk = max(1, min(16, len(frame_ids) // (4 * workers)))
-    with ProcessPoolExecutor(min(workers, len(frame_ids)), initializer=_use_one_thread) as pool:
+    chunk = max(1, min(16, len(frames) // (4 * workers)))
+    with ProcessPoolExecutor(min(workers, len(frames)), initializer=_use_one_thread) as pool:
         try:
-            yield pool.map(task, frame_ids, chunksize=chunk)
+            yield pool.map(task, frames, chunksize=chunk)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

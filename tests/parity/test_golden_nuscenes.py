@@ -5,12 +5,12 @@ The golden folder of nuScenes is not in the project: see ``nuscenes_dir`` in ``c
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 import pytest
+from nuscenes_recording import Recording, claimed_patterns, names_of
 
 from pcdet_distill.datasets.augmentor import DataAugmentor
 from pcdet_distill.datasets.augmentor.world import flip_along_axis, rotate_scene, scale_scene
@@ -29,57 +29,66 @@ OTHER_CLASSES = [4, 9]  # rows that the mask of class names drops
 DRAWN = ("flip_x", "flip_y", "noise_rot", "noise_scale", "noise_translate")
 
 
-class Recorded:
-    """The recorded arrays and numbers of the pipeline."""
-
-    def __init__(self, folder: Path) -> None:
-        with np.load(folder / "pipeline" / "nuscenes_pipeline.npz") as file:
-            self.arrays = {name: file[name] for name in file.files if name.startswith("aug_")}
-        text = (folder / "pipeline" / "nuscenes_pipeline.json").read_text()
-        self.numbers: Mapping = json.loads(text)
-
-    def scene(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points (200, 5) and boxes (12, 9) before any augmentation; row 3 has no velocity."""
-        return self.arrays["aug_points"].copy(), self.arrays["aug_gt"].copy()
-
-    def check(self, name: str, points: np.ndarray, boxes: np.ndarray) -> None:
-        """Compare with the recording ``name``. Headings are compared as directions."""
-        np.testing.assert_allclose(points, self.arrays[f"{name}_points"], atol=TOLERANCE)
-        expected = self.arrays[f"{name}_gt"]
-        others = [0, 1, 2, 3, 4, 5, 7, 8]
-        np.testing.assert_allclose(boxes[:, others], expected[:, others], atol=TOLERANCE)
-        difference = boxes[:, 6] - expected[:, 6]
-        np.testing.assert_allclose(np.cos(difference), 1.0, atol=TOLERANCE**2)
+def scene(recorded: Recording) -> tuple[np.ndarray, np.ndarray]:
+    """Points (200, 5) and boxes (12, 9) before any augmentation; row 3 has no velocity."""
+    return recorded.array("aug_points"), recorded.array("aug_gt")
 
 
-@pytest.fixture(scope="module")
-def recorded(nuscenes_dir: Path) -> Recorded:
-    return Recorded(nuscenes_dir)
+def check(recorded: Recording, name: str, points: np.ndarray, boxes: np.ndarray) -> None:
+    """Compare with the recording ``name``. Headings are compared as directions."""
+    np.testing.assert_allclose(points, recorded.array(f"{name}_points"), atol=TOLERANCE)
+    expected = recorded.array(f"{name}_gt")
+    others = [0, 1, 2, 3, 4, 5, 7, 8]
+    np.testing.assert_allclose(boxes[:, others], expected[:, others], atol=TOLERANCE)
+    difference = boxes[:, 6] - expected[:, 6]
+    np.testing.assert_allclose(np.cos(difference), 1.0, atol=TOLERANCE**2)
 
 
+def test_every_number_is_read(nuscenes_dir: Path) -> None:
+    patterns = claimed_patterns(Path(__file__).parent)
+    unread = [
+        name
+        for name in sorted(names_of(nuscenes_dir))
+        if not any(fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+    assert unread == []
+
+
+def test_a_number_that_no_test_reads_is_noticed(nuscenes_dir: Path) -> None:
+    recording = Recording(nuscenes_dir, ["aug_points", "aug_gt"])
+    recording.array("aug_gt")
+    assert recording.unread() == ["aug_points"]
+    with pytest.raises(AssertionError, match="aug_scale"):
+        recording.number("aug_scale")
+
+
+@pytest.mark.recorded("aug_points", "aug_gt", "aug_flip_{axis}_*")
 @pytest.mark.parametrize("axis", ["x", "y"])
-def test_flip(recorded: Recorded, axis: str) -> None:
-    points, boxes = recorded.scene()
+def test_flip(recorded: Recording, axis: str) -> None:
+    points, boxes = scene(recorded)
     flip_along_axis(points, boxes, axis)
-    recorded.check(f"aug_flip_{axis}", points, boxes)
+    check(recorded, f"aug_flip_{axis}", points, boxes)
 
 
-def test_rotation(recorded: Recorded) -> None:
-    points, boxes = recorded.scene()
+@pytest.mark.recorded("aug_points", "aug_gt", "aug_rotate_0.3_*")
+def test_rotation(recorded: Recording) -> None:
+    points, boxes = scene(recorded)
     rotate_scene(points, boxes, 0.3)
-    recorded.check("aug_rotate_0.3", points, boxes)
+    check(recorded, "aug_rotate_0.3", points, boxes)
 
 
-def test_scaling(recorded: Recorded) -> None:
-    points, boxes = recorded.scene()
-    scale_scene(points, boxes, recorded.numbers["aug_scale"])
-    recorded.check("aug_scale", points, boxes)
+@pytest.mark.recorded("aug_points", "aug_gt", "aug_scale*")
+def test_scaling(recorded: Recording) -> None:
+    points, boxes = scene(recorded)
+    scale_scene(points, boxes, recorded.number("aug_scale"))
+    check(recorded, "aug_scale", points, boxes)
 
 
+@pytest.mark.recorded("aug_points", "aug_gt", "aug_chain", "aug_chain_{number}*")
 @pytest.mark.parametrize("number", range(3))
-def test_all_augmentations_after_each_other(recorded: Recorded, number: int) -> None:
+def test_all_augmentations_after_each_other(recorded: Recording, number: int) -> None:
     """The same random numbers in the same order give the same scene."""
-    points, boxes = recorded.scene()
+    points, boxes = scene(recorded)
     mask = np.ones(len(boxes), dtype=bool)
     mask[OTHER_CLASSES] = False
     item = {
@@ -88,11 +97,12 @@ def test_all_augmentations_after_each_other(recorded: Recorded, number: int) -> 
         "gt_names": np.array(["car"] * len(boxes)),
         "gt_boxes_mask": mask,
     }
+    assert recorded.number("aug_chain").startswith(f"seed {CHAIN_SEED}+s;")
     random = np.random.RandomState(CHAIN_SEED + number)
     item = DataAugmentor(Path("."), CHAIN, ["car"]).forward(item, random)
-    drawn = recorded.numbers[f"aug_chain_{number}"]
+    drawn = recorded.number(f"aug_chain_{number}")
     for name in DRAWN:
         # The shift is recorded in float32.
         np.testing.assert_allclose(np.ravel(item[name]), np.ravel(drawn[name]), rtol=1e-6)
-    recorded.check(f"aug_chain_{number}", item["points"], item["gt_boxes"])
+    check(recorded, f"aug_chain_{number}", item["points"], item["gt_boxes"])
     assert np.all(np.abs(item["gt_boxes"][:, 6]) <= np.pi)

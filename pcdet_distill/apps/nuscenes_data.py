@@ -1,0 +1,48 @@
+"""``pcdet-distill data nuscenes``: info files and object database from the official tables."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..config import NuScenesOptions, load_config, required, resolve_data_path
+from ..datasets.nuscenes.create import create_nuscenes_infos
+from ..datasets.nuscenes.folder import NuScenesFolder
+
+
+def add_nuscenes(parser: argparse.ArgumentParser) -> None:
+    """Add the flags: which version is prepared, and how."""
+    parser.add_argument(
+        "cfg", help="yaml of the dataset or of an experiment; DATA_PATH/VERSION is the folder"
+    )
+    parser.add_argument(
+        "--version",
+        default=None,
+        help="v1.0-mini, v1.0-trainval or v1.0-test (default: VERSION of the yaml)",
+    )
+    parser.add_argument(
+        "--with_cam", action="store_true", help="describe all cameras in the info files too"
+    )
+    parser.add_argument(
+        "--set",
+        dest="set_cfgs",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="change values of the yaml, e.g. --set DATA_PATH data/mine; takes the rest of the "
+        "line",
+    )
+
+
+def prepare_nuscenes(args: argparse.Namespace) -> None:
+    """Make what training on nuScenes needs, and say what was made."""
+    config = load_config(args.cfg, args.set_cfgs)
+    data_config = dict(config.get("DATA_CONFIG", config))
+    if args.version is not None:
+        data_config["VERSION"] = args.version
+    options = NuScenesOptions.from_config(data_config)
+    root = resolve_data_path(required(data_config, "DATA_PATH", args.cfg), config.ROOT_DIR)
+    folder = NuScenesFolder(root, options.version)
+    created = create_nuscenes_infos(
+        folder, options.max_sweeps, with_cam=args.with_cam, workers=args.workers
+    )
+    print(f"{folder.root}: {created.summary()}")
