@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,14 @@ from .checkpoint import load_checkpoint, load_model_state
 from .config import load_config
 from .datasets.common_cloud import without_common_cloud
 from .datasets.dataset import DatasetTemplate, Item
-from .datasets.point_files import read_points
+from .datasets.readers import (
+    BAG_SUFFIXES,
+    CLOUD_SUFFIXES,
+    CloudSource,
+    ModelInput,
+    PointCloud,
+    open_clouds,
+)
 from .engine.build import build_model
 from .engine.resources.device import choose_device, prepare_for_device
 from .errors import ConfigError, DataError
@@ -28,30 +36,55 @@ PANEL_INCH = 8.0
 
 
 class PointFiles(DatasetTemplate):
-    """Point files without labels, as a dataset."""
+    """Point clouds without labels, as a dataset."""
 
     def __init__(
-        self, dataset_cfg: ConfigDict, class_names: Sequence[str], path: Path, extension: str
+        self,
+        dataset_cfg: ConfigDict,
+        class_names: Sequence[str],
+        clouds: CloudSource,
+        columns: Sequence[str] | None = None,
+        divide_intensity: float = 1.0,
     ) -> None:
         dataset_cfg = without_common_cloud(dataset_cfg)
-        super().__init__(dataset_cfg, class_names, training=False, root_path=path)
-        self.files = find_point_files(path, extension)
+        super().__init__(dataset_cfg, class_names, training=False)
+        self.clouds = clouds
+        self.told_columns = columns
+        features = self.point_feature_encoder.src_feature_list
+        self.model_input = ModelInput(features, dataset_cfg.get("DATASET", ""), divide_intensity)
+        self._told: set[str] = set()
 
     @property
     def num_frames(self) -> int:
-        """The number of files."""
-        return len(self.files)
+        """The number of clouds."""
+        return len(self.clouds)
 
     def frame_name(self, index: int) -> str:
-        """The path of a file."""
-        return str(self.files[index])
+        """The path of a file, or the message of a recording."""
+        return self.clouds.place(index)
 
     def load_frame(self, index: int) -> Item:
-        """The points of one file."""
-        path = self.files[index]
-        num_features = len(self.point_feature_encoder.src_feature_list)
-        read = read_npy_points if path.suffix == ".npy" else read_points
-        return {"points": read(path, num_features), "frame_id": path.stem}
+        """The points of one cloud. A warning is printed once."""
+        place = self.clouds.place(index)
+        points, warnings = self.model_input.points(self._read(index), place)
+        for warning in warnings:
+            if warning not in self._told:
+                print(f"warning: {place}: {warning}", file=sys.stderr)
+            self._told.add(warning)
+        return {"points": points, "frame_id": self.clouds.name(index)}
+
+    def _read(self, index: int) -> PointCloud:
+        """The cloud. A file that names no columns must have those of the model, or told ones."""
+        if self.told_columns is not None or self.clouds.names_columns(index):
+            return self.clouds.read(index, self.told_columns)
+        features = self.model_input.features
+        try:
+            return self.clouds.read(index, features)
+        except DataError as error:
+            raise DataError(
+                f"{error}; the model reads {', '.join(features)}, and --columns names the columns "
+                "of the file"
+            ) from None
 
 
 class Detections(NamedTuple):
@@ -62,48 +95,35 @@ class Detections(NamedTuple):
     scores: np.ndarray  # (N,)
 
 
-def find_point_files(path: Path, extension: str) -> list[Path]:
-    """The file itself, or a folder's files with this extension in the order of their names."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise DataError(f"--data_path {path}: no such file or folder")
-    files = sorted(path.glob(f"*{extension}"))
-    if not files:
-        raise DataError(
-            f"--data_path {path}: holds no '*{extension}' file; --ext names another extension"
-        )
-    return files
-
-
-def read_npy_points(path: Path, num_features: int) -> np.ndarray:
-    """Points ``(N, num_features)`` float32 of a .npy file."""
-    try:
-        points = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a readable .npy array ({error})") from error
-    if points.ndim != 2 or points.shape[1] != num_features or points.dtype.kind not in "fiu":
-        raise DataError(
-            f"{path}: expected numbers of shape (N, {num_features}), "
-            f"found {points.dtype} {points.shape}"
-        )
-    points = points.astype(np.float32)
-    if not np.isfinite(points).all():
-        raise DataError(f"{path}: points hold NaN or infinity; expected finite numbers")
-    return points
-
-
 def add_demo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """OpenPCDet's flags, and ours for the pictures."""
     parser.add_argument("--cfg_file", required=True, help="yaml of the detector")
-    parser.add_argument("--data_path", required=True, help="a point file, or a folder of them")
+    parser.add_argument(
+        "--data_path",
+        required=True,
+        help=f"a point file ({', '.join(CLOUD_SUFFIXES)}), a folder of them, or a recording "
+        f"({', '.join(BAG_SUFFIXES)}, or a folder of ROS 2)",
+    )
     parser.add_argument("--ckpt", required=True, help="checkpoint of the detector")
     parser.add_argument(
         "--ext",
-        default=".bin",
-        choices=[".bin", ".npy"],
-        help="which files of a folder are point files (default: .bin)",
+        default=None,
+        choices=CLOUD_SUFFIXES,
+        help="which files of a folder are point files (default: .bin, or the only format there is)",
     )
+    parser.add_argument(
+        "--columns",
+        default=None,
+        help="names of the columns of .bin, .npy and .npz files, for example "
+        "x,y,z,intensity,ring (default: those that the model reads)",
+    )
+    parser.add_argument(
+        "--divide_intensity",
+        type=float,
+        default=1.0,
+        help="what intensities are divided by: 255 for a model that learnt 0..1 (default: 1)",
+    )
+    parser.add_argument("--topic", default=None, help="topic of a recording with several")
     parser.add_argument("--out", default="demo", help="folder of the pictures (default: demo)")
     parser.add_argument(
         "--score",
@@ -124,18 +144,32 @@ def run_demo(args: argparse.Namespace) -> list[Path]:
         raise ConfigError(
             f"{args.cfg_file}: expected the yaml of a detector, with DATA_CONFIG and MODEL"
         )
-    dataset = PointFiles(cfg.DATA_CONFIG, cfg.CLASS_NAMES, Path(args.data_path), args.ext)
+    dataset = dataset_of(cfg, args)
     device = choose_device(args.device)
     model = load_detector(cfg, dataset, args.ckpt, device)
     pictures = []
     for index in range(len(dataset)):
         item = dataset[index]
         detections = detect(dataset, item, model, device, args.score)
-        print_detections(dataset.files[index], detections)
+        print_detections(dataset.frame_name(index), detections)
         picture = Path(args.out) / f"{item['frame_id']}.png"
         pictures.append(draw_detections(dataset, item, detections, picture))
         print(f"  picture: {picture}")
     return pictures
+
+
+def dataset_of(cfg: EasyDict, args: argparse.Namespace) -> PointFiles:
+    """The clouds that the arguments name."""
+    if not args.divide_intensity > 0:
+        raise ConfigError(f"--divide_intensity {args.divide_intensity}: expected more than 0")
+    columns = None
+    if args.columns is not None:
+        columns = [name.strip() for name in args.columns.split(",")]
+    try:
+        clouds = open_clouds(Path(args.data_path), args.ext, args.topic)
+    except DataError as error:
+        raise DataError(f"--data_path {error}") from None
+    return PointFiles(cfg.DATA_CONFIG, cfg.CLASS_NAMES, clouds, columns, args.divide_intensity)
 
 
 def load_detector(
@@ -171,9 +205,9 @@ def detect(
     return Detections(boxes[order], names, scores[order])
 
 
-def print_detections(file: Path, detections: Detections) -> None:
+def print_detections(place: str, detections: Detections) -> None:
     """One line for each box."""
-    print(f"{file}: {len(detections.boxes)} objects")
+    print(f"{place}: {len(detections.boxes)} objects")
     for box, name, score in zip(*detections):
         x, y, z, length, width, height, heading_rad = box
         heading_deg = np.degrees(heading_rad) % 360

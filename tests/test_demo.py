@@ -92,6 +92,8 @@ def test_boxes_under_the_lowest_score_are_left_out(arguments, tmp_path, capsys):
         ({"data_path": "WIDE"}, DataError, r"expected numbers of shape \(N, 4\)"),
         ({"ckpt": "nowhere.pth"}, CheckpointError, "nowhere.pth"),
         ({"cfg_file": "DATASET"}, ConfigError, "expected the yaml of a detector"),
+        ({"divide_intensity": "0"}, ConfigError, "--divide_intensity 0.0: expected more than 0"),
+        ({"ext": ".ply"}, DataError, r"holds no '\*.ply' file; it holds .bin, .npy"),
     ],
 )
 def test_what_cannot_be_used_is_named(arguments, tmp_path, repo, change, error, words):
@@ -108,3 +110,110 @@ def test_what_cannot_be_used_is_named(arguments, tmp_path, repo, change, error, 
         demo.run_demo(
             arguments(**{flag: str(places.get(value, value)) for flag, value in change.items()})
         )
+
+
+def structured_points(folder: Path) -> np.ndarray:
+    """The points of b.bin of the fixture."""
+    return np.fromfile(folder / "b.bin", np.float32).reshape(-1, 4)
+
+
+def clouds_of(arguments, path: Path, **flags: str) -> demo.PointFiles:
+    """The demo's dataset for a file or folder."""
+    parsed = arguments(data_path=str(path), **flags)
+    return demo.dataset_of(load_config(parsed.cfg_file), parsed)
+
+
+def write_pcd(path: Path, points: np.ndarray, names: str = "x y z intensity") -> Path:
+    count = len(names.split())
+    header = (
+        f"# .PCD v0.7\nVERSION 0.7\nFIELDS {names}\nSIZE {'4 ' * count}\nTYPE {'F ' * count}\n"
+        f"WIDTH {len(points)}\nHEIGHT 1\nPOINTS {len(points)}\nDATA binary\n"
+    )
+    path.write_bytes(header.encode() + np.ascontiguousarray(points, "<f4").tobytes())
+    return path
+
+
+def lidar_points() -> np.ndarray:
+    """(960, 5) x, y, z, intensity of 0..1 and ring."""
+    random = np.random.RandomState(1)
+    points = random.uniform([0, -10, -2, 0], [40, 10, 1, 1], (960, 4))
+    return np.column_stack([points, np.arange(960) % 32]).astype(np.float32)
+
+
+def test_every_format_gives_the_same_points(arguments, tmp_path) -> None:
+    points = structured_points(tmp_path / "scans")
+    pcd = write_pcd(tmp_path / "c.pcd", points[:, [3, 2, 1, 0]], "intensity z y x")
+    np.savez(tmp_path / "c.npz", points=points)
+    for path in (pcd, tmp_path / "c.npz"):
+        item = clouds_of(arguments, path).load_frame(0)
+        np.testing.assert_array_equal(item["points"], points)
+        assert item["frame_id"] == "c"
+
+
+def test_a_folder_of_one_other_format_needs_no_flag(arguments, tmp_path) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    write_pcd(folder / "b.pcd", lidar_points()[:, :4])
+    write_pcd(folder / "a.PCD", lidar_points()[:, :4])
+    (folder / "notes.txt").write_text("none")
+    dataset = clouds_of(arguments, folder)
+    assert [dataset.clouds.name(index) for index in range(len(dataset))] == ["a", "b"]
+
+
+def test_columns_of_a_file_that_the_model_does_not_read_are_left_out(arguments, tmp_path) -> None:
+    path = write_pcd(tmp_path / "a.pcd", lidar_points(), "x y z i ring")
+    np.testing.assert_array_equal(
+        clouds_of(arguments, path).load_frame(0)["points"], lidar_points()[:, :4]
+    )
+
+
+def test_five_columns_are_not_read_as_four(arguments, tmp_path) -> None:
+    """JOURNEY: such a file gave boxes, all of them wrong."""
+    path = tmp_path / "five.bin"
+    lidar_points().tofile(path)
+    words = "five.bin: 4 columns are asked for, .* repeat every 5 numbers.*--columns names"
+    with pytest.raises(DataError, match=words):
+        clouds_of(arguments, path).load_frame(0)
+    dataset = clouds_of(arguments, path, columns="x, y,z,intensity,ring")
+    np.testing.assert_array_equal(dataset.load_frame(0)["points"], lidar_points()[:, :4])
+
+
+@pytest.mark.parametrize("num_points", [960, 961, 962, 963])
+def test_a_pcd_called_bin_is_named(arguments, tmp_path, num_points: int) -> None:
+    points = np.tile(lidar_points()[:, :4], (2, 1))[:num_points]
+    path = write_pcd(tmp_path / "a.pcd", points).rename(tmp_path / "a.bin")
+    with pytest.raises(DataError, match="a.bin: holds the content of a .pcd file"):
+        clouds_of(arguments, path).load_frame(0)
+
+
+def test_another_scale_of_intensity_is_warned_of_and_converted(arguments, tmp_path, capsys) -> None:
+    points = lidar_points()[:, :4]
+    points[:, 3] = np.round(255 * points[:, 3])
+    path = write_pcd(tmp_path / "a.pcd", points)
+    clouds_of(arguments, path).load_frame(0)
+    printed = capsys.readouterr().err
+    assert f"warning: {path}: its intensities look like 0..255" in printed
+    assert "KittiDataset are 0..1" in printed
+    assert "--divide_intensity 255 converts them" in printed
+    item = clouds_of(arguments, path, divide_intensity="255").load_frame(0)
+    assert "its intensities look" not in capsys.readouterr().err
+    np.testing.assert_allclose(item["points"][:, 3], points[:, 3] / 255)
+    np.testing.assert_array_equal(item["points"][:, :3], points[:, :3])
+
+
+def test_a_missing_column_is_named(arguments, tmp_path) -> None:
+    path = write_pcd(tmp_path / "a.pcd", lidar_points()[:, :3], "x y z")
+    with pytest.raises(DataError, match="a.pcd: has no column 'intensity'; its columns are x, y"):
+        clouds_of(arguments, path).load_frame(0)
+
+
+def test_points_without_numbers_are_left_out_and_counted(arguments, tmp_path, capsys) -> None:
+    points = lidar_points()[:, :4]
+    points[:7, 0] = np.nan
+    dataset = clouds_of(arguments, write_pcd(tmp_path / "a.pcd", points))
+    np.testing.assert_array_equal(dataset.load_frame(0)["points"], points[7:])
+    dataset.load_frame(0)
+    assert capsys.readouterr().err.count("7 of 960 points hold NaN or infinity") == 1
+    points[:, 0] = np.nan
+    with pytest.raises(DataError, match="all its points hold NaN"):
+        clouds_of(arguments, write_pcd(tmp_path / "a.pcd", points)).load_frame(0)

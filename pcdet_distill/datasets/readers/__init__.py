@@ -12,15 +12,20 @@ from __future__ import annotations
 
 from .bags import BAG_SUFFIXES, bag_topics, is_bag, read_bag
 from .cloud import PointCloud
+from .model_points import ModelInput
+from .sources import CloudSource, open_clouds
 from .table import CLOUD_SUFFIXES, find_clouds, read_cloud_file
 
 __all__ = [
     "BAG_SUFFIXES",
     "CLOUD_SUFFIXES",
+    "CloudSource",
+    "ModelInput",
     "PointCloud",
     "bag_topics",
     "find_clouds",
     "is_bag",
+    "open_clouds",
     "read_bag",
     "read_cloud_file",
 ]

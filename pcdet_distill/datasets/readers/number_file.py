@@ -99,13 +99,13 @@ def _guessed(path: Path, values: np.ndarray) -> tuple[int, str]:
 def _check_told(path: Path, values: np.ndarray, count: int) -> None:
     """Refuse a told number of columns that the file excludes."""
     if count < FEWEST:
-        raise DataError(f"{path}: {count} columns are told; expected x, y, z and maybe more")
-    _check_whole(path, values, count, "told are")
+        raise DataError(f"{path}: {count} columns are asked for; expected x, y, z and maybe more")
+    _check_whole(path, values, count, "asked for are")
     shown = contradicted_by(values, count)
     if shown is not None:
         raise DataError(
-            f"{path}: told are {count} columns, but its values repeat every {shown} numbers; "
-            f"expected {shown} columns"
+            f"{path}: {count} columns are asked for, but its values repeat every {shown} numbers, "
+            f"so it has {shown} columns"
         )
 
 

@@ -12,7 +12,7 @@ from .bags import is_bag
 from .cloud import PointCloud
 from .feather import read_feather
 from .las import read_las
-from .number_file import read_bin
+from .number_file import NUSCENES_SUFFIX, read_bin
 from .pcd import read_pcd
 from .ply import read_ply
 
@@ -79,6 +79,11 @@ def find_clouds(folder: str | Path) -> list[Path]:
             f"{folder}: holds no point clouds; expected files {', '.join(CLOUD_SUFFIXES)}"
         )
     return sorted(files)
+
+
+def names_its_columns(path: Path) -> bool:
+    """Whether the format of a file names the columns, so that they need not be told."""
+    return path.suffix.lower() in NAMED or path.name.endswith(NUSCENES_SUFFIX)
 
 
 def _may_be_cloud(file: Path) -> bool:

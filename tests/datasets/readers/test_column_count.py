@@ -97,7 +97,7 @@ def test_told_columns_are_taken(tmp_path: Path) -> None:
 
 def test_five_columns_are_not_read_as_four(tmp_path: Path) -> None:
     path = write(tmp_path / "a.bin", scan(3360))
-    with pytest.raises(DataError, match=r"a.bin: told are 4 columns, .* every 5 numbers"):
+    with pytest.raises(DataError, match=r"a.bin: 4 columns are asked for, .* every 5 numbers"):
         read_cloud_file(path, 4)
 
 
@@ -121,7 +121,7 @@ def test_float64_is_noticed(tmp_path: Path) -> None:
     ("content", "columns", "words"),
     [
         (scan(3360)[:, :4].tobytes()[:-4], None, "it seems to have 4 columns, .* truncated"),
-        (scan(3360)[:, :4].tobytes()[:-4], 4, "told are 4 columns, but 53756 bytes"),
+        (scan(3360)[:, :4].tobytes()[:-4], 4, "asked for are 4 columns, but 53756 bytes"),
         (scan(3360)[:, :4].tobytes()[:-2], None, "not a whole number of float32"),
         (scan(5)[:, :4].tobytes()[:4], None, "1 numbers are not whole points"),
         (b"", None, "is empty"),
@@ -131,7 +131,7 @@ def test_float64_is_noticed(tmp_path: Path) -> None:
         (b"\x93NUMPY\1\0" + b"\0" * 100, None, "name it [*].npy"),
         (b"version https://git-lfs.github.com/spec/v1\n", None, "git lfs pull"),
         (np.random.default_rng(0).bytes(8000), None, "no float32 coordinates"),
-        (scan(3360).tobytes(), 2, "2 columns are told; expected x, y, z"),
+        (scan(3360).tobytes(), 2, "2 columns are asked for; expected x, y, z"),
         (scan(3360).tobytes(), ("a", "b", "c", "d", "e"), "has no x, y, z"),
     ],
 )

@@ -139,7 +139,7 @@ def test_times_are_seconds_that_float32_can_hold(name, values, seconds, words: s
     ],
 )
 def test_the_scale_of_intensities_is_told(values, scale: float, words: str) -> None:
-    place = {name: np.arange(len(values)) for name in "xyz"}
+    place = {name: np.arange(1, len(values) + 1) for name in "xyz"}
     cloud = cloud_of_columns({**place, "reflectance": np.array(values)}, "scan")
     assert cloud.intensity_scale == scale
     assert cloud.note.endswith(words)

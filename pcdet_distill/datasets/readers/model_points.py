@@ -1,0 +1,93 @@
+"""The points of a cloud as a trained model expects them, and what may be wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...errors import DataError
+from .cloud import PointCloud
+from .names import INTENSITY, TIMESTAMP
+
+# The scale of the intensities that DATA_CONFIG.DATASET's frames have.
+SCALE_OF_DATASET = {"KittiDataset": 1.0, "NuScenesDataset": 255.0}
+MOST_SECONDS = 10.0  # of the sweeps of a frame
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """What a model's points are.
+
+    Attributes:
+        features: the columns that the model was trained with, ``src_feature_list``.
+        dataset: DATA_CONFIG.DATASET.
+        divide_intensity: what the intensities of the clouds are divided by.
+    """
+
+    features: Sequence[str]
+    dataset: str = ""
+    divide_intensity: float = 1.0
+
+    def points(self, cloud: PointCloud, where: str) -> tuple[np.ndarray, list[str]]:
+        """(N, len(features)) float32 the points, and warnings.
+
+        Points with NaN or infinity are left out.
+
+        Raises:
+            DataError: a column is missing, or no point is left.
+        """
+        warnings = [cloud.note] if cloud.note else []
+        cloud = self._with_scale(self._with_time(cloud, warnings))
+        if INTENSITY in self.features:
+            warnings += self._doubts_of_intensity(cloud)
+        points = cloud.select(self.features, where)
+        good = np.isfinite(points).all(axis=1)
+        num_bad = len(points) - int(good.sum())
+        if num_bad == len(points):
+            raise DataError(f"{where}: all its points hold NaN or infinity")
+        if num_bad:
+            warnings.append(f"{num_bad} of {len(points)} points hold NaN or infinity, left out")
+            points = points[good]
+        return points, warnings
+
+    def _with_scale(self, cloud: PointCloud) -> PointCloud:
+        if self.divide_intensity == 1.0 or INTENSITY not in cloud.features:
+            return cloud
+        points = cloud.points.copy()
+        points[:, cloud.features.index(INTENSITY)] /= self.divide_intensity
+        return replace(cloud, points=points)
+
+    def _with_time(self, cloud: PointCloud, warnings: list[str]) -> PointCloud:
+        """A cloud with the time lag of its sweep, if the model reads one.
+
+        Such a model was trained with earlier sweeps; the points of the newest have a lag of 0.
+        """
+        if TIMESTAMP not in self.features:
+            return cloud
+        if TIMESTAMP in cloud.features:
+            times = cloud.points[:, cloud.features.index(TIMESTAMP)]
+            finite = times[np.isfinite(times)]
+            if len(finite) and np.abs(finite).max() > MOST_SECONDS:
+                warnings.append(
+                    f"timestamp reaches {np.abs(finite).max():g}, expected seconds since the sweep "
+                    "(a ring number?)"
+                )
+            return cloud
+        warnings.append("it has no timestamp, so its points count as one sweep, at 0 s")
+        zeros = np.zeros((len(cloud.points), 1), np.float32)
+        points = np.concatenate([cloud.points, zeros], axis=1)
+        return replace(cloud, points=points, features=(*cloud.features, TIMESTAMP))
+
+    def _doubts_of_intensity(self, cloud: PointCloud) -> list[str]:
+        """A warning if the clouds have another scale of intensity than the training data."""
+        learnt = SCALE_OF_DATASET.get(self.dataset)
+        found = cloud.intensity_scale
+        if learnt is None or found is None or learnt == found:
+            return []
+        return [
+            f"its intensities look like 0..{found:g}, but those of {self.dataset} are "
+            f"0..{learnt:g}, which makes detections wrong; --divide_intensity {found / learnt:g} "
+            "converts them"
+        ]
