@@ -49,9 +49,16 @@ def test_the_database_holds_each_objects_points(custom: TinyCustom) -> None:
 
 def test_several_processes_write_the_same(custom: TinyCustom) -> None:
     create_custom_infos(custom.root, workers=1, show_progress=False)
-    alone = (custom.root / "custom_dbinfos_train.pkl").read_bytes()
+    alone = load(custom.root / "custom_dbinfos_train.pkl")
+    files = sorted(path.read_bytes() for path in (custom.root / "gt_database").iterdir())
     create_custom_infos(custom.root, workers=2, show_progress=False)
-    assert (custom.root / "custom_dbinfos_train.pkl").read_bytes() == alone
+    together = load(custom.root / "custom_dbinfos_train.pkl")
+    for name in CLASSES:
+        for entry, other in zip(alone[name], together[name], strict=True):
+            np.testing.assert_array_equal(entry.pop("box3d_lidar"), other.pop("box3d_lidar"))
+            assert entry == other
+    again = sorted(path.read_bytes() for path in (custom.root / "gt_database").iterdir())
+    assert again == files
 
 
 def test_frames_without_labels_make_their_own_split(custom: TinyCustom) -> None:

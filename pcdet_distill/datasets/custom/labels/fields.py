@@ -87,7 +87,7 @@ def _all_names() -> dict[str, tuple[str, ...]]:
         names["heading"] += [f"{vector}z", f"{vector}yaw", vector]
     for vector in QUATERNIONS:
         for part in "wxyz":
-            names[f"q{part}"].append(f"{vector}{part}")
+            names[f"q{part}"] += [f"{vector}{part}", f"{vector}q{part}"]
     return {meaning: tuple(texts) for meaning, texts in names.items()}
 
 

@@ -207,6 +207,8 @@ def _row(entry: Any, where: str) -> tuple[LabelRow, Fields]:
 
 def flat_values(entry: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
     """The numbers and texts of a nested object by their path, as ``psr.position.x``."""
+    if _is_nuscenes(entry):
+        entry = {"wlh" if key == "size" else key: value for key, value in entry.items()}
     values: dict[str, Any] = {}
     for key, value in entry.items():
         path = f"{prefix}{key}"
@@ -219,6 +221,13 @@ def flat_values(entry: Mapping[str, Any], where: str, prefix: str = "") -> dict[
     return values
 
 
+def _is_nuscenes(entry: Mapping[str, Any]) -> bool:
+    """Whether a box has nuScenes' keys: then its size is width, length, height."""
+    rotation = entry.get("rotation")
+    has_keys = {"translation", "size", "rotation"} <= entry.keys()
+    return has_keys and isinstance(rotation, list) and len(rotation) == 4
+
+
 def _values_of_list(path: str, value: list[Any], where: str) -> dict[str, Any]:
     """The numbers of a vector by names that say what they are."""
     name = plain_name(path.rsplit(".", 1)[-1])
@@ -229,7 +238,7 @@ def _values_of_list(path: str, value: list[Any], where: str) -> dict[str, Any]:
         return {f"{stem}.{axis}": number_ for axis, number_ in zip("xyz", value)}
     if len(value) == 3 and name in ("lwh", "wlh", "hwl", "whl", "hlw", "lhw"):
         sizes = {"l": "length", "w": "width", "h": "height"}
-        return {f"{path}.{sizes[letter]}": item for letter, item in zip(name, value)}
+        return {f"size.{sizes[letter]}": item for letter, item in zip(name, value)}
     if len(value) == 4 and name in (*ROTATIONS, "quaternion", "quat", "q"):
         return dict(zip(QUATERNION, value))
     return {}
