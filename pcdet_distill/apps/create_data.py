@@ -1,6 +1,7 @@
 """Prepare data: simulate frames, convert own data, write info files and object databases.
 
 pcdet-distill data synthetic --out DIR --frames 500 --seed 0
+pcdet-distill data synthetic --format nuscenes --out DIR --frames 80
 pcdet-distill data kitti cfgs/dataset_configs/kitti_dataset.yaml
 pcdet-distill data nuscenes cfgs/dataset_configs/nuscenes_dataset.yaml --version v1.0-mini
 pcdet-distill data custom DIR --out OUT
@@ -17,8 +18,6 @@ from ..config import CloudOptions, load_config, required, resolve_data_path
 from ..datasets.kitti.kitti_infos import create_kitti_infos
 from ..datasets.kitti.road_planes import create_road_planes
 from ..datasets.kitti.splits import make_split
-from ..datasets.synthetic import create_synthetic_kitti, read_scenes
-from ..datasets.synthetic.sensor_options import STANDARD
 from .custom_data import (
     add_custom_arguments,
     add_custom_infos_arguments,
@@ -26,12 +25,13 @@ from .custom_data import (
     run_conversion,
 )
 from .nuscenes_data import add_nuscenes, prepare_nuscenes
+from .synthetic_data import add_synthetic_arguments, simulate
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add a subcommand for each way to make data, with its flags."""
     commands = parser.add_subparsers(dest="command", required=True)
-    synthetic = commands.add_parser("synthetic", help="simulate a KITTI folder")
+    synthetic = commands.add_parser("synthetic", help="simulate a KITTI folder or nuScenes' tables")
     kitti = commands.add_parser(
         "kitti", help="write the info files and the object database of a KITTI folder"
     )
@@ -45,8 +45,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         "custom_infos",
         help="write the info files and the object database of own data in OpenPCDet's layout",
     )
-    _add_frames(synthetic)
-    _add_simulation(synthetic)
+    add_synthetic_arguments(synthetic)
     _add_kitti(kitti)
     add_nuscenes(nuscenes)
     add_custom_arguments(custom)
@@ -59,61 +58,6 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
             help="processes (default: one for each CPU core)",
         )
     return parser
-
-
-def _add_frames(synthetic: argparse.ArgumentParser) -> None:
-    """Where simulated frames go, how many there are, and in which split."""
-    synthetic.add_argument("--out", required=True, help="folder to write")
-    synthetic.add_argument(
-        "--frames", type=int, required=True, help="number of frames to train and validate on"
-    )
-    synthetic.add_argument(
-        "--seed", type=int, default=0, help="frame k depends on the seed and on k (default: 0)"
-    )
-    synthetic.add_argument(
-        "--val_frames",
-        type=int,
-        default=None,
-        help="how many of --frames, the last ones, are for validation (default: a fifth)",
-    )
-    synthetic.add_argument(
-        "--holdout_frames",
-        type=int,
-        default=0,
-        help="additional frames in a labelled split 'holdout', for the final evaluation "
-        "(default: 0)",
-    )
-    synthetic.add_argument(
-        "--unlabelled_frames",
-        type=int,
-        default=0,
-        help="additional frames in a split 'unlabelled' (default: 0)",
-    )
-
-
-def _add_simulation(synthetic: argparse.ArgumentParser) -> None:
-    """What is simulated: scenes, sensors and sweeps."""
-    synthetic.add_argument(
-        "--scenes",
-        default="easy",
-        metavar="NAME",
-        help="easy, hard, or a yaml file like cfgs/synthetic/scenes/hard.yaml (default: easy)",
-    )
-    synthetic.add_argument(
-        "--sensor",
-        nargs="+",
-        default=[STANDARD],
-        metavar="NAME",
-        help="sensors, by the names of cfgs/synthetic/sensors or as yaml files; the first writes "
-        "training/velodyne, each other one the same scenes to training/velodyne_NAME",
-    )
-    synthetic.add_argument(
-        "--sweeps",
-        type=int,
-        default=1,
-        help="sweeps of each sensor, with the car and the traffic in motion; the earlier ones go "
-        "to training/velodyne_sweeps",
-    )
 
 
 def _add_kitti(kitti: argparse.ArgumentParser) -> None:
@@ -165,6 +109,7 @@ def _listed(counts: dict[str, int]) -> str:
 
 
 PREPARE: dict[str, Callable[[argparse.Namespace], None]] = {
+    "synthetic": simulate,
     "kitti": prepare_kitti,
     "nuscenes": prepare_nuscenes,
     "custom": run_conversion,
@@ -174,18 +119,4 @@ PREPARE: dict[str, Callable[[argparse.Namespace], None]] = {
 
 def run_data(args: argparse.Namespace) -> None:
     """Make the data that the command line asks for."""
-    if args.command != "synthetic":
-        PREPARE[args.command](args)
-        return
-    create_synthetic_kitti(
-        args.out,
-        args.frames,
-        args.seed,
-        val_frames=args.val_frames,
-        holdout_frames=args.holdout_frames,
-        unlabelled_frames=args.unlabelled_frames,
-        sensors=args.sensor,
-        scenes=read_scenes(args.scenes),
-        sweeps=args.sweeps,
-        workers=args.workers,
-    )
+    PREPARE[args.command](args)

@@ -80,6 +80,23 @@ class Ground:
             cross_u_m=self.cross_u_m - float(u),
         )
 
+    def turned(self, angle_rad: float) -> Ground:
+        """The same ground in a frame that is turned to the left about the sensor.
+
+        It must be bent alike along x and y: else it would need a product of both.
+        """
+        if self.bend_per_m[0] != self.bend_per_m[1]:
+            raise ValueError(f"a ground bent by {self.bend_per_m} cannot be turned")
+        cos = np.cos(angle_rad)
+        sin = np.sin(angle_rad)
+        slope_x = cos * self.slope[0] + sin * self.slope[1]
+        slope_y = cos * self.slope[1] - sin * self.slope[0]
+        return replace(
+            self,
+            slope=(float(slope_x), float(slope_y)),
+            heading_rad=self.heading_rad - angle_rad,
+        )
+
     def is_raised(self, x: Coordinate, y: Coordinate) -> np.ndarray:
         """(...) bool, whether a place lies beside the streets, at kerb height."""
         u, v = self.sensor_to_street(x, y)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import lookalike_shapes, more_road_users, road_users, street
+from .nuscenes import shapes as nuscenes_shapes
 from .shapes import Shapes
 
 # Arguments of ``road_users.pedestrian``: stride and arm swing in metres.
@@ -105,5 +106,6 @@ def library() -> Library:
     templates["litter_bin"] = street.litter_bin()
     templates.update(more_road_users.templates())
     templates.update(lookalike_shapes.templates())
+    templates.update(nuscenes_shapes.templates())
     index = {name: row for row, name in enumerate(templates)}
     return Library(Shapes.pack(list(templates.values())), index)

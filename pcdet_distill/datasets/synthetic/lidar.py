@@ -136,6 +136,37 @@ def rays_for_camera(
     )
 
 
+def rays_all_around(sensor: Sensor, rng: np.random.Generator) -> list[tuple[float, RayTable]]:
+    """A full turn in two halves: the azimuth that each is centred on, and its rays.
+
+    The azimuths of a half are relative to its centre, so that no object is cut in two where they
+    jump from half a turn to minus half a turn. Directions are relative to it too. Azimuth 0 is
+    straight ahead; a sensor's place on the car is left to the caller.
+    """
+    count = max(2, round(np.pi / np.deg2rad(sensor.azimuth_step_deg)))
+    step = np.pi / count
+    azimuths = -np.pi / 2 + step * (np.arange(count) + rng.uniform())
+    elevations = sensor.elevations_rad
+    everywhere = np.ones((len(elevations), count), dtype=bool)
+    is_cast = _without_dead_beams(everywhere, sensor.options, rng)
+    margin = WINDOW_MARGIN_RAD + _stray_rad(sensor).max()
+    start, end = np.deg2rad([sensor.options.azimuth_from_deg, sensor.options.azimuth_to_deg])
+    halves = []
+    for centre in (0.0, np.pi):
+        turned = (azimuths + centre - start) % (2 * np.pi) + start
+        table = RayTable(
+            elevations_rad=elevations,
+            azimuths_rad=azimuths,
+            directions=np.ascontiguousarray(_directions(sensor, elevations, azimuths, rng)),
+            is_cast=is_cast & (turned <= end),
+            to_sensor=np.eye(3),
+            is_turned=False,
+            margin_rad=margin,
+        )
+        halves.append((centre, table))
+    return halves
+
+
 def _directions(
     sensor: Sensor, elevations: np.ndarray, azimuths: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
@@ -266,7 +297,7 @@ def cast(
     instances: Instances,
     *,
     ground: Ground,
-    camera: Camera,
+    camera: Camera | None,
     rng: np.random.Generator,
     options: SensorOptions | None = None,
     origin_m: np.ndarray | None = None,
@@ -278,7 +309,7 @@ def cast(
         shapes: the templates of the objects.
         instances: the objects.
         ground: the ground.
-        camera: points outside its image are left out.
+        camera: points outside its image are left out; None keeps all.
         rng: noise of the sensor.
         options: of the sensor; the standard one by default.
         origin_m: (3,) where the rays start; the origin by default.
@@ -297,6 +328,8 @@ def cast(
     points, owner_of_point = _returns(
         rays, image, shade=instances.shade, options=options, origin_m=origin_m, rng=rng
     )
+    if camera is None:
+        return Sweep(points, owner_of_point, alone, visible)
     is_in_image = camera.sees(points[:, :3])
     return Sweep(points[is_in_image], owner_of_point[is_in_image], alone, visible)
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import functools
 import json
-import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-from tqdm import tqdm
 
 from ...errors import ConfigError, DataError
 from ...whole_files import whole_file
@@ -27,6 +24,7 @@ from .labels import Label, frame_labels
 from .lidar import Sweep, check_sees
 from .options import EASY, SceneOptions
 from .png import png_bytes, sketch
+from .pool import work_through
 from .scan import disturbed, earlier_sweeps, scan
 from .scenes import draw_scene
 from .sensor_options import STANDARD, Sensor, read_sensors, standard_sensor
@@ -334,20 +332,13 @@ def _write_frames(
     """Simulate and write the ``missing`` frames."""
     available = (os.cpu_count() or 1) if workers is None else workers
     processes = min(available, 1 + len(missing) // FRAMES_WORTH_A_PROCESS)
-    write = functools.partial(_write_frame, root, plan)
-    # tqdm: False shows the bar, None on a terminal only.
-    disable = None if progress and missing else True
-    with tqdm(total=len(missing), desc="simulating", unit="frame", disable=disable) as bar:
-        if processes < 2 or len(missing) < 2:
-            for frame in missing:
-                write(frame)
-                bar.update()
-            return
-        write(missing[0])  # compiles the kernels once, for all processes
-        bar.update()
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            for _ in pool.imap_unordered(write, missing[1:], chunksize=4):
-                bar.update()
+    work_through(
+        functools.partial(_write_frame, root, plan),
+        missing,
+        processes=processes,
+        unit="frame",
+        progress=progress,
+    )
 
 
 def _write_frame(root: Path, plan: FolderPlan, frame: int) -> None:

@@ -177,7 +177,7 @@ class _Labels:
             return float("nan"), float("nan")
         seconds = self._time_s(after) - self._time_s(before)
         has_both = before is not row and after is not row
-        if seconds > (2 * MAX_TIME_S if has_both else MAX_TIME_S):
+        if not 0 < seconds <= (2 * MAX_TIME_S if has_both else MAX_TIME_S):
             return float("nan"), float("nan")
         moved = np.subtract(after["translation"][:2], before["translation"][:2])
         return float(moved[0] / seconds), float(moved[1] / seconds)
