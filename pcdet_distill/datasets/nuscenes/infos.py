@@ -48,20 +48,33 @@ class InfoMaker:
         self.max_sweeps = max_sweeps
         self.with_cam = with_cam
         self.labels = Labels(tables) if labelled else None
-        self._key_frames = self._find_key_frames()
-
-    def _find_key_frames(self) -> dict[tuple[str, str], Row]:
-        """The key frame of each sample and channel."""
-        tables = self.tables
-        channel_of = {}
+        self._channel_of: dict[str, str] = {}
         for token, row in tables.by_token("calibrated_sensor").items():
-            channel_of[token] = tables.row("sensor", row["sensor_token"])["channel"]
-        key_frames = {}
+            self._channel_of[token] = tables.row("sensor", row["sensor_token"])["channel"]
+        self._keep_what_is_read()
+        self._key_frames: dict[tuple[str, str], Row] = {}
         for row in tables.by_token("sample_data").values():
-            channel = channel_of.get(row["calibrated_sensor_token"])
-            if row["is_key_frame"] and (channel == LIDAR or channel in CAMERAS):
-                key_frames[row["sample_token"], channel] = row
-        return key_frames
+            if row["is_key_frame"]:
+                self._key_frames[row["sample_token"], self._channel(row)] = row
+
+    def _channel(self, frame: Row) -> str:
+        return self._channel_of.get(frame["calibrated_sensor_token"], "")
+
+    def _keep_what_is_read(self) -> None:
+        """Leave out of the largest tables what belongs to radars, or to cameras between samples."""
+        cameras = CAMERAS if self.with_cam else (FRONT_CAMERA,)
+        poses: set[str] = set()
+
+        def is_read(frame: Row) -> bool:
+            channel = self._channel(frame)
+            keeps = channel == LIDAR or (channel in cameras and frame["is_key_frame"])
+            if keeps:
+                poses.add(frame["ego_pose_token"])
+            return keeps
+
+        self.tables.keep("sample_data", is_read)
+        # It is asked for after sample_data has been read, so all poses are known by then.
+        self.tables.keep("ego_pose", lambda pose: pose["token"] in poses)
 
     def lidar_path(self, sample: str) -> str:
         """The point file of a sample's key frame."""
@@ -78,6 +91,15 @@ class InfoMaker:
 
     def info(self, sample: str) -> Info:
         """The info of a sample, by its token."""
+        try:
+            return self._info(sample)
+        except (TypeError, ValueError, np.linalg.LinAlgError) as error:
+            raise DataError(
+                f"{self.tables.folder}: the rows of sample {sample} hold what is no number, or too "
+                f"few numbers ({error})"
+            ) from None
+
+    def _info(self, sample: str) -> Info:
         key_frame = self._key_frame(sample)
         sensor, ego = self._poses(key_frame)
         ref_from_car = inwards(sensor)

@@ -52,6 +52,7 @@ class NuScenesDataset(DatasetTemplate):
         data_path = Path(root_path or required(dataset_cfg, "DATA_PATH", "DATA_CONFIG"))
         self.folder = NuScenesFolder(data_path, self.options.version)
         self.folder.check()
+        _check_features(dataset_cfg)
         self.box_fields = BOX_FIELDS_WITH_VELOCITY if self.options.pred_velocity else BOX_FIELDS
         super().__init__(
             dataset_cfg,
@@ -62,11 +63,6 @@ class NuScenesDataset(DatasetTemplate):
             seed=seed,
             skip_bad_frames=skip_bad_frames,
         )
-        if tuple(self.point_feature_encoder.src_feature_list) != FEATURES:
-            raise ConfigError(
-                "DATA_CONFIG.POINT_FEATURE_ENCODING.src_feature_list: the points of nuScenes have "
-                f"{list(FEATURES)}, found {self.point_feature_encoder.src_feature_list}"
-            )
         self.infos = self._load_infos()
         self._order = self._draw_order()
         self._result_folder: Path | None = None
@@ -241,3 +237,14 @@ class NuScenesDataset(DatasetTemplate):
             self._result_folder = Path(kwargs["output_path"])
         result = self.evaluate(det_annos)
         return result.text, dict(result.ap_dict)
+
+
+def _check_features(dataset_cfg: ConfigDict) -> None:
+    """Refuse a ``src_feature_list`` that is not what the frames hold."""
+    encoding = required(dataset_cfg, "POINT_FEATURE_ENCODING", "DATA_CONFIG")
+    stored = required(encoding, "src_feature_list", "DATA_CONFIG.POINT_FEATURE_ENCODING")
+    if tuple(stored) != FEATURES:
+        raise ConfigError(
+            "DATA_CONFIG.POINT_FEATURE_ENCODING.src_feature_list: the points of nuScenes have "
+            f"{list(FEATURES)}, found {list(stored)}"
+        )

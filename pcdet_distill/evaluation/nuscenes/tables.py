@@ -1,15 +1,36 @@
-"""The official tables of nuScenes that an evaluation needs, read from their json files."""
+"""The official tables of nuScenes, read from their json files, and checked while they are read."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
 
 Row = Mapping[str, Any]
+NO_TABLE = "expected a list of rows that each have a 'token'"
+_NONE = type(None)
+# The fields that are read of each table, beside "token".
+FIELDS = {
+    "attribute": ("name",),
+    "calibrated_sensor": ("sensor_token", "translation", "rotation", "camera_intrinsic"),
+    "category": ("name",),
+    "ego_pose": ("translation", "rotation"),
+    "instance": ("category_token",),
+    "sample": ("timestamp", "scene_token"),
+    "sample_annotation": (
+        *("sample_token", "instance_token", "attribute_tokens", "prev", "next"),
+        *("translation", "size", "rotation", "num_lidar_pts", "num_radar_pts"),
+    ),
+    "sample_data": (
+        *("sample_token", "ego_pose_token", "calibrated_sensor_token", "timestamp"),
+        *("is_key_frame", "filename", "prev"),
+    ),
+    "scene": ("name", "first_sample_token"),
+    "sensor": ("channel",),
+}
 
 
 class Tables:
@@ -28,6 +49,14 @@ class Tables:
                 f"hold sample.json, sample_annotation.json and the others of {version}"
             )
         self._tables: dict[str, dict[str, Row]] = {}
+        self._is_kept: dict[str, Callable[[Row], bool]] = {}
+
+    def keep(self, name: str, is_kept: Callable[[Row], bool]) -> None:
+        """Read some rows of a table only: the full data set has millions that nobody asks for.
+
+        Call it before the table is first asked for.
+        """
+        self._is_kept[name] = is_kept
 
     def path(self, name: str) -> Path:
         """The file of a table."""
@@ -53,16 +82,29 @@ class Tables:
 
     def _read(self, name: str) -> dict[str, Row]:
         path = self.path(name)
+        fields = frozenset({"token", *FIELDS.get(name, ())})
+        is_kept = self._is_kept.get(name)
+
+        def checked(row: dict[str, Any]) -> Row | None:
+            # Called for each row while the file is read, so that dropped rows cost no memory.
+            if "token" not in row:
+                raise DataError(f"{path}: {NO_TABLE}")
+            if not row.keys() >= fields:
+                raise DataError(
+                    f"{path}: the row {row['token']} lacks "
+                    f"{', '.join(sorted(fields - row.keys()))}; expected nuScenes' official table"
+                )
+            return row if is_kept is None or is_kept(row) else None
+
         try:
-            rows = json.loads(path.read_text())
+            with path.open(encoding="utf-8") as file:
+                rows = json.load(file, object_hook=checked)
         except OSError as error:
             raise DataError(f"{path}: nuScenes' table cannot be read ({error.strerror})") from None
         except ValueError as error:
-            raise DataError(f"{path}: this is no complete json file ({error})") from None
-        if not isinstance(rows, list) or not all(_has_token(row) for row in rows):
-            raise DataError(f"{path}: expected a list of rows that each have a 'token'")
-        return {row["token"]: row for row in rows}
-
-
-def _has_token(row: object) -> bool:
-    return isinstance(row, dict) and "token" in row
+            raise DataError(
+                f"{path}: this is no complete json file ({error}); was its download interrupted?"
+            ) from None
+        if not isinstance(rows, list) or not all(isinstance(row, (dict, _NONE)) for row in rows):
+            raise DataError(f"{path}: {NO_TABLE}")
+        return {row["token"]: row for row in rows if row is not None}
