@@ -12,6 +12,7 @@ from ...errors import DataError
 from .cloud import PointCloud
 from .content import check_head
 from .extras import first_line, needed_for
+from .mcap_file import McapFile
 from .point_cloud2 import cloud_of_message
 
 # The format of each suffix, as content.py finds it. A ROS 2 bag is also a folder.
@@ -120,17 +121,27 @@ def _decoder(path: Path, connection: Any) -> Callable[[bytes], Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """rosbags' reader of a recording. What goes wrong while it is open becomes a DataError."""
+    """The reader of a recording. What goes wrong while it is open becomes a DataError.
+
+    rosbags reads MCAP files of ROS 2 alone, so single MCAP files have a reader here.
+    """
     _check_path(path)
-    is_ros1 = path.suffix.lower() == ".bag"
-    module = needed_for(path, "rosbags.rosbag1" if is_ros1 else "rosbags.rosbag2")
+    needed_for(path, "rosbags.typesys")
     try:
-        with module.Reader(path) as bag:
+        with _reader(path) as bag:
             yield bag
     except DataError:
         raise
     except Exception as error:  # rosbags, its databases and compressions have no common error
         raise DataError(f"{path}: truncated or damaged: {first_line(error)}") from None
+
+
+def _reader(path: Path) -> Any:
+    suffix = path.suffix.lower()
+    if suffix == ".mcap" and path.is_file():
+        return McapFile(path)
+    module = "rosbags.rosbag1" if suffix == ".bag" else "rosbags.rosbag2"
+    return needed_for(path, module).Reader(path)
 
 
 def _check_path(path: Path) -> None:
