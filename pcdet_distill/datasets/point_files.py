@@ -1,4 +1,7 @@
-"""Read a .bin file of float32 points: a frame, or an object of the ground-truth database."""
+"""Read a .bin file whose columns are known: a frame of KITTI, or an object of the database.
+
+This is the fast way, for training. Files of other people are read by ``readers``.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from .readers.content import named_errors
+from .readers.number_file import check_columns, check_whole
 
 
 def read_points(path: Path, num_features: int = 4) -> np.ndarray:
     """(N, num_features) float32 points of a .bin file. An empty file is a frame without points."""
-    try:
+    with named_errors(path):
         values = np.fromfile(path, dtype=np.uint8)
-    except FileNotFoundError:
-        raise DataError(f"{path}: this point file does not exist") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    point_bytes = 4 * num_features
-    if values.size % point_bytes:
-        raise DataError(
-            f"{path}: {values.size} bytes are not a whole number of points of {num_features} "
-            f"float32 ({point_bytes} bytes each); the file is truncated or of another format"
-        )
+    check_whole(path, values.size, num_features)
     points = values.view(np.float32).reshape(-1, num_features)
     num_bad = len(points) - int(np.isfinite(points).all(axis=1).sum())
     if num_bad:
@@ -31,3 +27,16 @@ def read_points(path: Path, num_features: int = 4) -> np.ndarray:
             "expected finite numbers"
         )
     return points
+
+
+def check_point_file(path: Path, num_features: int = 4) -> None:
+    """Refuse a .bin file whose values are clearly points of another number of columns.
+
+    It looks at the values, which takes longer than to read them, so one file of a folder is
+    checked. Other faults are found by ``read_points``.
+    """
+    if not path.is_file():
+        return
+    with named_errors(path):
+        values = np.fromfile(path, dtype=np.float32)
+    check_columns(path, values, num_features)

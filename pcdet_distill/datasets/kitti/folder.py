@@ -9,7 +9,7 @@ import numpy as np
 
 from ...commands import command_text
 from ...errors import DataError
-from ..point_files import read_points
+from ..point_files import check_point_file, read_points
 from .calibration import Calibration
 from .object3d import Object3d, read_labels
 
@@ -48,6 +48,10 @@ class KittiFolder:
     def points(self, frame_id: str) -> np.ndarray:
         """(N, 4) float32 x, y, z, intensity of the whole turn."""
         return read_points(self.half / "velodyne" / f"{frame_id}.bin")
+
+    def check_columns(self, frame_id: str) -> None:
+        """Refuse points that clearly do not have KITTI's four columns, as of another sensor."""
+        check_point_file(self.half / "velodyne" / f"{frame_id}.bin")
 
     def calibration(self, frame_id: str) -> Calibration:
         """Calibration of the frame."""

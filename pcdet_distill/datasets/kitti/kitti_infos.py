@@ -134,7 +134,10 @@ def _process_split(
     root: Path, split: str, database: Database | None, *, workers: int, show_progress: bool
 ) -> tuple[list[Info], dict[str, list[Info]]]:
     """The infos of a split; with a database also its objects by class."""
-    frame_ids = KittiFolder(root, split).frame_ids()
+    folder = KittiFolder(root, split)
+    frame_ids = folder.frame_ids()
+    for frame_id in frame_ids[:1]:
+        folder.check_columns(frame_id)
     if split == "train" and not frame_ids:
         raise DataError(
             f"{split_file(root, split)}: lists no frames; "

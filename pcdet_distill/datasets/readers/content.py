@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import DataError
@@ -42,15 +44,21 @@ def check_head(path: Path, expected: tuple[str, ...]) -> None:
     check_content(path, _read(path, HEAD_BYTES), expected)
 
 
-def _read(path: Path, num_bytes: int) -> bytes:
-    """The first bytes of a file; all for -1."""
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """An error of the system while ``path`` is read becomes a DataError that names it."""
     try:
-        with path.open("rb") as file:
-            content = file.read(num_bytes)
+        yield
     except FileNotFoundError:
         raise DataError(f"{path}: this point file does not exist") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _read(path: Path, num_bytes: int) -> bytes:
+    """The first bytes of a file; all for -1."""
+    with named_errors(path), path.open("rb") as file:
+        content = file.read(num_bytes)
     if not content:
         raise DataError(f"{path}: is empty; expected points")
     return content

@@ -90,7 +90,8 @@ def _guessed(path: Path, values: np.ndarray) -> tuple[int, str]:
             f"{path}: {len(values)} numbers are not whole points of {FEWEST} to {MOST} columns; "
             "the file is truncated or of another format"
         )
-    _check_whole(path, values, guess.count, "it seems to have")
+    why = f"it seems to have {guess.count} columns, but "
+    check_whole(path, values.nbytes, guess.count, values.itemsize, why)
     reason = "its values show it" if guess.is_clear else "the usual number that fits its size"
     kind = f"float{8 * values.itemsize}"
     return guess.count, f"read as {guess.count} columns of {kind} (guessed: {reason})"
@@ -100,20 +101,32 @@ def _check_told(path: Path, values: np.ndarray, count: int) -> None:
     """Refuse a told number of columns that the file excludes."""
     if count < FEWEST:
         raise DataError(f"{path}: {count} columns are asked for; expected x, y, z and maybe more")
-    _check_whole(path, values, count, "asked for are")
+    check_whole(path, values.nbytes, count, values.itemsize, f"{count} columns are asked for, but ")
+    check_columns(path, values, count)
+
+
+def check_whole(path: Path, num_bytes: int, count: int, itemsize: int = 4, why: str = "") -> None:
+    """Refuse a file that ends within a point.
+
+    Args:
+        count: columns of a point.
+        itemsize: bytes of a number.
+        why: what the number of columns is by, as the begin of a sentence.
+    """
+    point_bytes = count * itemsize
+    if num_bytes % point_bytes:
+        raise DataError(
+            f"{path}: {why}{num_bytes} bytes are not a whole number of points of {count} "
+            f"float{8 * itemsize} ({point_bytes} bytes each); the file is truncated or of another "
+            "format"
+        )
+
+
+def check_columns(path: Path, values: np.ndarray, count: int) -> None:
+    """Refuse numbers (n,) that clearly are points of another number of columns."""
     shown = contradicted_by(values, count)
     if shown is not None:
         raise DataError(
             f"{path}: {count} columns are asked for, but its values repeat every {shown} numbers, "
             f"so it has {shown} columns"
-        )
-
-
-def _check_whole(path: Path, values: np.ndarray, count: int, how: str) -> None:
-    if len(values) % count:
-        kind = f"float{8 * values.itemsize}"
-        raise DataError(
-            f"{path}: {how} {count} columns, but {values.nbytes} bytes are not a whole number of "
-            f"points of {count} {kind} ({count * values.itemsize} bytes each); the file is "
-            "truncated or of another format"
         )

@@ -13,7 +13,7 @@ import pytest
 from pcdet_distill.datasets.kitti.calibration import Calibration
 from pcdet_distill.datasets.kitti.folder import KittiFolder, read_png_shape, read_road_plane
 from pcdet_distill.datasets.kitti.object3d import Object3d, read_labels
-from pcdet_distill.datasets.point_files import read_points
+from pcdet_distill.datasets.point_files import check_point_file, read_points
 from pcdet_distill.datasets.safe_pickle import load_plain_pickle
 from pcdet_distill.errors import DataError
 
@@ -168,6 +168,22 @@ def test_bad_points_name_the_file(tmp_path: Path, content: bytes | None, words: 
     with pytest.raises(DataError, match=words) as caught:
         read_points(path)
     assert str(path) in str(caught.value)
+
+
+def test_points_of_another_number_of_columns_are_noticed(tmp_path: Path) -> None:
+    """960 points of five columns are a whole number of points of four."""
+    random = np.random.default_rng(0)
+    points = random.uniform([-50, -50, -2, 0], [50, 50, 1, 1], (960, 4))
+    rings = np.arange(960) % 32
+    path = tmp_path / "000001.bin"
+    np.column_stack([points, rings]).astype(np.float32).tofile(path)
+    assert read_points(path).shape == (1200, 4)
+    with pytest.raises(DataError, match="000001.bin: 4 columns are asked for, .* every 5 numbers"):
+        check_point_file(path)
+    check_point_file(path, 5)
+    points.astype(np.float32).tofile(path)
+    check_point_file(path)
+    check_point_file(tmp_path / "missing.bin")
 
 
 def test_png_shape(tiny, tmp_path: Path) -> None:

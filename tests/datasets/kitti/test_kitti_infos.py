@@ -196,6 +196,16 @@ def test_bad_frame_is_named_and_the_folder_stays(filled, folder: str, workers: i
     assert not list(filled.root.glob(".create_data*"))
 
 
+def test_points_of_five_columns_are_refused(filled) -> None:
+    random = np.random.default_rng(0)
+    points = random.uniform([-50, -50, -2, 0], [50, 50, 1, 1], (960, 4))
+    rings = np.arange(960) % 32
+    path = filled.path("velodyne", "000000")
+    np.column_stack([points, rings]).astype(np.float32).tofile(path)
+    with pytest.raises(DataError, match="000000.bin: 4 columns are asked for, .* every 5 numbers"):
+        create_kitti_infos(filled.root, show_progress=False)
+
+
 def test_missing_folder_names_the_path_and_the_command(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere.*pcdet-distill data synthetic"):
         create_kitti_infos(tmp_path / "nowhere")

@@ -121,7 +121,7 @@ def test_float64_is_noticed(tmp_path: Path) -> None:
     ("content", "columns", "words"),
     [
         (scan(3360)[:, :4].tobytes()[:-4], None, "it seems to have 4 columns, .* truncated"),
-        (scan(3360)[:, :4].tobytes()[:-4], 4, "asked for are 4 columns, but 53756 bytes"),
+        (scan(3360)[:, :4].tobytes()[:-4], 4, "4 columns are asked for, but 53756 bytes"),
         (scan(3360)[:, :4].tobytes()[:-2], None, "not a whole number of float32"),
         (scan(5)[:, :4].tobytes()[:4], None, "1 numbers are not whole points"),
         (b"", None, "is empty"),
