@@ -20,6 +20,9 @@ def read_points(path: Path, num_features: int = 4) -> np.ndarray:
         values = np.fromfile(path, dtype=np.uint8)
     check_whole(path, values.size, num_features)
     points = values.view(np.float32).reshape(-1, num_features)
+    # NaN and infinity survive a sum, which is several times faster than to look at every number.
+    if np.isfinite(values.view(np.float32).sum(dtype=np.float64)):
+        return points
     num_bad = len(points) - int(np.isfinite(points).all(axis=1).sum())
     if num_bad:
         raise DataError(

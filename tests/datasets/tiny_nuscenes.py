@@ -327,7 +327,7 @@ DATA_CONFIG = {
                 "NAME": "gt_sampling",
                 "DB_INFO_PATH": ["nuscenes_dbinfos_4sweeps_withvelo.pkl"],
                 "PREPARE": {"filter_by_min_points": ["car:5", "truck:5"]},
-                "SAMPLE_GROUPS": ["car:4", "truck:2", "pedestrian:2"],
+                "SAMPLE_GROUPS": ["car:4", "truck:1", "pedestrian:2"],
                 "NUM_POINT_FEATURES": 5,
                 "DATABASE_WITH_FAKELIDAR": False,
                 "REMOVE_EXTRA_WIDTH": [0.0, 0.0, 0.0],

@@ -37,8 +37,8 @@ def read_frame(
             than are asked for. Without it they are the newest ones, in their own order.
     """
     key_frame = read_points(clouds / info["lidar_path"], STORED_FEATURES)
-    parts = [key_frame.copy()]
-    parts[0][:, TIME] = 0.0
+    key_frame[:, TIME] = 0.0
+    parts = [key_frame]
     for sweep in _chosen(info["sweeps"], max_sweeps - 1, random):
         parts.append(_read_sweep(clouds, sweep))
     return np.concatenate(parts)
@@ -63,11 +63,12 @@ def _read_sweep(clouds: Path, sweep: Mapping[str, Any]) -> np.ndarray:
     """(N, 5) points of an older sweep, without the car's own, moved to the key frame."""
     points = read_points(clouds / sweep["lidar_path"], STORED_FEATURES)
     of_car = (np.abs(points[:, 0]) < CAR_M) & (np.abs(points[:, 1]) < CAR_M)
-    points = points[~of_car]
+    points = np.compress(~of_car, points, axis=0)
     matrix = sweep["transform_matrix"]
     if matrix is not None:
-        # In float64: positions in the world are kilometres, of which millimetres matter.
-        moved = points[:, :3].astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+        # In float64, as in OpenPCDet, so that the points are equal bit for bit.
+        moved = points[:, :3].astype(np.float64) @ matrix[:3, :3].T
+        moved += matrix[:3, 3]
         points[:, :3] = moved
     points[:, TIME] = sweep["time_lag"]
     return points
