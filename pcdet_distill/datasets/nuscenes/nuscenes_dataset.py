@@ -26,6 +26,7 @@ from .resampling import balanced_frames
 from .sweeps import read_frame
 
 LABELS = "gt_boxes"
+OF_MMDETECTION3D = {"data_list", "infos"}  # keys of its info files
 RESAMPLING_KEY = 1  # keeps the random numbers of the resampling apart from those of the items
 
 
@@ -101,8 +102,10 @@ class NuScenesDataset(DatasetTemplate):
     def _read_info_file(self, path: Path) -> list[Item]:
         infos = load_plain_pickle(path, self.how_to_make_files)
         if not isinstance(infos, list):
+            keys = set(infos) if isinstance(infos, Mapping) else set()
+            found = ", found a file of mmdetection3d" if keys & OF_MMDETECTION3D else ""
             raise DataError(
-                f"{path}: expected a list of nuScenes infos, as OpenPCDet writes it; "
+                f"{path}: expected a list of nuScenes infos, as OpenPCDet writes it{found}; "
                 f"{self.how_to_make_files}"
             )
         for number, info in enumerate(infos):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from pathlib import Path
@@ -19,7 +20,8 @@ from tiny_nuscenes import (
     TinyNuScenes,
 )
 
-from pcdet_distill.datasets import NuScenesDataset, build_dataset
+from pcdet_distill.config.nuscenes_options import FEATURES
+from pcdet_distill.datasets import NuScenesDataset, PointView, build_dataset
 from pcdet_distill.errors import ConfigError, DataError
 from pcdet_distill.ops.points import points_in_boxes_mask
 from pcdet_distill.types import MutableConfig
@@ -243,6 +245,27 @@ def test_a_class_that_the_data_lack(shared_nus: TinyNuScenes, nus_config) -> Non
         build_dataset(nus_config, [*CLASSES, "trailer"], training=True)
 
 
+# ---- Student and teacher ----
+
+
+def test_a_student_sees_the_key_frame_and_its_teacher_all_sweeps(
+    shared_nus: TinyNuScenes, nus_config
+) -> None:
+    """Both see the same augmented scene."""
+    teacher_config = copy.deepcopy(nus_config)
+    newest = {"NAME": "select_sweeps", "MAX_AGE_S": 0.0}
+    nus_config.DATA_PROCESSOR = [newest, *nus_config.DATA_PROCESSOR]
+    dataset = make(nus_config, shared_nus)
+    dataset.add_view("teacher", PointView(teacher_config, FEATURES, training=True))
+    item = dataset[1]
+    seen = item["points"]
+    all_points = item["teacher"]["points"]
+    assert np.unique(seen[:, 4]).tolist() == [0.0]
+    assert len(np.unique(all_points[:, 4])) == MAX_SWEEPS
+    of_key_frame = all_points[all_points[:, 4] == 0]
+    np.testing.assert_array_equal(np.sort(seen, axis=0), np.sort(of_key_frame, axis=0))
+
+
 # ---- Detections ----
 
 
@@ -359,7 +382,11 @@ def test_classes_that_the_data_lack(shared_nus: TinyNuScenes, nus_config) -> Non
         (with_changed_first(gt_boxes=np.zeros((6, 7))), r"gt_boxes have the shape \(6, 7\)"),
         (with_changed_first(sweeps=[{"lidar_path": "x"}] * 3), "lacks 'transform_matrix'"),
         (with_changed_first(sweeps="none"), "but MAX_SWEEPS needs 3|lacks|no list"),
-        (lambda infos: {"infos": infos, "metadata": {}}, "expected a list of nuScenes infos"),
+        (
+            lambda infos: {"infos": infos, "metadata": {}},
+            "expected a list .* found a file of mmdetection3d",
+        ),
+        (lambda infos: {"car": infos}, "expected a list of nuScenes infos, .* writes it; make it"),
         (lambda infos: [1, 2], "entry 0 is no info of nuScenes, but a int"),
         (lambda infos: [], "hold no frames"),
     ],
