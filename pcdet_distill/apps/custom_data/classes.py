@@ -48,8 +48,6 @@ def name_classes(
         names = [new_names[str(name)] for name in entry.names]
         renamed[frame] = replace(entry, names=np.array(names, dtype=str))
     counts = count_classes(renamed)
-    if not counts:
-        raise DataError("the labels hold no object in any frame, so there is nothing to train")
     chosen = [clean_name(name) for name in classes]
     if len(set(chosen)) < len(chosen):
         raise ConfigError(f"--classes {' '.join(classes)}: names a class twice")

@@ -105,10 +105,11 @@ def fit_to_plan(cloud: PointCloud, path: Path, plan: CloudPlan) -> ReadCloud:
     missing = [name for name in plan.features if name not in cloud.features]
     if missing:
         common = [name for name in plan.features if name in cloud.features]
+        reason = f" ({cloud.note})" if cloud.note else ""
         raise DataError(
-            f"{path}: its columns are {', '.join(cloud.features)}, those of {plan.example} are "
-            f"{', '.join(plan.file_features)}; '--features {' '.join(common)}' stores what both "
-            "have"
+            f"{path}: its columns are {', '.join(cloud.features)}{reason}, those of "
+            f"{plan.example} are {', '.join(plan.file_features)}; "
+            f"'--features {' '.join(common)}' stores what both have"
         )
     points = cloud.select(plan.features, str(path))
     good = np.isfinite(points).all(axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,12 +23,13 @@ from ...datasets.custom.labels import FrameLabels, LabelOptions, LabelSet, read_
 from ...datasets.custom.labels.openpcdet_text import openpcdet_text
 from ...datasets.custom.pairing import Pairs, find_label_files, name_clouds, pair
 from ...datasets.info_files import frame_results
-from ...datasets.readers import find_clouds
-from ...errors import DataError
+from ...datasets.readers import find_clouds, is_bag
+from ...errors import ConfigError, DataError
 from ...visualize import BevPanel
 from .classes import name_classes
 from .clouds import CloudPlan, plan_clouds, read_planned, usual_features
 from .picture import draw_frames, frames_to_draw
+from .recording import labels_by_frame, unpack_recording
 from .settings import (
     choose_anchor,
     choose_grid,
@@ -67,7 +69,13 @@ def run_conversion(args: argparse.Namespace) -> None:
     out = Path(args.out).absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"--out {args.out}: exists already; remove it or name another folder")
-    source = find_source(args)
+    with tempfile.TemporaryDirectory(prefix="pcdet_distill_") as scratch:
+        source = find_source(args, Path(scratch))
+        _convert(args, source, out)
+
+
+def _convert(args: argparse.Namespace, source: Source, out: Path) -> None:
+    """Read the clouds of a source, and write the data set."""
     named = name_classes(source.labels, args.classes, args.rename)
     source = replace(source, labels=named.labels, notes=(*source.notes, *named.notes))
     first = next(iter(source.clouds.values()))
@@ -93,14 +101,20 @@ def run_conversion(args: argparse.Namespace) -> None:
     _say_end(args.out, counts, files)
 
 
-def find_source(args: argparse.Namespace) -> Source:
-    """Find clouds and labels, read the labels, pair both."""
+def find_source(args: argparse.Namespace, scratch: Path) -> Source:
+    """Find clouds and labels, read the labels, pair both.
+
+    Args:
+        scratch: an empty folder, for the clouds of a recording.
+    """
     root = Path(args.folder)
-    clouds = name_clouds(find_clouds(root), root)
-    if not clouds:
-        raise DataError(f"{root}: holds no point clouds of frames")
+    recording = unpack_recording(root, args.topic, scratch) if is_bag(root) else None
+    if recording is None and args.topic is not None:
+        raise ConfigError(f"--topic {args.topic}: {root} is no recording, so it has no topics")
+    clouds = recording.clouds if recording else _clouds_of_folder(root, args.labels)
     frames = sorted(clouds, key=natural_order)
-    files = find_label_files(args.labels, root, frames)
+    beside = root.parent if root.is_file() else root
+    files = find_label_files(args.labels, beside, frames)
     options = LabelOptions(
         columns=tuple(args.label_columns),
         calib=args.calib,
@@ -110,6 +124,8 @@ def find_source(args: argparse.Namespace) -> Source:
         ignore_ids=args.ignore_ids,
     )
     format_name, labels = read_labels(files, options, args.format)
+    if recording:
+        labels = replace(labels, frames=labels_by_frame(labels.frames, recording))
     pairs = pair(
         frames,
         labels.frames,
@@ -123,6 +139,15 @@ def find_source(args: argparse.Namespace) -> Source:
         original={new: frame for frame, new in named.items()},
         notes=_source_notes(clouds, files[0].path, format_name, labels, pairs),
     )
+
+
+def _clouds_of_folder(root: Path, labels: Path | None) -> dict[str, Path]:
+    """The clouds of a folder by frame; a table of labels among them is none."""
+    files = [file for file in find_clouds(root) if file != labels]
+    clouds = name_clouds(files, root)
+    if not clouds:
+        raise DataError(f"{root}: holds no point clouds of frames")
+    return clouds
 
 
 def _file_names(frames: Sequence[str]) -> dict[str, str]:

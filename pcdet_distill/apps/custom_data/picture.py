@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,15 +37,18 @@ def draw_frames(
         limits: x, y, z minimum, then maximum.
     """
     try:
-        draw_bev(
-            np.zeros((0, 3)),
-            panels,
-            path,
-            point_cloud_range=limits,
-            class_names=classes,
-            columns=math.ceil(math.sqrt(len(panels))),
-            panel_size_inch=PANEL_INCH,
-        )
+        with warnings.catch_warnings():
+            # matplotlib's font lacks the letters of some scripts, and shows boxes for them.
+            warnings.filterwarnings("ignore", message="Glyph")
+            draw_bev(
+                np.zeros((0, 3)),
+                panels,
+                path,
+                point_cloud_range=limits,
+                class_names=classes,
+                columns=math.ceil(math.sqrt(len(panels))),
+                panel_size_inch=PANEL_INCH,
+            )
     except UserError as error:  # without matplotlib there is no picture, but a data set
         return f"no picture: {error}"
     return ""

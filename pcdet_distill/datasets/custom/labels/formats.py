@@ -65,6 +65,10 @@ def read_labels(
     name = format_name or guess_format(files)
     label_format = lookup(FORMATS, name, "--format")
     labels = label_format.read(files, options)
+    if not any(len(entry) for entry in labels.frames.values()):
+        raise DataError(
+            f"{files[0].path}: holds no box in any frame, read as {name}; expected labelled objects"
+        )
     if not label_format.is_kitti and options.box_z == "bottom":
         labels = _from_bottoms(labels)
     return name, check_labels(labels, options)

@@ -119,7 +119,11 @@ def test_boxes_that_name_their_frames(tmp_path: Path) -> None:
 
 
 def test_an_empty_list_is_a_frame_without_objects(tmp_path: Path) -> None:
-    assert len(read(tmp_path, [])[1].frames["0001"]) == 0
+    (tmp_path / "0000.json").write_text(json.dumps(BOXES))
+    (tmp_path / "0001.json").write_text("[]")
+    files = [LabelFile(tmp_path / f"{frame}.json", frame) for frame in ("0000", "0001")]
+    labels = read_labels(files, LabelOptions())[1]
+    assert {frame: len(entry) for frame, entry in labels.frames.items()} == {"0000": 1, "0001": 0}
 
 
 def test_ids_are_kept(tmp_path: Path) -> None:
