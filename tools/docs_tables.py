@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pcdet_distill.config import (
+    Argo2Options,
     CloudOptions,
     DistillOptions,
     LidarEvalOptions,
@@ -214,6 +215,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "keys": keys_table,
     "scenes": scenes_table,
     "nuscenes": lambda: markdown(HEADING, option_rows(NuScenesOptions)),
+    "argoverse2": lambda: markdown(HEADING, option_rows(Argo2Options)),
     "evaluation": lambda: markdown(HEADING, option_rows(LidarEvalOptions)),
     "cloud": lambda: markdown(HEADING, option_rows(CloudOptions)),
     "selection": selection_table,

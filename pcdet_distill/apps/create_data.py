@@ -4,6 +4,7 @@ pcdet-distill data synthetic --out DIR --frames 500 --seed 0
 pcdet-distill data synthetic --format nuscenes --out DIR --frames 80
 pcdet-distill data kitti cfgs/dataset_configs/kitti_dataset.yaml
 pcdet-distill data nuscenes cfgs/dataset_configs/nuscenes_dataset.yaml --version v1.0-mini
+pcdet-distill data argoverse2 cfgs/dataset_configs/argoverse2_dataset.yaml
 pcdet-distill data custom DIR --out OUT
 pcdet-distill data custom_infos cfgs/dataset_configs/custom_dataset.yaml
 """
@@ -18,6 +19,7 @@ from ..config import CloudOptions, load_config, required, resolve_data_path
 from ..datasets.kitti.kitti_infos import create_kitti_infos
 from ..datasets.kitti.road_planes import create_road_planes
 from ..datasets.kitti.splits import make_split
+from .argoverse2_data import add_argoverse2_arguments, prepare_argoverse2
 from .custom_data import (
     add_custom_arguments,
     add_custom_infos_arguments,
@@ -45,12 +47,17 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         "custom_infos",
         help="write the info files and the object database of own data in OpenPCDet's layout",
     )
+    argoverse2 = commands.add_parser(
+        "argoverse2",
+        help="write the info files and the object database of Argoverse 2's sensor data",
+    )
     add_synthetic_arguments(synthetic)
     _add_kitti(kitti)
     add_nuscenes(nuscenes)
+    add_argoverse2_arguments(argoverse2)
     add_custom_arguments(custom)
     add_custom_infos_arguments(custom_infos)
-    for command in (synthetic, kitti, nuscenes, custom, custom_infos):
+    for command in (synthetic, kitti, nuscenes, custom, custom_infos, argoverse2):
         command.add_argument(
             "--workers",
             type=int,
@@ -110,6 +117,7 @@ def _listed(counts: dict[str, int]) -> str:
 
 PREPARE: dict[str, Callable[[argparse.Namespace], None]] = {
     "synthetic": simulate,
+    "argoverse2": prepare_argoverse2,
     "kitti": prepare_kitti,
     "nuscenes": prepare_nuscenes,
     "custom": run_conversion,

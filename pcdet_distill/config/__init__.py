@@ -1,5 +1,6 @@
 """Config files: OpenPCDet's yaml, every key of it checked, and how a block is read."""
 
+from .argo2_options import Argo2Options
 from .blocks import errors_name_file, refuse_unknown_keys, required, same_length, to_plain
 from .cloud_options import CloudOptions
 from .distill_options import DistillOptions, TeacherOptions, TermOptions, WeightOptions
@@ -12,6 +13,7 @@ from .paths import find_file, project_folder, resolve_data_path
 from .yaml_files import read_yaml
 
 __all__ = [
+    "Argo2Options",
     "CloudOptions",
     "DistillOptions",
     "LidarEvalOptions",

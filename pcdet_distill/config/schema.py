@@ -13,6 +13,7 @@ DISTILL.TERMS read their options themselves, and refuse unknown ones.
 
 from __future__ import annotations
 
+from .argo2_options import Argo2Options
 from .cloud_options import CloudOptions
 from .distill_options import DistillOptions, TeacherOptions
 from .lidar_eval_options import LidarEvalOptions
@@ -68,7 +69,7 @@ DATA_CONFIG = Block(
         DATASET DATA_PATH POINT_CLOUD_RANGE GET_ITEM_LIST FOV_POINTS_ONLY CLASS_NAMES
         MAP_CLASS_TO_KITTI CAMERA_CONFIG
         """
-        + " ".join(option_keys(NuScenesOptions)),
+        + " ".join(dict.fromkeys(option_keys(NuScenesOptions) + option_keys(Argo2Options))),
         DATA_SPLIT=BY_PHASE,
         INFO_PATH=BY_PHASE,
         DATA_AUGMENTOR=ListOf(
@@ -81,7 +82,7 @@ DATA_CONFIG = Block(
         COMMON_CLOUD=options_block(CloudOptions),
         EVALUATION=options_block(LidarEvalOptions),
     ),
-    names=("KittiDataset", "CustomDataset", "NuScenesDataset"),
+    names=("KittiDataset", "CustomDataset", "NuScenesDataset", "Argo2Dataset"),
     name_key="DATASET",
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..config import lookup, required, resolve_data_path
 from ..types import ConfigDict
+from .argoverse2.argo2_dataset import Argo2Dataset
 from .custom.custom_dataset import CustomDataset
 from .dataset import DatasetTemplate
 from .kitti.kitti_dataset import KittiDataset
@@ -18,6 +19,7 @@ from .view import PointView
 
 __all__ = [
     "DATASETS",
+    "Argo2Dataset",
     "CustomDataset",
     "DataSpec",
     "DatasetTemplate",
@@ -33,6 +35,7 @@ DATASETS: dict[str, type[DatasetTemplate]] = {
     "KittiDataset": KittiDataset,
     "CustomDataset": CustomDataset,
     "NuScenesDataset": NuScenesDataset,
+    "Argo2Dataset": Argo2Dataset,
 }
 
 

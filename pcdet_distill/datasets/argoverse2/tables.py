@@ -111,6 +111,8 @@ def read_table(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
         DataError: the file is missing, damaged, or lacks a column.
     """
     feather = needed_for(path, "pyarrow.feather")
+    if not path.is_file():
+        raise DataError(f"{path}: this table of the log does not exist")
     check_head(path, (".feather",))
     try:
         table = feather.read_table(path, memory_map=False)
