@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nuscenes_recording import Recording
 
 from pcdet_distill.evaluation.nuscenes import (
     NuScenesResult,
@@ -34,6 +35,17 @@ RESULT_KEYS = (
     *("label_aps", "mean_dist_aps", "mean_ap", "label_tp_errors"),
     *("tp_errors", "tp_scores", "nd_score"),
 )
+
+SETTINGS = {
+    "class_range": protocol.CLASS_RANGE_M,
+    "dist_fcn": "center_distance",
+    "dist_ths": list(protocol.MATCH_DISTANCES_M),
+    "dist_th_tp": protocol.TP_DISTANCE_M,
+    "min_recall": protocol.MIN_RECALL,
+    "min_precision": protocol.MIN_PRECISION,
+    "max_boxes_per_sample": protocol.MAX_BOXES_PER_SAMPLE,
+    "mean_ap_weight": protocol.MAP_WEIGHT,
+}
 
 
 def check_equal(found: Any, recorded: Any, where: str = "") -> None:
@@ -91,17 +103,7 @@ def test_curves_at_two_metres(golden_file: Path) -> None:
 def test_settings(golden_file: Path) -> None:
     golden, truths, found = recorded_set(golden_file)
     assert golden["config"] == protocol.CONFIG_NAME
-    own = {
-        "class_range": protocol.CLASS_RANGE_M,
-        "dist_fcn": "center_distance",
-        "dist_ths": list(protocol.MATCH_DISTANCES_M),
-        "dist_th_tp": protocol.TP_DISTANCE_M,
-        "min_recall": protocol.MIN_RECALL,
-        "min_precision": protocol.MIN_PRECISION,
-        "max_boxes_per_sample": protocol.MAX_BOXES_PER_SAMPLE,
-        "mean_ap_weight": protocol.MAP_WEIGHT,
-    }
-    check_equal(own, golden["cfg"])
+    check_equal(SETTINGS, golden["cfg"])
     counts = {"samples": len(golden["gt"]), "gt": len(truths), "det": len(found)}
     assert counts == golden["counts"]
 
@@ -109,19 +111,18 @@ def test_settings(golden_file: Path) -> None:
 class Pipeline:
     """The recorded way from detections of a made-up data set to its NDS."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, recorded: Recording) -> None:
+        folder = recorded.folder / "pipeline"
         self.root = folder / "fake_nuscenes" / VERSION
-        self.numbers = json.loads((folder / "nuscenes_pipeline.json").read_text())
         self.infos = json.loads((folder / "fake_nuscenes_infos_val.json").read_text())
         self.tokens = [info["token"] for info in self.infos]
-        with np.load(folder / "nuscenes_pipeline.npz") as arrays:
-            self.det_annos = [self._detections(arrays, k) for k in range(len(self.infos))]
+        self.det_annos = [self._detections(recorded, k) for k in range(len(self.infos))]
 
-    def _detections(self, arrays: Mapping[str, np.ndarray], number: int) -> dict[str, Any]:
+    def _detections(self, recorded: Recording, number: int) -> dict[str, Any]:
         return {
-            "name": np.array(CLASSES)[arrays[f"pred_labels_{number}"] - 1],
-            "score": arrays[f"pred_scores_{number}"],
-            "boxes_lidar": arrays[f"pred_boxes_{number}"],
+            "name": np.array(CLASSES)[recorded.array(f"pred_labels_{number}") - 1],
+            "score": recorded.array(f"pred_scores_{number}"),
+            "boxes_lidar": recorded.array(f"pred_boxes_{number}"),
             "frame_id": Path(self.infos[number]["lidar_path"]).stem,
             "metadata": {"token": self.tokens[number]},
         }
@@ -139,31 +140,31 @@ class Pipeline:
         return result
 
 
-@pytest.fixture(scope="module")
-def pipeline(nuscenes_dir: Path) -> Pipeline:
-    return Pipeline(nuscenes_dir / "pipeline")
-
-
-def test_result_file(pipeline: Pipeline) -> None:
+@pytest.mark.recorded("pred_*", "submission", "submission_tokens_in_order")
+def test_result_file(recorded: Recording) -> None:
+    pipeline = Pipeline(recorded)
     poses = read_poses(Tables(pipeline.root, VERSION), pipeline.tokens)
     content = submission(pipeline.det_annos, pipeline.tokens, poses)
-    check_equal(content, pipeline.numbers["submission"])
-    assert list(content["results"]) == pipeline.numbers["submission_tokens_in_order"]
+    check_equal(content, recorded.number("submission"))
+    assert list(content["results"]) == recorded.number("submission_tokens_in_order")
 
 
+@pytest.mark.recorded("pred_*", "metrics_summary", "evaluation_dict", "evaluation_text")
 @pytest.mark.parametrize("use_devkit", [False, True])
-def test_numbers_and_text(pipeline: Pipeline, use_devkit: bool) -> None:
+def test_numbers_and_text(recorded: Recording, use_devkit: bool) -> None:
     """The made-up data set has far boxes, boxes without points and unknown velocities."""
     if use_devkit and devkit_version() is None:
         pytest.skip("needs nuscenes-devkit")
-    result = pipeline.result(use_devkit)
+    result = Pipeline(recorded).result(use_devkit)
     assert result.computed_by.startswith("nuscenes-devkit") == use_devkit
     metrics = result.metrics()
-    recorded = pipeline.numbers["metrics_summary"]
+    summary = recorded.number("metrics_summary")
     for key in RESULT_KEYS:
-        check_equal(metrics[key], recorded[key], key)
-    check_equal(result.ap_dict, pipeline.numbers["evaluation_dict"])
-    recorded_text = pipeline.numbers["evaluation_text"]
+        check_equal(metrics[key], summary[key], key)
+    check_equal(SETTINGS, summary["cfg"])
+    assert summary["meta"]["use_lidar"]
+    check_equal(result.ap_dict, recorded.number("evaluation_dict"))
+    recorded_text = recorded.number("evaluation_text")
     assert without_last_digits(result.text) == without_last_digits(recorded_text)
 
 

@@ -261,7 +261,8 @@ def test_a_student_sees_the_key_frame_and_its_teacher_all_sweeps(
     seen = item["points"]
     all_points = item["teacher"]["points"]
     assert np.unique(seen[:, 4]).tolist() == [0.0]
-    assert len(np.unique(all_points[:, 4])) == MAX_SWEEPS
+    # Pasted objects come from frames whose sweeps are a microsecond older or younger.
+    assert len(np.unique(np.round(all_points[:, 4], 3))) == MAX_SWEEPS
     of_key_frame = all_points[all_points[:, 4] == 0]
     np.testing.assert_array_equal(np.sort(seen, axis=0), np.sort(of_key_frame, axis=0))
 
