@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from pcdet_distill.distill.node_converters import bev_nodes
+from pcdet_distill.distill.node_converters import bev_nodes, point_nodes, voxel_nodes
 from pcdet_distill.distill.nodes import NodeFeatures, NodeGrid
 from pcdet_distill.models.taps import TapInfo
 
@@ -43,6 +43,29 @@ def map_nodes(feature, cell_m=1.0):
         (cell_m, cell_m, 4.0), (0.0, 0.0, -3.0), (feature.shape[3], feature.shape[2], 1)
     )
     return bev_nodes(feature, {}, grid)
+
+
+def nodes_of_kind(kind, features, frames, side):
+    """Rows (N, C) as the nodes of ``frames`` squares of ``side`` by ``side`` metres.
+
+    A pillar or point stands in every cell of a metre; pillars hold 1 to 31 points.
+    """
+    grid = NodeGrid((1.0, 1.0, 4.0), (0.0, 0.0, -3.0), (side, side, 1))
+    if kind == "bev":
+        maps = features.view(frames, side, side, -1).permute(0, 3, 1, 2)
+        return bev_nodes(maps, {}, grid)
+    cells = torch.cartesian_prod(torch.arange(frames), torch.arange(side), torch.arange(side))
+    frame, y, x = cells.unbind(dim=1)
+    none = torch.zeros_like(x)
+    if kind == "point":
+        coords = torch.stack([frame, x + 0.5, y + 0.5, none], dim=1)
+        return point_nodes(features, {"point_coords": coords}, None)
+    points = torch.arange(len(features)) * 7 % 31 + 1
+    batch = {
+        "voxel_coords": torch.stack([frame, none, y, x], dim=1),
+        "voxel_num_points": points.float(),
+    }
+    return voxel_nodes(features, batch, grid)
 
 
 def tap(channels, kind="bev"):

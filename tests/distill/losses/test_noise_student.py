@@ -2,6 +2,9 @@
 
 The student's features are fresh random numbers in every step, so nothing can be learnt from them. A
 loss whose adapters bring it to zero all the same has collapsed: it is low without any likeness.
+
+A blind student may also learn the mean and the spread of each of its channels, together with the
+adapters. It must stay far above a student that sees the teacher and is trained likewise.
 """
 
 from __future__ import annotations
@@ -10,17 +13,23 @@ import dataclasses
 
 import pytest
 import torch
-from made_nodes import map_nodes, tap
+from made_nodes import map_nodes, nodes_of_kind, tap
 from made_predictions import predictions, with_gradients
 from test_feature_losses import compared
+from torch import nn
 
-from pcdet_distill.distill.losses import DISTILL_LOSSES, PredictionLoss
+from pcdet_distill.distill.losses import DISTILL_LOSSES, MapLoss, PredictionLoss
 
 STUDENT_CHANNELS = 4
+WIDTH = 8  # channels of a student that could hold all that its teacher has
 TEACHER_CHANNELS = 6
 FRAMES = 2
 SIDE = 12  # cells of one metre
 STEPS = 150
+SMALL_SIDE = 8
+SHORT_STEPS = 60
+KINDS = ("bev", "voxel", "point")
+OF_MAPS = ("RegionMimicLoss", "SimilarityLoss")  # they ask for the taps of maps
 LABELS = torch.tensor(
     [
         [[4.0, 4, 0, 4, 2, 1.5, 0.3, 1], [9.0, 8, 0, 1, 1, 1.7, 0, 2]],
@@ -42,6 +51,75 @@ def built(name, **changed):
     cfg = DISTILL_LOSSES[name].with_input_keys({"NAME": name, **changed}, True)
     options = {key: value for key, value in cfg.items() if key != "NAME"}
     return DISTILL_LOSSES[name].from_config(options, *sides, "T").train()
+
+
+class BlindFeatures(nn.Module):
+    """Random features, of which each channel learns its mean and its spread."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(WIDTH))
+        self.spread = nn.Parameter(torch.ones(WIDTH))
+
+    def forward(self, teacher):
+        noise = torch.randn(len(teacher), WIDTH)
+        return (noise * self.spread + self.mean).relu()
+
+
+class SeeingFeatures(nn.Module):
+    """One layer on the features of the teacher."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(TEACHER_CHANNELS, WIDTH)
+        nn.init.orthogonal_(self.layer.weight)
+
+    def forward(self, teacher):
+        return self.layer(teacher).relu()
+
+
+def feature_cases():
+    """(name, kind) of every loss between features, with the kinds of nodes that it takes."""
+    cases = []
+    for name in FEATURE_LOSSES:
+        is_of_maps = name in OF_MAPS or issubclass(DISTILL_LOSSES[name], MapLoss)
+        cases += [(name, kind) for kind in (("bev",) if is_of_maps else KINDS)]
+    return cases
+
+
+def loss_after_training(name, kind, student):
+    """Mean of the last losses of a student that is trained by this loss alone.
+
+    A teacher of maps publishes class scores, those of pillars and points do not: so every SCORE
+    that a loss has by default takes part.
+    """
+    torch.manual_seed(0)
+    sides = (tap(WIDTH, kind), tap(TEACHER_CHANNELS, kind))
+    cfg = DISTILL_LOSSES[name].with_input_keys({"NAME": name}, kind == "bev")
+    options = {key: value for key, value in cfg.items() if key != "NAME"}
+    loss = DISTILL_LOSSES[name].from_config(options, *sides, "T").train()
+    model = student()
+    optimizer = torch.optim.Adam([*loss.parameters(), *model.parameters()], lr=3e-2)
+    values = []
+    for _ in range(SHORT_STEPS):
+        features = torch.randn(FRAMES * SMALL_SIDE**2, TEACHER_CHANNELS).relu()
+        teacher = nodes_of_kind(kind, features, FRAMES, SMALL_SIDE)
+        if kind == "bev":
+            teacher = dataclasses.replace(teacher, objectness=torch.rand(len(teacher)))
+        own = nodes_of_kind(kind, model(features), FRAMES, SMALL_SIDE)
+        value = compared(loss, own, teacher, {"gt_boxes": LABELS})
+        values.append(value.item())
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    return sum(values[-10:]) / 10
+
+
+@pytest.mark.parametrize(("name", "kind"), feature_cases())
+def test_a_blind_student_stays_far_above_one_that_sees(name, kind):
+    blind = loss_after_training(name, kind, BlindFeatures)
+    seeing = loss_after_training(name, kind, SeeingFeatures)
+    assert seeing < 0.6 * blind
 
 
 def noise_map(channels):
@@ -95,7 +173,10 @@ def test_training_cannot_bring_the_loss_of_noise_down(name):
 
 
 def test_the_published_graph_loss_does_collapse():
-    """It is the control: a loss whose two adapters may agree on a constant."""
+    """It is the control: a loss whose two adapters may agree on a constant.
+
+    ``benchmarks/collapse.py`` has it for pillars and points too.
+    """
     first, last = trained_on_noise(built("GraphDistillLoss", PRESET="official"))
     assert last < 0.001 * first
 
@@ -140,6 +221,61 @@ def test_predictions_that_are_noise_have_a_loss_and_a_gradient(name, spread):
     reached = [part.grad for part in (student.logits, student.codes) if part.grad is not None]
     assert all(gradient.isfinite().all() for gradient in reached)
     assert sum(gradient.abs().sum() for gradient in reached) > 0
+
+
+class BlindPredictions(nn.Module):
+    """Random predictions, of which each column learns its mean and its spread."""
+
+    def __init__(self):
+        super().__init__()
+        self.logit = nn.Parameter(torch.zeros(3))
+        self.code = nn.Parameter(torch.zeros(7))
+        self.logit_spread = nn.Parameter(torch.ones(3))
+        self.code_spread = nn.Parameter(torch.full((7,), 0.1))
+
+    def forward(self, teacher):
+        logits = torch.randn_like(teacher.logits) * self.logit_spread + self.logit
+        codes = torch.randn_like(teacher.codes) * self.code_spread + self.code
+        return dataclasses.replace(teacher, logits=logits, codes=codes)
+
+
+class SeeingPredictions(nn.Module):
+    """Those of the teacher with small errors, and a mean that each column has to unlearn."""
+
+    def __init__(self):
+        super().__init__()
+        self.logit = nn.Parameter(torch.ones(3))
+        self.code = nn.Parameter(torch.full((7,), 0.1))
+
+    def forward(self, teacher):
+        logits = teacher.logits + 0.1 * torch.randn_like(teacher.logits) + self.logit
+        codes = teacher.codes + 0.01 * torch.randn_like(teacher.codes) + self.code
+        return dataclasses.replace(teacher, logits=logits, codes=codes)
+
+
+def prediction_loss_after_training(name, student):
+    """Mean of the last losses of predictions that are trained by this loss alone."""
+    torch.manual_seed(0)
+    loss = DISTILL_LOSSES[name].from_config({}, None, None, "T")
+    model = student()
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-2)
+    values = []
+    for _ in range(SHORT_STEPS):
+        teacher = noise_predictions(0.1)
+        teacher = dataclasses.replace(teacher, logits=teacher.logits - 3)  # mostly background
+        value = loss(model(teacher), teacher, {"gt_boxes": LABELS})
+        values.append(value.item())
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    return sum(values[-10:]) / 10
+
+
+@pytest.mark.parametrize("name", PREDICTION_LOSSES)
+def test_blind_predictions_stay_far_above_seeing_ones(name):
+    blind = prediction_loss_after_training(name, BlindPredictions)
+    seeing = prediction_loss_after_training(name, SeeingPredictions)
+    assert seeing < 0.1 * blind
 
 
 @pytest.mark.parametrize("labels", [NO_LABELS, FAR_LABELS], ids=["none", "far away"])
