@@ -307,7 +307,7 @@ def test_proposals_are_padded_with_zeros() -> None:
         ({"IOU_REG_LOSS": True}, "DENSE_HEAD.IOU_REG_LOSS is true, expected false"),
         (
             {"POST_PROCESSING": {"USE_IOU_TO_RECTIFY_SCORE": True}},
-            "POST_PROCESSING.USE_IOU_TO_RECTIFY_SCORE is true",
+            "POST_PROCESSING.USE_IOU_TO_RECTIFY_SCORE is true, but this head predicts no overlaps",
         ),
     ],
 )
@@ -342,8 +342,8 @@ def test_a_branch_of_the_wrong_width_is_refused() -> None:
 
 def test_a_branch_that_is_not_in_the_order_is_refused() -> None:
     config = center_head_config()
-    config.SEPARATE_HEAD_CFG.HEAD_DICT.iou = {"out_channels": 1, "num_conv": 2}
-    with pytest.raises(ConfigError, match="HEAD_DICT.iou is not in HEAD_ORDER"):
+    config.SEPARATE_HEAD_CFG.HEAD_DICT.vel = {"out_channels": 2, "num_conv": 2}
+    with pytest.raises(ConfigError, match="HEAD_DICT.vel is not in HEAD_ORDER"):
         make_head(config)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,24 @@ def test_boxes_of_the_centre_head(recorded: Recording, center_config: MutableCon
     predictions = predictions_of(recorded, CENTER_BRANCHES)
     found = center_head(center_config).generate_predicted_boxes(predictions)
     check_boxes(found, recorded, "center_decode")
+
+
+@pytest.mark.recorded(
+    *("center_pred_*_center", "center_pred_*_center_z", "center_pred_*_dim", "center_pred_*_rot"),
+    *("center_pred_*_vel", "center_pred_*_hm", "center_pred_*_iou"),
+    *("center_decode_iou_rectified_pred_*", "center_decode_iou_rectified_smallest_iou_margin"),
+)
+def test_boxes_with_scores_corrected_by_overlaps(
+    recorded: Recording, center_config: MutableConfig
+) -> None:
+    assert recorded.number("center_decode_iou_rectified_smallest_iou_margin") > TOLERANCE
+    config = copy.deepcopy(center_config)
+    head_config = config.MODEL.DENSE_HEAD
+    head_config.SEPARATE_HEAD_CFG.HEAD_DICT.iou = {"out_channels": 1, "num_conv": 2}
+    head_config.POST_PROCESSING.update(USE_IOU_TO_RECTIFY_SCORE=True, IOU_RECTIFIER=RECTIFIER)
+    predictions = predictions_of(recorded, [*CENTER_BRANCHES, "iou"])
+    found = center_head(config).generate_predicted_boxes(predictions)
+    check_boxes(found, recorded, "center_decode_iou_rectified")
 
 
 # ---- Boxes of several heads ----

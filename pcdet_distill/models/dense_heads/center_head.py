@@ -21,6 +21,8 @@ from ..model_utils.center_losses import center_focal_loss, center_regression_los
 from ..model_utils.centernet_utils import TopCells, gather_cells, top_cells
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
 from ..taps import TapInfo
+from .center_overlaps import BRANCH as OVERLAP
+from .center_overlaps import corrected_scores, overlap_loss, read_exponents
 from .center_targets import CenterTargetAssigner, CenterTargets, decode_centers
 from .detection_head import (
     LOSS_FRAMES,
@@ -91,6 +93,8 @@ class SeparateHead(nn.Module):
 class CenterHead(DetectionHead):
     """Heatmaps, offsets, heights, sizes and headings for each group of CLASS_NAMES_EACH_HEAD.
 
+    A branch ``iou`` predicts how well each box fits (``center_overlaps.py``).
+
     Args:
         model_cfg: the DENSE_HEAD block.
         input_channels: channels of ``spatial_features_2d``.
@@ -120,7 +124,7 @@ class CenterHead(DetectionHead):
     ) -> None:
         super().__init__(model_cfg, num_class, predict_boxes_when_training)
         self.class_names = list(class_names)
-        _refuse_overlap_branches(model_cfg)
+        _refuse_overlap_loss(model_cfg)
         self.head_labels = _head_labels(model_cfg, self.class_names)
         self.code_names = _code_names(required(model_cfg, "SEPARATE_HEAD_CFG", WHERE))
         settings = required(model_cfg, "TARGET_ASSIGNER_CONFIG", WHERE)
@@ -132,6 +136,8 @@ class CenterHead(DetectionHead):
         self.cell_size = [float(edge) * stride for edge in voxel_size[:2]]
         self.origin = [float(limit) for limit in point_cloud_range[:2]]
         self._read_loss_weights(required(model_cfg, "LOSS_CONFIG", WHERE))
+        self.predicts_overlap = OVERLAP in model_cfg["SEPARATE_HEAD_CFG"]["HEAD_DICT"]
+        self._read_overlap_exponents(model_cfg.get("POST_PROCESSING") or {})
         self._build_layers(input_channels)
 
     def _read_loss_weights(self, losses_cfg: ConfigDict) -> None:
@@ -148,6 +154,14 @@ class CenterHead(DetectionHead):
             )
         self.code_weights: Tensor
         self.register_buffer("code_weights", torch.tensor(code_weights), persistent=False)
+
+    def _read_overlap_exponents(self, settings: ConfigDict) -> None:
+        exponents = read_exponents(
+            settings, len(self.class_names), self.predicts_overlap, POST_PROCESSING
+        )
+        self.overlap_exponents: Tensor | None
+        tensor = None if exponents is None else torch.tensor(exponents)
+        self.register_buffer("overlap_exponents", tensor, persistent=False)
 
     def _build_layers(self, input_channels: int) -> None:
         config = self.model_cfg
@@ -238,6 +252,12 @@ class CenterHead(DetectionHead):
             code_loss = center_regression_loss(codes, target.boxes, target.mask)
             weighted = (code_loss * self.code_weights).sum()
             losses[f"loc_loss_head_{number}"] = weighted * self.loc_weight
+            if self.predicts_overlap:
+                overlaps = gather_cells(at_least_float32(prediction[OVERLAP]), target.cells)[..., 0]
+                boxes = self._boxes_at(codes, target.cells)
+                gt_boxes = self._boxes_at(target.boxes, target.cells)
+                loss = overlap_loss(overlaps, boxes, gt_boxes, target.mask)
+                losses[f"iou_loss_head_{number}"] = loss
         return sum_losses(losses, total="rpn_loss")
 
     @torch.no_grad()
@@ -273,6 +293,9 @@ class CenterHead(DetectionHead):
         scores = torch.sigmoid(best.scores)
         all_labels = best.classes.new_tensor(labels)[best.classes]
         admitted = self._is_admitted(boxes, scores, settings)
+        if self.overlap_exponents is not None:
+            overlaps = gather_cells(at_least_float32(prediction[OVERLAP]), best.cells)[..., 0]
+            scores = corrected_scores(scores, overlaps, self.overlap_exponents[all_labels - 1])
         boxes_of_frames = []
         for frame, is_admitted in enumerate(admitted):
             rows = torch.nonzero(is_admitted)[:, 0]
@@ -292,12 +315,14 @@ class CenterHead(DetectionHead):
         codes = []
         for name in self.code_names:
             codes.append(gather_cells(at_least_float32(prediction[name]), best.cells))
-        width = prediction["hm"].shape[-1]
-        row = torch.div(best.cells, width, rounding_mode="floor")
-        corners = torch.stack([best.cells % width, row], dim=-1)
-        return decode_centers(
-            torch.cat(codes, dim=-1), corners, cell_size_m=self.cell_size, origin_m=self.origin
-        )
+        return self._boxes_at(torch.cat(codes, dim=-1), best.cells)
+
+    def _boxes_at(self, codes: Tensor, cells: Tensor) -> Tensor:
+        """Boxes (B, K, 7 + C) of codes (B, K, 8 + C) at cells (B, K)."""
+        width = self.feature_map_size[0]
+        row = torch.div(cells, width, rounding_mode="floor")
+        corners = torch.stack([cells % width, row], dim=-1)
+        return decode_centers(codes, corners, cell_size_m=self.cell_size, origin_m=self.origin)
 
     @staticmethod
     def _is_admitted(boxes: Tensor, scores: Tensor, settings: ConfigDict) -> Tensor:
@@ -345,17 +370,13 @@ def _output_channels(branch: nn.Module) -> int:
     return convolutions_of(branch)[-1].out_channels
 
 
-def _refuse_overlap_branches(model_cfg: ConfigDict) -> None:
-    """Raise a ConfigError for options that need a predicted overlap, which this head has not."""
-    post_processing = model_cfg.get("POST_PROCESSING") or {}
-    for where, block, key in (
-        (WHERE, model_cfg, "IOU_REG_LOSS"),
-        (POST_PROCESSING, post_processing, "USE_IOU_TO_RECTIFY_SCORE"),
-    ):
-        if block.get(key):
-            raise ConfigError(
-                f"{where}.{key} is true, expected false or nothing: CenterHead predicts no overlaps"
-            )
+def _refuse_overlap_loss(model_cfg: ConfigDict) -> None:
+    """Raise a ConfigError for a loss of whole boxes by their overlap, which this head has not."""
+    if model_cfg.get("IOU_REG_LOSS"):
+        raise ConfigError(
+            f"{WHERE}.IOU_REG_LOSS is true, expected false or nothing: CenterHead learns the parts "
+            "of a box"
+        )
 
 
 def _head_labels(model_cfg: ConfigDict, class_names: list[str]) -> list[list[int]]:
@@ -393,13 +414,15 @@ def _code_names(settings: ConfigDict) -> list[str]:
         raise ConfigError(f"{where}.HEAD_ORDER is {order}, expected {expected}")
     for name, branch in branches.items():
         channels = required(branch, "out_channels", f"{where}.HEAD_DICT.{name}")
-        if name not in order:
+        # The overlap is no part of the box, so it is in no order.
+        if name not in order and name != OVERLAP:
             raise ConfigError(
                 f"{where}.HEAD_DICT.{name} is not in HEAD_ORDER{nearest(name, order)}"
             )
-        if channels != BRANCHES[name]:
+        if channels != BRANCHES.get(name, 1):
             raise ConfigError(
-                f"{where}.HEAD_DICT.{name}.out_channels is {channels}, expected {BRANCHES[name]}"
+                f"{where}.HEAD_DICT.{name}.out_channels is {channels}, expected "
+                f"{BRANCHES.get(name, 1)}"
             )
     for name in order:
         required(branches, name, f"{where}.HEAD_DICT")
