@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...datasets.custom.labels import FORMATS
@@ -102,8 +103,8 @@ def _add_clouds(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="columns of .bin, .npy and .npz files in their order, e.g. x y z intensity ring "
-        "(default: guessed and shown)",
+        help="columns of .bin, .npy and .npz files in their order, e.g. x y z intensity ring or "
+        "x,y,z,intensity,ring (default: guessed and shown)",
     )
     parser.add_argument(
         "--features",
@@ -142,6 +143,12 @@ def _add_result(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name", default="", help="name of the yaml files (default: the name of --out)"
     )
+
+
+def names_of(texts: Sequence[str]) -> tuple[str, ...]:
+    """Names that are separated by spaces, by commas, or by both."""
+    joined = ",".join(texts)
+    return tuple(name.strip() for name in joined.split(",") if name.strip())
 
 
 def add_custom_infos_arguments(parser: argparse.ArgumentParser) -> None:

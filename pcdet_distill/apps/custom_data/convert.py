@@ -26,6 +26,7 @@ from ...datasets.info_files import frame_results
 from ...datasets.readers import find_clouds, is_bag
 from ...errors import ConfigError, DataError
 from ...visualize import BevPanel
+from .arguments import names_of
 from .classes import name_classes
 from .clouds import CloudPlan, plan_clouds, read_planned, usual_features
 from .picture import draw_frames, frames_to_draw
@@ -79,7 +80,7 @@ def _convert(args: argparse.Namespace, source: Source, out: Path) -> None:
     named = name_classes(source.labels, args.classes, args.rename)
     source = replace(source, labels=named.labels, notes=(*source.notes, *named.notes))
     first = next(iter(source.clouds.values()))
-    plan = plan_clouds(first, args.columns, args.features, args.intensity_scale)
+    plan = plan_clouds(first, names_of(args.columns), names_of(args.features), args.intensity_scale)
     _say(plan.notes)
     _say(source.notes)
     with _unfinished(out) as folder:
@@ -92,7 +93,7 @@ def _convert(args: argparse.Namespace, source: Source, out: Path) -> None:
         _say(f"warning: {doubt}" for doubt in found)
         (folder / REPORT).write_text("\n".join([report, "", *found, ""]), encoding="utf-8")
         split = _write_split(source, args, folder)
-        seen = args.features or usual_features(plan.features, survey.is_constant)
+        seen = names_of(args.features) or usual_features(plan.features, survey.is_constant)
         values = choose_values(survey, named.trained, split, tuple(seen), (folder, out))
         files = write_yaml(values, args.name or out.name, folder)
         note = _draw(survey, source.labels, values, folder)
@@ -116,7 +117,7 @@ def find_source(args: argparse.Namespace, scratch: Path) -> Source:
     beside = root.parent if root.is_file() else root
     files = find_label_files(args.labels, beside, frames)
     options = LabelOptions(
-        columns=tuple(args.label_columns),
+        columns=names_of(args.label_columns),
         calib=args.calib,
         lidar_frame=args.lidar_frame,
         box_z=args.box_z,
@@ -289,8 +290,8 @@ def choose_values(
         sampling={entry.name: choose_sampling(entry) for entry in classes},
         schedule=schedule,
         comments={
-            "range": "The range holds the labelled boxes that have points, with 1 m around them "
-            "and 0.5 m above and below.",
+            "range": "The range holds the labelled boxes with 5 points or more, 1 m around them and "
+            "0.5 m above and below.",
             "split": f"{len(split.train)} and {len(split.val)} frames: {split.note}",
             "pillar": f"A pillar is about a quarter of the narrowest class, {narrowest.name}, or "
             "what keeps the grid below 512 x 512.",

@@ -25,6 +25,7 @@ MOST_PILLARS = 512 * 512  # of the whole grid; memory and time grow with it
 GRID_MULTIPLE = 16  # the backbone halves the map three times
 MANY_BOXES = 200  # with fewer, no box counts as an outlier
 OUTLIERS_PERCENT = 0.5
+FEWEST_POINTS = 5  # a farther object with fewer is hardly ever found
 MARGIN_M = 1.0
 MARGIN_Z_M = 0.5
 ONE_SIDED = 0.1  # with fewer of the boxes on one side, the sensor looks to the other
@@ -110,10 +111,8 @@ class Schedule:
 
 
 def choose_grid(classes: Sequence[ClassStats]) -> Grid:
-    """Range and pillars by the boxes of the trained classes that hold a point."""
-    boxes = np.concatenate([entry.boxes[entry.num_points > 0] for entry in classes])
-    if len(boxes) == 0:  # nothing fits; the survey says so, and the doctor tells why
-        boxes = np.concatenate([entry.boxes for entry in classes])
+    """Range and pillars by the boxes of the trained classes that hold points enough to be found."""
+    boxes = _boxes_with_points(classes)
     corners = boxes_to_corners_3d(boxes.astype(np.float32))
     low = _low(corners.min(axis=1)) - [MARGIN_M, MARGIN_M, MARGIN_Z_M]
     high = _high(corners.max(axis=1)) + [MARGIN_M, MARGIN_M, MARGIN_Z_M]
@@ -132,6 +131,15 @@ def choose_grid(classes: Sequence[ClassStats]) -> Grid:
     z1 = math.ceil(high[2] * 10) / 10
     limits = tuple(round(value, 2) for value in (x0, y0, z0, x1, y1, z1))
     return Grid(limits, pillar_m, tuple(sorted(flip_axes)))
+
+
+def _boxes_with_points(classes: Sequence[ClassStats]) -> np.ndarray:
+    """(M, 7) the boxes with FEWEST_POINTS; those with any, or all, where there are none."""
+    for least in (FEWEST_POINTS, 1, 0):
+        boxes = np.concatenate([entry.boxes[entry.num_points >= least] for entry in classes])
+        if len(boxes):
+            break
+    return boxes
 
 
 def _low(values: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from ...errors import DataError
 from .labels import FrameLabels, LabelFile
 from .labels.files import frame_of_file
 
+LAST_NUMBER = re.compile(r"(\d+)(?:\.0+)?$")
 LABEL_SUFFIXES = (".json", ".csv", ".tsv", ".txt", ".xml")
 # Folders that hold neither clouds nor boxes, and files that describe a data set.
 OTHER_FOLDERS = frozenset(
@@ -29,6 +31,9 @@ OTHER_FILES = frozenset(
 )
 # Folders beside the given one that usually hold its labels.
 BESIDE = ("label_2", "labels", "label", "annotations", "ann", "boxes")
+# Argoverse's tables: one of the boxes, one of the vehicle's poses, beside the clouds.
+LABEL_TABLES = frozenset({"annotations.feather"})
+OTHER_TABLES = frozenset({*LABEL_TABLES, "city_se3_egovehicle.feather"})
 LABEL_WORDS = ("label", "annot", "box", "cuboid", "gt", "tracklet", "ground_truth", "object")
 
 
@@ -55,7 +60,7 @@ def name_clouds(clouds: Sequence[Path], root: Path) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for cloud in clouds:
         folders = {folder.lower() for folder in cloud.relative_to(root).parts[:-1]}
-        if folders & OTHER_FOLDERS:
+        if folders & OTHER_FOLDERS or cloud.name.lower() in OTHER_TABLES:
             continue
         frame = frame_of_file(cloud, root)
         if frame in named:
@@ -108,18 +113,21 @@ def _candidates(folder: Path) -> list[LabelFile]:
     files = []
     for path in sorted(folder.rglob("*")):
         folders = {name.lower() for name in path.relative_to(folder).parts[:-1]}
-        is_other = folders & OTHER_FOLDERS or path.name.lower() in OTHER_FILES
-        if path.suffix.lower() in LABEL_SUFFIXES and not is_other and path.is_file():
+        name = path.name.lower()
+        is_other = folders & OTHER_FOLDERS or name in OTHER_FILES
+        is_label = path.suffix.lower() in LABEL_SUFFIXES or name in LABEL_TABLES
+        if is_label and not is_other and path.is_file():
             files.append(LabelFile(path, frame_of_file(path, folder)))
     return files
 
 
 def _choose(candidates: Sequence[LabelFile], frames: Iterable[str]) -> list[LabelFile]:
     """The label files among the candidates: those named like clouds, else one of all frames."""
-    names = {frame.rsplit("/", 1)[-1] for frame in frames}
-    matched = [file for file in candidates if file.frame.rsplit("/", 1)[-1] in names]
-    if matched:
-        return _of_one_kind(matched, candidates)
+    for key in (_end_of, _number_of):
+        names = {key(frame) for frame in frames} - {""}
+        matched = [file for file in candidates if key(file.frame) in names]
+        if matched and len(candidates) > 1:
+            return _of_one_kind(matched, candidates)
     if len(candidates) <= 1:
         return list(candidates)
     likely = [file for file in candidates if _sounds_like_labels(file.path)] or list(candidates)
@@ -166,7 +174,7 @@ def pair(
     skip_missing: bool = False,
     unlabelled_is_empty: bool = False,
 ) -> Pairs:
-    """Pair frames and labels by name, by the last part of it, or by its number.
+    """Pair frames and labels by name, by the last part of it, or by the number that ends it.
 
     Args:
         frames: names of the frames that have a cloud.
@@ -207,13 +215,17 @@ def _match(
     frames: Sequence[str], labels: Mapping[str, FrameLabels]
 ) -> tuple[dict[str, str], list[str]]:
     """The frame of each name in the labels that has one, and what was assumed."""
-    by_end = _unique(frames, lambda frame: frame.rsplit("/", 1)[-1])
+    by_end = _unique(frames, _end_of)
     by_number = _unique(frames, _number_of)
     known = set(frames)
     frame_of: dict[str, str] = {}
+    notes = []
     for name in labels:
-        end = name.rsplit("/", 1)[-1]
-        found = name if name in known else by_end.get(end) or by_number.get(_number_of(name))
+        found = name if name in known else by_end.get(_end_of(name))
+        if found is None and _number_of(name) in by_number:
+            found = by_number[_number_of(name)]
+            if not notes:
+                notes = [f"labels and clouds were paired by number, as '{name}' and '{found}'"]
         if found is not None:
             frame_of[name] = found
     _refuse_two_for_one(frame_of, labels)
@@ -225,7 +237,12 @@ def _match(
     ):
         note = "labels name frames by their number in turn: taken as the clouds in order of name"
         return dict(zip(in_turn, sorted(frames))), [note]
-    return frame_of, []
+    return frame_of, notes
+
+
+def _end_of(name: str) -> str:
+    """The last part of a frame's name."""
+    return name.rsplit("/", 1)[-1]
 
 
 def _place_in_order(name: str) -> tuple[int, str]:
@@ -245,9 +262,12 @@ def _unique(frames: Sequence[str], key: Callable[[str], str]) -> dict[str, str]:
 
 
 def _number_of(name: str) -> str:
-    """The number that a name is, without leading zeros; empty where it is none."""
-    end = name.rsplit("/", 1)[-1]
-    return str(int(end)) if end.isdecimal() else ""
+    """The number that ends a name, without leading zeros; empty where there is none.
+
+    Tables write the frame 7 as 7.0 where some of their cells are empty.
+    """
+    found = LAST_NUMBER.search(_end_of(name))
+    return str(int(found.group(1))) if found else ""
 
 
 def _refuse_two_for_one(frame_of: Mapping[str, str], labels: Mapping[str, FrameLabels]) -> None:

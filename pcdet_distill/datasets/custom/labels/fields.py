@@ -187,7 +187,7 @@ def row_of_values(values: Mapping[str, object], fields: Fields, where: str) -> L
         header = known[meaning]
         return number(values.get(header), f"'{header}'", where)
 
-    name = str(values.get(known["class"]) or "").strip()
+    name = _text(values.get(known["class"]))
     if not name:
         raise DataError(f"{where}: the class '{known['class']}' is empty")
     if "x" not in known:
@@ -200,9 +200,13 @@ def row_of_values(values: Mapping[str, object], fields: Fields, where: str) -> L
         z = numeric("z") if "z" in known else numeric("bottom") + box[4] / 2
         box.insert(2, z)
     box.append(_heading(numeric, fields))
-    object_id = values.get(known["id"]) if "id" in known else None
-    text = None if object_id in (None, "") else str(object_id)
-    return LabelRow(name, box, text, where)
+    object_id = _text(values.get(known["id"])) if "id" in known else ""
+    return LabelRow(name, box, object_id or None, where)
+
+
+def _text(value: object) -> str:
+    """A class or an id as text; empty where there is none."""
+    return "" if value is None else str(value).strip()
 
 
 def _heading(numeric: Callable[[str], float], fields: Fields) -> float:

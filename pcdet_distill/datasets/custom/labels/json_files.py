@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,26 @@ def read_json_files(files: Sequence[LabelFile], options: LabelOptions) -> LabelS
     rows: dict[str, list[LabelRow]] = {}
     notes: dict[str, None] = {}  # ordered, each sentence once
     for file in files:
-        for frame, where, entries in frames_of_json(read_json(file.path), file):
+        content = read_json(file.path)
+        class_of = _classes_by_number(content)
+        for frame, where, entries in frames_of_json(content, file):
             of_frame = rows.setdefault(frame, [])
             for index, entry in enumerate(entries):
                 row, fields = _row(entry, f"{where}, box {index}")
-                of_frame.append(row)
+                of_frame.append(replace(row, name=class_of.get(row.name, row.name)))
                 notes.update(dict.fromkeys(notes_of_fields(fields, "JSON")))
     frames = {frame: FrameLabels.from_rows(entries) for frame, entries in rows.items()}
     return LabelSet(frames, tuple(notes))
+
+
+def _classes_by_number(content: Any) -> dict[str, str]:
+    """The names of a list ``categories`` of objects with id and name, as COCO has it."""
+    entries = content.get("categories") if isinstance(content, Mapping) else None
+    named = {}
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, Mapping) and "id" in entry and "name" in entry:
+            named[str(entry["id"])] = str(entry["name"])
+    return named
 
 
 def read_json(path: Path) -> Any:

@@ -126,6 +126,14 @@ def test_an_empty_list_is_a_frame_without_objects(tmp_path: Path) -> None:
     assert {frame: len(entry) for frame, entry in labels.frames.items()} == {"0000": 1, "0001": 0}
 
 
+def test_classes_by_number(tmp_path: Path) -> None:
+    content = {
+        "categories": [{"id": 0, "name": "Fork"}, {"id": 1, "name": "Person"}],
+        "annotations": [{"id": 7, "category_id": 0, "box": BOX}],
+    }
+    assert read(tmp_path, content)[1].frames["0001"].names.tolist() == ["Fork"]
+
+
 def test_ids_are_kept(tmp_path: Path) -> None:
     ids = read(tmp_path, [SUSTECH])[1].frames["0001"].ids
     assert ids is not None
