@@ -219,7 +219,7 @@ def _match(
     by_number = _unique(frames, _number_of)
     known = set(frames)
     frame_of: dict[str, str] = {}
-    notes = []
+    notes: list[str] = []
     for name in labels:
         found = name if name in known else by_end.get(_end_of(name))
         if found is None and _number_of(name) in by_number:
