@@ -26,6 +26,8 @@ from .folder import KittiFolder, check_root, create_data_command
 from .predictions import LABEL_KEYS, prediction_anno, write_result_file
 
 SUPPORTED_ITEMS = ("points",)
+# Its frames have the numbers of other frames in training/.
+TEST_INFOS = "kitti_infos_test.pkl"
 # The entries of an info that are read later, by block.
 INFO_KEYS = {
     "point_cloud": ("lidar_idx",),
@@ -120,6 +122,12 @@ class KittiDataset(DatasetTemplate):
         infos: list[Item] = []
         paths = self._of_mode("INFO_PATH")
         for path in [paths] if isinstance(paths, str) else paths:
+            if Path(path).name == TEST_INFOS and self.split != "test":
+                raise ConfigError(
+                    f"DATA_CONFIG.INFO_PATH.{self.mode}: {path} lists frames of testing/, but "
+                    f"DATA_SPLIT.{self.mode}: {self.split} reads from training/; expected an info "
+                    "file of its frames, such as kitti_infos_unlabelled.pkl"
+                )
             infos.extend(self._read_info_file(self.root_path / path))
         if not infos:
             raise DataError(f"{self.root_path}: the info files {paths} hold no frames")

@@ -214,6 +214,13 @@ def test_bad_config_is_named(kitti_root: Path, data_config, change, words: str) 
         make(data_config, kitti_root)
 
 
+def test_test_frames_are_not_trained_on(kitti_root: Path, data_config) -> None:
+    """Their numbers are those of other frames in training/, some of them of val."""
+    data_config.INFO_PATH.train = ["kitti_infos_train.pkl", "kitti_infos_test.pkl"]
+    with pytest.raises(ConfigError, match="INFO_PATH.train: kitti_infos_test.pkl lists frames"):
+        make(data_config, kitti_root)
+
+
 def test_missing_dataset_folder(tmp_path: Path, data_config) -> None:
     with pytest.raises(DataError, match="nowhere.*pcdet-distill data synthetic --out"):
         make(data_config, tmp_path / "nowhere")
