@@ -5,6 +5,7 @@ pcdet-distill data synthetic --format nuscenes --out DIR --frames 80
 pcdet-distill data kitti cfgs/dataset_configs/kitti_dataset.yaml
 pcdet-distill data nuscenes cfgs/dataset_configs/nuscenes_dataset.yaml --version v1.0-mini
 pcdet-distill data argoverse2 cfgs/dataset_configs/argoverse2_dataset.yaml
+pcdet-distill data tri3d once DIR --out OUT
 pcdet-distill data custom DIR --out OUT
 pcdet-distill data custom_infos cfgs/dataset_configs/custom_dataset.yaml
 """
@@ -28,6 +29,7 @@ from .custom_data import (
 )
 from .nuscenes_data import add_nuscenes, prepare_nuscenes
 from .synthetic_data import add_synthetic_arguments, simulate
+from .tri3d_data import add_tri3d_arguments, prepare_tri3d
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -51,13 +53,15 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         "argoverse2",
         help="write the info files and the object database of Argoverse 2's sensor data",
     )
+    tri3d = commands.add_parser("tri3d", help="convert ONCE or Waymo 2, read by the package tri3d")
     add_synthetic_arguments(synthetic)
     _add_kitti(kitti)
     add_nuscenes(nuscenes)
     add_argoverse2_arguments(argoverse2)
+    add_tri3d_arguments(tri3d)
     add_custom_arguments(custom)
     add_custom_infos_arguments(custom_infos)
-    for command in (synthetic, kitti, nuscenes, custom, custom_infos, argoverse2):
+    for command in (synthetic, kitti, nuscenes, custom, custom_infos, argoverse2, tri3d):
         command.add_argument(
             "--workers",
             type=int,
@@ -118,6 +122,7 @@ def _listed(counts: dict[str, int]) -> str:
 PREPARE: dict[str, Callable[[argparse.Namespace], None]] = {
     "synthetic": simulate,
     "argoverse2": prepare_argoverse2,
+    "tri3d": prepare_tri3d,
     "kitti": prepare_kitti,
     "nuscenes": prepare_nuscenes,
     "custom": run_conversion,

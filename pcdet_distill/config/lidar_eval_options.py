@@ -100,9 +100,18 @@ class LidarEvalOptions:
     )
 
     @classmethod
-    def from_config(cls, dataset_cfg: ConfigDict) -> LidarEvalOptions:
-        """The options of a DATA_CONFIG block; the defaults where it has no EVALUATION."""
-        return read_options(cls, dataset_cfg.get("EVALUATION") or {}, WHERE)
+    def from_config(
+        cls, dataset_cfg: ConfigDict, class_names: Sequence[str] = ()
+    ) -> LidarEvalOptions:
+        """The options of a DATA_CONFIG block; the defaults where it has no EVALUATION.
+
+        Args:
+            class_names: the classes of the experiment; options for another class are refused.
+        """
+        options = read_options(cls, dataset_cfg.get("EVALUATION") or {}, WHERE)
+        if class_names:
+            options.check_classes(class_names)
+        return options
 
     def __post_init__(self) -> None:
         for name in as_block(self.iou, f"{WHERE}.IOU"):

@@ -57,3 +57,9 @@ def test_neutral_classes() -> None:
 def test_refused_values(block: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"DATA_CONFIG\.EVALUATION.*{words}"):
         options(**block)
+
+
+def test_options_for_another_class_are_refused_before_the_training() -> None:
+    config = {"EVALUATION": {"NEUTRAL": {"Cra": ["Van"]}}}
+    with pytest.raises(ConfigError, match=r"NEUTRAL\.Cra.*did you mean 'Car'"):
+        LidarEvalOptions.from_config(config, ["Car"])

@@ -55,7 +55,7 @@ class Argo2Dataset(DatasetTemplate):
         check_features(self.point_feature_encoder.src_feature_list)
         self.lidar_evaluation: LidarEvalOptions | None = None
         if dataset_cfg.get("EVALUATION") is not None:
-            self.lidar_evaluation = LidarEvalOptions.from_config(dataset_cfg)
+            self.lidar_evaluation = LidarEvalOptions.from_config(dataset_cfg, class_names)
         self.argo2_infos = self._load_infos()
         self.logger.info("Argoverse 2: %d frames of %s", len(self.argo2_infos), self.root_path)
 

@@ -53,6 +53,7 @@ class CustomDataset(DatasetTemplate):
             seed=seed,
             skip_bad_frames=skip_bad_frames,
         )
+        self.lidar_evaluation = LidarEvalOptions.from_config(dataset_cfg, class_names)
         self.split = self._of_mode("DATA_SPLIT")
         self.folder = CustomFolder(self.root_path)
         self.custom_infos = self._load_infos()
@@ -133,8 +134,7 @@ class CustomDataset(DatasetTemplate):
         batch, the first one counts.
         """
         labels, detections = self._pairs(det_annos)
-        options = LidarEvalOptions.from_config(self.dataset_cfg)
-        return lidar_eval(labels, detections, self.class_names, options)
+        return lidar_eval(labels, detections, self.class_names, self.lidar_evaluation)
 
     def evaluation(
         self, det_annos: Sequence[Item], class_names: Sequence[str], **kwargs: Any

@@ -81,7 +81,7 @@ class KittiDataset(DatasetTemplate):
         # None: KITTI's evaluation. It needs image boxes, which a folder without a camera has not.
         self.lidar_evaluation: LidarEvalOptions | None = None
         if dataset_cfg.get("EVALUATION") is not None:
-            self.lidar_evaluation = LidarEvalOptions.from_config(dataset_cfg)
+            self.lidar_evaluation = LidarEvalOptions.from_config(dataset_cfg, class_names)
         self.needs_road_plane = (
             self.data_augmentor is not None and self.data_augmentor.needs_road_plane
         )
