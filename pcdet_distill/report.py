@@ -1,6 +1,6 @@
 """The comparison of a teacher, a plain student and a distilled one, as text, markdown and JSON.
 
-AP is KITTI's at moderate difficulty over 40 recall positions (IoU 0.7 Car, 0.5 Pedestrian and
+AP of KITTI is that at moderate difficulty over 40 recall positions (IoU 0.7 Car, 0.5 Pedestrian and
 Cyclist), or the exact area of an evaluation in LiDAR coordinates, at the first IoU threshold of
 each class. mAP is the mean over the evaluated classes. The verdict states what the teacher changed,
 whether it helped or not.
@@ -19,6 +19,15 @@ from .errors import DataError
 from .types import ConfigDict
 
 METRICS = {"bev": "BEV AP", "3d": "3D AP"}
+NUSCENES_SHORT = {
+    "construction_vehicle": "constr",
+    "trailer": "trail",
+    "barrier": "barr",
+    "motorcycle": "motor",
+    "bicycle": "bike",
+    "pedestrian": "ped",
+    "traffic_cone": "cone",
+}
 MODELS = ("teacher", "student", "distilled")
 BEGIN = "<!-- results:begin -->"
 END = "<!-- results:end -->"
@@ -26,8 +35,56 @@ TEXT_WIDTH = 100
 
 
 @dataclass(frozen=True)
+class Benchmark:
+    """How the results of a benchmark are shown.
+
+    Attributes:
+        metrics: titles of its kinds of AP.
+        primary: the kind that the verdict is about.
+        words: what the numbers are, for the line below the table.
+        short_names: of classes, for the header of the text; else their first three letters.
+    """
+
+    metrics: Mapping[str, str]
+    primary: str
+    words: str
+    short_names: Mapping[str, str] = field(default_factory=dict)
+
+    def mean_title(self, metric: str) -> str:
+        """``3D mAP`` for ``3D AP``."""
+        return self.metrics[metric].replace("AP", "mAP")
+
+    def short(self, name: str) -> str:
+        """A class in the header of the text."""
+        if not self.short_names:
+            return name[:3]
+        return self.short_names.get(name, name)
+
+
+BENCHMARKS = {
+    "kitti": Benchmark(
+        metrics=METRICS,
+        primary="3d",
+        words="AP: KITTI moderate, R40, IoU 0.7 / 0.5 / 0.5; mAP: mean over classes.",
+    ),
+    "nuscenes": Benchmark(
+        metrics={"ap": "AP"},
+        primary="ap",
+        words="AP: nuScenes, mean over centre distances of 0.5, 1, 2 and 4 m; mAP: mean over "
+        "classes; NDS: mAP with the errors of place, size, heading, velocity and attribute.",
+        short_names=NUSCENES_SHORT,
+    ),
+}
+
+
+@dataclass(frozen=True)
 class ModelResult:
-    """One row: a model, its cost and its AP."""
+    """One row: a model, its cost and its AP.
+
+    Attributes:
+        ap: in percent by kind, a key of its benchmark's metrics, and by class.
+        scores: further numbers of the benchmark in percent, such as NDS.
+    """
 
     name: str
     config: str
@@ -35,7 +92,8 @@ class ModelResult:
     parameters: int
     gflops: float
     latency_ms: float
-    ap: dict[str, dict[str, float]]  # [metric][class], metric in {"bev", "3d"}
+    ap: dict[str, dict[str, float]]
+    scores: dict[str, float] = field(default_factory=dict)
 
     def map(self, metric: str) -> float:
         """Mean AP over the classes."""
@@ -56,6 +114,12 @@ class Comparison:
     command: str
     smoke: bool = False
     notes: list[str] = field(default_factory=list)
+    benchmark: str = "kitti"
+
+    @property
+    def shown_as(self) -> Benchmark:
+        """How the results are shown."""
+        return BENCHMARKS[self.benchmark]
 
     @property
     def rows(self) -> list[ModelResult]:
@@ -65,23 +129,36 @@ class Comparison:
     @property
     def class_names(self) -> list[str]:
         """The evaluated classes, in the order of the configuration."""
-        return list(self.teacher.ap["3d"])
+        return list(self.teacher.ap[self.shown_as.primary])
 
-    def gain(self, metric: str = "3d") -> float:
-        """mAP of the distilled student minus that of the plain one."""
+    def gain(self, metric: str | None = None) -> float:
+        """mAP of the distilled student minus that of the plain one; by default the primary one."""
+        metric = metric or self.shown_as.primary
         return self.distilled.map(metric) - self.student.map(metric)
 
     def verdict(self) -> str:
         """What the teacher changed, in one or two sentences; a smoke run has no verdict."""
         if self.smoke:
             return "This was a smoke run: so few frames and epochs that its AP means nothing."
-        before = self.student.map("3d")
-        after = self.distilled.map("3d")
+        primary = self.shown_as.primary
+        before = self.student.map(primary)
+        after = self.distilled.map(primary)
         return (
-            f"The teacher {self._outcome()}: 3D mAP {before:.1f} -> {after:.1f} "
-            f"({self.gain():+.1f}{self._gap_closed()}), BEV mAP {self.gain('bev'):+.1f}. "
+            f"The teacher {self._outcome()}: {self.shown_as.mean_title(primary)} {before:.1f} -> "
+            f"{after:.1f} ({self.gain():+.1f}{self._gap_closed()}){self._other_gains()}. "
             "One run with one seed each; another seed changes such numbers by a few points."
         )
+
+    def _other_gains(self) -> str:
+        """What else the teacher changed, such as ``, BEV mAP +1.0``."""
+        gains = {
+            self.shown_as.mean_title(metric): self.gain(metric)
+            for metric in self.shown_as.metrics
+            if metric != self.shown_as.primary
+        }
+        for name, score in self.distilled.scores.items():
+            gains[name] = score - self.student.scores[name]
+        return "".join(f", {title} {gain:+.1f}" for title, gain in gains.items())
 
     def _outcome(self) -> str:
         gain = round(self.gain(), 1)
@@ -91,7 +168,8 @@ class Comparison:
 
     def _gap_closed(self) -> str:
         """The share of the gap to the teacher that is closed, where there is a gap and a gain."""
-        gap = self.teacher.map("3d") - self.student.map("3d")
+        primary = self.shown_as.primary
+        gap = self.teacher.map(primary) - self.student.map(primary)
         if gap <= 0 or self.gain() <= 0:
             return ""
         return f", {100 * self.gain() / gap:.0f} % of the gap closed"
@@ -101,8 +179,7 @@ class Comparison:
         epochs = ", ".join(f"{row.name} {row.epochs}" for row in self.rows)
         return (
             f"{self.train_frames} training and {self.val_frames} validation frames; "
-            f"epochs: {epochs}. AP: KITTI moderate, R40, IoU 0.7 / 0.5 / 0.5; mAP: mean over "
-            "classes. GFLOPs: 1e9 multiply-adds of one frame. "
+            f"epochs: {epochs}. {self.shown_as.words} GFLOPs: 1e9 multiply-adds of one frame. "
             f"Latency: median of one frame, NMS included, {self.device}."
         )
 
@@ -125,6 +202,20 @@ def read_ap(path: Path, class_names: Sequence[str]) -> dict[str, dict[str, float
     return ap
 
 
+def read_nuscenes(
+    path: Path, class_names: Sequence[str]
+) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """AP by class and NDS, in percent, from the metrics.json of a nuScenes evaluation."""
+    try:
+        numbers = json.loads(path.read_text())["ap"]
+        by_class = {name: 100.0 * float(numbers["mean_dist_aps"][name]) for name in class_names}
+        return {"ap": by_class}, {"NDS": 100.0 * float(numbers["nd_score"])}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: not the metrics.json of a nuScenes evaluation ({error!r})"
+        ) from error
+
+
 def _ap_of_class(numbers: Mapping[str, Any], metric: str) -> float:
     """The AP of one class; a class without objects has none, which is a TypeError."""
     if "strict" in numbers:
@@ -145,8 +236,11 @@ def ap_words(data_config: ConfigDict) -> str:
 def to_text(comparison: Comparison) -> str:
     """The table for a terminal, with the setting below and the verdict last."""
     header = ["", "params", "GFLOPs", "latency"]
-    for metric in METRICS:
-        header += [f"{metric} {name[:3]}" for name in [*comparison.class_names, "mAP"]]
+    shown_as = comparison.shown_as
+    for metric in shown_as.metrics:
+        names = [shown_as.short(name) for name in comparison.class_names]
+        header += [f"{metric} {name}" for name in [*names, "mAP"]]
+    header += list(comparison.teacher.scores)
     lines = [header]
     for row in comparison.rows:
         lines.append([row.name, *table_cells(row, comparison.class_names)])
@@ -176,9 +270,11 @@ def to_markdown(comparison: Comparison, link_prefix: str = "", figures: str | No
         figures: where the report with every number is; linked when given.
     """
     header = "| model | parameters | GFLOPs | latency |"
-    for title in METRICS.values():
+    for title in comparison.shown_as.metrics.values():
         for name in [*comparison.class_names, "**mAP**"]:
             header += f" {title} {name} |"
+    for name in comparison.teacher.scores:
+        header += f" **{name}** |"
     lines = [header, "|---|" + "---:|" * (header.count("|") - 2)]
     for row in comparison.rows:
         cells = " | ".join(table_cells(row, comparison.class_names))
@@ -190,12 +286,12 @@ def to_markdown(comparison: Comparison, link_prefix: str = "", figures: str | No
 
 
 def table_cells(row: ModelResult, class_names: Sequence[str]) -> list[str]:
-    """The numbers of a row: cost, then BEV and 3D AP by class with the mean."""
+    """The numbers of a row: cost, each kind of AP by class with the mean, then other scores."""
     cells = [human_count(row.parameters), f"{row.gflops:.2f}", f"{row.latency_ms:.0f} ms"]
-    for metric in METRICS:
+    for metric in row.ap:
         cells += [f"{row.ap[metric][name]:.1f}" for name in class_names]
         cells.append(f"{row.map(metric):.1f}")
-    return cells
+    return [*cells, *(f"{score:.1f}" for score in row.scores.values())]
 
 
 def human_count(number: int) -> str:
@@ -207,8 +303,8 @@ def to_plain(comparison: Comparison) -> dict[str, object]:
     """Plain containers for JSON, with means, gain and verdict for readers without this module."""
     plain = asdict(comparison)
     for name, row in zip(MODELS, comparison.rows):
-        plain[name]["map"] = {metric: row.map(metric) for metric in METRICS}
-    plain["gain"] = {metric: comparison.gain(metric) for metric in METRICS}
+        plain[name]["map"] = {metric: row.map(metric) for metric in row.ap}
+    plain["gain"] = {metric: comparison.gain(metric) for metric in comparison.shown_as.metrics}
     plain["verdict"] = comparison.verdict()
     return plain
 

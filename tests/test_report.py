@@ -20,6 +20,7 @@ from pcdet_distill.report import (
     human_count,
     insert_results,
     read_ap,
+    read_nuscenes,
     read_report,
     to_markdown,
     to_text,
@@ -100,6 +101,36 @@ def test_markdown_rows_have_the_headers_cells_and_links():
     assert {line.count("|") for line in table} == {13}
     assert "[student](cfgs/synthetic/student.yaml)" in table[3]
     assert "Reproduce: `bash quickstart.sh`" in lines
+
+
+def nuscenes_comparison() -> Comparison:
+    rows = []
+    for name, car, nds in (("teacher", 60.0, 50.0), ("student", 40.0, 35.0), ("init", 50.0, 41.0)):
+        ap = {"ap": {"car": car, "construction_vehicle": 20.0}}
+        rows.append(ModelResult(name, f"{name}.yaml", 8, 1000, 0.5, 9.0, ap, {"NDS": nds}))
+    return Comparison(*rows, 320, 80, "cpu", "bash quickstart.sh", benchmark="nuscenes")
+
+
+def test_nuscenes_has_one_kind_of_ap_and_nds(tmp_path):
+    wanted = nuscenes_comparison()
+    assert "helped: mAP 30.0 -> 35.0 (+5.0, 50 % of the gap closed), NDS +6.0." in wanted.verdict()
+    header, _, *rows = to_text(wanted).split("\n\n")[0].splitlines()
+    assert header.split()[-7:] == ["ap", "car", "ap", "constr", "ap", "mAP", "NDS"]
+    assert rows[1].split()[-4:] == ["40.0", "20.0", "30.0", "35.0"]
+    table = [line for line in to_markdown(wanted).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in table} == {9}
+    assert "KITTI" not in to_text(wanted)
+    paths = write_report(wanted, tmp_path)
+    assert read_report(paths[2]) == wanted
+
+
+def test_ap_and_nds_of_a_nuscenes_evaluation(tmp_path):
+    path = tmp_path / "metrics.json"
+    numbers = {"mean_dist_aps": {"car": 0.5, "bus": 0.25}, "nd_score": 0.4}
+    path.write_text(json.dumps({"ap": numbers}))
+    assert read_nuscenes(path, ["car"]) == ({"ap": {"car": 50.0}}, {"NDS": 40.0})
+    with pytest.raises(DataError, match="metrics.json: not the metrics.json of a nuScenes"):
+        read_nuscenes(path, ["lorry"])
 
 
 def test_counts_for_readers():

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import UserError
-from .plan import DEFAULT_DETECTOR, DETECTORS, QuickstartPlan, make_steps
+from .plan import DATASETS, DEFAULT_DATASET, QuickstartPlan, make_steps
 from .run import duration, run_steps, shorten
 
 __all__ = ["QuickstartPlan", "main", "make_steps", "run_steps"]
@@ -28,7 +28,11 @@ def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = 
     options = parse_arguments(arguments, prog)
     make_plan = QuickstartPlan.small if options.fast else QuickstartPlan.full
     plan = make_plan(
-        root, options.detector, device=options.device, side_by_side=options.side_by_side
+        root,
+        options.detector,
+        device=options.device,
+        side_by_side=options.side_by_side,
+        dataset=options.dataset,
     )
     if options.publish:
         results.check_publishable(plan)
@@ -45,7 +49,7 @@ def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = 
         print(f"   {shorten(path, root)}")
     print(f"\nall steps took {duration(time.monotonic() - start)} this time")
     print("to start again from nothing, delete these folders:")
-    print(f"   {plan.data}  output/{plan.tag}  output/synthetic/*/{plan.tag}")
+    print(f"   {plan.data}  output/{plan.tag}  {plan.trainings}/*/{plan.tag}")
     if options.publish:
         results.publish(plan, comparison, pictures)
 
@@ -57,9 +61,12 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         description="Simulate scenes, train a teacher and two students, compare them.",
     )
     parser.add_argument(
-        "--detector",
-        default=DEFAULT_DETECTOR,
-        help=f"what is trained: {', '.join(DETECTORS)} (default: %(default)s)",
+        "--dataset",
+        default=DEFAULT_DATASET,
+        help=f"whose files are simulated: {', '.join(DATASETS)} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--detector", default=None, help=f"what is trained: {_detectors()} (default: the first)"
     )
     parser.add_argument(
         "--fast", action="store_true", help="smoke run of about two minutes: its AP means nothing"
@@ -75,6 +82,13 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     parser.add_argument(
         "--publish",
         action="store_true",
-        help="write the table and a picture into docs/ of this checkout (pointpillar only)",
+        help="write the table and a picture into docs/ of this checkout (default detector only)",
     )
     return parser.parse_args(arguments)
+
+
+def _detectors() -> str:
+    """The detectors of each dataset, for the help."""
+    return "; ".join(
+        f"{', '.join(simulated.detectors)} on {name}" for name, simulated in DATASETS.items()
+    )

@@ -1,13 +1,13 @@
 """The quickstart's sizes, files and steps. Every step is a command that a user could type.
 
-A run trains one pair of detectors (``DETECTORS``); all of them use the same simulated frames. A
-step is complete when the files it writes last exist, so a second run skips it. A killed run is
+A run trains one pair of detectors (``DATASETS``); all of one dataset use the same simulated frames.
+A step is complete when the files it writes last exist, so a second run skips it. A killed run is
 resumed: the simulator keeps the frames it has written, training its newest checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +17,49 @@ from ..tools import tool_words
 
 # It makes the environment of a checkout too; an installed package has only the command.
 SCRIPT = "tools/scripts/quickstart.sh"
-DATASET_CONFIG = "cfgs/synthetic/dataset.yaml"
 DETECTORS = {"pointpillar": 10, "second": 5, "pointrcnn": 4}  # epochs of the full run
 DEFAULT_DETECTOR = "pointpillar"
+NUSCENES_VERSION = "v1.0-trainval"  # it has names for many short scenes
+NUSCENES_SWEEPS = 3
+LAST_TABLE = "scene.json"  # of the tables that the simulator writes
+NUSCENES_SCENE_FRAMES = 5
+
+
+@dataclass(frozen=True)
+class SimulatedData:
+    """What the models of a quickstart are trained and compared on.
+
+    Attributes:
+        configs: folder of the yaml files.
+        data: folder of the data.
+        detectors: epochs of the full run, by detector; the first one is the default.
+        train_frames: of the full run.
+        val_frames: of the full run.
+    """
+
+    configs: str
+    data: str
+    detectors: Mapping[str, int]
+    train_frames: int
+    val_frames: int
+
+    @property
+    def default_detector(self) -> str:
+        """The detector that is trained without ``--detector``."""
+        return next(iter(self.detectors))
+
+
+DEFAULT_DATASET = "kitti"
+DATASETS = {
+    "kitti": SimulatedData("cfgs/synthetic", "data/synthetic_kitti", DETECTORS, 400, 100),
+    "nuscenes": SimulatedData(
+        configs="cfgs/synthetic/nuscenes",
+        data="data/synthetic_nuscenes",
+        detectors={"centerpoint": 8},
+        train_frames=320,
+        val_frames=80,
+    ),
+}
 # Model -> the last part of its yaml's name.
 MODELS = {"teacher": "teacher", "student": "student", "distilled": "student_init"}
 TITLES = {
@@ -69,49 +109,78 @@ class QuickstartPlan:
     seed: int = 0
     device: str | None = None
     side_by_side: bool = False
+    dataset: str = DEFAULT_DATASET
 
     @classmethod
     def full(
         cls,
         root: Path,
-        detector: str = DEFAULT_DETECTOR,
+        detector: str | None = None,
         *,
         device: str | None = None,
         side_by_side: bool = False,
+        dataset: str = DEFAULT_DATASET,
     ) -> QuickstartPlan:
         """The run whose table means something."""
-        epochs = lookup(DETECTORS, detector, "--detector")
-        return cls(root, detector, epochs=epochs, device=device, side_by_side=side_by_side)
+        simulated = lookup(DATASETS, dataset, "--dataset")
+        detector = detector or simulated.default_detector
+        return cls(
+            root,
+            detector,
+            train_frames=simulated.train_frames,
+            val_frames=simulated.val_frames,
+            epochs=lookup(simulated.detectors, detector, "--detector"),
+            device=device,
+            side_by_side=side_by_side,
+            dataset=dataset,
+        )
 
     @classmethod
     def small(
         cls,
         root: Path,
-        detector: str = DEFAULT_DETECTOR,
+        detector: str | None = None,
         *,
         device: str | None = None,
         side_by_side: bool = False,
+        dataset: str = DEFAULT_DATASET,
     ) -> QuickstartPlan:
         """The smoke run."""
-        full = cls.full(root, detector, device=device, side_by_side=side_by_side)
+        full = cls.full(root, detector, device=device, side_by_side=side_by_side, dataset=dataset)
         return replace(full, smoke=True, train_frames=32, val_frames=16, epochs=2)
+
+    @property
+    def simulated(self) -> SimulatedData:
+        """What ``dataset`` names."""
+        return DATASETS[self.dataset]
+
+    @property
+    def is_default_detector(self) -> bool:
+        """Whether the detector needs no ``--detector``."""
+        return self.detector == self.simulated.default_detector
 
     @property
     def configs(self) -> dict[str, str]:
         """The yaml of each model, from ``root``."""
-        folder = "cfgs/synthetic"
+        folder = self.simulated.configs
         return {model: f"{folder}/{self.detector}_{end}.yaml" for model, end in MODELS.items()}
+
+    @property
+    def dataset_config(self) -> str:
+        """The yaml of the data, from ``root``."""
+        return f"{self.simulated.configs}/dataset.yaml"
 
     @property
     def tag(self) -> str:
         """The name of this run's folders. Each detector, and the smoke run, has its own."""
-        detector = "" if self.detector == DEFAULT_DETECTOR else f"_{self.detector}"
-        return f"quickstart{detector}{'_fast' if self.smoke else ''}"
+        dataset = "" if self.dataset == DEFAULT_DATASET else f"_{self.dataset}"
+        detector = "" if self.is_default_detector else f"_{self.detector}"
+        return f"quickstart{dataset}{detector}{'_fast' if self.smoke else ''}"
 
     @property
     def data(self) -> str:
         """The simulated dataset of all detectors, from ``root``."""
-        return "data/synthetic_kitti_fast" if self.smoke else "data/synthetic_kitti"
+        return f"{self.simulated.data}_fast" if self.smoke else self.simulated.data
 
     @property
     def output(self) -> Path:
@@ -119,9 +188,16 @@ class QuickstartPlan:
         return self.root / "output" / self.tag
 
     @property
+    def trainings(self) -> str:
+        """The folder of the yamls' trainings, from ``root``."""
+        return f"output/{self.simulated.configs.removeprefix('cfgs/')}"
+
+    @property
     def command(self) -> str:
         """The command that a user types for this run."""
-        flags = [] if self.detector == DEFAULT_DETECTOR else ["--detector", self.detector]
+        flags = [] if self.dataset == DEFAULT_DATASET else ["--dataset", self.dataset]
+        if not self.is_default_detector:
+            flags += ["--detector", self.detector]
         if self.smoke:
             flags.append("--fast")
         if (self.root / SCRIPT).is_file():
@@ -130,7 +206,7 @@ class QuickstartPlan:
 
     def checkpoint(self, model: str) -> str:
         """The last checkpoint of a model (a key of MODELS), from ``root``."""
-        training = f"output/synthetic/{Path(self.configs[model]).stem}/{self.tag}"
+        training = f"{self.trainings}/{Path(self.configs[model]).stem}/{self.tag}"
         return f"{training}/ckpt/checkpoint_epoch_{self.epochs}.pth"
 
     def evaluation(self, model: str) -> Path:
@@ -149,20 +225,34 @@ def make_steps(plan: QuickstartPlan) -> list[Step]:
 
 def data_steps(plan: QuickstartPlan) -> list[Step]:
     """Simulate; then write the info files and the database of objects."""
-    folder = plan.root / plan.data
     frames = plan.train_frames + plan.val_frames
     create_data = tool_words("data", plan.root)
     simulate = [*create_data, "synthetic", "--out", plan.data, "--frames", str(frames)]
     simulate += ["--val_frames", str(plan.val_frames), "--seed", str(plan.seed)]
-    prepare = [*create_data, "kitti", DATASET_CONFIG]
+    prepare = [*create_data, plan.dataset, plan.dataset_config]
     prepare += data_path_option(plan, "DATA_PATH")
-    split_files = [folder / "ImageSets" / f"{split}.txt" for split in SPLITS]
-    info_files = ("kitti_infos_train.pkl", "kitti_infos_val.pkl", "kitti_dbinfos_train.pkl")
+    if plan.dataset == "nuscenes":
+        simulate += ["--format", "nuscenes", "--version", NUSCENES_VERSION]
+        simulate += ["--scene_frames", str(NUSCENES_SCENE_FRAMES), "--sweeps", str(NUSCENES_SWEEPS)]
+    simulated, prepared = data_files(plan)
     title = f"simulate {plan.train_frames} training and {plan.val_frames} validation frames"
     return [
-        Step(title, [simulate], split_files),
-        Step("info files and object database", [prepare], [folder / name for name in info_files]),
+        Step(title, [simulate], simulated),
+        Step("info files and object database", [prepare], prepared),
     ]
+
+
+def data_files(plan: QuickstartPlan) -> tuple[list[Path], list[Path]]:
+    """The files that the simulation writes last, and those made from its frames."""
+    folder = plan.root / plan.data
+    if plan.dataset == "nuscenes":
+        folder = folder / NUSCENES_VERSION
+        names = [f"nuscenes_infos_{NUSCENES_SWEEPS}sweeps_{split}.pkl" for split in SPLITS[:2]]
+        names.append(f"nuscenes_dbinfos_{NUSCENES_SWEEPS}sweeps_withvelo.pkl")
+        return [folder / NUSCENES_VERSION / LAST_TABLE], [folder / name for name in names]
+    names = ["kitti_infos_train.pkl", "kitti_infos_val.pkl", "kitti_dbinfos_train.pkl"]
+    splits = [folder / "ImageSets" / f"{split}.txt" for split in SPLITS]
+    return splits, [folder / name for name in names]
 
 
 def train_step(plan: QuickstartPlan, models: Sequence[str]) -> Step:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from ...report import (
     ModelResult,
     insert_results,
     read_ap,
+    read_nuscenes,
     read_report,
     rounded,
     to_markdown,
@@ -31,7 +33,7 @@ from ...report import (
 )
 from ...visualize import BevPanel, draw_bev
 from ..tools import read_experiment
-from .plan import DEFAULT_DETECTOR, MODELS, TITLES, QuickstartPlan, data_path_option
+from .plan import DEFAULT_DATASET, MODELS, TITLES, QuickstartPlan, data_path_option
 from .run import shorten
 
 NUM_PICTURES = 4
@@ -39,6 +41,9 @@ LOWEST_SCORE = 0.3  # of the boxes in the pictures
 PICTURE = "docs/images/quickstart_bev.png"
 PAGE = "docs/quickstart.md"
 FIGURES = "docs/results/quickstart.json"
+NUSCENES_PICTURE = "docs/images/quickstart_nuscenes_bev.png"
+NUSCENES_PAGE = "docs/nuscenes.md"
+NUSCENES_FIGURES = "docs/results/quickstart_nuscenes.json"
 
 Frame = Mapping[str, np.ndarray]  # the points and ground truth, or the detections, of one frame
 
@@ -89,7 +94,7 @@ def compare(plan: QuickstartPlan) -> Comparison:
             parameters=count_parameters(model),
             gflops=count_gflops(model, batch),
             latency_ms=latency_ms,
-            ap=read_ap(plan.evaluation(name) / "metrics.json", dataset.class_names),
+            **read_results(plan, name, dataset.class_names),
         )
     return Comparison(
         teacher=rows["teacher"],
@@ -100,7 +105,19 @@ def compare(plan: QuickstartPlan) -> Comparison:
         device=describe_device(device),
         command=plan.command,
         smoke=plan.smoke,
+        benchmark=plan.dataset,
     )
+
+
+def read_results(
+    plan: QuickstartPlan, model: str, class_names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The fields ``ap`` and ``scores`` of a model's row."""
+    path = plan.evaluation(model) / "metrics.json"
+    if plan.dataset == "nuscenes":
+        ap, scores = read_nuscenes(path, class_names)
+        return {"ap": ap, "scores": scores}
+    return {"ap": read_ap(path, class_names)}
 
 
 def validation_set(plan: QuickstartPlan) -> DatasetTemplate:
@@ -150,7 +167,7 @@ def frames_to_show(dataset: DatasetTemplate) -> list[Frame]:
     """The frames with most classes, then most objects: chosen by ground truth, not by results."""
 
     def interest(item: Frame) -> tuple[int, int]:
-        labels = boxes_in_range(item, dataset)[:, 7]
+        labels = boxes_in_range(item, dataset)[:, -1]
         return len(set(labels.tolist())), len(labels)
 
     items: list[Frame] = [dataset[index] for index in range(len(dataset))]
@@ -158,12 +175,16 @@ def frames_to_show(dataset: DatasetTemplate) -> list[Frame]:
 
 
 def count_confusions(frame: Frame, truth: np.ndarray, class_names: Sequence[str]) -> int:
-    """Number of shown detections that stand on ground truth (N, 8) of another class only."""
+    """Number of shown detections that stand on ground truth of another class only.
+
+    The ground truth (N, 8 or 10) has a box and, in the last column, the label.
+    """
     shown = frame["score"] >= LOWEST_SCORE
-    boxes = torch.from_numpy(np.asarray(frame["boxes_lidar"][shown], dtype=np.float32))
+    detected = np.asarray(frame["boxes_lidar"][shown], dtype=np.float32)
+    boxes = torch.from_numpy(detected[:, :7])
     objects = torch.from_numpy(truth[:, :7].astype(np.float32))
     overlaps = (boxes_overlap_bev(boxes, objects) > 0).numpy()
-    truth_names = np.array([class_names[int(label) - 1] for label in truth[:, 7]])
+    truth_names = np.array([class_names[int(label) - 1] for label in truth[:, -1]])
     is_same_class = frame["name"][shown][:, None] == truth_names[None]
     on_another = (overlaps & ~is_same_class).any(axis=1)
     on_its_own = (overlaps & is_same_class).any(axis=1)
@@ -171,7 +192,7 @@ def count_confusions(frame: Frame, truth: np.ndarray, class_names: Sequence[str]
 
 
 def boxes_in_range(item: Frame, dataset: DatasetTemplate) -> np.ndarray:
-    """Ground truth ``(N, 8)`` (box, label) whose centre is inside the detection range."""
+    """Ground truth (N, 8 or 10), box and label, whose centre is inside the detection range."""
     boxes = item.get("gt_boxes", np.zeros((0, 8)))
     centres = boxes[:, :2]
     low = dataset.point_cloud_range[:2]
@@ -189,13 +210,13 @@ def draw_frame(
         detections: by model.
     """
     truth = boxes_in_range(item, dataset)
-    names = [dataset.class_names[int(label) - 1] for label in truth[:, 7]]
+    names = [dataset.class_names[int(label) - 1] for label in truth[:, -1]]
     panels = [BevPanel("ground truth", truth[:, :7], names)]
     for model, frame in detections.items():
         shown = frame["score"] >= LOWEST_SCORE
         panel = BevPanel(
             TITLES[model],
-            frame["boxes_lidar"][shown],
+            frame["boxes_lidar"][shown][:, :7],
             list(frame["name"][shown]),
             scores=frame["score"][shown],
             reference=truth[:, :7],
@@ -214,26 +235,34 @@ def check_publishable(plan: QuickstartPlan) -> None:
     """Refuse --publish where there is nothing to show, or no page to show it on."""
     if plan.smoke:
         raise UserError("--publish: a smoke run has no results to show; run without --fast")
-    if plan.detector != DEFAULT_DETECTOR:
+    if not plan.is_default_detector:
         raise UserError(
-            f"--publish: {PAGE} shows {DEFAULT_DETECTOR} only, not {plan.detector}; "
+            f"--publish: docs/ shows {plan.simulated.default_detector} only, not {plan.detector}; "
             f"{shorten(plan.output, plan.root)}/report.md has the table"
         )
-    if not (plan.root / PAGE).is_file():
-        raise UserError(f"--publish: {plan.root} has no {PAGE}; publish from a checkout")
+    page, _, _ = published_files(plan)
+    if not (plan.root / page).is_file():
+        raise UserError(f"--publish: {plan.root} has no {page}; publish from a checkout")
+
+
+def published_files(plan: QuickstartPlan) -> tuple[str, str, str]:
+    """The page, the picture and the figures of a dataset, from ``root``."""
+    if plan.dataset == DEFAULT_DATASET:
+        return PAGE, PICTURE, FIGURES
+    return NUSCENES_PAGE, NUSCENES_PICTURE, NUSCENES_FIGURES
 
 
 def publish(plan: QuickstartPlan, comparison: Comparison, pictures: Sequence[Path]) -> None:
     """Put the table, the first picture and the numbers into docs/."""
     check_publishable(plan)
-    page = plan.root / PAGE
-    table = to_markdown(comparison, link_prefix="../", figures=FIGURES.removeprefix("docs/"))
-    insert_results(page, table)
-    figures = plan.root / FIGURES
-    figures.parent.mkdir(parents=True, exist_ok=True)
-    figures.write_text(json.dumps(rounded(to_plain(comparison)), indent=2) + "\n")
+    page, picture, figures = published_files(plan)
+    table = to_markdown(comparison, link_prefix="../", figures=figures.removeprefix("docs/"))
+    insert_results(plan.root / page, table)
+    numbers = plan.root / figures
+    numbers.parent.mkdir(parents=True, exist_ok=True)
+    numbers.write_text(json.dumps(rounded(to_plain(comparison)), indent=2) + "\n")
     if pictures:
-        picture = plan.root / PICTURE
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(pictures[0], picture)
-    print(f"published: {PAGE}, {FIGURES}, {PICTURE}")
+        target = plan.root / picture
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(pictures[0], target)
+    print(f"published: {page}, {figures}, {picture}")

@@ -15,10 +15,18 @@ from pathlib import Path
 import pytest
 
 from pcdet_distill.apps.quickstart import main
-from pcdet_distill.apps.quickstart.plan import DETECTORS, MODELS, QuickstartPlan, Step, make_steps
+from pcdet_distill.apps.quickstart.plan import (
+    DATASETS,
+    DETECTORS,
+    MODELS,
+    QuickstartPlan,
+    Step,
+    make_steps,
+)
 from pcdet_distill.apps.quickstart.run import duration, is_worth_showing, run_steps
 from pcdet_distill.apps.tools import tool_words
 from pcdet_distill.config import load_config
+from pcdet_distill.datasets.synthetic.nuscenes.rows import SCENE_TABLES
 from pcdet_distill.errors import UserError
 
 WRITE = """
@@ -212,6 +220,48 @@ def test_detectors_share_only_the_frames(make_plan):
     assert [f"--detector {plan.detector}" in plan.command for plan in plans] == [False, True, True]
 
 
+def test_nuscenes_is_simulated_prepared_and_trained_in_folders_of_its_own():
+    plan = QuickstartPlan.full(Path("/x"), dataset="nuscenes")
+    simulate, prepare, *trainings = make_steps(plan)
+    assert value_of(simulate.commands[0], "--format") == "nuscenes"
+    assert value_of(simulate.commands[0], "--frames") == "400"
+    assert prepare.commands[0][-2:] == ["nuscenes", "cfgs/synthetic/nuscenes/dataset.yaml"]
+    assert [value_of(step.commands[0], "--cfg_file") for step in trainings] == list(
+        plan.configs.values()
+    )
+    kitti = make_steps(QuickstartPlan.full(Path("/x")))
+    assert not set(all_results([simulate, prepare, *trainings])) & set(all_results(kitti))
+    assert plan.command.endswith("--dataset nuscenes")
+
+
+def test_the_data_step_of_nuscenes_writes_what_the_yaml_reads(repo):
+    """The number of sweeps, the version and the folder stand in both."""
+    plan = QuickstartPlan.full(repo, dataset="nuscenes")
+    config = load_config(repo / plan.dataset_config)
+    assert f"../{plan.data}" == config.DATA_PATH
+    folder = repo / plan.data / config.VERSION
+    files = [*config.INFO_PATH.train, *config.INFO_PATH.test]
+    files += config.DATA_AUGMENTOR.AUG_CONFIG_LIST[0].DB_INFO_PATH
+    assert {folder / name for name in files} == set(make_steps(plan)[1].results)
+    simulate = make_steps(plan)[0].commands[0]
+    assert value_of(simulate, "--version") == config.VERSION
+    assert int(value_of(simulate, "--sweeps")) == config.MAX_SWEEPS
+    assert make_steps(plan)[0].results == [folder / config.VERSION / f"{SCENE_TABLES[-1]}.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dataset", "nuscene"], "--dataset: unknown name 'nuscene'; did you mean 'nuscenes'"),
+        (["--dataset", "nuscenes", "--detector", "second"], "--detector: unknown name 'second'"),
+    ],
+)
+def test_an_unknown_dataset_or_a_detector_of_another_one(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        main(tmp_path, options)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("options", [["--detector", "secnd"], ["--fast", "--detector", "Second"]])
 def test_an_unknown_detector_is_refused_with_the_nearest(tmp_path, options):
     with pytest.raises(
@@ -261,6 +311,16 @@ def widths(block: dict, path: str) -> list[int]:
     ("detector", "halved"),
     [
         (
+            "centerpoint",
+            [
+                "VFE.NUM_FILTERS",
+                "MAP_TO_BEV.NUM_BEV_FEATURES",
+                "BACKBONE_2D.NUM_FILTERS",
+                "BACKBONE_2D.NUM_UPSAMPLE_FILTERS",
+                "DENSE_HEAD.SHARED_CONV_CHANNEL",
+            ],
+        ),
+        (
             "pointpillar",
             [
                 "VFE.NUM_FILTERS",
@@ -294,7 +354,8 @@ def widths(block: dict, path: str) -> list[int]:
     ],
 )
 def test_the_student_differs_from_the_teacher_in_widths_only(repo, detector, halved):
-    plan = QuickstartPlan.full(repo, detector)
+    (dataset,) = [name for name, data in DATASETS.items() if detector in data.detectors]
+    plan = QuickstartPlan.full(repo, detector, dataset=dataset)
     teacher, student, distilled = (load_config(repo / plan.configs[name]) for name in MODELS)
     assert student.OPTIMIZATION == teacher.OPTIMIZATION == distilled.OPTIMIZATION
     assert student.DATA_CONFIG == teacher.DATA_CONFIG == distilled.DATA_CONFIG

@@ -1,0 +1,92 @@
+"""The quickstart on simulated nuScenes, smaller than its smoke run: from nothing to the table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pcdet_distill.apps.quickstart import results
+from pcdet_distill.apps.quickstart.plan import MODELS, QuickstartPlan, Step, make_steps
+from pcdet_distill.apps.tools import tool_words
+from pcdet_distill.cli import main
+from pcdet_distill.evaluation.nuscenes import DETECTION_NAMES
+
+TRAIN_FRAMES, VAL_FRAMES = 4, 2
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> QuickstartPlan:
+    """The steps of a tiny run, each in this process: starting one takes longer than the work."""
+    root = tmp_path_factory.mktemp("checkout")
+    for name in ("cfgs", "tools"):
+        shutil.copytree(repo / name, root / name)
+    plan = QuickstartPlan(
+        root,
+        "centerpoint",
+        smoke=True,
+        train_frames=TRAIN_FRAMES,
+        val_frames=VAL_FRAMES,
+        epochs=1,
+        device="cpu",
+        dataset="nuscenes",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for step in make_steps(plan):
+            run_here(step, root)
+    return plan
+
+
+def run_here(step: Step, root: Path) -> None:
+    """Run the command of a step and check what it wrote."""
+    (command,) = step.commands
+    for tool in ("data", "train"):
+        words = tool_words(tool, root)
+        if command[: len(words)] == words:
+            extra = ["--workers", "0"] if tool == "train" else []
+            main([tool, *extra, *command[len(words) :]])
+    assert step.is_complete(), step.title
+
+
+def test_every_model_has_the_official_numbers(finished: QuickstartPlan) -> None:
+    pytest.importorskip("nuscenes.eval.detection.evaluate", reason="needs nuscenes-devkit")
+    for model in MODELS:
+        metrics = json.loads((finished.evaluation(model) / "metrics.json").read_text())
+        assert metrics["samples"] == VAL_FRAMES
+        assert metrics["primary"]["name"] == "NDS"
+        assert metrics["ap"]["computed_by"].startswith("nuscenes-devkit")
+        assert metrics["ap"]["computed_by"].endswith("split val")
+        assert sum(metrics["ap"]["num_objects"].values()) > 5
+
+
+def test_the_student_starts_from_its_teacher(finished: QuickstartPlan) -> None:
+    log = next((finished.root / finished.checkpoint("distilled")).parents[1].glob("*.log"))
+    assert "student initialised from its teacher (SLICE" in log.read_text()
+
+
+def test_the_table_has_ap_of_ten_classes_and_nds(finished: QuickstartPlan) -> None:
+    comparison = results.report(finished)
+    assert comparison.class_names and set(comparison.class_names) == set(DETECTION_NAMES)
+    assert comparison.val_frames == VAL_FRAMES
+    teacher, student, distilled = comparison.rows
+    assert 3 < teacher.parameters / student.parameters < 4.5
+    assert student.gflops == distilled.gflops
+    assert list(teacher.scores) == ["NDS"]
+    text = (finished.output / "report.txt").read_text()
+    assert "NDS" in text
+    assert "means nothing" in text
+    assert results.report(finished) == comparison
+
+
+def test_a_picture_for_each_frame(finished: QuickstartPlan) -> None:
+    pytest.importorskip("matplotlib")
+    pictures = results.draw(finished)
+    assert len(pictures) == VAL_FRAMES
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+
+
+def test_publishing_goes_to_the_page_of_nuscenes(finished: QuickstartPlan) -> None:
+    assert results.published_files(finished)[0] == "docs/nuscenes.md"
