@@ -37,6 +37,7 @@ from .settings import (
     choose_sampling,
     choose_schedule,
     choose_voxel_limits,
+    covered_share,
 )
 from .shown import doubts, survey_text
 from .split import Split, natural_order, split_frames
@@ -290,8 +291,8 @@ def choose_values(
         sampling={entry.name: choose_sampling(entry) for entry in classes},
         schedule=schedule,
         comments={
-            "range": "The range holds the labelled boxes with 5 points or more, 1 m around them "
-            "and 0.5 m above and below.",
+            "range": "The range is made for the labelled boxes with 5 points or more; "
+            f"{covered_share(classes, grid):.0%} of all boxes lie in it.",
             "split": f"{len(split.train)} and {len(split.val)} frames: {split.note}",
             "pillar": f"A pillar is about a quarter of the narrowest class, {narrowest.name}, or "
             "what keeps the grid below 512 x 512.",

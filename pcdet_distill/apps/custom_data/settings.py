@@ -22,6 +22,8 @@ PILLAR_STEP_M = 0.02
 SMALLEST_PILLAR_M = 0.08
 LARGEST_PILLAR_M = 0.32
 MOST_PILLARS = 512 * 512  # of the whole grid; memory and time grow with it
+COARSEST = 2.0  # times the wanted pillar; above it the farthest boxes are given up
+KEPT_SHARES = (1.0, 0.98, 0.95, 0.9, 0.85, 0.8)
 GRID_MULTIPLE = 16  # the backbone halves the map three times
 MANY_BOXES = 200  # with fewer, no box counts as an outlier
 OUTLIERS_PERCENT = 0.5
@@ -111,8 +113,25 @@ class Schedule:
 
 
 def choose_grid(classes: Sequence[ClassStats]) -> Grid:
-    """Range and pillars by the boxes of the trained classes that hold points enough to be found."""
+    """Range and pillars by the boxes of the trained classes that hold points enough to be found.
+
+    Few far boxes may ask for a range with too many pillars, or with pillars too coarse for the
+    narrowest class. Then the farthest are given up, up to a fifth.
+    """
     boxes = _boxes_with_points(classes)
+    distances_m = np.linalg.norm(boxes[:, :2], axis=1)
+    narrowest_m = min(float(entry.size[:2].min()) for entry in classes)
+    wanted_m = _wanted_pillar(narrowest_m)
+    for share in KEPT_SHARES:
+        near = boxes[distances_m <= np.quantile(distances_m, share)]
+        grid = _grid_of_boxes(near, wanted_m)
+        if grid.pillar_m <= COARSEST * wanted_m:
+            break
+    return grid
+
+
+def _grid_of_boxes(boxes: np.ndarray, wanted_m: float) -> Grid:
+    """The range of boxes (M, 7), with pillars of ``wanted_m`` or what its area allows."""
     corners = boxes_to_corners_3d(boxes.astype(np.float32))
     low = _low(corners.min(axis=1)) - [MARGIN_M, MARGIN_M, MARGIN_Z_M]
     high = _high(corners.max(axis=1)) + [MARGIN_M, MARGIN_M, MARGIN_Z_M]
@@ -123,14 +142,21 @@ def choose_grid(classes: Sequence[ClassStats]) -> Grid:
             reach = max(-low[axis], high[axis])
             low[axis], high[axis] = -reach, reach
             flip_axes.append(flipped_along)
-    narrowest = min(float(entry.size[:2].min()) for entry in classes)
-    pillar_m = _pillar_size(narrowest, float(np.prod((high - low)[:2])))
+    pillar_m = _affordable_pillar(wanted_m, float(np.prod((high - low)[:2])))
     x0, x1 = _whole_pillars(low[0], high[0], pillar_m)
     y0, y1 = _whole_pillars(low[1], high[1], pillar_m)
     z0 = math.floor(low[2] * 10) / 10
     z1 = math.ceil(high[2] * 10) / 10
     limits = tuple(round(value, 2) for value in (x0, y0, z0, x1, y1, z1))
     return Grid(limits, pillar_m, tuple(sorted(flip_axes)))
+
+
+def covered_share(classes: Sequence[ClassStats], grid: Grid) -> float:
+    """The share of all boxes whose centres lie in the range."""
+    centres = np.concatenate([entry.boxes[:, :3] for entry in classes])
+    low = np.array(grid.limits[:3])
+    high = np.array(grid.limits[3:])
+    return float(((centres >= low) & (centres <= high)).all(axis=1).mean())
 
 
 def _boxes_with_points(classes: Sequence[ClassStats]) -> np.ndarray:
@@ -158,14 +184,18 @@ def _is_two_sided(places: np.ndarray) -> bool:
     return ONE_SIDED <= positive <= 1 - ONE_SIDED
 
 
-def _pillar_size(narrowest_m: float, area_m2: float) -> float:
-    """The edge of a pillar: fine enough for the narrowest class, coarse enough for the area."""
-    wanted = narrowest_m / PILLARS_PER_WIDTH
-    wanted = min(max(wanted, SMALLEST_PILLAR_M), LARGEST_PILLAR_M)
-    wanted = round(wanted / PILLAR_STEP_M) * PILLAR_STEP_M
-    affordable = math.sqrt(area_m2 / MOST_PILLARS)
-    affordable = math.ceil(affordable / PILLAR_STEP_M) * PILLAR_STEP_M
-    return round(max(wanted, affordable), 2)
+def _wanted_pillar(narrowest_m: float) -> float:
+    """The edge of a pillar that is fine enough for the narrowest class."""
+    wanted_m = narrowest_m / PILLARS_PER_WIDTH
+    wanted_m = min(max(wanted_m, SMALLEST_PILLAR_M), LARGEST_PILLAR_M)
+    return round(round(wanted_m / PILLAR_STEP_M) * PILLAR_STEP_M, 2)
+
+
+def _affordable_pillar(wanted_m: float, area_m2: float) -> float:
+    """The wanted edge, or a longer one with which the area has MOST_PILLARS."""
+    affordable_m = math.sqrt(area_m2 / MOST_PILLARS)
+    affordable_m = math.ceil(affordable_m / PILLAR_STEP_M) * PILLAR_STEP_M
+    return round(max(wanted_m, affordable_m), 2)
 
 
 def _whole_pillars(low_m: float, high_m: float, pillar_m: float) -> tuple[float, float]:

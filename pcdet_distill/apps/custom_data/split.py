@@ -75,6 +75,8 @@ def _groups(frames: Sequence[str], share: float, way: str) -> tuple[list[list[st
     sequences: dict[str, list[str]] = {}
     for frame in frames:
         sequences.setdefault(sequence_of(frame), []).append(frame)
+    if way != "sequence" and len(sequences) > len(frames) / 2:
+        sequences = {"": list(frames)}  # names like 3f9a: every frame would be a recording
     if way == "random":
         return [[frame] for frame in frames], "single frames, drawn at random"
     if way == "sequence" and len(sequences) < 2:

@@ -34,6 +34,7 @@ BESIDE = ("label_2", "labels", "label", "annotations", "ann", "boxes")
 # Argoverse's tables: one of the boxes, one of the vehicle's poses, beside the clouds.
 LABEL_TABLES = frozenset({"annotations.feather"})
 OTHER_TABLES = frozenset({*LABEL_TABLES, "city_se3_egovehicle.feather"})
+CONVERTED = "custom_infos_train.pkl"
 LABEL_WORDS = ("label", "annot", "box", "cuboid", "gt", "tracklet", "ground_truth", "object")
 
 
@@ -55,12 +56,16 @@ class Pairs:
 def name_clouds(clouds: Sequence[Path], root: Path) -> dict[str, Path]:
     """Each cloud by the name of its frame; see ``frame_of_file``.
 
-    Clouds of folders such as gt_database/, which hold no frames, are left out.
+    Clouds of folders such as gt_database/, which hold no frames, are left out. So are data sets
+    that an earlier conversion wrote into a folder below.
     """
     named: dict[str, Path] = {}
+    converted = _converted_folders(root)
     for cloud in clouds:
         folders = {folder.lower() for folder in cloud.relative_to(root).parts[:-1]}
         if folders & OTHER_FOLDERS or cloud.name.lower() in OTHER_TABLES:
+            continue
+        if converted & set(cloud.parents):
             continue
         frame = frame_of_file(cloud, root)
         if frame in named:
@@ -70,6 +75,11 @@ def name_clouds(clouds: Sequence[Path], root: Path) -> dict[str, Path]:
             )
         named[frame] = cloud
     return named
+
+
+def _converted_folders(root: Path) -> set[Path]:
+    """The folders below ``root`` that hold a converted data set."""
+    return {path.parent for path in root.rglob(CONVERTED) if path.parent != root}
 
 
 def find_label_files(labels: Path | None, root: Path, frames: Iterable[str]) -> list[LabelFile]:
@@ -111,11 +121,13 @@ def _given_files(labels: Path, frames: Iterable[str]) -> list[LabelFile]:
 def _candidates(folder: Path) -> list[LabelFile]:
     """The files of a folder and its subfolders that may hold labels."""
     files = []
+    converted = _converted_folders(folder)
     for path in sorted(folder.rglob("*")):
         folders = {name.lower() for name in path.relative_to(folder).parts[:-1]}
         name = path.name.lower()
-        is_other = folders & OTHER_FOLDERS or name in OTHER_FILES
+        is_other = bool(folders & OTHER_FOLDERS) or name in OTHER_FILES
         is_label = path.suffix.lower() in LABEL_SUFFIXES or name in LABEL_TABLES
+        is_other = is_other or bool(converted & set(path.parents))
         if is_label and not is_other and path.is_file():
             files.append(LabelFile(path, frame_of_file(path, folder)))
     return files
@@ -147,7 +159,7 @@ def _sounds_like_labels(path: Path) -> bool:
 
 
 def _of_one_kind(matched: Sequence[LabelFile], candidates: Sequence[LabelFile]) -> list[LabelFile]:
-    """The kind of files of which most are named like clouds, with all of it in those folders."""
+    """The kind of files of which most are named like clouds, with those beside them."""
     count_of: dict[str, int] = {}
     for file in matched:
         suffix = file.path.suffix.lower()
@@ -159,12 +171,17 @@ def _of_one_kind(matched: Sequence[LabelFile], candidates: Sequence[LabelFile]) 
             f"{matched[0].path.parent}: holds labels as {' and as '.join(kinds)}; --labels names "
             "the folder or file of one kind"
         )
-    folders = {file.path.parent for file in matched if file.path.suffix.lower() == kinds[0]}
-    return [
-        file
-        for file in candidates
-        if file.path.parent in folders and file.path.suffix.lower() == kinds[0]
-    ]
+    of_kind = [file for file in matched if file.path.suffix.lower() == kinds[0]]
+    folders = {file.path.parent for file in of_kind}
+    # Others of the folder are labels without a cloud, if their names end with a number as well.
+    have_numbers = all(_number_of(file.frame) for file in of_kind)
+    chosen = []
+    for file in candidates:
+        is_named_alike = not have_numbers or bool(_number_of(file.frame))
+        is_beside = file.path.parent in folders and file.path.suffix.lower() == kinds[0]
+        if is_beside and is_named_alike:
+            chosen.append(file)
+    return chosen
 
 
 def pair(
