@@ -42,6 +42,7 @@ def prepare_nuscenes(args: argparse.Namespace) -> None:
     options = NuScenesOptions.from_config(data_config)
     root = resolve_data_path(required(data_config, "DATA_PATH", args.cfg), config.ROOT_DIR)
     folder = NuScenesFolder(root, options.version)
+    print(f"reading the tables of {folder.tables}; those of the full data set take a minute")
     created = create_nuscenes_infos(
         folder, options.max_sweeps, with_cam=args.with_cam, workers=args.workers
     )

@@ -43,6 +43,15 @@ NAMES: dict[str, dict[str, list[str] | None]] = {
         "DATASETS": None,
         "DataSpec": None,
         "DatasetTemplate": None,
+        "NuScenesDataset": [
+            "dataset_cfg",
+            "class_names",
+            "training",
+            "root_path",
+            "logger",
+            "seed",
+            "skip_bad_frames",
+        ],
         "PointView": ["dataset_cfg", "stored_features", "training"],
         "build_dataset": [
             "dataset_cfg",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ import torch
 
 from ...commands import command_text
 from ...config import required
+from ...config.cloud_options import AGE_COLUMN
 from ...errors import ConfigError, DataError
 from ...ops.boxes import boxes_overlap_bev, enlarge_box3d
 from ...ops.points import points_in_boxes_mask
@@ -36,6 +38,7 @@ from .object_database import (
     load_objects,
 )
 
+AGE_TOLERANCE_S = 1e-6
 UPRIGHT = slice(0, len(BOX_FIELDS))  # the columns that say where a box is; velocities follow them
 
 
@@ -47,6 +50,39 @@ class PlaneFrame(Protocol):
 
     def rect_to_lidar(self, points: np.ndarray) -> np.ndarray:
         """(N, 3) back to LiDAR."""
+
+
+@dataclass(frozen=True)
+class AgeRange:
+    """FILTER_OBJ_POINTS_BY_TIMESTAMP: of the objects of several sweeps, the points of some.
+
+    Attributes:
+        column: of the age in seconds.
+        lowest_s, highest_s: TIME_RANGE, both ends included.
+    """
+
+    column: int
+    lowest_s: float
+    highest_s: float
+
+    @classmethod
+    def from_config(
+        cls, sampler_cfg: ConfigDict, features: Sequence[str], num_features: int
+    ) -> AgeRange | None:
+        """The range of a gt_sampling block; None where it keeps all points."""
+        if not sampler_cfg.get("FILTER_OBJ_POINTS_BY_TIMESTAMP"):
+            return None
+        limits = required(sampler_cfg, "TIME_RANGE", SAMPLING)
+        if not isinstance(limits, (list, tuple)) or len(limits) != 2:
+            raise ConfigError(f"{SAMPLING}.TIME_RANGE: expected two ages in seconds, got {limits}")
+        named = list(features).index(AGE_COLUMN) if AGE_COLUMN in features else num_features - 1
+        return cls(named, min(limits), max(limits))
+
+    def keep(self, points: np.ndarray) -> np.ndarray:
+        """(N,) bool, which points (N, C) are inside the range."""
+        age_s = points[:, self.column]
+        lowest_s = self.lowest_s - AGE_TOLERANCE_S
+        return (age_s > lowest_s) & (age_s < self.highest_s + AGE_TOLERANCE_S)
 
 
 class SampleCursor:
@@ -115,6 +151,7 @@ class DataBaseSampler:
                 f"{SAMPLING}.NUM_POINT_FEATURES: {num_features}, but the points of the scene have "
                 f"{len(features)} columns: {', '.join(features)}"
             )
+        self.ages = AgeRange.from_config(sampler_cfg, features, num_features)
         self.object_points = ObjectPoints(root_path, num_features)
         objects = load_objects(
             Path(root_path),
@@ -164,7 +201,10 @@ class DataBaseSampler:
             counted[name] = []
             for info in infos:
                 seen = len(select(self._object_in_scene(info, 0.0)))
-                counted[name].append({**info, "num_points_in_gt": seen})
+                in_file = info["num_points_in_gt"]
+                counted[name].append(
+                    {**info, "num_points_in_gt": seen, "num_points_in_file": in_file}
+                )
         return counted
 
     def new_cursors(self) -> dict[str, SampleCursor]:
@@ -232,7 +272,11 @@ class DataBaseSampler:
             data_dict[PREDICTED].paste(predictions, enlarged, data_dict["lidar_aug_matrix"])
 
     def _object_in_scene(self, info: ObjectInfo, drop_m: float) -> np.ndarray:
-        points = self.object_points.read(info["path"]).copy()
+        count = info.get("num_points_in_file", info["num_points_in_gt"])
+        points = self.object_points.read(info["path"], count)
+        if self.ages is not None:
+            points = points[self.ages.keep(points)]
+        points = points.copy()
         points[:, :3] += np.asarray(info["box3d_lidar"][:3]).astype(np.float32)
         points[:, 2] -= drop_m
         return points

@@ -23,12 +23,17 @@ REQUIRED_KEYS = frozenset({"name", "path", "box3d_lidar", "num_points_in_gt"})
 
 
 class ObjectInfo(TypedDict, total=False):
-    """One object of the database; ``difficulty`` only where the dataset has difficulties."""
+    """One object of the database.
+
+    ``difficulty`` is there only where the dataset has difficulties, ``num_points_in_file`` only
+    where ``num_points_in_gt`` counts some of the points.
+    """
 
     name: str
     path: str
     box3d_lidar: np.ndarray
     num_points_in_gt: int
+    num_points_in_file: int
     difficulty: int
 
 
@@ -44,15 +49,28 @@ class ObjectPoints:
         self.left_bytes = limit_bytes
         self._kept: dict[str, np.ndarray] = {}
 
-    def read(self, path: str) -> np.ndarray:
-        """Read-only points (N, num_features) float32, relative to the centre of the box."""
+    def read(self, path: str, count: int | None = None) -> np.ndarray:
+        """Read-only points (N, num_features) float32, relative to the centre of the box.
+
+        Args:
+            path: of the object's file, relative to the folder of the dataset.
+            count: how many points it holds; tells a file of float64 from one of float32.
+        """
         points = self._kept.get(path)
         if points is None:
-            points = read_points(self.root / path, self.num_features)
+            points = self._read(self.root / path, count)
             if points.nbytes <= self.left_bytes:
                 self.left_bytes -= points.nbytes
                 self._kept[path] = points
         return points
+
+    def _read(self, path: Path, count: int | None) -> np.ndarray:
+        """The points of a file, which some versions of OpenPCDet write in float64."""
+        float64_bytes = 8 * self.num_features * (count or 0)
+        if float64_bytes and path.is_file() and path.stat().st_size == float64_bytes:
+            values = np.fromfile(path, dtype=np.float64).astype(np.float32)
+            return values.reshape(-1, self.num_features)
+        return read_points(path, self.num_features)
 
 
 def load_objects(

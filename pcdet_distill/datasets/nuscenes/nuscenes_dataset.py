@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...config import NuScenesOptions, required
+from ...config import LidarEvalOptions, NuScenesOptions, required
 from ...config.nuscenes_options import FEATURES
 from ...errors import ConfigError, DataError
-from ...evaluation.nuscenes import nuscenes_eval
+from ...evaluation.lidar import lidar_eval
+from ...evaluation.nuscenes import DETECTION_NAMES, nuscenes_eval
 from ...evaluation.result import EvaluationResult
 from ...types import BatchDict, ConfigDict
 from ..box_fields import BOX_FIELDS, BOX_FIELDS_WITH_VELOCITY
@@ -115,6 +116,7 @@ class NuScenesDataset(DatasetTemplate):
                     f"{path}: entry {number} is no info of nuScenes, {problem}; "
                     f"{self.how_to_make_files}"
                 )
+            _forget_unread_matrices(info)
         return infos
 
     def _holds_object(self, info: Item) -> bool:
@@ -222,15 +224,38 @@ class NuScenesDataset(DatasetTemplate):
         return annos
 
     def evaluate(self, det_annos: Sequence[Item]) -> EvaluationResult:
-        """mAP, errors and NDS of nuScenes' benchmark on this split."""
+        """mAP, errors and NDS of nuScenes' benchmark on this split.
+
+        With a class that the benchmark does not have, or a block DATA_CONFIG.EVALUATION, AP in
+        LiDAR coordinates instead.
+        """
+        foreign = set(self.class_names) - set(DETECTION_NAMES)
+        if foreign or self.dataset_cfg.get("EVALUATION"):
+            return self._lidar_result(det_annos)
         return nuscenes_eval(
             self.infos,
             det_annos,
             self.folder.clouds,
             self.options.version,
+            classes=self.class_names,
             output_path=self._result_folder,
             logger=self.logger,
         )
+
+    def _lidar_result(self, det_annos: Sequence[Item]) -> EvaluationResult:
+        """AP in LiDAR coordinates. Of a frame that comes twice the first one counts."""
+        detections = {str(anno["frame_id"]): anno for anno in reversed(det_annos)}
+        labels: list[Item] = []
+        found: list[Item] = []
+        for index, info in enumerate(self.infos):
+            name = self.frame_name(index)
+            if LABELS not in info:
+                raise DataError(f"{self.root_path}: the split has no labels to evaluate on")
+            if name in detections:
+                labels.append(_lidar_anno(name, info))
+                found.append(detections[name])
+        options = LidarEvalOptions.from_config(self.dataset_cfg)
+        return lidar_eval(labels, found, self.class_names, options)
 
     def evaluation(
         self, det_annos: Sequence[Item], class_names: Sequence[str], **kwargs: Any
@@ -240,6 +265,23 @@ class NuScenesDataset(DatasetTemplate):
             self._result_folder = Path(kwargs["output_path"])
         result = self.evaluate(det_annos)
         return result.text, dict(result.ap_dict)
+
+
+def _forget_unread_matrices(info: Item) -> None:
+    """Drop two of the three matrices of each sweep: the full data set has 250,000 sweeps."""
+    for sweep in info["sweeps"]:
+        sweep.pop("global_from_car", None)
+        sweep.pop("car_from_current", None)
+
+
+def _lidar_anno(name: str, info: Item) -> Item:
+    """The labels of a frame as the evaluation in LiDAR coordinates reads them."""
+    return {
+        "frame_id": name,
+        "name": np.asarray(info["gt_names"], dtype=str),
+        "gt_boxes_lidar": np.asarray(info[LABELS]),
+        "num_points_in_gt": np.asarray(info["num_lidar_pts"]),
+    }
 
 
 def _check_features(dataset_cfg: ConfigDict) -> None:

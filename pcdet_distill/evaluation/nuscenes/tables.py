@@ -10,8 +10,6 @@ from typing import Any
 from ...errors import DataError
 
 Row = Mapping[str, Any]
-NO_TABLE = "expected a list of rows that each have a 'token'"
-_NONE = type(None)
 # The fields that are read of each table, beside "token".
 FIELDS = {
     "attribute": ("name",),
@@ -88,7 +86,7 @@ class Tables:
         def checked(row: dict[str, Any]) -> Row | None:
             # Called for each row while the file is read, so that dropped rows cost no memory.
             if "token" not in row:
-                raise DataError(f"{path}: {NO_TABLE}")
+                return row  # a block within a row; a row is refused below
             if not row.keys() >= fields:
                 raise DataError(
                     f"{path}: the row {row['token']} lacks "
@@ -105,6 +103,10 @@ class Tables:
             raise DataError(
                 f"{path}: this is no complete json file ({error}); was its download interrupted?"
             ) from None
-        if not isinstance(rows, list) or not all(isinstance(row, (dict, _NONE)) for row in rows):
-            raise DataError(f"{path}: {NO_TABLE}")
+        if not isinstance(rows, list) or not all(map(_is_row_or_dropped, rows)):
+            raise DataError(f"{path}: expected a list of rows that each have a 'token'")
         return {row["token"]: row for row in rows if row is not None}
+
+
+def _is_row_or_dropped(row: object) -> bool:
+    return row is None or (isinstance(row, dict) and "token" in row)

@@ -198,6 +198,40 @@ def test_object_points_are_read_once_within_the_limit(tmp_path: Path) -> None:
     assert kept.read("gt_database/1.bin") is not kept.read("gt_database/1.bin")
 
 
+def test_files_of_float64_are_told_by_their_number_of_points(tmp_path: Path) -> None:
+    write_database(tmp_path, [car(30, 10)])
+    points = np.arange(20, dtype=np.float64).reshape(5, 4)
+    (tmp_path / "gt_database/0.bin").write_bytes(points.tobytes())
+    read = ObjectPoints(tmp_path, 4).read("gt_database/0.bin", 5)
+    np.testing.assert_array_equal(read, points)
+    assert read.dtype == np.float32
+    item = scene()
+    before = len(item["points"])
+    sampler(tmp_path)(item, np.random.RandomState(0))
+    assert len(item["points"]) == before + 5
+
+
+def test_points_of_some_sweeps(tmp_path: Path) -> None:
+    """FILTER_OBJ_POINTS_BY_TIMESTAMP: ages inside TIME_RANGE, both ends included."""
+    write_database(tmp_path, [car(30, 10)])
+    points = np.zeros((5, 4), dtype=np.float32)
+    points[:, 3] = [0.0, 0.05, 0.1, 0.15, 0.2]
+    points.tofile(tmp_path / "gt_database/0.bin")
+    filtering = {"FILTER_OBJ_POINTS_BY_TIMESTAMP": True, "TIME_RANGE": [0.1, 0.0]}
+    item = scene()
+    before = len(item["points"])
+    sampler(tmp_path, **filtering)(item, np.random.RandomState(0))
+    assert len(item["points"]) == before + 3
+    np.testing.assert_allclose(item["points"][:3, 3], [0.0, 0.05, 0.1], atol=1e-6)
+
+
+@pytest.mark.parametrize("limits", [None, 0.2, [0.1], [0.0, 0.1, 0.2]])
+def test_a_wrong_range_of_ages_is_named(tmp_path: Path, limits) -> None:
+    write_database(tmp_path, [car(30, 10)])
+    with pytest.raises(ConfigError, match="gt_sampling.TIME_RANGE"):
+        sampler(tmp_path, FILTER_OBJ_POINTS_BY_TIMESTAMP=True, TIME_RANGE=limits)
+
+
 def test_missing_object_file_is_named(tmp_path: Path) -> None:
     write_database(tmp_path, [car(30, 10)])
     (tmp_path / "gt_database/0.bin").unlink()

@@ -23,6 +23,7 @@ from tiny_nuscenes import (
 from pcdet_distill.config.nuscenes_options import FEATURES
 from pcdet_distill.datasets import NuScenesDataset, PointView, build_dataset
 from pcdet_distill.errors import ConfigError, DataError
+from pcdet_distill.evaluation.lidar import LidarResult
 from pcdet_distill.ops.points import points_in_boxes_mask
 from pcdet_distill.types import MutableConfig
 
@@ -319,6 +320,30 @@ def test_the_result_file_is_written_on_request(
         f"{VAL_SCENES[0]}-0": 4,
         f"{VAL_SCENES[0]}-1": 4,
     }
+
+
+def test_the_text_has_the_classes_of_the_yaml(shared_nus: TinyNuScenes, nus_config) -> None:
+    dataset = make(nus_config, shared_nus, training=False)
+    lines = dataset.evaluate(nearly_perfect(dataset)).text.splitlines()
+    named = [line[3:].split(" ")[0] for line in lines if line.startswith("***")]
+    assert named == CLASSES
+
+
+def test_own_classes_are_scored_in_lidar_coordinates(shared_nus: TinyNuScenes, nus_config) -> None:
+    """nuScenes' benchmark has no class of that name."""
+    nus_config.DATA_PATH = str(shared_nus.data_path)
+    dataset = build_dataset(nus_config, [*CLASSES, "vehicle.forklift"], training=False)
+    assert isinstance(dataset, NuScenesDataset)
+    result = dataset.evaluate(nearly_perfect(dataset))
+    assert isinstance(result, LidarResult)
+
+
+def test_an_evaluation_block_asks_for_lidar_coordinates(
+    shared_nus: TinyNuScenes, nus_config
+) -> None:
+    nus_config.EVALUATION = {"DEFAULT_IOU": [0.3]}
+    dataset = make(nus_config, shared_nus, training=False)
+    assert isinstance(dataset.evaluate(nearly_perfect(dataset)), LidarResult)
 
 
 def test_a_frame_without_detections(shared_nus: TinyNuScenes, nus_config) -> None:
