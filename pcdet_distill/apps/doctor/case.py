@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from ...datasets.spec import DataSpec
 from ...types import ConfigDict
 from .frames import Frame, Split
 from .objects import LabelledObject, has_size
+
+if TYPE_CHECKING:
+    from .detections import Seen
 
 EMPTY: ConfigDict = {}
 
@@ -26,13 +30,19 @@ class Case:
         cfg: the config, of an experiment or of a dataset alone.
         splits: ``train`` and ``val``, those that could be read.
         errors: split -> why it could not be read.
-        device: name of the device for checks that run the model.
+        runs_model: whether checks may run the untrained model.
+        checkpoint: weights to look through, if any.
+        seen: what they detect, once that is known.
+        diagnosis: of the geometry of the labels, once it is made.
     """
 
     cfg: ConfigDict
     splits: dict[str, Split]
     errors: dict[str, str] = field(default_factory=dict)
-    device: str | None = None
+    runs_model: bool = True
+    checkpoint: str | None = None
+    seen: Seen | None = None
+    diagnosis: object = None
 
     @property
     def is_experiment(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from easydict import EasyDict
 
+from ...checkpoint import load_checkpoint
 from ...config import load_config
 from ...errors import ConfigError, UserError
 from .case import Case
@@ -16,6 +17,7 @@ from .checks import CHECKS, run_checks
 from .finding import Finding, Severity, by_severity, count
 from .fix import changed_config, collect_changes, set_on_command_line, write_fix
 from .frames import SPLITS, Split, dataset_of_split, read_split
+from .page import write_page
 from .text import summary, to_text
 
 DEFAULT_FRAMES = 200
@@ -28,6 +30,9 @@ def add_doctor_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
         "--cfg_file", required=True, help="yaml of an experiment, or of a dataset alone"
     )
     parser.add_argument(
+        "--ckpt", help="also look at what this checkpoint detects, and why its AP may be 0"
+    )
+    parser.add_argument(
         "--frames",
         type=int,
         default=DEFAULT_FRAMES,
@@ -38,6 +43,14 @@ def add_doctor_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
         "--fix",
         metavar="OUT.yaml",
         help="write a yaml that extends the examined one by the proposed lines",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", help="also write a page with pictures, DIR/doctor.html"
+    )
+    parser.add_argument(
+        "--skip_model",
+        action="store_true",
+        help="do not build and run the untrained model on a frame, which can take a minute",
     )
     parser.add_argument(
         "--set",
@@ -66,7 +79,13 @@ def examine_from_flags(args: argparse.Namespace) -> list[Finding]:
         raise ConfigError(f"--frames {args.frames}: expected a number of frames, or 0 for all")
     cfg = load_config(args.cfg_file, args.set_cfgs)
     case = read_case(cfg, args.frames)
+    case.runs_model = not args.skip_model
+    if args.ckpt:
+        load_checkpoint(args.ckpt)  # a file that cannot be read is no finding
+        case.checkpoint = args.ckpt
     findings = by_severity(list(run_checks(case)))
+    if args.out:
+        print(f"page: {write_page(case, findings, Path(args.out))}", file=sys.stderr)
     if args.fix:
         fix(case, findings, Path(args.fix), set_on_command_line(cfg, args.set_cfgs))
     return findings
@@ -110,7 +129,8 @@ def fix(
     for _ in range(MOST_ROUNDS):
         if not new:
             break
-        changed = Case(changed_config(case.cfg, changes), case.splits, case.errors, case.device)
+        changed = Case(changed_config(case.cfg, changes), case.splits, case.errors)
+        changed.runs_model = case.runs_model
         again = by_severity(list(run_checks(changed, CHECKS)))
         new = collect_changes(again)
         changes = {**changes, **new}

@@ -182,20 +182,21 @@ BoxChange = Callable[[np.ndarray], np.ndarray]
 
 
 def counts_of_changes(
-    objects: Iterable[LabelledObject], changes: Sequence[BoxChange], *, columns: bool
+    objects: Iterable[LabelledObject], changes: Sequence[BoxChange], *, grounded: bool
 ) -> np.ndarray:
     """Raised points inside each object's box after each change: (objects, changes).
 
     Args:
         objects: with the points around them.
         changes: each maps a box (7,) to another.
-        columns: ignore the heights of the boxes.
+        grounded: put every box on the ground first, so that wrong heights do not hide the rest.
     """
     rows = []
     for labelled in objects:
         boxes = np.stack([change(labelled.box[:7].copy()) for change in changes])
-        boxes = tall(boxes) if columns else boxes.astype(np.float32)
-        rows.append(labelled.counts(boxes))
+        if grounded and np.isfinite(labelled.ground_z):
+            boxes[:, 2] = labelled.ground_z + boxes[:, 5] / 2
+        rows.append(labelled.counts(boxes.astype(np.float32)))
     return np.array(rows, dtype=np.int64).reshape(-1, len(changes))
 
 

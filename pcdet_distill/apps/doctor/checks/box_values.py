@@ -9,14 +9,15 @@ import numpy as np
 from ..case import Case
 from ..finding import Finding, Severity, listed, numbers, percent
 from ..frames import Frame
+from ..geometry import Diagnosis
 
 CHECK = "box_values"
 FULL_TURN_RAD = 2 * np.pi
 SLACK_RAD = 0.2
 TURNS = 2.0  # full turns that an angle in radians may have gathered
 LARGEST_M = 60.0
+MANY = 0.5
 SMALLEST_M = 0.03
-REPEATED = 10  # boxes that all have the same heading
 
 
 def check_box_values(case: Case) -> Iterator[Finding]:
@@ -38,7 +39,6 @@ def check_box_values(case: Case) -> Iterator[Finding]:
         )
     yield from _units(case)
     yield from _degrees(case)
-    yield from _no_headings(case)
 
 
 def _is_not_finite(boxes: np.ndarray) -> np.ndarray:
@@ -91,6 +91,8 @@ def _units(case: Case) -> Iterator[Finding]:
         if not odd.any():
             continue
         frames = dict.fromkeys(frame.name for (frame, _), is_odd in zip(boxes, odd) if is_odd)
+        if odd.mean() > MANY:
+            case.diagnosis = Diagnosis()  # the boxes cannot be compared with points
         middle = np.median(sizes[odd], axis=0)
         unit = "centimetres or millimetres" if middle.max() > LARGEST_M else "another unit"
         yield Finding(
@@ -111,6 +113,7 @@ def _degrees(case: Case) -> Iterator[Finding]:
     if not too_large.any():
         return
     share = float(too_large.mean())
+    case.diagnosis = Diagnosis()  # the directions of the boxes are unknown
     frames = dict.fromkeys(
         frame.name for (frame, _), is_large in zip(objects, too_large) if is_large
     )
@@ -124,18 +127,4 @@ def _degrees(case: Case) -> Iterator[Finding]:
         + ("they are in degrees" if is_degrees else "they may be in degrees"),
         fix="write headings in radians: degrees * pi / 180",
         frames=tuple(frames)[:4],
-    )
-
-
-def _no_headings(case: Case) -> Iterator[Finding]:
-    headings = np.array([labelled.box[6] for _, labelled in case.objects()])
-    if len(headings) < REPEATED or np.ptp(headings) > 1e-6:
-        return
-    yield Finding(
-        CHECK,
-        Severity.NOTE,
-        "headings",
-        f"all {len(headings)} boxes have the heading {headings[0]:.2f}: no direction can be "
-        "learnt, and boxes of turned objects are too large",
-        fix="if the objects are turned, label their headings",
     )

@@ -1,0 +1,142 @@
+"""Boxes and points in different coordinate frames: axes swapped or mirrored, a constant shift."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ....ops.boxes import enlarge_box3d
+from ....ops.points import points_in_boxes_mask
+from ..case import Case
+from ..finding import Finding, Severity, percent
+from ..frames import Frame
+from ..geometry import Diagnosis, report
+from ..objects import ABOVE_GROUND_M, LEAST_POINTS, has_size, tall
+
+CHECK = "scene_frame"
+# A box fits a place where it holds points above the ground and the ground around it is free.
+RING_M = 1.2
+INSIDE_SHARE = 0.7
+LEAST_FITTING = 5
+FITS_WELL = 0.5  # of the boxes: then the axes are right
+BETTER = 1.6
+CELL_M = 2.0  # of the map of the ground
+
+
+class Axes(NamedTuple):
+    """A way in which boxes (M, 7) may be meant: their centres, their headings, and a text."""
+
+    name: str
+    move: Callable[[np.ndarray], np.ndarray]
+
+
+def _axes(
+    x: tuple[int, float], y: tuple[int, float], turn: tuple[float, float]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """New x and y as (old column, sign); the new heading is turn[0] * heading + turn[1]."""
+
+    def move(boxes: np.ndarray) -> np.ndarray:
+        moved = boxes.copy()
+        moved[:, 0] = x[1] * boxes[:, x[0]]
+        moved[:, 1] = y[1] * boxes[:, y[0]]
+        moved[:, 6] = turn[0] * boxes[:, 6] + turn[1]
+        return moved
+
+    return move
+
+
+QUARTER = np.pi / 2
+ALL_AXES = (
+    Axes(
+        "x and y of the boxes are turned by 90 degrees (x' = y, y' = -x)",
+        _axes((1, 1), (0, -1), (1, -QUARTER)),
+    ),
+    Axes(
+        "x and y of the boxes are turned by -90 degrees (x' = -y, y' = x)",
+        _axes((1, -1), (0, 1), (1, QUARTER)),
+    ),
+    Axes(
+        "x and y of the boxes are turned by 180 degrees (x' = -x, y' = -y)",
+        _axes((0, -1), (1, -1), (1, np.pi)),
+    ),
+    Axes("y of the boxes is negated (left and right are swapped)", _axes((0, 1), (1, -1), (-1, 0))),
+    Axes(
+        "x of the boxes is negated (front and back are swapped)",
+        _axes((0, -1), (1, 1), (-1, np.pi)),
+    ),
+    Axes("x and y of the boxes are swapped", _axes((1, 1), (0, 1), (-1, QUARTER))),
+    Axes("x and y of the boxes are swapped and negated", _axes((1, -1), (0, -1), (-1, -QUARTER))),
+    Axes(
+        "boxes are moved from camera coordinates (x' = z, y' = -x)",
+        _axes((2, 1), (0, -1), (-1, -QUARTER)),
+    ),
+    Axes("y of the boxes is negated and their headings are kept", _axes((0, 1), (1, -1), (1, 0))),
+    Axes(
+        "x and y of the boxes are swapped and their headings are kept",
+        _axes((1, 1), (0, 1), (1, 0)),
+    ),
+)
+
+
+def check_scene_frame(case: Case) -> Iterator[Finding]:
+    """Whether the boxes lie where the points show objects."""
+    frames = [frame for frame in case.frames() if frame.points is not None and frame.objects]
+    own, number = fitting(frames, lambda boxes: boxes)
+    if number >= LEAST_FITTING and own < FITS_WELL * number:
+        for finding in _other_axes(frames, own, number):
+            # Nothing else can be said of boxes that lie elsewhere.
+            case.diagnosis = Diagnosis()
+            yield finding
+            return
+    yield from report(case, CHECK)
+
+
+def _other_axes(frames: Sequence[Frame], own: int, number: int) -> Iterator[Finding]:
+    results = [fitting(frames, axes.move)[0] for axes in ALL_AXES]
+    best = int(np.argmax(results))
+    if results[best] < max(BETTER * own, LEAST_FITTING) or results[best] < 0.2 * number:
+        return
+    yield Finding(
+        CHECK,
+        Severity.ERROR,
+        "labels",
+        f"only {percent(own / number)} of {number} boxes lie where the points show an object, but "
+        f"{percent(results[best] / number)} do if {ALL_AXES[best].name}: labels and points have "
+        "different axes",
+        fix="write boxes in the coordinates of the points: x forward, y left, z up, in metres",
+        frames=tuple(frame.name for frame in frames[:4]),
+    )
+
+
+def fitting(frames: Sequence[Frame], move: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int]:
+    """How many moved boxes hold an object that stands free, and how many boxes there are."""
+    fit = total = 0
+    for frame in frames:
+        assert frame.objects is not None and frame.points is not None
+        rows = [labelled.box[:7] for labelled in frame.objects.objects if has_size(labelled)]
+        if not rows:
+            continue
+        boxes = move(np.array(rows)).astype(np.float32)
+        raised = raised_points(frame.points)
+        inside = points_in_boxes_mask(raised, tall(boxes)).sum(axis=1, dtype=np.int64)
+        larger = tall(enlarge_box3d(boxes, (RING_M, RING_M, 0)))
+        around = points_in_boxes_mask(raised, larger).sum(axis=1, dtype=np.int64)
+        is_free = inside >= INSIDE_SHARE * around
+        fit += int(((inside >= LEAST_POINTS) & is_free).sum())
+        total += len(boxes)
+    return fit, total
+
+
+def raised_points(points: np.ndarray) -> np.ndarray:
+    """The points (K, 3) that lie above the lowest ones of their cell of the ground plane."""
+    places = points[np.isfinite(points[:, :3]).all(axis=1), :3].astype(np.float64)
+    if len(places) == 0:
+        return places
+    cells = np.floor(places[:, :2] / CELL_M).astype(np.int64)
+    _, cell = np.unique(cells, axis=0, return_inverse=True)
+    cell = cell.ravel()
+    lowest = np.full(cell.max() + 1, np.inf)
+    np.minimum.at(lowest, cell, places[:, 2])
+    return places[places[:, 2] > lowest[cell] + ABOVE_GROUND_M]
