@@ -12,7 +12,9 @@ which shows each summand alone. Channels that meet in a sum are kept or dropped 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import torch
@@ -102,24 +104,32 @@ class _ChannelTracer:
         """Replace each None of ``origins`` by the channels that are summed up in the input.
 
         One layer at a time outputs its codes while all others output zeros. What this changes in an
-        input is that layer's summand.
+        input is that layer's summand. A pass ends with the last of these inputs: in a detector with
+        a sparse residual backbone most layers come after it.
         """
         sums = _unresolved(origins)
         if not sums:
             return
-        background = self._run_with(torch.zeros_like(self.codes.codes[0]))
-        reading_runs = dict.fromkeys((name, run) for name, run, _ in sums)
-        for name in self.coded_layers:
+        readers = {name: len(origins[name]) for name, _, _ in sums}
+        reading_runs = list(dict.fromkeys((name, run) for name, run, _ in sums))
+        background = self._run_with(torch.zeros_like(self.codes.codes[0]), readers)
+        for name in background:
+            if name not in self.coded_layers:
+                continue
             mask = self.codes.mask(name)
-            responses = [self._run_with(mask)]
-            responses += [self._run_with(codes * mask) for codes in self.codes.codes]
+            ones = self._run_with(mask, readers)
+            changed_runs = []
             for reader, run in reading_runs:
+                if _changes(ones, background, reader, run).any():
+                    changed_runs.append((reader, run))
+            if not changed_runs:
+                continue
+            coded = [self._run_with(codes * mask, readers) for codes in self.codes.codes]
+            for reader, run in changed_runs:
                 zero = background[reader][run]
-                changes = [response[reader][run] - zero for response in responses]
-                # A layer that is no summand leaves a difference of rounding.
-                changes[0][changes[0].abs() <= TOLERANCE * zero.abs()] = 0
-                if changes[0].any():
-                    self._add_summands(sums, reader, run, changes)
+                changes = [_changes(ones, background, reader, run)]
+                changes += [response[reader][run] - zero for response in coded]
+                self._add_summands(sums, reader, run, changes)
         for (reader, run, column), sources in sums.items():
             if not sources:
                 raise _unknown_origin(reader, column)
@@ -140,10 +150,15 @@ class _ChannelTracer:
                     raise _unknown_origin(reader, column)
                 sums[key] += origin
 
-    def _run_with(self, values: Tensor) -> InputSums:
+    def _run_with(self, values: Tensor, readers: Mapping[str, int] | None = None) -> InputSums:
         """Run the detector while the coded layers output ``values`` (L,), one number per channel.
 
-        Returns the inputs of every layer, (C_in,) float64, each summed over all rows.
+        Args:
+            values: the outputs.
+            readers: stop as soon as each of these layers has run so many times.
+
+        Returns:
+            the inputs of every layer that has run, (C_in,) float64, each summed over all rows.
         """
         input_sums: InputSums = {}
 
@@ -153,6 +168,8 @@ class _ChannelTracer:
             rows = layer.as_rows(inputs[0])
             runs = input_sums.setdefault(layer.name, [])
             runs.append(rows.double().sum(dim=0).cpu())
+            if readers and _have_run(input_sums, readers):
+                raise _AllReadError
             no_empty_rows = bool((rows != 0).any(dim=1).all())
             self.no_empty_rows[layer.name] = (
                 self.no_empty_rows.get(layer.name, True) and no_empty_rows
@@ -163,9 +180,25 @@ class _ChannelTracer:
                 return layer.fill(output, self.codes.of_layer(layer.name, values))
             return self.predictions[layer.name][len(runs) - 1]
 
-        with layer_hooks(self.layers, replace_output):
+        with contextlib.suppress(_AllReadError), layer_hooks(self.layers, replace_output):
             run_detector(self.model, self.batch_dict)
         return input_sums
+
+
+class _AllReadError(Exception):
+    """Ends a forward pass whose remaining layers are of no interest."""
+
+
+def _have_run(input_sums: InputSums, readers: Mapping[str, int]) -> bool:
+    """Whether each of ``readers`` has run as often as it says."""
+    return all(len(input_sums.get(name, ())) >= count for name, count in readers.items())
+
+
+def _changes(ones: InputSums, background: InputSums, reader: str, run: int) -> Tensor:
+    """What a layer's ones add to the inputs (C_in,) of a run; without differences of rounding."""
+    zero = background[reader][run]
+    changes = ones[reader][run] - zero
+    return changes.masked_fill(changes.abs() <= TOLERANCE * zero.abs(), 0)
 
 
 def _unresolved(origins: InputOrigins) -> dict[Column, tuple[Source, ...]]:

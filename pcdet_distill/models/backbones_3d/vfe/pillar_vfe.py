@@ -97,6 +97,11 @@ def make_pfn_layers(inputs: int, widths: Sequence[int], use_norm: bool) -> nn.Mo
     layers = nn.ModuleList()
     for out_channels in widths:
         is_last = len(layers) == len(widths) - 1
+        if not is_last and out_channels % 2:
+            raise ConfigError(
+                f"MODEL.VFE.NUM_FILTERS is {list(widths)}, expected even numbers before the last: "
+                "half of these channels are the maxima of the pillars"
+            )
         layers.append(PFNLayer(inputs, out_channels, use_norm, is_last))
         inputs = out_channels
     return layers
