@@ -6,7 +6,10 @@ import argparse
 
 from ..config import NuScenesOptions, load_config, required, resolve_data_path
 from ..datasets.nuscenes.create import create_nuscenes_infos
-from ..datasets.nuscenes.folder import NuScenesFolder
+from ..datasets.nuscenes.folder import DATASET_YAML, NuScenesFolder
+from ..errors import ConfigError
+
+DATASET = "NuScenesDataset"
 
 
 def add_nuscenes(parser: argparse.ArgumentParser) -> None:
@@ -37,12 +40,18 @@ def prepare_nuscenes(args: argparse.Namespace) -> None:
     """Make what training on nuScenes needs, and say what was made."""
     config = load_config(args.cfg, args.set_cfgs)
     data_config = dict(config.get("DATA_CONFIG", config))
+    if data_config.get("DATASET") != DATASET:
+        raise ConfigError(
+            f"{args.cfg}: DATASET is {data_config.get('DATASET')}, expected {DATASET}, as in "
+            f"{DATASET_YAML}"
+        )
     if args.version is not None:
         data_config["VERSION"] = args.version
     options = NuScenesOptions.from_config(data_config)
     root = resolve_data_path(required(data_config, "DATA_PATH", args.cfg), config.ROOT_DIR)
     folder = NuScenesFolder(root, options.version)
-    print(f"reading the tables of {folder.tables}; those of the full data set take a minute")
+    folder.check_tables()
+    print(f"reading the tables of {folder.tables}")
     created = create_nuscenes_infos(
         folder, options.max_sweeps, with_cam=args.with_cam, workers=args.workers
     )

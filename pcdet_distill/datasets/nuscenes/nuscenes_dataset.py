@@ -95,8 +95,10 @@ class NuScenesDataset(DatasetTemplate):
         if not infos:
             raise DataError(f"{self.root_path}: the info files {paths} hold no frames")
         if self.training and not any(self._holds_object(info) for info in infos):
+            names = sorted({str(name) for info in infos for name in info.get("gt_names", ())})
             raise DataError(
-                f"{self.root_path}: no frame of {paths} holds a {' / '.join(self.class_names)}"
+                f"{self.root_path}: no frame of {paths} holds a {' / '.join(self.class_names)}; "
+                f"they hold {', '.join(names) or 'no labels'}"
             )
         return infos
 

@@ -247,6 +247,13 @@ def test_a_version_that_is_not_there(
     assert error.count("\n") == 1
 
 
+def test_a_yaml_of_another_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        data(["nuscenes", "dataset_configs/kitti_dataset.yaml", "--version", "v1.0-mini"])
+    assert stop.value.code == 2
+    assert "DATASET is KittiDataset, expected NuScenesDataset" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="this dataset folder does not exist; expected nuScenes"):
         NuScenesFolder(tmp_path / "nowhere", "v1.0-mini").check()
