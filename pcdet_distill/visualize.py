@@ -27,7 +27,10 @@ RING = "#2b3445"
 TEXT = "#dfe6f3"
 PALE = "#93a1b8"
 CLASS_COLOURS = {"Car": "#4cc9f0", "Pedestrian": "#ffb703", "Cyclist": "#9ef01a", "Van": "#c77dff"}
-OTHER_COLOURS = ("#ff6b6b", "#f72585", "#80ffdb", "#fca311", "#bdb2ff")
+OTHER_COLOURS = (
+    *("#ff6b6b", "#f72585", "#80ffdb", "#fca311", "#bdb2ff"),
+    *("#4cc9f0", "#9ef01a", "#ffadad", "#c77dff", "#ffb703"),
+)
 # Points of low and of high z, as red, green and blue.
 LOW_POINT = np.array([0.33, 0.40, 0.53])
 HIGH_POINT = np.array([0.86, 0.90, 0.96])
@@ -38,6 +41,7 @@ RING_LABEL_PT = 8.0
 SCORE_PT = 8.5
 SCORE_GAP_PT = 3.0  # between a box and its score
 POINTS_PER_INCH = 72.0
+LEGEND_LINE_INCH, LEGEND_LETTER_INCH = 0.7, 0.09  # widths of an entry's line and of a letter
 LEGEND_INCH = 0.75
 
 
@@ -376,8 +380,15 @@ def add_legend(figure: Figure, colours: Mapping[str, str], *, has_reference: boo
         handles.append(
             Line2D([], [], color=TEXT, linewidth=1, linestyle=DASHES, label="ground truth")
         )
+    width_inch = figure.get_size_inches()[0]
+    longest = max(len(handle.get_label()) for handle in handles)
+    entry_inch = LEGEND_LINE_INCH + LEGEND_LETTER_INCH * longest
     legend = figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=12
+        handles=handles,
+        loc="outside lower center",
+        ncols=max(1, min(len(handles), int(width_inch / entry_inch))),
+        frameon=False,
+        fontsize=12,
     )
     for text in legend.get_texts():
         text.set_color(TEXT)

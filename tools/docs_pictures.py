@@ -19,6 +19,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import drive_pictures
 import numpy as np
 import scene_pictures
 import sensor_pictures
@@ -100,6 +101,7 @@ def main() -> None:
     scene_pictures.draw_easy_and_hard(IMAGES / "easy_and_hard.png", SCENE_FRAME)
     scene_pictures.draw_shapes(IMAGES / "shapes.png")
     sensor_pictures.draw_sensors(IMAGES / "sensors.png", SCENE_FRAME)
+    drive_pictures.draw_drive(IMAGES / "drive.png")
     if args.teacher_ckpt is None:
         return
     setup = load_setup(args.teacher_ckpt, args.data)
