@@ -17,6 +17,7 @@ def add_custom_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, help="folder to write; it must not exist yet"
     )
     _add_labels(parser)
+    _add_conventions(parser)
     _add_clouds(parser)
     _add_result(parser)
 
@@ -57,6 +58,10 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
         metavar="OLD=NEW",
         help="call a class otherwise, or join several: --rename van=car truck=car",
     )
+
+
+def _add_conventions(parser: argparse.ArgumentParser) -> None:
+    """What the numbers of the labels mean, and what is left out."""
     parser.add_argument(
         "--angles",
         choices=["radians", "degrees"],

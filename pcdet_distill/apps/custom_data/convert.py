@@ -23,7 +23,7 @@ from ...datasets.custom.labels import FrameLabels, LabelOptions, LabelSet, read_
 from ...datasets.custom.labels.openpcdet_text import openpcdet_text
 from ...datasets.custom.pairing import Pairs, find_label_files, name_clouds, pair
 from ...datasets.info_files import frame_results
-from ...datasets.readers import find_clouds, is_bag
+from ...datasets.readers import CLOUD_SUFFIXES, find_clouds, is_bag
 from ...errors import ConfigError, DataError
 from ...visualize import BevPanel
 from .arguments import names_of
@@ -40,7 +40,7 @@ from .settings import (
     covered_share,
 )
 from .shown import doubts, survey_text
-from .split import Split, natural_order, split_frames
+from .split import Split, natural_order, split_frames, split_of_folders
 from .survey import FrameStats, Survey, survey_classes, survey_frame
 from .yaml_files import YamlValues, dataset_yaml, student_yaml, teacher_yaml
 
@@ -145,6 +145,12 @@ def find_source(args: argparse.Namespace, scratch: Path) -> Source:
 
 def _clouds_of_folder(root: Path, labels: Path | None) -> dict[str, Path]:
     """The clouds of a folder by frame; a table of labels among them is none."""
+    recordings = [path for path in sorted(root.glob("*")) if is_bag(path)]
+    if recordings and not any(path.suffix.lower() in CLOUD_SUFFIXES for path in root.rglob("*")):
+        raise DataError(
+            f"{root}: holds recordings and no files of clouds; name one of them, such as "
+            f"{recordings[0]}"
+        )
     files = [file for file in find_clouds(root) if file != labels]
     clouds = name_clouds(files, root)
     if not clouds:
@@ -245,17 +251,26 @@ def _write_split(source: Source, args: argparse.Namespace, folder: Path) -> Spli
 
 
 def _given_split(source: Source, root: Path) -> Split | None:
-    """The split of ImageSets/{train,val}.txt in or above the folder, where all is labelled."""
+    """The split of ImageSets/{train,val}.txt in or above the folder, or of folders train/ and val/.
+
+    None where there is neither, or a listed frame has no labels.
+    """
     new_of = {old.rsplit("/", 1)[-1]: new for new, old in source.original.items()}
     for folder in (root / SPLITS, root.parent / SPLITS):
-        files = [folder / "train.txt", folder / "val.txt"]
-        if not all(file.is_file() for file in files):
-            continue
-        lists = [file.read_text(encoding="utf-8-sig").split() for file in files]
-        found = [[new_of.get(name, "") for name in names] for names in lists]
-        if all(name in source.labels for names in found for name in names) and all(found):
-            return Split(tuple(found[0]), tuple(found[1]), f"as {folder} lists them")
-    return None
+        lists = [
+            _listed_frames(folder / f"{name}.txt", new_of, source) for name in ("train", "val")
+        ]
+        if all(lists):
+            return Split(lists[0], lists[1], f"as {folder} lists them")
+    return split_of_folders({new: source.original[new] for new in source.labels})
+
+
+def _listed_frames(file: Path, new_of: Mapping[str, str], source: Source) -> tuple[str, ...]:
+    """The frames of a split file; none where there is no such file, or a frame has no labels."""
+    if not file.is_file():
+        return ()
+    names = [new_of.get(name, "") for name in file.read_text(encoding="utf-8-sig").split()]
+    return tuple(names) if all(name in source.labels for name in names) else ()
 
 
 def choose_values(
@@ -311,8 +326,8 @@ def write_yaml(values: YamlValues, name: str, folder: Path) -> list[str]:
     )
     texts = {
         dataset: dataset_yaml(values),
-        teacher: teacher_yaml(values, dataset),
-        student: student_yaml(teacher),
+        teacher: teacher_yaml(values, dataset, teacher),
+        student: student_yaml(teacher, student),
     }
     for file_name, text in texts.items():
         (folder / file_name).write_text(text, encoding="utf-8")

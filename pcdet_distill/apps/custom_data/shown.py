@@ -40,12 +40,15 @@ def _class_rows(classes: Sequence[ClassStats], trained: Sequence[str]) -> list[l
     rows = [[*header, "empty"]]
     for entry in classes:
         distances = entry.distances_m
+        length, width, height = entry.size
         rows.append(
             [
                 entry.name if entry.name in trained else f"({entry.name})",
                 str(len(entry.boxes)),
                 str(entry.num_frames),
-                *[f"{value:.2f} m" for value in entry.size],
+                f"{length:.2f} m",
+                f"{width:.2f} m",
+                f"{height:.2f} m",
                 f"{distances.min():.0f}-{distances.max():.0f} m",
                 f"{np.median(entry.num_points):.0f}",
                 f"{entry.empty_share:.0%}",

@@ -21,6 +21,8 @@ NUM_DRAWS = 300
 # The share of val may differ so much from what was asked for, where recordings stay whole.
 TOLERANCE = 0.15
 MISSING_CLASS = 1.0  # how bad a class that is missing on one side is, in shares of frames
+TRAIN_FOLDERS = ("train",)
+VAL_FOLDERS = ("val", "valid", "validation", "test", "testing")
 LAST_NUMBER = re.compile(r"[\W_]*\d[\d.]*$")
 
 
@@ -56,6 +58,28 @@ def split_frames(
     train = tuple(frame for frame in frames if frame not in val)
     note = f"{len(groups)} {kind}"
     return Split(train, tuple(frame for frame in frames if frame in val), note)
+
+
+def split_of_folders(original: Mapping[str, str]) -> Split | None:
+    """The split that folders named train and val, or train and test, make; None without them.
+
+    Args:
+        original: the name with folders of each frame, by its final name.
+    """
+    parts: dict[str, list[str]] = {}
+    for frame, name in original.items():
+        folders = [folder.lower() for folder in name.split("/")[:-1]]
+        known = [folder for folder in folders if folder in (*TRAIN_FOLDERS, *VAL_FOLDERS)]
+        if not known:
+            return None
+        parts.setdefault(known[0], []).append(frame)
+    train = [frame for name in TRAIN_FOLDERS for frame in parts.get(name, ())]
+    # A labelled test folder is for validation where there is no other; else it is left alone.
+    for name in VAL_FOLDERS:
+        if train and name in parts:
+            note = f"as the folders {'/, '.join(parts)}/ divide them"
+            return Split(tuple(train), tuple(parts[name]), note)
+    return None
 
 
 def natural_order(frame: str) -> tuple[tuple[int, int, str], ...]:

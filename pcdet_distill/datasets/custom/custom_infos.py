@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,11 @@ def create_custom_infos(
 
 
 def _collect(
-    task: Any, frame_ids: Sequence[str], split: str, workers: int, show_progress: bool
+    task: Callable[[str], tuple[Info, list[Info]]],
+    frame_ids: Sequence[str],
+    split: str,
+    workers: int,
+    show_progress: bool,
 ) -> tuple[list[Info], dict[str, list[Info]]]:
     """The infos of a split in the order of its list, and its objects by class."""
     infos: list[Info] = []

@@ -318,6 +318,11 @@ def no_clouds(own: Path) -> None:
         path.unlink()
 
 
+def only_a_recording(own: Path) -> None:
+    no_clouds(own)
+    (own / "drive.mcap").write_bytes(b"")
+
+
 def no_labels(own: Path) -> None:
     (own / "labels.csv").unlink()
 
@@ -350,6 +355,7 @@ MISTAKES = {
     "truncated": (truncated, [], ["0005.bin"]),
     "no cloud of a label": (no_cloud, [], ["labels.csv, line 12", "'0005'", "--skip_missing"]),
     "no clouds": (no_clouds, [], ["own", "no point clouds"]),
+    "only a recording": (only_a_recording, [], ["holds recordings", "drive.mcap"]),
     "no labels": (no_labels, [], ["own", "--labels"]),
     "two tables": (two_tables, [], ["labels.csv", "labels_old.csv", "--labels names them"]),
     "two clouds of a frame": (two_clouds_of_a_frame, [], ["0003.npy", "0003.bin"]),

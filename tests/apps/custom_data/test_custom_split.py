@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pcdet_distill.apps.custom_data.split import natural_order, sequence_of, split_frames
+from pcdet_distill.apps.custom_data.split import (
+    natural_order,
+    sequence_of,
+    split_frames,
+    split_of_folders,
+)
 from pcdet_distill.errors import ConfigError
 
 
@@ -94,6 +99,20 @@ def test_single_frames_are_drawn_on_request() -> None:
     numbers = [int(name) for name in split.val]
     gaps = sum(second - first > 1 for first, second in zip(numbers, numbers[1:]))
     assert gaps > 8
+
+
+def test_folders_of_train_and_val_are_a_split() -> None:
+    original = {"train_1": "train/1", "train_2": "hall/train/2", "val_1": "val/1", "t": "test/1"}
+    split = split_of_folders(original)
+    assert split is not None
+    assert split.train == ("train_1", "train_2")
+    assert split.val == ("val_1",)
+    del original["val_1"]
+    split = split_of_folders(original)
+    assert split is not None
+    assert split.val == ("t",)
+    assert split_of_folders({"a": "drive1/1", "b": "train/1"}) is None
+    assert split_of_folders({"a": "train/1"}) is None
 
 
 @pytest.mark.parametrize("share", [0, 1, 80, -0.2])
