@@ -16,6 +16,7 @@ from .box_values import check_box_values
 from .classes import check_classes
 from .columns import check_columns
 from .double_boxes import check_double_boxes
+from .evaluation import check_evaluation
 from .headings import check_headings
 from .heights import check_heights
 from .intensity import check_intensity
@@ -53,6 +54,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "sampling": (check_sampling, "database, classes and filters of gt_sampling"),
     "augmentation": (check_augmentation, "objects that are thrown out of the range, degrees"),
     "training": (check_training, "learning rate, number of steps, thresholds of detections"),
+    "evaluation": (check_evaluation, "what KITTI's evaluation would ignore"),
     "teacher": (check_teacher, "the teacher's range, classes and features (DISTILL)"),
     "network": (check_network, "whether the model can be built, run and trained on a frame"),
     "model_sees": (check_model_sees, "with --ckpt: what the model sees, and why AP may be 0"),

@@ -10,8 +10,8 @@ import numpy as np
 from ....ops.boxes import enlarge_box3d
 from ....ops.points import points_in_boxes_mask
 from ..case import Case
-from ..finding import Finding, Severity, percent
-from ..frames import Frame
+from ..finding import Finding, Severity, listed, percent
+from ..frames import spread
 from ..geometry import Diagnosis, report
 from ..objects import ABOVE_GROUND_M, LEAST_POINTS, has_size, tall
 
@@ -22,6 +22,8 @@ INSIDE_SHARE = 0.7
 LEAST_FITTING = 5
 FITS_WELL = 0.5  # of the boxes: then the axes are right
 BETTER = 1.6
+LEAST_SHARE = 0.2  # of the boxes that fit after a change
+MOST_SCENES = 14
 CELL_M = 2.0  # of the map of the ground
 
 
@@ -80,12 +82,19 @@ ALL_AXES = (
 )
 
 
+class Scene(NamedTuple):
+    """What a frame shows above the ground, and what is labelled in it."""
+
+    raised: np.ndarray  # (K, 3) points
+    boxes: np.ndarray  # (M, 7)
+
+
 def check_scene_frame(case: Case) -> Iterator[Finding]:
     """Whether the boxes lie where the points show objects."""
-    frames = [frame for frame in case.frames() if frame.points is not None and frame.objects]
-    own, number = fitting(frames, lambda boxes: boxes)
+    scenes, names = scenes_of(case)
+    own, number = fitting(scenes, lambda boxes: boxes)
     if number >= LEAST_FITTING and own < FITS_WELL * number:
-        for finding in _other_axes(frames, own, number):
+        for finding in _other_axes(scenes, names, own, number):
             # Nothing else can be said of boxes that lie elsewhere.
             case.diagnosis = Diagnosis()
             yield finding
@@ -93,36 +102,49 @@ def check_scene_frame(case: Case) -> Iterator[Finding]:
     yield from report(case, CHECK)
 
 
-def _other_axes(frames: Sequence[Frame], own: int, number: int) -> Iterator[Finding]:
-    results = [fitting(frames, axes.move)[0] for axes in ALL_AXES]
+def scenes_of(case: Case) -> tuple[list[Scene], tuple[str, ...]]:
+    """Scenes of some frames of all splits, and the names of these frames."""
+    scenes = []
+    names = []
+    clouds = [frame for split in case.splits.values() for frame in split.clouds]
+    for place in spread(len(clouds), MOST_SCENES):
+        frame = clouds[place]
+        if frame.objects is None or frame.points is None:
+            continue
+        rows = [labelled.box[:7] for labelled in frame.objects.objects if has_size(labelled)]
+        if rows:
+            scenes.append(Scene(raised_points(frame.points), np.array(rows)))
+            names.append(frame.name)
+    return scenes, tuple(names)
+
+
+def _other_axes(
+    scenes: Sequence[Scene], names: tuple[str, ...], own: int, number: int
+) -> Iterator[Finding]:
+    results = [fitting(scenes, axes.move)[0] for axes in ALL_AXES]
     best = int(np.argmax(results))
-    if results[best] < max(BETTER * own, LEAST_FITTING) or results[best] < 0.2 * number:
+    if results[best] < max(BETTER * own, LEAST_FITTING) or results[best] < LEAST_SHARE * number:
         return
     yield Finding(
         CHECK,
         Severity.ERROR,
-        "labels",
+        f"labels, frame {listed(names)}",
         f"only {percent(own / number)} of {number} boxes lie where the points show an object, but "
         f"{percent(results[best] / number)} do if {ALL_AXES[best].name}: labels and points have "
         "different axes",
         fix="write boxes in the coordinates of the points: x forward, y left, z up, in metres",
-        frames=tuple(frame.name for frame in frames[:4]),
+        frames=names[:4],
     )
 
 
-def fitting(frames: Sequence[Frame], move: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int]:
+def fitting(scenes: Sequence[Scene], move: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int]:
     """How many moved boxes hold an object that stands free, and how many boxes there are."""
     fit = total = 0
-    for frame in frames:
-        assert frame.objects is not None and frame.points is not None
-        rows = [labelled.box[:7] for labelled in frame.objects.objects if has_size(labelled)]
-        if not rows:
-            continue
-        boxes = move(np.array(rows)).astype(np.float32)
-        raised = raised_points(frame.points)
-        inside = points_in_boxes_mask(raised, tall(boxes)).sum(axis=1, dtype=np.int64)
+    for scene in scenes:
+        boxes = move(scene.boxes).astype(np.float32)
+        inside = points_in_boxes_mask(scene.raised, tall(boxes)).sum(axis=1, dtype=np.int64)
         larger = tall(enlarge_box3d(boxes, (RING_M, RING_M, 0)))
-        around = points_in_boxes_mask(raised, larger).sum(axis=1, dtype=np.int64)
+        around = points_in_boxes_mask(scene.raised, larger).sum(axis=1, dtype=np.int64)
         is_free = inside >= INSIDE_SHARE * around
         fit += int(((inside >= LEAST_POINTS) & is_free).sum())
         total += len(boxes)
