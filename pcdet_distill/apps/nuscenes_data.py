@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 
 from ..config import NuScenesOptions, load_config, required, resolve_data_path
-from ..datasets.nuscenes.create import create_nuscenes_infos
+from ..datasets.nuscenes.create import create_nuscenes_infos, info_file
 from ..datasets.nuscenes.folder import DATASET_YAML, NuScenesFolder
 from ..errors import ConfigError
+from ..types import ConfigDict
 
 DATASET = "NuScenesDataset"
 
@@ -56,3 +57,18 @@ def prepare_nuscenes(args: argparse.Namespace) -> None:
         folder, options.max_sweeps, with_cam=args.with_cam, workers=args.workers
     )
     print(f"{folder.root}: {created.summary()}")
+    written = {info_file(options.max_sweeps, split) for split in created.frames}
+    asked_for = _info_files(data_config)
+    if asked_for.isdisjoint(written):
+        print(
+            f"INFO_PATH of {args.cfg} names {', '.join(sorted(asked_for)) or 'no file'}; to train "
+            f"on these infos, let it name {', '.join(sorted(written))}"
+        )
+
+
+def _info_files(data_config: ConfigDict) -> set[str]:
+    """The names in INFO_PATH, of training and testing."""
+    names: set[str] = set()
+    for paths in (data_config.get("INFO_PATH") or {}).values():
+        names.update([paths] if isinstance(paths, str) else paths)
+    return names

@@ -48,6 +48,12 @@ class NuScenesOptions:
                 f"{WHERE}.COMMON_CLOUD joins the sensors and sweeps of a KITTI folder; nuScenes "
                 "joins its sweeps by MAX_SWEEPS"
             )
+        cameras = dataset_cfg.get("CAMERA_CONFIG") or {}
+        if cameras.get("USE_CAMERA"):
+            raise ConfigError(
+                f"{WHERE}.CAMERA_CONFIG.USE_CAMERA is true, but detectors of LiDAR points alone "
+                "are supported; expected False, or no such block"
+            )
         options = read_options(cls, own, WHERE)
         if not options.version or "/" in options.version:
             known = ("v1.0-trainval", "v1.0-mini", "v1.0-test")

@@ -40,6 +40,7 @@ def test_false_stands_for_no_filter() -> None:
         ({"VERSION": ""}, "VERSION: expected the name of a folder of tables"),
         ({"VERSION": "data/v1.0-mini"}, "found 'data/v1.0-mini'"),
         ({"COMMON_CLOUD": {"NAME": "two"}}, "COMMON_CLOUD joins the sensors"),
+        ({"CAMERA_CONFIG": {"USE_CAMERA": True}}, "USE_CAMERA is true, but detectors of LiDAR"),
     ],
 )
 def test_wrong_values_are_named(block: dict, words: str) -> None:

@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from pcdet_distill.datasets.nuscenes.create import create_nuscenes_infos
+from pcdet_distill.datasets.nuscenes.folder import NuScenesFolder
+
 VERSION = "v1.0-mini"
 START_US = 1_500_000_000_000_000
 SWEEP_US = 50_000
@@ -354,3 +357,9 @@ DATA_CONFIG = {
         },
     ],
 }
+
+
+def make_files(tiny: TinyNuScenes) -> None:
+    """Info files and database."""
+    folder = NuScenesFolder(tiny.data_path, tiny.version)
+    create_nuscenes_infos(folder, MAX_SWEEPS, show_progress=False)

@@ -12,12 +12,10 @@ import torch
 import yaml
 from easydict import EasyDict
 from interruptions import Killed, identical, kill_after
-from tiny_nuscenes import CLASSES, DATA_CONFIG, MAX_SWEEPS, TinyNuScenes, fill
+from tiny_nuscenes import CLASSES, DATA_CONFIG, TinyNuScenes, fill, make_files
 
 from pcdet_distill.checkpoint import load_checkpoint, save_checkpoint
 from pcdet_distill.config import load_config, to_plain
-from pcdet_distill.datasets.nuscenes.create import create_nuscenes_infos
-from pcdet_distill.datasets.nuscenes.folder import NuScenesFolder
 from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.engine.train import add_train_arguments, run_training
 from pcdet_distill.models import build_network
@@ -42,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("frames") / "nuscenes"
     tiny = TinyNuScenes(folder)
     fill(tiny)
-    create_nuscenes_infos(NuScenesFolder(folder, tiny.version), MAX_SWEEPS, show_progress=False)
+    make_files(tiny)
     return folder
 
 

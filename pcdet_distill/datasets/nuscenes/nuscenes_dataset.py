@@ -87,9 +87,8 @@ class NuScenesDataset(DatasetTemplate):
 
     def _load_infos(self) -> list[Item]:
         infos: list[Item] = []
-        paths = required(
-            required(self.dataset_cfg, "INFO_PATH", "DATA_CONFIG"), self.mode, "INFO_PATH"
-        )
+        pair = required(self.dataset_cfg, "INFO_PATH", "DATA_CONFIG")
+        paths = required(pair, self.mode, "DATA_CONFIG.INFO_PATH")
         for path in [paths] if isinstance(paths, str) else paths:
             infos.extend(self._read_info_file(self.root_path / path))
         if not infos:
@@ -171,7 +170,8 @@ class NuScenesDataset(DatasetTemplate):
     def _frame(self, index: int, random: np.random.RandomState | None) -> Item:
         item = self._item(index, random)
         if LABELS in item and self.options.filter_min_points_in_gt > 0:
-            enough = self.infos[index]["num_lidar_pts"] >= self.options.filter_min_points_in_gt
+            num_points = np.asarray(self.infos[index]["num_lidar_pts"])
+            enough = num_points >= self.options.filter_min_points_in_gt
             item["gt_boxes"] = item["gt_boxes"][enough]
             item["gt_names"] = item["gt_names"][enough]
         return item

@@ -64,8 +64,8 @@ def _read_sweep(clouds: Path, sweep: Mapping[str, Any]) -> np.ndarray:
     points = read_points(clouds / sweep["lidar_path"], STORED_FEATURES)
     of_car = (np.abs(points[:, 0]) < CAR_M) & (np.abs(points[:, 1]) < CAR_M)
     points = np.compress(~of_car, points, axis=0)
-    matrix = sweep["transform_matrix"]
-    if matrix is not None:
+    if sweep["transform_matrix"] is not None:
+        matrix = np.asarray(sweep["transform_matrix"], dtype=np.float64)
         # In float64, as in OpenPCDet, so that the points are equal bit for bit.
         moved = points[:, :3].astype(np.float64) @ matrix[:3, :3].T
         moved += matrix[:3, 3]

@@ -7,16 +7,7 @@ from pathlib import Path
 
 import pytest
 from easydict import EasyDict
-from tiny_nuscenes import DATA_CONFIG, MAX_SWEEPS, VERSION, TinyNuScenes, fill
-
-from pcdet_distill.datasets.nuscenes.create import create_nuscenes_infos
-from pcdet_distill.datasets.nuscenes.folder import NuScenesFolder
-
-
-def make_files(tiny: TinyNuScenes) -> None:
-    """Info files and database."""
-    folder = NuScenesFolder(tiny.data_path, tiny.version)
-    create_nuscenes_infos(folder, MAX_SWEEPS, show_progress=False)
+from tiny_nuscenes import DATA_CONFIG, VERSION, TinyNuScenes, fill, make_files
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_files
 from tiny_nuscenes import (
     MAX_SWEEPS,
     OBJECT_POINTS,
@@ -17,6 +16,7 @@ from tiny_nuscenes import (
     TRAIN_SCENES,
     TinyNuScenes,
     fill,
+    make_files,
 )
 
 from pcdet_distill.cli import data
@@ -225,6 +225,8 @@ def test_the_command(filled_nus: TinyNuScenes, capsys: pytest.CaptureFixture[str
     run(filled_nus, "--version", "v1.0-mini")
     said = capsys.readouterr().out
     assert "infos of 5 train, 2 val frames, 26 objects in the database" in said
+    # The yaml asks for files of ten sweeps.
+    assert "let it name nuscenes_infos_4sweeps_train.pkl, nuscenes_infos_4sweeps_val.pkl" in said
     check_same(files_made(filled_nus.root), before)
 
 
