@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from .names import INTENSITY, PLACE, plain_name
 FEWEST = 3
 MOST = 64
 POINT_ARRAYS = ("points", "point", "pointcloud", "point_cloud", "lidar", "pts", "xyz", "data")
-LOAD_ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 Names = Sequence[str] | int | None
 
@@ -29,8 +26,9 @@ def read_npy(path: Path, columns: Names = None) -> PointCloud:
     """The cloud of an array (N, C), (H, W, C), or of a structured array with named columns."""
     check_head(path, (".npy",))
     try:
-        array = np.load(path, allow_pickle=False)
-    except LOAD_ERRORS as error:
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
+    except Exception as error:  # of NumPy, its parser of headers, zip and zlib
         raise DataError(f"{path}: not a readable .npy array: {first_line(error)}") from None
     return _cloud_of_array(array, path, columns, {})
 
@@ -39,9 +37,9 @@ def read_npz(path: Path, columns: Names = None) -> PointCloud:
     """The cloud of an archive: one array of points, and arrays (N,) as further columns."""
     check_head(path, (".npz",))
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except LOAD_ERRORS as error:
+    except Exception as error:  # of NumPy, its parser of headers, zip and zlib
         raise DataError(f"{path}: not a readable .npz archive: {first_line(error)}") from None
     if set(PLACE) <= {plain_name(name) for name in arrays}:
         return cloud_of_columns(_of_one_length(arrays, path), path)

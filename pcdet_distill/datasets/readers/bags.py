@@ -11,7 +11,7 @@ from ...config import nearest
 from ...errors import DataError
 from .cloud import PointCloud
 from .content import check_head
-from .extras import first_line, needed_for
+from .extras import first_line, in_one_line, needed_for
 from .mcap_file import McapFile
 from .point_cloud2 import cloud_of_message
 
@@ -128,7 +128,7 @@ def _opened(path: Path) -> Iterator[Any]:
     _check_path(path)
     needed_for(path, "rosbags.typesys")
     try:
-        with _reader(path) as bag:
+        with in_one_line(), _reader(path) as bag:
             yield bag
     except DataError:
         raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -12,6 +14,13 @@ from .cloud import PointCloud
 from .columns import Columns, cloud_of_columns
 from .content import check_head
 from .extras import first_line, needed_for
+
+SHORT_HEADER_BYTES = 227  # of LAS 1.0 to 1.2
+HEADER_BYTES = 375  # of LAS 1.4
+RECORD_BYTES = 54  # the least that a variable-length record takes
+EXTENDED_RECORD_BYTES = 60
+CHUNK_BYTES = 20  # the least: one point
+COMPRESSED = 0x80  # the bit of the point format that marks .laz
 
 # The standard columns that say something of a point; the others are flags of the survey.
 # ``classification`` is there too: it is what somebody found, no measurement.
@@ -34,16 +43,58 @@ def read_las(path: Path) -> PointCloud:
     """The cloud of a .las or .laz file, with the extra columns that it may have."""
     laspy = needed_for(path, "laspy")
     check_head(path, (".las",))
+    _check_sizes(path)
     try:
         with laspy.open(path) as reader:
             num_points = reader.header.point_count
             data = reader.read()
         columns = _columns(data)
-    except Exception as error:  # laspy, lazrs and numpy have no common error
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # laspy and NumPy have no common error; Rust panics have none
         raise DataError(f"{path}: truncated or damaged: {first_line(error)}") from None
     if len(columns["x"]) < num_points:
         raise DataError(f"{path}: truncated: {len(columns['x'])} of {num_points} points are there")
     return cloud_of_columns(columns, path)
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse a header that tells of more than the file can hold.
+
+    laspy would read a damaged number of records for hours, and lazrs would ask for as much memory.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        header = file.read(HEADER_BYTES)
+        if len(header) < SHORT_HEADER_BYTES:
+            raise DataError(f"{path}: truncated: its header is missing")
+        data_start, num_records = struct.unpack_from("<II", header, 96)
+        needed = num_records * RECORD_BYTES
+        if header[25] >= 4 and len(header) == HEADER_BYTES:  # LAS 1.4
+            (num_extended,) = struct.unpack_from("<I", header, 243)
+            needed += num_extended * EXTENDED_RECORD_BYTES
+        if header[104] & COMPRESSED:
+            needed += _num_chunks(file, data_start, size) * CHUNK_BYTES
+    if data_start > size or needed > size:
+        raise DataError(
+            f"{path}: truncated or damaged: its header tells of {max(data_start, needed)} bytes, "
+            f"it has {size}"
+        )
+
+
+def _num_chunks(file: BinaryIO, data_start: int, size: int) -> int:
+    """The number of chunks of a .laz file, which stands in a table at its end."""
+    file.seek(data_start)
+    place = file.read(8)
+    if len(place) < 8:
+        return 0
+    (table,) = struct.unpack("<q", place)
+    if not 0 < table <= size - 8:
+        return 0
+    file.seek(table)
+    _, num_chunks = struct.unpack("<II", file.read(8))
+    return num_chunks
 
 
 def _columns(data: Any) -> Columns:

@@ -10,6 +10,7 @@ from ...errors import DataError
 from .arrays import read_npy, read_npz
 from .bags import is_bag
 from .cloud import PointCloud
+from .extras import in_one_line
 from .feather import read_feather
 from .las import read_las
 from .number_file import NUSCENES_SUFFIX, read_bin
@@ -44,20 +45,24 @@ def read_cloud_file(path: str | Path, columns: Sequence[str] | int | None = None
         DataError: the file cannot be read, is truncated, or has no x, y, z or no points.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix in NAMED:
-        cloud = NAMED[suffix](path)
-    elif suffix in UNNAMED:
-        cloud = UNNAMED[suffix](path, columns)
-    elif is_bag(path):
-        raise DataError(f"{path}: a recording of many clouds; expected a file of one cloud")
-    elif path.is_dir():
-        raise DataError(f"{path}: a folder; expected a file of one cloud")
-    else:
-        raise DataError(f"{path}: no reader for '{suffix}'{nearest(suffix, CLOUD_SUFFIXES)}")
+    with in_one_line():
+        cloud = _read(path, columns)
     if len(cloud.points) == 0:
         raise DataError(f"{path}: holds no points")
     return cloud
+
+
+def _read(path: Path, columns: Sequence[str] | int | None) -> PointCloud:
+    suffix = path.suffix.lower()
+    if suffix in NAMED:
+        return NAMED[suffix](path)
+    if suffix in UNNAMED:
+        return UNNAMED[suffix](path, columns)
+    if is_bag(path):
+        raise DataError(f"{path}: a recording of many clouds; expected a file of one cloud")
+    if path.is_dir():
+        raise DataError(f"{path}: a folder; expected a file of one cloud")
+    raise DataError(f"{path}: no reader for '{suffix}'{nearest(suffix, CLOUD_SUFFIXES)}")
 
 
 def find_clouds(folder: str | Path) -> list[Path]:

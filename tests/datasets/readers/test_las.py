@@ -91,6 +91,29 @@ def test_a_truncated_survey_is_told(tmp_path: Path, suffix: str, share: float) -
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("position", [100, 243])
+def test_a_damaged_number_of_records_is_told_at_once(tmp_path: Path, position: int) -> None:
+    """Here of ordinary and of extended records; laspy would count to four billions."""
+    path = write(tmp_path / "scan.las", scan(30).astype(np.float64))
+    content = bytearray(path.read_bytes())
+    content[position : position + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="scan.las: .* header tells of [0-9]{12} bytes"):
+        read_cloud_file(path)
+
+
+def test_a_damaged_number_of_chunks_is_told_at_once(tmp_path: Path) -> None:
+    """lazrs would ask for the memory of four billions, and end the process if it gets none."""
+    path = write(tmp_path / "scan.laz", scan(30).astype(np.float64))
+    content = bytearray(path.read_bytes())
+    (data_start,) = struct.unpack_from("<I", content, 96)
+    (table,) = struct.unpack_from("<q", content, data_start)
+    content[table + 4 : table + 8] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="scan.laz: .* header tells of"):
+        read_cloud_file(path)
+
+
 def test_a_survey_without_points_and_other_content_are_told(tmp_path: Path) -> None:
     laspy.LasData(laspy.LasHeader(point_format=1, version="1.2")).write(tmp_path / "none.las")
     with pytest.raises(DataError, match="none.las: holds no points"):
