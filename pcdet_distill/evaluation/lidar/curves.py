@@ -58,19 +58,17 @@ def score_list(scores: np.ndarray, is_right: np.ndarray, num_objects: int) -> Fi
     """The figures of detections (D,) of which some are right.
 
     Args:
-        scores: (D,) in any order.
+        scores: (D,) falling.
         is_right: (D,) bool; the others are wrong.
         num_objects: objects to be found.
     """
     if num_objects == 0:
         return Figures(0, len(scores))
-    order = np.argsort(-scores, kind="stable")
-    sorted_scores = scores[order]
-    right = np.cumsum(is_right[order])
+    right = np.cumsum(is_right)
     seen = np.arange(1, len(scores) + 1)
     # Detections of equal score cannot be told apart by a threshold: count all of them at once.
-    is_last = np.append(sorted_scores[1:] != sorted_scores[:-1], True)[: len(scores)]
-    levels = sorted_scores[is_last]
+    is_last = np.append(scores[1:] != scores[:-1], True)[: len(scores)]
+    levels = scores[is_last]
     right = right[is_last]
     precision = right / seen[is_last]
     f1 = 2 * right / (seen[is_last] + num_objects)
@@ -101,14 +99,13 @@ def kitti_curve(
     """KITTI's best precision (41,) from the recalls 0, 1/40, ... 1 on; 0 where it is not reached.
 
     Args:
-        right_scores: (T,) scores of the right detections.
+        right_scores: (T,) scores of the right detections, falling.
         levels: (L,) all scores, falling, each once.
         precision: (L,) precision of the detections from each of them up.
         num_objects: objects to be found.
     """
     curve = np.zeros(NUM_RECALL_POINTS)
-    falling = np.sort(right_scores.astype(np.float64))[::-1]
-    thresholds = recall_thresholds(falling, num_objects, NUM_RECALL_POINTS)
+    thresholds = recall_thresholds(right_scores, num_objects, NUM_RECALL_POINTS)
     at_threshold = precision[np.searchsorted(-levels, -thresholds)]
     curve[: len(thresholds)] = _best_from_each_on(at_threshold)
     return curve

@@ -32,8 +32,8 @@ def why_no_match(rows: ClassRows, entry: ClassResult, options: LidarEvalOptions)
     strict = next(iter(entry.figures))
     num_right = int(rows.match(strict).is_right.sum())
     reach_m = max(options.center_distances_m)
-    near = rows.match(Criterion("center", reach_m))
-    num_near = int(near.is_right.sum())
+    found, truth = rows.matched_boxes(Criterion("center", reach_m))
+    num_near = len(found)
     if num_near == 0:
         return [
             f"no detection of {entry.name} lies within {reach_m:g} m of an object: AP is 0 "
@@ -42,8 +42,6 @@ def why_no_match(rows: ClassRows, entry: ClassResult, options: LidarEvalOptions)
     is_low = num_right < LOW_SHARE * num_near and num_near >= MIN_NEAR
     if num_right and not is_low:
         return []
-    found = rows.detections.box[near.is_right]
-    truth = rows.objects.box[near.found[near.is_right]]
     causes = causes_of_misfit(found, truth) or ["their boxes fit too badly"]
     return [
         f"{num_near} detections of {entry.name} lie within {reach_m:g} m of an object, but "

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...config import LidarEvalOptions
+from ...errors import ConfigError
 from .curves import Figures, score_list
 from .diagnosis import why_no_match
 from .frames import UNKNOWN_POINTS, Anno, Detections, Objects, PairedFrames, Rows, pair_frames
@@ -26,6 +27,7 @@ class ClassRows(NamedTuple):
         counts: mask (G,) of the objects that are to be found.
         detections: of the class.
         can_be_wrong: mask (D,) of the detections that are wrong when they find nothing.
+        best_first: (D,) the rows of the detections by falling score, over all frames.
         pairs: of these detections with these objects.
     """
 
@@ -33,26 +35,37 @@ class ClassRows(NamedTuple):
     counts: np.ndarray
     detections: Detections
     can_be_wrong: np.ndarray
+    best_first: np.ndarray
     pairs: Pairs
 
     def match(self, criterion: Criterion) -> Matches:
         """The matches by one criterion."""
         found = match(criterion, self.pairs, self.detections, self.objects, self.counts)
+        found = found[self.best_first]
         is_right = found != NO_MATCH
         is_right[is_right] = self.counts[found[is_right]]
-        is_wrong = (found == NO_MATCH) & self.can_be_wrong
-        return Matches(found, is_right, is_wrong)
+        is_wrong = (found == NO_MATCH) & self.can_be_wrong[self.best_first]
+        return Matches(self.best_first, found, is_right, is_wrong)
+
+    def matched_boxes(self, criterion: Criterion) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (M, 9) of the right detections by one criterion, and those of their objects."""
+        matches = self.match(criterion)
+        found = self.detections.box[matches.row[matches.is_right]]
+        truth = self.objects.box[matches.found[matches.is_right]]
+        return found, truth
 
 
 class Matches(NamedTuple):
-    """What each detection (D,) is.
+    """What each detection (D,) is, the best score first.
 
     Attributes:
+        row: of the detection.
         found: row of its object, or NO_MATCH.
         is_right: it found an object that counts.
         is_wrong: it found none. A detection that is neither found an object that does not count.
     """
 
+    row: np.ndarray
     found: np.ndarray
     is_right: np.ndarray
     is_wrong: np.ndarray
@@ -88,6 +101,8 @@ def lidar_eval(
     """
     options = options or LidarEvalOptions()
     names = [class_names] if isinstance(class_names, str) else list(class_names)
+    if not names:
+        raise ConfigError("LiDAR evaluation: no classes to evaluate; expected CLASS_NAMES")
     options.check_classes(names)
     frames = pair_frames(gt_annos, det_annos)
     classes = [_evaluate_class(name, frames, options) for name in names]
@@ -140,8 +155,14 @@ def _rows_of_class(name: str, frames: PairedFrames, options: LidarEvalOptions) -
     detections = frames.detections.named([name])
     has_points = (objects.num_points == UNKNOWN_POINTS) | (objects.num_points >= options.min_points)
     counts = (objects.name == name) & has_points & _in_scope(objects, options)
-    pairs = compare_boxes(detections, objects)
-    return ClassRows(objects, counts, detections, _in_scope(detections, options), pairs)
+    return ClassRows(
+        objects=objects,
+        counts=counts,
+        detections=detections,
+        can_be_wrong=_in_scope(detections, options),
+        best_first=np.argsort(-detections.score, kind="stable"),
+        pairs=compare_boxes(detections, objects),
+    )
 
 
 def _in_scope(rows: Rows, options: LidarEvalOptions) -> np.ndarray:
@@ -195,14 +216,11 @@ def _figures(rows: ClassRows, matches: Matches, subset: Subset) -> Figures:
     """The figures of a part of the objects."""
     is_right = matches.is_right.copy()
     is_right[is_right] = subset.objects[matches.found[is_right]]
-    is_wrong = matches.is_wrong & subset.detections
+    is_wrong = matches.is_wrong & subset.detections[matches.row]
     listed = is_right | is_wrong
-    scores = rows.detections.score[listed]
+    scores = rows.detections.score[matches.row[listed]]
     return score_list(scores, is_right[listed], int(subset.objects.sum()))
 
 
 def _errors(rows: ClassRows, options: LidarEvalOptions) -> MatchErrors:
-    matches = rows.match(Criterion("center", options.error_distance_m))
-    found = rows.detections.box[matches.is_right]
-    truth = rows.objects.box[matches.found[matches.is_right]]
-    return match_errors(found, truth)
+    return match_errors(*rows.matched_boxes(Criterion("center", options.error_distance_m)))

@@ -174,7 +174,10 @@ def _join(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Rows:
 
 def _names_and_boxes(anno: Anno, key: str, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Names (N,) and boxes (N, 9) of one frame, checked."""
-    names = np.asarray(anno.get("name", ())).astype(str)
+    if "name" not in anno:
+        listed = ", ".join(map(str, anno))
+        raise DataError(f"LiDAR evaluation: {where}: no 'name' among its keys ({listed})")
+    names = np.asarray(anno["name"]).astype(str)
     boxes = _boxes(anno, key, where)
     if len(names) != len(boxes):
         names = names[names != IN_IMAGE_ONLY]
