@@ -232,7 +232,7 @@ class NuScenesDataset(DatasetTemplate):
         LiDAR coordinates instead.
         """
         foreign = set(self.class_names) - set(DETECTION_NAMES)
-        if foreign or self.dataset_cfg.get("EVALUATION"):
+        if foreign or self.dataset_cfg.get("EVALUATION") is not None:
             return self._lidar_result(det_annos)
         return nuscenes_eval(
             self.infos,

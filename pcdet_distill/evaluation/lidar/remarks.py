@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .result import ClassResult
 
 SHOWN_NAMES = 5
+MIN_MATCHES = 10
+MANY_TURNED = 30.0  # percent
 
 
 def remarks_on_class(entry: ClassResult, options: LidarEvalOptions) -> list[str]:
@@ -24,6 +26,13 @@ def remarks_on_class(entry: ClassResult, options: LidarEvalOptions) -> list[str]
         remarks.append(few_objects(entry.name, entry.num_objects))
     if entry.num_detections == 0:
         remarks.append(f"no detection of {entry.name} in any frame, so its AP is 0")
+    turned = entry.errors.turned
+    if turned is not None and entry.errors.num_matches >= MIN_MATCHES and turned > MANY_TURNED:
+        remarks.append(
+            f"{turned:.0f} % of the matched {entry.name} point backwards; the overlap does not see "
+            "it, but other uses of the heading do: look at the headings of the labels, or at the "
+            "direction classifier"
+        )
     return remarks
 
 

@@ -108,3 +108,18 @@ def test_objects_that_all_lie_out_of_range_are_named() -> None:
     result = result_of(PLACES, max_distance_m=5.0)
     (remark,) = result.of_class("Car").remarks
     assert "all 5 objects of Car have too few points or lie out of the evaluated range" in remark
+
+
+def test_headings_that_point_backwards_are_named() -> None:
+    places = [moved(CAR, x=12 * number) for number in range(10)]
+    truth = [labels(f"{n}", ("Car", box)) for n, box in enumerate(places)]
+    for num_turned, expected in ((3, 0), (4, 1)):
+        found = []
+        for number, box in enumerate(places):
+            turn = math.pi if number < num_turned else 0.0
+            found.append(detected(f"{number}", ("Car", 0.9, moved(box, turn=turn))))
+        options = LidarEvalOptions(min_objects=0)
+        remarks = lidar_eval(truth, found, ["Car"], options).of_class("Car").remarks
+        assert len(remarks) == expected
+        if expected:
+            assert "40 % of the matched Car point backwards" in remarks[0]
