@@ -17,6 +17,8 @@ from .values import KNOWN_NAMES, wrong_kind
 # One typo in a name of ten letters leaves a similarity of nine tenths. The names of real classes
 # differ more than that from one another.
 TYPO_SIMILARITY = 0.85
+DATASET_ENDING = "dataset"
+DATASET_SIMILARITY = 0.88  # of their beginnings, which are short
 
 
 class Problem(NamedTuple):
@@ -68,7 +70,9 @@ def is_open(node: Node | None, value: object) -> bool:
 def correct_name(name: str, known: Sequence[str]) -> str | None:
     """The known name that ``name`` is a typo of; None when it is a name of its own.
 
-    ``MyPillarVFE`` contains a known name and is longer: that is a class of the user's, no typo.
+    ``MyPillarVFE`` contains a known name and is longer: that is a class of the user's, no typo. All
+    data sets end with ``Dataset``, which would make any two of them alike: ``SceneDataset`` is no
+    typo of ``NuScenesDataset``. So that ending is not compared.
     """
     lower = name.lower()
     for candidate in known:
@@ -77,7 +81,17 @@ def correct_name(name: str, known: Sequence[str]) -> str | None:
     for candidate in known:
         if candidate.lower() in lower and len(name) > len(candidate) + 1:
             return None
-    return most_similar(name, known, TYPO_SIMILARITY)
+    if not lower.endswith(DATASET_ENDING):
+        return most_similar(name, known, TYPO_SIMILARITY)
+    beginnings = {_beginning(candidate): candidate for candidate in known}
+    similar = most_similar(_beginning(name), beginnings, DATASET_SIMILARITY)
+    return None if similar is None else beginnings[similar]
+
+
+def _beginning(name: str) -> str:
+    """A name without the ending of data sets, upper or lower case."""
+    has_ending = name.lower().endswith(DATASET_ENDING)
+    return name[: -len(DATASET_ENDING)] if has_ending else name
 
 
 def _problems(value: object, node: Node, path: str) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pcdet_distill.config import NuScenesOptions, load_config
+from pcdet_distill.config.check import correct_name
 from pcdet_distill.errors import ConfigError
 
 
@@ -46,3 +47,20 @@ def test_false_stands_for_no_filter() -> None:
 def test_wrong_values_are_named(block: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         NuScenesOptions.from_config(block)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("KitiDataset", "KittiDataset"),
+        ("NuSceneDataset", "NuScenesDataset"),
+        ("nuscenesdataset", "NuScenesDataset"),
+        ("NuScenesDatset", "NuScenesDataset"),
+        ("SceneDataset", None),
+        ("ScenesDataset", None),
+        ("CityDataset", None),
+        ("Dataset", None),
+    ],
+)
+def test_names_of_own_data_sets_are_no_typos(name: str, meant: str | None) -> None:
+    assert correct_name(name, ("KittiDataset", "CustomDataset", "NuScenesDataset")) == meant
