@@ -57,7 +57,7 @@ def nuscenes_eval(
         a ``NuScenesResult``; for the test version, which has no labels, a text without numbers.
     """
     logger = logger or logging.getLogger(__name__)
-    tokens = tuple(str(info["token"]) for info in infos)
+    tokens = _tokens(infos)
     ordered = _in_order(det_annos, tokens, logger)
     warn_of_cut(ordered, logger)
     if version == UNLABELLED_VERSION:
@@ -85,6 +85,18 @@ def score_truth(
 def _truth(root: str, version: str, tokens: tuple[str, ...]) -> Truth:
     """The labels of a split, kept for the evaluation of the next checkpoint."""
     return read_truth(Tables(Path(root), version), tokens)
+
+
+def _tokens(infos: Sequence[Info]) -> tuple[str, ...]:
+    """The samples of the split, each once."""
+    tokens = []
+    for number, info in enumerate(infos):
+        if "token" not in info:
+            raise DataError(f"info {number} of the split has no 'token', so it is none of nuScenes")
+        tokens.append(str(info["token"]))
+    if not tokens:
+        raise DataError("the evaluated split holds no samples")
+    return tuple(dict.fromkeys(tokens))
 
 
 def _in_order(

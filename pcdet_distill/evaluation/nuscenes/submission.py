@@ -52,6 +52,7 @@ USUAL_ATTRIBUTE = {
     "traffic_cone": "cycle.with_rider",
 }
 Detections = Mapping[str, Any]
+DETECTION_KEYS = ("name", "score", "boxes_lidar")
 
 
 def attribute_of(name: str, speed_m_s: float) -> str:
@@ -95,6 +96,9 @@ def detected_boxes(det_annos: Sequence[Detections], poses: Poses) -> EvalBoxes:
 def _columns(anno: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Checked names (K,), scores (K,) and boxes (K, 9) of one sample."""
     where = f"detections of frame {anno.get('frame_id', '?')}"
+    missing = [key for key in DETECTION_KEYS if key not in anno]
+    if missing:
+        raise DataError(f"{where}: '{missing[0]}' is missing, expected {', '.join(DETECTION_KEYS)}")
     names = np.asarray(anno["name"], dtype=str)
     scores = np.asarray(anno["score"], dtype=np.float64)
     boxes = np.asarray(anno["boxes_lidar"], dtype=np.float64)

@@ -53,6 +53,14 @@ def test_a_box_in_global_coordinates(root: Path) -> None:
     assert content["meta"]["use_lidar"] and not content["meta"]["use_camera"]
 
 
+def test_detections_without_scores(root: Path) -> None:
+    anno = cars(TOKENS[0], np.ones((1, 7)))
+    del anno["score"]
+    poses = read_poses(Tables(root, VERSION), TOKENS[:1])
+    with pytest.raises(DataError, match="'score' is missing, expected name, score, boxes_lidar"):
+        submission([anno], TOKENS[:1], poses)
+
+
 def test_boxes_without_velocity_stand_still(root: Path) -> None:
     box = np.array([[3.0, 1.0, -0.5, 4.0, 2.0, 1.5, 0.25]])
     poses = read_poses(Tables(root, VERSION), TOKENS[:1])

@@ -126,6 +126,30 @@ def test_detections_without_token(tables: TinyTables, tmp_path: Path) -> None:
         nuscenes_eval(INFOS, [{"frame_id": "7"}], root, VERSION)
 
 
+@pytest.mark.parametrize(
+    ("infos", "message"),
+    [
+        ([], "the evaluated split holds no samples"),
+        ([{"frame_id": "000001"}], "info 0 of the split has no 'token'"),
+    ],
+)
+def test_infos_that_are_none_of_nuscenes(tmp_path: Path, infos: list[dict], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        nuscenes_eval(infos, [], tmp_path, VERSION)
+
+
+def test_a_sample_that_comes_twice_counts_once(tables: TinyTables, tmp_path: Path) -> None:
+    """A sampler pads the last batch of several processes; of its detections the first count."""
+    tables.add_object("vehicle.car", TOKENS[:1], [[110.0, 50, 1.8]])
+    root = tables.write(tmp_path)
+    # The car stands 9.1 m ahead of the sensor, whose x axis looks to the right.
+    box = np.array([[0.0, 9.1, 0.0, 4.0, 2.0, 1.5, np.pi / 2]])
+    right = detections(TOKENS[0], ["car"], score=np.ones(1), boxes_lidar=box)
+    wrong = detections(TOKENS[0], ["car"], score=np.ones(1), boxes_lidar=box + 5.0)
+    result = nuscenes_eval([*INFOS, INFOS[0]], [right, wrong], root, VERSION, use_devkit=False)
+    assert result.ap_dict["mAP"] == pytest.approx(0.1)
+
+
 def test_detections_of_another_split(tables: TinyTables, tmp_path: Path) -> None:
     root = tables.write(tmp_path)
     found = detections("elsewhere", [], score=np.zeros(0), boxes_lidar=np.zeros((0, 7)))
