@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from ....errors import DataError
-from .base import FrameLabels, LabelRow, LabelSet, number
+from .base import FrameLabels, LabelRow, LabelSet
 from .files import LabelFile, LabelOptions, frame_of_value
 from .json_files import read_json
+from .json_parts import JsonObject, object_of, objects_of, vector_of
 
 CUBOID = "cuboid_3d"
 
@@ -29,21 +29,25 @@ def read_datumaro(files: Sequence[LabelFile], options: LabelOptions) -> LabelSet
         content = read_json(file.path)
         if not is_datumaro(content):
             raise DataError(f"{file.path}: has no 'categories' and 'items', as Datumaro writes")
-        classes = _classes(content)
-        for item in content["items"]:
+        classes = _classes(content, str(file.path))
+        for item in objects_of(content["items"], f"{file.path}, items"):
             frame = frame_of_value(item.get("id"), "id", str(file.path))
-            where = f"{file.path}, item {frame}"
-            rows = _rows(item.get("annotations", ()), classes, where)
+            rows = _rows(item, classes, f"{file.path}, item {frame}")
             frames[frame] = FrameLabels.from_rows(rows)
     return LabelSet(frames)
 
 
-def _classes(content: Mapping[str, Any]) -> list[str]:
-    labels = (content["categories"].get("label") or {}).get("labels") or []
-    return [str(label.get("name")) for label in labels]
+def _classes(content: JsonObject, where: str) -> list[str]:
+    place = f"{where}, categories"
+    categories = object_of(content["categories"], place)
+    label = object_of(categories.get("label"), f"{place}.label")
+    labels = objects_of(label.get("labels"), f"{place}.label.labels")
+    return [str(entry.get("name")) for entry in labels]
 
 
-def _rows(annotations: Sequence[Any], classes: Sequence[str], where: str) -> Iterator[LabelRow]:
+def _rows(item: JsonObject, classes: Sequence[str], where: str) -> Iterator[LabelRow]:
+    """The cuboids of a frame."""
+    annotations = objects_of(item.get("annotations", []), f"{where}, annotations")
     for index, annotation in enumerate(annotations):
         if annotation.get("type") != CUBOID:
             continue
@@ -51,15 +55,9 @@ def _rows(annotations: Sequence[Any], classes: Sequence[str], where: str) -> Ite
         label = annotation.get("label_id")
         if not isinstance(label, int) or not 0 <= label < len(classes):
             raise DataError(f"{place}: label_id {label} is none of its {len(classes)} categories")
-        box = [*_vector(annotation, "position", place), *_vector(annotation, "scale", place)]
-        box.append(_vector(annotation, "rotation", place)[2])
-        track = (annotation.get("attributes") or {}).get("track_id")
+        box = vector_of(annotation.get("position"), f"{place}, position")
+        box += vector_of(annotation.get("scale"), f"{place}, scale")
+        box.append(vector_of(annotation.get("rotation"), f"{place}, rotation")[2])
+        attributes = object_of(annotation.get("attributes") or {}, f"{place}, attributes")
+        track = attributes.get("track_id")
         yield LabelRow(classes[label], box, None if track is None else str(track), place)
-
-
-def _vector(annotation: Mapping[str, Any], key: str, where: str) -> list[float]:
-    """The three numbers of a vector."""
-    vector = annotation.get(key)
-    if not isinstance(vector, list) or len(vector) != 3:
-        raise DataError(f"{where}: '{key}' is {vector}, expected three numbers")
-    return [number(value, key, where) for value in vector]

@@ -8,12 +8,12 @@ frame, and ``frame_pointcloud_map.json`` with the clouds' names.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from ....errors import DataError
-from .base import FrameLabels, LabelRow, LabelSet, number
+from .base import FrameLabels, LabelRow, LabelSet
 from .files import LabelFile, LabelOptions, stem_of
 from .json_files import read_json
+from .json_parts import JsonObject, object_of, objects_of, vector_of
 
 FRAME_MAP = "frame_pointcloud_map.json"
 CUBOID = "cuboid_3d"
@@ -26,7 +26,9 @@ def is_sly(content: object) -> bool:
     if "figures" in content:
         return True
     frames = content.get("frames")
-    return isinstance(frames, list) and any("figures" in frame for frame in frames)
+    if not isinstance(frames, list):
+        return False
+    return any(isinstance(frame, Mapping) and "figures" in frame for frame in frames)
 
 
 def read_sly(files: Sequence[LabelFile], options: LabelOptions) -> LabelSet:
@@ -39,42 +41,46 @@ def read_sly(files: Sequence[LabelFile], options: LabelOptions) -> LabelSet:
                 f"{file.path}: has no 'objects' and 'figures', as Supervisely writes them"
             )
         class_of = {}
-        for entry in content["objects"]:
-            class_of[entry.get("key")] = str(entry.get("classTitle") or "")
+        for entry in objects_of(content["objects"], f"{file.path}, objects"):
+            class_of[str(entry.get("key"))] = str(entry.get("classTitle") or "")
         if "figures" in content:
-            rows = _rows(content["figures"], class_of, str(file.path))
-            frames[file.frame] = FrameLabels.from_rows(rows)
-            continue
-        names = _frame_names(file)
-        for frame in content["frames"]:
-            index = frame.get("index")
-            name = names.get(str(index), str(index))
-            where = f"{file.path}, frame {index}"
-            frames[name] = FrameLabels.from_rows(_rows(frame["figures"], class_of, where))
+            frames[file.frame] = _labels(content["figures"], class_of, str(file.path))
+        else:
+            frames.update(_episode(content, class_of, file))
     return LabelSet(frames)
 
 
-def _rows(figures: Sequence[Any], class_of: Mapping[Any, str], where: str) -> Iterator[LabelRow]:
+def _episode(
+    content: JsonObject, class_of: Mapping[str, str], file: LabelFile
+) -> dict[str, FrameLabels]:
+    """The labels of the frames of an episode; one without objects may be left out of its list."""
+    names = _frame_names(file)
+    frames = {name: FrameLabels.from_rows([]) for name in names.values()}
+    for frame in objects_of(content["frames"], f"{file.path}, frames"):
+        index = str(frame.get("index"))
+        where = f"{file.path}, frame {index}"
+        frames[names.get(index, index)] = _labels(frame.get("figures"), class_of, where)
+    return frames
+
+
+def _labels(figures: object, class_of: Mapping[str, str], where: str) -> FrameLabels:
+    return FrameLabels.from_rows(_rows(figures, class_of, where))
+
+
+def _rows(figures: object, class_of: Mapping[str, str], where: str) -> Iterator[LabelRow]:
     """The cuboids among the figures."""
-    for index, figure in enumerate(figures):
+    for index, figure in enumerate(objects_of(figures, f"{where}, figures")):
         if figure.get("geometryType", CUBOID) != CUBOID:
             continue
         place = f"{where}, figure {index}"
-        key = figure.get("objectKey")
+        key = str(figure.get("objectKey"))
         if not class_of.get(key):
             raise DataError(f"{place}: its object '{key}' is not among 'objects'")
-        geometry = figure.get("geometry") or {}
-        box = [*_vector(geometry, "position", place), *_vector(geometry, "dimensions", place)]
-        box.append(_vector(geometry, "rotation", place)[2])
-        yield LabelRow(class_of[key], box, str(key), place)
-
-
-def _vector(geometry: Mapping[str, Any], key: str, where: str) -> list[float]:
-    """x, y, z of a vector."""
-    vector = geometry.get(key)
-    if not isinstance(vector, Mapping):
-        raise DataError(f"{where}: its geometry has no '{key}' with x, y and z")
-    return [number(vector.get(axis), f"{key}.{axis}", where) for axis in "xyz"]
+        geometry = object_of(figure.get("geometry"), f"{place}, geometry")
+        box = vector_of(geometry.get("position"), f"{place}, position")
+        box += vector_of(geometry.get("dimensions"), f"{place}, dimensions")
+        box.append(vector_of(geometry.get("rotation"), f"{place}, rotation")[2])
+        yield LabelRow(class_of[key], box, key, place)
 
 
 def _frame_names(file: LabelFile) -> dict[str, str]:
@@ -84,6 +90,7 @@ def _frame_names(file: LabelFile) -> dict[str, str]:
         return {}
     folder = file.frame.rpartition("/")[0]
     names = {}
-    for index, name in read_json(path).items():
-        names[str(index)] = f"{folder}/{stem_of(name)}" if folder else stem_of(name)
+    for index, name in object_of(read_json(path), str(path)).items():
+        stem = stem_of(str(name))
+        names[str(index)] = f"{folder}/{stem}" if folder else stem
     return names
