@@ -25,6 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder of golden files of nuScenes; default: golden_nuscenes beside --golden",
     )
     parser.addoption(
+        "--real", default=None, help="folder of real frames for tests/datasets/readers"
+    )
+    parser.addoption(
         "--device", default="cpu", help="device of the tests that take the `device` fixture"
     )
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")

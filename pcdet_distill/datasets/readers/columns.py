@@ -145,11 +145,19 @@ def _note_rest(columns: Columns, notes: list[str]) -> None:
 
 
 def _leave_out_senseless(columns: Columns, notes: list[str]) -> None:
-    """Drop further columns that hold hardly a number, or every point would count as bad."""
+    """Drop further columns that hold hardly a number, or every point would count as bad.
+
+    Points without a place are ignored: in an organised cloud they may be most, without any number.
+    """
+    has_place = np.ones(len(columns["x"]), dtype=bool)
+    for name in PLACE:
+        has_place &= np.isfinite(columns[name])
+    if not has_place.any():
+        return
     for name in [name for name in columns if name not in PLACE]:
         with np.errstate(over="ignore", invalid="ignore"):
-            is_number = np.isfinite(columns[name].astype(np.float32))
-        if len(is_number) and is_number.mean() < FEWEST_NUMBERS:
+            is_number = np.isfinite(columns[name][has_place].astype(np.float32))
+        if is_number.mean() < FEWEST_NUMBERS:
             del columns[name]
             notes.append(f"{name} is left out, it holds hardly a finite number")
 

@@ -45,9 +45,11 @@ class ModelInput:
         points = cloud.select(self.features, where)
         good = np.isfinite(points).all(axis=1)
         num_bad = len(points) - int(good.sum())
-        if num_bad == len(points):
+        if len(points) == 0:
+            warnings.append("it holds no points")
+        elif num_bad == len(points):
             raise DataError(f"{where}: all its points hold NaN or infinity")
-        if num_bad:
+        elif num_bad:
             warnings.append(f"{num_bad} of {len(points)} points hold NaN or infinity, left out")
             points = points[good]
         return points, warnings

@@ -144,10 +144,13 @@ def _read_text(path: Path, elements: list[PlyElement], data: bytes) -> Columns:
         rows = [_without_lists(row, points) for row in rows]
     scalars = [entry for entry in points.properties if not entry.count_type]
     table = numbers_of_rows(b"\n".join(rows), points.count, len(scalars), path)
-    return {
-        entry.name: table[:, number].astype(entry.type) if entry.type == "f4" else table[:, number]
-        for number, entry in enumerate(scalars)
-    }
+    return {entry.name: _typed(table[:, n], entry.type) for n, entry in enumerate(scalars)}
+
+
+def _typed(values: np.ndarray, kind: str) -> np.ndarray:
+    """Parsed float64 numbers as float32, where the file says so: it says how exact they are."""
+    with np.errstate(over="ignore"):
+        return values.astype(kind) if kind == "f4" else values
 
 
 def _without_lists(row: bytes, element: PlyElement) -> bytes:
@@ -198,16 +201,17 @@ def _rows_with_lists(
     for row in range(element.count):
         for entry in element.properties:
             dtype = np.dtype(order + (entry.count_type or entry.type))
-            if position + dtype.itemsize > len(data):
+            end = position + dtype.itemsize
+            number = np.frombuffer(data[position:end], dtype) if end <= len(data) else None
+            if number is not None and entry.count_type:
+                end += max(0, int(number[0])) * np.dtype(entry.type).itemsize
+            if number is None or end > len(data):
                 raise DataError(
                     f"{path}: truncated: {row} of {element.count} rows of {element.name} are there"
                 )
-            number = np.frombuffer(data, dtype, 1, position)[0]
-            position += dtype.itemsize
-            if entry.count_type:
-                position += int(number) * np.dtype(entry.type).itemsize
-            else:
-                values[entry.name].append(number)
+            position = end
+            if not entry.count_type:
+                values[entry.name].append(number[0])
     columns = {entry.name: np.array(values[entry.name], entry.type) for entry in scalars}
     return columns, position
 

@@ -9,8 +9,7 @@ UNIT_BY_ENDING = {"_ns": 1e-9, "_us": 1e-6, "_ms": 1e-3}
 NANOSECONDS_IF_UNSIGNED = ("t", "offset_time")
 # Times since 1970, told by their size: one is (lowest value, its unit in seconds).
 UNIT_BY_SIZE = ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3))
-LARGEST_EXACT_S = 1000.0  # float32 resolves 0.06 ms there
-LONGEST_SCAN_S = 100.0
+LONGEST_SCAN_S = 100.0  # times that begin later count from the earliest point
 LARGEST_TIME = 1e19  # nanoseconds since 1970 in the year 2286; more is no time
 
 UNIT_NAMES = {1e-9: "nanoseconds", 1e-6: "microseconds", 1e-3: "milliseconds"}
@@ -30,16 +29,16 @@ def times_in_seconds(raw_name: str, values: np.ndarray) -> tuple[np.ndarray, str
     changes = []
     if unit != 1.0:
         changes.append(f"is converted from {UNIT_NAMES[unit]} to seconds")
-    if abs(float(earliest)) * unit > LARGEST_EXACT_S:
+    if abs(float(earliest)) * unit > LONGEST_SCAN_S:
         changes.append(f"counts from the earliest point, at {float(earliest) * unit:.6f} s")
         # Subtracted in the type of the file: float64 cannot hold nanoseconds since 1970.
         values = values - earliest
         finite = finite - earliest
-    if changes:
-        return values * unit, f"timestamp {' and '.join(changes)}"
-    if float(np.abs(finite).max()) > LONGEST_SCAN_S:
-        return values, f"timestamp reaches {float(finite.max()):g}: its unit is not seconds"
-    return values, ""
+    highest_s = float(np.abs(finite).max()) * unit
+    if highest_s > LONGEST_SCAN_S:
+        changes.append(f"reaches {highest_s:g}, so its unit is not seconds")
+    note = f"timestamp {' and '.join(changes)}" if changes else ""
+    return values * unit if unit != 1.0 else values, note
 
 
 def _unit_s(raw_name: str, dtype: np.dtype, largest: float) -> float:

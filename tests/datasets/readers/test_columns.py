@@ -117,6 +117,7 @@ def test_coordinates_of_a_sensor_are_not_moved() -> None:
             [1e-4, 0],
             "from microseconds",
         ),
+        ("timestamp", np.array([500.0, 500.25]), [0, 0.25], "earliest point, at 500.000000 s"),
         ("timestamp", np.array([0, 99_000], np.uint32), [0, 99_000], "its unit is not seconds"),
     ],
 )
@@ -156,6 +157,15 @@ def test_a_column_without_numbers_is_left_out() -> None:
     assert cloud.features == ("x", "y", "z", "ring")
     assert cloud.num_bad == 0
     assert "junk is left out" in cloud.note
+
+
+def test_a_column_of_points_without_place_is_kept() -> None:
+    """As in an organised cloud with few returns."""
+    nothing = [np.nan] * 4
+    columns = {name: np.array([1.0, *nothing]) for name in ("x", "y", "z", "intensity")}
+    cloud = cloud_of_columns(columns, "scan")
+    assert cloud.features == ("x", "y", "z", "intensity")
+    assert cloud.num_bad == 4
 
 
 def test_rays_without_return_are_told() -> None:

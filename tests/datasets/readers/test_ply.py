@@ -174,6 +174,11 @@ POINTS = rows_of(scan(5)[:, :4], "binary_little_endian", "ffff")
             header("binary_big_endian", FACES + vertices(5)) + faces("binary_big_endian")[:-1],
             "truncated",
         ),
+        (
+            header("binary_big_endian", vertices(1, VERTEX + "property list uchar int echoes\n"))
+            + struct.pack(">ffffB2i", 1, 2, 3, 4, 3, 7, 7),
+            "truncated: 0 of 1 rows of vertex",
+        ),
         (b"# .PCD v0.7\nVERSION 0.7\nFIELDS x y z\n", "the content of a .pcd file, expected .ply"),
         (b"", "is empty"),
     ],

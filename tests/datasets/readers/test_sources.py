@@ -73,6 +73,12 @@ def test_a_model_of_sweeps_gets_time_zero() -> None:
     assert warnings == []
 
 
+def test_a_message_without_points_is_an_input_without_points() -> None:
+    points, warnings = ModelInput(NAMES[:4]).points(cloud(np.zeros((0, 5))), "scan")
+    assert points.shape == (0, 4)
+    assert warnings == ["it holds no points"]
+
+
 def test_rings_in_the_place_of_times_are_warned_of() -> None:
     model = ModelInput((*NAMES[:4], "timestamp"))
     _, warnings = model.points(cloud(scan(64), (*NAMES[:4], "timestamp")), "scan")
