@@ -82,7 +82,7 @@ class SceneDataset(DatasetTemplate):
 def dataset(augmentations: list[dict] = (), class_names: list[str] = CLASS_NAMES) -> SceneDataset:
     block = data_config()
     block.DATA_AUGMENTOR = {"AUG_CONFIG_LIST": [EasyDict(entry) for entry in augmentations]}
-    block.DATASET = "SceneDataset"
+    block.DATASET = "MadeUpFrames"
     return SceneDataset(block, class_names, training=True, root_path=Path("."), logger=LOGGER)
 
 
@@ -94,7 +94,7 @@ def teacher_file(
     if kind == "points":
         sampled = {"NAME": "sample_points", "NUM_POINTS": {"train": 256, "test": 256}}
         block.DATA_PROCESSOR = [EasyDict(sampled)]
-    block.DATASET = "SceneDataset"
+    block.DATASET = "MadeUpFrames"
     config = EasyDict(MODEL=MODELS[kind](), DATA_CONFIG=block, CLASS_NAMES=class_names)
     torch.manual_seed(seed)
     spec = DataSpec.from_config(block, class_names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 
@@ -22,6 +23,7 @@ from small_point_rcnn import small_point_rcnn
 from pcdet_distill.datasets.predicted import PREDICTED
 from pcdet_distill.distill import DistillHead, TapSource
 from pcdet_distill.distill.cache import CachedTeacher, use_stored_predictions
+from pcdet_distill.distill.losses import DISTILL_LOSSES, PredictionLoss
 from pcdet_distill.distill.predictions import ABSENT_LOGIT
 from pcdet_distill.errors import ConfigError, DataError
 from pcdet_distill.ops.boxes import limit_period
@@ -90,6 +92,27 @@ def test_no_teacher_runs_in_a_training_step(tmp_path) -> None:
     assert runs == []
     assert tb["distill_logit_box"] > 0 and tb["distill_logit_box_positions"] > 0
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_every_loss_between_predictions_takes_its_targets_from_the_cache(tmp_path) -> None:
+    """Without augmentation each of them is nearly what it is with the teacher's own predictions."""
+    losses = [name for name, kind in DISTILL_LOSSES.items() if issubclass(kind, PredictionLoss)]
+    terms = {"LOGIT_BOX": TERM}
+    for name in losses:
+        terms[name.upper()] = {"NAME": name, "STUDENT": "dense_head", "TEACHER": "dense_head"}
+    data = dataset()
+    model = cached_distiller(tmp_path, data=data, terms=terms, CACHE_THRESH=0.02)
+    model.prepare_data()
+    batch = batch_of(data, [0, 1])
+    live = live_rows(model, batch)
+    stored = stored_rows(model, batch)
+    student = dataclasses.replace(live, logits=live.logits - 1, codes=live.codes + 0.1)
+    for name in losses:
+        loss = model.head.terms[name.upper()].loss
+        with_live = loss(student, live, batch).item()
+        with_stored = loss(student, stored, batch).item()
+        assert with_live > 0, name
+        assert with_stored == pytest.approx(with_live, rel=0.15), name
 
 
 def test_twenty_steps_make_the_student_like_its_cached_teacher(tmp_path) -> None:
