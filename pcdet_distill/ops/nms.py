@@ -54,7 +54,30 @@ def nms_normal(
     return order[_greedy_nms(boxes[order], thresh, post_maxsize, rotated=False)]
 
 
-NMS_TYPES: dict[str, Callable[..., Tensor]] = {"nms_gpu": nms, "nms_normal_gpu": nms_normal}
+def nms_circle(
+    boxes: Tensor,
+    scores: Tensor,
+    thresh: float,
+    pre_maxsize: int | None = None,
+    post_maxsize: int | None = None,
+) -> Tensor:
+    """``nms`` by the distance of the centres from above (CenterPoint, CVPR 2021).
+
+    A box is dropped when its centre lies ``thresh`` metres or less from that of a kept one.
+    CenterPoint's own code compares the squared distance with its radii: its radius of 4 is
+    2 metres here.
+    """
+    order = _best_first(scores, pre_maxsize)
+    centres = boxes[order, :2].detach().double()
+    distance = torch.cdist(centres, centres, compute_mode="donot_use_mm_for_euclid_dist")
+    return order[_keep_greedily(distance <= thresh)[:post_maxsize]]
+
+
+NMS_TYPES: dict[str, Callable[..., Tensor]] = {
+    "nms_gpu": nms,
+    "nms_normal_gpu": nms_normal,
+    "circle_nms": nms_circle,
+}
 
 
 def class_agnostic_nms(
@@ -136,10 +159,6 @@ def _greedy_nms(boxes: Tensor, thresh: float, max_kept: int | None, *, rotated: 
 def greedy_nms_plain(boxes: Tensor, thresh: float, rotated: bool) -> Tensor:
     """Greedy NMS in plain torch without a loop over boxes.
 
-    A box stays when no kept box before it suppresses it. All boxes start as kept, and the rule is
-    applied to all of them at once until it changes nothing. After step n the first n boxes are
-    final; in practice a few steps suffice.
-
     Args:
         boxes: (N, 7), sorted by falling score.
         thresh: the IoU above which a box is dropped.
@@ -149,9 +168,21 @@ def greedy_nms_plain(boxes: Tensor, thresh: float, rotated: bool) -> Tensor:
         indices (K,) int64.
     """
     iou = boxes_iou_bev(boxes, boxes) if rotated else boxes_bev_aligned_iou(boxes, boxes)
-    # Entry (i, j): the earlier box i would suppress the later box j.
-    suppresses = (iou > float(np.float32(thresh))).triu(diagonal=1)
-    kept = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+    return _keep_greedily(iou > float(np.float32(thresh)))
+
+
+def _keep_greedily(is_near: Tensor) -> Tensor:
+    """Indices (K,) int64 of the rows that stay; a row stays when no kept row before it is near.
+
+    All rows start as kept, and the rule is applied to all of them at once until it changes nothing.
+    After step n the first n rows are final; in practice a few steps suffice.
+
+    Args:
+        is_near: (N, N) bool.
+    """
+    # Entry (i, j): the earlier row i would suppress the later row j.
+    suppresses = is_near.triu(diagonal=1)
+    kept = torch.ones(len(is_near), dtype=torch.bool, device=is_near.device)
     while True:
         suppressed = (suppresses & kept[:, None]).any(dim=0)
         if torch.equal(~suppressed, kept):

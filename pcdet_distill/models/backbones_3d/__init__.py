@@ -7,6 +7,7 @@ from torch import nn
 from .pointnet2_backbone import PointNet2MSG
 from .spconv_backbone import VoxelBackBone8x, VoxelResBackBone8x
 from .spconv_backbone_2d import PillarBackBone8x, PillarRes18BackBone8x
+from .spconv_backbone_voxelnext import VoxelResBackBone8xVoxelNeXt
 from .spconv_unet import UNetV2
 
 BACKBONES_3D: dict[str, type[nn.Module]] = {
@@ -16,4 +17,5 @@ BACKBONES_3D: dict[str, type[nn.Module]] = {
     "UNetV2": UNetV2,
     "VoxelBackBone8x": VoxelBackBone8x,
     "VoxelResBackBone8x": VoxelResBackBone8x,
+    "VoxelResBackBone8xVoxelNeXt": VoxelResBackBone8xVoxelNeXt,
 }

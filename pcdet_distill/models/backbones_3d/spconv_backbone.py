@@ -54,9 +54,13 @@ class SparseEncoder(SparseLevels):
         self.conv2 = self.make_level(2)
         self.conv3 = self.make_level(3)
         self.conv4 = self.make_level(4)
+        self.make_deep_levels()
         self.conv_out = self.make_conv_out()
         self.num_point_features = self.widths[4]
         self.backbone_channels = dict(zip(LEVELS, self.widths))
+
+    def make_deep_levels(self) -> None:
+        """Levels after conv4, where a subclass has some."""
 
     def make_conv_out(self) -> SparseSequential | None:
         """The layer before the bird's eye view; a kernel and stride along z only."""
@@ -118,9 +122,14 @@ class SparseEncoder(SparseLevels):
         """
         levels = self.encode(batch_dict)
         self.write_encoded(batch_dict, levels["x_conv4"])
+        self.write_levels(batch_dict, levels)
+        return batch_dict
+
+    @staticmethod
+    def write_levels(batch_dict: BatchDict, levels: dict[str, SparseConvTensor]) -> None:
+        """Writes ``multi_scale_3d_features`` and their strides."""
         batch_dict["multi_scale_3d_features"] = levels
         batch_dict["multi_scale_3d_strides"] = dict(STRIDES)
-        return batch_dict
 
 
 class VoxelBackBone8x(SparseEncoder):

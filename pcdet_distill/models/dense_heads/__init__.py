@@ -10,11 +10,15 @@ from .center_head import CenterHead
 from .point_head_box import PointHeadBox
 from .point_head_simple import PointHeadSimple
 from .point_intra_part_head import PointIntraPartOffsetHead
+from .transfusion_head import TransFusionHead
+from .voxelnext_head import VoxelNeXtHead
 
 DENSE_HEADS: dict[str, type[nn.Module]] = {
     "AnchorHeadMulti": AnchorHeadMulti,
     "AnchorHeadSingle": AnchorHeadSingle,
     "CenterHead": CenterHead,
+    "TransFusionHead": TransFusionHead,
+    "VoxelNeXtHead": VoxelNeXtHead,
 }
 POINT_HEADS: dict[str, type[nn.Module]] = {
     "PointHeadBox": PointHeadBox,

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from ...config import nearest, required
 from ...errors import ConfigError
-from ...ops.nms import class_agnostic_nms
 from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..model_utils.center_losses import center_focal_loss, center_regression_loss
 from ..model_utils.centernet_utils import TopCells, gather_cells, top_cells
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
 from ..taps import TapInfo
+from .center_nms import nms_of_head
 from .center_overlaps import BRANCH as OVERLAP
 from .center_overlaps import corrected_scores, overlap_loss, read_exponents
 from .center_targets import CenterTargetAssigner, CenterTargets, decode_centers
@@ -108,6 +108,7 @@ class CenterHead(DetectionHead):
     """
 
     leaves_out_frames = True
+    assigner_class: type[CenterTargetAssigner] = CenterTargetAssigner
 
     def __init__(
         self,
@@ -128,7 +129,7 @@ class CenterHead(DetectionHead):
         self.head_labels = _head_labels(model_cfg, self.class_names)
         self.code_names = _code_names(required(model_cfg, "SEPARATE_HEAD_CFG", WHERE))
         settings = required(model_cfg, "TARGET_ASSIGNER_CONFIG", WHERE)
-        self.target_assigner = CenterTargetAssigner(
+        self.target_assigner = self.assigner_class(
             settings, self.head_labels, voxel_size, point_cloud_range
         )
         stride = self.target_assigner.stride
@@ -189,7 +190,7 @@ class CenterHead(DetectionHead):
         """The heatmap branch of every head."""
         return [f"heads_list.{number}.hm" for number in range(len(self.heads_list))]
 
-    def prediction_layout(self) -> CenterLayout:
+    def prediction_layout(self) -> CenterLayout | None:
         """The outputs of the heads, by cell."""
         nx, ny = self.feature_map_size
         return CenterLayout(
@@ -271,44 +272,71 @@ class CenterHead(DetectionHead):
         """
         num_frames = len(predictions[0]["hm"])
         parts_of_frames: list[list[dict[str, Tensor]]] = [[] for _ in range(num_frames)]
-        for prediction, labels in zip(predictions, self.head_labels):
-            boxes_of_head = self._boxes_of_head(prediction, labels)
+        for number, prediction in enumerate(predictions):
+            boxes_of_head = self._boxes_of_head(number, prediction)
             for parts, boxes_of_frame in zip(parts_of_frames, boxes_of_head):
                 parts.append(boxes_of_frame)
         return [concatenate_boxes(parts) for parts in parts_of_frames]
 
     def _boxes_of_head(
-        self, prediction: Mapping[str, Tensor], labels: Sequence[int]
+        self, number: int, prediction: Mapping[str, Tensor]
     ) -> list[dict[str, Tensor]]:
-        """Boxes of every frame from one head: the highest cells, filtered, then after NMS.
-
-        NMS runs over all classes of a head together. Classes that may stand close to each other,
-        such as barrier and cone, belong into different heads.
-        """
+        """Boxes of every frame from one head: the highest cells, filtered, then after NMS."""
         settings = required(self.model_cfg, "POST_PROCESSING", WHERE)
-        nms_config = required(settings, "NMS_CONFIG", POST_PROCESSING)
         count = int(required(settings, "MAX_OBJ_PER_SAMPLE", POST_PROCESSING))
         best = top_cells(at_least_float32(prediction["hm"]), count)
         boxes = self._decode(prediction, best)
         scores = torch.sigmoid(best.scores)
-        all_labels = best.classes.new_tensor(labels)[best.classes]
-        admitted = self._is_admitted(boxes, scores, settings)
+        labels = best.classes.new_tensor(self.head_labels[number])[best.classes]
+        overlaps = None
         if self.overlap_exponents is not None:
             overlaps = gather_cells(at_least_float32(prediction[OVERLAP]), best.cells)[..., 0]
-            scores = corrected_scores(scores, overlaps, self.overlap_exponents[all_labels - 1])
         boxes_of_frames = []
-        for frame, is_admitted in enumerate(admitted):
-            rows = torch.nonzero(is_admitted)[:, 0]
-            kept, _ = class_agnostic_nms(scores[frame, rows], boxes[frame, rows], nms_config)
-            rows = rows[kept]
+        for frame in range(len(boxes)):
+            own_overlaps = None if overlaps is None else overlaps[frame]
             boxes_of_frames.append(
-                {
-                    "pred_boxes": boxes[frame, rows],
-                    "pred_scores": scores[frame, rows],
-                    "pred_labels": all_labels[frame, rows],
-                }
+                self.select_boxes(number, boxes[frame], scores[frame], labels[frame], own_overlaps)
             )
         return boxes_of_frames
+
+    def select_boxes(
+        self,
+        number: int,
+        boxes: Tensor,
+        scores: Tensor,
+        labels: Tensor,
+        overlaps: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Boxes of one frame from one head that pass the limits, after NMS.
+
+        NMS runs over all classes of a head together. Classes that may stand close to each other,
+        such as barrier and cone, belong into different heads; or ``class_specific_nms`` keeps them
+        apart.
+
+        Args:
+            number: of the head.
+            boxes: (K, 7 + C).
+            scores: (K,).
+            labels: (K,) from 1.
+            overlaps: (K,) what the branch ``iou`` predicts, to correct the scores.
+        """
+        settings = required(self.model_cfg, "POST_PROCESSING", WHERE)
+        nms_config = required(settings, "NMS_CONFIG", POST_PROCESSING)
+        admitted = torch.nonzero(self._is_admitted(boxes, scores, settings))[:, 0]
+        boxes = boxes[admitted]
+        scores = scores[admitted]
+        labels = labels[admitted]
+        if overlaps is not None and self.overlap_exponents is not None:
+            exponents = self.overlap_exponents[labels - 1]
+            scores = corrected_scores(scores, overlaps[admitted], exponents)
+        kept = nms_of_head(
+            boxes, scores, labels, nms_config, head=number, head_labels=self.head_labels
+        )
+        return {
+            "pred_boxes": boxes[kept],
+            "pred_scores": scores[kept],
+            "pred_labels": labels[kept],
+        }
 
     def _decode(self, prediction: Mapping[str, Tensor], best: TopCells) -> Tensor:
         """Boxes (B, K, 7 + C) at the chosen cells."""
@@ -326,7 +354,7 @@ class CenterHead(DetectionHead):
 
     @staticmethod
     def _is_admitted(boxes: Tensor, scores: Tensor, settings: ConfigDict) -> Tensor:
-        """Which boxes (B, K, 7 + C) have a centre in the range and a score (B, K) high enough.
+        """Which boxes (K, 7 + C) have a centre in the range and a score (K,) high enough.
 
         The limits are POST_CENTER_LIMIT_RANGE and SCORE_THRESH.
         """

@@ -18,7 +18,9 @@ from .pv_rcnn_plusplus import PVRCNNPlusPlus
 from .second_net import SECONDNet
 from .second_net_iou import SECONDNetIoU
 from .slots import DetectorData
+from .transfusion import TransFusion
 from .voxel_rcnn import VoxelRCNN
+from .voxelnext import VoxelNeXt
 
 DETECTORS: dict[str, type[Detector3DTemplate]] = {
     "CenterPoint": CenterPoint,
@@ -30,6 +32,8 @@ DETECTORS: dict[str, type[Detector3DTemplate]] = {
     "PointRCNN": PointRCNN,
     "SECONDNet": SECONDNet,
     "SECONDNetIoU": SECONDNetIoU,
+    "TransFusion": TransFusion,
+    "VoxelNeXt": VoxelNeXt,
     "VoxelRCNN": VoxelRCNN,
 }
 
