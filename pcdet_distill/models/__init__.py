@@ -13,7 +13,9 @@ voxels                   (M, P, features)           collate             points b
 voxel_num_points         (M,)                       collate             points in each voxel
 voxel_coords             (M, 4)                     collate             frame, z, y, x
 gt_boxes                 (B, G, 8)                  collate             x, y, z, dx, dy, dz,
-                                                                        heading, label from 1
+                                                                        heading, label from 1;
+                                                                        velocities, if any, are
+                                                                        before the label
 batch_size               int                        collate             B, with frames that have no
                                                                         voxel
 frame_id, calib          B each                     collate             unchanged
@@ -60,6 +62,9 @@ pillar_coords            (M, 3)                     PillarNet's VFE     frame, y
 multi_scale_2d_features  x_conv1 to x_conv5         PillarBackBone8x    sparse up to x_conv3, then
                                                                         (B, C, ny/s, nx/s)
 multi_scale_2d_strides   x_conv1 to x_conv5         PillarBackBone8x    pillars in a cell: 1 to 16
+encoded_spconv_tensor    sparse                     VoxelBackBone8x     stride 8; VoxelNeXt: in 2D
+multi_scale_3d_features  x_conv1 to x_conv4         VoxelBackBone8x     sparse levels
+multi_scale_3d_strides   x_conv1 to x_conv4         VoxelBackBone8x     voxels in a cell: 1 to 8
 =======================  =========================  ==================  ============================
 
 .. [1] In eval, or for a second stage.

@@ -97,6 +97,7 @@ class VoxelResBackBone8xVoxelNeXt(VoxelResBackBone8x):
         fifth = self.conv5(levels["x_conv4"])
         sixth = self.conv6(fifth)
         ground = sum_on_ground(levels["x_conv4"], {SCALES[5]: fifth, SCALES[6]: sixth})
+        assert self.conv_out is not None
         batch_dict["encoded_spconv_tensor"] = self.shared_conv(self.conv_out(ground))
         batch_dict["encoded_spconv_tensor_stride"] = self.output_stride
         self.write_levels(batch_dict, levels)
