@@ -39,7 +39,7 @@ def test(arguments: Arguments = None, prog: str | None = None) -> None:
 
 @exit_on_user_error
 def data(arguments: Arguments = None, prog: str | None = None) -> None:
-    """Prepare data: simulate frames, or write the info files of a data set."""
+    """Prepare data: simulate frames, convert your own, or write the info files of a data set."""
     from .apps.create_data import add_data_arguments, run_data
 
     parser = argparse.ArgumentParser(prog=prog, description=data.__doc__)

@@ -62,7 +62,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 # Names of vectors: centerx, positionx and so on mean x.
 CENTRES = ("center", "centre", "centroid", "position", "pos", "location", "loc", "translation")
 SIZES = ("size", "scale", "dimensions", "dimension", "dims", "dim", "extent", "extents")
-ROTATIONS = ("rotation", "rotations", "rot", "euler", "orientation")
+ROTATIONS = ("rotation", "rotations", "rot", "euler", "eulerangles", "rpy", "orientation")
 QUATERNIONS = ("quaternion", "quat", "rotation", "rot", "orientation", "q")
 # In front of a name they say nothing: box3d_center_x.
 PREFIXES = ("boundingbox", "bbox3d", "box3d", "bbox", "box", "cuboid", "gt", "psr", "geometry")
@@ -82,7 +82,7 @@ def _all_names() -> dict[str, tuple[str, ...]]:
         names[size] += [f"{vector}{axis}" for vector in SIZES]
     for vector in SIZES:
         for size, words in (("dx", "length"), ("dy", "width"), ("dz", "height")):
-            names[size].append(f"{vector}{words}")
+            names[size] += [f"{vector}{words}", f"{vector}{words[0]}", f"{vector}{size}"]
     for vector in ROTATIONS:
         names["heading"] += [f"{vector}z", f"{vector}yaw", vector]
     for vector in QUATERNIONS:

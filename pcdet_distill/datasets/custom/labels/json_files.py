@@ -70,9 +70,18 @@ def read_json_files(files: Sequence[LabelFile], options: LabelOptions) -> LabelS
 
 
 def _classes_by_number(content: Any) -> dict[str, str]:
-    """The names of a list ``categories`` of objects with id and name, as COCO has it."""
-    entries = content.get("categories") if isinstance(content, Mapping) else None
+    """Class names by the numbers that boxes may have in their place.
+
+    They are in a list ``categories`` of objects with id and name, as COCO has it, or in a list
+    ``class_names``.
+    """
+    if not isinstance(content, Mapping):
+        return {}
+    listed = content.get("class_names")
     named = {}
+    for index, name in enumerate(listed if isinstance(listed, list) else []):
+        named[str(index)] = str(name)
+    entries = content.get("categories")
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, Mapping) and "id" in entry and "name" in entry:
             named[str(entry["id"])] = str(entry["name"])

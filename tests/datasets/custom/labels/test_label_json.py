@@ -65,6 +65,9 @@ ONE_FRAME = {
             "rotation": dict(zip(("qw", "qx", "qy", "qz"), TURN)),
         }
     ],
+    "letters": [
+        {"label": "Fork", "center": XYZ, "size": {"l": 2.4, "w": 1.2, "h": 2.0}, "rpy": [0, 0, 0.5]}
+    ],
     "widths first": [{"class": "Fork", "xyz": BOX[:3], "wlh": [1.2, 2.4, 2.0], "heading": 0.5}],
     "nuScenes' keys": [
         {
@@ -132,6 +135,9 @@ def test_classes_by_number(tmp_path: Path) -> None:
         "annotations": [{"id": 7, "category_id": 0, "box": BOX}],
     }
     assert read(tmp_path, content)[1].frames["0001"].names.tolist() == ["Fork"]
+    content = {"class_names": ["Person", "Fork"], "boxes": [BOX, BOX[::-1]], "labels": [1, 0]}
+    content["boxes"][1] = [9, *BOX[1:]]
+    assert read(tmp_path, content)[1].frames["0001"].names.tolist() == ["Fork", "Person"]
 
 
 def test_ids_are_kept(tmp_path: Path) -> None:
