@@ -66,7 +66,12 @@ class KittiFolder:
         return (self.half / TRUE_LABELS).is_dir()
 
     def image_shape(self, frame_id: str) -> np.ndarray:
-        """(2,) int32 height and width of the camera-2 image, from its header alone."""
+        """(2,) int32 height and width of the camera-2 image, from its header alone.
+
+        Zeros without the folder of images: then there is no camera, and no point is out of sight.
+        """
+        if not (self.half / "image_2").is_dir():
+            return np.zeros(2, dtype=np.int32)
         return read_png_shape(self.half / "image_2" / f"{frame_id}.png")
 
     def road_plane(self, frame_id: str) -> np.ndarray:

@@ -14,6 +14,7 @@ from ...commands import command_text
 from ...config import CloudOptions, LidarEvalOptions, nearest, required
 from ...errors import ConfigError, DataError
 from ...evaluation.kitti import KittiResult, kitti_eval
+from ...evaluation.kitti.protocol import MIN_OVERLAP
 from ...evaluation.lidar import LidarResult, lidar_eval
 from ...moved import warn_renamed
 from ...types import BatchDict, ConfigDict
@@ -88,6 +89,12 @@ class KittiDataset(DatasetTemplate):
         if self.needs_road_plane:
             self._check_road_planes()
         self.kitti_infos = self._load_infos()
+        self.has_camera = all(np.any(info["image"]["image_shape"]) for info in self.kitti_infos)
+        if self.fov_points_only and not self.has_camera:
+            raise ConfigError(
+                "DATA_CONFIG.FOV_POINTS_ONLY: True keeps the points that the camera sees, but "
+                f"{self.root_path} has no images; expected False"
+            )
         self.logger.info(
             "KITTI %s: %d frames of %s", self.split, len(self.kitti_infos), self.root_path
         )
@@ -220,7 +227,10 @@ class KittiDataset(DatasetTemplate):
         return annos
 
     def evaluate(self, det_annos: Sequence[Item]) -> KittiResult | LidarResult:
-        """KITTI's AP of detections on this split; with DATA_CONFIG.EVALUATION that in LiDAR.
+        """KITTI's AP of detections on this split.
+
+        With DATA_CONFIG.EVALUATION, or a class that KITTI's benchmark does not have, it is AP in
+        LiDAR coordinates.
 
         Frames are paired by their id. Of a frame that comes twice, as where a sampler pads the last
         batch, the first one counts.
@@ -231,9 +241,17 @@ class KittiDataset(DatasetTemplate):
         self, det_annos: Sequence[Item], class_names: Sequence[str]
     ) -> KittiResult | LidarResult:
         self._check_labels()
-        if self.lidar_evaluation is None:
+        options = self.lidar_evaluation
+        foreign = [name for name in class_names if name not in MIN_OVERLAP]
+        if foreign and options is None:
+            self.logger.info(
+                "%s: no class of KITTI's benchmark, so AP is computed in LiDAR coordinates",
+                ", ".join(foreign),
+            )
+            options = LidarEvalOptions()
+        if options is None:
             return self._kitti_result(det_annos, class_names)
-        return lidar_eval(self._lidar_labels(), det_annos, class_names, self.lidar_evaluation)
+        return lidar_eval(self._lidar_labels(), det_annos, class_names, options)
 
     def _lidar_labels(self) -> list[Item]:
         """The labels of each frame as boxes in LiDAR coordinates."""
@@ -246,7 +264,8 @@ class KittiDataset(DatasetTemplate):
                 "gt_boxes_lidar": boxes,
             }
             # They count what camera 2 sees, which is too little where the model sees more.
-            if self.fov_points_only and "num_points_in_gt" in info["annos"]:
+            counts_all = self.fov_points_only or not self.has_camera
+            if counts_all and "num_points_in_gt" in info["annos"]:
                 anno["num_points_in_gt"] = info["annos"]["num_points_in_gt"]
             labels.append(anno)
         return labels

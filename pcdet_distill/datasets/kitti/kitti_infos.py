@@ -185,7 +185,7 @@ def make_annos(
     """The ``annos`` of a frame: one row per label, DontCare last.
 
     ``gt_boxes_lidar`` has no rows for DontCare regions. ``num_points_in_gt`` counts the points that
-    camera 2 sees, and is -1 for them.
+    camera 2 sees, all of them where there is no camera, and is -1 for these regions.
     """
     num_real = sum(entry.cls_type != "DontCare" for entry in objects)
     num_regions = len(objects) - num_real
@@ -195,8 +195,9 @@ def make_annos(
     rotation_y = np.array([entry.ry for entry in objects], dtype=np.float64)
     camera = np.concatenate([location, sizes, rotation_y[:, None]], axis=1)
     boxes = boxes_camera_to_lidar(camera[:num_real], calib)
-    visible = points[calib.in_image(calib.lidar_to_rect(points[:, :3]), image_shape)]
-    counts = count_points_in_corners(visible, boxes_to_corners_3d(boxes))
+    if image_shape.any():
+        points = points[calib.in_image(calib.lidar_to_rect(points[:, :3]), image_shape)]
+    counts = count_points_in_corners(points, boxes_to_corners_3d(boxes))
     return {
         "name": np.array([entry.cls_type for entry in objects], dtype=str),
         "truncated": np.array([entry.truncation for entry in objects], dtype=np.float64),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...commands import command_text
 from ...config import nearest
 from ...errors import DataError
 
@@ -25,6 +26,7 @@ KITTI_CLASSES = (
     "Misc",
     "DontCare",
 )
+OWN_CLASSES = command_text("data", "custom")
 # easy, moderate, hard: smallest box height in pixels, largest truncation, largest occlusion
 DIFFICULTY_LIMITS = ((40, 0.15, 0), (25, 0.3, 1), (25, 0.5, 2))
 
@@ -57,7 +59,8 @@ class Object3d:
         if name not in KITTI_CLASSES:
             raise DataError(
                 f"{where}: unknown class '{name}'{nearest(name, KITTI_CLASSES)}"
-                f" (KITTI's classes: {', '.join(KITTI_CLASSES)})"
+                f" (KITTI's classes: {', '.join(KITTI_CLASSES)}); '{OWN_CLASSES}' reads labels in "
+                "KITTI's format with classes of their own"
             )
         numbers = _finite_numbers(fields, where)
         height, width, length = numbers[7:10]

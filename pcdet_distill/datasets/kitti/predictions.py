@@ -44,13 +44,15 @@ def prediction_anno(
     Args:
         prediction: ``pred_boxes`` (K, 7) LiDAR boxes, ``pred_scores`` (K,), ``pred_labels`` (K,)
             from 1.
-        image_shape: height and width in pixels, to which the image boxes are clipped.
+        image_shape: height and width in pixels, to which the image boxes are clipped; zeros
+            without a camera.
     """
     labels = prediction["pred_labels"].detach().cpu().numpy().astype(np.int64)
     if len(labels) == 0:
         return _empty_anno()
     boxes = prediction["pred_boxes"].detach().cpu().numpy()[:, :7].astype(np.float32)
     camera = boxes_lidar_to_camera(boxes, calib)
+    has_image = bool(image_shape.any())
     # Heading relative to the ray from the sensor, which is what the image of an object depends on.
     alpha = -np.arctan2(-boxes[:, 1], boxes[:, 0]) + camera[:, 6]
     return {
@@ -58,7 +60,7 @@ def prediction_anno(
         "truncated": np.zeros(len(labels)),
         "occluded": np.zeros(len(labels)),
         "alpha": alpha,
-        "bbox": image_boxes_of_camera_boxes(camera, calib, image_shape),
+        "bbox": image_boxes_of_camera_boxes(camera, calib, image_shape if has_image else None),
         "dimensions": camera[:, 3:6],
         "location": camera[:, 0:3],
         "rotation_y": camera[:, 6],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from tiny_kitti import TinyKitti
 
 from pcdet_distill.datasets import build_dataset
+from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
 from pcdet_distill.datasets.safe_pickle import load_plain_pickle
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.evaluation.lidar import LidarResult
@@ -93,3 +96,52 @@ def test_options_of_the_block_are_used(kitti_root: Path, data_config) -> None:
 def test_an_unknown_key_is_named(kitti_root: Path, data_config) -> None:
     with pytest.raises(ConfigError, match=r"DATA_CONFIG\.EVALUATION: unknown key 'IUO'"):
         make(data_config, kitti_root, IUO={"Car": [0.6]})
+
+
+def test_classes_that_kitti_does_not_have_are_evaluated_in_lidar_coordinates(
+    kitti_root: Path, data_config, caplog: pytest.LogCaptureFixture
+) -> None:
+    data_config.DATA_PATH = str(kitti_root)
+    data_config.INFO_PATH.test = ["kitti_infos_train.pkl"]
+    dataset = build_dataset(data_config, ["Car", "Forklift"], training=False)
+    with caplog.at_level(logging.INFO):
+        result = dataset.evaluate(detections(dataset))
+    assert isinstance(result, LidarResult)
+    assert result.of_class("Car").num_objects == 6
+    assert "Forklift: no class of KITTI's benchmark" in caplog.text
+
+
+# ---- A folder without images ----
+
+
+@pytest.fixture
+def without_images(filled) -> Path:
+    shutil.rmtree(filled.root / "training" / "image_2")
+    create_kitti_infos(filled.root, show_progress=False)
+    return filled.root
+
+
+def test_a_folder_without_images_is_read_all_around(without_images: Path, data_config) -> None:
+    data_config.FOV_POINTS_ONLY = False
+    dataset = make(data_config, without_images)
+    infos = dataset.kitti_infos
+    assert not any(info["image"]["image_shape"].any() for info in infos)
+    assert all((info["annos"]["num_points_in_gt"] >= 0).any() for info in infos)
+    result = dataset.evaluate(detections(dataset))
+    assert result.of_class("Car").by_points  # all points were counted, so they can divide
+    batch = dataset.collate_batch([dataset[0]])
+    prediction = {
+        "pred_boxes": torch.as_tensor([[20.0, 0, -1, 4, 2, 1.5, 0]]),
+        "pred_scores": torch.ones(1),
+        "pred_labels": torch.ones(1).long(),
+    }
+    (anno,) = dataset.generate_prediction_dicts(batch, [prediction], CLASSES)
+    left, top, right, bottom = anno["bbox"][0]
+    assert left < right  # projected, and not cut off by an image of no size
+    assert top < bottom
+
+
+def test_what_the_camera_sees_needs_a_camera(without_images: Path, data_config) -> None:
+    data_config.FOV_POINTS_ONLY = True
+    with pytest.raises(ConfigError, match="FOV_POINTS_ONLY.* has no images; expected False"):
+        make(data_config, without_images)
