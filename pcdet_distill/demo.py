@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,17 +61,18 @@ class PointFiles(DatasetTemplate):
         return len(self.clouds)
 
     def frame_name(self, index: int) -> str:
-        """The path of a file, or the message of a recording."""
-        return self.clouds.place(index)
+        """The name of a file without its suffix, or of a recording with the message's number."""
+        return self.clouds.name(index)
 
     def load_frame(self, index: int) -> Item:
-        """The points of one cloud. A warning is printed once."""
+        """The points of one cloud. A warning is printed once, whatever its numbers are."""
         place = self.clouds.place(index)
         points, warnings = self.model_input.points(self._read(index), place)
         for warning in warnings:
-            if warning not in self._told:
+            kind = re.sub(r"[\d.,]+", "#", warning)
+            if kind not in self._told:
                 print(f"warning: {place}: {warning}", file=sys.stderr)
-            self._told.add(warning)
+            self._told.add(kind)
         return {"points": points, "frame_id": self.clouds.name(index)}
 
     def _read(self, index: int) -> PointCloud:
@@ -151,7 +153,7 @@ def run_demo(args: argparse.Namespace) -> list[Path]:
     for index in range(len(dataset)):
         item = dataset[index]
         detections = detect(dataset, item, model, device, args.score)
-        print_detections(dataset.frame_name(index), detections)
+        print_detections(dataset.clouds.place(index), detections)
         picture = Path(args.out) / f"{item['frame_id']}.png"
         pictures.append(draw_detections(dataset, item, detections, picture))
         print(f"  picture: {picture}")
