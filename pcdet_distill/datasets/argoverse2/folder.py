@@ -55,9 +55,13 @@ def timestamp_of(sweep: Path) -> int:
 
 
 def sweeps_of(log: Path) -> tuple[Path, ...]:
-    """The point files of a log by time: of ``sensors/lidar``, or else of its folder itself."""
-    folder = log / LIDAR
-    files = (folder if folder.is_dir() else log).glob("*.feather")
+    """The point files of a log by time.
+
+    They are in ``sensors/lidar``; a log that was put together by hand has them in ``lidar`` or
+    beside its tables.
+    """
+    folders = [folder for folder in (log / LIDAR, log / "lidar") if folder.is_dir()]
+    files = (folders[0] if folders else log).glob("*.feather")
     return tuple(sorted((path for path in files if path.stem.isdigit()), key=timestamp_of))
 
 
@@ -77,7 +81,8 @@ def find_splits(root: Path, val_share: float) -> dict[str, list[Log]]:
     splits = {name: _logs_in(top / name) for name in SPLITS if (top / name).is_dir()}
     if any(splits.values()):
         return splits
-    logs = _logs_in(top) or _logs_of([top])
+    is_log = (top / ANNOTATIONS).is_file() or (top / LIDAR).is_dir()
+    logs = _logs_of([top]) if is_log else _logs_in(top) or _logs_of([top])
     if not logs:
         raise DataError(f"{root}: no sweeps found; expected Argoverse 2 as {LAYOUT}")
     return _divide(logs, val_share)

@@ -141,6 +141,8 @@ def _process_log(plan: Plan, name: str) -> tuple[list[Info], list[Info]]:
     """The infos of one log; with a database also its objects, whose points go there."""
     task = plan.tasks[name]
     annotations = Annotations(task.log.annotations) if task.labelled else None
+    if annotations is not None:
+        annotations.check_times([timestamp_of(sweep) for sweep in task.log.sweeps])
     poses = Poses(task.log.poses) if plan.max_sweeps > 1 or task.log.poses.is_file() else None
     all_sweeps = sweeps_of(task.log.path)
     infos = []

@@ -52,6 +52,7 @@ class Annotations:
     """All labels of a log."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         columns = (*CENTRE, *SIZE, *QUATERNION, TIME, "category", "num_interior_pts", "track_uuid")
         table = read_table(path, columns)
         self.timestamps_ns = table[TIME]
@@ -68,6 +69,15 @@ class Annotations:
             num_points=table["num_interior_pts"].astype(np.int32),
             track_ids=table["track_uuid"].astype(str),
         )
+
+    def check_times(self, sweeps_ns: Sequence[int]) -> None:
+        """Refuse sweeps of which none has a label at its time: they are of another log."""
+        if not np.isin(sweeps_ns, self.timestamps_ns).any():
+            raise DataError(
+                f"{self.path}: labels none of the {len(sweeps_ns)} sweeps beside it; its times are "
+                f"{self.timestamps_ns.min()} to {self.timestamps_ns.max()} ns, and sweeps are "
+                f"named by theirs, such as {sweeps_ns[0]}"
+            )
 
     def at(self, timestamp_ns: int) -> Labels:
         """The labels of one sweep."""

@@ -131,6 +131,21 @@ def test_a_single_log_is_divided_by_time(tmp_path: Path, flat: bool) -> None:
     assert len(first_of_val["sweeps"]) == 1  # the sweep before it, of the other split
 
 
+def test_a_single_log_with_its_sweeps_in_a_folder_lidar(tmp_path: Path) -> None:
+    write_log(tmp_path, 4)
+    (tmp_path / "sensors" / "lidar").rename(tmp_path / "lidar")
+    (tmp_path / "sensors").rmdir()
+    assert make_infos(tmp_path, val_share=0.5)["frames"] == {"train": 2, "val": 2}
+
+
+def test_labels_of_another_log_are_named(tmp_path: Path) -> None:
+    write_log(tmp_path, 2)
+    rows = [(row[0] + 10**12, *row[1:]) for row in annotation_rows(0)]
+    write_annotations(tmp_path, rows)
+    with pytest.raises(DataError, match="labels none of the 1 sweeps beside it"):
+        make_infos(tmp_path)
+
+
 def test_a_single_sweep_is_in_both_splits(tmp_path: Path) -> None:
     write_log(tmp_path, 1, flat=True)
     assert make_infos(tmp_path)["frames"] == {"train": 1, "val": 1}
