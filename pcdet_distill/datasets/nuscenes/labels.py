@@ -10,6 +10,7 @@ import numpy as np
 from ...evaluation.nuscenes.protocol import CATEGORY_CLASS
 from ...evaluation.nuscenes.quaternions import rotation_matrices
 from ...evaluation.nuscenes.tables import Tables
+from ...evaluation.nuscenes.truth import velocity_of
 from .poses import move
 
 Row = Mapping[str, Any]
@@ -29,8 +30,6 @@ IGNORED_CATEGORIES = frozenset(
         "vehicle.emergency.police",
     }
 )
-# A velocity is a difference of two labels; further apart in time than this it means nothing.
-MAX_TIME_S = 1.5
 
 
 def class_of_category(category: str) -> str:
@@ -62,7 +61,8 @@ class Labels:
         """
         rows = [row for row in self._of_sample.get(token, ()) if _num_points(row) > 0]
         turn = ref_from_global[:3, :3]
-        velocity = self._velocities(rows) @ turn.T
+        of_world = [velocity_of(self.tables, row) for row in rows]
+        velocity = np.array(of_world).reshape(-1, 3) @ turn.T
         return {
             "gt_boxes": _boxes(rows, ref_from_global, velocity),
             "gt_boxes_velocity": velocity,
@@ -76,28 +76,6 @@ class Labels:
         instance = self.tables.row("instance", row["instance_token"])
         category = self.tables.row("category", instance["category_token"])
         return class_of_category(category["name"])
-
-    def _velocities(self, rows: Sequence[Row]) -> np.ndarray:
-        """(N, 3) m/s in the world."""
-        velocities = [self._velocity(row) for row in rows]
-        return np.array(velocities, dtype=np.float64).reshape(-1, 3)
-
-    def _velocity(self, row: Row) -> np.ndarray:
-        """(3,) m/s by the labels of the object before and after this one; NaN if unknown."""
-        table = self.tables
-        has_before = row["prev"] != ""
-        has_after = row["next"] != ""
-        before = table.row("sample_annotation", row["prev"]) if has_before else row
-        after = table.row("sample_annotation", row["next"]) if has_after else row
-        seconds = self._time_s(after) - self._time_s(before)
-        limit_s = 2 * MAX_TIME_S if has_before and has_after else MAX_TIME_S
-        if before is after or not 0 < seconds <= limit_s:
-            return np.full(3, np.nan)
-        moved_m = np.subtract(after["translation"], before["translation"])
-        return moved_m / seconds
-
-    def _time_s(self, row: Row) -> float:
-        return 1e-6 * self.tables.row("sample", row["sample_token"])["timestamp"]
 
 
 def _num_points(row: Row) -> int:

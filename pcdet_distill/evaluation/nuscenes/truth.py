@@ -145,7 +145,7 @@ class _Labels:
         """An annotation with the field names of result files."""
         return {
             **_placed(row),
-            "velocity": self.velocity(row),
+            "velocity": velocity_of(self.tables, row)[:2],
             "num_pts": row["num_lidar_pts"] + row["num_radar_pts"],
             "detection_name": self.class_of(row),
             "attribute_name": self.attribute(row),
@@ -166,24 +166,24 @@ class _Labels:
             )
         return self.tables.row("attribute", tokens[0])["name"] if tokens else NO_ATTRIBUTE
 
-    def velocity(self, row: Row) -> tuple[float, float]:
-        """Global velocity in m/s, by the object's labels before and after; NaN if unknown.
 
-        Both are used where they exist, else one of them and the label itself.
-        """
-        before = self.annotations.get(row["prev"], row)
-        after = self.annotations.get(row["next"], row)
-        if before is after:
-            return float("nan"), float("nan")
-        seconds = self._time_s(after) - self._time_s(before)
-        has_both = before is not row and after is not row
-        if not 0 < seconds <= (2 * MAX_TIME_S if has_both else MAX_TIME_S):
-            return float("nan"), float("nan")
-        moved = np.subtract(after["translation"][:2], before["translation"][:2])
-        return float(moved[0] / seconds), float(moved[1] / seconds)
+def velocity_of(tables: Tables, row: Row) -> np.ndarray:
+    """(3,) m/s in the world, by the object's labels before and after this one; NaN if unknown.
 
-    def _time_s(self, row: Row) -> float:
-        return 1e-6 * self.tables.row("sample", row["sample_token"])["timestamp"]
+    Both are used where they exist, else one of them and the label itself.
+    """
+    annotations = tables.by_token("sample_annotation")
+    before = annotations.get(row["prev"], row)
+    after = annotations.get(row["next"], row)
+    seconds = _time_s(tables, after) - _time_s(tables, before)
+    has_both = before is not row and after is not row
+    if not 0 < seconds <= (2 * MAX_TIME_S if has_both else MAX_TIME_S):
+        return np.full(3, np.nan)
+    return np.subtract(after["translation"], before["translation"]) / seconds
+
+
+def _time_s(tables: Tables, row: Row) -> float:
+    return 1e-6 * tables.row("sample", row["sample_token"])["timestamp"]
 
 
 def _placed(row: Row) -> Mapping[str, Any]:
