@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -64,6 +65,14 @@ class Source:
     labels: Mapping[str, FrameLabels]
     original: Mapping[str, str]
     notes: tuple[str, ...]
+
+
+class FrameFiles(NamedTuple):
+    """What a process needs to convert one frame; no labels for an unlabelled one."""
+
+    name: str
+    cloud: Path
+    labels: FrameLabels | None
 
 
 def run_conversion(args: argparse.Namespace) -> None:
@@ -196,30 +205,25 @@ def write_frames(
     """Write points/ and labels/; returns the statistics of every frame."""
     for name in (POINTS, LABELS, SPLITS):
         (folder / name).mkdir()
-    frames = list(source.clouds)
-    task = partial(_write_frame, dict(source.clouds), dict(source.labels), plan, folder)
+    frames = [
+        FrameFiles(frame, cloud, source.labels.get(frame)) for frame, cloud in source.clouds.items()
+    ]
+    task = partial(_write_frame, plan, folder)
     with frame_results(task, frames, workers) as results:
         bar = tqdm(results, total=len(frames), desc="clouds", unit="frame", disable=None)
         return tuple(bar)
 
 
-def _write_frame(
-    clouds: Mapping[str, Path],
-    labels: Mapping[str, FrameLabels],
-    plan: CloudPlan,
-    folder: Path,
-    frame: str,
-) -> FrameStats:
+def _write_frame(plan: CloudPlan, folder: Path, frame: FrameFiles) -> FrameStats:
     """Write the points and the boxes of one frame."""
-    cloud = read_planned(clouds[frame], plan)
-    np.save(folder / POINTS / f"{frame}.npy", cloud.points)
-    entry = labels.get(frame)
-    boxes = np.zeros((0, 7)) if entry is None else entry.boxes.copy()
+    cloud = read_planned(frame.cloud, plan)
+    np.save(folder / POINTS / f"{frame.name}.npy", cloud.points)
+    boxes = np.zeros((0, 7)) if frame.labels is None else frame.labels.boxes.copy()
     boxes[:, :3] -= cloud.offset
-    if entry is not None:
-        text = openpcdet_text(list(entry.names), boxes)
-        (folder / LABELS / f"{frame}.txt").write_text(text, encoding="utf-8")
-    stats = survey_frame(frame, cloud.points, boxes, num_bad=cloud.num_bad, note=cloud.note)
+    if frame.labels is not None:
+        text = openpcdet_text(list(frame.labels.names), boxes)
+        (folder / LABELS / f"{frame.name}.txt").write_text(text, encoding="utf-8")
+    stats = survey_frame(frame.name, cloud.points, boxes, num_bad=cloud.num_bad, note=cloud.note)
     return replace(stats, offset=cloud.offset)
 
 

