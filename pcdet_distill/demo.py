@@ -15,7 +15,7 @@ from easydict import EasyDict
 from torch import nn
 
 from .checkpoint import load_checkpoint, load_model_state
-from .config import load_config
+from .config import load_config, resolve_data_path
 from .datasets.common_cloud import without_common_cloud
 from .datasets.dataset import DatasetTemplate, Item
 from .datasets.readers import (
@@ -44,15 +44,18 @@ class PointFiles(DatasetTemplate):
         dataset_cfg: ConfigDict,
         class_names: Sequence[str],
         clouds: CloudSource,
+        *,
         columns: Sequence[str] | None = None,
         divide_intensity: float = 1.0,
+        data_path: Path | None = None,
     ) -> None:
         dataset_cfg = without_common_cloud(dataset_cfg)
         super().__init__(dataset_cfg, class_names, training=False)
         self.clouds = clouds
         self.told_columns = columns
         features = self.point_feature_encoder.src_feature_list
-        self.model_input = ModelInput(features, dataset_cfg.get("DATASET", ""), divide_intensity)
+        name = dataset_cfg.get("DATASET", "")
+        self.model_input = ModelInput(features, name, divide_intensity, data_path)
         self._told: set[str] = set()
 
     @property
@@ -171,7 +174,17 @@ def dataset_of(cfg: EasyDict, args: argparse.Namespace) -> PointFiles:
         clouds = open_clouds(Path(args.data_path), args.ext, args.topic)
     except DataError as error:
         raise DataError(f"--data_path {error}") from None
-    return PointFiles(cfg.DATA_CONFIG, cfg.CLASS_NAMES, clouds, columns, args.divide_intensity)
+    data_path = None
+    if "DATA_PATH" in cfg.DATA_CONFIG:
+        data_path = resolve_data_path(cfg.DATA_CONFIG.DATA_PATH, cfg.ROOT_DIR)
+    return PointFiles(
+        cfg.DATA_CONFIG,
+        cfg.CLASS_NAMES,
+        clouds,
+        columns=columns,
+        divide_intensity=args.divide_intensity,
+        data_path=data_path,
+    )
 
 
 def load_detector(

@@ -201,6 +201,24 @@ def test_another_scale_of_intensity_is_warned_of_and_converted(arguments, tmp_pa
     np.testing.assert_array_equal(item["points"][:, :3], points[:, :3])
 
 
+def test_the_scale_of_the_training_data_is_looked_up(arguments, tmp_path, capsys) -> None:
+    """Own data in KITTI's layout, with intensities of 0..255."""
+    points = lidar_points()[:, :4]
+    dark = write_pcd(tmp_path / "dark.pcd", points)
+    points[:, 3] = np.round(255 * points[:, 3])
+    bright = write_pcd(tmp_path / "bright.pcd", points)
+    frames = tmp_path / "data" / "training" / "velodyne"
+    frames.mkdir(parents=True)
+    points.tofile(frames / "000000.bin")
+    for path, words in ((bright, None), (dark, "training/velodyne/000000.bin are 0..255")):
+        parsed = arguments(data_path=str(path))
+        cfg = load_config(parsed.cfg_file, ["DATA_CONFIG.DATA_PATH", str(tmp_path / "data")])
+        demo.dataset_of(cfg, parsed).load_frame(0)
+        printed = capsys.readouterr().err
+        assert ("makes detections wrong" in printed) == (words is not None)
+        assert (words or "") in printed
+
+
 def test_a_missing_column_is_named(arguments, tmp_path) -> None:
     path = write_pcd(tmp_path / "a.pcd", lidar_points()[:, :3], "x y z")
     with pytest.raises(DataError, match="a.pcd: has no column 'intensity'; its columns are x, y"):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError
 from .cloud import PointCloud
 from .names import INTENSITY, TIMESTAMP
+from .table import read_cloud_file
 
 # The scale of the intensities that DATA_CONFIG.DATASET's frames have.
-SCALE_OF_DATASET = {"KittiDataset": 1.0, "NuScenesDataset": 255.0}
+SCALE_OF_DATASET = {"KittiDataset": 1.0, "NuScenesDataset": 255.0, "Argo2Dataset": 255.0}
+# Where own data in the layout of a dataset may have another one.
+FRAMES_OF_DATASET = {"KittiDataset": "training/velodyne/*.bin", "CustomDataset": "points/*.npy"}
 MOST_SECONDS = 10.0  # of the sweeps of a frame
 
 
@@ -24,11 +29,14 @@ class ModelInput:
         features: the columns that the model was trained with, ``src_feature_list``.
         dataset: DATA_CONFIG.DATASET.
         divide_intensity: what the intensities of the clouds are divided by.
+        data_path: folder of the training data. If it is there, one of its frames shows the scale
+            of the intensities.
     """
 
     features: Sequence[str]
     dataset: str = ""
     divide_intensity: float = 1.0
+    data_path: Path | None = None
 
     def points(self, cloud: PointCloud, where: str) -> tuple[np.ndarray, list[str]]:
         """(N, len(features)) float32 the points, and warnings.
@@ -84,12 +92,23 @@ class ModelInput:
 
     def _doubts_of_intensity(self, cloud: PointCloud) -> list[str]:
         """A warning if the clouds have another scale of intensity than the training data."""
-        learnt = SCALE_OF_DATASET.get(self.dataset)
+        learnt, place = self._learnt
         found = cloud.intensity_scale
         if learnt is None or found is None or learnt == found:
             return []
         return [
-            f"its intensities look like 0..{found:g}, but those of {self.dataset} are "
-            f"0..{learnt:g}, which makes detections wrong; --divide_intensity {found / learnt:g} "
-            "converts them"
+            f"its intensities look like 0..{found:g}, but those of {place} are 0..{learnt:g}, "
+            f"which makes detections wrong; --divide_intensity {found / learnt:g} converts them"
         ]
+
+    @cached_property
+    def _learnt(self) -> tuple[float | None, str]:
+        """The scale of the training data's intensities, and where it is seen."""
+        pattern = FRAMES_OF_DATASET.get(self.dataset)
+        if self.data_path is not None and pattern is not None:
+            for frame in self.data_path.glob(pattern):
+                try:
+                    return read_cloud_file(frame, self.features).intensity_scale, str(frame)
+                except DataError:
+                    break
+        return SCALE_OF_DATASET.get(self.dataset), self.dataset
