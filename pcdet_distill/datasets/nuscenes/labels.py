@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import DataError
 from ...evaluation.nuscenes.protocol import CATEGORY_CLASS
 from ...evaluation.nuscenes.quaternions import rotation_matrices
 from ...evaluation.nuscenes.tables import Tables
@@ -63,14 +64,28 @@ class Labels:
         turn = ref_from_global[:3, :3]
         of_world = [velocity_of(self.tables, row) for row in rows]
         velocity = np.array(of_world).reshape(-1, 3) @ turn.T
+        boxes = _boxes(rows, ref_from_global, velocity)
+        self._check_boxes(rows, boxes)
         return {
-            "gt_boxes": _boxes(rows, ref_from_global, velocity),
+            "gt_boxes": boxes,
             "gt_boxes_velocity": velocity,
             "gt_names": np.array([self._class_of(row) for row in rows], dtype=str),
             "gt_boxes_token": np.array([row["token"] for row in rows], dtype=str),
             "num_lidar_pts": np.array([row["num_lidar_pts"] for row in rows], dtype=np.int64),
             "num_radar_pts": np.array([row["num_radar_pts"] for row in rows], dtype=np.int64),
         }
+
+    def _check_boxes(self, rows: Sequence[Row], boxes: np.ndarray) -> None:
+        """Refuse boxes without a place, a size or a heading. Velocities may be NaN."""
+        is_box = np.isfinite(boxes[:, :7]).all(axis=1) & (boxes[:, 3:6] > 0).all(axis=1)
+        for row, holds in zip(rows, is_box):
+            if holds:
+                continue
+            raise DataError(
+                f"{self.tables.path('sample_annotation')}: the annotation {row['token']} is no box "
+                f"(translation {row['translation']}, size {row['size']}, rotation "
+                f"{row['rotation']}); expected finite numbers and positive sizes"
+            )
 
     def _class_of(self, row: Row) -> str:
         instance = self.tables.row("instance", row["instance_token"])

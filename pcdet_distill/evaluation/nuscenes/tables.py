@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,13 @@ class Tables:
             ) from None
         if not isinstance(rows, list) or not all(map(_is_row_or_dropped, rows)):
             raise DataError(f"{path}: expected a list of rows that each have a 'token'")
-        return {row["token"]: row for row in rows if row is not None}
+        kept = [row for row in rows if row is not None]
+        by_token = {row["token"]: row for row in kept}
+        if len(by_token) < len(kept):
+            tokens = Counter(row["token"] for row in kept)
+            token, count = tokens.most_common(1)[0]
+            raise DataError(f"{path}: {count} rows have the token '{token}', expected one")
+        return by_token
 
 
 def _is_row_or_dropped(row: object) -> bool:

@@ -193,6 +193,33 @@ def test_rows_with_too_few_numbers_are_named(filled_nus: TinyNuScenes) -> None:
         create(filled_nus)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("size", [2.0, -4.4, 1.6]),
+        ("size", [0.0, 4.4, 1.6]),
+        ("translation", [float("nan"), 0.0, 0.0]),
+        ("rotation", [0.0, 0.0, 0.0, 0.0]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_annotations_that_are_no_boxes_are_named(
+    filled_nus: TinyNuScenes, field: str, value: list[float]
+) -> None:
+    row = filled_nus.tables["sample_annotation"][1]
+    row[field] = value
+    filled_nus.write()
+    with pytest.raises(DataError, match=f"the annotation {row['token']} is no box .*{field}"):
+        create(filled_nus)
+
+
+def test_tokens_that_come_twice_are_named(filled_nus: TinyNuScenes) -> None:
+    filled_nus.tables["sample"].append(filled_nus.tables["sample"][0])
+    filled_nus.write()
+    with pytest.raises(DataError, match="sample.json: 2 rows have the token 'scene-0061-0'"):
+        create(filled_nus)
+
+
 def test_a_missing_sweep_is_named(filled_nus: TinyNuScenes) -> None:
     path = next(iter(sorted(filled_nus.root.glob("sweeps/LIDAR_TOP/scene-0103*"))))
     path.unlink()
