@@ -204,6 +204,9 @@ METHODS: dict[str, dict[str, list[str]]] = {
         "nothing": [],
         "zero_loss": [],
     },
+    "pcdet_distill.distill.NodeLoss": {"compute": ["student", "teacher", "batch_dict"]},
+    "pcdet_distill.distill.MapLoss": {"compute": ["student", "teacher", "batch_dict"]},
+    "pcdet_distill.distill.PredictionLoss": {"compute": ["student", "teacher", "batch_dict"]},
     "pcdet_distill.distill.BatchTransform": {
         "from_config": ["cfg", "where"],
         "prepare": ["batch_dict", "teacher"],
