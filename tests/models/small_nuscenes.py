@@ -46,6 +46,34 @@ def needs_small_range(file: str) -> bool:
     return "0075" in file or "transfusion" in file
 
 
+def voxelnext_config() -> EasyDict:
+    """VoxelNeXt with narrow levels."""
+    cfg = nuscenes_config(
+        "nuscenes_models/cbgs_voxel0075_voxelnext.yaml",
+        *("MODEL.DENSE_HEAD.SHARED_CONV_CHANNEL", 16),
+        *("MODEL.DENSE_HEAD.INPUT_FEATURES", 16),
+    )
+    cfg.MODEL.BACKBONE_3D.NUM_FILTERS = [4, 4, 8, 8, 16]
+    return cfg
+
+
+def transfusion_config(*overrides: Any) -> EasyDict:
+    """TransFusion-L with narrow layers and few queries."""
+    return nuscenes_config(
+        "nuscenes_models/transfusion_lidar.yaml",
+        *("MODEL.BACKBONE_3D.NUM_FILTERS", [4, 4, 8, 8, 8]),
+        *("MODEL.MAP_TO_BEV.NUM_BEV_FEATURES", 16),
+        *("MODEL.BACKBONE_2D.NUM_FILTERS", [8, 8]),
+        *("MODEL.BACKBONE_2D.NUM_UPSAMPLE_FILTERS", [8, 8]),
+        *("MODEL.BACKBONE_2D.LAYER_NUMS", [1, 1]),
+        *("MODEL.DENSE_HEAD.HIDDEN_CHANNEL", 16),
+        *("MODEL.DENSE_HEAD.FFN_CHANNEL", 32),
+        *("MODEL.DENSE_HEAD.NUM_PROPOSALS", 30),
+        *("MODEL.DENSE_HEAD.DROPOUT", 0.0),
+        *overrides,
+    )
+
+
 def spec_of(cfg: EasyDict) -> DataSpec:
     return DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from small_nuscenes import make_batch, nuscenes_config, random_scene, spec_of
+from small_nuscenes import make_batch, random_scene, spec_of, transfusion_config
 
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models import build_network
@@ -15,28 +15,9 @@ from pcdet_distill.models.dense_heads.hungarian import assign
 from pcdet_distill.models.dense_heads.transfusion_head import TransFusionHead
 from pcdet_distill.models.detectors.transfusion import TransFusion
 
-FILE = "nuscenes_models/transfusion_lidar.yaml"
-
-
-def small_config(*overrides):
-    """The yaml file with narrow layers and few queries."""
-    return nuscenes_config(
-        FILE,
-        *("MODEL.BACKBONE_3D.NUM_FILTERS", [4, 4, 8, 8, 8]),
-        *("MODEL.MAP_TO_BEV.NUM_BEV_FEATURES", 16),
-        *("MODEL.BACKBONE_2D.NUM_FILTERS", [8, 8]),
-        *("MODEL.BACKBONE_2D.NUM_UPSAMPLE_FILTERS", [8, 8]),
-        *("MODEL.BACKBONE_2D.LAYER_NUMS", [1, 1]),
-        *("MODEL.DENSE_HEAD.HIDDEN_CHANNEL", 16),
-        *("MODEL.DENSE_HEAD.FFN_CHANNEL", 32),
-        *("MODEL.DENSE_HEAD.NUM_PROPOSALS", 30),
-        *("MODEL.DENSE_HEAD.DROPOUT", 0.0),
-        *overrides,
-    )
-
 
 def detector(cfg=None):
-    cfg = cfg or small_config()
+    cfg = cfg or transfusion_config()
     torch.manual_seed(0)
     return build_network(cfg.MODEL, 10, spec_of(cfg)), spec_of(cfg)
 
@@ -168,4 +149,4 @@ def test_frames_without_objects_and_frames_that_do_not_count():
 )
 def test_wrong_values(key, value, message):
     with pytest.raises(ConfigError, match=message):
-        detector(small_config(f"MODEL.DENSE_HEAD.{key}", value))
+        detector(transfusion_config(f"MODEL.DENSE_HEAD.{key}", value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from small_nuscenes import make_batch, nuscenes_config, random_scene, spec_of
+from small_nuscenes import make_batch, random_scene, spec_of, voxelnext_config
 
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models import build_network
@@ -14,22 +14,9 @@ from pcdet_distill.models.dense_heads.voxelnext_head import VoxelNeXtHead
 from pcdet_distill.models.detectors.voxelnext import VoxelNeXt
 from pcdet_distill.ops.sparse_conv import SparseConvTensor
 
-FILE = "nuscenes_models/cbgs_voxel0075_voxelnext.yaml"
-
-
-def small_config():
-    """The yaml file with narrow levels."""
-    cfg = nuscenes_config(
-        FILE,
-        *("MODEL.DENSE_HEAD.SHARED_CONV_CHANNEL", 16),
-        *("MODEL.DENSE_HEAD.INPUT_FEATURES", 16),
-    )
-    cfg.MODEL.BACKBONE_3D.NUM_FILTERS = [4, 4, 8, 8, 16]
-    return cfg
-
 
 def detector(seed=0):
-    cfg = small_config()
+    cfg = voxelnext_config()
     torch.manual_seed(seed)
     return build_network(cfg.MODEL, 10, spec_of(cfg)), spec_of(cfg)
 
@@ -171,7 +158,7 @@ def test_a_frame_that_does_not_count_has_no_part_in_the_loss():
 
 
 def test_a_wrong_stride_is_refused():
-    cfg = small_config()
+    cfg = voxelnext_config()
     cfg.MODEL.DENSE_HEAD.TARGET_ASSIGNER_CONFIG.FEATURE_MAP_STRIDE = 4
     spec = spec_of(cfg)
     model = build_network(cfg.MODEL, 10, spec)
