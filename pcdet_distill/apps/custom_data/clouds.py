@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...config import nearest
-from ...datasets.readers import PointCloud, read_cloud_file
+from ...datasets.readers import UNNAMED_SUFFIXES, PointCloud, read_cloud_file
 from ...errors import ConfigError, DataError
 
 PLACE = ("x", "y", "z")
@@ -17,8 +17,6 @@ PLACE = ("x", "y", "z")
 # number or a time depends on the sensor; the user asks for them by --features.
 SEEN_BY_DEFAULT = (*PLACE, "intensity", "elongation")
 MOSTLY_BAD = 0.5
-# Formats whose files do not name their columns.
-UNNAMED_SUFFIXES = frozenset({".bin", ".npy", ".npz"})
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from .bags import BAG_SUFFIXES, bag_topics, is_bag, read_bag
 from .cloud import PointCloud
 from .model_points import ModelInput
 from .sources import CloudSource, open_clouds
-from .table import CLOUD_SUFFIXES, find_clouds, read_cloud_file
+from .table import CLOUD_SUFFIXES, UNNAMED_SUFFIXES, find_clouds, read_cloud_file
 
 __all__ = [
     "BAG_SUFFIXES",
@@ -22,6 +22,7 @@ __all__ = [
     "CloudSource",
     "ModelInput",
     "PointCloud",
+    "UNNAMED_SUFFIXES",
     "bag_topics",
     "find_clouds",
     "is_bag",

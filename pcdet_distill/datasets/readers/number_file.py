@@ -37,7 +37,7 @@ def read_bin(path: Path, columns: Sequence[str] | int | None = None) -> PointClo
     content = read_bytes(path)
     check_content(path, content, ("",))
     values, type_note = _numbers(path, content)
-    if columns is None and path.name.endswith(NUSCENES_SUFFIX):
+    if path.name.endswith(NUSCENES_SUFFIX) and columns in (None, len(NUSCENES_COLUMNS)):
         columns = NUSCENES_COLUMNS
     if columns is None:
         count, note = _guessed(path, values)

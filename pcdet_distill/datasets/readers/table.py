@@ -30,6 +30,7 @@ UNNAMED: dict[str, Callable[[Path, Sequence[str] | int | None], PointCloud]] = {
     ".npy": read_npy,
     ".npz": read_npz,
 }
+UNNAMED_SUFFIXES = frozenset(UNNAMED)
 CLOUD_SUFFIXES = tuple(sorted({**NAMED, **UNNAMED}))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError
+
+NAN_OF_WINDOWS = re.compile(rb"^[-+]?(nan\(\w*\)|1\.#(ind|qnan|snan)\w*)$", re.IGNORECASE)
 
 
 def numbers_of_rows(data: bytes, num_rows: int, width: int, path: Path) -> np.ndarray:
@@ -30,10 +33,12 @@ def _lines_are_even(data: bytes, num_rows: int, width: int) -> bool:
 
 
 def _as_numbers(words: list[bytes]) -> np.ndarray | None:
+    """(n,) float64 numbers; None if a word is none. Windows writes NaN as ``-nan(ind)``."""
     try:
         return np.array(words, dtype=np.bytes_).astype(np.float64)
     except ValueError:
-        return None
+        usual = [NAN_OF_WINDOWS.sub(b"nan", word) for word in words]
+    return None if usual == words else _as_numbers(usual)
 
 
 def _row_by_row(data: bytes, num_rows: int, width: int, path: Path) -> np.ndarray:

@@ -101,11 +101,13 @@ def test_five_columns_are_not_read_as_four(tmp_path: Path) -> None:
         read_cloud_file(path, 4)
 
 
-def test_the_suffix_of_nuscenes_names_the_columns(tmp_path: Path) -> None:
+@pytest.mark.parametrize("columns", [None, 5])
+def test_the_suffix_of_nuscenes_names_the_columns(tmp_path: Path, columns: int | None) -> None:
     points = scan(40)
-    cloud = read_cloud_file(write(tmp_path / "n015__LIDAR_TOP__1532.pcd.bin", points))
+    cloud = read_cloud_file(write(tmp_path / "n015__LIDAR_TOP__1532.pcd.bin", points), columns)
     assert cloud.features == ("x", "y", "z", "intensity", "ring")
     assert cloud.note == ""
+    np.testing.assert_array_equal(cloud.points, points)
 
 
 def test_float64_is_noticed(tmp_path: Path) -> None:

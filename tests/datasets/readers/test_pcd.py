@@ -176,6 +176,15 @@ def test_points_without_return_are_kept_and_counted(write) -> None:
         np.testing.assert_array_equal(cloud.without_bad().points, np.delete(points, 3, axis=0))
 
 
+@pytest.mark.parametrize("word", ["nan", "-nan", "NaN", "-nan(ind)", "1.#QNAN", "-1.#IND00"])
+def test_nan_in_any_spelling(write, word: str) -> None:
+    rows = f"1 2 3 4 5\n{word} {word} {word} 0 6\n"
+    cloud = read_cloud_file(write(pcd_header(FIELDS, 2, "ascii") + rows.encode()))
+    assert cloud.num_bad == 1
+    np.testing.assert_array_equal(cloud.points[0], [1, 2, 3, 4, 5])
+    assert np.isnan(cloud.points[1, :3]).all()
+
+
 def test_an_organised_cloud_is_a_list_of_points(write) -> None:
     points = scan(12)
     content = pcd_header(FIELDS, 12, "binary").replace(b"WIDTH 12\nHEIGHT 1", b"WIDTH 4\nHEIGHT 3")
