@@ -55,7 +55,7 @@ DATASETS = {
     "nuscenes": SimulatedData(
         configs="cfgs/synthetic/nuscenes",
         data="data/synthetic_nuscenes",
-        detectors={"centerpoint": 8},
+        detectors={"centerpoint": 8, "pp_multihead": 8},
         train_frames=320,
         val_frames=80,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -51,7 +52,7 @@ class EvalBoxes:
 
 def boxes_of_samples(samples: Sequence[Sample]) -> EvalBoxes:
     """Boxes of dicts with the field names of nuScenes' result files, one list for each sample."""
-    flat = [box for sample in samples for box in sample]
+    flat = list(itertools.chain.from_iterable(samples))
     counts = [len(sample) for sample in samples]
     names = _texts(box["detection_name"] for box in flat)
     check_names(np.unique(names), "results")

@@ -19,7 +19,13 @@ from .filters import filtered
 from .protocol import DETECTION_NAMES
 from .result import NuScenesResult
 from .score import score_boxes
-from .submission import Detections, as_submission, detected_boxes, warn_of_cut, write_submission
+from .submission import (
+    Detections,
+    as_submission,
+    detected_boxes,
+    warn_of_left_out,
+    write_submission,
+)
 from .tables import Tables
 from .truth import Truth, read_poses, read_truth
 
@@ -59,7 +65,7 @@ def nuscenes_eval(
     logger = logger or logging.getLogger(__name__)
     tokens = _tokens(infos)
     ordered = _in_order(det_annos, tokens, logger)
-    warn_of_cut(ordered, logger)
+    warn_of_left_out(ordered, logger)
     if version == UNLABELLED_VERSION:
         return _unlabelled(ordered, tokens, Tables(root, version), output_path)
     truth = _truth(str(root), version, tokens)

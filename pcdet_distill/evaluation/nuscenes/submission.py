@@ -94,7 +94,11 @@ def detected_boxes(det_annos: Sequence[Detections], poses: Poses) -> EvalBoxes:
 
 
 def _columns(anno: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Checked names (K,), scores (K,) and boxes (K, 9) of one sample."""
+    """Checked names (K,), scores (K,) and boxes (K, 9) of one sample.
+
+    Boxes with numbers that are not finite are left out, as a network in its first steps makes them:
+    nuScenes' server refuses them, and they match nothing.
+    """
     where = f"detections of frame {anno.get('frame_id', '?')}"
     missing = [key for key in DETECTION_KEYS if key not in anno]
     if missing:
@@ -109,12 +113,11 @@ def _columns(anno: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             f"{where}: {len(names)} names, {len(scores)} scores and {len(boxes)} boxes; "
             "expected as many of each"
         )
-    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise DataError(f"{where}: a box or score is not a finite number")
     check_names(np.unique(names), where)
     padded = np.zeros((len(boxes), 9))
     padded[:, : boxes.shape[1]] = boxes
-    return names, scores, padded
+    finite = np.isfinite(padded).all(axis=1) & np.isfinite(scores)
+    return names[finite], scores[finite], padded[finite]
 
 
 def _best(
@@ -146,22 +149,20 @@ def _to_global(
     return centre, rotation, velocity[:, :2]
 
 
-def count_cut(det_annos: Sequence[Detections]) -> tuple[int, int]:
-    """How many samples have more than 500 detections, and how many detections that costs."""
-    extra = [max(len(anno["name"]) - MAX_BOXES_PER_SAMPLE, 0) for anno in det_annos]
-    return sum(number > 0 for number in extra), sum(extra)
-
-
-def warn_of_cut(det_annos: Sequence[Detections], logger: logging.Logger) -> None:
-    """Say that nuScenes takes 500 boxes a sample, where some have more."""
-    samples, boxes = count_cut(det_annos)
-    if samples:
+def warn_of_left_out(det_annos: Sequence[Detections], logger: logging.Logger) -> None:
+    """Say which detections of S samples are not in the result file, if there are some."""
+    kept = [len(names) for names, _, _ in map(_columns, det_annos)]
+    not_finite = sum(len(anno["name"]) for anno in det_annos) - sum(kept)
+    if not_finite:
+        logger.warning("%d boxes with numbers that are not finite are left out", not_finite)
+    extra = [max(number - MAX_BOXES_PER_SAMPLE, 0) for number in kept]
+    if any(extra):
         logger.warning(
             "nuScenes takes %d boxes a sample: the %d boxes with the lowest scores of %d samples "
             "are left out",
             MAX_BOXES_PER_SAMPLE,
-            boxes,
-            samples,
+            sum(extra),
+            sum(number > 0 for number in extra),
         )
 
 

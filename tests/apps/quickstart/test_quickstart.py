@@ -321,6 +321,17 @@ def widths(block: dict, path: str) -> list[int]:
             ],
         ),
         (
+            "pp_multihead",
+            [
+                "VFE.NUM_FILTERS",
+                "MAP_TO_BEV.NUM_BEV_FEATURES",
+                "BACKBONE_2D.NUM_FILTERS",
+                "BACKBONE_2D.NUM_UPSAMPLE_FILTERS",
+                "DENSE_HEAD.SHARED_CONV_NUM_FILTER",
+                "DENSE_HEAD.SEPARATE_REG_CONFIG.NUM_MIDDLE_FILTER",
+            ],
+        ),
+        (
             "pointpillar",
             [
                 "VFE.NUM_FILTERS",

@@ -17,15 +17,20 @@ from pcdet_distill.evaluation.nuscenes import DETECTION_NAMES
 TRAIN_FRAMES, VAL_FRAMES = 4, 2
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, repo: Path) -> QuickstartPlan:
+DETECTORS = ["centerpoint", pytest.param("pp_multihead", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=DETECTORS)
+def finished(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, repo: Path
+) -> QuickstartPlan:
     """The steps of a tiny run, each in this process: starting one takes longer than the work."""
     root = tmp_path_factory.mktemp("checkout")
     for name in ("cfgs", "tools"):
         shutil.copytree(repo / name, root / name)
     plan = QuickstartPlan(
         root,
-        "centerpoint",
+        request.param,
         smoke=True,
         train_frames=TRAIN_FRAMES,
         val_frames=VAL_FRAMES,

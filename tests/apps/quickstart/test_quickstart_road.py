@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pcdet_distill.apps.quickstart.plan import DETECTORS, QuickstartPlan
+from pcdet_distill.apps.quickstart.plan import DATASETS, QuickstartPlan
 
 
 @pytest.fixture
@@ -24,7 +24,10 @@ def checkout(tmp_path: Path, repo: Path) -> Path:
     return tmp_path
 
 
-def start(checkout: Path, log: Path, detector: str) -> subprocess.Popen:
+RUNS = [(name, detector) for name, data in DATASETS.items() for detector in data.detectors]
+
+
+def start(checkout: Path, log: Path, dataset: str, detector: str) -> subprocess.Popen:
     """The quickstart as its script calls it, from a folder that is not the checkout."""
     command = [
         sys.executable,
@@ -33,18 +36,18 @@ def start(checkout: Path, log: Path, detector: str) -> subprocess.Popen:
         "--device",
         "cpu",
     ]
-    command += ["--detector", detector]
+    command += ["--dataset", dataset, "--detector", detector]
     return subprocess.Popen(
         command, cwd=checkout.parent, stdout=log.open("w"), stderr=subprocess.STDOUT
     )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("detector", DETECTORS)
-def test_killed_and_started_again_it_ends_with_the_table(checkout, tmp_path, detector):
+@pytest.mark.parametrize(("dataset", "detector"), RUNS)
+def test_killed_and_started_again_it_ends_with_the_table(checkout, tmp_path, dataset, detector):
     log = tmp_path / "log.txt"
-    plan = QuickstartPlan.small(checkout, detector)
-    first = start(checkout, log, detector)
+    plan = QuickstartPlan.small(checkout, detector, dataset=dataset)
+    first = start(checkout, log, dataset, detector)
     student = (checkout / plan.checkpoint("student")).parents[1]
     end = time.monotonic() + 400
     while not list(student.glob("ckpt/checkpoint_epoch_1.pth")):
@@ -53,7 +56,7 @@ def test_killed_and_started_again_it_ends_with_the_table(checkout, tmp_path, det
     first.send_signal(signal.SIGKILL)
     first.wait()
 
-    assert start(checkout, log, detector).wait(timeout=400) == 0, log.read_text()
+    assert start(checkout, log, dataset, detector).wait(timeout=400) == 0, log.read_text()
     output = log.read_text()
     assert "means nothing" in output
     assert output.count("complete already") == 3
@@ -67,7 +70,7 @@ def test_killed_and_started_again_it_ends_with_the_table(checkout, tmp_path, det
         < report["teacher"]["parameters"]
     )
 
-    assert start(checkout, log, detector).wait(timeout=60) == 0
+    assert start(checkout, log, dataset, detector).wait(timeout=60) == 0
     assert log.read_text().count("complete already") == 5
 
 

@@ -72,11 +72,10 @@ def motorcyclist() -> Template:
 
 def barrier() -> Template:
     """A concrete barrier. nuScenes' boxes call its long side the width."""
-    profile = [(0.25, 0.0), (0.11, 0.4), (0.08, 0.98), (-0.08, 0.98), (-0.11, 0.4), (-0.25, 0.0)]
     builder = ShapeBuilder("barrier")
     foot = [(0.25, 0.0), (0.25, 0.12), (-0.25, 0.12), (-0.25, 0.0)]
     builder.prism(foot, ["masonry"] * 4, 1.25, "masonry")
-    wall = [(profile[1][0], 0.1), profile[2], profile[3], (profile[4][0], 0.1)]
+    wall = [(0.11, 0.1), (0.08, 0.98), (-0.08, 0.98), (-0.11, 0.1)]
     return builder.prism(wall, ["masonry"] * 4, 1.25, "masonry").build()
 
 
