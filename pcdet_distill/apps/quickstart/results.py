@@ -38,6 +38,7 @@ from .run import shorten
 
 NUM_PICTURES = 4
 LOWEST_SCORE = 0.3  # of the boxes in the pictures
+PANEL_INCH, WIDE_PANEL_INCH = 4.2, 8.0  # widths, of a high and of a wide range
 PICTURE = "docs/images/quickstart_bev.png"
 PAGE = "docs/quickstart.md"
 FIGURES = "docs/results/quickstart.json"
@@ -222,12 +223,16 @@ def draw_frame(
             reference=truth[:, :7],
         )
         panels.append(panel)
+    x0, y0, _, x1, y1, _ = dataset.point_cloud_range
+    is_wide = y1 - y0 > x1 - x0  # x is drawn upwards
     draw_bev(
         item["points"],
         panels,
         path,
         point_cloud_range=dataset.point_cloud_range,
         class_names=dataset.class_names,
+        columns=2 if is_wide else None,
+        panel_size_inch=WIDE_PANEL_INCH if is_wide else PANEL_INCH,
     )
 
 
