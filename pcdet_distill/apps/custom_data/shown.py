@@ -108,9 +108,9 @@ def _doubts_of_boxes(survey: Survey, trained: Sequence[str]) -> list[str]:
     if share > MOSTLY_EMPTY:
         worst = max(survey.frames, key=_empty_share)
         return [
-            f"{share:.0%} of the boxes hold no point (all but few of frame {worst.frame}): boxes "
-            "and clouds seem to have different coordinates; see --lidar_frame, --box_z, --calib "
-            "and the picture"
+            f"{share:.0%} of the boxes hold no point (frame {worst.frame} is the worst): boxes and "
+            "clouds seem to have different coordinates; see the picture, --lidar_frame, --box_z "
+            "and --calib"
         ]
     return [
         f"{entry.empty_share:.0%} of the boxes of class '{entry.name}' hold no point"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...config import LidarEvalOptions, required
+from ...config import LidarEvalOptions, nearest, required
 from ...errors import DataError
 from ...evaluation.kitti import KittiResult, kitti_eval
 from ...evaluation.lidar import lidar_eval
@@ -97,7 +97,7 @@ class CustomDataset(DatasetTemplate):
         return infos
 
     def _check_classes(self, infos: Sequence[Item], paths: object) -> None:
-        """Refuse to train on a split without any object of the trained classes."""
+        """Refuse to train on a split without any object of the trained classes; warn of one."""
         found: set[str] = set()
         for info in infos:
             if "annos" in info:
@@ -107,6 +107,11 @@ class CustomDataset(DatasetTemplate):
                 f"{self.root_path}: no frame of {paths} holds a {' / '.join(self.class_names)}; "
                 f"its classes are {', '.join(sorted(found))}"
             )
+        for name in self.class_names:
+            if found and name not in found:
+                self.logger.warning(
+                    "CLASS_NAMES: no frame of %s holds a '%s'%s", paths, name, nearest(name, found)
+                )
 
     @property
     def num_frames(self) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...config import nearest
 from ...errors import DataError
 from .labels import FrameLabels, LabelFile
 from .labels.files import frame_of_file
@@ -209,8 +208,7 @@ def pair(
     if missing and not skip_missing:
         raise DataError(
             f"{_place(labels[missing[0]], missing[0])}: {len(missing)} labelled frames, '"
-            f"{missing[0]}' first, have no cloud{nearest(missing[0], frames[:2000])}; "
-            "--skip_missing leaves them out"
+            f"{missing[0]}' first, have no cloud; --skip_missing leaves them out"
         )
     if missing:
         notes.append(f"{len(missing)} labelled frames without cloud left out ({missing[0]} ...)")

@@ -206,6 +206,13 @@ def test_classes_that_no_frame_holds_are_refused(config: EasyDict) -> None:
         make(config, training=True, classes=["Car"])
 
 
+def test_a_class_that_no_frame_holds_is_named_with_the_nearest(config: EasyDict, caplog) -> None:
+    config.DATA_AUGMENTOR = None
+    make(config, training=True, classes=["Forklfit", "Person"])
+    assert "holds a 'Forklfit'; did you mean 'Forklift'?" in caplog.text
+    assert "'Person'" not in caplog.text
+
+
 def test_the_base_yaml_has_openpcdets_keys(repo: Path) -> None:
     config = load_config(repo / "cfgs" / "dataset_configs" / "custom_dataset.yaml")
     assert set(config) - {"ROOT_DIR", "TAG", "EXP_GROUP_PATH", "CONFIG_FILE"} == {
