@@ -63,6 +63,8 @@ class Verdict:
         frames: names of frames with objects that gain, those that gain most first.
         is_clear: whether most objects gain.
         is_partial: whether some objects gain, though most do not.
+        kinds: number of different sizes of objects that gain: one object, labelled in many frames,
+            is one kind.
     """
 
     change: Change
@@ -70,6 +72,7 @@ class Verdict:
     frames: tuple[str, ...]
     is_clear: bool
     is_partial: bool
+    kinds: int
 
 
 def unchanged(box: np.ndarray) -> np.ndarray:
@@ -115,13 +118,16 @@ def _judge(objects: Objects, before: np.ndarray, after: np.ndarray, change: Chan
     some_gain_much = gain_much >= max(LEAST_GAINS, SOME_GAINING * votes.informative)
     many_gain = votes.gains >= max(LEAST_MANY, MANY_GAINING * votes.informative)
     order = np.argsort(before - after)
-    ranked = [objects[place][0].name for place in order[: votes.gains]]
+    gainers = [objects[place] for place in order[: votes.gains]]
+    ranked = [frame.name for frame, _ in gainers]
+    kinds = {tuple(np.round(labelled.box[3:6], 2)) for _, labelled in gainers}
     return Verdict(
         change,
         votes,
         tuple(dict.fromkeys(ranked))[:4],
         is_clear,
         is_partial=not is_clear and (some_gain_much or many_gain),
+        kinds=len(kinds),
     )
 
 
@@ -140,9 +146,29 @@ def clear_changes(case: Case, changes: Sequence[Change]) -> dict[str, Verdict]:
     chosen: dict[str, Verdict] = {}
     for name, verdicts in by_class.items():
         candidates = [v for v in verdicts if v.change.name in near_best[name]]
-        if candidates:
-            chosen[name] = max(candidates, key=lambda verdict: support[verdict.change.name])
+        if not candidates:
+            continue
+        verdict = max(candidates, key=lambda candidate: support[candidate.change.name])
+        if verdict.kinds >= LEAST_GAINS or not _is_contradicted(verdict, name, by_class):
+            chosen[name] = verdict
     return chosen
+
+
+def _is_contradicted(
+    verdict: Verdict, name: str, by_class: Mapping[str, Sequence[Verdict]]
+) -> bool:
+    """Whether the objects of the other classes lose by the change.
+
+    A mistake in writing labels is rarely one of a single class, and two excavators of an odd shape
+    are no proof of it.
+    """
+    gains = losses = 0
+    for other, verdicts in by_class.items():
+        for own in verdicts:
+            if other != name and own.change.name == verdict.change.name:
+                gains += own.votes.gains
+                losses += own.votes.losses
+    return losses >= LEAST_GAINS and losses > gains
 
 
 def _verdicts_by_class(case: Case, changes: Sequence[Change]) -> dict[str, list[Verdict]]:

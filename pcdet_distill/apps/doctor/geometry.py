@@ -7,8 +7,9 @@ only the one that explains most is reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +34,7 @@ LEAST_OBJECTS = 6
 SMALLER = 0.6
 LEFT_IN_SMALLER = 0.85  # points that a smaller box keeps, where the box is too large
 GAIN_OF_DOUBLED = 3.0  # points of a doubled box, where the box has half of the true size
+IN_SHELL = 0.5  # share of the points of doubled boxes near their surface
 EXPLAINED = 0.7  # of the points of doubled boxes, after a change of their own size
 LEAST_SEEN = 30  # points of an object that show its outline
 
@@ -203,12 +205,7 @@ def _diagnose(case: Case) -> Diagnosis:
         if share >= LEFT_IN_SMALLER:
             diagnosis.too_large[name] = share
     clear = clear_changes(case, ALL_CHANGES)
-    for name in names:
-        if name in diagnosis.too_large:
-            continue
-        gain = gain_of_doubled(of_class(objects, name), clear.get(name))
-        if gain >= GAIN_OF_DOUBLED:
-            diagnosis.too_small[name] = gain
+    diagnosis.too_small = _too_small(case, clear)
     wrong_size = {*diagnosis.too_large, *diagnosis.too_small}
     diagnosis.clear = {n: v for n, v in clear.items() if n not in wrong_size}
     for name in names:
@@ -219,6 +216,21 @@ def _diagnose(case: Case) -> Diagnosis:
         if partial:
             diagnosis.partial[name] = max(partial, key=lambda verdict: verdict.votes.gains)
     return diagnosis
+
+
+def _too_small(case: Case, clear: Mapping[str, Verdict]) -> dict[str, float]:
+    """Classes with boxes of half the size -> how many times the points a doubled box holds.
+
+    A doubled box also catches walls and neighbours. So the points that it gains must lie in its
+    outer shell, where the surface of an object of twice the size is; or most classes gain.
+    """
+    objects = case.objects()
+    names = list(dict.fromkeys(labelled.name for _, labelled in objects))
+    gains = {n: gain_of_doubled(of_class(objects, n), clear.get(n)) for n in names}
+    seen = {name: gain for name, gain in gains.items() if gain.times > 0}
+    small = {name: gain for name, gain in seen.items() if gain.times >= GAIN_OF_DOUBLED}
+    most_gain = len(small) > len(seen) / 2
+    return {name: gain.times for name, gain in small.items() if most_gain or gain.shell >= IN_SHELL}
 
 
 def points_left(objects: Objects) -> float:
@@ -238,22 +250,37 @@ def points_left(objects: Objects) -> float:
     return float(np.median(counts[seen, 1] / counts[seen, 0]))
 
 
-def gain_of_doubled(objects: Objects, clear: Verdict | None) -> float:
-    """How many times the points of a box a doubled box holds; 0 where a change explains more.
+class Gain(NamedTuple):
+    """What a doubled box holds, in the median of some objects.
+
+    Attributes:
+        times: its points, of those of the box; 0 where another change explains more.
+        shell: share of its points that lie outside a box of 1.5 times the size.
+    """
+
+    times: float
+    shell: float
+
+
+def gain_of_doubled(objects: Objects, clear: Verdict | None) -> Gain:
+    """What boxes of twice the size hold.
 
     A box that is moved beside its object holds many more points when it is doubled, but as many
     when it is moved back. A box of half the size catches one side of the object at best.
     """
     chosen = sampled(objects)
     boxes = [labelled for _, labelled in chosen]
-    changes = [unchanged, scaled(2.0)]
-    own, doubled = counts_of_changes(boxes, changes, grounded=is_off_ground(chosen)).T
+    changes = [unchanged, scaled(1.5), scaled(2.0)]
+    counts = counts_of_changes(boxes, changes, grounded=is_off_ground(chosen)).astype(float)
+    own, larger, doubled = counts.T
     if clear is not None and clear.votes.after > EXPLAINED * doubled.sum():
-        return 0.0
+        return Gain(0.0, 0.0)
     seen = doubled >= LEAST_SEEN
     if seen.sum() < LEAST_OBJECTS:
-        return 0.0
-    return float(np.median(doubled[seen] / np.maximum(own[seen], 1)))
+        return Gain(0.0, 0.0)
+    times = float(np.median(doubled[seen] / np.maximum(own[seen], 1)))
+    shell = float(np.median(1 - larger[seen] / doubled[seen]))
+    return Gain(times, shell)
 
 
 def scaled(factor: float) -> BoxChange:

@@ -163,7 +163,9 @@ def _heights(entry: ConfigDict, number: int, boxes: np.ndarray, name: str) -> It
     anchors = np.array(entry.get("anchor_bottom_heights") or [0.0], dtype=float)
     off = np.abs(bottoms[:, None] - anchors[None]).min(axis=1)
     middle = float(np.median(off))
-    if middle <= OFF_NOTE_M:
+    # On slopes bottoms spread around any height: then another one does not help.
+    least = float(np.median(np.abs(bottoms - np.median(bottoms))))
+    if middle <= OFF_NOTE_M or middle - least <= OFF_NOTE_M / 2:
         return
     severity = Severity.NOTE
     if middle > OFF_WARNING_M:

@@ -15,7 +15,8 @@ CHECK = "box_sizes"
 LEAST_OBJECTS = 6
 ODD_FACTOR = 2.5  # of the median of a class, in any dimension
 ODD_SHARE = 0.05
-ELONGATED = 1.3  # length of width: then a swap shows in the sizes alone
+ELONGATED = 1.5  # length of width: then a swap shows in the sizes alone
+CLEARLY_WIDER = 1.2
 SWAPPED_SHARE = 0.03
 # Median length, width and height in metres that other data sets have, with room on both sides.
 USUAL = {
@@ -110,6 +111,7 @@ def _swapped(name: str, objects: Objects) -> Iterator[Finding]:
         return
     # Of a class that is twice as long as wide, a swapped box is twice as wide as long.
     swapped = np.abs(np.log(ratio * usual)) < np.abs(np.log(ratio / usual)) / 2
+    swapped &= (ratio < 1 / CLEARLY_WIDER) if usual > 1 else (ratio > CLEARLY_WIDER)
     share = float(swapped.mean())
     if swapped.sum() < 2 or share < SWAPPED_SHARE:
         return

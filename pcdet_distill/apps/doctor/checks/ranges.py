@@ -87,7 +87,7 @@ def _lost_boxes(
     severity = worse(_severity(share, LOST), _severity(near_share, LOST_NEAR))
     lost = [pair for pair, is_outside in zip(objects, outside) if is_outside]
     low, high = np.percentile(boxes[:, :2], [1, 99], axis=0)
-    hint = _direction(boxes, outside)
+    hint = "" if severity is Severity.NOTE else _direction(boxes, outside)
     limits = fitting_range(case)
     yield Finding(
         CHECK,

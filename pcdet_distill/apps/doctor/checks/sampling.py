@@ -81,7 +81,9 @@ def _database(case: Case, path: str, entry: ConfigDict) -> Iterator[Finding]:
     groups = class_counts(entry.get("SAMPLE_GROUPS") or (), f"{path}.SAMPLE_GROUPS")
     for name in groups:
         if name in case.class_names:
-            yield from _filtered(path, entry, name, len(objects[name]), len(left[name]))
+            is_labelled = case.names_in("train")[name] > 0
+            if objects[name] or is_labelled:  # else the check of classes has said it
+                yield from _filtered(path, entry, name, len(objects[name]), len(left[name]))
     for name, infos in left.items():
         if infos:
             yield from _boxes(path, name, np.array([i["box3d_lidar"][:7] for i in infos]), case)
@@ -100,16 +102,18 @@ def _filtered(
             fix="make the database again from this data set, with this class",
         )
         return
-    if after >= max(LEFT * before, min(LEAST_LEFT, before)):
+    if after > 0 and after >= LEFT * before:
         return
     filters = entry.get("PREPARE") or {}
     steps = ", ".join(f"{key}: {value}" for key, value in filters.items())
+    hint = ""
+    if filters.get("filter_by_difficulty"):
+        hint = "; objects without image boxes have the difficulty -1"
     yield Finding(
         CHECK,
         Severity.ERROR if after == 0 else Severity.WARNING,
         f"{path}.PREPARE",
-        f"the filters leave {after} of {before} '{name}' ({steps}); objects without a difficulty, "
-        "as without image boxes, have the difficulty -1",
+        f"the filters leave {after} of {before} '{name}' ({steps}){hint}",
         fix="lower filter_by_min_points, or remove filter_by_difficulty",
         changes={f"{path}.PREPARE.filter_by_difficulty": []}
         if after == 0 and filters.get("filter_by_difficulty")
