@@ -179,10 +179,11 @@ def test_inputs_equal(golden_file: Path) -> None:
     for name in ("voxel_coords", "voxel_num_points"):
         assert (name in golden.raw) == (f"full/{name}" in golden.arrays)
         np.testing.assert_array_equal(golden.raw.get(name, 0), golden.arrays.get(f"full/{name}", 0))
-    if "points" in golden.meta:
-        points = np.ascontiguousarray(golden.raw["points"], np.float32)
-        digest = hashlib.sha256(points.tobytes()).hexdigest()
-        assert digest == golden.meta["points"]["sha256_float32"]
+    for name in ("points", "voxels"):
+        if name in golden.meta:
+            array = np.ascontiguousarray(golden.raw[name], np.float32)
+            digest = hashlib.sha256(array.tobytes()).hexdigest()
+            assert digest == golden.meta[name]["sha256_float32"], name
     np.testing.assert_allclose(golden.raw["gt_boxes"], golden.arrays["full/gt_boxes"], atol=2e-5)
 
 
@@ -202,6 +203,10 @@ def test_eval_forward(golden_file: Path) -> None:
     found.update(head_tensors(model, "eval/{slot}.forward_ret_dict.{key}"))
 
     check_cells(golden, recorder, "eval")
+    check_pillars(golden, recorder, "eval")
+    if "eval/multihead_label_mapping" in golden.meta:
+        labels = [of_head.tolist() for of_head in batch["multihead_label_mapping"]]
+        assert labels == golden.meta["eval/multihead_label_mapping"]
     names = sampled_names(golden, "eval")
     assert names
     for name in names:
@@ -282,6 +287,14 @@ def check_cells(golden: Golden, recorder: Recorder, mode: str) -> None:
         assert digest == meta["indices_sorted_sha256_int32"], name
 
 
+def check_pillars(golden: Golden, recorder: Recorder, mode: str) -> None:
+    """The pillars that a VFE groups itself, in its order."""
+    name = f"full/{mode}/voxel_coords"
+    if name in golden.arrays:
+        found = recorder.tensors[f"{mode}/DynamicPillarVFE.voxel_coords"]
+        np.testing.assert_array_equal(found, golden.arrays[name])
+
+
 def compare_detections(
     found: dict[str, Tensor], recorded: dict[str, Tensor], score_thresh: float, candidates: Tensor
 ) -> None:
@@ -321,6 +334,7 @@ def test_train_step(golden_file: Path) -> None:
     torch.manual_seed(123)
     ret, tb_dict, _ = model(batch)
     check_cells(golden, recorder, "train")
+    check_pillars(golden, recorder, "train")
     recorder.tensors.update(head_tensors(model, "train/{slot}.{key}"))
     if model.roi_head is not None:
         check_roi_targets(golden.arrays, model.roi_head)
