@@ -45,12 +45,9 @@ def guess_columns(values: np.ndarray) -> ColumnGuess | None:
 
     A clear number may not divide n: then the file is truncated.
     """
-    entropies = column_entropies(values)
-    if entropies:
-        best = min(entropies, key=lambda count: float(entropies[count].mean()))
-        count = _without_multiples(best, entropies)
-        if _saved_nats(count, entropies) > CLEAR_NATS:
-            return ColumnGuess(count, True)
+    shown = _shown_by(column_entropies(values))
+    if shown is not None:
+        return ColumnGuess(shown, True)
     others = [count for count in range(FEWEST, MOST + 1) if count not in USUAL]
     for count in (*USUAL, *others):
         if len(values) % count == 0:
@@ -61,13 +58,20 @@ def guess_columns(values: np.ndarray) -> ColumnGuess | None:
 def contradicted_by(values: np.ndarray, count: int) -> int | None:
     """The number of columns that the values (n,) clearly show, if it excludes ``count``."""
     entropies = column_entropies(values)
-    guess = guess_columns(values)
-    if guess is None or not guess.is_clear or count % guess.count == 0:
+    shown = _shown_by(entropies)
+    if shown is None or count % shown == 0 or count not in entropies:
         return None
-    if count not in entropies:
+    excess_nats = float(entropies[count].mean() - entropies[shown].mean())
+    return shown if excess_nats > CONTRADICTION_NATS else None
+
+
+def _shown_by(entropies: dict[int, np.ndarray]) -> int | None:
+    """The number of columns that the entropies clearly show."""
+    if not entropies:
         return None
-    excess_nats = float(entropies[count].mean() - entropies[guess.count].mean())
-    return guess.count if excess_nats > CONTRADICTION_NATS else None
+    best = min(entropies, key=lambda count: float(entropies[count].mean()))
+    count = _without_multiples(best, entropies)
+    return count if _saved_nats(count, entropies) > CLEAR_NATS else None
 
 
 def column_entropies(values: np.ndarray) -> dict[int, np.ndarray]:
