@@ -94,6 +94,20 @@ def test_panels_in_two_rows_and_without_points(tmp_path):
     assert tall[1] < 1.2 * tall[0]
 
 
+def test_a_panel_may_show_another_frame(tmp_path):
+    """A wall of points in the second panel alone."""
+    places = np.linspace(1, 31, 400)
+    wall = np.column_stack([places, np.full(400, -8.0), np.full(400, 1.0)])
+    both = [BevPanel("first", CAR, ["Car"]), BevPanel("second", CAR, ["Car"])]
+    bright = []
+    for number, points in enumerate((None, wall)):
+        panels = [both[0], BevPanel("second", CAR, ["Car"], points=points)]
+        path = tmp_path / f"{number}.png"
+        draw_bev(np.zeros((0, 3)), panels, path, point_cloud_range=RANGE, class_names=CLASSES)
+        bright.append(count_pixels(path, (219, 230, 245), tolerance=6))
+    assert bright[1] > bright[0] + 100
+
+
 def test_picture_that_cannot_be_written_is_one_sentence(tmp_path):
     pytest.importorskip("matplotlib")
     (tmp_path / "pictures").write_text("a file where a folder should be")

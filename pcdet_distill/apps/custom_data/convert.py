@@ -80,9 +80,23 @@ def run_conversion(args: argparse.Namespace) -> None:
     out = Path(args.out).absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"--out {args.out}: exists already; remove it or name another folder")
-    with tempfile.TemporaryDirectory(prefix="pcdet_distill_") as scratch:
-        source = find_source(args, Path(scratch))
+    with _scratch_folder(out) as scratch:
+        source = find_source(args, scratch)
         _convert(args, source, out)
+
+
+@contextmanager
+def _scratch_folder(out: Path) -> Iterator[Path]:
+    """An empty folder on the disk of ``out``: the clouds of a recording may be many gigabytes."""
+    existing = next(folder for folder in out.parents if folder.is_dir())
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".recording_", dir=existing))
+    except OSError as error:
+        raise DataError(f"{existing}: cannot be written: {error}") from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _convert(args: argparse.Namespace, source: Source, out: Path) -> None:
