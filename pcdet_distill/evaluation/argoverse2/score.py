@@ -56,12 +56,16 @@ def argoverse2_eval(
 
 def _assign_frame(name: str, truth: Anno, found: Anno, protocol: Argoverse2Protocol) -> FrameScores:
     is_object = np.asarray(truth["name"]).astype(str) == name
+    boxes = _boxes(found["boxes_lidar"])
+    score = np.asarray(found["score"], dtype=np.float64)
     is_detection = np.asarray(found["name"]).astype(str) == name
+    # A model that diverged gives NaN, which is near nothing and may not spoil the errors.
+    is_detection &= np.isfinite(boxes).all(axis=1) & np.isfinite(score)
     return assign(
         _boxes(truth["gt_boxes_lidar"])[is_object],
         np.asarray(truth["num_points_in_gt"])[is_object],
-        _boxes(found["boxes_lidar"])[is_detection],
-        np.asarray(found["score"], dtype=np.float64)[is_detection],
+        boxes[is_detection],
+        score[is_detection],
         protocol,
     )
 

@@ -15,7 +15,7 @@ from .frames import UNKNOWN_POINTS, Anno, Detections, Objects, PairedFrames, Row
 from .match_errors import MatchErrors, match_errors
 from .matching import KINDS, NO_MATCH, Criterion, match
 from .overlaps import Pairs, compare_boxes
-from .remarks import remarks_on_class, remarks_on_names
+from .remarks import remarks_on_class, remarks_on_frames
 from .result import ClassResult, LidarResult, Part
 
 
@@ -110,7 +110,7 @@ def lidar_eval(
         classes=classes,
         num_frames=frames.objects.num_frames,
         options=options,
-        remarks=remarks_on_names(frames, names),
+        remarks=remarks_on_frames(frames, names),
     )
 
 

@@ -18,6 +18,7 @@ BOX_COLUMNS = 7  # x, y, z, dx, dy, dz, heading
 ALL_COLUMNS = 9  # and the velocities along x and y
 SIZES = slice(3, 6)
 UNKNOWN_POINTS = -1
+LABELLED = "gt_boxes_lidar"
 IN_IMAGE_ONLY = "DontCare"  # KITTI's regions of the image: names without boxes
 
 Anno = Mapping[str, object]
@@ -86,10 +87,14 @@ class Detections(Rows):
 
 
 class PairedFrames(NamedTuple):
-    """Objects and detections of the same frames."""
+    """Objects and detections of the same frames.
+
+    ``num_not_finite`` detections were left out, because their box or score is NaN or infinite.
+    """
 
     objects: Objects
     detections: Detections
+    num_not_finite: int = 0
 
 
 def pair_frames(gt_annos: Sequence[Anno], det_annos: Sequence[Anno]) -> PairedFrames:
@@ -113,7 +118,9 @@ def pair_frames(gt_annos: Sequence[Anno], det_annos: Sequence[Anno]) -> PairedFr
         )
     objects = _pack_objects({name: labels[name] for name in chosen})
     detections = _pack_detections({name: detected[name] for name in chosen})
-    return PairedFrames(objects, detections)
+    places = detections.box[:, :BOX_COLUMNS]
+    is_finite = np.isfinite(places).all(axis=1) & np.isfinite(detections.score)
+    return PairedFrames(objects, detections.where(is_finite), int((~is_finite).sum()))
 
 
 def _labels_by_frame(gt_annos: Sequence[Anno]) -> dict[str, Anno]:
@@ -138,7 +145,7 @@ def _pack_objects(annos: Mapping[str, Anno]) -> Objects:
     counts = []
     for frame_id, anno in annos.items():
         where = f"labels of frame {frame_id}"
-        names, boxes = _names_and_boxes(anno, "gt_boxes_lidar", where)
+        names, boxes = _names_and_boxes(anno, LABELLED, where)
         parts.append((names, boxes))
         counts.append(_numbers_of_points(anno, len(names), where))
     rows = _join(parts)
@@ -153,8 +160,6 @@ def _pack_detections(annos: Mapping[str, Anno]) -> Detections:
         names, boxes = _names_and_boxes(anno, "boxes_lidar", where)
         score = _column(anno, "score", where)
         _check_count(score, len(names), "score", where)
-        if not np.isfinite(score).all():
-            raise DataError(f"LiDAR evaluation: {where}: a score is NaN or infinite")
         best_first = np.argsort(-score, kind="stable")
         parts.append((names[best_first], boxes[best_first]))
         scores.append(score[best_first])
@@ -195,13 +200,19 @@ def _boxes(anno: Anno, key: str, where: str) -> np.ndarray:
             f"LiDAR evaluation: {where}: '{key}' has the shape {values.shape}, expected "
             f"{BOX_COLUMNS} columns (x, y, z, dx, dy, dz, heading) or {ALL_COLUMNS} (and vx, vy)"
         )
-    if not np.isfinite(values[:, :BOX_COLUMNS]).all():
-        raise DataError(f"LiDAR evaluation: {where}: a box of '{key}' holds NaN or infinity")
-    if key == "gt_boxes_lidar" and (values[:, SIZES] <= 0).any():
-        raise DataError(f"LiDAR evaluation: {where}: a labelled box has a size of 0 or below")
+    if key == LABELLED:
+        _check_labelled(values, where)
     boxes = np.full((len(values), ALL_COLUMNS), np.nan)
     boxes[:, : values.shape[1]] = values
     return boxes
+
+
+def _check_labelled(boxes: np.ndarray, where: str) -> None:
+    """Refuse labels with NaN or without size; a model's detections may have both."""
+    if not np.isfinite(boxes[:, :BOX_COLUMNS]).all():
+        raise DataError(f"LiDAR evaluation: {where}: a labelled box holds NaN or infinity")
+    if (boxes[:, SIZES] <= 0).any():
+        raise DataError(f"LiDAR evaluation: {where}: a labelled box has a size of 0 or below")
 
 
 def _numbers_of_points(anno: Anno, count: int, where: str) -> np.ndarray:

@@ -45,7 +45,18 @@ def _no_objects(entry: ClassResult) -> str:
     return f"no object of {entry.name} in the labels of these frames, so it has no AP"
 
 
-def remarks_on_names(frames: PairedFrames, class_names: Sequence[str]) -> list[str]:
+def remarks_on_frames(frames: PairedFrames, class_names: Sequence[str]) -> list[str]:
+    """What concerns all classes."""
+    remarks = _remarks_on_names(frames, class_names)
+    if frames.num_not_finite:
+        remarks.append(
+            f"{frames.num_not_finite} detections hold NaN or infinity and are left out; the model "
+            "has diverged, or its input is not finite"
+        )
+    return remarks
+
+
+def _remarks_on_names(frames: PairedFrames, class_names: Sequence[str]) -> list[str]:
     """Labels of no evaluated class, where a class has no object: perhaps it is misspelt."""
     labelled = set(frames.objects.name.tolist())
     missing = [name for name in class_names if name not in labelled]

@@ -124,6 +124,13 @@ def test_the_best_hundred_detections_count() -> None:
     assert row.ap == 0
 
 
+def test_detections_with_nan_do_not_count() -> None:
+    flat = (*BOX[:3], math.nan, *BOX[4:])
+    row = bus(labelled(BOX), detected((0.9, flat), (math.nan, BOX), (0.5, BOX)))
+    assert row.num_detections == 1
+    assert row.cds == pytest.approx(1)
+
+
 def test_frames_without_boxes() -> None:
     empty = {"name": np.zeros(0), "score": np.zeros(0), "boxes_lidar": np.zeros((0, 7))}
     result = evaluate([(labelled(), empty), (labelled(BOX), empty)], ["Bus"])

@@ -292,8 +292,8 @@ def test_size_error_is_one_minus_the_iou_of_equal_centres() -> None:
         ({"gt_boxes_lidar": [(*CAR[:3], -4, 1, 1, 0)]}, {}, "a labelled box has a size of 0"),
         ({"num_points_in_gt": [1, 2, 3]}, {}, "'num_points_in_gt' has 3 rows, expected 1"),
         ({}, {"score": [0.1, 0.2]}, "'score' has 2 rows, expected 1"),
-        ({}, {"score": [math.nan]}, "a score is NaN"),
-        ({}, {"boxes_lidar": [(*CAR[:6], math.inf)]}, "holds NaN or infinity"),
+        ({"gt_boxes_lidar": [(*CAR[:6], math.inf)]}, {}, "a labelled box holds NaN or infinity"),
+        ({}, {"boxes_lidar": [CAR[:6]]}, r"'boxes_lidar' has the shape \(1, 6\)"),
     ],
 )
 def test_wrong_annotations_are_one_sentence(gt: dict, det: dict, words: str) -> None:
@@ -303,6 +303,26 @@ def test_wrong_annotations_are_one_sentence(gt: dict, det: dict, words: str) -> 
     found = {"frame_id": "a", "name": ["Car"], "score": [0.5], "boxes_lidar": [CAR], **det}
     with pytest.raises(DataError, match=words):
         lidar_eval([truth], [found], ["Car"])
+
+
+def test_detections_with_nan_are_left_out_with_a_warning() -> None:
+    nan = (*CAR[:6], math.nan)
+    found = [("Car", 0.9, nan), ("Car", math.nan, moved(CAR, x=9)), ("Car", 0.5, CAR)]
+    result = evaluate([labels("a", ("Car", CAR))], [detected("a", *found)])
+    assert figures_3d(result).area == 100
+    assert result.remarks[0].startswith("2 detections hold NaN or infinity and are left out")
+    assert result.remarks[0] in result.text
+
+
+def test_names_must_be_there() -> None:
+    truth = {"frame_id": "a", "gt_boxes_lidar": [CAR]}
+    with pytest.raises(DataError, match="labels of frame a: no 'name' among its keys"):
+        lidar_eval([truth], [detected("a")], ["Car"])
+
+
+def test_classes_must_be_there() -> None:
+    with pytest.raises(ConfigError, match="no classes to evaluate"):
+        lidar_eval([labels("a", ("Car", CAR))], [detected("a")], [])
 
 
 def test_a_frame_labelled_twice_is_refused() -> None:
