@@ -207,8 +207,9 @@ def _source_notes(
     ]
     if pairs.unlabelled:
         notes.append(
-            f"{len(pairs.unlabelled)} clouds have no labels ({pairs.unlabelled[0]} first): they "
-            "become the split 'unlabelled'; --unlabelled_is_empty makes them frames without objects"
+            f"warning: {len(pairs.unlabelled)} of {len(clouds)} clouds without labels "
+            f"({clouds[pairs.unlabelled[0]]} first): they become the split 'unlabelled'; "
+            "--unlabelled_is_empty makes them frames without objects"
         )
     return tuple(notes)
 

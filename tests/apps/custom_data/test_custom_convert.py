@@ -211,7 +211,8 @@ def test_clouds_without_labels_are_a_split_of_their_own(own: Path, capsys) -> No
     kept = [line for line in text if not line.startswith("0004")]
     (own / "labels.csv").write_text("\n".join(kept))
     out = convert(own)
-    assert "1 clouds have no labels (0004 first)" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"warning: 1 of 10 clouds without labels ({own / 'clouds' / '0004.bin'} first)" in shown
     assert (out / "ImageSets" / "unlabelled.txt").read_text() == "0004\n"
     assert (out / "custom_infos_unlabelled.pkl").is_file()
     out = convert(own, "--unlabelled_is_empty", out="again")
