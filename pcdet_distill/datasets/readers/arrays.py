@@ -17,6 +17,7 @@ from .names import INTENSITY, PLACE, plain_name
 
 FEWEST = 3
 MOST = 64
+POSE = (4, 4)  # the shape of a pose, which may stand beside the points
 POINT_ARRAYS = ("points", "point", "pointcloud", "point_cloud", "lidar", "pts", "xyz", "data")
 
 Names = Sequence[str] | int | None
@@ -68,6 +69,8 @@ def _points_name(arrays: Mapping[str, np.ndarray], path: Path) -> str:
     """The name of the array that holds points."""
     tables = [name for name, values in arrays.items() if _is_table(values)]
     usual = [name for name in POINT_ARRAYS if name in tables]
+    if len(tables) > 1:
+        tables = [name for name in tables if arrays[name].shape != POSE]
     if usual or len(tables) == 1:
         return (usual or tables)[0]
     found = ", ".join(f"{name} {values.shape}" for name, values in arrays.items()) or "none"
@@ -78,11 +81,11 @@ def _points_name(arrays: Mapping[str, np.ndarray], path: Path) -> str:
 
 
 def _is_table(values: np.ndarray) -> bool:
-    """Whether an array of an archive may hold points. (4, 4) is a pose."""
+    """Whether an array of an archive may hold points."""
     if values.dtype.names:
         return True
     is_wide = values.ndim >= 2 and FEWEST <= values.shape[-1] <= MOST
-    return is_wide and values.shape != (4, 4) and values.dtype.kind in "fiu"
+    return is_wide and values.dtype.kind in "fiu"
 
 
 def _cloud_of_array(

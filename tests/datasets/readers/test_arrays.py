@@ -77,6 +77,14 @@ def test_an_archive_with_one_array_of_points(tmp_path: Path) -> None:
     np.testing.assert_array_equal(cloud.points, scan(7)[:, :4])
 
 
+def test_an_archive_of_four_points(tmp_path: Path) -> None:
+    """Alone, or named so, an array with the shape of a pose holds points."""
+    np.savez(tmp_path / "a.npz", scan(4)[:, :4])
+    np.testing.assert_array_equal(read_cloud_file(tmp_path / "a.npz").points, scan(4)[:, :4])
+    np.savez(tmp_path / "b.npz", points=scan(4)[:, :4], pose=np.eye(4))
+    np.testing.assert_array_equal(read_cloud_file(tmp_path / "b.npz").points, scan(4)[:, :4])
+
+
 def test_an_archive_of_places_and_further_columns(tmp_path: Path) -> None:
     points = scan(7)
     np.savez(tmp_path / "a.npz", xyz=points[:, :3], ring=points[:, 4], intensity=points[:, 3])
@@ -143,7 +151,8 @@ def test_a_truncated_array_is_told(tmp_path: Path, suffix: str, share: float) ->
     ("arrays", "words"),
     [
         ({"a": np.zeros((5, 4)), "b": np.zeros((5, 3))}, r"which array .* a \(5, 4\), b \(5, 3\)"),
-        ({"pose": np.eye(4)}, "which array holds the points"),
+        ({"pose": np.eye(4), "other": np.eye(4)}, "which array holds the points"),
+        ({"stamp": np.zeros(3)}, r"which array holds the points.* are: stamp \(3,\)"),
         ({"x": np.zeros(4), "y": np.zeros(4), "z": np.zeros(5)}, "differ in length: x 4, y 4, z 5"),
     ],
 )
