@@ -10,6 +10,7 @@ from easydict import EasyDict
 from small_model import RANGE, VOXEL_SIZE
 from torch import Tensor, nn
 
+from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.backbones_3d.vfe import VFES, PillarVFE
 from pcdet_distill.models.backbones_3d.vfe.dynamic_pillar_vfe import (
     DynamicPillarVFE,
@@ -192,6 +193,28 @@ def test_full_pillars_are_those_of_pillar_vfe() -> None:
 def test_classes_behind_the_names() -> None:
     assert isinstance(make_encoder("DynamicPillarVFE"), DynamicPillarVFE)
     assert isinstance(make_encoder("DynamicPillarVFESimple2D"), DynamicPillarVFESimple2D)
+
+
+def test_the_yaml_files_of_openpcdet_name_it_shorter() -> None:
+    assert type(make_encoder("DynPillarVFE")) is DynamicPillarVFE
+
+
+def test_odd_widths_before_the_last_are_refused() -> None:
+    make_encoder("DynPillarVFE", NUM_FILTERS=[44, 45])
+    with pytest.raises(ConfigError, match="NUM_FILTERS is .45, 45., expected even numbers"):
+        make_encoder("DynPillarVFE", NUM_FILTERS=[45, 45])
+
+
+def test_without_voxels_there_are_no_pillars() -> None:
+    config = EasyDict(NUM_FILTERS=[6])
+    with pytest.raises(ConfigError, match="transform_points_to_voxels_placeholder"):
+        VFES["DynPillarVFE"](
+            model_cfg=config,
+            num_point_features=4,
+            voxel_size=None,
+            grid_size=None,
+            point_cloud_range=RANGE,
+        )
 
 
 def test_outputs_of_the_simple_encoder() -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ....errors import ConfigError
 from ....types import BatchDict, ConfigDict
 from ...taps import TapInfo
 from .pillar_vfe import PillarEncoder, PillarRows
@@ -83,12 +84,17 @@ class DynamicPillarEncoder(PillarEncoder):
         self,
         model_cfg: ConfigDict,
         num_point_features: int,
-        voxel_size: Sequence[float],
-        grid_size: Sequence[int],
+        voxel_size: Sequence[float] | None,
+        grid_size: Sequence[int] | None,
         point_cloud_range: Sequence[float],
         **unused: object,
     ) -> None:
         super().__init__(model_cfg, num_point_features)
+        if voxel_size is None or grid_size is None:
+            raise ConfigError(
+                "MODEL.VFE: pillars need the VOXEL_SIZE of a step of DATA_CONFIG.DATA_PROCESSOR; "
+                "transform_points_to_voxels_placeholder gives it without grouping points twice"
+            )
         self.grid = [int(cells) for cells in grid_size[:2]]
         self.voxel_size: Tensor
         self.origin: Tensor
