@@ -381,7 +381,7 @@ def add_legend(figure: Figure, colours: Mapping[str, str], *, has_reference: boo
             Line2D([], [], color=TEXT, linewidth=1, linestyle=DASHES, label="ground truth")
         )
     width_inch = figure.get_size_inches()[0]
-    longest = max(len(handle.get_label()) for handle in handles)
+    longest = max(len(str(handle.get_label())) for handle in handles)
     entry_inch = LEGEND_LINE_INCH + LEGEND_LETTER_INCH * longest
     legend = figure.legend(
         handles=handles,
