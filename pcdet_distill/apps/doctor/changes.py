@@ -44,6 +44,7 @@ class Change:
         change: maps a box (7,) as labelled to the box that was meant.
         what: the mistake, after "points fit better if": "headings are negated".
         fix: how the labels are mended.
+        trust: below 1 for one of many similar changes, of which the best is good by chance.
     """
 
     check: str
@@ -51,6 +52,7 @@ class Change:
     change: BoxChange
     what: str
     fix: str
+    trust: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,9 @@ def judge_changes(objects: Objects, changes: Sequence[Change]) -> list[Verdict]:
 def _judge(objects: Objects, before: np.ndarray, after: np.ndarray, change: Change) -> Verdict:
     votes = vote(before, after)
     gain_much = int((after > MUCH_MORE * before + MUCH_MORE_POINTS).sum())
+    least = LEAST_GAINS if change.trust == 1 else 2 * LEAST_GAINS
     is_clear = (
-        votes.gains >= LEAST_GAINS
+        votes.gains >= least
         and votes.share >= CLEAR_SHARE
         and votes.gaining >= CLEAR_GAINING
         and votes.after >= CLEAR_RATIO * votes.before
@@ -185,8 +188,9 @@ def _verdicts_by_class(case: Case, changes: Sequence[Change]) -> dict[str, list[
 def _nearly_best(verdicts: Sequence[Verdict]) -> set[str]:
     """Names of the clear changes after which boxes hold nearly the most points."""
     clear = [verdict for verdict in verdicts if verdict.is_clear]
-    most = max((verdict.votes.after for verdict in clear), default=0)
-    return {v.change.name for v in clear if v.votes.after >= NEARLY_BEST * most}
+    scores = {v.change.name: v.change.trust * v.votes.after for v in clear}
+    most = max(scores.values(), default=0.0)
+    return {name for name, score in scores.items() if score >= NEARLY_BEST * most}
 
 
 def grouped(verdicts: Mapping[str, Verdict]) -> list[list[str]]:

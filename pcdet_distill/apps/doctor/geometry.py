@@ -30,6 +30,7 @@ from .finding import Finding, Severity, listed
 from .objects import BoxChange, counts_of_changes
 
 SHIFTS_M = np.arange(-2.0, 2.01, 0.5)
+TRUST_IN_SHIFTS = 0.85
 LEAST_OBJECTS = 6
 SMALLER = 0.6
 LEFT_IN_SMALLER = 0.85  # points that a smaller box keeps, where the box is too large
@@ -148,6 +149,7 @@ def _shifts() -> Iterator[Change]:
             _in_axes(along, across),
             f"the labelled place is the {name} of a box",
             "write the middle of the box as its place",
+            trust=TRUST_IN_SHIFTS,
         )
     for dx in SHIFTS_M:
         for dy in SHIFTS_M:
@@ -164,6 +166,7 @@ def _shift(dx: float, dy: float) -> Change:
         "have different origins",
         f"add {dx:g} and {dy:g} m to x and y of the boxes, or transform the labels into the "
         "sensor's frame",
+        trust=TRUST_IN_SHIFTS,
     )
 
 

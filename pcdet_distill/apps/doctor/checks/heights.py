@@ -10,7 +10,7 @@ from ..case import Case, frame_names, of_class
 from ..changes import LEAST_GAINS, Objects, sampled, unchanged
 from ..finding import Finding, Severity, listed
 from ..geometry import diagnose
-from ..objects import BoxChange, Votes, counts_of_changes, vote
+from ..objects import Votes, counts_of_changes, vote
 
 CHECK = "heights"
 LEAST_OBJECTS = 4
@@ -23,21 +23,16 @@ def check_heights(case: Case) -> Iterator[Finding]:
     """Whether boxes stand on the ground beside them."""
     diagnosis = diagnose(case)
     wrong_size = {*diagnosis.too_large, *diagnosis.too_small}
-    off = []
-    confirmed = False
-    for name in dict.fromkeys(labelled.name for _, labelled in case.objects()):
-        if name in wrong_size:
-            continue
-        gap = gaps_of(case, [name])[:, 0]
-        if len(gap) < LEAST_OBJECTS or abs(np.median(gap)) <= OFF_M:
-            continue
-        # Objects that fly or hang hold fewer points when they are put on the ground.
-        votes = _votes_on_ground(of_class(case.objects(), name), -float(np.median(gap)))
-        if votes.gains < votes.losses:
-            continue
-        off.append(name)
-        confirmed |= votes.gains >= LEAST_GAINS and votes.share >= LEAST_SHARE
-    if not confirmed:
+    names = dict.fromkeys(labelled.name for _, labelled in case.objects())
+    judged = [name for name in names if name not in wrong_size]
+    off = [name for name in judged if _is_off(case, [name])]
+    if not off and _is_off(case, judged):
+        off = judged  # few objects of each class
+    votes = [_votes_on_ground(of_class(case.objects(), name)) for name in off]
+    gains = sum(vote.gains for vote in votes)
+    losses = sum(vote.losses for vote in votes)
+    # Objects that fly or hang hold fewer points when they are put on the ground.
+    if gains < LEAST_GAINS or gains < LEAST_SHARE * (gains + losses):
         return
     what, fix = explain(gaps_of(case, off))
     frames = frame_names([pair for pair in case.objects() if pair[1].name in off])
@@ -51,18 +46,18 @@ def check_heights(case: Case) -> Iterator[Finding]:
     )
 
 
-def _votes_on_ground(objects: Objects, up_m: float) -> Votes:
+def _is_off(case: Case, names: list[str]) -> bool:
+    """Whether boxes of these classes do not begin at the ground."""
+    gap = gaps_of(case, names)[:, 0]
+    return len(gap) >= LEAST_OBJECTS and abs(float(np.median(gap))) > OFF_M
+
+
+def _votes_on_ground(objects: Objects) -> Votes:
+    """Whether boxes hold more points when they are put on the ground."""
     boxes = [labelled for _, labelled in sampled(objects)]
-    before, after = counts_of_changes(boxes, [unchanged, _lifted(up_m)], grounded=False).T
+    before = counts_of_changes(boxes, [unchanged], grounded=False)[:, 0]
+    after = counts_of_changes(boxes, [unchanged], grounded=True)[:, 0]
     return vote(before, after)
-
-
-def _lifted(up_m: float) -> BoxChange:
-    def change(box: np.ndarray) -> np.ndarray:
-        box[2] += up_m
-        return box
-
-    return change
 
 
 def gaps_of(case: Case, names: list[str]) -> np.ndarray:
@@ -88,7 +83,10 @@ def explain(heights: np.ndarray) -> tuple[str, str]:
     half = -0.5 if middle < 0 else 0.5
     rest = gap - half * dz
     spread = _spread(rest)
-    if abs(float(np.median(rest))) < CLOSE_M and spread <= _spread(gap) + 0.05:
+    limit = CLOSE_M
+    if spread < _spread(gap) - 0.02:
+        limit = 2 * CLOSE_M  # gaps follow the heights of the boxes
+    if abs(float(np.median(rest))) < limit and spread <= _spread(gap) + 0.05:
         place = "bottom" if middle < 0 else "top"
         sign = "+" if middle < 0 else "-"
         return (

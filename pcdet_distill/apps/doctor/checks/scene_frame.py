@@ -21,8 +21,8 @@ RING_M = 1.2
 INSIDE_SHARE = 0.7
 LEAST_FITTING = 5
 FITS_WELL = 0.5  # of the boxes: then the axes are right
-BETTER = 1.6
-LEAST_SHARE = 0.2  # of the boxes that fit after a change
+BETTER = 2.0
+LEAST_SHARE = 0.08  # of the boxes that fit after a change
 MOST_SCENES = 14
 CELL_M = 2.0  # of the map of the ground
 
