@@ -214,7 +214,8 @@ def draw_frame(
     names = [dataset.class_names[int(label) - 1] for label in truth[:, -1]]
     panels = [BevPanel("ground truth", truth[:, :7], names)]
     for model, frame in detections.items():
-        shown = frame["score"] >= LOWEST_SCORE
+        is_finite = np.isfinite(frame["boxes_lidar"]).all(axis=1)
+        shown = is_finite & (frame["score"] >= LOWEST_SCORE)
         panel = BevPanel(
             TITLES[model],
             frame["boxes_lidar"][shown][:, :7],
