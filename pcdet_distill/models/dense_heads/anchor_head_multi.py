@@ -206,16 +206,24 @@ class AnchorHeadMulti(AnchorHeadTemplate):
         return torch.cat(rows)
 
     def taps(self) -> list[TapInfo]:
-        """What can be captured: the shared features, and the raw predictions of plain heads."""
+        """What can be captured: the shared features, and the raw predictions of every head.
+
+        A head with separate branches has one for each part of the box code.
+        """
         taps = []
         if self.shared_conv is not None:
             taps.append(TapInfo("shared_conv", self.shared_width, 1, "bev"))
         for number, head in enumerate(self.rpn_heads):
-            for name in ("conv_cls", "conv_box"):
-                layer = getattr(head, name)
-                if isinstance(layer, nn.Conv2d):
-                    path = f"rpn_heads.{number}.{name}"
-                    taps.append(TapInfo(path, layer.out_channels, 1, "bev"))
+            assert isinstance(head, SingleHead)
+            layers: dict[str, nn.Module] = {"conv_cls": head.conv_cls}
+            if isinstance(head.conv_box, nn.ModuleDict):
+                for name, branch in head.conv_box.items():
+                    layers[f"conv_box.{name}"] = branch
+            else:
+                layers["conv_box"] = head.conv_box
+            for name, layer in layers.items():
+                channels = convolutions_of(layer)[-1].out_channels
+                taps.append(TapInfo(f"rpn_heads.{number}.{name}", channels, 1, "bev"))
         return taps
 
     def score_taps(self) -> list[str]:
