@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ....datasets.readers.column_count import contradicted_by
 from ..case import Case
 from ..finding import Finding, Severity, listed, percent
 from ..frames import Frame
 
 CHECK = "columns"
-WIDTHS = (3, 4, 5, 6, 7, 8)
-ROUGH = 0.5  # of the spread: how much neighbouring points differ in a cloud that is misread
-SMOOTH = 0.4  # times that much: how much they differ in the right number of columns
+FEW_FRAMES = 4
 LEAST_POINTS = 500
 FARTHEST_M = 600.0  # no LiDAR for cars sees so far
 CLOSEST_M = 1.0  # a cloud that ends so near is not in metres
@@ -71,41 +70,24 @@ def _not_finite(split: str, frames: list[Frame], features: list[str]) -> Iterato
         )
 
 
-def roughness(flat: np.ndarray, width: int) -> float:
-    """How much neighbouring points differ, of how much all differ, if rows had ``width`` numbers.
-
-    A LiDAR writes its points in the order of its beams, so neighbours are near each other. Read
-    with another number of columns, x and y and intensity mix.
-    """
-    rows = flat[: len(flat) // width * width].reshape(-1, width)[:, :3].astype(np.float64)
-    spread = rows.std(axis=0) + 1e-9
-    steps = np.median(np.abs(np.diff(rows, axis=0)), axis=0)
-    return float((steps / spread).max())
-
-
 def _misread(case: Case, split_name: str) -> Iterator[Finding]:
-    """Points that were written with more columns than they are read with."""
-    split = case.splits[split_name]
-    votes = []
+    """Points that were written with another number of columns than they are read with."""
     width = len(case.spec.point_feature_encoder.src_feature_list)
-    for frame in split.clouds[:4]:
-        flat = _unfiltered(case, split_name, frame).ravel()
-        if len(flat) < LEAST_POINTS * width or not np.isfinite(flat).all():
-            continue
-        now = roughness(flat, width)
-        others = {other: roughness(flat, other) for other in WIDTHS if other != width}
-        best = min(others, key=lambda other: others[other])
-        is_misread = now > ROUGH and others[best] < SMOOTH * now
-        votes.append(best if is_misread else 0)
-    if votes and min(votes) > 0:
-        yield Finding(
-            CHECK,
-            Severity.ERROR,
-            f"{case.key('POINT_FEATURE_ENCODING.src_feature_list')}; split {split_name}",
-            f"the point files seem to have {votes[0]} columns, but they are read with {width}: "
-            "neighbouring points jump through the whole cloud",
-            fix=f"write the files with {width} columns, or read all {votes[0]} of them",
-        )
+    shown: list[int | None] = []
+    for frame in case.splits[split_name].clouds[:FEW_FRAMES]:
+        points = _unfiltered(case, split_name, frame)
+        if len(points) >= LEAST_POINTS:
+            shown.append(contradicted_by(points.ravel(), width))
+    if not shown or None in shown:
+        return
+    yield Finding(
+        CHECK,
+        Severity.ERROR,
+        f"{case.key('POINT_FEATURE_ENCODING.src_feature_list')}; split {split_name}",
+        f"the point files seem to have {shown[0]} columns, but they are read with {width}: "
+        "with these, x, y, z and intensity are mixed",
+        fix=f"write the files with {width} columns, or read all {shown[0]} of them",
+    )
 
 
 def _unfiltered(case: Case, split_name: str, frame: Frame) -> np.ndarray:
