@@ -197,13 +197,13 @@ def test_steps_of_real_trainings(repo, tmp_path, data, monkeypatch):
     known = times.known()
     assert list(known) == ["plain", "init", "distilled", "cached"]
     assert [row["steps"] for row in known.values()] == [2, 2, 2, 2]  # 4 frames in batches of 2
-    assert known["plain"]["once_s"] == 0.0
-    assert known["init"]["once_s"] > 0.0
+    assert known["plain"]["once_s"] == pytest.approx(0.0, abs=0.01)  # nothing to prepare
+    assert known["init"]["once_s"] > 0.01
     # The teacher runs in every step of the distilled row, and not in those of the others.
     assert known["distilled"]["step_s"] > 1.15 * known["plain"]["step_s"]
     # With a cache it runs once for every frame, before the first step.
     assert known["cached"]["step_s"] < known["distilled"]["step_s"]
-    assert known["cached"]["once_s"] > 0.0
+    assert known["cached"]["once_s"] > 0.01
     assert known["init"]["step_s"] == pytest.approx(known["plain"]["step_s"], rel=0.5)
     assert [path.name for path in (tmp_path / "study").rglob("*.json")] == ["step_times_cpu.json"]
     assert not (repo / plan.run("plain").folder).exists()
