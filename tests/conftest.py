@@ -59,11 +59,20 @@ def one_thread_per_process() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
-@pytest.fixture(autouse=True)
-def the_package_logger_stays_as_it_is() -> Iterator[None]:
-    """Restore the package's logger, which a tool changes when a test runs it."""
+@pytest.fixture(autouse=True, scope="session")
+def package_logger_at_first() -> tuple[list[logging.Handler], int, bool]:
+    """Handlers, level and propagation of the package's logger before the first test."""
     logger = logging.getLogger("pcdet_distill")
-    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    return list(logger.handlers), logger.level, logger.propagate
+
+
+@pytest.fixture(autouse=True)
+def the_package_logger_stays_as_it_is(
+    package_logger_at_first: tuple[list[logging.Handler], int, bool],
+) -> Iterator[None]:
+    """Restore the package's logger, which a tool changes when a test or its fixtures run it."""
     yield
-    logger.handlers, logger.propagate = handlers, propagate
+    logger = logging.getLogger("pcdet_distill")
+    handlers, level, propagate = package_logger_at_first
+    logger.handlers, logger.propagate = list(handlers), propagate
     logger.setLevel(level)

@@ -18,7 +18,7 @@ from small_two_stage import TWO_STAGE_CONFIGS
 from torch import Tensor
 
 from pcdet_distill.models import Detector3DTemplate
-from pcdet_distill.models.dense_heads import center_head
+from pcdet_distill.models.dense_heads import center_nms
 from pcdet_distill.models.roi_heads import roi_head_template
 
 # How to build a detector, and how to make a batch for it.
@@ -80,7 +80,7 @@ def test_without_proposals_there_is_no_final_box(
         return torch.zeros(0, dtype=torch.long), scores[:0]
 
     monkeypatch.setattr(roi_head_template, "class_agnostic_nms", keep_nothing)
-    monkeypatch.setattr(center_head, "class_agnostic_nms", keep_nothing)
+    monkeypatch.setattr(center_nms, "class_agnostic_nms", keep_nothing)
     predictions = check_trains_and_evaluates(detector, [random_scene(0), random_scene(1)])
     for frame in predictions:
         assert len(frame["pred_boxes"]) == 0
