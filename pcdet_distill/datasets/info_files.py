@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
+
+from tqdm import tqdm
 
 from ..errors import DataError
 
 STAGING = ".create_data_unfinished"
+Info: TypeAlias = dict[str, Any]
 Frame = TypeVar("Frame")  # a frame's name, or what else a task needs of it
 Result = TypeVar("Result")
 
@@ -37,6 +40,34 @@ def frame_results(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def collect_infos(
+    task: Callable[[Frame], tuple[Info, list[Info]]],
+    frames: Sequence[Frame],
+    split: str,
+    *,
+    workers: int,
+    show_progress: bool,
+) -> tuple[list[Info], dict[str, list[Info]]]:
+    """The infos of a split in the order of its frames, and its objects by class.
+
+    Args:
+        task: gives the info of a frame and the database entries of its objects.
+        split: name of the split, for the progress bar.
+    """
+    infos: list[Info] = []
+    objects: dict[str, list[Info]] = {}
+    hidden = None if show_progress else True  # None: shown on a terminal only
+    title = f"infos of {split}"
+    with frame_results(task, frames, workers) as results:
+        for info, frame_objects in tqdm(
+            results, total=len(frames), desc=title, unit="frame", disable=hidden
+        ):
+            infos.append(info)
+            for entry in frame_objects:
+                objects.setdefault(entry["name"], []).append(entry)
+    return infos, objects
 
 
 def _use_one_thread() -> None:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ...errors import DataError
 from ...ops.points import points_in_boxes_mask
-from ..info_files import frame_results, publish, staging_folder
+from ..info_files import Info, collect_infos, publish, staging_folder
 from .folder import POINTS, CustomFolder, check_root
 
 DATABASE = "gt_database"
@@ -26,7 +25,6 @@ DATABASE_FILE = "custom_dbinfos_train.pkl"
 # Splits beyond OpenPCDet's two, made where their list exists. They need no labels.
 WITHOUT_LABELS = ("test", "unlabelled")
 NOT_IN_FILE_NAMES = re.compile(r"[\\/:*?\"<>|\s]")
-Info = dict[str, Any]
 
 
 def info_file(split: str) -> str:
@@ -60,7 +58,9 @@ def create_custom_infos(
         for split, frame_ids in frames.items():
             database = staging / DATABASE if split == "train" else None
             task = partial(_process_frame, folder.root, split not in WITHOUT_LABELS, database)
-            infos, split_objects = _collect(task, frame_ids, split, workers, show_progress)
+            infos, split_objects = collect_infos(
+                task, frame_ids, split, workers=workers, show_progress=show_progress
+            )
             _check_widths(infos, folder)
             (staging / info_file(split)).write_bytes(pickle.dumps(infos))
             objects.update(split_objects)
@@ -70,27 +70,6 @@ def create_custom_infos(
         "frames": {split: len(frame_ids) for split, frame_ids in frames.items()},
         "objects": {name: len(entries) for name, entries in objects.items()},
     }
-
-
-def _collect(
-    task: Callable[[str], tuple[Info, list[Info]]],
-    frame_ids: Sequence[str],
-    split: str,
-    workers: int,
-    show_progress: bool,
-) -> tuple[list[Info], dict[str, list[Info]]]:
-    """The infos of a split in the order of its list, and its objects by class."""
-    infos: list[Info] = []
-    objects: dict[str, list[Info]] = {}
-    hidden = None if show_progress else True  # None: shown on a terminal only
-    title = f"infos of {split}"
-    with frame_results(task, frame_ids, workers) as results:
-        bar = tqdm(results, total=len(frame_ids), desc=title, unit="frame", disable=hidden)
-        for info, frame_objects in bar:
-            infos.append(info)
-            for entry in frame_objects:
-                objects.setdefault(entry["name"], []).append(entry)
-    return infos, objects
 
 
 def _process_frame(

@@ -10,17 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ...config import CloudOptions
 from ...errors import DataError
 from ...ops.boxes import boxes_to_corners_3d
 from ...ops.points import count_points_in_corners, points_in_boxes_mask
 from ..common_cloud import read_cloud
-from ..info_files import frame_results, publish, staging_folder
+from ..info_files import Info, collect_infos, publish, staging_folder
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
 from .folder import EXTRA_SPLITS, TRUE_LABELS, KittiFolder, check_root, split_file
@@ -28,7 +26,6 @@ from .object3d import Object3d
 
 DATABASE = "gt_database"
 WITHOUT_LABELS = ("test", "unlabelled")
-Info = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -144,17 +141,7 @@ def _process_split(
             "expected one number a line, such as 000008"
         )
     task = partial(_process_frame, root, split, database)
-    infos: list[Info] = []
-    objects: dict[str, list[Info]] = {}
-    hidden = None if show_progress else True  # None: shown on a terminal only
-    title = f"infos of {split}"
-    with frame_results(task, frame_ids, workers) as results:
-        bar = tqdm(results, total=len(frame_ids), desc=title, unit="frame", disable=hidden)
-        for info, frame_objects in bar:
-            infos.append(info)
-            for entry in frame_objects:
-                objects.setdefault(entry["name"], []).append(entry)
-    return infos, objects
+    return collect_infos(task, frame_ids, split, workers=workers, show_progress=show_progress)
 
 
 def _process_frame(

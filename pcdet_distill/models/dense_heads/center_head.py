@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ...config import nearest, required
 from ...errors import ConfigError
 from ...ops.precision import at_least_float32
+from ...ops.sparse_conv import SubMConv2d
 from ...types import BatchDict, ConfigDict
 from ..model_utils.center_losses import center_focal_loss, center_regression_loss
 from ..model_utils.centernet_utils import TopCells, gather_cells, top_cells
@@ -40,6 +41,19 @@ POST_PROCESSING = f"{WHERE}.POST_PROCESSING"
 BRANCHES = {"center": 2, "center_z": 1, "dim": 3, "rot": 2, "vel": 2}
 # Its sigmoid is 0.1: an untrained head finds little, which keeps its focal loss small (CornerNet).
 INITIAL_HEATMAP_LOGIT = -2.19
+
+
+def init_branch(name: str, convolutions: Sequence[nn.Conv2d | SubMConv2d]) -> None:
+    """First weights of a branch: rare foreground in a heatmap, Kaiming's weights elsewhere."""
+    if name == "hm":
+        last_bias = convolutions[-1].bias
+        assert last_bias is not None
+        nn.init.constant_(last_bias, INITIAL_HEATMAP_LOGIT)
+        return
+    for convolution in convolutions:
+        nn.init.kaiming_normal_(convolution.weight)
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
 
 
 class SeparateHead(nn.Module):
@@ -74,16 +88,7 @@ class SeparateHead(nn.Module):
     def init_weights(self) -> None:
         """Rare foreground in the heatmaps, Kaiming's weights elsewhere."""
         for name in self.branch_names:
-            convolutions = convolutions_of(getattr(self, name))
-            if name == "hm":
-                last_bias = convolutions[-1].bias
-                assert last_bias is not None
-                nn.init.constant_(last_bias, INITIAL_HEATMAP_LOGIT)
-                continue
-            for convolution in convolutions:
-                nn.init.kaiming_normal_(convolution.weight)
-                if convolution.bias is not None:
-                    nn.init.zeros_(convolution.bias)
+            init_branch(name, convolutions_of(getattr(self, name)))
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """The output (B, out_channels, H, W) of every branch for features (B, C, H, W)."""

@@ -20,11 +20,11 @@ from ..model_utils.center_losses import center_focal_loss, center_regression_los
 from ..model_utils.weighted_batch_norm import WeightedBatchNorm1d
 from ..taps import TapInfo
 from .center_head import (
-    INITIAL_HEATMAP_LOGIT,
     POST_PROCESSING,
     WHERE,
     CenterHead,
     boxes_as_rois,
+    init_branch,
 )
 from .center_targets import decode_centers
 from .detection_head import LOSS_FRAMES, concatenate_boxes, sum_losses
@@ -71,16 +71,7 @@ class SparseSeparateHead(nn.Module):
     def init_weights(self) -> None:
         """Rare foreground in the heatmaps, Kaiming's weights elsewhere."""
         for name in self.branch_names:
-            convolutions = sparse_convolutions_of(getattr(self, name))
-            if name == "hm":
-                last_bias = convolutions[-1].bias
-                assert last_bias is not None
-                nn.init.constant_(last_bias, INITIAL_HEATMAP_LOGIT)
-                continue
-            for convolution in convolutions:
-                nn.init.kaiming_normal_(convolution.weight)
-                if convolution.bias is not None:
-                    nn.init.zeros_(convolution.bias)
+            init_branch(name, sparse_convolutions_of(getattr(self, name)))
 
     def forward(self, cells: SparseConvTensor) -> dict[str, Tensor]:
         """The output (N, out_channels) of every branch for N cells."""
