@@ -11,25 +11,28 @@ import numpy as np
 import torch
 
 from ...commands import command_text
-from ...config import Argo2Options, LidarEvalOptions, nearest, required
+from ...config import Argo2Options, LidarEvalOptions, nearest
 from ...errors import DataError
 from ...evaluation.argoverse2 import CATEGORIES, Argoverse2Protocol, argoverse2_eval
 from ...evaluation.lidar import lidar_eval
 from ...evaluation.result import EvaluationResult
 from ...types import BatchDict, ConfigDict
-from ..dataset import DatasetTemplate, Item
-from ..safe_pickle import load_plain_pickle
+from ..info_dataset import InfoDataset, lacking
+from ..item import Item
 from .detections import write_detections
 from .infos import boxes_of
 from .sweeps import check_features, read_frame
 
 
-class Argo2Dataset(DatasetTemplate):
+class Argo2Dataset(InfoDataset):
     """Sweeps in the vehicle's frame: x forward, y left, z up, the ground is near z = 0.
 
     Attributes:
         argo2_infos: one info dict a frame, made by ``pcdet-distill data argoverse2`` or OpenPCDet.
     """
+
+    infos_are = "Argoverse 2 infos"
+    an_info_is = "Argoverse 2 info"
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class Argo2Dataset(DatasetTemplate):
         self.lidar_evaluation: LidarEvalOptions | None = None
         if dataset_cfg.get("EVALUATION") is not None:
             self.lidar_evaluation = LidarEvalOptions.from_config(dataset_cfg, class_names)
-        self.argo2_infos = self._load_infos()
+        self.argo2_infos = self.load_infos()
         self.logger.info("Argoverse 2: %d frames of %s", len(self.argo2_infos), self.root_path)
 
     @property
@@ -64,31 +67,14 @@ class Argo2Dataset(DatasetTemplate):
         """The command that makes info files and database."""
         return f"make it with '{command_text('data', 'argoverse2', 'CFG')}'"
 
-    def _load_infos(self) -> list[Item]:
-        infos: list[Item] = []
-        paths = required(self.dataset_cfg, "INFO_PATH", "DATA_CONFIG")
-        paths = required(paths, self.mode, "DATA_CONFIG.INFO_PATH")
-        for path in [paths] if isinstance(paths, str) else paths:
-            infos += self._read_info_file(self.root_path / path)
-        if not infos:
-            raise DataError(f"{self.root_path}: the info files {paths} hold no frames")
-        if self.training:
-            self._check_classes(infos, paths)
-        return infos
+    def problem_of_info(self, info: object) -> str:
+        """The first entry that an info lacks."""
+        return lacking(_missing_of_info(info))
 
-    def _read_info_file(self, path: Path) -> list[Item]:
-        infos = load_plain_pickle(path, self.how_to_make_files)
-        if not isinstance(infos, list):
-            raise DataError(
-                f"{path}: expected a list of Argoverse 2 infos; {self.how_to_make_files}"
-            )
-        for number, info in enumerate(infos):
-            missing = _missing_of_info(info)
-            if missing:
-                raise DataError(
-                    f"{path}: entry {number} is no Argoverse 2 info, it lacks {missing}; "
-                    f"{self.how_to_make_files}"
-                )
+    def read_info_file(self, path: Path) -> list[Item]:
+        """The infos of one file, which must list as many sweeps as are read."""
+        infos = super().read_info_file(path)
+        for info in infos:
             if self.options.max_sweeps > info.get("max_sweeps", 1):
                 raise DataError(
                     f"{path}: lists {info.get('max_sweeps', 1)} sweeps a frame, but "
@@ -97,7 +83,7 @@ class Argo2Dataset(DatasetTemplate):
                 )
         return infos
 
-    def _check_classes(self, infos: Sequence[Item], paths: object) -> None:
+    def check_trained_classes(self, infos: Sequence[Item], paths: object) -> None:
         """Refuse a training without any object of the classes."""
         found: set[str] = set()
         for info in infos:
@@ -163,12 +149,8 @@ class Argo2Dataset(DatasetTemplate):
         labels = self._labels()
         if self.lidar_evaluation is not None:
             return lidar_eval(labels, det_annos, class_names, self.lidar_evaluation)
-        found = {str(anno["frame_id"]): anno for anno in reversed(det_annos)}
-        chosen = [anno for anno in labels if anno["frame_id"] in found]
-        if len(chosen) < len(labels):
-            self.logger.warning(
-                "evaluated on %d of %d frames: the rest has no detections", len(chosen), len(labels)
-            )
+        by_frame = {anno["frame_id"]: anno for anno in labels}
+        chosen, detections = self.pair_with_labels(by_frame, det_annos)
         others = [name for name in class_names if name not in CATEGORIES]
         if others:
             self.logger.warning(
@@ -176,7 +158,6 @@ class Argo2Dataset(DatasetTemplate):
                 ", ".join(others),
             )
         protocol = Argoverse2Protocol(max_range_m=self.options.evaluate_range)
-        detections = [found[anno["frame_id"]] for anno in chosen]
         return argoverse2_eval(chosen, detections, class_names, protocol)
 
     def _labels(self) -> list[Item]:

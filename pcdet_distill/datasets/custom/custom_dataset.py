@@ -19,18 +19,20 @@ from ...evaluation.kitti import KittiResult, kitti_eval
 from ...evaluation.lidar import lidar_eval
 from ...evaluation.result import EvaluationResult
 from ...types import ConfigDict
-from ..dataset import DatasetTemplate, Item
-from ..safe_pickle import load_plain_pickle
+from ..info_dataset import InfoDataset, lacking
+from ..item import Item
 from .folder import CustomFolder, check_root, create_infos_command
 from .kitti_form import kitti_anno, kitti_names
 
 
-class CustomDataset(DatasetTemplate):
+class CustomDataset(InfoDataset):
     """Frames of a folder of own data, by its info files.
 
     Attributes:
         custom_infos: one info dict a frame.
     """
+
+    an_info_is = "info of own data"
 
     def __init__(
         self,
@@ -54,49 +56,23 @@ class CustomDataset(DatasetTemplate):
             skip_bad_frames=skip_bad_frames,
         )
         self.lidar_evaluation = LidarEvalOptions.from_config(dataset_cfg, class_names)
-        self.split = self._of_mode("DATA_SPLIT")
+        self.split = self.of_mode("DATA_SPLIT")
         self.folder = CustomFolder(self.root_path)
-        self.custom_infos = self._load_infos()
+        self.custom_infos = self.load_infos()
         self.logger.info(
             "own data, %s: %d frames of %s", self.split, len(self.custom_infos), self.root_path
         )
-
-    def _of_mode(self, key: str) -> Any:
-        """The train or the test value of a ``{train: ..., test: ...}`` pair of the config."""
-        pair = required(self.dataset_cfg, key, "DATA_CONFIG")
-        return required(pair, self.mode, f"DATA_CONFIG.{key}")
 
     @property
     def how_to_make_files(self) -> str:
         """The command that makes info files and database."""
         return f"make it with '{create_infos_command(self.root_path)}'"
 
-    def _load_infos(self) -> list[Item]:
-        """The infos of INFO_PATH, checked for the entries that are read later."""
-        infos: list[Item] = []
-        paths = self._of_mode("INFO_PATH")
-        for path in [paths] if isinstance(paths, str) else paths:
-            infos.extend(self._read_info_file(self.root_path / path))
-        if not infos:
-            raise DataError(f"{self.root_path}: the info files {paths} hold no frames")
-        if self.training:
-            self._check_classes(infos, paths)
-        return infos
+    def problem_of_info(self, info: object) -> str:
+        """The first entry that an info lacks."""
+        return lacking(missing_of_info(info))
 
-    def _read_info_file(self, path: Path) -> list[Item]:
-        infos = load_plain_pickle(path, self.how_to_make_files)
-        if not isinstance(infos, list):
-            raise DataError(f"{path}: expected a list of infos; {self.how_to_make_files}")
-        for number, info in enumerate(infos):
-            missing = missing_of_info(info)
-            if missing:
-                raise DataError(
-                    f"{path}: entry {number} is no info of own data, it lacks {missing}; "
-                    f"{self.how_to_make_files}"
-                )
-        return infos
-
-    def _check_classes(self, infos: Sequence[Item], paths: object) -> None:
+    def check_trained_classes(self, infos: Sequence[Item], paths: object) -> None:
         """Refuse to train on a split without any object of the trained classes; warn of one."""
         found: set[str] = set()
         for info in infos:
@@ -157,9 +133,7 @@ class CustomDataset(DatasetTemplate):
 
     def _pairs(self, det_annos: Sequence[Item]) -> tuple[list[Item], list[Item]]:
         """The labels and the detections of every frame that has both, in the frames' order."""
-        detections = {str(anno["frame_id"]): anno for anno in reversed(det_annos)}
-        chosen_labels = []
-        chosen_detections = []
+        labels: dict[str, Item] = {}
         for index, info in enumerate(self.custom_infos):
             frame_id = self.frame_name(index)
             if "annos" not in info:
@@ -167,16 +141,8 @@ class CustomDataset(DatasetTemplate):
                     f"{self.root_path}: frame {frame_id} of the split '{self.split}' has no "
                     "labels, so the split cannot be evaluated"
                 )
-            if frame_id in detections:
-                chosen_labels.append({**info["annos"], "frame_id": frame_id})
-                chosen_detections.append(detections[frame_id])
-        if len(chosen_labels) < len(self.custom_infos):
-            self.logger.warning(
-                "evaluated on %d of %d frames: the rest has no detections",
-                len(chosen_labels),
-                len(self.custom_infos),
-            )
-        return chosen_labels, chosen_detections
+            labels[frame_id] = {**info["annos"], "frame_id": frame_id}
+        return self.pair_with_labels(labels, det_annos)
 
     def _kitti_result(self, det_annos: Sequence[Item], class_names: Sequence[str]) -> KittiResult:
         mapping = required(self.dataset_cfg, "MAP_CLASS_TO_KITTI", "DATA_CONFIG")

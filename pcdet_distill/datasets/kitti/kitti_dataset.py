@@ -19,8 +19,8 @@ from ...evaluation.lidar import LidarResult, lidar_eval
 from ...moved import warn_renamed
 from ...types import BatchDict, ConfigDict
 from ..common_cloud import check_features, read_cloud
-from ..dataset import DatasetTemplate, Item
-from ..safe_pickle import load_plain_pickle
+from ..info_dataset import InfoDataset, lacking
+from ..item import Item
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
 from .folder import KittiFolder, check_root, create_data_command
@@ -38,12 +38,15 @@ INFO_KEYS = {
 }
 
 
-class KittiDataset(DatasetTemplate):
+class KittiDataset(InfoDataset):
     """Frames of a KITTI folder, by the info files that ``create_data.py kitti`` or OpenPCDet made.
 
     Attributes:
         kitti_infos: one info dict a frame.
     """
+
+    infos_are = "KITTI infos"
+    an_info_is = "KITTI info"
 
     def __init__(
         self,
@@ -70,7 +73,7 @@ class KittiDataset(DatasetTemplate):
         )
         if dataset_cfg.get("COMMON_CLOUD"):
             check_features(self.point_feature_encoder.src_feature_list, self.cloud)
-        self.split = self._of_mode("DATA_SPLIT")
+        self.split = self.of_mode("DATA_SPLIT")
         self.folder = KittiFolder(self.root_path, self.split)
         self.fov_points_only = bool(dataset_cfg.get("FOV_POINTS_ONLY", False))
         for name in dataset_cfg.get("GET_ITEM_LIST", SUPPORTED_ITEMS):
@@ -88,7 +91,8 @@ class KittiDataset(DatasetTemplate):
         )
         if self.needs_road_plane:
             self._check_road_planes()
-        self.kitti_infos = self._load_infos()
+        self._check_info_paths()
+        self.kitti_infos = self.load_infos()
         self.has_camera = all(np.any(info["image"]["image_shape"]) for info in self.kitti_infos)
         if self.fov_points_only and not self.has_camera:
             raise ConfigError(
@@ -98,11 +102,6 @@ class KittiDataset(DatasetTemplate):
         self.logger.info(
             "KITTI %s: %d frames of %s", self.split, len(self.kitti_infos), self.root_path
         )
-
-    def _of_mode(self, key: str) -> Any:
-        """The train or the test value of a ``{train: ..., test: ...}`` pair of the config."""
-        pair = required(self.dataset_cfg, key, "DATA_CONFIG")
-        return required(pair, self.mode, f"DATA_CONFIG.{key}")
 
     @property
     def how_to_make_files(self) -> str:
@@ -124,46 +123,31 @@ class KittiDataset(DatasetTemplate):
     def _planes_folder(self) -> Path:
         return self.root_path / "training" / "planes"
 
-    def _load_infos(self) -> list[Item]:
-        """The infos of INFO_PATH, checked for the entries that are read later."""
-        infos: list[Item] = []
-        paths = self._of_mode("INFO_PATH")
-        for path in [paths] if isinstance(paths, str) else paths:
+    def _check_info_paths(self) -> None:
+        """Refuse the info file of testing/ for a split that reads from training/."""
+        for path in self.info_paths():
             if Path(path).name == TEST_INFOS and self.split != "test":
                 raise ConfigError(
                     f"DATA_CONFIG.INFO_PATH.{self.mode}: {path} lists frames of testing/, but "
                     f"DATA_SPLIT.{self.mode}: {self.split} reads from training/; expected an info "
                     "file of its frames, such as kitti_infos_unlabelled.pkl"
                 )
-            infos.extend(self._read_info_file(self.root_path / path))
-        if not infos:
-            raise DataError(f"{self.root_path}: the info files {paths} hold no frames")
-        if self.training and not self._has_objects(infos):
-            raise DataError(
-                f"{self.root_path}: no frame of {paths} holds a {' / '.join(self.class_names)}"
-            )
-        return infos
 
-    def _read_info_file(self, path: Path) -> list[Item]:
-        infos = load_plain_pickle(path, self.how_to_make_files)
-        if not isinstance(infos, list):
-            raise DataError(f"{path}: expected a list of KITTI infos; {self.how_to_make_files}")
-        for number, info in enumerate(infos):
-            missing = _missing_of_info(info)
-            if missing:
-                raise DataError(
-                    f"{path}: entry {number} is no KITTI info, it lacks {missing}; "
-                    f"{self.how_to_make_files}"
-                )
-        return infos
+    def problem_of_info(self, info: object) -> str:
+        """The first entry of INFO_KEYS that an info lacks."""
+        return lacking(_missing_of_info(info))
 
-    def _has_objects(self, infos: Sequence[Item]) -> bool:
-        """Whether any frame holds an object of the trained classes."""
-        return any(
+    def check_trained_classes(self, infos: Sequence[Item], paths: object) -> None:
+        """Refuse to train on a split without any object of the trained classes."""
+        has_objects = any(
             np.isin(info["annos"]["name"], self.class_names).any()
             for info in infos
             if "annos" in info
         )
+        if not has_objects:
+            raise DataError(
+                f"{self.root_path}: no frame of {paths} holds a {' / '.join(self.class_names)}"
+            )
 
     def _check_road_planes(self) -> None:
         """Refuse a folder without planes before the first item, with the ways out."""
@@ -289,17 +273,8 @@ class KittiDataset(DatasetTemplate):
         labels = {
             self.frame_name(index): info["annos"] for index, info in enumerate(self.kitti_infos)
         }
-        detections = {str(anno["frame_id"]): anno for anno in reversed(det_annos)}
-        chosen = [frame_id for frame_id in labels if frame_id in detections]
-        if len(chosen) < len(labels):
-            self.logger.warning(
-                "evaluated on %d of %d frames: the rest has no detections", len(chosen), len(labels)
-            )
-        return kitti_eval(
-            [labels[frame_id] for frame_id in chosen],
-            [detections[frame_id] for frame_id in chosen],
-            list(class_names),
-        )
+        chosen, detections = self.pair_with_labels(labels, det_annos)
+        return kitti_eval(chosen, detections, list(class_names))
 
     def _check_labels(self) -> None:
         if any("annos" not in info for info in self.kitti_infos):

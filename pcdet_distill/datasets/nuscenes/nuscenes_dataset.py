@@ -18,9 +18,8 @@ from ...evaluation.nuscenes import DETECTION_NAMES, nuscenes_eval
 from ...evaluation.result import EvaluationResult
 from ...types import BatchDict, ConfigDict
 from ..box_fields import BOX_FIELDS, BOX_FIELDS_WITH_VELOCITY
-from ..dataset import DatasetTemplate
+from ..info_dataset import InfoDataset
 from ..item import Item
-from ..safe_pickle import load_plain_pickle
 from .folder import NuScenesFolder, create_data_command
 from .info_checks import check_info
 from .resampling import balanced_frames
@@ -31,13 +30,16 @@ OF_MMDETECTION3D = {"data_list", "infos"}  # keys of its info files
 RESAMPLING_KEY = 1  # keeps the random numbers of the resampling apart from those of the items
 
 
-class NuScenesDataset(DatasetTemplate):
+class NuScenesDataset(InfoDataset):
     """Key frames of a nuScenes version, by info files of ``data nuscenes`` or of OpenPCDet.
 
     Attributes:
         infos: one info dict a frame, each frame once.
         options: the keys of DATA_CONFIG that only nuScenes has.
     """
+
+    infos_are = "nuScenes infos, as OpenPCDet writes it"
+    an_info_is = "info of nuScenes"
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class NuScenesDataset(DatasetTemplate):
             seed=seed,
             skip_bad_frames=skip_bad_frames,
         )
-        self.infos = self._load_infos()
+        self.infos = self.load_infos()
         self._order = self._draw_order()
         self._result_folder: Path | None = None
         self.logger.info("nuScenes %s: %s of %s", self.options.version, self._size, self.root_path)
@@ -85,40 +87,30 @@ class NuScenesDataset(DatasetTemplate):
 
     # ---- Info files ----
 
-    def _load_infos(self) -> list[Item]:
-        infos: list[Item] = []
-        pair = required(self.dataset_cfg, "INFO_PATH", "DATA_CONFIG")
-        paths = required(pair, self.mode, "DATA_CONFIG.INFO_PATH")
-        for path in [paths] if isinstance(paths, str) else paths:
-            infos.extend(self._read_info_file(self.root_path / path))
-        if not infos:
-            raise DataError(f"{self.root_path}: the info files {paths} hold no frames")
-        if self.training and not any(self._holds_object(info) for info in infos):
+    def problem_of_info(self, info: object) -> str:
+        """What an info lacks, or has too little of."""
+        return check_info(info, self.options.max_sweeps - 1)
+
+    def found_instead(self, content: object) -> str:
+        """Whether the file is one of mmdetection3d."""
+        keys = set(content) if isinstance(content, Mapping) else set()
+        return ", found a file of mmdetection3d" if keys & OF_MMDETECTION3D else ""
+
+    def read_info_file(self, path: Path) -> list[Item]:
+        """The infos of one file."""
+        infos = super().read_info_file(path)
+        for info in infos:
+            _forget_unread_matrices(info)
+        return infos
+
+    def check_trained_classes(self, infos: Sequence[Item], paths: object) -> None:
+        """Refuse to train on a split without any object of the trained classes."""
+        if not any(self._holds_object(info) for info in infos):
             names = sorted({str(name) for info in infos for name in info.get("gt_names", ())})
             raise DataError(
                 f"{self.root_path}: no frame of {paths} holds a {' / '.join(self.class_names)}; "
                 f"they hold {', '.join(names) or 'no labels'}"
             )
-        return infos
-
-    def _read_info_file(self, path: Path) -> list[Item]:
-        infos = load_plain_pickle(path, self.how_to_make_files)
-        if not isinstance(infos, list):
-            keys = set(infos) if isinstance(infos, Mapping) else set()
-            found = ", found a file of mmdetection3d" if keys & OF_MMDETECTION3D else ""
-            raise DataError(
-                f"{path}: expected a list of nuScenes infos, as OpenPCDet writes it{found}; "
-                f"{self.how_to_make_files}"
-            )
-        for number, info in enumerate(infos):
-            problem = check_info(info, self.options.max_sweeps - 1)
-            if problem:
-                raise DataError(
-                    f"{path}: entry {number} is no info of nuScenes, {problem}; "
-                    f"{self.how_to_make_files}"
-                )
-            _forget_unread_matrices(info)
-        return infos
 
     def _holds_object(self, info: Item) -> bool:
         return LABELS in info and bool(np.isin(info["gt_names"], self.class_names).any())

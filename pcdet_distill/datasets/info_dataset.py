@@ -1,0 +1,104 @@
+"""Datasets whose frames are listed in info files: pickled lists with one dict a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from ..config import required
+from ..errors import DataError
+from .dataset import DatasetTemplate
+from .item import Item
+from .safe_pickle import load_plain_pickle
+
+Label = TypeVar("Label")
+
+
+class InfoDataset(DatasetTemplate):
+    """Reads the files of INFO_PATH, checks every info, and pairs detections with labels.
+
+    A subclass defines ``problem_of_info`` and ``check_trained_classes``.
+
+    Attributes:
+        infos_are: what the files list, for messages.
+        an_info_is: what one entry is, for messages.
+    """
+
+    infos_are: ClassVar[str] = "infos"
+    an_info_is: ClassVar[str] = "info"
+
+    def problem_of_info(self, info: object) -> str:
+        """What is wrong with an info, such as ``it lacks annos.name``; empty when all is there."""
+        raise NotImplementedError(f"{type(self).__name__} does not define problem_of_info")
+
+    def check_trained_classes(self, infos: Sequence[Item], paths: object) -> None:
+        """Refuse infos of the training split that hold no object of the trained classes."""
+        raise NotImplementedError(f"{type(self).__name__} does not define check_trained_classes")
+
+    def found_instead(self, content: object) -> str:
+        """End of the message about a file that holds no list: what it seems to be."""
+        return ""
+
+    def of_mode(self, key: str) -> Any:
+        """The train or the test value of a ``{train: ..., test: ...}`` pair of the config."""
+        pair = required(self.dataset_cfg, key, "DATA_CONFIG")
+        return required(pair, self.mode, f"DATA_CONFIG.{key}")
+
+    def info_paths(self) -> list[str]:
+        """The info files of the split, relative to the folder of the dataset."""
+        paths = self.of_mode("INFO_PATH")
+        return [paths] if isinstance(paths, str) else list(paths)
+
+    def load_infos(self) -> list[Item]:
+        """The infos of INFO_PATH, checked for the entries that are read later."""
+        infos: list[Item] = []
+        for path in self.info_paths():
+            infos.extend(self.read_info_file(self.root_path / path))
+        paths = self.of_mode("INFO_PATH")
+        if not infos:
+            raise DataError(f"{self.root_path}: the info files {paths} hold no frames")
+        if self.training:
+            self.check_trained_classes(infos, paths)
+        return infos
+
+    def read_info_file(self, path: Path) -> list[Item]:
+        """The infos of one file."""
+        infos = load_plain_pickle(path, self.how_to_make_files)
+        if not isinstance(infos, list):
+            raise DataError(
+                f"{path}: expected a list of {self.infos_are}{self.found_instead(infos)}; "
+                f"{self.how_to_make_files}"
+            )
+        for number, info in enumerate(infos):
+            problem = self.problem_of_info(info)
+            if problem:
+                raise DataError(
+                    f"{path}: entry {number} is no {self.an_info_is}, {problem}; "
+                    f"{self.how_to_make_files}"
+                )
+        return infos
+
+    def pair_with_labels(
+        self, labels: Mapping[str, Label], det_annos: Sequence[Item]
+    ) -> tuple[list[Label], list[Item]]:
+        """The labels and the detections of every frame that has both, in the order of ``labels``.
+
+        Frames are paired by their id. Of a frame that comes twice, as where a sampler pads the last
+        batch, the first one counts.
+        """
+        detections = {str(anno["frame_id"]): anno for anno in reversed(det_annos)}
+        chosen = [frame_id for frame_id in labels if frame_id in detections]
+        if len(chosen) < len(labels):
+            self.logger.warning(
+                "evaluated on %d of %d frames: the rest has no detections", len(chosen), len(labels)
+            )
+        return (
+            [labels[frame_id] for frame_id in chosen],
+            [detections[frame_id] for frame_id in chosen],
+        )
+
+
+def lacking(missing: str) -> str:
+    """The problem of an info that lacks an entry; empty when none is missing."""
+    return f"it lacks {missing}" if missing else ""
