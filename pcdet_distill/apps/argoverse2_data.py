@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..config import Argo2Options, load_config, required, resolve_data_path
+from ..config.override import add_set_argument
 from ..datasets.argoverse2.infos import VAL_SHARE, create_argoverse2_infos
 from ..errors import ConfigError
 from ..types import ConfigDict
@@ -28,14 +29,7 @@ def add_argoverse2_arguments(argoverse2: argparse.ArgumentParser) -> None:
         help="of a folder without train/ and val/: the share of the logs, the last ones, for "
         f"validation (default: {VAL_SHARE})",
     )
-    argoverse2.add_argument(
-        "--set",
-        dest="set_cfgs",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="change values of the yaml, e.g. --set MAX_SWEEPS 5; takes the rest of the line",
-    )
+    add_set_argument(argoverse2, example="MAX_SWEEPS 5")
 
 
 def prepare_argoverse2(args: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable
 
 from ..config import CloudOptions, load_config, required, resolve_data_path
+from ..config.override import add_set_argument
 from ..datasets.kitti.kitti_infos import create_kitti_infos
 from ..datasets.kitti.road_planes import create_road_planes
 from ..datasets.kitti.splits import make_split
@@ -89,15 +90,7 @@ def _add_kitti(kitti: argparse.ArgumentParser) -> None:
         help="first estimate the road planes from the points, into training/planes: for "
         "USE_ROAD_PLANE without KITTI's planes",
     )
-    kitti.add_argument(
-        "--set",
-        dest="set_cfgs",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="change values of the yaml, e.g. --set DATA_PATH data/mine; takes the rest of the "
-        "line",
-    )
+    add_set_argument(kitti)
 
 
 def prepare_kitti(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..config import NuScenesOptions, load_config, required, resolve_data_path
+from ..config.override import add_set_argument
 from ..datasets.nuscenes.create import create_nuscenes_infos, info_file
 from ..datasets.nuscenes.folder import DATASET_YAML, NuScenesFolder
 from ..errors import ConfigError
@@ -26,15 +27,7 @@ def add_nuscenes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--with_cam", action="store_true", help="describe all cameras in the info files too"
     )
-    parser.add_argument(
-        "--set",
-        dest="set_cfgs",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="change values of the yaml, e.g. --set DATA_PATH data/mine; takes the rest of the "
-        "line",
-    )
+    add_set_argument(parser)
 
 
 def prepare_nuscenes(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ the same for a dataset file and for an experiment.
 
 from __future__ import annotations
 
+import argparse
 import ast
 from collections.abc import Sequence
 from typing import Any
@@ -30,6 +31,20 @@ DATA_PREFIX = "DATA_CONFIG"
 
 _YAML_WORDS = {"true": True, "false": False, "null": None}
 _MISSING = object()
+
+
+def add_set_argument(
+    parser: argparse.ArgumentParser, *, example: str = "DATA_PATH data/mine"
+) -> None:
+    """Add ``--set KEY VALUE ...``, whose words are in ``set_cfgs``."""
+    parser.add_argument(
+        ORIGIN,
+        dest="set_cfgs",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help=f"change values of the yaml, e.g. --set {example}; takes the rest of the line",
+    )
 
 
 def apply_overrides(

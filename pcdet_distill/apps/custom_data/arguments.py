@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...config.override import add_set_argument
 from ...datasets.custom.labels import FORMATS
 from .split import WAYS
 
@@ -161,12 +162,4 @@ def add_custom_infos_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "cfg", help="yaml of the dataset or of an experiment; its DATA_PATH is the folder"
     )
-    parser.add_argument(
-        "--set",
-        dest="set_cfgs",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="change values of the yaml, e.g. --set DATA_PATH data/mine; takes the rest of the "
-        "line",
-    )
+    add_set_argument(parser)

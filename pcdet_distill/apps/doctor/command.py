@@ -11,6 +11,7 @@ from easydict import EasyDict
 
 from ...checkpoint import load_checkpoint
 from ...config import load_config
+from ...config.override import add_set_argument
 from ...errors import ConfigError, UserError
 from .case import Case
 from .checks import CHECKS, run_checks
@@ -52,15 +53,7 @@ def add_doctor_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
         action="store_true",
         help="do not build and run the untrained model on a frame, which can take a minute",
     )
-    parser.add_argument(
-        "--set",
-        dest="set_cfgs",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="change values of the yaml, e.g. --set DATA_PATH data/mine; takes the rest of the "
-        "line",
-    )
+    add_set_argument(parser)
     return parser
 
 
