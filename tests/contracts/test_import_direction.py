@@ -29,7 +29,7 @@ LEAVES = {
 # What each part may import, besides itself and the leaves.
 MAY_IMPORT = {
     "__main__": {"cli"},
-    "cli": {"apps", "engine", "demo"},
+    "cli": {"apps", "engine", "demo", "export"},
     "ops": set(),
     "evaluation": {"ops"},
     "datasets": {"ops", "evaluation"},
@@ -37,7 +37,18 @@ MAY_IMPORT = {
     "distill": {"ops", "models", "datasets"},
     "measure": {"ops", "models", "datasets"},
     "visualize": {"ops", "datasets"},
-    "report": {"measure", "evaluation"},
+    "report": {"ops", "measure", "evaluation", "visualize"},
+    "inference": {"ops", "models", "datasets"},
+    "export": {
+        "ops",
+        "models",
+        "datasets",
+        "evaluation",
+        "measure",
+        "inference",
+        "engine",
+        "report",
+    },
     "integrations": {"ops", "models", "datasets", "distill"},
     "engine": {
         "ops",
@@ -48,8 +59,9 @@ MAY_IMPORT = {
         "measure",
         "visualize",
         "report",
+        "inference",
     },
-    "demo": {"ops", "models", "datasets", "engine", "visualize"},
+    "demo": {"ops", "models", "datasets", "engine", "visualize", "inference", "report"},
     "apps": {
         "ops",
         "models",
@@ -61,6 +73,8 @@ MAY_IMPORT = {
         "visualize",
         "report",
         "demo",
+        "inference",
+        "export",
     },
 }
 
