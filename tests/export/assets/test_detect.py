@@ -1,0 +1,375 @@
+"""detect.py against the package: the same pillars, the same kept boxes, without torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+import pcdet_distill
+from pcdet_distill.models.detectors.post_processing import (
+    FramePredictions,
+    select_boxes,
+    select_boxes_of_heads,
+)
+from pcdet_distill.ops.nms import nms, nms_circle, nms_normal
+from pcdet_distill.ops.voxels import voxelize
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from runtime_folders import (  # noqa: E402
+    GRID,
+    HEAD,
+    NMS,
+    RANGE_M,
+    SIZE_M,
+    config_of,
+    crowded_boxes,
+    write_folder,
+)
+
+PROGRAM = Path(pcdet_distill.__file__).parent / "export" / "assets" / "detect.py"
+NO_BOXES = {"boxes": np.zeros((0, 7), np.float32), "scores": np.zeros((0, 3), np.float32)}
+
+
+@pytest.fixture(scope="module")
+def detect() -> ModuleType:
+    """detect.py as a module."""
+    spec = importlib.util.spec_from_file_location("detect", PROGRAM)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An exported folder whose network finds nothing."""
+    return write_folder(tmp_path / "model", NO_BOXES)
+
+
+def random_points(count: int, seed: int = 0) -> np.ndarray:
+    """Points (N, 4), some outside of the range, many in few cells."""
+    random = np.random.RandomState(seed)
+    far = random.uniform([-5, -45, -4, 0], [75, 45, 2, 1], (count // 2, 4))
+    near = random.normal([10, 0, -1, 0.5], [2, 2, 0.5, 0.1], (count - len(far), 4))
+    points = np.concatenate([far, near]).astype(np.float32)
+    return points[random.permutation(count)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 500, 60_000])
+@pytest.mark.parametrize(("max_points", "max_voxels"), [(32, 40_000), (3, 200), (1, 1)])
+def test_pillars_are_those_of_the_package(
+    detect: ModuleType, tmp_path: Path, count: int, max_points: int, max_voxels: int
+) -> None:
+    config = config_of()
+    config["voxels"].update(max_points=max_points, max_voxels=max_voxels)
+    detector = detect.Detector(write_folder(tmp_path, NO_BOXES, config))
+    points = random_points(count)
+    voxels, coords, num_points = voxelize(points, RANGE_M, SIZE_M, max_points, max_voxels)
+    inputs = detector.voxelise(points)
+    np.testing.assert_array_equal(inputs["voxels"], voxels)
+    np.testing.assert_array_equal(inputs["voxel_coords"], coords)
+    np.testing.assert_array_equal(inputs["voxel_num_points"], num_points)
+    for name, value in zip(("voxels", "voxel_coords", "voxel_num_points"), (voxels, coords)):
+        assert inputs[name].dtype == value.dtype
+
+
+def test_pillars_of_many_layers_and_more_than_16_bits(detect: ModuleType, tmp_path: Path) -> None:
+    config = config_of()
+    size = [0.16, 0.16, 0.4]
+    config["voxels"].update(size_m=size, grid=[*GRID[:2], 10], max_points=5, max_voxels=100_000)
+    detector = detect.Detector(write_folder(tmp_path, NO_BOXES, config))
+    points = random_points(300_000)
+    voxels, coords, num_points = voxelize(points, RANGE_M, size, 5, 100_000)
+    assert len(coords) > 65_536
+    inputs = detector.voxelise(points)
+    np.testing.assert_array_equal(inputs["voxels"], voxels)
+    np.testing.assert_array_equal(inputs["voxel_coords"], coords)
+    np.testing.assert_array_equal(inputs["voxel_num_points"], num_points)
+
+
+def test_points_on_the_borders_of_cells(detect: ModuleType, folder: Path) -> None:
+    """Rounding decides here, so it must be that of float32 in the same order of operations."""
+    steps = np.arange(0, 432, dtype=np.float32)
+    points = np.zeros((len(steps), 4), np.float32)
+    points[:, 0] = steps * np.float32(0.16)
+    points[:, 1] = np.float32(-39.68) + steps * np.float32(0.16)
+    points = np.concatenate([points, np.float32([RANGE_M[3:] + [0], RANGE_M[:3] + [0]])])
+    _, coords, _ = voxelize(points, RANGE_M, SIZE_M, 32, 40_000)
+    inputs = detect.Detector(folder).voxelise(points)
+    np.testing.assert_array_equal(inputs["voxel_coords"], coords)
+
+
+def test_points_with_nan_are_left_out_and_columns_are_scaled(
+    detect: ModuleType, tmp_path: Path
+) -> None:
+    config = config_of()
+    config["points"]["scale"] = [1.0, 1.0, 1.0, 1 / 255]
+    detector = detect.Detector(write_folder(tmp_path, NO_BOXES, config))
+    points = np.float32([[5, 0, 0, 51], [np.nan, 0, 0, 1], [5, 0, 0, np.inf]])
+    inputs = detector.voxelise(points)
+    assert inputs["voxel_num_points"].tolist() == [1]
+    np.testing.assert_allclose(inputs["voxels"][0, 0], [5, 0, 0, 0.2])
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.2, 0.7])
+@pytest.mark.parametrize("limits", [(4096, 500), (100, 20), (None, None)])
+@pytest.mark.parametrize(
+    ("kind", "ours"), [("rotated", nms), ("axis_aligned", nms_normal), ("circle", nms_circle)]
+)
+def test_nms_keeps_the_boxes_of_the_package(
+    detect: ModuleType, kind: str, ours, threshold: float, limits: tuple[int | None, int | None]
+) -> None:
+    pre, post = limits
+    settings = {"kind": kind, "threshold": threshold, "pre_maxsize": pre, "post_maxsize": post}
+    for seed in range(8):
+        random = np.random.RandomState(seed)
+        boxes, scores = crowded_boxes(300, random)
+        boxes[:5] = boxes[5:10]  # copies: their outlines lie on one another
+        values = np.round(scores[:, 0], 2)  # some are equal
+        tensors = torch.from_numpy(boxes), torch.from_numpy(values)
+        expected = ours(*tensors, threshold, pre_maxsize=pre, post_maxsize=post)
+        assert detect.keep_best(boxes, values, settings).tolist() == expected.tolist()
+
+
+def test_nms_of_no_boxes_and_of_broken_ones(detect: ModuleType) -> None:
+    settings = {"kind": "rotated", "threshold": 0.1, "pre_maxsize": 9, "post_maxsize": 9}
+    empty = np.zeros((0, 7), np.float32), np.zeros(0, np.float32)
+    assert len(detect.keep_best(*empty, settings)) == 0
+    boxes = np.float32([[0, 0, 0, np.inf, 2, 2, 0], [0, 0, 0, 4, 2, 2, np.nan], [0] * 7, [0] * 7])
+    scores = np.float32([0.9, 0.8, 0.7, 0.6])
+    expected = nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.1)
+    assert detect.keep_best(boxes, scores, settings).tolist() == expected.tolist()
+
+
+def settings_of(by_class: bool) -> dict[str, object]:
+    """POST_PROCESSING of a yaml."""
+    nms_config = {
+        "MULTI_CLASSES_NMS": by_class,
+        "NMS_TYPE": "nms_gpu",
+        "NMS_THRESH": 0.1,
+        "NMS_PRE_MAXSIZE": 4096,
+        "NMS_POST_MAXSIZE": 500,
+    }
+    return {"SCORE_THRESH": 0.3, "NMS_CONFIG": nms_config}
+
+
+def check_equal(found, expected: dict[str, torch.Tensor], class_names: list[str]) -> None:
+    """The same boxes, sorted by score."""
+    boxes, scores, names = found
+    order = expected["pred_scores"].argsort(descending=True, stable=True)
+    np.testing.assert_array_equal(boxes, expected["pred_boxes"][order].numpy())
+    np.testing.assert_array_equal(scores, expected["pred_scores"][order].numpy())
+    labels = expected["pred_labels"][order].tolist()
+    assert names == [class_names[label - 1] for label in labels]
+    assert len(boxes) > 10
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_boxes_of_an_anchor_head(detect: ModuleType, tmp_path: Path, by_class: bool) -> None:
+    boxes, scores = crowded_boxes(800, np.random.RandomState(3))
+    scores[7, 1] = np.float32(0.3)  # equal to the threshold
+    config = config_of()
+    config["post_processing"]["score_threshold"] = 0.3
+    if by_class:
+        groups = [{**NMS, "label": label} for label in (1, 2, 3)]
+        config["post_processing"]["nms"] = groups
+    detector = detect.Detector(
+        write_folder(tmp_path, {"boxes": boxes, "scores": scores}, config), threads=1
+    )
+    frame = FramePredictions(torch.from_numpy(boxes), torch.from_numpy(scores), normalized=True)
+    expected = select_boxes(frame, settings_of(by_class))
+    check_equal(detector(random_points(100)), expected, config["class_names"])
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_boxes_of_several_heads(detect: ModuleType, tmp_path: Path, by_class: bool) -> None:
+    random = np.random.RandomState(4)
+    boxes_0, scores_0 = crowded_boxes(300, random, classes=1)
+    boxes_1, scores_1 = crowded_boxes(400, random, classes=2)
+    outputs = {"boxes_0": boxes_0, "scores_0": scores_0, "boxes_1": boxes_1, "scores_1": scores_1}
+    config = config_of()
+    columns = [[2], [3, 1]]
+    config["heads"] = [
+        {**HEAD, "boxes": f"boxes_{n}", "scores": f"scores_{n}", "column_labels": columns[n]}
+        for n in (0, 1)
+    ]
+    groups = [{**NMS, "heads": [0, 1]}]
+    if by_class:
+        groups = [{**NMS, "heads": [h], "label": label} for h, label in ((0, 2), (1, 3), (1, 1))]
+    config["post_processing"].update(nms=groups, score_threshold=0.3)
+    detector = detect.Detector(write_folder(tmp_path, outputs, config), threads=1)
+    expected = select_boxes_of_heads(
+        torch.from_numpy(np.concatenate([boxes_0, boxes_1])),
+        [torch.from_numpy(scores_0), torch.from_numpy(scores_1)],
+        [torch.tensor(labels) for labels in columns],
+        settings_of(by_class),
+        normalized=True,
+    )
+    check_equal(detector(random_points(100)), expected, config["class_names"])
+
+
+def test_boxes_of_a_centre_head(detect: ModuleType, tmp_path: Path) -> None:
+    """Labels from the network, filtered by other scores than those that are sorted, by range."""
+    boxes = np.float32([[x, 0, -1, 4, 2, 1.5, 0, 1, 2] for x in (10, 10.5, 20, 30, 200)])
+    scores = np.float32([0.5, 0.9, 0.05, 0.8, 0.99])
+    filtered = np.float32([0.5, 0.9, 0.4, 0.1, 0.99])
+    outputs = {"boxes": boxes, "scores": scores, "filter": filtered}
+    outputs["labels"] = np.int32([1, 1, 2, 3, 1])
+    config = config_of()
+    config["heads"] = [{**HEAD, "labels": "labels", "column_labels": [], "filter_scores": "filter"}]
+    config["post_processing"].update(keeps_equal=False, centre_range_m=[0, -40, -5, 70, 40, 5])
+    detector = detect.Detector(write_folder(tmp_path, outputs, config), threads=1)
+    found_boxes, found_scores, names = detector(random_points(10))
+    np.testing.assert_array_equal(found_boxes, boxes[[1, 2]])
+    np.testing.assert_array_equal(found_scores, scores[[1, 2]])
+    assert names == ["Car", "Pedestrian"]
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Refuse:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "pcdet_distill", "numba", "onnx", "scipy", "yaml"):
+            raise ImportError(f"{name} is refused here")
+
+sys.meta_path.insert(0, Refuse)
+sys.argv = sys.argv[1:]
+sys.path.insert(0, sys.argv[0].rsplit("/", 1)[0])
+import detect
+detect.main()
+"""
+
+
+def run_program(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """detect.py where nothing but numpy and onnxruntime can be imported."""
+    words = [str(argument) for argument in arguments]
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(PROGRAM), *words], capture_output=True, text=True
+    )
+
+
+def test_program_without_torch(tmp_path: Path) -> None:
+    boxes, scores = crowded_boxes(100, np.random.RandomState(0))
+    write_folder(tmp_path, {"boxes": boxes, "scores": scores})
+    random_points(1000).tofile(tmp_path / "cloud.bin")
+    run = run_program(tmp_path / "cloud.bin", "--folder", tmp_path, "--out", tmp_path / "b.json")
+    assert run.returncode == 0, run.stderr
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert len(found["boxes"]) == len(found["names"]) == len(found["scores"]) > 3
+    assert len(run.stdout.splitlines()) == len(found["boxes"]) + 1
+    assert "network" in run.stdout.splitlines()[-1]
+
+
+PCD_HEADER = """# .PCD v0.7
+VERSION 0.7
+FIELDS x y z _ Reflectivity ring
+SIZE 4 4 4 1 1 2
+TYPE F F F U U U
+COUNT 1 1 1 4 1 1
+WIDTH {count}
+HEIGHT 1
+VIEWPOINT 0 0 0 1 0 0 0
+POINTS {count}
+DATA {kind}
+"""
+
+
+def test_readers(detect: ModuleType, tmp_path: Path) -> None:
+    points = random_points(50)
+    points[:, 3] = np.arange(50)
+    features = ["x", "y", "z", "intensity"]
+    points.tofile(tmp_path / "a.bin")
+    np.save(tmp_path / "a.npy", points.astype(np.float64))
+    wide = np.concatenate([points, points[:, :1]], axis=1)
+    wide.tofile(tmp_path / "wide.bin")
+    fields = [("p", "<f4", 3), ("_", "u1", 4), ("i", "u1"), ("r", "<u2")]
+    table = np.zeros(50, fields)
+    table["p"] = points[:, :3]
+    table["i"] = points[:, 3]
+    header = PCD_HEADER.format(count=50, kind="binary")
+    (tmp_path / "b.pcd").write_bytes(header.encode() + table.tobytes() + b"\0" * 100)
+    rows = [f"{p[0]!s} {p[1]!s} {p[2]!s} 0 0 0 0 {p[3]!s} 7" for p in points]
+    header = PCD_HEADER.format(count=50, kind="ascii")
+    (tmp_path / "a.pcd").write_text(header + "\n".join(rows) + "\n")
+    for name in ("a.bin", "a.npy", "b.pcd", "a.pcd"):
+        read = detect.read_points(tmp_path / name, features)
+        np.testing.assert_array_equal(read, points, err_msg=name)
+    columns = ["x", "y", "z", "intensity", "ring"]
+    read = detect.read_points(tmp_path / "wide.bin", [*features, "timestamp"], columns)
+    np.testing.assert_array_equal(read[:, :4], points)
+    assert not read[:, 4].any()
+
+
+def refused(detect: ModuleType, *arguments: object) -> str:
+    """The sentence that the command line ends with."""
+    with pytest.raises(SystemExit) as stop:
+        detect.main([str(argument) for argument in arguments])
+    message = str(stop.value)
+    assert message.startswith("error: ") and "\n" not in message
+    return message
+
+
+def test_bad_files_are_one_sentence(detect: ModuleType, folder: Path, tmp_path: Path) -> None:
+    good = tmp_path / "good.bin"
+    random_points(10).tofile(good)
+    np.zeros(7, np.float32).tofile(tmp_path / "odd.bin")
+    np.save(tmp_path / "flat.npy", np.zeros(8))
+    (tmp_path / "text.npy").write_text("x y z")
+    (tmp_path / "cut.pcd").write_text(PCD_HEADER.format(count=9, kind="binary"))
+    (tmp_path / "packed.pcd").write_text(PCD_HEADER.format(count=9, kind="binary_compressed"))
+    (tmp_path / "empty.pcd").write_text("")
+    header = PCD_HEADER.format(count=0, kind="ascii").replace("Reflectivity", "colour")
+    (tmp_path / "blind.pcd").write_text(header)
+    for name, word in {
+        "none.bin": "no such file",
+        "odd.bin": "--columns",
+        "flat.npy": "--columns",
+        "text.npy": "text.npy",
+        "cut.pcd": "cut.pcd cannot be read",
+        "packed.pcd": "only ascii and binary",
+        "empty.pcd": "empty.pcd",
+        "blind.pcd": "also reads intensity",
+        "cloud.las": ".bin, .npy, .pcd",
+    }.items():
+        assert word in refused(detect, tmp_path / name, "--folder", folder), name
+    assert "no such file" in refused(detect, good, "--folder", tmp_path)
+    out = tmp_path / "none" / "boxes.json"
+    assert "none" in refused(detect, good, "--folder", folder, "--out", out)
+
+
+def test_model_and_config_must_belong_together(
+    detect: ModuleType, folder: Path, tmp_path: Path
+) -> None:
+    other = write_folder(tmp_path / "other", {**NO_BOXES, "more": np.zeros(1, np.float32)})
+    (folder / "model.onnx").write_bytes((other / "model.onnx").read_bytes())
+    with pytest.raises(detect.DetectError, match="belongs to another model.onnx"):
+        detect.Detector(folder)
+    part = write_folder(tmp_path / "part", NO_BOXES, config_of(stages_outside=["backbone_3d"]))
+    with pytest.raises(detect.DetectError, match="cannot run alone"):
+        detect.Detector(part)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(detect.DetectError, match=r"config\.json"):
+        detect.Detector(folder)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 5), (2, 5, 4)])
+def test_wrong_columns(detect: ModuleType, folder: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(detect.DetectError, match="x, y, z, intensity"):
+        detect.Detector(folder)(np.zeros(shape, np.float32))
+
+
+def test_two_million_points(detect: ModuleType, folder: Path) -> None:
+    boxes, scores, names = detect.Detector(folder)(random_points(2_000_000))
+    assert boxes.shape == (0, 7) and scores.shape == (0,) and names == []
