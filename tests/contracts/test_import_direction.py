@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "measure": {"ops", "models", "datasets"},
     "visualize": {"ops", "datasets"},
     "report": {"ops", "measure", "evaluation", "visualize"},
-    "inference": {"ops", "models", "datasets"},
+    "inference": {"ops", "models", "datasets", "evaluation"},
     "export": {
         "ops",
         "models",

@@ -13,9 +13,9 @@ import torch
 
 from ...datasets import DatasetTemplate, build_dataset
 from ...datasets.safe_pickle import load_plain_pickle
-from ...demo import load_detector
 from ...engine.resources.device import choose_device
 from ...errors import UserError
+from ...inference import load_model
 from ...measure import count_gflops, count_parameters, measure_latencies
 from ...models import load_data_to_device
 from ...ops.boxes import boxes_overlap_bev
@@ -82,9 +82,7 @@ def compare(plan: QuickstartPlan) -> Comparison:
     models = {}
     for name, config in plan.configs.items():
         checkpoint = plan.root / plan.checkpoint(name)
-        models[name] = load_detector(
-            read_experiment(config, plan.root), dataset, checkpoint, device
-        )
+        models[name] = load_model(read_experiment(config, plan.root), dataset, checkpoint, device)
     latencies = measure_latencies(list(models.values()), [batch] * len(models))
     rows = {}
     for (name, model), latency_ms in zip(models.items(), latencies):

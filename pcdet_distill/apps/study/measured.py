@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from ...datasets import build_dataset
-from ...demo import load_detector
 from ...engine.resources.device import choose_device
+from ...inference import load_model
 from ...measure import count_gflops, count_parameters, measure_latencies
 from ...models import load_data_to_device
 from ...types import BatchDict
@@ -75,7 +75,7 @@ def _load(plan: StudyPlan, run: Run, device: torch.device) -> tuple[nn.Module, B
     _, *settings = plan.settings(run, plan.spec.evaluate[-1])
     cfg = read_experiment(run.row.config, plan.root, settings)
     dataset = build_dataset(cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=plan.root, training=False)
-    model = load_detector(cfg, dataset, plan.root / run.checkpoint, device)
+    model = load_model(cfg, dataset, plan.root / run.checkpoint, device)
     batch = dataset.collate_batch([dataset[0]])
     load_data_to_device(batch, device)
     return model, batch

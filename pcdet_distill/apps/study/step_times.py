@@ -30,13 +30,13 @@ import torch
 
 from ...config import find_file
 from ...datasets import build_dataset
-from ...demo import load_detector
 from ...engine.cli.arguments import add_train_arguments
 from ...engine.distributed import World
 from ...engine.loop import Trainer
 from ...engine.resources import choose_device, keep_freed_memory
 from ...engine.run import Run as EngineRun
 from ...engine.setup import build_trainer
+from ...inference import load_model
 from ...models import load_data_to_device
 from ...types import BatchDict
 from ..tools import read_experiment
@@ -187,7 +187,7 @@ class StepTimer:
             cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=self.plan.root, training=False
         )
         checkpoint = self.plan.root / run.teacher_ckpt
-        teacher = load_detector(cfg, dataset, checkpoint, self.device)
+        teacher = load_model(cfg, dataset, checkpoint, self.device)
         times = []
         for index in range(min(TEACHER_FRAMES, len(dataset))):
             start = self.watch.now()

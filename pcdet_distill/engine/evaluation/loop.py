@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ...datasets import DatasetTemplate
 from ...errors import DataError
 from ...evaluation.result import EvaluationResult
+from ...inference import predict_batch
 from ...models import load_data_to_device
 from ...types import BatchDict
 from ..batches import batches_of, interleave, part_of
@@ -164,8 +165,7 @@ def _predict(
     if timed:
         synchronize(device)
     start = time.perf_counter()
-    with torch.no_grad():
-        pred_dicts, recall = model(batch)
+    pred_dicts, recall = predict_batch(model, batch, device)
     if timed:
         synchronize(device)
     return pred_dicts, recall, time.perf_counter() - start

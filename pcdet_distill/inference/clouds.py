@@ -1,0 +1,96 @@
+"""What may be given as points: arrays, tensors and paths, as clouds that are read one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from ..datasets.readers import CloudSource, PointCloud, open_clouds
+from ..datasets.readers.columns import cloud_of_columns
+from ..datasets.readers.default_names import column_names
+from ..errors import DataError
+
+OneCloud: TypeAlias = "np.ndarray | torch.Tensor | str | PathLike[str] | PointCloud"
+Points: TypeAlias = "OneCloud | Sequence[OneCloud]"
+ARRAY = "points"
+MOST_COLUMNS = 64
+
+
+class CloudArray:
+    """One array (N, C) or tensor as a source of one cloud."""
+
+    def __init__(self, points: np.ndarray | torch.Tensor | PointCloud, name: str = ARRAY) -> None:
+        self._points = points
+        self._name = name
+
+    def __len__(self) -> int:
+        return 1
+
+    def place(self, index: int) -> str:
+        """Its number among those that were given."""
+        return self._name
+
+    def name(self, index: int) -> str:
+        """The same, as the name of a file."""
+        return self._name
+
+    def names_columns(self, index: int) -> bool:
+        """Whether it is a structured array, or a cloud of the readers."""
+        points = self._points
+        if isinstance(points, PointCloud):
+            return True
+        return isinstance(points, np.ndarray) and bool(points.dtype.names)
+
+    def read(self, index: int, columns: Sequence[str] | int | None = None) -> PointCloud:
+        """The cloud. ``columns`` names the columns of an array that has no names."""
+        if isinstance(self._points, PointCloud):
+            return self._points
+        array = self._points
+        if isinstance(array, torch.Tensor):
+            array = array.detach().cpu().numpy()
+        if array.dtype.names:
+            return cloud_of_columns({name: array[name] for name in array.dtype.names}, self._name)
+        _check_array(array, self._name)
+        names = column_names(columns, array.shape[1])
+        return cloud_of_columns(dict(zip(names, array.T)), self._name)
+
+
+def clouds_of(points: Points) -> tuple[list[CloudSource], bool]:
+    """The sources of what was given, and whether it is a single cloud.
+
+    A list, a folder and a recording are several clouds, also if there is one in them.
+    """
+    if isinstance(points, (list, tuple)):
+        return [_source(one, f"{ARRAY}[{number}]") for number, one in enumerate(points)], False
+    source = _source(points, ARRAY)
+    is_single = isinstance(source, CloudArray) or Path(str(points)).is_file() and len(source) == 1
+    return [source], is_single
+
+
+def _source(points: object, name: str) -> CloudSource:
+    if isinstance(points, (str, PathLike)):
+        return open_clouds(Path(points).expanduser())
+    if isinstance(points, (np.ndarray, torch.Tensor, PointCloud)):
+        return CloudArray(points, name)
+    raise DataError(
+        f"{name}: expected an array (N, 3 or more), a tensor, a path, or a list of these, "
+        f"found {type(points).__name__}"
+    )
+
+
+def _check_array(array: np.ndarray, name: str) -> None:
+    is_table = array.ndim == 2 and 3 <= array.shape[1] <= MOST_COLUMNS
+    if is_table and array.dtype.kind in "fiu":
+        return
+    advice = ""
+    if array.ndim == 2 and 3 <= array.shape[0] <= MOST_COLUMNS < array.shape[1]:
+        advice = "; transpose it"
+    raise DataError(
+        f"{name}: expected numbers of shape (N, C) with C from 3, x, y, z first, "
+        f"found {array.dtype} {array.shape}{advice}"
+    )

@@ -1,0 +1,109 @@
+"""A cloud of any origin to the item that a network reads."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..datasets.common_cloud import without_common_cloud
+from ..datasets.dataset import DatasetTemplate, Item, item_random_state
+from ..datasets.readers import CloudSource, ModelInput, PointCloud
+from ..errors import DataError
+from ..types import ConfigDict
+
+
+class InputWarning(UserWarning):
+    """The points do not look like those that the detector was trained with."""
+
+
+def warn_of_input(message: str) -> None:
+    """Warn in Python's way."""
+    warnings.warn(message, InputWarning, stacklevel=2)
+
+
+class CloudProcessing(DatasetTemplate):
+    """Clouds without labels, processed as in the evaluation: to items, and to batches.
+
+    Args:
+        dataset_cfg: the DATA_CONFIG block.
+        class_names: label 1 is the first.
+        columns: names of the columns of arrays and files that name none. By default those that
+            the model reads.
+        divide_intensity: what intensities are divided by.
+        data_path: folder of the training data, to look up the scale of its intensities.
+        clouds: the clouds that are counted as frames.
+        tell: called with each warning, once for its kind.
+    """
+
+    def __init__(
+        self,
+        dataset_cfg: ConfigDict,
+        class_names: Sequence[str],
+        *,
+        columns: Sequence[str] | None = None,
+        divide_intensity: float = 1.0,
+        data_path: Path | None = None,
+        clouds: CloudSource | None = None,
+        tell: Callable[[str], None] = warn_of_input,
+    ) -> None:
+        dataset_cfg = without_common_cloud(dataset_cfg)
+        super().__init__(dataset_cfg, class_names, training=False, root_path=Path())
+        self.clouds = clouds
+        self.told_columns = columns
+        features = self.point_feature_encoder.src_feature_list
+        name = dataset_cfg.get("DATASET", "")
+        self.model_input = ModelInput(features, name, divide_intensity, data_path)
+        self._tell = tell
+        self._told: set[str] = set()
+
+    @property
+    def num_frames(self) -> int:
+        """The number of clouds."""
+        return 0 if self.clouds is None else len(self.clouds)
+
+    def frame_name(self, index: int) -> str:
+        """The name of a file without its suffix, or of a recording with the message's number."""
+        return str(index) if self.clouds is None else self.clouds.name(index)
+
+    def load_frame(self, index: int) -> Item:
+        """The points of one of ``clouds``."""
+        if self.clouds is None:
+            return super().load_frame(index)
+        return self.raw_item(self.clouds, index)
+
+    def raw_item(self, clouds: CloudSource, index: int) -> Item:
+        """The checked points of a cloud. A warning is told once, whatever its numbers are."""
+        place = clouds.place(index)
+        points, found = self.model_input.points(self._read(clouds, index), place)
+        for warning in found:
+            kind = re.sub(r"[\d.,]+", "#", warning)
+            if kind not in self._told:
+                self._tell(f"{place}: {warning}")
+            self._told.add(kind)
+        return {"points": points, "frame_id": clouds.name(index)}
+
+    def item(self, clouds: CloudSource, index: int) -> Item:
+        """The finished item of a cloud. The same cloud always gives the same item."""
+        item = self.prepare_data(self.raw_item(clouds, index), item_random_state(self.seed, 0, 0))
+        assert item is not None  # only training items are refused
+        return item
+
+    def _read(self, clouds: CloudSource, index: int) -> PointCloud:
+        """The cloud. A file that names no columns must have those of the model, or told ones."""
+        if self.told_columns is not None or clouds.names_columns(index):
+            return clouds.read(index, self.told_columns)
+        features = self.model_input.features
+        try:
+            return clouds.read(index, features)
+        except DataError as error:
+            raise DataError(
+                f"{error}; the model reads {', '.join(features)}, and --columns names the columns "
+                "of the file"
+            ) from None
+
+
+def is_empty(item: Item) -> bool:
+    """Whether a network would see nothing: no point, or no voxel in its range."""
+    return len(item["points"]) == 0 or len(item.get("voxels", item["points"])) == 0

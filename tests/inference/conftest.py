@@ -1,0 +1,20 @@
+"""A small detector of PointPillars, and its checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_detectors import CONFIG, write_checkpoint
+
+from pcdet_distill.inference import Detector, load_detector
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("inference") / "model.pth")
+
+
+@pytest.fixture
+def detector(checkpoint: Path) -> Detector:
+    return load_detector(CONFIG, checkpoint, device="cpu")
