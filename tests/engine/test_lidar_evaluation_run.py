@@ -15,7 +15,7 @@ from torch import nn
 
 from pcdet_distill.datasets import build_dataloader
 from pcdet_distill.engine.evaluate import evaluate_model
-from pcdet_distill.report import read_ap
+from pcdet_distill.report.comparison import read_ap
 
 CLASSES = ["Car", "Pedestrian", "Cyclist"]
 

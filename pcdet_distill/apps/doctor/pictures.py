@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -50,13 +49,13 @@ class Picture:
     Attributes:
         title: heading.
         caption: what it shows, and how a healthy one looks.
-        png: base64 text of the file.
+        png: content of the file.
         is_scene: whether it is one of several frames, which stand side by side.
     """
 
     title: str
     caption: str
-    png: str
+    png: bytes
     is_scene: bool = False
 
 
@@ -134,12 +133,12 @@ def _seen(plt: ModuleType, case: Case) -> Figure | None:
     return figure
 
 
-def png_of(plt: ModuleType, figure: Figure) -> str:
-    """The figure as base64 text; it is closed."""
+def png_of(plt: ModuleType, figure: Figure) -> bytes:
+    """The figure as a file; it is closed."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=DPI, facecolor=figure.get_facecolor())
     plt.close(figure)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
 
 
 def _scenes(plt: ModuleType, case: Case, findings: Sequence[Finding]) -> Iterator[Picture]:

@@ -19,7 +19,7 @@ from ...inference import load_model
 from ...measure import count_gflops, count_parameters, measure_latencies
 from ...models import load_data_to_device
 from ...ops.boxes import boxes_overlap_bev
-from ...report import (
+from ...report.comparison import (
     Comparison,
     ModelResult,
     insert_results,

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...report import BEGIN, END, insert_results
+from ...report.comparison import BEGIN, END, insert_results
 from .data import all_data_commands
 from .plan import StudyPlan
 from .records import Records

@@ -11,7 +11,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ...report import METRICS
+from ...report.comparison import METRICS
 from .measured import Measured
 from .survey import FINISHED, Ap, Outcome, mean_ap
 from .table import MAP

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...engine.logging.cost import Cost, read_cost
 from ...errors import DataError
-from ...report import read_ap
+from ...report.comparison import read_ap
 from .claims import Owner
 from .plan import Run, StudyPlan
 from .records import Records

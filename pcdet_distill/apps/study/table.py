@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from ...report import METRICS, ap_words
+from ...report.comparison import METRICS, ap_words
 from .comparisons import Comparison, compare_rows
 from .measured import Measured
 from .plan import StudyPlan

@@ -22,7 +22,7 @@ from pcdet_distill.datasets.synthetic import create_synthetic_kitti
 from pcdet_distill.errors import DataError, UserError
 from pcdet_distill.measure import count_parameters
 from pcdet_distill.models import build_network
-from pcdet_distill.report import BEGIN, END
+from pcdet_distill.report.comparison import BEGIN, END
 
 AP = {"teacher": 60.0, "student": 40.0, "distilled": 45.0}
 

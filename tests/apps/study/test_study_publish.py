@@ -11,7 +11,7 @@ import study_toys
 from pcdet_distill.apps.study.publish import publish
 from pcdet_distill.apps.study.runner import Runner
 from pcdet_distill.apps.study.table import make_table
-from pcdet_distill.report import BEGIN
+from pcdet_distill.report.comparison import BEGIN
 
 
 def publish_toys(root):

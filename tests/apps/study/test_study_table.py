@@ -13,7 +13,7 @@ from pcdet_distill.apps.study.table import make_table, to_plain
 from pcdet_distill.apps.study.text import to_markdown, to_text
 from pcdet_distill.engine.logging.cost import Cost
 from pcdet_distill.errors import DataError
-from pcdet_distill.report import read_ap
+from pcdet_distill.report.comparison import read_ap
 
 SCORES = {
     "teacher": 60.0,

@@ -11,7 +11,7 @@ import pytest
 
 from pcdet_distill.errors import DataError
 from pcdet_distill.evaluation.lidar import lidar_eval
-from pcdet_distill.report import (
+from pcdet_distill.report.comparison import (
     BEGIN,
     END,
     Comparison,

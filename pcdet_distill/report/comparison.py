@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError
-from .types import ConfigDict
+from ..errors import DataError
+from ..types import ConfigDict
 
 METRICS = {"bev": "BEV AP", "3d": "3D AP"}
 NUSCENES_SHORT = {
