@@ -14,6 +14,7 @@ from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.errors import CheckpointError, ConfigError, DataError
+from pcdet_distill.inference import CloudProcessing
 from pcdet_distill.models import build_network
 
 CONFIG = "cfgs/synthetic/pointpillar_student.yaml"
@@ -117,7 +118,7 @@ def structured_points(folder: Path) -> np.ndarray:
     return np.fromfile(folder / "b.bin", np.float32).reshape(-1, 4)
 
 
-def clouds_of(arguments, path: Path, **flags: str) -> demo.PointFiles:
+def clouds_of(arguments, path: Path, **flags: str) -> CloudProcessing:
     """The demo's dataset for a file or folder."""
     parsed = arguments(data_path=str(path), **flags)
     return demo.dataset_of(load_config(parsed.cfg_file), parsed)

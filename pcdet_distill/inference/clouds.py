@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -22,14 +23,24 @@ MOST_COLUMNS = 64
 
 
 class CloudArray:
-    """One array (N, C) or tensor as a source of one cloud."""
+    """One array (N, C), tensor or cloud of the readers as a source of one cloud."""
 
     def __init__(self, points: np.ndarray | torch.Tensor | PointCloud, name: str = ARRAY) -> None:
+        if isinstance(points, torch.Tensor):
+            points = points.detach().cpu().numpy()
+        if isinstance(points, np.ndarray) and not points.dtype.names:
+            _check_array(points, name)
         self._points = points
         self._name = name
 
     def __len__(self) -> int:
         return 1
+
+    @property
+    def num_columns(self) -> int:
+        """C of an array without names."""
+        assert isinstance(self._points, np.ndarray)
+        return self._points.shape[1]
 
     def place(self, index: int) -> str:
         """Its number among those that were given."""
@@ -37,27 +48,43 @@ class CloudArray:
 
     def name(self, index: int) -> str:
         """The same, as the name of a file."""
-        return self._name
+        return re.sub(r"\W+", "_", self._name).strip("_")
 
     def names_columns(self, index: int) -> bool:
         """Whether it is a structured array, or a cloud of the readers."""
-        points = self._points
-        if isinstance(points, PointCloud):
-            return True
-        return isinstance(points, np.ndarray) and bool(points.dtype.names)
+        return isinstance(self._points, PointCloud) or bool(self._points.dtype.names)
 
     def read(self, index: int, columns: Sequence[str] | int | None = None) -> PointCloud:
         """The cloud. ``columns`` names the columns of an array that has no names."""
-        if isinstance(self._points, PointCloud):
-            return self._points
-        array = self._points
-        if isinstance(array, torch.Tensor):
-            array = array.detach().cpu().numpy()
-        if array.dtype.names:
-            return cloud_of_columns({name: array[name] for name in array.dtype.names}, self._name)
-        _check_array(array, self._name)
-        names = column_names(columns, array.shape[1])
-        return cloud_of_columns(dict(zip(names, array.T)), self._name)
+        points = self._points
+        if isinstance(points, PointCloud):
+            return points
+        if points.dtype.names:
+            return cloud_of_columns({name: points[name] for name in points.dtype.names}, self._name)
+        names = column_names(columns, points.shape[1])
+        if len(names) != points.shape[1]:
+            raise DataError(
+                f"{self._name}: has {points.shape[1]} columns, expected the {len(names)} that "
+                f"'columns' names: {', '.join(names)}"
+            )
+        return cloud_of_columns(dict(zip(names, points.T)), self._name)
+
+
+def names_of_columns(count: int, features: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names for the ``count`` columns of an array, and a warning if they are too many.
+
+    The columns are taken to be those that the model reads. Of too few the first ones are there.
+    """
+    names = list(features[:count])
+    further = range(len(features), count)
+    names += [f"column_{number}" for number in further]
+    if not further:
+        return names, []
+    doubt = (
+        f"has {count} columns, but the model reads {len(features)} ({', '.join(features)}), so the "
+        "last are left out; 'columns' names them if these are not the first"
+    )
+    return names, [doubt]
 
 
 def clouds_of(points: Points) -> tuple[list[CloudSource], bool]:

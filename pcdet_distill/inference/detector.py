@@ -18,7 +18,7 @@ from ..models import load_data_to_device
 from ..types import BatchDict
 from .clouds import Points, clouds_of
 from .detections import Detections
-from .predict import predict_batch
+from .predict import box_width, predict_batch
 from .processing import CloudProcessing, is_empty
 from .settings import BoxSettings
 
@@ -54,6 +54,7 @@ class Detector:
         self.settings = settings or BoxSettings()
         self.settings.check(self.class_names)
         self.batch_size = _checked_batch_size(batch_size)
+        self._box_width = box_width(model)
         # Heads keep a forward's outputs and settings as attributes, so one thread runs at a time.
         self._lock = threading.Lock()
 
@@ -87,7 +88,7 @@ class Detector:
         settings.check(self.class_names)
         size = self.batch_size if batch_size is None else _checked_batch_size(batch_size)
         parts = _in_parts(self._items(sources), size)
-        return chain.from_iterable(self._detect(part, settings) for part in parts)
+        return chain.from_iterable(self.detect(part, settings) for part in parts)
 
     def items(self, points: Points) -> Iterator[Item]:
         """The clouds as the network reads them, one by one."""
@@ -113,13 +114,17 @@ class Detector:
         found = [Detections.from_prediction(one, self.class_names) for one in predictions]
         return [settings.select(one) for one in found]
 
-    def _detect(self, items: list[Item], settings: BoxSettings) -> list[Detections]:
-        """The boxes of some items. One without points has none, and does not reach the network."""
+    def detect(
+        self, items: Sequence[Item], settings: BoxSettings | None = None
+    ) -> list[Detections]:
+        """The boxes of items. One without points has none, and does not reach the network."""
         seen = [item for item in items if not is_empty(item)]
         found: Iterator[Detections] = iter(())
         if seen:
             found = iter(self.predict(self.dataset.collate_batch(seen), settings))
-        return [Detections.none() if is_empty(item) else next(found) for item in items]
+        return [
+            Detections.none(self._box_width) if is_empty(item) else next(found) for item in items
+        ]
 
 
 def _in_parts(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,12 +11,14 @@ from torch import nn
 
 from ..checkpoint import load_checkpoint, load_model_state
 from ..config import errors_name_file, load_config, required, resolve_data_path
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
 from ..models import Detector3DTemplate, build_network
 from ..models.detectors.slots import DetectorData
 from ..models.device import choose_device, prepare_for_device
 from .detector import Detector
-from .processing import CloudProcessing
+from .hub import CONFIG_FILE, WEIGHTS_FILE, find_folder
+from .matching_yaml import matching_yaml
+from .processing import CloudProcessing, warn_of_input
 from .settings import BoxSettings
 
 
@@ -31,13 +33,16 @@ def load_detector(
     classes: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     divide_intensity: float = 1.0,
+    fill_missing: float | None = 0.0,
     batch_size: int = 1,
+    tell: Callable[[str], None] = warn_of_input,
 ) -> Detector:
     """The detector of a checkpoint, ready to be called with points.
 
     Args:
-        cfg: the yaml of a detector, a name inside cfgs/, or a loaded config.
-        ckpt: the checkpoint: .pth of this library or of OpenPCDet, or .safetensors.
+        cfg: the yaml of a detector, a name inside cfgs/, or a loaded config. A folder with
+            ``config.yaml`` and ``model.safetensors``, or ``hf://user/name``, brings its checkpoint.
+        ckpt: the checkpoint: .pth of this library or of OpenPCDet, .safetensors, or such a folder.
         device: cpu, cuda or cuda:N; None takes a GPU if there is one.
         score_threshold: the lowest score of a box, for all classes or by class.
         nms_threshold: the overlap over which the worse of two boxes is dropped.
@@ -45,20 +50,26 @@ def load_detector(
         classes: the classes that are returned.
         columns: names of the columns of arrays and files that name none.
         divide_intensity: what intensities are divided by: 255 for a model that learnt 0..1.
+        fill_missing: the value of columns that a cloud lacks; None refuses such a cloud.
         batch_size: clouds that go through the network together.
+        tell: called with each warning about the points, once for its kind.
 
     Raises:
         UserError: a yaml, checkpoint or setting that cannot be used; the text is one sentence.
     """
-    cfg = _config_of(cfg)
-    if ckpt is None:
-        raise ConfigError(f"{cfg.CONFIG_FILE}: expected a checkpoint as well, such as student.pth")
+    config, weights = _files(cfg, ckpt)
     settings = BoxSettings(score_threshold, nms_threshold, max_boxes, classes)
-    settings.check(cfg.CLASS_NAMES)
-    dataset = make_processing(cfg, columns, divide_intensity)
-    chosen_device = choose_device(None if device is None else str(device))
-    model = load_model(cfg, dataset, ckpt, chosen_device)
-    return Detector(cfg, model, dataset, chosen_device, settings=settings, batch_size=batch_size)
+    settings.check(config.CLASS_NAMES)
+    dataset = make_processing(
+        config,
+        columns=columns,
+        divide_intensity=divide_intensity,
+        fill_missing=fill_missing,
+        tell=tell,
+    )
+    chosen_device = choose_device(None if device is None else str(device), flag="device")
+    model = load_model(config, dataset, weights, chosen_device)
+    return Detector(config, model, dataset, chosen_device, settings=settings, batch_size=batch_size)
 
 
 def load_model(
@@ -73,16 +84,26 @@ def load_model(
         model = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), dataset)
         if isinstance(model, Detector3DTemplate):
             required(cfg.MODEL, "POST_PROCESSING", "MODEL")
-    load_model_state(model, load_checkpoint(ckpt)["model_state"], strict=True, where=str(ckpt))
+    state = load_checkpoint(ckpt)["model_state"]
+    try:
+        load_model_state(model, state, strict=True, where=str(ckpt))
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{matching_yaml(state, cfg)}") from None
     return prepare_for_device(model, device).eval()
 
 
 def make_processing(
-    cfg: EasyDict, columns: Sequence[str] | None = None, divide_intensity: float = 1.0
+    cfg: EasyDict,
+    *,
+    columns: Sequence[str] | None = None,
+    divide_intensity: float = 1.0,
+    fill_missing: float | None = 0.0,
+    tell: Callable[[str], None] = warn_of_input,
+    flag: str = "",
 ) -> CloudProcessing:
-    """What makes batches of clouds for the network of ``cfg``."""
+    """What makes batches of clouds for the network of ``cfg``; arguments as there."""
     if not divide_intensity > 0:
-        raise ConfigError(f"divide_intensity {divide_intensity}: expected more than 0")
+        raise ConfigError(f"{flag}divide_intensity {divide_intensity}: expected more than 0")
     data_path = None
     if "DATA_PATH" in cfg.DATA_CONFIG:
         data_path = resolve_data_path(cfg.DATA_CONFIG.DATA_PATH, cfg.ROOT_DIR)
@@ -90,17 +111,34 @@ def make_processing(
         return CloudProcessing(
             cfg.DATA_CONFIG,
             cfg.CLASS_NAMES,
+            model_cfg=cfg.MODEL,
             columns=columns,
             divide_intensity=divide_intensity,
+            fill_missing=fill_missing,
             data_path=data_path,
+            tell=tell,
+            flag=flag,
         )
 
 
-def _config_of(cfg: str | Path | EasyDict) -> EasyDict:
-    if isinstance(cfg, (str, Path)):
-        loaded = load_config(cfg)
-    else:
-        loaded = cfg
-    if "DATA_CONFIG" not in loaded or "MODEL" not in loaded:
+def read_detector_config(cfg: str | Path | EasyDict) -> EasyDict:
+    """The config of a detector; that of a data set alone is refused."""
+    config = load_config(cfg) if isinstance(cfg, (str, Path)) else cfg
+    if "DATA_CONFIG" not in config or "MODEL" not in config:
         raise ConfigError(f"{cfg}: expected the yaml of a detector, with DATA_CONFIG and MODEL")
-    return loaded
+    return config
+
+
+def _files(cfg: str | Path | EasyDict, ckpt: str | Path | None) -> tuple[EasyDict, Path]:
+    """The config and the file of weights."""
+    folder = find_folder(cfg)
+    if folder is not None:
+        cfg = folder / CONFIG_FILE
+        ckpt = folder / WEIGHTS_FILE if ckpt is None else ckpt
+    config = read_detector_config(cfg)
+    if ckpt is None:
+        raise ConfigError(
+            f"{config.CONFIG_FILE}: expected a checkpoint too: load_detector(cfg, 'student.pth')"
+        )
+    folder = find_folder(ckpt)
+    return config, Path(ckpt) if folder is None else folder / WEIGHTS_FILE

@@ -13,6 +13,8 @@ from ..types import BatchDict
 
 # Of each frame OpenPCDet's dict of final boxes, and the counts of recalled labels.
 Predictions: TypeAlias = tuple[list[dict[str, Tensor]], Mapping[str, int]]
+WITHOUT_VELOCITY = 7
+WITH_VELOCITY = 9
 
 
 def predict_batch(model: nn.Module, batch: BatchDict, device: torch.device) -> Predictions:
@@ -25,3 +27,13 @@ def predict_batch(model: nn.Module, batch: BatchDict, device: torch.device) -> P
     load_data_to_device(batch, device)
     with torch.no_grad():
         return model(batch)
+
+
+def box_width(model: nn.Module) -> int:
+    """Columns of the final boxes: 7, or 9 with velocities."""
+    heads = [getattr(model, slot, None) for slot in ("roi_head", "dense_head", "point_head")]
+    head = next((head for head in heads if head is not None), None)
+    code_names = getattr(head, "code_names", None)
+    if code_names is not None:
+        return WITH_VELOCITY if "vel" in code_names else WITHOUT_VELOCITY
+    return getattr(getattr(head, "box_coder", None), "box_size", WITHOUT_VELOCITY)

@@ -12,6 +12,8 @@ from ..datasets.dataset import DatasetTemplate, Item, item_random_state
 from ..datasets.readers import CloudSource, ModelInput, PointCloud
 from ..errors import DataError
 from ..types import ConfigDict
+from .checks import SceneChecks, expected_ground_m
+from .clouds import CloudArray, names_of_columns
 
 
 class InputWarning(UserWarning):
@@ -29,12 +31,15 @@ class CloudProcessing(DatasetTemplate):
     Args:
         dataset_cfg: the DATA_CONFIG block.
         class_names: label 1 is the first.
+        model_cfg: the MODEL block, whose anchors may show where the ground was in training.
         columns: names of the columns of arrays and files that name none. By default those that
             the model reads.
         divide_intensity: what intensities are divided by.
-        data_path: folder of the training data, to look up the scale of its intensities.
+        fill_missing: the value of columns that a cloud lacks; None refuses such a cloud.
+        data_path: folder of the training data. One of its frames shows what the network learnt.
         clouds: the clouds that are counted as frames.
         tell: called with each warning, once for its kind.
+        flag: how messages write the names of options: ``--`` for those of a command.
     """
 
     def __init__(
@@ -42,11 +47,14 @@ class CloudProcessing(DatasetTemplate):
         dataset_cfg: ConfigDict,
         class_names: Sequence[str],
         *,
+        model_cfg: ConfigDict | None = None,
         columns: Sequence[str] | None = None,
         divide_intensity: float = 1.0,
+        fill_missing: float | None = 0.0,
         data_path: Path | None = None,
         clouds: CloudSource | None = None,
         tell: Callable[[str], None] = warn_of_input,
+        flag: str = "",
     ) -> None:
         dataset_cfg = without_common_cloud(dataset_cfg)
         super().__init__(dataset_cfg, class_names, training=False, root_path=Path())
@@ -54,7 +62,12 @@ class CloudProcessing(DatasetTemplate):
         self.told_columns = columns
         features = self.point_feature_encoder.src_feature_list
         name = dataset_cfg.get("DATASET", "")
-        self.model_input = ModelInput(features, name, divide_intensity, data_path)
+        self.model_input = ModelInput(
+            features, name, divide_intensity, data_path, fill_missing, flag
+        )
+        self.scene_checks = SceneChecks(
+            self.point_cloud_range, expected_ground_m(name, data_path, features, model_cfg)
+        )
         self._tell = tell
         self._told: set[str] = set()
 
@@ -67,6 +80,10 @@ class CloudProcessing(DatasetTemplate):
         """The name of a file without its suffix, or of a recording with the message's number."""
         return str(index) if self.clouds is None else self.clouds.name(index)
 
+    def frame_place(self, index: int) -> str:
+        """Where a frame is from: a path, or a message of a recording."""
+        return str(index) if self.clouds is None else self.clouds.place(index)
+
     def load_frame(self, index: int) -> Item:
         """The points of one of ``clouds``."""
         if self.clouds is None:
@@ -76,13 +93,19 @@ class CloudProcessing(DatasetTemplate):
     def raw_item(self, clouds: CloudSource, index: int) -> Item:
         """The checked points of a cloud. A warning is told once, whatever its numbers are."""
         place = clouds.place(index)
-        points, found = self.model_input.points(self._read(clouds, index), place)
-        for warning in found:
-            kind = re.sub(r"[\d.,]+", "#", warning)
-            if kind not in self._told:
-                self._tell(f"{place}: {warning}")
-            self._told.add(kind)
+        cloud, doubts = self._read(clouds, index)
+        points, further = self.model_input.points(cloud, place)
+        doubts += further
+        doubts += self.scene_checks.doubts(points)
+        for doubt in doubts:
+            self._tell_once(place, doubt)
         return {"points": points, "frame_id": clouds.name(index)}
+
+    def _tell_once(self, place: str, doubt: str) -> None:
+        kind = re.sub(r"[\d.,]+", "#", doubt)
+        if kind not in self._told:
+            self._told.add(kind)
+            self._tell(f"{place}: {doubt}")
 
     def item(self, clouds: CloudSource, index: int) -> Item:
         """The finished item of a cloud. The same cloud always gives the same item."""
@@ -90,17 +113,24 @@ class CloudProcessing(DatasetTemplate):
         assert item is not None  # only training items are refused
         return item
 
-    def _read(self, clouds: CloudSource, index: int) -> PointCloud:
-        """The cloud. A file that names no columns must have those of the model, or told ones."""
+    def _read(self, clouds: CloudSource, index: int) -> tuple[PointCloud, list[str]]:
+        """The cloud, and what is odd about its columns.
+
+        A file that names no columns must have those of the model, or told ones: its numbers do not
+        say how many there are. An array does, so it may have others.
+        """
         if self.told_columns is not None or clouds.names_columns(index):
-            return clouds.read(index, self.told_columns)
+            return clouds.read(index, self.told_columns), []
         features = self.model_input.features
+        if isinstance(clouds, CloudArray):
+            names, doubts = names_of_columns(clouds.num_columns, features)
+            return clouds.read(index, names), doubts
         try:
-            return clouds.read(index, features)
+            return clouds.read(index, features), []
         except DataError as error:
             raise DataError(
-                f"{error}; the model reads {', '.join(features)}, and --columns names the columns "
-                "of the file"
+                f"{error}; the model reads {', '.join(features)}, and "
+                f"{self.model_input.flag}columns names the columns of the file"
             ) from None
 
 

@@ -12,38 +12,41 @@ from ..errors import ConfigError
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def choose_device(name: str | None = None, local_rank: int = 0) -> torch.device:
+def choose_device(
+    name: str | None = None, local_rank: int = 0, flag: str = "--device"
+) -> torch.device:
     """The device called ``name``.
 
     Args:
         name: cpu, cuda (the GPU of ``local_rank``) or cuda:N. None: cuda if there is one, else cpu.
         local_rank: number of this process on its machine.
+        flag: what a message calls the argument.
     """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise _unknown_device(name) from None
+        raise _unknown_device(name, flag) from None
     if device.type == "cpu":
         return torch.device("cpu")
     if device.type == "cuda":
-        return _cuda_device(name, device.index, local_rank)
-    raise _unknown_device(name)
+        return _cuda_device(name, device.index, local_rank, flag)
+    raise _unknown_device(name, flag)
 
 
-def _unknown_device(name: str) -> ConfigError:
-    return ConfigError(f"--device {name}: unknown device; expected cpu, cuda or cuda:<number>")
+def _unknown_device(name: str, flag: str) -> ConfigError:
+    return ConfigError(f"{flag} {name}: unknown device; expected cpu, cuda or cuda:<number>")
 
 
-def _cuda_device(name: str, index: int | None, local_rank: int) -> torch.device:
+def _cuda_device(name: str, index: int | None, local_rank: int, flag: str) -> torch.device:
     """The GPU ``index``, or the one of ``local_rank``. It becomes the current device."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:
-        raise ConfigError(f"--device {name}: PyTorch finds no CUDA device here; use --device cpu")
+        raise ConfigError(f"{flag} {name}: PyTorch finds no CUDA device here; use {flag} cpu")
     index = local_rank % count if index is None else index
     if index >= count:
-        raise ConfigError(f"--device {name}: there are {count} CUDA devices, numbered from 0")
+        raise ConfigError(f"{flag} {name}: there are {count} CUDA devices, numbered from 0")
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
 

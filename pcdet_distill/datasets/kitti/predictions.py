@@ -48,23 +48,41 @@ def prediction_anno(
             without a camera.
     """
     labels = prediction["pred_labels"].detach().cpu().numpy().astype(np.int64)
-    if len(labels) == 0:
+    return anno_of_boxes(
+        prediction["pred_boxes"].detach().cpu().numpy(),
+        prediction["pred_scores"].detach().cpu().numpy(),
+        np.array(class_names)[labels - 1],
+        calib=calib,
+        image_shape=image_shape,
+    )
+
+
+def anno_of_boxes(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    names: np.ndarray,
+    *,
+    calib: Calibration,
+    image_shape: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """KITTI's description of LiDAR boxes (K, 7 or more) with scores (K,) and names (K,)."""
+    if len(names) == 0:
         return _empty_anno()
-    boxes = prediction["pred_boxes"].detach().cpu().numpy()[:, :7].astype(np.float32)
+    boxes = boxes[:, :7].astype(np.float32)
     camera = boxes_lidar_to_camera(boxes, calib)
     has_image = bool(image_shape.any())
     # Heading relative to the ray from the sensor, which is what the image of an object depends on.
     alpha = -np.arctan2(-boxes[:, 1], boxes[:, 0]) + camera[:, 6]
     return {
-        "name": np.array(class_names)[labels - 1],
-        "truncated": np.zeros(len(labels)),
-        "occluded": np.zeros(len(labels)),
+        "name": names,
+        "truncated": np.zeros(len(names)),
+        "occluded": np.zeros(len(names)),
         "alpha": alpha,
         "bbox": image_boxes_of_camera_boxes(camera, calib, image_shape if has_image else None),
         "dimensions": camera[:, 3:6],
         "location": camera[:, 0:3],
         "rotation_y": camera[:, 6],
-        "score": prediction["pred_scores"].detach().cpu().numpy(),
+        "score": scores,
         "boxes_lidar": boxes,
     }
 
@@ -78,7 +96,12 @@ def _empty_anno() -> dict[str, np.ndarray]:
 
 
 def write_result_file(path: Path, anno: Mapping[str, np.ndarray]) -> None:
-    """KITTI's result file of one frame: sixteen fields a line, four decimals."""
+    """KITTI's result file of one frame."""
+    Path(path).write_text(result_text(anno))
+
+
+def result_text(anno: Mapping[str, np.ndarray]) -> str:
+    """The content of KITTI's result file of one frame: sixteen fields a line, four decimals."""
     lines = []
     for row, name in enumerate(anno["name"]):
         length, height, width = anno["dimensions"][row]
@@ -94,4 +117,4 @@ def write_result_file(path: Path, anno: Mapping[str, np.ndarray]) -> None:
             anno["score"][row],
         )
         lines.append(line)
-    Path(path).write_text("".join(lines))
+    return "".join(lines)

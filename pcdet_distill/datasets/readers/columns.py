@@ -17,6 +17,7 @@ FARTHEST_M = 10_000.0
 OFFSET_STEP_M = 1000.0
 FEWEST_NUMBERS = 0.5  # share of finite values below which a column means nothing
 MANY_AT_ORIGIN = 0.01  # share of points
+SCALE_NOTE = "intensity looks like a scale of"
 COLOURS = ("rgb", "rgba")  # PCL packs three bytes into the bits of one number
 
 Columns = dict[str, np.ndarray]
@@ -168,4 +169,4 @@ def _intensity_note(values: np.ndarray) -> str:
         return ""
     highest = float(values[np.isfinite(values)].max())
     shown = "0..255" if scale == BYTE_SCALE else "0..65535"
-    return f"intensity looks like a scale of {shown} (highest {highest:g})"
+    return f"{SCALE_NOTE} {shown} (highest {highest:g})"

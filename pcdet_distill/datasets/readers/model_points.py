@@ -11,7 +11,8 @@ import numpy as np
 
 from ...errors import DataError
 from .cloud import PointCloud
-from .names import INTENSITY, TIMESTAMP
+from .columns import SCALE_NOTE
+from .names import INTENSITY, PLACE, TIMESTAMP
 from .table import read_cloud_file
 
 # The scale of the intensities that DATA_CONFIG.DATASET's frames have.
@@ -31,12 +32,16 @@ class ModelInput:
         divide_intensity: what the intensities of the clouds are divided by.
         data_path: folder of the training data. If it is there, one of its frames shows the scale
             of the intensities.
+        fill_missing: the value of columns that a cloud lacks, with a warning; None refuses it.
+        flag: how a message writes the names of options: ``--`` for those of a command.
     """
 
     features: Sequence[str]
     dataset: str = ""
     divide_intensity: float = 1.0
     data_path: Path | None = None
+    fill_missing: float | None = None
+    flag: str = "--"
 
     def points(self, cloud: PointCloud, where: str) -> tuple[np.ndarray, list[str]]:
         """(N, len(features)) float32 the points, and warnings.
@@ -46,10 +51,12 @@ class ModelInput:
         Raises:
             DataError: a column is missing, or no point is left.
         """
-        warnings = [cloud.note] if cloud.note else []
+        note = self._note(cloud)
+        warnings = [note] if note else []
         cloud = self._with_scale(self._with_time(cloud, warnings))
         if INTENSITY in self.features:
             warnings += self._doubts_of_intensity(cloud)
+        cloud = self._filled(cloud, warnings)
         points = cloud.select(self.features, where)
         good = np.isfinite(points).all(axis=1)
         num_bad = len(points) - int(good.sum())
@@ -61,6 +68,26 @@ class ModelInput:
             warnings.append(f"{num_bad} of {len(points)} points hold NaN or infinity, left out")
             points = points[good]
         return points, warnings
+
+    def _note(self, cloud: PointCloud) -> str:
+        """The reader's note, without the scale of the intensities where the model's is known."""
+        if self._learnt[0] is None:
+            return cloud.note
+        sentences = cloud.note.split("; ")
+        return "; ".join(one for one in sentences if not one.startswith(SCALE_NOTE))
+
+    def _filled(self, cloud: PointCloud, warnings: list[str]) -> PointCloud:
+        """A cloud with every column of the model, where missing ones may be filled."""
+        missing = [name for name in self.features if name not in (*PLACE, *cloud.features)]
+        if self.fill_missing is None or not missing:
+            return cloud
+        warnings.append(
+            f"it has no {', '.join(missing)}, which the model reads: {self.fill_missing:g} stands "
+            f"in, and boxes may be worse; its columns are {', '.join(cloud.features)}"
+        )
+        for name in missing:
+            cloud = _with_column(cloud, name, self.fill_missing)
+        return cloud
 
     def _with_scale(self, cloud: PointCloud) -> PointCloud:
         if self.divide_intensity == 1.0 or INTENSITY not in cloud.features:
@@ -79,16 +106,21 @@ class ModelInput:
         if TIMESTAMP in cloud.features:
             times = cloud.points[:, cloud.features.index(TIMESTAMP)]
             finite = times[np.isfinite(times)]
-            if len(finite) and np.abs(finite).max() > MOST_SECONDS:
+            is_too_old = len(finite) > 0 and np.abs(finite).max() > MOST_SECONDS
+            if is_too_old and self.fill_missing is not None and _like_rings(finite):
+                warnings.append(
+                    f"its timestamps are whole numbers up to {finite.max():g}, like rings, so its "
+                    "points count as one sweep, at 0 s"
+                )
+                return _with_column(cloud, TIMESTAMP, 0.0)
+            if is_too_old:
                 warnings.append(
                     f"timestamp reaches {np.abs(finite).max():g}, expected seconds since the sweep "
                     "(a ring number?)"
                 )
             return cloud
         warnings.append("it has no timestamp, so its points count as one sweep, at 0 s")
-        zeros = np.zeros((len(cloud.points), 1), np.float32)
-        points = np.concatenate([cloud.points, zeros], axis=1)
-        return replace(cloud, points=points, features=(*cloud.features, TIMESTAMP))
+        return _with_column(cloud, TIMESTAMP, 0.0)
 
     def _doubts_of_intensity(self, cloud: PointCloud) -> list[str]:
         """A warning if the clouds have another scale of intensity than the training data."""
@@ -98,7 +130,8 @@ class ModelInput:
             return []
         return [
             f"its intensities look like 0..{found:g}, but those of {place} are 0..{learnt:g}, "
-            f"which makes detections wrong; --divide_intensity {found / learnt:g} converts them"
+            f"which makes detections wrong; {self.flag}divide_intensity {found / learnt:g} "
+            "converts them"
         ]
 
     @cached_property
@@ -112,3 +145,19 @@ class ModelInput:
                 except DataError:
                     break
         return SCALE_OF_DATASET.get(self.dataset), self.dataset
+
+
+def _with_column(cloud: PointCloud, name: str, value: float) -> PointCloud:
+    """A cloud whose column ``name`` holds ``value``, in place of its own column if it has one."""
+    if name in cloud.features:
+        points = cloud.points.copy()
+        points[:, cloud.features.index(name)] = value
+        return replace(cloud, points=points)
+    column = np.full((len(cloud.points), 1), value, np.float32)
+    points = np.concatenate([cloud.points, column], axis=1)
+    return replace(cloud, points=points, features=(*cloud.features, name))
+
+
+def _like_rings(values: np.ndarray) -> bool:
+    """Whether times (N,) are the numbers of beams: whole and not negative."""
+    return bool((values == np.round(values)).all() and values.min() >= 0)

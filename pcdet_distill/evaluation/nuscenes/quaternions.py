@@ -19,6 +19,24 @@ def rotation_matrices(quaternions: np.ndarray) -> np.ndarray:
     return np.stack(stacked, axis=-2)
 
 
+def of_matrix(matrix: np.ndarray) -> np.ndarray:
+    """The quaternion (4,) of a rotation matrix (3, 3), with w of 0 or more.
+
+    It is the eigenvector of the largest eigenvalue of a symmetric matrix (Bar-Itzhack, 2000), so it
+    needs no cases, and a matrix that was rounded gives the nearest rotation.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.asarray(matrix, dtype=np.float64)
+    rows = [
+        [xx + yy + zz, zy - yz, xz - zx, yx - xy],
+        [zy - yz, xx - yy - zz, yx + xy, zx + xz],
+        [xz - zx, yx + xy, yy - xx - zz, zy + yz],
+        [yx - xy, zx + xz, zy + yz, zz - xx - yy],
+    ]
+    _, vectors = np.linalg.eigh(np.array(rows))
+    quaternion = vectors[:, -1]
+    return quaternion if quaternion[0] >= 0 else -quaternion
+
+
 def multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The rotation ``second``, then ``first``: Hamilton's product (..., 4)."""
     a, b, c, d = np.moveaxis(np.asarray(first, dtype=np.float64), -1, 0)
