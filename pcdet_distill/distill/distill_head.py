@@ -7,7 +7,7 @@ thrown away after the training.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -111,15 +111,31 @@ class DistillTerm(nn.Module):
         if not self.active:
             self.loss.logs.clear()
             return self.loss.zero_loss()
-        student_data = self.student.read(student, batch_dict, detached=False)
-        teacher_data = self.teacher.read(teacher, teacher_batch_dict, detached=True)
-        matched = self.student.match(student_data, teacher_data)
-        matched = self.student.leave_out_unsure(*matched, batch_dict)
-        loss = self.loss(*matched, batch_dict)
+        student_data, teacher_data = self.read(student, teacher, batch_dict, teacher_batch_dict)
+        loss = self.compare(student_data, teacher_data, batch_dict)
         weight = self.schedule.at(self.progress)
         if self.gradient_share is None:
             return weight * loss
         return weight * self._measured_factor(self.gradient_share, loss, student, detection) * loss
+
+    def read(
+        self,
+        student: Features,
+        teacher: Features,
+        batch_dict: BatchDict,
+        teacher_batch_dict: BatchDict,
+    ) -> tuple[Any, Any]:
+        """Captured features in the form that is matched; the teacher's without gradient."""
+        return (
+            self.student.read(student, batch_dict, detached=False),
+            self.teacher.read(teacher, teacher_batch_dict, detached=True),
+        )
+
+    def compare(self, student: Any, teacher: Any, batch_dict: BatchDict) -> Tensor:
+        """The loss without its weight, a scalar, between what ``read`` returned."""
+        matched = self.student.match(student, teacher)
+        matched = self.student.leave_out_unsure(*matched, batch_dict)
+        return self.loss(*matched, batch_dict)
 
     def _measured_factor(
         self,

@@ -6,6 +6,7 @@ no special case.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterable
 
@@ -27,8 +28,26 @@ from ..types import BatchDict
 from .distill_head import DistillHead
 from .gradient_share import DetectionStep
 from .init import StudentInit
-from .teacher import Teacher, TeacherPass
+from .tap_source import Features
+from .teacher import Teacher, TeacherOutput, TeacherPass
 from .teacher_check import check_on_first_frames
+
+
+@dataclasses.dataclass(frozen=True)
+class BothModels:
+    """What one run of teacher and student gives to the terms.
+
+    Attributes:
+        student_output: what the student returned.
+        student_features: by tap path.
+        teacher: the teacher's features and its own batch.
+        batch_dict: the student's batch, with everything that transforms and modules added.
+    """
+
+    student_output: tuple
+    student_features: Features
+    teacher: TeacherOutput
+    batch_dict: BatchDict
 
 
 class Distiller(TrainableModule):
@@ -66,19 +85,32 @@ class Distiller(TrainableModule):
         """
         if not self.training or self.head.is_empty:
             return self.student(batch_dict)
+        both = self.run_both(batch_dict)
+        ret_dict, tb_dict, disp_dict = both.student_output
+        detection = DetectionStep(ret_dict["loss"], self.student)
+        loss, logs = self.head(
+            both.student_features,
+            both.teacher.features,
+            both.batch_dict,
+            both.teacher.batch_dict,
+            detection,
+        )
+        ret_dict = {**ret_dict, "loss": ret_dict["loss"] + loss}
+        return ret_dict, {**tb_dict, **logs}, {**disp_dict, "distill": loss.detach()}
+
+    def run_both(self, batch_dict: BatchDict) -> BothModels:
+        """Teacher and student on one batch, which stays as it is, with all features of the terms.
+
+        The student runs in its mode. In eval its output are its boxes.
+        """
         # The caller's dict stays as it is when a transform replaces labels.
         batch_dict = dict(batch_dict)
         teacher = TeacherPass(self.teacher, self.head.teacher_paths)
         self.head.prepare(batch_dict, teacher)
         output = teacher.run(batch_dict)
         with capture(self.student, self.head.student_paths) as student_features:
-            ret_dict, tb_dict, disp_dict = self.student(batch_dict)
-        detection = DetectionStep(ret_dict["loss"], self.student)
-        loss, logs = self.head(
-            student_features, output.features, batch_dict, output.batch_dict, detection
-        )
-        ret_dict = {**ret_dict, "loss": ret_dict["loss"] + loss}
-        return ret_dict, {**tb_dict, **logs}, {**disp_dict, "distill": loss.detach()}
+            student_output = self.student(batch_dict)
+        return BothModels(student_output, student_features, output, batch_dict)
 
     def prepare_data(
         self, processes: Processes | None = None, logger: logging.Logger | None = None

@@ -28,6 +28,7 @@ from ..nodes import NodeFeatures
 from ..prediction_input import PredictionInput
 from ..predictions import PredictionReader, Predictions
 from ..term_inputs import MapInput, NodeInput, TermInput
+from .node_details import NodeDetails
 from .old_interface import OldSees, read_options
 
 if TYPE_CHECKING:
@@ -170,6 +171,19 @@ class NodeLoss(DistillLoss[TapInfo]):
         """The loss, a scalar, between one or more matched nodes."""
         raise NotImplementedError(f"{type(self).__name__} does not define compute")
 
+    def details(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
+    ) -> NodeDetails | None:
+        """What ``compute`` does at single nodes; None for a loss that does not tell."""
+        return None
+
+    def common_space(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Features (N, C_s) and (N, C_t) in the space (N, D) in which they are compared.
+
+        None for a loss without an adapter: its student and its teacher have no common channels.
+        """
+        return None
+
 
 class MapLoss(DistillLoss[TapInfo]):
     """Compares whole bird's eye view maps."""
@@ -186,6 +200,10 @@ class MapLoss(DistillLoss[TapInfo]):
     def compute(self, student: Tensor, teacher: Tensor, batch_dict: BatchDict) -> Tensor:
         """The loss, a scalar, between maps that are not empty."""
         raise NotImplementedError(f"{type(self).__name__} does not define compute")
+
+    def common_space(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor] | None:
+        """As of a ``NodeLoss``: cells (N, C_s) and (N, C_t) in one space, or None."""
+        return None
 
 
 class PredictionLoss(DistillLoss[PredictionReader]):

@@ -220,6 +220,33 @@ def sum_over_edges(
     return _EdgeSum.apply(comparison, neighbours, weights, *teacher, *student)
 
 
+@torch.no_grad()
+def distances_of_queries(
+    comparison: EdgeComparison, neighbours: Tensor, teacher: EdgeTables, student: EdgeTables
+) -> Tensor:
+    """(M,) the unweighted distance of each query, which ``sum_over_edges`` sums.
+
+    Args:
+        comparison: the distance between edges.
+        neighbours: (M, K) rows of the nodes.
+        teacher, student: their edges.
+    """
+    parts = [teacher.centres.new_zeros(0)]
+    for start in range(0, len(neighbours), _queries_per_chunk(neighbours, teacher)):
+        queries = slice(start, start + _queries_per_chunk(neighbours, teacher))
+        chunk = neighbours[queries]
+        teacher_edges = comparison.embed(teacher.nodes[chunk], teacher.centres[queries])
+        student_edges = comparison.embed(student.nodes[chunk], student.centres[queries])
+        parts.append(comparison.rows(teacher_edges, student_edges))
+    return torch.cat(parts)
+
+
+def _queries_per_chunk(neighbours: Tensor, tables: EdgeTables) -> int:
+    """Queries whose edges are held at once."""
+    floats_per_query = max(1, neighbours.shape[1] * tables.nodes.shape[1])
+    return max(1, CHUNK_FLOATS // floats_per_query)
+
+
 def _squares_over_edges(
     neighbours: Tensor, weights: Tensor | None, difference: EdgeTables
 ) -> Tensor:
@@ -265,8 +292,7 @@ class _EdgeSum(torch.autograd.Function):
             _CentreTable(tables[3], needs_gradient[3]),
         ]
         total = tables[0].new_zeros(())
-        floats_per_query = max(1, neighbours.shape[1] * tables[0].shape[1])
-        queries_per_chunk = max(1, CHUNK_FLOATS // floats_per_query)
+        queries_per_chunk = _queries_per_chunk(neighbours, EdgeTables(tables[0], tables[1]))
         for start in range(0, len(neighbours), queries_per_chunk):
             queries = slice(start, start + queries_per_chunk)
             chunk_weights = None if weights is None else weights[queries]

@@ -9,6 +9,7 @@ paper's regressor is a convolution followed by the teacher's own non-linearity.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ...models.taps import TapInfo
@@ -16,6 +17,7 @@ from ...types import BatchDict
 from ..nodes import NodeFeatures
 from .base import NodeLoss, NoOptions
 from .features import adapter
+from .node_details import NodeDetails
 
 
 class FeatureMimicLoss(NodeLoss):
@@ -33,3 +35,16 @@ class FeatureMimicLoss(NodeLoss):
         """The loss, a scalar, between matched nodes."""
         difference = self.adapter(student.features) - teacher.features
         return difference.square().mean() / 2
+
+    @torch.no_grad()
+    def details(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
+    ) -> NodeDetails:
+        """All nodes count the same."""
+        difference = self.adapter(student.features) - teacher.features
+        values = difference.square().mean(dim=1) / (2 * len(student))
+        return NodeDetails.of_nodes(torch.ones_like(values), values)
+
+    def common_space(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """The student's features behind the convolution, and the teacher's as they are."""
+        return self.adapter(student), teacher

@@ -23,6 +23,7 @@ loss of 1, and 1 - loss is the explained share of the teacher's variance.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,13 +35,29 @@ from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
 from .base import TERM_KEYS, NodeLoss, channels_of
 from .collapse import CollapseMonitor, sample_by_weight
-from .edges import ELEMENT_DISTANCES, EdgeAdapter, EdgeComparison, EdgeTables, sum_over_edges
+from .edges import (
+    ELEMENT_DISTANCES,
+    EdgeAdapter,
+    EdgeComparison,
+    EdgeTables,
+    distances_of_queries,
+    sum_over_edges,
+)
 from .features import with_score
 from .graph_options import GraphOptions, graph_options
+from .node_details import NodeDetails, shares_of
 
 # Factors of the published losses.
 FROBENIUS_FACTOR = 5e-4
 PUBLISHED_FACTOR = 2.0
+
+
+class LocalGraphs(NamedTuple):
+    """M queries with their K neighbours, as rows of the nodes; ``weights`` None: all equal."""
+
+    queries: Tensor  # (M,)
+    neighbours: Tensor  # (M, K)
+    weights: Tensor | None  # (M,)
 
 
 class GraphDistillLoss(NodeLoss):
@@ -124,21 +141,65 @@ class GraphDistillLoss(NodeLoss):
 
     def compare(self, student: NodeFeatures, teacher: NodeFeatures, queries: Tensor) -> Tensor:
         """The loss over the given queries (M,), rows of both; at least one."""
-        teacher_features = teacher.features.detach()
-        neighbours = self._neighbours(teacher_features, teacher, queries)
-        score = self.score(teacher)[queries].to(teacher_features.dtype)
-        weights = self._weights(score, teacher.batch_index[queries])
-        # Of a map with 50,000 cells a few thousand are in the graph. Only these are adapted.
-        rows, queries, neighbours = _nodes_of_graph(len(teacher), queries, neighbours)
-        student_edges = self.student_adapter(
-            student.features.index_select(0, rows), queries, neighbours
-        )
-        teacher_edges = self.teacher_adapter(
-            teacher_features.index_select(0, rows), queries, neighbours
-        )
+        graphs = self.local_graphs(teacher, queries)
+        weights = graphs.weights
+        neighbours, teacher_edges, student_edges = self._edges(student, teacher, graphs)
         self._watch(neighbours, weights, teacher_edges, student_edges)
         total = sum_over_edges(self.comparison, neighbours, weights, teacher_edges, student_edges)
         return self._scale(total, neighbours)
+
+    def local_graphs(self, teacher: NodeFeatures, queries: Tensor) -> LocalGraphs:
+        """The neighbours and weights of queries (M,); the teacher alone decides on both."""
+        features = teacher.features.detach()
+        neighbours = self._neighbours(features, teacher, queries)
+        score = self.score(teacher)[queries].to(features.dtype)
+        weights = self._weights(score, teacher.batch_index[queries])
+        return LocalGraphs(queries, neighbours, weights)
+
+    @torch.no_grad()
+    def details(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
+    ) -> NodeDetails:
+        """Weights and neighbours of the queries, and the part of each query in the loss."""
+        graphs = self.local_graphs(teacher, self.choose_queries(teacher))
+        queries = graphs.queries
+        neighbours, teacher_edges, student_edges = self._edges(student, teacher, graphs)
+        parts = distances_of_queries(self.comparison, neighbours, teacher_edges, student_edges)
+        weights = torch.ones_like(parts) if graphs.weights is None else graphs.weights
+        parts = parts * weights
+        values = shares_of(self._scale(parts.sum(), neighbours), parts)
+        nothing = parts.new_zeros(len(teacher))
+        return NodeDetails(
+            weights=nothing.index_copy(0, queries, weights),
+            values=nothing.index_copy(0, queries, values),
+            queries=queries,
+            neighbours=graphs.neighbours,
+            is_neighbour=torch.ones_like(graphs.neighbours, dtype=torch.bool),
+        )
+
+    @torch.no_grad()
+    def common_space(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Every node as an edge from itself to itself, behind the adapter of its side."""
+        itself = torch.arange(len(student), device=student.device)
+        neighbours = itself[:, None]
+        embedded = []
+        for adapter, features in ((self.student_adapter, student), (self.teacher_adapter, teacher)):
+            tables = adapter(features, itself, neighbours)
+            edges = self.comparison.embed(tables.nodes[neighbours], tables.centres)
+            embedded.append(edges[:, 0])
+        return embedded[0], embedded[1]
+
+    def _edges(
+        self, student: NodeFeatures, teacher: NodeFeatures, graphs: LocalGraphs
+    ) -> tuple[Tensor, EdgeTables, EdgeTables]:
+        """Neighbours (M, K) as rows of two tables, and the tables of teacher and student."""
+        # Of a map with 50,000 cells a few thousand are in the graph. Only these are adapted.
+        rows, queries, neighbours = _nodes_of_graph(len(teacher), graphs.queries, graphs.neighbours)
+        student_rows = student.features.index_select(0, rows)
+        teacher_rows = teacher.features.detach().index_select(0, rows)
+        student_edges = self.student_adapter(student_rows, queries, neighbours)
+        teacher_edges = self.teacher_adapter(teacher_rows, queries, neighbours)
+        return neighbours, teacher_edges, student_edges
 
     def _groups(self, batch_index: Tensor) -> list[Tensor]:
         """Rows whose queries and weights are chosen together: those of each frame, or all."""

@@ -53,6 +53,7 @@ from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
 from .features import score_of, with_score
 from .imitation import ImitationLoss
+from .node_details import NodeDetails
 from .object_graphs import ObjectGraphs, object_graphs
 from .relations import relation_distance
 
@@ -138,13 +139,7 @@ class GraphRelationLoss(ImitationLoss):
         self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
     ) -> Tensor:
         """The loss, a scalar, between matched nodes. Logs the number of objects."""
-        graphs = object_graphs(
-            teacher.coords,
-            teacher.batch_index,
-            batch_dict["gt_boxes"],
-            margin_m=self.options.margin_m,
-            count=self.options.num_neighbors,
-        )
+        graphs = self.graphs(teacher, batch_dict)
         self.logs["objects"] = float(len(graphs))
         if len(graphs) == 0:
             return self.zero_loss(student.features)
@@ -152,6 +147,46 @@ class GraphRelationLoss(ImitationLoss):
         member_weights = (weights / graphs.sizes())[graphs.owners]
         self.observe(teacher.features[graphs.members], member_weights)
         return self._compare(student.features, teacher.features, graphs, weights)
+
+    def graphs(self, teacher: NodeFeatures, batch_dict: BatchDict) -> ObjectGraphs:
+        """The nodes in and around every labelled object."""
+        return object_graphs(
+            teacher.coords,
+            teacher.batch_index,
+            batch_dict["gt_boxes"],
+            margin_m=self.options.margin_m,
+            count=self.options.num_neighbors,
+        )
+
+    @torch.no_grad()
+    def details(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
+    ) -> NodeDetails:
+        """Weights of the members, and of each its own distance and a part of its relations.
+
+        A relation belongs to all related nodes of its object. Each gets the same part of it. The
+        query of a graph is the innermost of its nodes.
+        """
+        graphs = self.graphs(teacher, batch_dict)
+        values = student.features.new_zeros(len(student))
+        if len(graphs) == 0:
+            return NodeDetails.of_nodes(values, values)
+        options = self.options
+        object_weights = self._object_weights(teacher, graphs)
+        member_weights = (object_weights / graphs.sizes())[graphs.owners]
+        weights = values.index_add(0, graphs.members, member_weights)
+        if options.node_weight > 0:
+            members = graphs.members
+            distances = self.distance(student.features[members], teacher.features[members])
+            parts = options.node_weight * member_weights * distances
+            values = values.index_add(0, members, parts)
+        if options.relation_weight > 0 and options.num_neighbors > 1:
+            relations = self._relation_distances(student.features, teacher.features, graphs)
+            parts = options.relation_weight * object_weights * relations
+            parts = parts / graphs.is_valid.sum(dim=1)
+            each = parts[:, None].expand(graphs.rows.shape)
+            values = values.index_add(0, graphs.rows[graphs.is_valid], each[graphs.is_valid])
+        return NodeDetails(weights, values, graphs.rows[:, 0], graphs.rows, graphs.is_valid)
 
     @torch.no_grad()
     def _object_weights(self, teacher: NodeFeatures, graphs: ObjectGraphs) -> Tensor:

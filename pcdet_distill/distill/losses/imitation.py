@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ...models.taps import TapInfo
 from .base import MapLoss, NodeLoss
@@ -48,6 +49,12 @@ class ImitationLoss(NodeLoss):
         """
         return (self.adapt(student) - self.target(teacher)).square().mean(dim=-1)
 
+    def common_space(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The student's features behind the convolution, and the teacher's, standardised."""
+        if self.adapter is None:
+            return None
+        return self.adapt(student), self.target(teacher)
+
 
 class AdaptedMapLoss(MapLoss):
     """Compares the teacher's map with the student's behind a learned 1x1 convolution.
@@ -60,3 +67,8 @@ class AdaptedMapLoss(MapLoss):
     def __init__(self, student: TapInfo, teacher: TapInfo, options: object = None) -> None:
         super().__init__(student, teacher, options)
         self.adapter = nn.Conv2d(student.channels, teacher.channels, 1)
+
+    def common_space(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The student's cells behind the convolution, and the teacher's as they are."""
+        weight = self.adapter.weight.flatten(1)
+        return functional.linear(student, weight, self.adapter.bias), teacher

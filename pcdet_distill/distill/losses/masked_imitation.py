@@ -36,6 +36,7 @@ from ..nodes import NodeFeatures
 from .features import SCORES, score_of
 from .imitation import ImitationLoss
 from .masks import box_weights, gaussian_weights
+from .node_details import NodeDetails
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +92,16 @@ class MaskedImitationLoss(ImitationLoss):
         self.observe(teacher.features[rows], weights)
         distance = self.distance(student.features[rows], teacher.features[rows])
         return (distance * weights).sum() / weights.sum()
+
+    @torch.no_grad()
+    def details(
+        self, student: NodeFeatures, teacher: NodeFeatures, batch_dict: BatchDict
+    ) -> NodeDetails:
+        """The mask, and the weighted distance of every node."""
+        weights = self.weights(teacher, batch_dict)
+        smallest = torch.finfo(weights.dtype).tiny
+        distance = self.distance(student.features, teacher.features)
+        return NodeDetails.of_nodes(weights, distance * weights / weights.sum().clamp_min(smallest))
 
     @torch.no_grad()
     def weights(self, teacher: NodeFeatures, batch_dict: BatchDict) -> Tensor:
