@@ -355,3 +355,34 @@ def test_init_before_training_takes_the_first_frames_of_the_data():
     model.init_student = lambda batches, logger: calls.append(batches)
     model.init_before_training(data, logging.getLogger("test"))
     assert calls == [[3]]
+
+
+def test_both_models_run_as_in_a_training_step_without_one():
+    """The graph that pictures show is the one that the training step compares."""
+    model = distiller({"MAP": BEV})
+    term = model.head.terms["MAP"]
+    graphs = []
+    choose = term.loss.local_graphs
+    term.loss.local_graphs = lambda *inputs: graphs.append(choose(*inputs)) or graphs[-1]
+    batch = toy_batch()
+    model(batch)
+    before = copy.deepcopy(model.student.state_dict())
+    model.eval()
+    both = model.run_both(batch)
+    found = term.read(
+        both.student_features, both.teacher.features, both.batch_dict, both.teacher.batch_dict
+    )
+    details = term.loss.details(*term.student.match(*found), both.batch_dict)
+    (trained, shown) = graphs
+    assert torch.equal(trained.queries.sort().values, shown.queries.sort().values)
+    assert torch.equal(details.queries, shown.queries)
+    order, shown_order = trained.queries.argsort(), shown.queries.argsort()
+    assert torch.equal(
+        trained.neighbours[order].sort(dim=1).values,
+        shown.neighbours[shown_order].sort(dim=1).values,
+    )
+    torch.testing.assert_close(trained.weights[order], shown.weights[shown_order])
+    assert "spatial_features_2d" not in batch  # the caller's dict stays as it is
+    assert isinstance(both.student_output[0], list)  # in eval: boxes of every frame
+    for name, value in model.student.state_dict().items():
+        assert torch.equal(value, before[name])

@@ -168,25 +168,29 @@ class GraphRelationLoss(ImitationLoss):
         query of a graph is the innermost of its nodes.
         """
         graphs = self.graphs(teacher, batch_dict)
-        values = student.features.new_zeros(len(student))
+        nothing = student.features.new_zeros(len(student))
         if len(graphs) == 0:
-            return NodeDetails.of_nodes(values, values)
-        options = self.options
-        object_weights = self._object_weights(teacher, graphs)
+            return NodeDetails.of_nodes(nothing, nothing)
+        object_weights = self._object_weights(teacher, graphs).to(nothing.dtype)
         member_weights = (object_weights / graphs.sizes())[graphs.owners]
-        weights = values.index_add(0, graphs.members, member_weights)
-        if options.node_weight > 0:
+        values = nothing
+        if self.options.node_weight > 0:
             members = graphs.members
             distances = self.distance(student.features[members], teacher.features[members])
-            parts = options.node_weight * member_weights * distances
+            parts = self.options.node_weight * member_weights * distances
             values = values.index_add(0, members, parts)
-        if options.relation_weight > 0 and options.num_neighbors > 1:
-            relations = self._relation_distances(student.features, teacher.features, graphs)
-            parts = options.relation_weight * object_weights * relations
-            parts = parts / graphs.is_valid.sum(dim=1)
-            each = parts[:, None].expand(graphs.rows.shape)
+        if self.options.relation_weight > 0 and self.options.num_neighbors > 1:
+            distances = self._relation_distances(student.features, teacher.features, graphs)
+            parts = self.options.relation_weight * object_weights * distances
+            each = (parts / graphs.is_valid.sum(dim=1))[:, None].expand(graphs.rows.shape)
             values = values.index_add(0, graphs.rows[graphs.is_valid], each[graphs.is_valid])
-        return NodeDetails(weights, values, graphs.rows[:, 0], graphs.rows, graphs.is_valid)
+        return NodeDetails(
+            weights=nothing.index_add(0, graphs.members, member_weights),
+            values=values,
+            queries=graphs.rows[:, 0],
+            neighbours=graphs.rows,
+            is_neighbour=graphs.is_valid,
+        )
 
     @torch.no_grad()
     def _object_weights(self, teacher: NodeFeatures, graphs: ObjectGraphs) -> Tensor:
