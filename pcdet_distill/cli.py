@@ -65,6 +65,18 @@ def demo(arguments: Arguments = None, prog: str | None = None) -> None:
 
 
 @exit_on_user_error
+def report(arguments: Arguments = None, prog: str | None = None) -> None:
+    """Show in a page what distillation does in a few frames (--distill)."""
+    from .apps.distill_pictures.arguments import add_distill_arguments
+
+    parser = argparse.ArgumentParser(prog=prog, description=report.__doc__)
+    args = add_distill_arguments(parser).parse_args(arguments)
+    from .apps.distill_pictures.command import run_distill_pictures
+
+    run_distill_pictures(args)
+
+
+@exit_on_user_error
 def study(arguments: Arguments = None, prog: str | None = None, root: Path | None = None) -> None:
     """Compare students and recipes on the same data over several seeds."""
     from .apps.study import main as run_study
@@ -88,6 +100,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "data": data,
     "doctor": doctor,
     "demo": demo,
+    "report": report,
     "study": study,
     "quickstart": quickstart,
 }

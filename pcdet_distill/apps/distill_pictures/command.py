@@ -1,4 +1,4 @@
-"""The flags of ``pcdet-distill report --distill``, and the way from a yaml to the page."""
+"""``pcdet-distill report --distill``: the way from a yaml and checkpoints to the page."""
 
 from __future__ import annotations
 
@@ -6,44 +6,14 @@ import argparse
 from pathlib import Path
 
 from ...config import errors_name_file, load_config
-from ...config.override import add_set_argument
 from ...engine.resources.device import choose_device
 from ...errors import ConfigError
 from ...report.page import write_page
+from .arguments import FILE
 from .features import fit_spaces
 from .frames import busiest_frames, named_frames, other_frames, test_frames
 from .page import Shown, distill_page
 from .sides import load_sides, without_stored_outputs
-
-FILE = "distillation.html"
-
-
-def add_distill_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the flags."""
-    parser.add_argument("--distill", action="store_true", help="show what distillation does")
-    parser.add_argument("--cfg_file", required=True, help="yaml that the student was trained with")
-    parser.add_argument("--teacher_ckpt", help="checkpoint of the teacher")
-    parser.add_argument("--ckpt", required=True, help="checkpoint of the distilled student")
-    parser.add_argument(
-        "--before",
-        metavar="PLAIN.pth",
-        help="the student to compare with, trained without distillation; by default one with the "
-        "random weights that a training begins with",
-    )
-    parser.add_argument(
-        "--frames",
-        nargs="+",
-        metavar="ID",
-        help="names of frames of the test or training split; by default two frames with many "
-        "objects",
-    )
-    parser.add_argument(
-        "--score", type=float, default=0.3, help="least score of a shown box (default: 0.3)"
-    )
-    parser.add_argument("--out", default=".", metavar="DIR", help=f"folder of {FILE} (default: .)")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
-    add_set_argument(parser)
-    return parser
 
 
 def run_distill_pictures(args: argparse.Namespace) -> Path:

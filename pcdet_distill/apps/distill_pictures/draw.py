@@ -25,6 +25,7 @@ from ...visualize import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
 DPI = 115
@@ -32,6 +33,7 @@ QUALITY = 82  # of the WebP files
 PANEL_AREA = 10.5  # square inches
 TALL = 1.25  # from this ratio of height to width on, more panels stand beside each other
 TITLE_INCH = 0.45
+MOST_TICKS = 4
 LABEL_DASHES = (0, (3, 2))
 VALUES = "inferno"
 
@@ -101,7 +103,7 @@ def draw_values(
     smallest: float = 0.0,
     colours: str = VALUES,
     hide_zero: bool = False,
-) -> object:
+) -> ScalarMappable:
     """Nodes coloured by their value (N,); returns what a colour bar needs.
 
     Args:
@@ -110,17 +112,34 @@ def draw_values(
     """
     numbers = values.detach().cpu().float().numpy()
     largest = float(numbers.max(initial=0.0)) if largest is None else largest
-    limits = {"vmin": smallest, "vmax": max(largest, smallest + 1e-12), "cmap": colours}
+    largest = max(largest, smallest + 1e-12)
     if nodes.grid is None:
         shown = numbers > 0 if hide_zero else np.ones(len(numbers), dtype=bool)
         order = np.flatnonzero(shown)[np.argsort(numbers[shown])]
-        places = to_picture(nodes.coords.cpu().numpy()[order])
-        return axis.scatter(*places.T, c=numbers[order], s=4, linewidths=0, zorder=3, **limits)
+        right, forward = to_picture(nodes.coords.cpu().numpy()[order]).T
+        return axis.scatter(
+            right,
+            forward,
+            c=numbers[order],
+            s=4,
+            linewidths=0,
+            zorder=3,
+            cmap=colours,
+            vmin=smallest,
+            vmax=largest,
+        )
     image = node_image(nodes, numbers[:, None])[..., 0]
     if hide_zero:
         image = np.where(image > 0, image, np.nan)
     return axis.imshow(
-        image, extent=extent_of(nodes), origin="lower", interpolation="nearest", zorder=3, **limits
+        image,
+        extent=extent_of(nodes),
+        origin="lower",
+        interpolation="nearest",
+        zorder=3,
+        cmap=colours,
+        vmin=smallest,
+        vmax=largest,
     )
 
 
@@ -128,8 +147,8 @@ def draw_colours(axis: Axes, nodes: NodeFeatures, colours: Tensor) -> None:
     """Nodes with colours (N, 3) of their own."""
     numbers = colours.detach().cpu().float().numpy()
     if nodes.grid is None:
-        places = to_picture(nodes.coords.cpu().numpy())
-        axis.scatter(*places.T, c=numbers, s=3, linewidths=0, zorder=3)
+        right, forward = to_picture(nodes.coords.cpu().numpy()).T
+        axis.scatter(right, forward, c=numbers, s=3, linewidths=0, zorder=3)
         return
     image = node_image(nodes, numbers)
     is_node = np.isfinite(image[..., :1])
@@ -160,10 +179,12 @@ def extent_of(nodes: NodeFeatures) -> tuple[float, float, float, float]:
     return -y1, -y0, x0, x1
 
 
-def add_bar(figure: Figure, axes: list[Axes], drawn: object, words: str) -> None:
+def add_bar(figure: Figure, axes: list[Axes], drawn: ScalarMappable, words: str) -> None:
     """A horizontal colour bar below the panels."""
+    from matplotlib.ticker import MaxNLocator
+
     bar = figure.colorbar(
-        drawn,  # type: ignore[arg-type]
+        drawn,
         ax=axes,
         location="bottom",
         shrink=0.6,
@@ -172,7 +193,9 @@ def add_bar(figure: Figure, axes: list[Axes], drawn: object, words: str) -> None
     )
     bar.set_label(words, color=TEXT, fontsize=9)
     bar.ax.tick_params(colors=PALE, labelsize=8)
-    bar.outline.set_edgecolor(PALE)  # type: ignore[operator]
+    bar.locator = MaxNLocator(MOST_TICKS)
+    bar.update_ticks()
+    bar.outline.set_edgecolor(PALE)
 
 
 def as_webp(figure: Figure) -> bytes:

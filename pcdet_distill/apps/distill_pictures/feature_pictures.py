@@ -19,7 +19,6 @@ def draw_features(scene: Scene, views: dict[str, FeatureView]) -> bytes:
     first = next(iter(views.values()))
     prepare(axes[0], scene, "teacher", with_points=False)
     draw_colours(axes[0], first.nodes, first.teacher_colours)
-    drawn: object = None
     for number, (name, view) in enumerate(views.items()):
         colours = axes[1 + number]
         prepare(colours, scene, f"student\n{name}", with_points=False)

@@ -64,7 +64,6 @@ def draw_parts(scene: Scene, named: list[tuple[str, NodeFeatures, Tensor]], word
     """The part of each node in the loss, one panel for each title, on one scale."""
     figure, axes = panels(scene, len(named), BAR_INCH)
     largest = max(float(values.max()) for _, _, values in named)
-    drawn: object = None
     for axis, (title, nodes, values) in zip(axes, named):
         prepare(axis, scene, title, with_points=False)
         drawn = draw_values(axis, nodes, values, largest=largest, hide_zero=True)
@@ -76,15 +75,14 @@ def draw_places(scene: Scene, named: list[tuple[str, PredictionPlaces]], words: 
     """Where a term on predictions pulls, the strongest on top."""
     figure, axes = panels(scene, len(named), BAR_INCH)
     largest = max(float(places.pull.max()) for _, places in named)
-    drawn: object = None
     for axis, (title, places) in zip(axes, named):
         prepare(axis, scene, title)
         pull = places.pull.cpu().numpy()
         order = np.flatnonzero(pull > 0)
         order = order[np.argsort(pull[order])]
-        spots = to_picture(places.coords.cpu().numpy()[order])
+        right, forward = to_picture(places.coords.cpu().numpy()[order]).T
         drawn = axis.scatter(
-            *spots.T, c=pull[order], s=5, cmap="inferno", vmin=0, vmax=largest, zorder=3
+            right, forward, c=pull[order], s=5, cmap="inferno", vmin=0, vmax=largest, zorder=3
         )
     add_bar(figure, axes, drawn, words)
     return as_webp(figure)
@@ -152,9 +150,11 @@ def _draw_edges(axis: Axes, places: np.ndarray, graph: LocalGraph) -> None:
             line = places[[graph.query, row]]
             label = words if number == 0 else None
             axis.plot(*line.T, color=colour, linewidth=0.9, alpha=0.9, zorder=9, label=label)
-        axis.scatter(*places[rows].T, s=12, color=colour, zorder=10)
+        right, forward = places[rows].T
+        axis.scatter(right, forward, s=12, color=colour, zorder=10)
+    right, forward = places[graph.query]
     axis.scatter(
-        *places[graph.query], s=70, marker="*", color=QUERY, zorder=11, label="query", linewidths=0
+        right, forward, s=70, marker="*", color=QUERY, zorder=11, label="query", linewidths=0
     )
     _add_legend(axis, below=0.02)
 
@@ -174,9 +174,13 @@ def _draw_plane(axis: Axes, graph: LocalGraph, student: Tensor, teacher: Tensor)
         axis.plot(
             *np.stack([start, end]).T, color=STUDENT_EDGE, linewidth=0.8, linestyle=":", alpha=0.9
         )
-    axis.scatter(*of_teacher.T, s=22, color=TEACHER_EDGE, zorder=3, label="teacher's feature")
-    axis.scatter(*of_student.T, s=22, marker="x", color=STUDENT_EDGE, zorder=3, label="student's")
-    axis.scatter(*of_teacher[0], s=90, marker="*", color=QUERY, zorder=4, label="query (teacher)")
+    first, second = of_teacher.T
+    axis.scatter(first, second, s=22, color=TEACHER_EDGE, zorder=3, label="teacher's feature")
+    axis.scatter(
+        first[0], second[0], s=90, marker="*", color=QUERY, zorder=4, label="query (teacher)"
+    )
+    first, second = of_student.T
+    axis.scatter(first, second, s=22, marker="x", color=STUDENT_EDGE, zorder=3, label="student's")
     axis.set_title("the graph in the teacher's feature space", color=TEXT, fontsize=9.5, pad=5)
     axis.set_xlabel("first component", color=TEXT, fontsize=8)
     axis.set_ylabel("second component", color=TEXT, fontsize=8)

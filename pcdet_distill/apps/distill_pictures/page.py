@@ -329,12 +329,12 @@ def value_parts(shown: Shown, data: FrameData, name: str) -> list[Html]:
         if nodes.loss is None or nodes.pull is None:
             continue
         values = nodes.pull if nodes.details is None else nodes.details.values
-        named.append((title_of(side.name), nodes.teacher, values))
+        named.append((title_of(side.name), nodes.teacher, in_percent(values)))
         sentences.append(value_sentence(side, nodes, values, data))
     if not named:
         return []
     of_gradient = data.sides[shown.sides.after.name].nodes[name].details is None
-    words = "length of the gradient" if of_gradient else "part in the loss"
+    words = "length of the gradient, % of the sum" if of_gradient else "% of the loss"
     caption = (
         "How strongly the loss pulls at the student's feature of each node."
         if of_gradient
@@ -459,6 +459,11 @@ def place_parts(shown: Shown, data: FrameData, name: str) -> list[Html]:
 # Small things
 
 
+def in_percent(values: Tensor) -> Tensor:
+    """Parts >= 0 as percent of their sum."""
+    return 100 * values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
+
+
 def percent(share: float) -> str:
     """``37 %``; small shares with a digit more."""
     return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
@@ -468,4 +473,3 @@ def webp(content: bytes, about: str) -> Html:
     """A picture as part of the page."""
     packed = base64.b64encode(content).decode("ascii")
     return Html(f"<img alt='{escape(about)}' src='data:image/webp;base64,{packed}'>")
-
