@@ -8,6 +8,7 @@ itself: ``final_box_dicts``, or ``rois`` for a second stage.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,22 @@ class SeparateHead(nn.Module):
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """The output (B, out_channels, H, W) of every branch for features (B, C, H, W)."""
         return {name: getattr(self, name)(features) for name in self.branch_names}
+
+
+class ProposedBoxes(NamedTuple):
+    """The K best boxes of one head in each frame, before any limit.
+
+    Attributes:
+        boxes: (B, K, 7 + C).
+        scores: (B, K).
+        labels: (B, K) int64 from 1.
+        overlaps: (B, K) what the branch ``iou`` predicts; None where scores are not corrected.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    overlaps: Tensor | None
 
 
 class CenterHead(DetectionHead):
@@ -283,26 +300,44 @@ class CenterHead(DetectionHead):
                 parts.append(boxes_of_frame)
         return [concatenate_boxes(parts) for parts in parts_of_frames]
 
+    @property
+    def max_boxes(self) -> int:
+        """MAX_OBJ_PER_SAMPLE: boxes that each head proposes in a frame."""
+        settings = required(self.model_cfg, "POST_PROCESSING", WHERE)
+        return int(required(settings, "MAX_OBJ_PER_SAMPLE", POST_PROCESSING))
+
     def _boxes_of_head(
         self, number: int, prediction: Mapping[str, Tensor]
     ) -> list[dict[str, Tensor]]:
         """Boxes of every frame from one head: the highest cells, filtered, then after NMS."""
-        settings = required(self.model_cfg, "POST_PROCESSING", WHERE)
-        count = int(required(settings, "MAX_OBJ_PER_SAMPLE", POST_PROCESSING))
-        best = top_cells(at_least_float32(prediction["hm"]), count)
-        boxes = self._decode(prediction, best)
-        scores = torch.sigmoid(best.scores)
-        labels = best.classes.new_tensor(self.head_labels[number])[best.classes]
+        best = self.boxes_before_nms(number, prediction)
+        boxes_of_frames = []
+        for frame in range(len(best.boxes)):
+            overlaps = None if best.overlaps is None else best.overlaps[frame]
+            boxes_of_frames.append(
+                self.select_boxes(
+                    number, best.boxes[frame], best.scores[frame], best.labels[frame], overlaps
+                )
+            )
+        return boxes_of_frames
+
+    def boxes_before_nms(self, number: int, prediction: Mapping[str, Tensor]) -> ProposedBoxes:
+        """The boxes at the highest cells of one head's heatmaps.
+
+        Args:
+            number: of the head.
+            prediction: the output (B, channels, H, W) of each branch.
+        """
+        best = top_cells(at_least_float32(prediction["hm"]), self.max_boxes)
         overlaps = None
         if self.overlap_exponents is not None:
             overlaps = gather_cells(at_least_float32(prediction[OVERLAP]), best.cells)[..., 0]
-        boxes_of_frames = []
-        for frame in range(len(boxes)):
-            own_overlaps = None if overlaps is None else overlaps[frame]
-            boxes_of_frames.append(
-                self.select_boxes(number, boxes[frame], scores[frame], labels[frame], own_overlaps)
-            )
-        return boxes_of_frames
+        return ProposedBoxes(
+            boxes=self._decode(prediction, best),
+            scores=torch.sigmoid(best.scores),
+            labels=best.classes.new_tensor(self.head_labels[number])[best.classes],
+            overlaps=overlaps,
+        )
 
     def select_boxes(
         self,

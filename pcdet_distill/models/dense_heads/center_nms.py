@@ -53,18 +53,17 @@ def nms_of_head(
         parts = []
         for label in head_labels[head]:
             rows = torch.nonzero(labels == label)[:, 0]
-            of_class = _entries_of_class(nms_config, label, num_class)
+            of_class = nms_config_of_class(nms_config, label, num_class)
             kept, _ = class_agnostic_nms(scores[rows], boxes[rows], of_class)
             parts.append(rows[kept])
         return torch.cat(parts)
-    if nms_type == BY_DISTANCE:
-        nms_config = _radius_of_head(nms_config, head, len(head_labels))
+    nms_config = nms_config_of_head(nms_config, head, len(head_labels))
     kept, _ = class_agnostic_nms(scores, boxes, nms_config)
     return kept
 
 
-def _entries_of_class(nms_config: ConfigDict, label: int, num_class: int) -> dict[str, object]:
-    """NMS_CONFIG of one class."""
+def nms_config_of_class(nms_config: ConfigDict, label: int, num_class: int) -> ConfigDict:
+    """NMS_CONFIG of one class, by its label (from 1), for class_specific_nms."""
     entries: dict[str, object] = {"NMS_TYPE": "nms_gpu"}
     for key in LISTED_BY_CLASS:
         values = required(nms_config, key, WHERE)
@@ -77,8 +76,10 @@ def _entries_of_class(nms_config: ConfigDict, label: int, num_class: int) -> dic
     return entries
 
 
-def _radius_of_head(nms_config: ConfigDict, head: int, num_heads: int) -> dict[str, object]:
-    """NMS_CONFIG with the distance of one head."""
+def nms_config_of_head(nms_config: ConfigDict, head: int, num_heads: int) -> ConfigDict:
+    """NMS_CONFIG of one head: with circle_nms its own distance."""
+    if nms_config["NMS_TYPE"] != BY_DISTANCE:
+        return nms_config
     radius = required(nms_config, "NMS_THRESH", WHERE)
     if isinstance(radius, (list, tuple)):
         if len(radius) != num_heads:

@@ -87,12 +87,26 @@ class TopCells(NamedTuple):
 
 
 def top_cells(scores: Tensor, count: int) -> TopCells:
-    """The ``count`` highest of scores (B, C, H, W) in each frame, over all classes together."""
+    """The ``count`` highest of scores (B, C, H, W) in each frame, over all classes together.
+
+    Of equal scores the earlier cell comes first, as in NMS: the result depends neither on the
+    device nor on the sorting algorithm.
+    """
     cells_per_class = scores.shape[2] * scores.shape[3]
     flat = scores.flatten(1)
-    best, index = flat.topk(min(count, flat.shape[1]), dim=1)
+    count = min(count, flat.shape[1])
+    index = torch.stack([_first_highest(frame, count) for frame in flat])
     classes = torch.div(index, cells_per_class, rounding_mode="floor")
-    return TopCells(best, classes, index % cells_per_class)
+    return TopCells(flat.gather(1, index), classes, index % cells_per_class)
+
+
+def _first_highest(values: Tensor, count: int) -> Tensor:
+    """Places (count,) of the highest values (N,), by falling value, then by place."""
+    lowest = values.topk(count).values[-1]
+    # topk chooses freely among those that equal the lowest; here all of them take part.
+    candidates = (~(values < lowest)).nonzero()[:, 0]
+    order = values[candidates].sort(descending=True, stable=True).indices
+    return candidates[order[:count]]
 
 
 def gather_cells(feature_map: Tensor, cells: Tensor) -> Tensor:

@@ -1,0 +1,67 @@
+"""Runners: an exported network in onnxruntime or OpenVINO, called with arrays by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from .boxes import Arrays
+from .extras import import_extra
+
+if TYPE_CHECKING:
+    import onnx
+
+# onnxruntime's level of log messages: 3 leaves out warnings, for example of unused constants.
+ERRORS_ONLY = 3
+
+
+class Runner(Protocol):
+    """A network that runs."""
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        """The outputs of one frame, by name."""
+
+
+class OnnxRuntimeRunner:
+    """A network in onnxruntime, on the CPU.
+
+    Args:
+        model: the network, or its file.
+        threads: 0 for one each core.
+    """
+
+    def __init__(self, model: onnx.ModelProto | str | Path, threads: int = 1) -> None:
+        runtime = import_extra("onnxruntime", "export")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = ERRORS_ONLY
+        source = str(model) if isinstance(model, (str, Path)) else model.SerializeToString()
+        self.session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self.output_names = [output.name for output in self.session.get_outputs()]
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        """The outputs of one frame, by name."""
+        return dict(zip(self.output_names, self.session.run(self.output_names, inputs)))
+
+
+class OpenVinoRunner:
+    """A network in OpenVINO, on the CPU, in full precision.
+
+    Args:
+        path: of the network.
+        threads: 0 for one each core.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 1) -> None:
+        openvino = import_extra("openvino", "openvino")
+        core = openvino.Core()
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = str(threads)
+        self.model = core.compile_model(core.read_model(str(path)), "CPU", settings)
+        self.output_names = [output.get_any_name() for output in self.model.outputs]
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        """The outputs of one frame, by name."""
+        results = self.model(inputs)
+        return {name: results[name].copy() for name in self.output_names}
