@@ -11,8 +11,8 @@ from .extras import import_extra
 if TYPE_CHECKING:
     import onnx
 
-# onnxruntime's level of log messages: 3 leaves out warnings, for example of unused constants.
-ERRORS_ONLY = 3
+# onnxruntime's level of log messages. What goes wrong is raised as an exception all the same.
+FATAL_ONLY = 4
 
 
 class Runner(Protocol):
@@ -34,7 +34,7 @@ class OnnxRuntimeRunner:
         runtime = import_extra("onnxruntime", "export")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = ERRORS_ONLY
+        options.log_severity_level = FATAL_ONLY
         source = str(model) if isinstance(model, (str, Path)) else model.SerializeToString()
         self.session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         self.output_names = [output.name for output in self.session.get_outputs()]
