@@ -25,14 +25,16 @@ FEWEST = 200  # points below which nothing can be said
 GROUND_OF_DATASET = {"KittiDataset": -1.73, "NuScenesDataset": -1.84, "Argo2Dataset": -0.33}
 # A car stands within a metre of the usual ground; a LiDAR on another roof is off by more.
 FAR_FROM_GROUND_M = 1.0
-# Where most returns of the ground are; further away a slope changes their height.
+# Where the ground is seen from the roof of a car; further away a slope changes its height.
 GROUND_NEAR_M = 3.0
 GROUND_FAR_M = 30.0
-HEIGHT_STEP_M = 0.25
+CELL_M = 2.0
+FEWEST_IN_CELL = 3
+FEWEST_CELLS = 10
 
-# No LiDAR has half of its points beyond this.
+# Half of the points of a LiDAR are nearer to each other than this.
 FAR_MEDIAN_M = 300.0
-MILLIMETRES_MEDIAN = 2000.0
+MILLIMETRES_MEDIAN = 4000.0
 # A cloud that ends here was scaled.
 NEAR_MAXIMUM_M = 2.0
 # A scene is wide and flat: its heights spread over less than half of its width.
@@ -69,7 +71,8 @@ class SceneChecks:
 
     def _unit(self, places: np.ndarray) -> str:
         """Millimetres, centimetres, or a cloud that was scaled to a unit cube."""
-        distance = np.linalg.norm(places[:, :2], axis=1)
+        middle = np.median(places[:, :2], axis=0)
+        distance = np.linalg.norm(places[:, :2] - middle, axis=1)
         median = float(np.median(distance))
         farthest = float(np.quantile(distance, 0.99))
         if median > FAR_MEDIAN_M:
@@ -77,13 +80,13 @@ class SceneChecks:
             if median > MILLIMETRES_MEDIAN:
                 unit, factor = ("millimetres", 1000)
             return (
-                f"half of its points are more than {median:.0f} m from the origin; expected metres "
-                f"from the sensor: are they {unit}? Divide x, y, z by {factor}"
+                f"half of its points are more than {median:.0f} m from their middle; expected "
+                f"metres: are they {unit}? Divide x, y, z by {factor}"
             )
         if farthest < NEAR_MAXIMUM_M:
             return (
-                f"all its points are within {farthest:.2g} m of the origin; expected metres from "
-                "the sensor"
+                f"all its points are within {farthest:.2g} m of their middle; expected metres of a "
+                "scene"
             )
         return ""
 
@@ -154,20 +157,21 @@ class SceneChecks:
         if ground_m is None or abs(ground_m - self.ground_m) <= FAR_FROM_GROUND_M:
             return ""
         return (
-            f"most of its points are at z {ground_m:.1f} m, as if the ground were there, but the "
-            f"detector learnt a ground at {self.ground_m:.1f} m{self._shift(places)}"
+            f"its ground seems to be at z {ground_m:.1f} m, but the detector learnt a ground at "
+            f"{self.ground_m:.1f} m{self._shift(places)}"
         )
 
     def _shift(self, places: np.ndarray) -> str:
         """The end of a message about heights: what would mend them."""
-        ground_m = ground_of(places)
-        if self.ground_m is None or ground_m is None:
+        lows = lowest_of_cells(places)
+        if self.ground_m is None or len(lows) < FEWEST_CELLS:
             return ""
-        if abs(-ground_m - self.ground_m) <= FAR_FROM_GROUND_M and _is_below(places, ground_m):
+        # The ground is flat, and the tops of what stands on it are not.
+        highs = -lowest_of_cells(places * [1, 1, -1])
+        if np.std(highs) < np.std(lows):
             return "; z seems to point down: use (x, -y, -z)"
-        return (
-            f"; add {self.ground_m - ground_m:+.1f} m to z if the sensor stands at another height"
-        )
+        shift_m = self.ground_m - float(np.median(lows))
+        return f"; add {shift_m:+.1f} m to z if the sensor stands at another height"
 
     def _share_inside(self, x: np.ndarray, y: np.ndarray) -> float:
         """Share of the points inside of the range in x and y."""
@@ -183,22 +187,24 @@ class SceneChecks:
 
 
 def ground_of(places: np.ndarray) -> float | None:
-    """Height of the ground in metres: the height that most points near the sensor have.
+    """Height of the ground in metres around the sensor; None where too little of it is seen."""
+    lows = lowest_of_cells(places)
+    return float(np.median(lows)) if len(lows) >= FEWEST_CELLS else None
 
-    None where too few points are near.
+
+def lowest_of_cells(places: np.ndarray) -> np.ndarray:
+    """(K,) the lowest height in each cell of 2 m x 2 m that holds some points.
+
+    In most cells near the sensor the lowest point is on the ground.
     """
     distance = np.linalg.norm(places[:, :2], axis=1)
-    near = (distance > GROUND_NEAR_M) & (distance < GROUND_FAR_M)
-    heights = places[near, 2]
-    heights = heights[np.abs(heights) < GROUND_FAR_M]
-    if len(heights) < FEWEST:
-        return None
-    steps = np.round(heights / HEIGHT_STEP_M).astype(np.int64)
-    lowest = int(steps.min())
-    counts = np.bincount(steps - lowest)
-    # A sloping street fills several steps, so neighbours count together.
-    smooth = np.convolve(counts, np.ones(3), mode="same")
-    return float((int(smooth.argmax()) + lowest) * HEIGHT_STEP_M)
+    near = places[(distance > GROUND_NEAR_M) & (distance < GROUND_FAR_M)]
+    cells = np.floor(near[:, :2] / CELL_M).astype(np.int64)
+    cells_a_side = int(2 * GROUND_FAR_M / CELL_M) + 1
+    cell = cells[:, 0] * cells_a_side + cells[:, 1]
+    order = np.lexsort((near[:, 2], cell))
+    _, first, count = np.unique(cell[order], return_index=True, return_counts=True)
+    return near[order[first[count >= FEWEST_IN_CELL]], 2]
 
 
 def expected_ground_m(
@@ -231,12 +237,6 @@ def _ground_of_anchors(model: ConfigDict) -> float | None:
     for anchors in head.get("ANCHOR_GENERATOR_CONFIG") or ():
         bottoms += anchors.get("anchor_bottom_heights", [])
     return float(np.median(bottoms)) if bottoms else None
-
-
-def _is_below(places: np.ndarray, height_m: float) -> bool:
-    """Whether most points that are not on the ground are below it."""
-    off_ground = places[np.abs(places[:, 2] - height_m) > 2 * HEIGHT_STEP_M, 2]
-    return len(off_ground) > 0 and bool(np.mean(off_ground < height_m) > 0.5)
 
 
 def _reach(values: np.ndarray) -> str:

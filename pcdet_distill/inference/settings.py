@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..config import lookup, required
+from ..config import lookup, nearest, required
 from ..errors import ConfigError
 from ..types import ConfigDict
 from .detections import Detections
@@ -57,9 +57,11 @@ class BoxSettings:
 
     def changed(self, changes: Mapping[str, Any]) -> BoxSettings:
         """These settings with those of one call, which come first; None changes nothing."""
-        names = {field.name for field in fields(self)}
-        told = {key: value for key, value in changes.items() if value is not None}
-        assert set(told) <= names
+        names = [field.name for field in fields(self)]
+        for name in changes:
+            if name not in names:
+                raise ConfigError(f"unknown setting '{name}'{nearest(name, names)}")
+        told = {name: value for name, value in changes.items() if value is not None}
         return replace(self, **told)
 
     def select(self, found: Detections) -> Detections:
