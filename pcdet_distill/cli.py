@@ -77,6 +77,15 @@ def report(arguments: Arguments = None, prog: str | None = None) -> None:
 
 
 @exit_on_user_error
+def view(arguments: Arguments = None, prog: str | None = None) -> None:
+    """Show point clouds and boxes in a browser: writes one HTML file."""
+    from .apps.view import add_view_arguments, run_view
+
+    parser = argparse.ArgumentParser(prog=prog, description=view.__doc__)
+    run_view(add_view_arguments(parser).parse_args(arguments))
+
+
+@exit_on_user_error
 def study(arguments: Arguments = None, prog: str | None = None, root: Path | None = None) -> None:
     """Compare students and recipes on the same data over several seeds."""
     from .apps.study import main as run_study
@@ -101,6 +110,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "demo": demo,
     "report": report,
+    "view": view,
     "study": study,
     "quickstart": quickstart,
 }

@@ -1,0 +1,144 @@
+"""Boxes that were found: by a detector that runs now, or read from a file of results."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ...config import nearest
+from ...datasets.safe_pickle import load_plain_pickle
+from ...errors import DataError
+from .loaded import FrameBoxes, LoadedFrame
+
+if TYPE_CHECKING:
+    from ...inference import Detector
+
+HOW_TO_MAKE = "it is the result.pkl that 'pcdet-distill test' writes"
+BOX_WIDTH = 7
+BOX_WIDTHS = (BOX_WIDTH, BOX_WIDTH + 2)  # without and with velocities
+# What other programs call the entries of a frame, the usual name first.
+NAMES_OF = {
+    "frame_id": ("frame_id", "frame", "name_of_frame"),
+    "boxes": ("boxes_lidar", "boxes", "pred_boxes"),
+    "scores": ("score", "scores", "pred_scores"),
+    "names": ("name", "names", "pred_names"),
+}
+
+
+class BoxFinder(Protocol):
+    """Gives the boxes of a frame."""
+
+    def boxes_of(self, name: str, frame: LoadedFrame) -> FrameBoxes | None:
+        """Its boxes; None for a frame that was not looked at."""
+
+
+class DetectorBoxes:
+    """The boxes of a detector. It looks at each frame when that is asked for."""
+
+    def __init__(self, detector: Detector, columns: Sequence[str] | None) -> None:
+        self.detector = detector
+        self._reads_file = columns is None
+        self._told: set[str] = set()
+
+    def boxes_of(self, name: str, frame: LoadedFrame) -> FrameBoxes:
+        """Detect in the file, whose columns the detector knows, or in the points."""
+        points = frame.file if frame.file is not None and self._reads_file else frame.cloud
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            (found,) = self.detector.stream(points)
+        for warning in caught:
+            self._tell(str(warning.message))
+        return FrameBoxes(found.boxes, found.names, found.scores)
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            print(f"warning: {text}", file=sys.stderr)
+
+
+class ResultBoxes:
+    """The boxes of a file of results.
+
+    Args:
+        path: result.pkl of an evaluation, or a .json file with the same entries.
+
+    Attributes:
+        frames: boxes by the name of the frame.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = _read(path)
+        self.frames: dict[str, FrameBoxes] = {}
+        for number, entry in enumerate(content):
+            name, boxes = _entry(entry, f"{path}, entry {number}")
+            self.frames.setdefault(name, boxes)
+        if not self.frames:
+            raise DataError(f"{path}: holds no frames; expected {HOW_TO_MAKE}")
+
+    def boxes_of(self, name: str, frame: LoadedFrame) -> FrameBoxes | None:
+        """What the file says about the frame."""
+        return self.frames.get(name)
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse a file of results of other frames."""
+        if not set(names) & set(self.frames):
+            first = next(iter(self.frames))
+            raise DataError(
+                f"{self.path}: holds results of other frames, such as '{first}'; the frames here "
+                f"are called '{names[0]}'"
+            )
+
+
+def _read(path: Path) -> list[Any]:
+    """The entries of a file of results, one for each frame."""
+    if path.suffix.lower() == ".json":
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        except ValueError as error:
+            raise DataError(f"{path}: no valid JSON ({error})") from None
+    else:
+        content = load_plain_pickle(path, HOW_TO_MAKE)
+    if isinstance(content, Mapping):
+        content = [{"frame_id": name, **_block(entry)} for name, entry in content.items()]
+    if not isinstance(content, list):
+        raise DataError(f"{path}: expected a list with an entry for each frame; {HOW_TO_MAKE}")
+    return content
+
+
+def _block(entry: object) -> dict[str, Any]:
+    return dict(entry) if isinstance(entry, Mapping) else {}
+
+
+def _entry(entry: object, where: str) -> tuple[str, FrameBoxes]:
+    """The name and the boxes of a frame."""
+    block = _block(entry)
+    found = {}
+    for key, keys in NAMES_OF.items():
+        present = [name for name in keys if name in block]
+        if not present:
+            raise DataError(
+                f"{where}: has no '{keys[0]}'{nearest(keys[0], block)}; expected {HOW_TO_MAKE}"
+            )
+        found[key] = block[present[0]]
+    try:
+        names = np.asarray(found["names"], dtype=str).reshape(-1)
+        scores = np.asarray(found["scores"], dtype=np.float64).reshape(-1)
+        boxes = np.asarray(found["boxes"], dtype=np.float64)
+        boxes = boxes.reshape(len(names), -1) if len(names) else np.zeros((0, BOX_WIDTH))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: its boxes are no numbers, one row a name ({error})") from None
+    if len(scores) != len(names) or boxes.shape[1] not in BOX_WIDTHS:
+        raise DataError(
+            f"{where}: has {len(names)} names, {len(scores)} scores and boxes of {boxes.shape}; "
+            "expected M, M and (M, 7) or (M, 9)"
+        )
+    return str(found["frame_id"]), FrameBoxes(boxes, names, scores)
