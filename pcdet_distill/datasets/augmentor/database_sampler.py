@@ -33,9 +33,11 @@ from .object_database import (
     ObjectInfo,
     ObjectPoints,
     ObjectsByClass,
+    SharedObjectPoints,
     class_counts,
     filter_objects,
     load_objects,
+    object_source,
 )
 
 AGE_TOLERANCE_S = 1e-6
@@ -133,11 +135,7 @@ class DataBaseSampler:
         features: Sequence[str] = (),
         select: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        if sampler_cfg.get("DATABASE_WITH_FAKELIDAR", False):
-            raise ConfigError(
-                f"{SAMPLING}.DATABASE_WITH_FAKELIDAR: True is not supported; the database of "
-                f"'{command_text('data', 'kitti')}' holds LiDAR boxes: set it to False"
-            )
+        _refuse_unsupported(sampler_cfg)
         self.use_road_plane = bool(sampler_cfg.get("USE_ROAD_PLANE", False))
         self.limit_whole_scene = bool(sampler_cfg.get("LIMIT_WHOLE_SCENE", False))
         self.extra_width_m = required(sampler_cfg, "REMOVE_EXTRA_WIDTH", SAMPLING)
@@ -152,13 +150,16 @@ class DataBaseSampler:
                 f"{len(features)} columns: {', '.join(features)}"
             )
         self.ages = AgeRange.from_config(sampler_cfg, features, num_features)
-        self.object_points = ObjectPoints(root_path, num_features)
+        self.object_points = object_source(Path(root_path), sampler_cfg)
         objects = load_objects(
             Path(root_path),
             required(sampler_cfg, "DB_INFO_PATH", SAMPLING),
             class_names,
             how_to_make_files,
+            have_files=isinstance(self.object_points, ObjectPoints),
         )
+        if isinstance(self.object_points, SharedObjectPoints):
+            self.object_points.check(objects)
         self._predictions: PredictionStore | None = None
         self._label_of: dict[str, int] = {}  # path of an object to its labelled box in the store
         if select is not None:
@@ -272,14 +273,31 @@ class DataBaseSampler:
             data_dict[PREDICTED].paste(predictions, enlarged, data_dict["lidar_aug_matrix"])
 
     def _object_in_scene(self, info: ObjectInfo, drop_m: float) -> np.ndarray:
-        count = info.get("num_points_in_file", info["num_points_in_gt"])
-        points = self.object_points.read(info["path"], count)
+        points = self.object_points.of(info)
         if self.ages is not None:
             points = points[self.ages.keep(points)]
         points = points.copy()
         points[:, :3] += np.asarray(info["box3d_lidar"][:3]).astype(np.float32)
         points[:, 2] -= drop_m
         return points
+
+
+def _refuse_unsupported(sampler_cfg: ConfigDict) -> None:
+    """Refuse what OpenPCDet's sampler does and this one does not."""
+    if sampler_cfg.get("DATABASE_WITH_FAKELIDAR"):
+        raise ConfigError(
+            f"{SAMPLING}.DATABASE_WITH_FAKELIDAR: True is not supported; the database of "
+            f"'{command_text('data', 'kitti')}' holds LiDAR boxes: set it to False"
+        )
+    if sampler_cfg.get("AUG_WITH_IMAGE"):
+        raise ConfigError(
+            f"{SAMPLING}.AUG_WITH_IMAGE: True pastes objects into the camera's image too, but "
+            "detectors here read points alone: set it to False"
+        )
+    if sampler_cfg.get("BACKUP_DB_INFO"):
+        raise ConfigError(
+            f"{SAMPLING}.BACKUP_DB_INFO is not read; expected its database as DB_INFO_PATH"
+        )
 
 
 def heights_over_plane(boxes: np.ndarray, plane: np.ndarray, calib: PlaneFrame) -> np.ndarray:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
 from ...commands import command_text
-from ...config import lookup
+from ...config import lookup, required
 from ...errors import ConfigError, DataError
 from ...types import ConfigDict
 from ..point_files import read_points
@@ -26,7 +26,8 @@ class ObjectInfo(TypedDict, total=False):
     """One object of the database.
 
     ``difficulty`` is there only where the dataset has difficulties, ``num_points_in_file`` only
-    where ``num_points_in_gt`` counts some of the points.
+    where ``num_points_in_gt`` counts some of the points, ``global_data_offset`` (first row, end)
+    only where one file holds the points of all objects.
     """
 
     name: str
@@ -35,9 +36,17 @@ class ObjectInfo(TypedDict, total=False):
     num_points_in_gt: int
     num_points_in_file: int
     difficulty: int
+    global_data_offset: Sequence[int]
 
 
 ObjectsByClass = dict[str, list[ObjectInfo]]
+
+
+class ObjectSource(Protocol):
+    """Where the points of the objects come from."""
+
+    def of(self, info: ObjectInfo) -> np.ndarray:
+        """Points (N, num_features) float32 of an object, relative to the centre of its box."""
 
 
 class ObjectPoints:
@@ -48,6 +57,11 @@ class ObjectPoints:
         self.num_features = num_features
         self.left_bytes = limit_bytes
         self._kept: dict[str, np.ndarray] = {}
+
+    def of(self, info: ObjectInfo) -> np.ndarray:
+        """The points of an object."""
+        count = info.get("num_points_in_file", info["num_points_in_gt"])
+        return self.read(info["path"], count)
 
     def read(self, path: str, count: int | None = None) -> np.ndarray:
         """Read-only points (N, num_features) float32, relative to the centre of the box.
@@ -73,8 +87,94 @@ class ObjectPoints:
         return read_points(path, self.num_features)
 
 
+class SharedObjectPoints:
+    """USE_SHARED_MEMORY: the points of all objects, one below the other in a file of numpy.
+
+    OpenPCDet copies this file into shared memory. Here it is mapped: its pages are in memory once,
+    however many processes read them, and nothing has to be removed afterwards.
+
+    Args:
+        path: of the file, (M, num_features) for the M points of all objects.
+        num_features: columns of a point.
+    """
+
+    def __init__(self, path: Path, num_features: int) -> None:
+        self.path = path
+        self.num_features = num_features
+        self.num_rows = len(self._mapped())
+        self._rows: np.ndarray | None = None
+
+    @classmethod
+    def from_config(cls, root: Path, sampler_cfg: ConfigDict) -> SharedObjectPoints:
+        """The file DB_DATA_PATH of a gt_sampling block, relative to the folder of the dataset."""
+        paths = required(sampler_cfg, "DB_DATA_PATH", SAMPLING)
+        listed = [paths] if isinstance(paths, str) else list(paths)
+        if len(listed) != 1:
+            raise ConfigError(f"{SAMPLING}.DB_DATA_PATH: expected one file, found {listed}")
+        return cls(Path(root) / listed[0], int(sampler_cfg["NUM_POINT_FEATURES"]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process maps the file again: a mapped array would be sent as a copy."""
+        return {**self.__dict__, "_rows": None}
+
+    def of(self, info: ObjectInfo) -> np.ndarray:
+        """The points of an object."""
+        first, end = info["global_data_offset"]
+        if self._rows is None:
+            self._rows = self._mapped()
+        return np.asarray(self._rows[first:end], dtype=np.float32)
+
+    def check(self, objects: ObjectsByClass) -> None:
+        """Refuse objects without a place in the file."""
+        for name, infos in objects.items():
+            for info in infos:
+                self._check_place(name, info.get("global_data_offset"))
+
+    def _check_place(self, name: str, place: object) -> None:
+        if not isinstance(place, (Sequence, np.ndarray)) or len(place) != 2:
+            raise DataError(
+                f"{SAMPLING}.USE_SHARED_MEMORY is True, but an object of class {name} lacks the "
+                f"entry 'global_data_offset', its place in {self.path}; expected False, which "
+                "reads a file for each object"
+            )
+        first, end = place
+        if not 0 <= first <= end <= self.num_rows:
+            raise DataError(
+                f"{self.path}: holds {self.num_rows} points, but an object of class {name} has the "
+                f"rows {first} to {end}; expected the file that belongs to DB_INFO_PATH"
+            )
+
+    def _mapped(self) -> np.ndarray:
+        try:
+            rows = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.path}: cannot be read as numbers of numpy ({error}); expected the file "
+                f"that {SAMPLING}.DB_DATA_PATH names, or USE_SHARED_MEMORY False"
+            ) from None
+        if rows.ndim != 2 or rows.shape[1] != self.num_features:
+            raise DataError(
+                f"{self.path}: has the shape {rows.shape}, expected {self.num_features} columns as "
+                f"{SAMPLING}.NUM_POINT_FEATURES says"
+            )
+        return rows
+
+
+def object_source(root: Path, sampler_cfg: ConfigDict) -> ObjectSource:
+    """The points of a gt_sampling block: a file for each object, or one for all."""
+    if sampler_cfg.get("USE_SHARED_MEMORY"):
+        return SharedObjectPoints.from_config(root, sampler_cfg)
+    # Without it DB_DATA_PATH is not read, as in OpenPCDet: both hold the same points.
+    return ObjectPoints(root, int(sampler_cfg["NUM_POINT_FEATURES"]))
+
+
 def load_objects(
-    root: Path, paths: str | Sequence[str], class_names: Sequence[str], how_to_make: str
+    root: Path,
+    paths: str | Sequence[str],
+    class_names: Sequence[str],
+    how_to_make: str,
+    *,
+    have_files: bool = True,
 ) -> ObjectsByClass:
     """The objects of ``class_names`` in one or several database files.
 
@@ -82,6 +182,7 @@ def load_objects(
         root: folder of the dataset.
         paths: DB_INFO_PATH, relative to ``root``.
         how_to_make: end of the messages about a missing or incomplete file.
+        have_files: each object has a file of points; else one file holds those of all.
     """
     merged: ObjectsByClass = {name: [] for name in class_names}
     for path in [paths] if isinstance(paths, str) else paths:
@@ -92,7 +193,9 @@ def load_objects(
             )
         for name in class_names:
             objects = infos.get(name, [])
-            _check_objects(objects, name, root, path, how_to_make)
+            _check_entries(objects, name, root / path, how_to_make)
+            if have_files:
+                _check_first_file(objects, root, path, how_to_make)
             merged[name].extend(objects)
     return merged
 
@@ -101,16 +204,20 @@ def _is_dict_of_lists(infos: object) -> bool:
     return isinstance(infos, dict) and all(isinstance(value, list) for value in infos.values())
 
 
-def _check_objects(
-    objects: Sequence[ObjectInfo], name: str, root: Path, path: str, how_to_make: str
-) -> None:
-    """Refuse objects with missing entries, and a database whose first point file is missing."""
+def _check_entries(objects: Sequence[ObjectInfo], name: str, file: Path, how_to_make: str) -> None:
+    """Refuse objects with missing entries."""
     for entry in objects:
         if not isinstance(entry, dict) or not entry.keys() >= REQUIRED_KEYS:
             raise DataError(
-                f"{root / path}: an object of class {name} lacks one of "
+                f"{file}: an object of class {name} lacks one of "
                 f"{', '.join(sorted(REQUIRED_KEYS))}; {how_to_make}"
             )
+
+
+def _check_first_file(
+    objects: Sequence[ObjectInfo], root: Path, path: str, how_to_make: str
+) -> None:
+    """Refuse a database whose first point file is missing."""
     # To look for every file takes minutes on a network drive. Others are missed when drawn.
     if not objects:
         return

@@ -443,7 +443,7 @@ def _refuse_overlap_loss(model_cfg: ConfigDict) -> None:
     if model_cfg.get("IOU_REG_LOSS"):
         raise ConfigError(
             f"{WHERE}.IOU_REG_LOSS is true, expected false or nothing: CenterHead learns the parts "
-            "of a box"
+            "of a box, and a branch 'iou' in SEPARATE_HEAD_CFG.HEAD_DICT learns how well it fits"
         )
 
 

@@ -211,6 +211,86 @@ def test_files_of_float64_are_told_by_their_number_of_points(tmp_path: Path) -> 
     assert len(item["points"]) == before + 5
 
 
+def share_points(root: Path, name: str = "all.npy") -> dict:
+    """Put the points of all objects into one file; returns the keys of gt_sampling that read it."""
+    file = root / "kitti_dbinfos_train.pkl"
+    objects = pickle.loads(file.read_bytes())
+    parts = []
+    first = 0
+    for info in objects["Car"]:
+        points = np.fromfile(root / info["path"], dtype=np.float32).reshape(-1, 4)
+        info["global_data_offset"] = [first, first + len(points)]
+        first += len(points)
+        parts.append(points)
+        (root / info["path"]).unlink()
+    np.save(root / name, np.concatenate(parts))
+    file.write_bytes(pickle.dumps(objects))
+    return {"USE_SHARED_MEMORY": True, "DB_DATA_PATH": [name]}
+
+
+def test_objects_of_one_shared_file_are_those_of_their_own_files(tmp_path: Path) -> None:
+    write_database(tmp_path, [car(30, -10), car(15, 12), car(20, 20)])
+    own = scene()
+    sampler(tmp_path)(own, np.random.RandomState(0))
+    shared = scene()
+    from_one_file = sampler(tmp_path, **share_points(tmp_path))
+    from_one_file(shared, np.random.RandomState(0))
+    assert len(own["points"]) == len(scene()["points"]) + 15
+    np.testing.assert_array_equal(shared["points"], own["points"])
+    np.testing.assert_array_equal(shared["gt_boxes"], own["gt_boxes"])
+
+
+def test_a_shared_file_is_not_sent_to_another_process(tmp_path: Path) -> None:
+    write_database(tmp_path, [car(30, -10)])
+    source = sampler(tmp_path, **share_points(tmp_path)).object_points
+    info = {"global_data_offset": [0, 5]}
+    points = source.of(info)
+    sent = pickle.dumps(source)
+    assert len(sent) < 1000
+    np.testing.assert_array_equal(pickle.loads(sent).of(info), points)
+
+
+def test_without_shared_memory_the_shared_file_is_not_read(tmp_path: Path) -> None:
+    """VoxelNeXt's yaml names a DB_DATA_PATH that it does not use."""
+    write_database(tmp_path, [car(30, -10)])
+    item = scene()
+    changes = {"USE_SHARED_MEMORY": False, "DB_DATA_PATH": ["gone.npy"]}
+    sampler(tmp_path, **changes)(item, np.random.RandomState(0))
+    assert len(item["gt_boxes"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"DB_DATA_PATH": ["gone.npy"]}, "gone.npy: cannot be read as numbers of numpy"),
+        ({"DB_DATA_PATH": ["all.npy", "b.npy"]}, "DB_DATA_PATH: expected one file"),
+        ({"NUM_POINT_FEATURES": 5}, r"all.npy: has the shape \(5, 4\), expected 5 columns"),
+    ],
+)
+def test_a_shared_file_that_does_not_fit(tmp_path: Path, changes: dict, words: str) -> None:
+    write_database(tmp_path, [car(30, 10)])
+    with pytest.raises((ConfigError, DataError), match=words):
+        sampler(tmp_path, **{**share_points(tmp_path), **changes})
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (None, "class Car lacks the entry 'global_data_offset'"),
+        ([3, 9], "holds 5 points, but an object of class Car has the rows 3 to 9"),
+    ],
+)
+def test_objects_without_a_place_in_the_shared_file(tmp_path: Path, place, words: str) -> None:
+    write_database(tmp_path, [car(30, 10)])
+    keys = share_points(tmp_path)
+    file = tmp_path / "kitti_dbinfos_train.pkl"
+    objects = pickle.loads(file.read_bytes())
+    objects["Car"][0]["global_data_offset"] = place
+    file.write_bytes(pickle.dumps(objects))
+    with pytest.raises(DataError, match=words):
+        sampler(tmp_path, **keys)
+
+
 def test_points_of_some_sweeps(tmp_path: Path) -> None:
     """FILTER_OBJ_POINTS_BY_TIMESTAMP: ages inside TIME_RANGE, both ends included."""
     write_database(tmp_path, [car(30, 10)])
@@ -269,6 +349,8 @@ def test_incomplete_database_is_named(tmp_path: Path, cars, words: str) -> None:
     [
         ({"SAMPLE_GROUPS": ["Car"]}, "'Car:15'"),
         ({"DATABASE_WITH_FAKELIDAR": True}, "DATABASE_WITH_FAKELIDAR"),
+        ({"AUG_WITH_IMAGE": True}, "AUG_WITH_IMAGE: True .* set it to False"),
+        ({"BACKUP_DB_INFO": {"DB_INFO_PATH": "b.pkl"}}, "BACKUP_DB_INFO is not read"),
         ({"DB_INFO_PATH": ["other.pkl"]}, "other.pkl.*pcdet-distill data kitti"),
     ],
 )

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from ....datasets.augmentor.object_database import (
+    ObjectInfo,
     ObjectPoints,
+    ObjectSource,
     class_counts,
     filter_objects,
     load_objects,
+    object_source,
 )
 from ....errors import UserError
 from ....types import ConfigDict
@@ -61,12 +64,15 @@ def _database(case: Case, path: str, entry: ConfigDict) -> Iterator[Finding]:
     if not case.splits:
         return
     dataset = next(iter(case.splits.values())).dataset
+    num_features = len(case.spec.point_feature_encoder.src_feature_list)
     try:
+        source = object_source(dataset.root_path, {"NUM_POINT_FEATURES": num_features, **entry})
         objects = load_objects(
             dataset.root_path,
             entry.get("DB_INFO_PATH") or [],
             case.class_names,
             dataset.how_to_make_files,
+            have_files=isinstance(source, ObjectPoints),
         )
         left = filter_objects(objects, entry.get("PREPARE") or {})
     except UserError as error:
@@ -87,7 +93,10 @@ def _database(case: Case, path: str, entry: ConfigDict) -> Iterator[Finding]:
     for name, infos in left.items():
         if infos:
             yield from _boxes(path, name, np.array([i["box3d_lidar"][:7] for i in infos]), case)
-    yield from _scale(case, path, entry, [i["path"] for infos in left.values() for i in infos])
+    pasted: list[ObjectInfo] = []
+    for infos in left.values():
+        pasted += infos
+    yield from _scale(case, path, source, pasted)
 
 
 def _filtered(
@@ -139,21 +148,21 @@ def _boxes(path: str, name: str, boxes: np.ndarray, case: Case) -> Iterator[Find
     )
 
 
-def _scale(case: Case, path: str, entry: ConfigDict, paths: list[str]) -> Iterator[Finding]:
+def _scale(
+    case: Case, path: str, source: ObjectSource, objects: list[ObjectInfo]
+) -> Iterator[Finding]:
     """The intensities of pasted points against those of the frames."""
     features = list(case.spec.point_feature_encoder.src_feature_list)
-    if len(features) <= INTENSITY or features[INTENSITY] != "intensity" or not paths:
+    if len(features) <= INTENSITY or features[INTENSITY] != "intensity" or not objects:
         return
-    root = next(iter(case.splits.values())).dataset.root_path
-    reader = ObjectPoints(root, int(entry.get("NUM_POINT_FEATURES", len(features))))
-    places = np.linspace(0, len(paths) - 1, min(len(paths), TRIED_OBJECTS)).astype(int)
+    places = np.linspace(0, len(objects) - 1, min(len(objects), TRIED_OBJECTS)).astype(int)
     missing = []
     tops = []
     for place in places:
         try:
-            points = reader.read(paths[place])
+            points = source.of(objects[place])
         except UserError:
-            missing.append(paths[place])
+            missing.append(objects[place]["path"])
             continue
         if len(points):
             tops.append(float(np.percentile(points[:, INTENSITY], 99)))

@@ -1,0 +1,88 @@
+"""DynMeanVFE: the mean of all points of a voxel, however many fall into it.
+
+MeanVFE averages the points that the data processor kept, at most MAX_POINTS_PER_VOXEL of each
+voxel and MAX_NUMBER_OF_VOXELS of each frame. Here the points are grouped inside the model, so that
+none is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ....errors import ConfigError
+from ....types import BatchDict, ConfigDict
+from ...taps import TapInfo
+
+
+class DynamicMeanVFE(nn.Module):
+    """Mean of the point features of every voxel; no parameters.
+
+    Args:
+        model_cfg: the VFE block.
+        num_point_features: columns of a point.
+        voxel_size: metres along x, y, z; None when no step of the data processor gives it.
+        grid_size: voxels along x, y, z.
+        point_cloud_range: metres; x, y, z minimum, then maximum.
+        unused: what other encoders need.
+    """
+
+    def __init__(
+        self,
+        model_cfg: ConfigDict,
+        num_point_features: int,
+        voxel_size: Sequence[float] | None,
+        grid_size: Sequence[int] | None,
+        point_cloud_range: Sequence[float],
+        **unused: object,
+    ) -> None:
+        super().__init__()
+        self.model_cfg = model_cfg
+        self.num_point_features = num_point_features
+        if voxel_size is None or grid_size is None:
+            raise ConfigError(
+                "MODEL.VFE: DynMeanVFE needs the VOXEL_SIZE of a step of "
+                "DATA_CONFIG.DATA_PROCESSOR; transform_points_to_voxels_placeholder gives it "
+                "without grouping points twice"
+            )
+        self.grid = [int(cells) for cells in grid_size]
+        self.voxel_size: Tensor
+        self.origin: Tensor
+        size = torch.tensor([float(edge) for edge in voxel_size])
+        self.register_buffer("voxel_size", size, persistent=False)
+        origin = torch.tensor([float(limit) for limit in point_cloud_range[:3]])
+        self.register_buffer("origin", origin, persistent=False)
+
+    def get_output_feature_dim(self) -> int:
+        """Channels of ``voxel_features``."""
+        return self.num_point_features
+
+    def taps(self) -> list[TapInfo]:
+        """Features that can be captured, with paths relative to this slot."""
+        return [TapInfo("@voxel_features", self.num_point_features, 1, "voxel")]
+
+    def forward(self, batch_dict: BatchDict) -> BatchDict:
+        """Group the points into voxels and average each voxel.
+
+        Reads ``points`` (N, 1 + C) with the frame as first column. Writes ``voxel_features``
+        (M, C), ``voxel_coords`` (M, 4) as (batch, z, y, x) and ``voxel_num_points`` (M,), in place
+        of those of the data processor.
+        """
+        points = batch_dict["points"]
+        with torch.autocast(points.device.type, enabled=False):
+            cells_xyz = torch.floor((points[:, 1:4] - self.origin) / self.voxel_size)
+            is_inside = ((cells_xyz >= 0) & (cells_xyz < cells_xyz.new_tensor(self.grid))).all(1)
+            points = points[is_inside]
+            frame_and_cell = torch.cat([points[:, :1], cells_xyz[is_inside]], dim=1).long()
+            # Rows are ordered by frame, x, y, z, as one running number of the voxels would be.
+            voxels, owner, count = frame_and_cell.unique(
+                dim=0, return_inverse=True, return_counts=True
+            )
+            total = points.new_zeros(len(voxels), self.num_point_features)
+            total = total.index_add_(0, owner, points[:, 1:])
+        batch_dict["voxel_features"] = total / count.unsqueeze(1)
+        batch_dict["voxel_coords"] = voxels[:, [0, 3, 2, 1]]
+        batch_dict["voxel_num_points"] = count
+        return batch_dict
