@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from ..config import required
+from ..config import nearest, required
 from ..errors import DataError
 from .dataset import DatasetTemplate
 from .item import Item
@@ -18,23 +18,44 @@ Label = TypeVar("Label")
 class InfoDataset(DatasetTemplate):
     """Reads the files of INFO_PATH, checks every info, and pairs detections with labels.
 
-    A subclass defines ``problem_of_info`` and ``check_trained_classes``.
+    A subclass defines ``problem_of_info`` and ``labelled_names``.
 
     Attributes:
         infos_are: what the files list, for messages.
         an_info_is: what one entry is, for messages.
+        trains_without_labels: whether a split without any label can be trained on, by what a
+            teacher says of it.
     """
 
     infos_are: ClassVar[str] = "infos"
     an_info_is: ClassVar[str] = "info"
+    trains_without_labels: ClassVar[bool] = False
 
     def problem_of_info(self, info: object) -> str:
         """What is wrong with an info, such as ``it lacks annos.name``; empty when all is there."""
         raise NotImplementedError(f"{type(self).__name__} does not define problem_of_info")
 
+    def labelled_names(self, info: Item) -> Iterable[str]:
+        """The classes of the objects of a frame, each as often as it is labelled."""
+        raise NotImplementedError(f"{type(self).__name__} does not define labelled_names")
+
     def check_trained_classes(self, infos: Sequence[Item], paths: object) -> None:
-        """Refuse infos of the training split that hold no object of the trained classes."""
-        raise NotImplementedError(f"{type(self).__name__} does not define check_trained_classes")
+        """Refuse infos that hold no object of the trained classes; warn of a class they lack."""
+        found: set[str] = set()
+        for info in infos:
+            found.update(str(name) for name in self.labelled_names(info))
+        if not found and self.trains_without_labels:
+            return
+        if not found & set(self.class_names):
+            raise DataError(
+                f"{self.root_path}: no frame of {paths} holds a {' / '.join(self.class_names)}; "
+                f"they hold {', '.join(sorted(found)) or 'no labels'}"
+            )
+        for name in self.class_names:
+            if name not in found:
+                self.logger.warning(
+                    "CLASS_NAMES: no frame of %s holds a '%s'%s", paths, name, nearest(name, found)
+                )
 
     def found_instead(self, content: object) -> str:
         """End of the message about a file that holds no list: what it seems to be."""

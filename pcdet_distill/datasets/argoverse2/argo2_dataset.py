@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ...commands import command_text
-from ...config import Argo2Options, LidarEvalOptions, nearest
+from ...config import Argo2Options, LidarEvalOptions
 from ...errors import DataError
 from ...evaluation.argoverse2 import CATEGORIES, Argoverse2Protocol, argoverse2_eval
 from ...evaluation.lidar import lidar_eval
@@ -83,16 +83,9 @@ class Argo2Dataset(InfoDataset):
                 )
         return infos
 
-    def check_trained_classes(self, infos: Sequence[Item], paths: object) -> None:
-        """Refuse a training without any object of the classes."""
-        found: set[str] = set()
-        for info in infos:
-            if _is_labelled(info):
-                found.update(np.unique(info["annos"]["name"]).tolist())
-        if not found & set(self.class_names):
-            hint = nearest(self.class_names[0], found)
-            classes = " / ".join(self.class_names)
-            raise DataError(f"{self.root_path}: no frame of {paths} holds a {classes}{hint}")
+    def labelled_names(self, info: Item) -> Iterable[str]:
+        """The classes of the objects of a frame."""
+        return info["annos"]["name"] if _is_labelled(info) else ()
 
     @property
     def num_frames(self) -> int:
@@ -146,11 +139,10 @@ class Argo2Dataset(InfoDataset):
         return result.text, dict(result.ap_dict)
 
     def _result(self, det_annos: Sequence[Item], class_names: Sequence[str]) -> EvaluationResult:
-        labels = self._labels()
-        if self.lidar_evaluation is not None:
-            return lidar_eval(labels, det_annos, class_names, self.lidar_evaluation)
-        by_frame = {anno["frame_id"]: anno for anno in labels}
+        by_frame = {anno["frame_id"]: anno for anno in self._labels()}
         chosen, detections = self.pair_with_labels(by_frame, det_annos)
+        if self.lidar_evaluation is not None:
+            return lidar_eval(chosen, detections, class_names, self.lidar_evaluation)
         others = [name for name in class_names if name not in CATEGORIES]
         if others:
             self.logger.warning(

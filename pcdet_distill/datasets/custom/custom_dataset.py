@@ -7,13 +7,13 @@ camera: boxes are in LiDAR coordinates, and the evaluation is that of ``evaluati
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...config import LidarEvalOptions, nearest, required
+from ...config import LidarEvalOptions, required
 from ...errors import DataError
 from ...evaluation.kitti import KittiResult, kitti_eval
 from ...evaluation.lidar import lidar_eval
@@ -33,6 +33,7 @@ class CustomDataset(InfoDataset):
     """
 
     an_info_is = "info of own data"
+    trains_without_labels = True
 
     def __init__(
         self,
@@ -72,22 +73,9 @@ class CustomDataset(InfoDataset):
         """The first entry that an info lacks."""
         return lacking(missing_of_info(info))
 
-    def check_trained_classes(self, infos: Sequence[Item], paths: object) -> None:
-        """Refuse to train on a split without any object of the trained classes; warn of one."""
-        found: set[str] = set()
-        for info in infos:
-            if "annos" in info:
-                found.update(str(name) for name in info["annos"]["name"])
-        if found and not found & set(self.class_names):
-            raise DataError(
-                f"{self.root_path}: no frame of {paths} holds a {' / '.join(self.class_names)}; "
-                f"its classes are {', '.join(sorted(found))}"
-            )
-        for name in self.class_names:
-            if found and name not in found:
-                self.logger.warning(
-                    "CLASS_NAMES: no frame of %s holds a '%s'%s", paths, name, nearest(name, found)
-                )
+    def labelled_names(self, info: Item) -> Iterable[str]:
+        """The classes of the objects of a frame."""
+        return info["annos"]["name"] if "annos" in info else ()
 
     @property
     def num_frames(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class NuScenesDataset(InfoDataset):
     Attributes:
         infos: one info dict a frame, each frame once.
         options: the keys of DATA_CONFIG that only nuScenes has.
+        lidar_evaluation: how AP in LiDAR coordinates is computed, with a block
+            DATA_CONFIG.EVALUATION or a class that the benchmark does not have; else None.
     """
 
     infos_are = "nuScenes infos, as OpenPCDet writes it"
@@ -67,6 +69,10 @@ class NuScenesDataset(InfoDataset):
             seed=seed,
             skip_bad_frames=skip_bad_frames,
         )
+        self.lidar_evaluation: LidarEvalOptions | None = None
+        foreign = set(self.class_names) - set(DETECTION_NAMES)
+        if foreign or dataset_cfg.get("EVALUATION") is not None:
+            self.lidar_evaluation = LidarEvalOptions.from_config(dataset_cfg, class_names)
         self.infos = self.load_infos()
         self._order = self._draw_order()
         self._result_folder: Path | None = None
@@ -103,17 +109,9 @@ class NuScenesDataset(InfoDataset):
             _forget_unread_matrices(info)
         return infos
 
-    def check_trained_classes(self, infos: Sequence[Item], paths: object) -> None:
-        """Refuse to train on a split without any object of the trained classes."""
-        if not any(self._holds_object(info) for info in infos):
-            names = sorted({str(name) for info in infos for name in info.get("gt_names", ())})
-            raise DataError(
-                f"{self.root_path}: no frame of {paths} holds a {' / '.join(self.class_names)}; "
-                f"they hold {', '.join(names) or 'no labels'}"
-            )
-
-    def _holds_object(self, info: Item) -> bool:
-        return LABELS in info and bool(np.isin(info["gt_names"], self.class_names).any())
+    def labelled_names(self, info: Item) -> Iterable[str]:
+        """The classes of the objects of a frame."""
+        return info["gt_names"] if LABELS in info else ()
 
     # ---- Which frame an item shows ----
 
@@ -223,9 +221,8 @@ class NuScenesDataset(InfoDataset):
         With a class that the benchmark does not have, or a block DATA_CONFIG.EVALUATION, AP in
         LiDAR coordinates instead.
         """
-        foreign = set(self.class_names) - set(DETECTION_NAMES)
-        if foreign or self.dataset_cfg.get("EVALUATION") is not None:
-            return self._lidar_result(det_annos)
+        if self.lidar_evaluation is not None:
+            return self._lidar_result(det_annos, self.lidar_evaluation)
         return nuscenes_eval(
             self.infos,
             det_annos,
@@ -236,20 +233,18 @@ class NuScenesDataset(InfoDataset):
             logger=self.logger,
         )
 
-    def _lidar_result(self, det_annos: Sequence[Item]) -> EvaluationResult:
+    def _lidar_result(
+        self, det_annos: Sequence[Item], options: LidarEvalOptions
+    ) -> EvaluationResult:
         """AP in LiDAR coordinates. Of a frame that comes twice the first one counts."""
-        detections = {str(anno["frame_id"]): anno for anno in reversed(det_annos)}
-        labels: list[Item] = []
-        found: list[Item] = []
+        labels: dict[str, Item] = {}
         for index, info in enumerate(self.infos):
-            name = self.frame_name(index)
             if LABELS not in info:
                 raise DataError(f"{self.root_path}: the split has no labels to evaluate on")
-            if name in detections:
-                labels.append(_lidar_anno(name, info))
-                found.append(detections[name])
-        options = LidarEvalOptions.from_config(self.dataset_cfg)
-        return lidar_eval(labels, found, self.class_names, options)
+            name = self.frame_name(index)
+            labels[name] = _lidar_anno(name, info)
+        chosen, detections = self.pair_with_labels(labels, det_annos)
+        return lidar_eval(chosen, detections, self.class_names, options)
 
     def evaluation(
         self, det_annos: Sequence[Item], class_names: Sequence[str], **kwargs: Any

@@ -202,7 +202,7 @@ def test_infos_of_another_dataset_are_refused(config: EasyDict, tmp_path: Path) 
 
 def test_classes_that_no_frame_holds_are_refused(config: EasyDict) -> None:
     config.DATA_AUGMENTOR = None
-    with pytest.raises(DataError, match="holds a Car; its classes are Forklift, Person"):
+    with pytest.raises(DataError, match="holds a Car; they hold Forklift, Person"):
         make(config, training=True, classes=["Car"])
 
 

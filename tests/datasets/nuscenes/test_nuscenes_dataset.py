@@ -346,6 +346,32 @@ def test_an_evaluation_block_asks_for_lidar_coordinates(
     assert isinstance(dataset.evaluate(nearly_perfect(dataset)), LidarResult)
 
 
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ({"DEFAULT_IOUS": [0.3]}, "DATA_CONFIG.EVALUATION.*did you mean 'DEFAULT_IOU'"),
+        ({"IOU": {"cars": [0.5]}}, "'cars' is none of the evaluated classes.*'car'"),
+    ],
+)
+def test_an_evaluation_block_is_checked_before_training(
+    shared_nus: TinyNuScenes, nus_config, block: dict, words: str
+) -> None:
+    nus_config.EVALUATION = block
+    with pytest.raises(ConfigError, match=words):
+        make(nus_config, shared_nus, training=True)
+
+
+def test_frames_that_were_not_evaluated_are_told(
+    shared_nus: TinyNuScenes, nus_config, caplog: pytest.LogCaptureFixture
+) -> None:
+    nus_config.EVALUATION = {"DEFAULT_IOU": [0.3]}
+    dataset = make(nus_config, shared_nus, training=False)
+    result = dataset.evaluate(nearly_perfect(dataset)[:1])
+    assert "evaluated on 1 of 2 frames: the rest has no detections" in caplog.text
+    assert isinstance(result, LidarResult)
+    assert result.num_frames == 1
+
+
 def test_a_frame_without_detections(shared_nus: TinyNuScenes, nus_config) -> None:
     dataset = make(nus_config, shared_nus, training=False)
     batch = dataset.collate_batch([dataset[0]])
@@ -396,6 +422,17 @@ def test_classes_that_the_data_lack(shared_nus: TinyNuScenes, nus_config) -> Non
     nus_config.DATA_PATH = str(shared_nus.data_path)
     with pytest.raises(DataError, match="holds a Car / Pedestrian; they hold barrier, car"):
         build_dataset(nus_config, ["Car", "Pedestrian"], training=True)
+
+
+def test_a_class_that_no_frame_holds_is_told(
+    shared_nus: TinyNuScenes, nus_config, caplog: pytest.LogCaptureFixture
+) -> None:
+    nus_config.DATA_PATH = str(shared_nus.data_path)
+    nus_config.BALANCED_RESAMPLING = False
+    nus_config.DATA_AUGMENTOR.AUG_CONFIG_LIST = []
+    build_dataset(nus_config, ["car", "pedestrians"], training=True)
+    assert "holds a 'pedestrians'; did you mean 'pedestrian'?" in caplog.text
+    assert "'car'" not in caplog.text
 
 
 @pytest.mark.parametrize(
