@@ -30,7 +30,7 @@ lidar_aug_matrix         (B, 4, 4)                  collate             recorded
 flip_x, noise_rot, ...   (B,) each                  collate             what augmentation drew, in
                                                                         training
 image_shape              (B, 2) int32               collate             height, width of the image
-voxel_features           (M, features)              MeanVFE, DynMeanVFE mean point of each voxel
+voxel_features           (M, features)              MeanVFE             mean point of each voxel
 pillar_features          (M, channels)              PillarVFE           feature of each pillar
 spatial_features         (B, channels, ny, nx)      PointPillarScatter  bird's eye view,
                                                                         channels_last in memory
