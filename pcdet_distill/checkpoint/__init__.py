@@ -1,0 +1,20 @@
+"""Checkpoints in OpenPCDet's format: written whole, read without running any code in them.
+
+``files`` writes and reads them, ``limits`` looks at a file before anything is unpickled,
+``contents`` checks what was read, ``checksum`` tells a damaged file from a whole one, and
+``model_state`` copies the weights into a model.
+"""
+
+from __future__ import annotations
+
+from .files import SUFFIXES, load_checkpoint, optimizer_state, save_checkpoint
+from .model_state import LoadReport, load_model_state
+
+__all__ = [
+    "SUFFIXES",
+    "LoadReport",
+    "load_checkpoint",
+    "load_model_state",
+    "optimizer_state",
+    "save_checkpoint",
+]
