@@ -61,4 +61,4 @@ def _add_bytes(digest: _Hash, data: bytes | memoryview) -> None:
 def _tensor_bytes(tensor: Tensor) -> memoryview:
     """The values of a dense tensor as bytes, in the order of its axes."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data

@@ -22,6 +22,7 @@ MAX_PICKLE_STEPS = 3_000_000
 # torch's older format: three short pickles, the content, and the list of its storages.
 LEGACY_PICKLES = 5
 CHUNK_BYTES = 2**20
+NUMBER_STEPS = ("BININT", "BININT1", "BININT2", "LONG1")
 
 # What pickles of tensors and plain values name. torch's own reader has a longer list, with calls
 # that make memory of any size.
@@ -141,11 +142,12 @@ def _storages(file: BinaryIO, path: Path) -> Iterator[int]:
     start = file.tell()
     last_number = 0
     for opcode, argument, position in pickletools.genops(file):
-        if position - start > MAX_PICKLE_BYTES:
-            _check_pickle_size(path, position - start)
-        if opcode.name == "GLOBAL" and not _is_known(argument):
-            raise CheckpointError(f"{path}: {holds_code(argument.replace(' ', '.'))}")
-        if isinstance(argument, int) and opcode.name in ("BININT", "BININT1", "BININT2", "LONG1"):
+        read = (position or 0) - start
+        if read > MAX_PICKLE_BYTES:
+            _check_pickle_size(path, read)
+        if opcode.name == "GLOBAL" and not _is_known(str(argument)):
+            raise CheckpointError(f"{path}: {holds_code(str(argument).replace(' ', '.'))}")
+        if isinstance(argument, int) and opcode.name in NUMBER_STEPS:
             last_number = argument
         yield max(last_number, 0) if opcode.name == "BINPERSID" else 0
 
