@@ -1,7 +1,7 @@
 """Errors that the user can fix. Their text is one sentence: where, what is wrong, what is expected.
 
 The commands print the sentence and exit with code 2 (``exit_on_user_error``). Code that uses the
-library catches ``UserError``.
+library catches ``UserError``. A run that a signal stops in good order has an exit code of its own.
 """
 
 from __future__ import annotations
@@ -30,8 +30,20 @@ class CheckpointError(UserError):
     """A checkpoint that cannot be read, or does not fit the model."""
 
 
+class StoppedBySignal(BaseException):
+    """A signal asked the run to end, and it has; no error, so ``except Exception`` lets it pass."""
+
+
+EXIT_USER_ERROR = 2
+EXIT_STOPPED = 75  # "try again later" of sysexits.h: the same command goes on
+EXIT_INTERRUPTED = 130  # Ctrl-C, as in a shell
+
+
 def exit_on_user_error(main: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Decorate a command: a UserError becomes one line on stderr and exit code 2, no traceback."""
+    """Decorate a command: what a user can cause becomes one line on stderr and no traceback.
+
+    The exit code is 2 for a UserError, 75 for a run that a signal stopped, 130 after Ctrl-C.
+    """
 
     @functools.wraps(main)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
@@ -39,6 +51,12 @@ def exit_on_user_error(main: Callable[Parameters, None]) -> Callable[Parameters,
             main(*args, **kwargs)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+            sys.exit(EXIT_USER_ERROR)
+        except StoppedBySignal as stopped:
+            print(stopped, file=sys.stderr)
+            sys.exit(EXIT_STOPPED)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
 
     return wrapper

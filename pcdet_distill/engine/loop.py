@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint import save_checkpoint
+from ..errors import CheckpointError, ConfigError, StoppedBySignal
 from ..models import load_data_to_device
 from ..models.trainable import TrainableModule
 from ..types import BatchDict, ConfigDict
@@ -24,9 +25,11 @@ from .checkpoints import (
     restore_checkpoint,
     resume_iteration,
 )
-from .distributed import World, wrap_model
-from .logging import Cost, LogValues, Progress, check_finite
+from .distributed import Votes, World, wrap_model
+from .logging import Cost, LogValues, Progress
+from .loss_watch import MAX_SKIPPED_IN_A_ROW, REMEDY, LossWatch, NonFiniteStep, Step
 from .optimization import build_optimizer, build_schedule, loss_scale, set_rate
+from .stopping import StopRequest
 
 # A run that is stopped early should leave something: the first latest_model.pth does not wait for
 # the whole --ckpt_save_time_interval.
@@ -43,8 +46,8 @@ class TrainOptions:
         save_interval: epochs between two checkpoints.
         save_seconds: seconds between two savings of latest_model.pth within an epoch.
         keep: number of epoch checkpoints that are kept.
-        log_interval: iterations between two log lines.
         use_amp: float16 mixed precision.
+        skip_nonfinite: leave out steps whose loss is not finite, in place of stopping.
     """
 
     epochs: int
@@ -52,8 +55,8 @@ class TrainOptions:
     save_interval: int = 1
     save_seconds: float = 300.0
     keep: int = 30
-    log_interval: int = 50
     use_amp: bool = False
+    skip_nonfinite: bool = False
 
 
 class Trainer:
@@ -94,9 +97,11 @@ class Trainer:
         self.iteration = 0  # finished iterations since the first epoch
         self.data_cost = Cost()  # of a teacher's predictions that were not stored yet
         self.init_cost = Cost()  # of DISTILL.INIT_STUDENT, before the first iteration
-        self._last_loss = torch.zeros(())
+        self.loss_watch = LossWatch(model, world, device, skip=options.skip_nonfinite)
+        self.votes = Votes(world)
         self._saved_at = 0.0  # on the monotonic clock
         self._save_after_seconds = options.save_seconds
+        self._save_requested = False
 
     @property
     def num_iterations(self) -> int:
@@ -115,26 +120,47 @@ class Trainer:
         )
         self.iteration = resume_iteration(checkpoint, self.batches.per_epoch, logger)
 
-    def run(self, progress: Progress) -> None:
-        """Train to the last epoch. Checkpoints are written on the way, and one at the end."""
+    def run(self, progress: Progress, stop: StopRequest | None = None) -> None:
+        """Train to the last epoch, or until a signal asks for an end.
+
+        Checkpoints are written on the way, and one at the end. A signal ends the training after
+        the current step, with a checkpoint and ``StoppedBySignal``.
+        """
+        stop = stop or StopRequest()
         per_epoch = self.batches.per_epoch
         self._start_save_clock(min(FIRST_SAVE_SECONDS, self.options.save_seconds))
-        for epoch in range(self.iteration // per_epoch, self.options.epochs):
-            self.parallel_model.train()
-            # Above 0 only in the first epoch of a training that was resumed within it.
-            first = self.iteration - epoch * per_epoch
-            for batch in progress.watch(self.batches.epoch(epoch, first), epoch, first):
-                learning_rate = self.set_learning_rate()
-                self.model.set_progress(self.iteration / self.num_iterations)
-                values, shown = self.train_step(batch)
-                self.iteration += 1
-                progress.step(self.iteration, learning_rate, values, shown)
-                if self.latest_is_due():
-                    self.save(self.options.ckpt_dir / LATEST, progress)
-            epochs_done = epoch + 1
-            is_last = epochs_done == self.options.epochs
-            if is_last or epochs_done % self.options.save_interval == 0:
-                self.save(epoch_path(self.options.ckpt_dir, epochs_done), progress)
+        with stop.postponed():
+            for epoch in range(self.iteration // per_epoch, self.options.epochs):
+                self._train_epoch(epoch, progress, stop)
+                epochs_done = epoch + 1
+                is_last = epochs_done == self.options.epochs
+                if is_last or epochs_done % self.options.save_interval == 0:
+                    self.save(epoch_path(self.options.ckpt_dir, epochs_done), progress)
+            (stopped,) = self.votes.last(stop.received is not None)
+        if stopped:
+            raise StoppedBySignal(f"{_by(stop)} after the last step: trained, but not evaluated")
+
+    def _train_epoch(self, epoch: int, progress: Progress, stop: StopRequest) -> None:
+        """The rest of an epoch, from ``self.iteration`` on."""
+        self.parallel_model.train()
+        # Above 0 only in the first epoch of a training that was resumed within it.
+        first = self.iteration - epoch * self.batches.per_epoch
+        for batch in progress.watch(self.batches.epoch(epoch, first), epoch, first):
+            learning_rate = self.set_learning_rate()
+            self.model.set_progress(self.iteration / self.num_iterations)
+            values, shown = self._step_or_leave_out(batch, progress)
+            self.iteration += 1
+            progress.step(self.iteration, learning_rate, values, shown)
+            stopped, save_is_due = self.votes.cast(stop.received is not None, self._wants_to_save())
+            if stopped or save_is_due or self.options.save_seconds == 0:
+                self.save(self.options.ckpt_dir / LATEST, progress)
+            if stopped:
+                self.world.barrier()
+                raise StoppedBySignal(
+                    f"{_by(stop)} after iteration {self.iteration} of {self.num_iterations}; "
+                    f"{self.options.ckpt_dir / LATEST} is written, "
+                    "and the same command goes on from there"
+                )
 
     def set_learning_rate(self) -> float:
         """Set learning rate and momentum of the coming iteration; return the learning rate."""
@@ -143,50 +169,73 @@ class Trainer:
         learning_rate, _ = rate
         return learning_rate
 
+    def _step_or_leave_out(
+        self, batch: BatchDict, progress: Progress
+    ) -> tuple[LogValues, list[str]]:
+        """``train_step``, with nothing to record for a step that is left out."""
+        try:
+            return self.train_step(batch)
+        except NonFiniteStep as problem:
+            self._leave_out(str(problem), progress)
+            return {}, []
+
     def train_step(self, batch: BatchDict) -> tuple[LogValues, list[str]]:
-        """Update the weights once.
+        """Update the weights once; a NonFiniteStep leaves them as they are.
 
         Returns:
             The values to record, and the names of those that the log line shows.
         """
         load_data_to_device(batch, self.device)
         self.optimizer.zero_grad(set_to_none=True)
+        self.loss_watch.before_step()
         with torch.autocast("cuda", dtype=torch.float16, enabled=self.options.use_amp):
             ret_dict, tb_dict, disp_dict = self.parallel_model(batch)
             loss = ret_dict["loss"].mean()
+        values = {**tb_dict, **disp_dict, "loss": loss.detach()}
+        step = Step(self.iteration + 1, values, [str(name) for name in batch.get("frame_id", ())])
+        self.loss_watch.see(step, loss)
         # Without mixed precision the scaler is off and passes everything through.
         self.scaler.scale(loss).backward()
-        self._last_loss = loss.detach()
-        values = {**tb_dict, **disp_dict, "loss": self._last_loss}
         if self.max_grad_norm > 0:
             values["grad_norm"] = self._clip_gradients()
+            if not self.options.use_amp:  # there the scaler itself leaves such steps out
+                self.loss_watch.see(step, values["grad_norm"])
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.model.update_global_step()
         other_names = [name for name in disp_dict if name != "loss"]
         return values, ["loss", *other_names]
 
+    def _leave_out(self, problem: str, progress: Progress) -> None:
+        """Skip a step, or stop the training with the state before it in latest_model.pth."""
+        if self.options.skip_nonfinite and self.loss_watch.skipped_in_a_row < MAX_SKIPPED_IN_A_ROW:
+            progress.logger.warning(f"step left out: {problem}")
+            return
+        where = "the checkpoints are from before it"
+        try:
+            self.save(self.options.ckpt_dir / LATEST, progress)
+            where = f"the state before it is in {self.options.ckpt_dir / LATEST}"
+        except CheckpointError:
+            pass  # earlier steps were bad already; the file of before stays
+        raise ConfigError(f"training: {problem}; {where}; {REMEDY}")
+
     def _clip_gradients(self) -> Tensor:
         """Scale the gradients down to GRAD_NORM_CLIP; return their norm before."""
         self.scaler.unscale_(self.optimizer)
         return nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
 
-    def latest_is_due(self) -> bool:
-        """Whether latest_model.pth is to be written now, by the clock of rank 0.
-
-        All processes must decide alike. On CUDA the broadcast makes the device wait, so several
-        GPUs check the clock at log intervals only.
-        """
-        several_gpus = self.world.size > 1 and self.device.type == "cuda"
-        between_log_lines = self.iteration % self.options.log_interval != 0
-        if several_gpus and between_log_lines and self.options.save_seconds > 0:
-            return False
+    def _wants_to_save(self) -> bool:
+        """Whether rank 0 asks for latest_model.pth, by its clock; once for each saving."""
         passed = time.monotonic() - self._saved_at
-        return self.world.broadcast(passed >= self._save_after_seconds)
+        is_due = self.world.is_main and passed >= self._save_after_seconds
+        if not is_due or self._save_requested:
+            return False
+        self._save_requested = True
+        return True
 
     def save(self, path: Path, progress: Progress) -> None:
         """Write a checkpoint to ``path``, from rank 0. Every process must call this method."""
-        check_finite(float(self._last_loss), self.iteration)
+        self.loss_watch.check()
         # Written before the checkpoint: a resumed training reads the cost up to its iteration.
         progress.record_cost(self.iteration)
         checkpoint = make_checkpoint(
@@ -207,8 +256,15 @@ class Trainer:
         """Let latest_model.pth be due in ``seconds`` from now."""
         self._saved_at = time.monotonic()
         self._save_after_seconds = seconds
+        self._save_requested = False
 
 
 def make_grad_scaler(enabled: bool, scale: float) -> torch.amp.GradScaler:
     """Loss scaling for float16 gradients, ``scale`` at first."""
     return torch.amp.GradScaler("cuda", enabled=enabled, init_scale=scale)
+
+
+def _by(stop: StopRequest) -> str:
+    """Which signal stopped the run; another process may have received it."""
+    name = stop.received.name if stop.received is not None else "a signal to another process"
+    return f"stopped by {name}"

@@ -97,8 +97,8 @@ def train_options(run: Run) -> TrainOptions:
         save_interval=args.ckpt_save_interval,
         save_seconds=args.ckpt_save_time_interval,
         keep=args.max_ckpt_save_num,
-        log_interval=args.logger_iter_interval,
         use_amp=use_amp and on_cuda,
+        skip_nonfinite=args.on_nan == "skip",
     )
 
 

@@ -28,6 +28,7 @@ from .logging import (
 from .loop import Trainer
 from .run import Run, start_run
 from .setup import build_trainer
+from .stopping import StopRequest
 
 __all__ = ["add_train_arguments", "run_training"]
 
@@ -37,11 +38,12 @@ EVALUATIONS = "eval/eval_with_train"
 def run_training(args: argparse.Namespace) -> None:
     """Run tools/train.py with the parsed flags ``args``."""
     cfg = read_config(args)
-    with start_run(args, cfg, output_folder(cfg, args.extra_tag)) as run:
-        train_and_evaluate(run)
+    stop = StopRequest()
+    with stop.handled(), start_run(args, cfg, output_folder(cfg, args.extra_tag)) as run:
+        train_and_evaluate(run, stop)
 
 
-def train_and_evaluate(run: Run) -> None:
+def train_and_evaluate(run: Run, stop: StopRequest) -> None:
     """Everything between the start of the processes and their end."""
     for name in ("ckpt", "tensorboard", EVALUATIONS):
         check_writable(run.folder / name)
@@ -49,13 +51,13 @@ def train_and_evaluate(run: Run) -> None:
     # Built now, so that a missing test split is found before the training.
     loader = test_loader(run)
     with exclusive_folder(run.folder) if run.world.is_main else nullcontext():
-        train(run, trainer)
+        train(run, trainer, stop)
         evaluator = Evaluator(run, trainer.model, loader)
         evaluate_last_epochs(run, evaluator, trainer.options.epochs)
 
 
-def train(run: Run, trainer: Trainer) -> None:
-    """Train to the last epoch, with log and metrics."""
+def train(run: Run, trainer: Trainer, stop: StopRequest) -> None:
+    """Train to the last epoch, or until a signal, with log and metrics."""
     if trainer.iteration:
         cost = CostMeter.resumed(run.folder / "metrics.jsonl", trainer.iteration)
     else:
@@ -71,11 +73,14 @@ def train(run: Run, trainer: Trainer) -> None:
         bar_only=run.args.use_tqdm_to_record,
         gpu_stat=run.device.type == "cuda" and not run.args.wo_gpu_stat,
         cost=cost,
+        check=trainer.loss_watch.check,
     )
     run.logger.info(f"start training {run_name(run.cfg, run.args.extra_tag)}")
-    trainer.run(progress)
-    if writer is not None:
-        writer.close()
+    try:
+        trainer.run(progress, stop)
+    finally:
+        if writer is not None:
+            writer.close()
     spent = cost.read()
     run.logger.info(
         f"end of training after {duration_text(spent.wall_s)} ({spent.cpu_s:.0f} s of CPU); "

@@ -42,6 +42,7 @@ TRAIN = {
     "use_amp": False,
     "teacher_ckpt": None,
     "seed": None,
+    "on_nan": "stop",
 }
 TEST = {
     **COMMON,

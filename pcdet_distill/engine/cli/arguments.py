@@ -1,6 +1,7 @@
 """The flags of tools/train.py and tools/test.py: OpenPCDet's, and a few of our own.
 
-Ours are ``--teacher``, ``--teacher_ckpt``, ``--seed``, ``--device`` and ``--skip_bad_frames``.
+Ours are ``--teacher``, ``--teacher_ckpt``, ``--seed``, ``--device``, ``--skip_bad_frames``,
+``--on_nan`` and ``--allow_nonfinite``.
 tests/contracts/test_flags.py freezes all of them.
 """
 
@@ -172,6 +173,13 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         "--use_amp",
         action="store_true",
         help="float16 mixed precision with loss scaling (CUDA only)",
+    )
+    parser.add_argument(
+        "--on_nan",
+        choices=["stop", "skip"],
+        default="stop",
+        help="what follows a loss that is not finite: stop with the state before it saved, or skip "
+        "the step, for which CUDA waits in every step (default: stop)",
     )
     parser.add_argument(
         "--merge_all_iters_to_one_epoch",

@@ -13,9 +13,11 @@ import os
 import socket
 import sys
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
+from ...errors import EXIT_STOPPED
 from ...processes import available_cores
 
 
@@ -31,11 +33,15 @@ def main(arguments: list[str]) -> None:
     _silence_torchrun()
     options = ["--nproc_per_node", count]
     options += ["--master_addr", "127.0.0.1", "--master_port", str(free_port())]
+    # torchrun sends these on to the processes; by itself it leaves out SLURM's warning.
+    os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1")
     try:
         run(parse_args([*options, *command]))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         sys.exit(_exit_code(rank, failure.exitcode))
+    except SignalException:
+        sys.exit(EXIT_STOPPED)  # every process has said what it saved
 
 
 def free_port() -> int:

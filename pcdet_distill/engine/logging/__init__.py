@@ -13,7 +13,7 @@ from .cost import Cost, CostMeter, read_cost
 from .folders import check_writable, make_folder, writing
 from .logger import LOGGER_NAME, create_logger, open_log_file
 from .metrics import LogValues, MetricWriter, numbers
-from .progress import Progress, check_finite
+from .progress import Progress
 from .run_record import NOT_CONFIG, config_text, environment, write_config
 from .text import duration_text, rate_text, value_text
 
@@ -25,7 +25,6 @@ __all__ = [
     "LogValues",
     "MetricWriter",
     "Progress",
-    "check_finite",
     "check_writable",
     "config_text",
     "create_logger",

@@ -1,8 +1,9 @@
 """Progress of a training: a log line, a record of metrics.jsonl, and a bar on a terminal.
 
-A line is due every ``interval`` iterations, at the end of an epoch, and when none has come for
-``LINE_SECONDS``. Losses are summed on the device and read once a line: reading them at every step
-would make CUDA wait.
+A line is due after the first iteration, which shows that the training works. Then one comes every
+``interval`` iterations, at the end of an epoch, and when there was none for ``LINE_SECONDS``.
+Losses are summed on the device and read once a line: reading them at every step would make CUDA
+wait.
 """
 
 from __future__ import annotations
@@ -11,33 +12,20 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...errors import ConfigError
 from .cost import CostMeter
 from .metrics import LogValues, MetricWriter, numbers
 from .text import duration_text, rate_text, value_text
 
 T = TypeVar("T")
 
-# The first line comes early: it shows that the training works and when it will end.
-FIRST_LINE_SECONDS = 5.0
 LINE_SECONDS = 30.0
-
-
-def check_finite(loss: float, iteration: int) -> None:
-    """Stop when the loss is NaN or infinite: it would stay so."""
-    if not math.isfinite(loss):
-        raise ConfigError(
-            f"training: the loss became {loss} before iteration {iteration}; "
-            "the checkpoints written so far are from before: "
-            "lower OPTIMIZATION.LR or set OPTIMIZATION.GRAD_NORM_CLIP and start again"
-        )
 
 
 class Progress:
@@ -52,6 +40,7 @@ class Progress:
         bar_only: show the losses in the bar, and log no lines.
         gpu_stat: end a line with the peak memory of the GPU.
         cost: time of the whole training.
+        check: called before a line is written; it may look at the loss.
     """
 
     def __init__(
@@ -65,6 +54,7 @@ class Progress:
         bar_only: bool = False,
         gpu_stat: bool = True,
         cost: CostMeter | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
         self.logger = logger
         self.writer = writer
@@ -74,9 +64,10 @@ class Progress:
         self.bar_only = bar_only
         self.gpu_stat = gpu_stat and torch.cuda.is_available()
         self.cost = cost or CostMeter()
+        self.check = check
         self.show_bar = writer is not None and (bar_only or sys.stderr.isatty())
         self._bar: tqdm | None = None
-        self._line_due_at: float | None = None
+        self._line_due_at = -math.inf  # the first line comes after the first iteration
         self._start_interval()
 
     def watch(self, batches: Iterable[T], epoch: int, first: int) -> Iterator[T]:
@@ -86,8 +77,6 @@ class Progress:
             batches: those of ``epoch`` from number ``first`` on.
         """
         self._start_interval()
-        if self._line_due_at is None:
-            self._line_due_at = self._interval_start + FIRST_LINE_SECONDS
         if self.show_bar:
             self._bar = tqdm(
                 total=self.per_epoch,
@@ -123,10 +112,10 @@ class Progress:
 
         Args:
             iteration: number of finished iterations since the first epoch.
-            values: what to average and record.
+            values: what to average and record; empty for a step that was left out.
             shown: names of the values in the log line.
         """
-        self._count += 1
+        self._count += 1 if values else 0
         for name, value in values.items():
             if isinstance(value, Tensor):
                 value = value.detach()
@@ -150,7 +139,7 @@ class Progress:
         place = self._place_in_epoch(iteration)
         if place % self.interval == 0 or place == self.per_epoch:
             return True
-        return self._line_due_at is not None and time.perf_counter() >= self._line_due_at
+        return time.perf_counter() >= self._line_due_at
 
     def _place_in_epoch(self, iteration: int) -> int:
         """Number of the iteration in its epoch, from 1."""
@@ -158,11 +147,12 @@ class Progress:
 
     def _report(self, iteration: int, learning_rate: float, shown: Sequence[str]) -> None:
         """Log and record the averages of the interval."""
-        sums = numbers(self._sums)
-        means = {name: total / self._count for name, total in sums.items()}
-        check_finite(means.get("loss", 0.0), iteration)
-        data_ms = 1000 * self._data_s / self._count
-        step_ms = 1000 * (time.perf_counter() - self._interval_start) / self._count
+        if self.check is not None:
+            self.check()
+        count = max(self._count, 1)
+        means = {name: total / count for name, total in numbers(self._sums).items()}
+        data_ms = 1000 * self._data_s / count
+        step_ms = 1000 * (time.perf_counter() - self._interval_start) / count
         terms = [f"{name} {value_text(means[name])}" for name in shown if name in means]
         losses_and_rate = f"{'  '.join(terms)}  lr {rate_text(learning_rate)}"
         if self.bar_only and self._bar is not None:
