@@ -2,19 +2,22 @@
 
 ``files`` writes and reads them, ``limits`` looks at a file before anything is unpickled,
 ``contents`` checks what was read, ``checksum`` tells a damaged file from a whole one, and
-``model_state`` copies the weights into a model.
+``model_state`` copies the weights into a model. ``policy`` says what a run accepts.
 """
 
 from __future__ import annotations
 
 from .files import SUFFIXES, load_checkpoint, optimizer_state, save_checkpoint
 from .model_state import LoadReport, load_model_state
+from .policy import ReadingPolicy, reading
 
 __all__ = [
     "SUFFIXES",
     "LoadReport",
+    "ReadingPolicy",
     "load_checkpoint",
     "load_model_state",
     "optimizer_state",
+    "reading",
     "save_checkpoint",
 ]

@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -27,6 +27,7 @@ from ..whole_files import whole_file
 from . import checksum
 from .contents import nonfinite_tensor, problem_of
 from .limits import DAMAGED, check_before_reading, holds_code
+from .policy import current_policy
 from .words import shorten
 
 SUFFIXES = (".pth", ".safetensors")
@@ -60,22 +61,14 @@ def save_checkpoint(state: Mapping[str, object], path: str | Path) -> None:
         raise CheckpointError(f"{path}: the checkpoint cannot be written ({reason})") from error
 
 
-def load_checkpoint(
-    path: str | Path,
-    *,
-    allow_nonfinite: bool = False,
-    note: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU, without running any code in it.
 
-    A bare state dict becomes ``{"model_state": ...}``.
-
-    Args:
-        path: a .pth file of this package, of OpenPCDet or of torch, or a .safetensors file.
-        allow_nonfinite: accept weights with NaN or infinite values.
-        note: receives a sentence when the file has no checksum, so damage could not be seen.
+    The file is one of this package, of OpenPCDet or of torch (.pth), or a .safetensors file. A bare
+    state dict becomes ``{"model_state": ...}``. ``policy.reading`` changes what is accepted.
     """
     path = Path(path)
+    policy = current_policy()
     content = _read(path)
     if content and _is_state_dict(content):
         content = {"model_state": content}
@@ -85,10 +78,10 @@ def load_checkpoint(
             f"found {_found(content)}"
         )
     content = dict(content)
-    _check(path, content, allow_nonfinite)
+    _check(path, content, policy.allow_nonfinite)
     stored = content.pop(checksum.KEY, None)
-    if stored is None and note is not None:
-        note(f"{path}: has no checksum (another program wrote it): damage cannot be seen")
+    if stored is None and policy.note is not None:
+        policy.note(f"{path}: has no checksum (another program wrote it): damage cannot be seen")
     return content
 
 
@@ -129,7 +122,7 @@ def optimizer_state(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str
         raise CheckpointError(
             f"{beside}: expected the key optimizer_state, found {_found(content)}"
         )
-    _check(beside, content, allow_nonfinite=False)
+    _check(beside, content, current_policy().allow_nonfinite)
     return content.get("optimizer_state")
 
 

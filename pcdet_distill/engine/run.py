@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from easydict import EasyDict
 
+from ..checkpoint import ReadingPolicy, reading
 from .distributed import World, join_world
 from .logging import check_writable, create_logger
 from .resources import choose_device, keep_freed_memory
@@ -57,4 +58,5 @@ def start_run(args: argparse.Namespace, cfg: EasyDict, folder: Path) -> Iterator
         check_writable(folder)
         device = choose_device(args.device, world.local_rank)
         keep_freed_memory(device)
-        yield Run(args=args, cfg=cfg, folder=folder, device=device, world=world, logger=logger)
+        with reading(ReadingPolicy(args.allow_nonfinite, note=logger.info)):
+            yield Run(args=args, cfg=cfg, folder=folder, device=device, world=world, logger=logger)

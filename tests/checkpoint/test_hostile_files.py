@@ -17,7 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from pcdet_distill.checkpoint import load_checkpoint, optimizer_state, save_checkpoint
+from pcdet_distill.checkpoint import (
+    ReadingPolicy,
+    load_checkpoint,
+    optimizer_state,
+    reading,
+    save_checkpoint,
+)
 from pcdet_distill.errors import CheckpointError
 
 MANY = 3 * 10**9
@@ -222,9 +228,11 @@ def test_a_checksum_survives_another_writer_and_sees_a_change(tmp_path):
 def test_a_file_without_a_checksum_loads_with_a_note(tmp_path):
     notes: list[str] = []
     torch.save({"model_state": WEIGHTS}, tmp_path / "theirs.pth")
-    load_checkpoint(tmp_path / "theirs.pth", note=notes.append)
     save_checkpoint({"model_state": WEIGHTS}, tmp_path / "ours.pth")
-    load_checkpoint(tmp_path / "ours.pth", note=notes.append)
+    with reading(ReadingPolicy(note=notes.append)):
+        load_checkpoint(tmp_path / "theirs.pth")
+        load_checkpoint(tmp_path / "ours.pth")
+    load_checkpoint(tmp_path / "theirs.pth")
     assert len(notes) == 1
     assert notes[0].startswith(f"{tmp_path / 'theirs.pth'}: has no checksum")
 
@@ -295,7 +303,8 @@ def test_names_of_weights_are_text(tmp_path):
 
 def test_weights_that_are_not_finite_load_when_allowed(tmp_path):
     torch.save({"model_state": {"w": torch.tensor([float("nan")])}}, tmp_path / "a.pth")
-    loaded = load_checkpoint(tmp_path / "a.pth", allow_nonfinite=True)
+    with reading(ReadingPolicy(allow_nonfinite=True)):
+        loaded = load_checkpoint(tmp_path / "a.pth")
     assert torch.isnan(loaded["model_state"]["w"]).all()
 
 

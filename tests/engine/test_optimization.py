@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -255,6 +255,31 @@ def test_what_is_no_optimizer_state_is_refused(state: object) -> None:
 
 
 # --- Settings
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: state.update(param_groups=3), "parameters in groups of None, expected"),
+        (lambda state: state.update(param_groups=[{"params": ["a"]}]), "in groups of None"),
+        (lambda state: state.update(state=[1]), "has no moments"),
+        (lambda state: state["state"].update({99: {}}), "entry 99 that is of no parameter"),
+        (lambda state: state["state"].update({0: 5}), "entry 0 that is of no parameter"),
+        (
+            lambda state: state["state"][0].update(exp_avg=torch.zeros(7)),
+            r"exp_avg of parameter 0 .* has shape \(7,\), expected",
+        ),
+    ],
+)
+def test_malformed_moments_are_refused(change: Callable[[dict], None], words: str) -> None:
+    model = nn.Linear(3, 2)
+    optimizer = build_optimizer(model, CONFIG)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    change(state)
+    with pytest.raises(CheckpointError, match=f"file.pth: .*{words}"):
+        load_optimizer_state(optimizer, state, "file.pth")
 
 
 def test_an_unknown_optimizer_is_named() -> None:

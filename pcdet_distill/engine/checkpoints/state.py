@@ -72,7 +72,13 @@ def restore_checkpoint(
         logger.warning(f"{where}: no optimizer state; its moments start from zero")
     if state.get("scaler_state"):
         scaler.load_state_dict(state["scaler_state"])
-    _restore_randomness(state, world)
+    try:
+        _restore_randomness(state, world)
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{where}: its random_states cannot be restored ({type(error).__name__}); "
+            "another program wrote them"
+        ) from error
 
 
 def _restore_randomness(state: CheckpointState, world: World) -> None:

@@ -78,6 +78,11 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write the detections as KITTI text files, final_result/data/<frame>.txt",
     )
+    parser.add_argument(
+        "--allow_nonfinite",
+        action="store_true",
+        help="accept checkpoints whose weights are NaN or infinite; without it they are an error",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser, activity: str) -> None:

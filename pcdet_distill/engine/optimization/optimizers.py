@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...config import lookup
 from ...errors import CheckpointError
@@ -112,7 +112,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: object, where:
     groups = optimizer.state_dict()["param_groups"]
     saved_groups = state.get("param_groups", [])
     sizes = [len(group["params"]) for group in groups]
-    saved_sizes = [len(group["params"]) for group in saved_groups]
+    saved_sizes = _group_sizes(saved_groups)
     if sizes != saved_sizes:
         raise CheckpointError(
             f"{where}: the optimizer state is of another model or optimizer: "
@@ -120,4 +120,43 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: object, where:
         )
     for group, saved_group in zip(groups, saved_groups):
         group["params"] = saved_group["params"]
+    _check_moments(optimizer, groups, state["state"], where)
     optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+
+
+def _group_sizes(groups: object) -> list[int] | None:
+    """Number of parameters of each stored group; None for what are no groups."""
+    if not isinstance(groups, Sequence):
+        return None
+    sizes = []
+    for group in groups:
+        numbers = group.get("params") if isinstance(group, Mapping) else None
+        if not isinstance(numbers, Sequence) or not all(isinstance(each, int) for each in numbers):
+            return None
+        sizes.append(len(numbers))
+    return sizes
+
+
+def _check_moments(
+    optimizer: torch.optim.Optimizer, groups: Sequence[ConfigDict], moments: object, where: str
+) -> None:
+    """Every moment is one number, or has the shape of its parameter."""
+    shapes = {}
+    for group, own_group in zip(groups, optimizer.param_groups):
+        for number_of_it, parameter in zip(group["params"], own_group["params"]):
+            shapes[number_of_it] = parameter.shape
+    if not isinstance(moments, Mapping):
+        raise CheckpointError(f"{where}: the optimizer_state has no moments; expected a mapping")
+    for number_of_it, values in moments.items():
+        shape = shapes.get(number_of_it)
+        if shape is None or not isinstance(values, Mapping):
+            raise CheckpointError(
+                f"{where}: the optimizer_state has an entry {number_of_it!r} that is of no "
+                "parameter; expected the moments of each parameter"
+            )
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.numel() != 1 and value.shape != shape:
+                raise CheckpointError(
+                    f"{where}: {name} of parameter {number_of_it} in the optimizer_state has "
+                    f"shape {tuple(value.shape)}, expected {tuple(shape)}"
+                )
