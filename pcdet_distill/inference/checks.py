@@ -17,7 +17,7 @@ from ..datasets.readers.model_points import FRAMES_OF_DATASET
 from ..errors import DataError
 from ..types import ConfigDict
 
-SAMPLE = 20_000  # points that are looked at
+SAMPLE = 8_000  # points that are looked at
 FEWEST = 200  # points below which nothing can be said
 
 # Height of the ground in the frames of a data set, from the mounting of its LiDAR. Argoverse 2 has
@@ -29,7 +29,7 @@ FAR_FROM_GROUND_M = 1.0
 GROUND_NEAR_M = 3.0
 GROUND_FAR_M = 30.0
 CELL_M = 2.0
-FEWEST_IN_CELL = 3
+FEWEST_IN_CELL = 2
 FEWEST_CELLS = 10
 
 # Half of the points of a LiDAR are nearer to each other than this.
@@ -39,7 +39,7 @@ MILLIMETRES_MEDIAN = 4000.0
 NEAR_MAXIMUM_M = 2.0
 # A scene is wide and flat: its heights spread over less than half of its width.
 MOST_UPRIGHT = 2.0
-UPRIGHT_SPREAD_M = 12.0
+UPRIGHT_SPREAD_M = 5.0
 FEW_IN_RANGE = 0.2
 MOST_IN_RANGE = 0.9
 AXES = ("x", "y", "z")
@@ -157,8 +157,8 @@ class SceneChecks:
         if ground_m is None or abs(ground_m - self.ground_m) <= FAR_FROM_GROUND_M:
             return ""
         return (
-            f"its ground seems to be at z {ground_m:.1f} m, but the detector learnt a ground at "
-            f"{self.ground_m:.1f} m{self._shift(places)}"
+            f"its ground seems to be at z {round(ground_m, 1) + 0.0} m, but the detector learnt a "
+            f"ground at {self.ground_m:.1f} m{self._shift(places)}"
         )
 
     def _shift(self, places: np.ndarray) -> str:

@@ -95,9 +95,8 @@ class CloudProcessing(DatasetTemplate):
         place = clouds.place(index)
         cloud, doubts = self._read(clouds, index)
         points, further = self.model_input.points(cloud, place)
-        doubts += further
-        doubts += self.scene_checks.doubts(points)
-        for doubt in doubts:
+        # The frame and the unit come first: they are the cause of some of the others.
+        for doubt in (*self.scene_checks.doubts(points), *doubts, *further):
             self._tell_once(place, doubt)
         return {"points": points, "frame_id": clouds.name(index)}
 
@@ -135,5 +134,10 @@ class CloudProcessing(DatasetTemplate):
 
 
 def is_empty(item: Item) -> bool:
-    """Whether a network would see nothing: no point, or no voxel in its range."""
-    return len(item["points"]) == 0 or len(item.get("voxels", item["points"])) == 0
+    """Whether a network would see nothing: no point, or no voxel in its range.
+
+    ``sample_points`` gives an empty cloud a point at the origin, where no object is.
+    """
+    points = item["points"]
+    has_voxels = len(item.get("voxels", points)) > 0
+    return not has_voxels or not points[:, :3].any()

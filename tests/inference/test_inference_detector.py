@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
-from small_detectors import random_cloud
+from small_detectors import CONFIG, random_cloud
 
 from pcdet_distill.errors import ConfigError, DataError
-from pcdet_distill.inference import Detections
+from pcdet_distill.inference import Detections, load_detector
 
 
 def assert_same(left: Detections, right: Detections) -> None:
@@ -74,3 +76,34 @@ def test_what_is_no_cloud_is_named(detector) -> None:
         detector("nowhere.bin")
     with pytest.raises(ConfigError, match="batch_size 0"):
         detector(random_cloud(), batch_size=0)
+
+
+@pytest.mark.parametrize("num_points", [1, 2_000_000])
+def test_one_point_and_two_million_work(detector, num_points: int) -> None:
+    found = detector(random_cloud(num_points=num_points))
+    assert np.isfinite(found.boxes).all()
+
+
+def test_points_out_of_the_range_give_no_boxes(checkpoint) -> None:
+    told: list[str] = []
+    detector = load_detector(CONFIG, checkpoint, device="cpu", tell=told.append)
+    assert len(detector(random_cloud() + np.float32([500, 0, 0, 0]))) == 0
+    assert "0% of its points are in the range of the detector" in told[0]
+
+
+def test_threads_get_the_boxes_of_their_own_clouds(detector) -> None:
+    """The settings of a call hold for this call alone, also while another one runs."""
+    clouds = [random_cloud(seed) for seed in range(4)]
+    expected = [detector(cloud, max_boxes=seed + 1) for seed, cloud in enumerate(clouds)]
+    found: dict[int, Detections] = {}
+
+    def detect(seed: int) -> None:
+        found[seed] = detector(clouds[seed], max_boxes=seed + 1, score_threshold=0.1)
+
+    threads = [threading.Thread(target=detect, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in range(4):
+        assert_same(found[seed], expected[seed])
