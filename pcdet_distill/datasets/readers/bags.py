@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,28 @@ from ...errors import DataError
 from .cloud import PointCloud
 from .content import check_head
 from .extras import first_line, in_one_line, needed_for
+from .livox import read_custom_msg
 from .mcap_file import McapFile
 from .point_cloud2 import cloud_of_message
 
 # The format of each suffix, as content.py finds it. A ROS 2 bag is also a folder.
 BAG_SUFFIXES = (".bag", ".db3", ".mcap")
 FOLDER_FILE = "metadata.yaml"
-CLOUD_TYPES = ("sensor_msgs/msg/PointCloud2", "sensor_msgs/PointCloud2")
+POINT_CLOUD2 = "sensor_msgs/PointCloud2"
+LIVOX = ("livox_ros_driver/CustomMsg", "livox_ros_driver2/CustomMsg")
+CLOUD_TYPES = (POINT_CLOUD2, *LIVOX)
 DECODED_TYPE = "sensor_msgs/msg/PointCloud2"
+# Packets as the sensor sends them, and the package of ROS that turns them into points.
+PACKET_DRIVERS = {
+    "velodyne_msgs/VelodyneScan": "velodyne_pointcloud",
+    "ouster_ros/PacketMsg": "ouster_ros",
+    "ouster_sensor_msgs/PacketMsg": "ouster_ros",
+    "rslidar_msgs/rslidarScan": "rslidar_sdk",
+    "rslidar_msg/RslidarPacket": "rslidar_sdk",
+    "hesai_ros_driver/UdpFrame": "hesai_ros_driver",
+    "pandar_msgs/PandarScan": "hesai_pandar",
+}
+Decoded = tuple[float, PointCloud]  # the time of the header in seconds, and the cloud
 
 
 def is_bag(path: str | Path) -> bool:
@@ -30,8 +44,15 @@ def is_bag(path: str | Path) -> bool:
     return path.suffix.lower() in BAG_SUFFIXES
 
 
+def type_name(connection: Any) -> str:
+    """The type of a connection's messages without ROS 2's ``msg``: ``sensor_msgs/PointCloud2``."""
+    return str(connection.msgtype).replace("/msg/", "/")
+
+
 def bag_topics(path: str | Path) -> dict[str, int]:
-    """The topics of PointCloud2 of a recording, with their numbers of messages.
+    """The topics of a recording with clouds, with their numbers of messages.
+
+    Clouds are messages of PointCloud2 and Livox's CustomMsg.
 
     Raises:
         DataError: the recording cannot be read, or has no clouds.
@@ -40,15 +61,27 @@ def bag_topics(path: str | Path) -> dict[str, int]:
     with _opened(path) as bag:
         counts: dict[str, int] = {}
         for connection in bag.connections:
-            if connection.msgtype in CLOUD_TYPES:
+            if type_name(connection) in CLOUD_TYPES:
                 counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
         found = sorted({f"{other.topic} ({other.msgtype})" for other in bag.connections})
+        types = {type_name(other) for other in bag.connections}
     if not any(counts.values()):
+        _refuse_packets(path, types)
         raise DataError(
             f"{path}: holds no clouds; expected messages of sensor_msgs/PointCloud2, its topics "
             f"are: {', '.join(found) or 'none'}"
         )
     return counts
+
+
+def _refuse_packets(path: Path, types: Collection[str]) -> None:
+    """Say how a recording of raw packets becomes one of clouds."""
+    for name, driver in PACKET_DRIVERS.items():
+        if name in types:
+            raise DataError(
+                f"{path}: holds raw packets ({name}) and no points; play it through {driver} and "
+                f"record the topic of {POINT_CLOUD2} that this publishes"
+            )
 
 
 def read_bag(path: str | Path, topic: str | None = None) -> Iterator[tuple[float, PointCloud]]:
@@ -88,35 +121,40 @@ def _clouds(path: Path, topic: str) -> Iterator[tuple[float, PointCloud]]:
         connections = [
             connection
             for connection in bag.connections
-            if connection.topic == topic and connection.msgtype in CLOUD_TYPES
+            if connection.topic == topic and type_name(connection) in CLOUD_TYPES
         ]
         decode = _decoder(path, connections[0])
         for number, (_, logged_ns, raw) in enumerate(bag.messages(connections)):
-            message = decode(raw)
-            stamp = message.header.stamp
-            stamp_s = stamp.sec + 1e-9 * stamp.nanosec
-            where = f"{path}, message {number} of {topic}"
-            yield stamp_s or 1e-9 * logged_ns, cloud_of_message(message, where)
+            stamp_s, cloud = decode(raw, f"{path}, message {number} of {topic}")
+            yield stamp_s or 1e-9 * logged_ns, cloud
 
 
-def _decoder(path: Path, connection: Any) -> Callable[[bytes], Any]:
-    """The function that decodes the messages of a connection.
+def _decoder(path: Path, connection: Any) -> Callable[[bytes, str], Decoded]:
+    """The function that decodes a message of a connection; it also takes where this is.
 
-    PointCloud2 is the same in every release, so one definition serves, also where the recording
+    The types are the same in every release, so one definition serves, also where the recording
     holds none or types of its maker that cannot be parsed.
     """
-    typesys = needed_for(path, "rosbags.typesys")
     encoding = getattr(connection.ext, "serialization_format", "ros1")
-    if encoding == "ros1":
-        store = typesys.get_typestore(typesys.Stores.ROS1_NOETIC)
-        return lambda raw: store.deserialize_ros1(raw, DECODED_TYPE)
-    if encoding != "cdr":
+    if encoding not in ("ros1", "cdr"):
         raise DataError(
             f"{path}: messages of {connection.topic} are encoded as '{encoding}'; "
             "expected ros1 or cdr"
         )
+    if type_name(connection) in LIVOX:
+        return lambda raw, where: read_custom_msg(bytes(raw), encoding, where)
+    typesys = needed_for(path, "rosbags.typesys")
+    if encoding == "ros1":
+        store = typesys.get_typestore(typesys.Stores.ROS1_NOETIC)
+        return lambda raw, where: _decoded(store.deserialize_ros1(raw, DECODED_TYPE), where)
     store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
-    return lambda raw: store.deserialize_cdr(raw, DECODED_TYPE)
+    return lambda raw, where: _decoded(store.deserialize_cdr(raw, DECODED_TYPE), where)
+
+
+def _decoded(message: Any, where: str) -> Decoded:
+    """Time and cloud of a message of PointCloud2."""
+    stamp = message.header.stamp
+    return stamp.sec + 1e-9 * stamp.nanosec, cloud_of_message(message, where)
 
 
 @contextmanager
