@@ -51,15 +51,17 @@ class Detector:
         """The inputs of the network: points (N, C) sorted into pillars of the bird's eye view.
 
         Points are taken in their order. A pillar is numbered by its first point and keeps the first
-        ones; when all pillars are open, points of further ones are dropped.
+        ones; when all pillars are open, points of further ones are dropped. In a network of dynamic
+        pillars none is dropped, and the height does not count.
         """
         points = self.checked(points)
-        limits = np.float32(self.config["points"]["range_m"])
-        in_range = (points[:, :2] >= limits[:2]) & (points[:, :2] <= limits[3:5])
-        points = points[in_range.all(axis=1)]
         settings = self.config["voxels"]
+        is_dynamic = settings["kind"] == "dynamic"
         nx, ny, nz = settings["grid"]
-        cells = np.floor((points[:, :3] - limits[:3]) / np.float32(settings["size_m"]))
+        origin = np.float32(self.config["points"]["range_m"][:3])
+        cells = np.floor((points[:, :3] - origin) / np.float32(settings["size_m"]))
+        if is_dynamic:
+            cells[:, 2] = 0
         in_grid = ((cells >= 0) & (cells < [nx, ny, nz])).all(axis=1)
         points, (x, y, z) = points[in_grid], cells[in_grid].astype(np.int64).T
         cell = (z * ny + y) * nx + x
@@ -68,9 +70,12 @@ class Detector:
         first_point[cell[::-1]] = np.arange(len(cell))[::-1]
         opens = np.flatnonzero(first_point[cell] == np.arange(len(cell)))
         opens = opens[: settings["max_voxels"]]
+        coords = np.stack([z[opens], y[opens], x[opens]], axis=1).astype(np.int32)
         row_of_cell = np.full(nx * ny * nz, -1, np.int32)
         row_of_cell[cell[opens]] = np.arange(len(opens))
         row = row_of_cell[cell]
+        if is_dynamic:
+            return {"points": points, "point_pillar": row, "voxel_coords": coords}
         points, row = points[row >= 0], row[row >= 0]
         # Sorted by pillar, a point's place in its pillar is its distance from the pillar's start.
         order = np.argsort(row.astype(np.uint16) if len(opens) < 65536 else row, kind="stable")
@@ -81,26 +86,31 @@ class Detector:
         kept = place < most
         voxels = np.zeros((len(opens), most, points.shape[1]), np.float32)
         voxels[row[kept], place[kept]] = points[kept]
-        coords = np.stack([z[opens], y[opens], x[opens]], axis=1).astype(np.int32)
         num_points = np.minimum(count, most).astype(np.int32)
         return {"voxels": voxels, "voxel_num_points": num_points, "voxel_coords": coords}
 
     def checked(self, points):
-        """The points as float32, without those that hold NaN or infinity."""
+        """The finite points in the range from above, as float32, in the network's units."""
         points = np.asarray(points, np.float32)
         if points.ndim != 2 or points.shape[1] != len(self.features):
             expected = f"(N, {len(self.features)}): {', '.join(self.features)}"
             raise DetectError(f"points have the shape {points.shape}, the model reads {expected}")
-        finite = points[np.isfinite(points).all(axis=1)]
-        return finite * np.float32(self.config["points"]["scale"])
+        points = points * np.float32(self.config["points"]["scale"])
+        low, high = np.float32(self.config["points"]["range_m"]).reshape(2, 3)[:, :2]
+        in_range = (points[:, :2] >= low) & (points[:, :2] <= high)
+        return points[in_range.all(axis=1) & np.isfinite(points).all(axis=1)]
 
     def run(self, inputs):
-        """The outputs of the network, by name."""
+        """The outputs of the network, by name; None where there is nothing to see."""
+        if len(inputs["voxel_coords"]) == 0:
+            return None
         names = [output.name for output in self.session.get_outputs()]
         return dict(zip(names, self.session.run(names, inputs)))
 
     def select(self, outputs):
         """Boxes, scores and names that the score threshold and every group's NMS leave."""
+        if outputs is None:
+            return np.zeros((0, 7), np.float32), np.zeros(0, np.float32), []
         groups = self.config["post_processing"]["nms"]
         parts = [self.select_group(group, outputs) for group in groups]
         boxes, scores, labels = (np.concatenate(values) for values in zip(*parts))

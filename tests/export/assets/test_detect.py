@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import pcdet_distill
+from pcdet_distill.models.backbones_3d.vfe.dynamic_pillar_vfe import GroupedPoints
 from pcdet_distill.models.detectors.post_processing import (
     FramePredictions,
     select_boxes,
@@ -95,6 +96,31 @@ def test_pillars_of_many_layers_and_more_than_16_bits(detect: ModuleType, tmp_pa
     np.testing.assert_array_equal(inputs["voxels"], voxels)
     np.testing.assert_array_equal(inputs["voxel_coords"], coords)
     np.testing.assert_array_equal(inputs["voxel_num_points"], num_points)
+
+
+def test_dynamic_pillars_are_those_of_the_package(detect: ModuleType, tmp_path: Path) -> None:
+    config = config_of()
+    config["voxels"].update(kind="dynamic", max_points=None, max_voxels=None)
+    detector = detect.Detector(write_folder(tmp_path, NO_BOXES, config))
+    points = random_points(20_000)
+    inputs = detector.voxelise(points)
+    frame = np.zeros((len(points), 1), np.float32)
+    grouped = GroupedPoints.from_points(
+        torch.from_numpy(np.concatenate([frame, points], axis=1)),
+        torch.tensor(RANGE_M[:3]),
+        torch.tensor(SIZE_M),
+        GRID[:2],
+    )
+
+    def sorted_rows(coords: np.ndarray, pillar: np.ndarray, points: np.ndarray) -> np.ndarray:
+        rows = np.concatenate([coords[pillar], points], axis=1)
+        return rows[np.lexsort(rows.T)]
+
+    found = sorted_rows(inputs["voxel_coords"], inputs["point_pillar"], inputs["points"])
+    cells = grouped.cells.numpy().copy()
+    cells[:, 0] = 0
+    expected = sorted_rows(cells, grouped.rows.pillar.numpy(), grouped.points.numpy())
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_points_on_the_borders_of_cells(detect: ModuleType, folder: Path) -> None:
@@ -368,6 +394,18 @@ def test_model_and_config_must_belong_together(
 def test_wrong_columns(detect: ModuleType, folder: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises(detect.DetectError, match="x, y, z, intensity"):
         detect.Detector(folder)(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("points", [np.zeros((0, 4)), [[np.nan] * 4], [[500.0, 0, 0, 0]]])
+def test_clouds_in_which_nothing_can_be_seen(
+    detect: ModuleType, tmp_path: Path, points: object
+) -> None:
+    """The network does not run: its answer to no pillars would be its biases."""
+    boxes, scores = crowded_boxes(20, np.random.RandomState(0))
+    detector = detect.Detector(write_folder(tmp_path, {"boxes": boxes, "scores": scores}))
+    found, found_scores, names = detector(points)
+    assert found.shape == (0, 7) and found_scores.shape == (0,) and names == []
+    assert len(detector([[10.0, 0, 0, 0]])[0]) > 0
 
 
 def test_two_million_points(detect: ModuleType, folder: Path) -> None:
