@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 MARGIN_M = np.float32(0.01)  # a corner this close to a box lies in it, as in the model's training
-CORNER_SIGNS = np.float32([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+CORNER_SIGNS = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]], np.float32)
 INTENSITY_NAMES = ("intensity", "i", "reflectivity", "reflectance", "remission")
 
 
