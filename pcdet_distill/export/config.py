@@ -190,13 +190,16 @@ class ExportConfig:
     heads: tuple[HeadSpec, ...]
     post_processing: PostProcessing
 
+    def to_text(self) -> str:
+        """The content of the file."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
     def to_json(self, path: str | Path) -> None:
         """Write the file."""
         path = Path(path)
-        text = json.dumps(dataclasses.asdict(self), indent=2)
         try:
             with whole_file(path) as partial:
-                partial.write_text(text + "\n", encoding="utf-8")
+                partial.write_text(self.to_text(), encoding="utf-8")
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror})") from error
 

@@ -7,7 +7,6 @@ needs no teacher any more; the card tells it.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ from torch import Tensor
 
 from .. import __version__
 from ..config import project_folder
-from ..errors import DataError
 from ..inference import Detector
 from ..types import ConfigDict
 from .extras import import_extra
+from .folder import write_files
 from .model_card import CardFacts, model_card
 
 WEIGHTS_FILE = "model.safetensors"
@@ -32,28 +31,20 @@ CARD_FILE = "README.md"
 LEFT_OUT = ("ROOT_DIR", "TAG", "EXP_GROUP_PATH", "CONFIG_FILE", "LOCAL_RANK", "DISTILL")
 
 
-def write_hub_folder(detector: Detector, folder: str | Path, facts: CardFacts) -> None:
-    """Write the three files. Nothing is left behind when one of them cannot be written.
+def write_hub_folder(detector: Detector, folder: str | Path, facts: CardFacts) -> list[Path]:
+    """Write the three files, or none of them; returns their paths.
 
     Args:
         detector: its config and weights are written.
         folder: where to; made if it is not there.
         facts: what the card tells.
     """
-    folder = Path(folder)
-    weights = weights_of(detector.model.state_dict())
-    texts = {HUB_CONFIG_FILE: config_text(detector.cfg), CARD_FILE: model_card(facts)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial") as name:
-            partial = Path(name)
-            (partial / WEIGHTS_FILE).write_bytes(weights)
-            for file, text in texts.items():
-                (partial / file).write_text(text, encoding="utf-8")
-            for file in (WEIGHTS_FILE, *texts):
-                (partial / file).replace(folder / file)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
+    files = {
+        WEIGHTS_FILE: weights_of(detector.model.state_dict()),
+        HUB_CONFIG_FILE: config_text(detector.cfg).encode(),
+        CARD_FILE: model_card(facts).encode(),
+    }
+    return write_files(folder, files)
 
 
 def weights_of(state: Mapping[str, Tensor]) -> bytes:

@@ -147,7 +147,8 @@ def _accuracy(facts: CardFacts) -> str:
     """A table with a row for each metric, of the model and of its teacher."""
     if facts.results is None:
         return "It was not evaluated when this card was written."
-    rows = [["", *facts.class_names, "mean"]]
+    evaluated = next(iter(facts.results.runs[0].values()))  # a class may have had no objects
+    rows = [["", *evaluated, "mean"]]
     rows += _rows_of("this model", facts.results)
     if facts.teacher_results is not None:
         rows += _rows_of("its teacher", facts.teacher_results)

@@ -28,6 +28,9 @@ def write_checkpoint(path: Path, config: str = CONFIG) -> Path:
     torch.manual_seed(0)
     spec = DataSpec.from_config(cfg.DATA_CONFIG, cfg.CLASS_NAMES)
     model = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), spec)
-    torch.nn.init.constant_(model.dense_head.conv_cls.bias, 0.0)
+    for name, parameter in model.named_parameters():
+        predicts_classes = "conv_cls" in name or ".hm." in name
+        if predicts_classes and name.endswith(".bias"):
+            torch.nn.init.zeros_(parameter)
     save_checkpoint({"model_state": model.state_dict()}, path)
     return path
