@@ -6,8 +6,10 @@ sides          the student without and with distillation, each beside the same t
 frames         which frames are shown
 terms          the nodes of one term, as the loss itself chooses and weighs them
 features       the features of one term in one frame: colours, distances, numbers
+fitting        means, components and linear maps from frames that are not shown
 spaces         features as colours on the teacher's components, and distances to the teacher
 boxes          which boxes one student has and the other has not
 draw, *_pictures  matplotlib
-page           the sections and what they say
+shown          a frame as teacher and students see it
+page, *_section, *_parts  the sections and what they say
 """

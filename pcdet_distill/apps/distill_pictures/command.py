@@ -10,9 +10,10 @@ from ...engine.resources.device import choose_device
 from ...errors import ConfigError
 from ...report.page import write_page
 from .arguments import FILE
-from .features import fit_spaces
+from .fitting import fit_spaces
 from .frames import busiest_frames, named_frames, other_frames, test_frames
-from .page import Shown, distill_page
+from .page import distill_page
+from .shown import Shown
 from .sides import load_sides, without_stored_outputs
 
 

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ...distill import DistillTerm, NodeFeatures
 from ...distill.losses import MapLoss, NodeLoss
+from ...distill.losses.collapse import DEAD_DEVIATION
 from ...distill.node_matching import points_in_cells
-from ...distill.term_inputs import NodeInput
 from ...types import BatchDict
-from .frames import Frame
-from .sides import Side, Sides
+from .sides import Side
 from .spaces import (
     ColourBasis,
     LinearMap,
     Moments,
     Standardiser,
-    balanced,
     cosine,
     distance,
     on_objects,
 )
-from .terms import TermNodes, matched_nodes
+from .terms import TermNodes
 
 Regions = dict[str, Tensor]
 
@@ -56,11 +53,15 @@ class FittedSpace:
     basis: ColourBasis
     maps: dict[str, LinearMap]  # by the name of the side
 
+    def features(self, nodes: TermNodes, side_name: str) -> tuple[Tensor, Tensor]:
+        """A student behind its fitted map, and the teacher, both (N, C_t) and standardised."""
+        teacher = self.standardise(nodes.teacher.features)
+        student = self.standardise(self.maps[side_name](nodes.student.features))
+        return student, teacher
+
     def view(self, side: Side, nodes: TermNodes) -> FeatureView:
         """A student behind its fitted map."""
-        teacher = self.standardise(nodes.teacher.features)
-        student = self.standardise(self.maps[side.name](nodes.student.features))
-        return view_of(nodes, student, teacher, self.basis)
+        return view_of(nodes, *self.features(nodes, side.name), self.basis)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +73,13 @@ class LossSpace:
 
     def view(self, nodes: TermNodes) -> FeatureView:
         """The student behind its adapter."""
+        return view_of(nodes, *self.features(nodes), self.basis)
+
+    def features(self, nodes: TermNodes) -> tuple[Tensor, Tensor]:
+        """Student and teacher, both (N, D)."""
         space = common_space(self.term, nodes)
         assert space is not None
-        return view_of(nodes, *space, self.basis)
+        return space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,68 +111,6 @@ def common_space(term: DistillTerm, nodes: TermNodes) -> tuple[Tensor, Tensor] |
         )
 
 
-def fit_spaces(
-    sides: Sides, frames: Sequence[Frame], device: torch.device
-) -> dict[str, TermSpaces]:
-    """Fit the spaces of every term with nodes on frames that are not shown."""
-    names = [
-        name
-        for name, term in sides.after.distiller.head.named_terms()
-        if isinstance(term.student, NodeInput)
-    ]
-    together: dict[tuple[str, str], Moments] = {}
-    of_loss: dict[str, Moments] = {}
-    channels: dict[tuple[str, str], int] = {}
-    for frame in frames if names else []:
-        batch = frame.batch(device)
-        for side in sides.both:
-            for name, nodes in matched_nodes(side, batch, names).items():
-                key = (name, side.name)
-                channels[key] = nodes.student.features.shape[1]
-                weights = balanced(on_objects(nodes.teacher, labels_of(batch)))
-                rows = torch.cat([nodes.student.features, nodes.teacher.features], dim=1)
-                add(together, key, Moments.of(rows, weights))
-                term = sides.after.distiller.head.terms[name]
-                if side is sides.after and side.has_adapters:
-                    space = common_space(term, nodes)  # type: ignore[arg-type]
-                    if space is not None:
-                        add(of_loss, name, Moments.of(space[1], weights))
-    spaces = {}
-    for name in names:
-        maps = {}
-        for side in sides.both:
-            key = (name, side.name)
-            maps[side.name] = LinearMap.fit(together[key], channels[key])
-        own = channels[name, sides.after.name]
-        teacher = last_channels(together[name, sides.after.name], own)
-        standardise = Standardiser.of(teacher)
-        fitted = FittedSpace(standardise, ColourBasis.of(standardised(teacher)), maps)
-        term = sides.after.distiller.head.terms[name]
-        loss_space = None
-        if name in of_loss:
-            loss_space = LossSpace(term, ColourBasis.of(of_loss[name]))  # type: ignore[arg-type]
-        spaces[name] = TermSpaces(fitted, loss_space)
-    return spaces
-
-
-def add(sums: dict, key: object, moments: Moments) -> None:
-    """Add the moments of one frame to those of ``key``."""
-    sums[key] = sums[key] + moments if key in sums else moments
-
-
-def last_channels(moments: Moments, first: int) -> Moments:
-    """The moments of the channels from ``first`` on."""
-    return Moments(moments.weight, moments.sums[first:], moments.products[first:, first:])
-
-
-def standardised(moments: Moments) -> Moments:
-    """The moments of the same rows, each channel with mean 0 and spread 1."""
-    spread = Standardiser.of(moments).spread.double()
-    covariance = moments.covariance() / (spread[:, None] * spread[None])
-    zero = torch.zeros_like(moments.sums)
-    return Moments(moments.weight, zero, covariance * moments.weight)
-
-
 def labels_of(batch: BatchDict) -> Tensor:
     """(G, 7 + C + 1) the labelled boxes of a batch of one frame, without padding."""
     boxes = batch.get("gt_boxes")
@@ -188,6 +131,16 @@ def regions_of(nodes: NodeFeatures, batch: BatchDict, weights: Tensor | None) ->
         regions["cells without points"] = ~has_points & ~regions["on labelled objects"]
     regions["all nodes"] = torch.ones(len(nodes), dtype=torch.bool, device=nodes.coords.device)
     return {name: mask for name, mask in regions.items() if bool(mask.any())}
+
+
+def constant_share(features: Tensor, weights: Tensor) -> float:
+    """Share of the channels of features (N, D) that hardly vary over nodes with weights (N,).
+
+    By the measure of the training's monitor: a standard deviation below ``DEAD_DEVIATION``.
+    """
+    moments = Moments.of(features, weights)
+    deviation = moments.covariance().diagonal().clamp_min(0).sqrt()
+    return float((deviation < DEAD_DEVIATION).double().mean())
 
 
 def mean_of(values: Tensor, mask: Tensor) -> float:

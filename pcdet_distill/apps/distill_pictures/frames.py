@@ -32,6 +32,8 @@ class Frame:
         """The frame alone as a batch, without augmentation."""
         batch = self.dataset.collate_batch([self.dataset[self.index]])
         load_data_to_device(batch, device)
+        # Terms for unlabelled frames ask which frames are labelled; the shown ones count as such.
+        batch.setdefault("is_labelled", torch.ones(1, device=device))
         return batch
 
 

@@ -24,7 +24,13 @@ TEACHER_EDGE = "#4cc9f0"
 STUDENT_EDGE = "#ffb703"
 BOTH_EDGE = "#80ffdb"
 BAR_INCH = 0.8
-PLANE_INCH = 4.4
+PLANE_INCH = 2.2  # by which the plane is wider than a panel
+MOST_THICK = 24  # neighbours up to which lines and dots are thick
+
+
+def in_percent(values: Tensor) -> Tensor:
+    """Parts >= 0 as percent of their sum."""
+    return 100 * values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +61,9 @@ def draw_weights(scene: Scene, nodes: TermNodes) -> bytes:
     figure, axes = panels(scene, 2, BAR_INCH)
     prepare(axes[0], scene, "points")
     prepare(axes[1], scene, "weight of each node")
-    drawn = draw_values(axes[1], nodes.teacher, nodes.details.weights, hide_zero=True)
-    add_bar(figure, axes, drawn, "weight in the loss; nodes without colour have none")
+    weights = in_percent(nodes.details.weights)
+    drawn = draw_values(axes[1], nodes.teacher, weights, hide_zero=True)
+    add_bar(figure, axes, drawn, "% of all weight; nodes without colour have none")
     return as_webp(figure)
 
 
@@ -113,22 +120,20 @@ def choose_graph(nodes: TermNodes, is_object: Tensor, *, in_feature_space: bool)
 
 
 def draw_graph(
-    scene: Scene, nodes: TermNodes, graph: LocalGraph, space: tuple[Tensor, Tensor] | None
+    scene: Scene, nodes: TermNodes, graph: LocalGraph, space: tuple[Tensor, Tensor]
 ) -> bytes:
     """The graph from above, and on the plane of the teacher's features.
 
     Args:
-        space: student and teacher (N, D) in one space; without it there is only the first panel.
+        space: student and teacher (N, D) in one space.
     """
-    count = 1 if space is None else 2
-    figure, axes = panels(scene, count, BAR_INCH if count == 1 else 0.5)
-    if space is not None:
-        figure.set_size_inches(figure.get_size_inches()[0] + 2.2, figure.get_size_inches()[1])
+    figure, axes = panels(scene, 2, BAR_INCH)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width + PLANE_INCH, height)
     prepare(axes[0], scene, "the graph from above")
     places = to_picture(nodes.teacher.coords.cpu().numpy())
     _draw_edges(axes[0], places, graph)
-    if space is not None:
-        _draw_plane(axes[1], graph, *space)
+    _draw_plane(axes[1], graph, *space)
     return as_webp(figure)
 
 
@@ -145,13 +150,15 @@ def _draw_edges(axis: Axes, places: np.ndarray, graph: LocalGraph) -> None:
         (teacher, TEACHER_EDGE, "only in the teacher's features"),
         (both, BOTH_EDGE if has_student else TEACHER_EDGE, shared_words),
     ]
+    is_small = len(graph.neighbours) <= MOST_THICK
+    width, size = (0.9, 12) if is_small else (0.4, 4)
     for rows, colour, words in groups:
         for number, row in enumerate(rows):
             line = places[[graph.query, row]]
             label = words if number == 0 else None
-            axis.plot(*line.T, color=colour, linewidth=0.9, alpha=0.9, zorder=9, label=label)
+            axis.plot(*line.T, color=colour, linewidth=width, alpha=0.9, zorder=9, label=label)
         right, forward = places[rows].T
-        axis.scatter(right, forward, s=12, color=colour, zorder=10)
+        axis.scatter(right, forward, s=size, color=colour, zorder=10)
     right, forward = places[graph.query]
     axis.scatter(
         right, forward, s=70, marker="*", color=QUERY, zorder=11, label="query", linewidths=0
@@ -167,20 +174,22 @@ def _draw_plane(axis: Axes, graph: LocalGraph, student: Tensor, teacher: Tensor)
     of_teacher = basis.components(teacher[rows])[:, :2].cpu().numpy()
     of_student = basis.components(student[rows])[:, :2].cpu().numpy()
     axis.set_facecolor(BACKGROUND)
+    is_small = len(graph.neighbours) <= MOST_THICK
+    width, size = (0.8, 22) if is_small else (0.3, 7)
     for place in of_teacher[1:]:
         line = np.stack([of_teacher[0], place])
-        axis.plot(*line.T, color=TEACHER_EDGE, linewidth=0.8, alpha=0.7)
+        axis.plot(*line.T, color=TEACHER_EDGE, linewidth=width, alpha=0.7)
     for start, end in zip(of_teacher, of_student):
         axis.plot(
-            *np.stack([start, end]).T, color=STUDENT_EDGE, linewidth=0.8, linestyle=":", alpha=0.9
+            *np.stack([start, end]).T, color=STUDENT_EDGE, linewidth=width, linestyle=":", alpha=0.9
         )
     first, second = of_teacher.T
-    axis.scatter(first, second, s=22, color=TEACHER_EDGE, zorder=3, label="teacher's feature")
+    axis.scatter(first, second, s=size, color=TEACHER_EDGE, zorder=3, label="teacher's feature")
     axis.scatter(
         first[0], second[0], s=90, marker="*", color=QUERY, zorder=4, label="query (teacher)"
     )
     first, second = of_student.T
-    axis.scatter(first, second, s=22, marker="x", color=STUDENT_EDGE, zorder=3, label="student's")
+    axis.scatter(first, second, s=size, marker="x", color=STUDENT_EDGE, zorder=3, label="student's")
     axis.set_title("the graph in the teacher's feature space", color=TEXT, fontsize=9.5, pad=5)
     axis.set_xlabel("first component", color=TEXT, fontsize=8)
     axis.set_ylabel("second component", color=TEXT, fontsize=8)

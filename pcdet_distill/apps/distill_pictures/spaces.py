@@ -57,6 +57,16 @@ class Moments:
         mean = self.mean()
         return self.products / max(self.weight, SMALLEST) - mean[:, None] * mean[None]
 
+    def channels_from(self, first: int) -> Moments:
+        """Of the same rows without their channels before ``first``."""
+        return Moments(self.weight, self.sums[first:], self.products[first:, first:])
+
+    def standardised(self) -> Moments:
+        """Of the same rows, each channel with mean 0 and spread 1."""
+        spread = Standardiser.of(self).spread.double()
+        covariance = self.covariance() / (spread[:, None] * spread[None])
+        return Moments(self.weight, torch.zeros_like(self.sums), covariance * self.weight)
+
 
 @dataclasses.dataclass(frozen=True)
 class ColourBasis:
