@@ -20,7 +20,14 @@ from . import schema
 from .check import check, origin_of
 from .override import ORIGIN as COMMAND_LINE
 from .override import apply_overrides
-from .paths import find_data_folder, find_file, nearest_yaml, resolve_data_path, root_and_group
+from .paths import (
+    check_path,
+    find_data_folder,
+    find_file,
+    nearest_yaml,
+    resolve_data_path,
+    root_and_group,
+)
 from .yaml_files import read_yaml
 
 BASE_KEY = "_BASE_CONFIG_"
@@ -62,6 +69,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
 
 
 def _config_file(path: str | Path) -> Path:
+    check_path(path)
     given = Path(path).expanduser()
     if given.is_dir():
         raise ConfigError(

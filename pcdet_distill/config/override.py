@@ -22,6 +22,7 @@ from .check import is_open
 from .names import unknown_key
 from .nodes import FREE, Block, ListOf, Node
 from .schema import DATA_CONFIG
+from .yaml_files import MAX_VALUE_LENGTH
 
 ORIGIN = "--set"
 # A term of a distillation has a number or a block here, and one may replace the other.
@@ -125,7 +126,7 @@ def _set(config: MutableConfig, path: str, text: object, root: Block) -> None:
 def _step(place: object, node: Node, key: str, path: str) -> tuple[Node, Any]:
     """The schema node and the present value under ``key`` of ``place``."""
     if isinstance(place, list):
-        if not key.isdigit() or int(key) >= len(place):
+        if not key.isdecimal() or int(key) >= len(place):
             raise ConfigError(f"{ORIGIN} {path}: '{key}' is not an item of a list of {len(place)}")
         return (node.item if isinstance(node, ListOf) else FREE), place[int(key)]
     if not isinstance(place, dict):
@@ -153,9 +154,11 @@ def _literal(text: object) -> Any:
         return text
     if text.lower() in _YAML_WORDS:
         return _YAML_WORDS[text.lower()]
+    if len(text) > MAX_VALUE_LENGTH:
+        raise ConfigError(f"{ORIGIN}: a value of {len(text)} characters, expected a short one")
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 

@@ -17,9 +17,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from .names import SUGGESTED_SIMILARITY, most_similar, nearest
 
+MAX_PATH = 4000  # characters, a little less than Linux allows
+MAX_NAME = 255
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -57,12 +59,40 @@ def find_file(name: str | Path, *, near: Path) -> Path:
         name: absolute, or relative to one of this module's places.
         near: the file that names it, or the folder to start from.
     """
+    check_path(name)
     name = Path(name).expanduser()
     candidates = _candidates(name, search_folders(near))
     for candidate in candidates:
         if candidate.is_file():
             return candidate.resolve()
     raise ConfigError(f"{name}: no such file (looked from {near}){nearest_yaml(candidates)}")
+
+
+def check_path(path: str | Path) -> None:
+    """Refuse what no file system can name; the functions of ``os`` would raise many errors."""
+    parts = Path(path).parts if "\0" not in str(path) else ()
+    if not parts or len(str(path)) > MAX_PATH or any(len(part) > MAX_NAME for part in parts):
+        shown = str(path)[:40].replace("\0", "?")
+        raise ConfigError(f"'{shown}...': is not the path of any file")
+
+
+def inside(root: Path, name: str | Path, where: str) -> Path:
+    """The file that ``name`` names in the folder ``root``, never one outside of it.
+
+    Ids and paths come from files that anybody may have written. ``..``, absolute paths and
+    symbolic links that lead out of ``root`` are refused.
+
+    Args:
+        root: the folder; it may itself be a link.
+        name: relative to ``root``.
+        where: who names the file, for the error.
+    """
+    text = str(name)
+    resolved_root = Path(os.path.realpath(root))
+    found = Path(os.path.realpath(resolved_root / text)) if "\0" not in text else None
+    if found is None or not found.is_relative_to(resolved_root) or found == resolved_root:
+        raise DataError(f"{where}: {text[:80]!r} is not the name of a file inside {root}")
+    return Path(root) / text
 
 
 def resolve_data_path(path: str | Path, root_dir: str | Path) -> Path:
@@ -75,6 +105,7 @@ def resolve_data_path(path: str | Path, root_dir: str | Path) -> Path:
     Returns:
         The first of these folders that exists; the last one when none does.
     """
+    check_path(path)
     root_dir = Path(root_dir)
     folders = [Path.cwd(), root_dir, root_dir / "tools"]
     candidates = _candidates(Path(path).expanduser(), folders)

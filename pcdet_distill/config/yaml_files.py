@@ -1,4 +1,8 @@
-"""Reading one yaml file, as it stands: without its base files, and without checking its keys."""
+"""Reading one yaml file, as it stands: without its base files, and without checking its keys.
+
+A file is bounded before its values are built: its size, its depth, the length of a value, and how
+much its aliases (``*name``) repeat. Seven lines of aliases can stand for millions of values.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,68 @@ import yaml
 
 from ..errors import ConfigError
 
+MAX_BYTES = 2 * 2**20
+MAX_DEPTH = 40
+MAX_NODES = 100_000  # values, each counted as often as aliases repeat it
+MAX_VALUE_LENGTH = 10_000
+
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that reads ``1e-3`` as a number; YAML 1.1 would make it text."""
+    """PyYAML's safe loader with bounds; it also reads ``1e-3`` as a number, where YAML has text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._open: list[yaml.Node | None] = []  # the nodes around the present one
+        self._sizes: dict[yaml.Node, int] = {}  # values in each node that has an anchor
+        self._count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+        """Compose one value, with those in it."""
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            return self._repeat(event, parent, index)
+        if len(self._open) >= MAX_DEPTH:
+            self._refuse(f"more than {MAX_DEPTH} blocks within each other", event)
+        before = self._count
+        self._add(1, event)
+        self._open.append(parent)
+        node = super().compose_node(parent, index)
+        self._open.pop()
+        if isinstance(node, yaml.ScalarNode) and len(node.value) > MAX_VALUE_LENGTH:
+            self._refuse(f"a value of {len(node.value)} characters", event)
+        if node is not None and getattr(event, "anchor", None):
+            self._sizes[node] = self._count - before
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node. Python's complaint about a number or date gets its line."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            reason = str(error).splitlines()[0]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a value that cannot be read ({reason})", node.start_mark
+            ) from None
+
+    def _repeat(
+        self, event: yaml.AliasEvent, parent: yaml.Node | None, index: object
+    ) -> yaml.Node | None:
+        """The node that an alias repeats, counted again."""
+        node = self.anchors.get(event.anchor)
+        if node is not None and node not in self._sizes:
+            self._refuse(f"'*{event.anchor}' stands within itself", event)
+        self._add(self._sizes.get(node, 1), event)
+        return super().compose_node(parent, index)
+
+    def _add(self, nodes: int, event: yaml.Event) -> None:
+        self._count += nodes
+        if self._count > MAX_NODES:
+            self._refuse(f"more than {MAX_NODES} values", event)
+
+    def _refuse(self, problem: str, event: yaml.Event) -> None:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{problem}, more than any config has", event.start_mark
+        )
 
 
 _Loader.add_implicit_resolver(
@@ -25,7 +88,7 @@ _Loader.add_implicit_resolver(
 def read_yaml(file: Path) -> dict[str, Any]:
     """The mapping of keys that a yaml file holds."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = _read_text(file)
         content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a safe loader)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
@@ -37,6 +100,15 @@ def read_yaml(file: Path) -> dict[str, Any]:
         found = "nothing" if content is None else "other yaml"
         raise ConfigError(f"{file}: expected a mapping of keys, found {found}")
     return content
+
+
+def _read_text(file: Path) -> str:
+    if not file.is_file():
+        raise ConfigError(f"{file}: is no regular file, expected yaml")
+    size = file.stat().st_size
+    if size > MAX_BYTES:
+        raise ConfigError(f"{file}: has {size} bytes, more than the {MAX_BYTES} of any config")
+    return file.read_text(encoding="utf-8")
 
 
 def _place_and_reason(error: yaml.YAMLError) -> str:
