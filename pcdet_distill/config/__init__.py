@@ -10,6 +10,7 @@ from .names import lookup, nearest
 from .nuscenes_options import NuScenesOptions
 from .options import option, option_keys, option_table, read_options
 from .paths import find_file, project_folder, resolve_data_path
+from .safe_names import inside
 from .yaml_files import read_yaml
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "WeightOptions",
     "errors_name_file",
     "find_file",
+    "inside",
     "load_config",
     "lookup",
     "nearest",

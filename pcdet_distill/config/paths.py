@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from .names import SUGGESTED_SIMILARITY, most_similar, nearest
 
 MAX_PATH = 4000  # characters, a little less than Linux allows
@@ -74,25 +74,6 @@ def check_path(path: str | Path) -> None:
     if not parts or len(str(path)) > MAX_PATH or any(len(part) > MAX_NAME for part in parts):
         shown = str(path)[:40].replace("\0", "?")
         raise ConfigError(f"'{shown}...': is not the path of any file")
-
-
-def inside(root: Path, name: str | Path, where: str) -> Path:
-    """The file that ``name`` names in the folder ``root``, never one outside of it.
-
-    Ids and paths come from files that anybody may have written. ``..``, absolute paths and
-    symbolic links that lead out of ``root`` are refused.
-
-    Args:
-        root: the folder; it may itself be a link.
-        name: relative to ``root``.
-        where: who names the file, for the error.
-    """
-    text = str(name)
-    resolved_root = Path(os.path.realpath(root))
-    found = Path(os.path.realpath(resolved_root / text)) if "\0" not in text else None
-    if found is None or not found.is_relative_to(resolved_root) or found == resolved_root:
-        raise DataError(f"{where}: {text[:80]!r} is not the name of a file inside {root}")
-    return Path(root) / text
 
 
 def resolve_data_path(path: str | Path, root_dir: str | Path) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import CloudOptions
+from ..config import CloudOptions, inside
 from ..config.cloud_options import WHERE
 from ..errors import ConfigError, DataError
 from ..types import ConfigDict
@@ -34,10 +34,10 @@ def read_cloud(half: Path, frame_id: str, options: CloudOptions) -> np.ndarray:
     clouds = []
     for number, folder in enumerate(options.folders):
         bit = float(1 << number)
-        last = read_points(half / folder / f"{frame_id}.bin")
+        last = read_points(inside(half / folder, f"{frame_id}.bin", "frame"))
         clouds.append(_with_columns(last, options, bit, np.zeros(len(last))))
         if options.sweeps > 1:
-            file = half / (folder + EARLIER) / f"{frame_id}.bin"
+            file = inside(half / (folder + EARLIER), f"{frame_id}.bin", "frame")
             earlier = _newest_sweeps(file, options.sweeps - 1)
             clouds.append(_with_columns(earlier[:, :4], options, bit, earlier[:, 4]))
     return clouds[0] if len(clouds) == 1 else np.concatenate(clouds)

@@ -26,7 +26,13 @@ from ..types import BatchDict
 from .batches import first_batch
 from .build import build_dataloader, build_model, teacher_experiment
 from .cli.arguments import add_test_arguments
-from .cli.settings import batch_size_per_process, data_workers, output_folder, read_config
+from .cli.settings import (
+    batch_size_per_process,
+    check_tag,
+    data_workers,
+    output_folder,
+    read_config,
+)
 from .evaluation import (
     EvalOutcome,
     Evaluator,
@@ -101,6 +107,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def result_folder(args: argparse.Namespace, cfg: EasyDict) -> Path:
     """The folder of log and results, as OpenPCDet names it."""
+    check_tag("--eval_tag", args.eval_tag)
     folder = output_folder(cfg, args.extra_tag) / "eval"
     split = cfg.DATA_CONFIG.DATA_SPLIT["test"]
     if args.teacher:

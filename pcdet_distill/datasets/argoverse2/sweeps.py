@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...config import nearest
+from ...config import inside, nearest
 from ...errors import ConfigError, DataError
 from ..point_files import read_points
 from ..readers import read_cloud_file
@@ -49,7 +49,7 @@ def read_frame(root: Path, info: Info, features: Sequence[str], max_sweeps: int)
     """
     parts = [read_sweep(root / info["point_cloud"]["velodyne_path"], features, age_s=0.0)]
     for sweep in info["sweeps"][: max_sweeps - 1]:
-        points = read_sweep(root / sweep["lidar_path"], features, sweep["time_lag"])
+        points = read_sweep(inside(root, sweep["lidar_path"], "infos"), features, sweep["time_lag"])
         # In float64: positions in a city are kilometres, of which millimetres matter.
         matrix = sweep["transform_matrix"]
         points[:, :3] = points[:, :3].astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]

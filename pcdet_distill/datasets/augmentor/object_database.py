@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypedDict
 import numpy as np
 
 from ...commands import command_text
-from ...config import lookup, required
+from ...config import inside, lookup, required
 from ...errors import ConfigError, DataError
 from ...types import ConfigDict
 from ..point_files import read_points
@@ -72,7 +72,7 @@ class ObjectPoints:
         """
         points = self._kept.get(path)
         if points is None:
-            points = self._read(self.root / path, count)
+            points = self._read(inside(self.root, path, "database of objects"), count)
             if points.nbytes <= self.left_bytes:
                 self.left_bytes -= points.nbytes
                 self._kept[path] = points

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...commands import command_text
+from ...config import inside
 from ...errors import DataError
 from .labels.base import FrameLabels
 from .labels.openpcdet_text import read_openpcdet_text
@@ -36,11 +37,11 @@ class CustomFolder:
 
     def points_file(self, frame_id: str) -> Path:
         """Where the points of a frame are."""
-        return self.root / POINTS / f"{frame_id}.npy"
+        return inside(self.root / POINTS, f"{frame_id}.npy", "frame of a split or of the infos")
 
     def labels_file(self, frame_id: str) -> Path:
         """Where the boxes of a frame are."""
-        return self.root / LABELS / f"{frame_id}.txt"
+        return inside(self.root / LABELS, f"{frame_id}.txt", "frame of a split or of the infos")
 
     def frame_ids(self, split: str) -> list[str]:
         """The frames that ``ImageSets/<split>.txt`` lists; their names may hold spaces."""

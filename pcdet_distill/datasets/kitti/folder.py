@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...commands import command_text
+from ...config import inside
 from ...errors import DataError
 from ..point_files import check_point_file, read_points
 from .calibration import Calibration
@@ -45,21 +46,25 @@ class KittiFolder:
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read as a list of frames: {error}") from None
 
+    def file(self, folder: str, frame_id: str, suffix: str) -> Path:
+        """A file of a frame; its id comes from a split file or from infos."""
+        return inside(self.half / folder, f"{frame_id}{suffix}", f"frame of '{self.split}'")
+
     def points(self, frame_id: str) -> np.ndarray:
         """(N, 4) float32 x, y, z, intensity of the whole turn."""
-        return read_points(self.half / "velodyne" / f"{frame_id}.bin")
+        return read_points(self.file("velodyne", frame_id, ".bin"))
 
     def check_columns(self, frame_id: str) -> None:
         """Refuse points that clearly do not have KITTI's four columns, as of another sensor."""
-        check_point_file(self.half / "velodyne" / f"{frame_id}.bin")
+        check_point_file(self.file("velodyne", frame_id, ".bin"))
 
     def calibration(self, frame_id: str) -> Calibration:
         """Calibration of the frame."""
-        return Calibration.from_file(self.half / "calib" / f"{frame_id}.txt")
+        return Calibration.from_file(self.file("calib", frame_id, ".txt"))
 
     def labels(self, frame_id: str, folder: str = "label_2") -> list[Object3d]:
         """Labelled objects of the frame, DontCare last."""
-        return read_labels(self.half / folder / f"{frame_id}.txt")
+        return read_labels(self.file(folder, frame_id, ".txt"))
 
     def has_true_labels(self) -> bool:
         """Whether the true boxes of simulated frames lie beside an annotator's labels."""
@@ -72,14 +77,14 @@ class KittiFolder:
         """
         if not (self.half / "image_2").is_dir():
             return np.zeros(2, dtype=np.int32)
-        return read_png_shape(self.half / "image_2" / f"{frame_id}.png")
+        return read_png_shape(self.file("image_2", frame_id, ".png"))
 
     def road_plane(self, frame_id: str) -> np.ndarray:
         """(4,) a, b, c, d of the ground ``a x + b y + c z + d = 0`` in rect coordinates.
 
         The normal (a, b, c) has length 1 and points up.
         """
-        return read_road_plane(self.half / "planes" / f"{frame_id}.txt")
+        return read_road_plane(self.file("planes", frame_id, ".txt"))
 
 
 def check_root(root: Path) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ...commands import command_text
-from ...config import CloudOptions, LidarEvalOptions, nearest, required
+from ...config import CloudOptions, LidarEvalOptions, inside, nearest, required
 from ...errors import ConfigError, DataError
 from ...evaluation.kitti import KittiResult, kitti_eval
 from ...evaluation.kitti.protocol import MIN_OVERLAP
@@ -207,7 +207,8 @@ class KittiDataset(InfoDataset):
             anno["frame_id"] = batch_dict["frame_id"][number]
             annos.append(anno)
             if output_path is not None:
-                write_result_file(Path(output_path) / f"{anno['frame_id']}.txt", anno)
+                file = inside(output_path, f"{anno['frame_id']}.txt", "frame of the infos")
+                write_result_file(file, anno)
         return annos
 
     def evaluate(self, det_annos: Sequence[Item]) -> KittiResult | LidarResult:

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ...config import inside
 from ...errors import DataError
 from ..info_files import frame_results
 from .calibration import Calibration
-from .folder import KittiFolder, check_root, read_points
+from .folder import KittiFolder, check_root
 
 STAGING = ".planes_unfinished"
 MAX_FORWARD_M = 40.0
@@ -67,10 +68,11 @@ def _write_planes(
 def _write_plane(root: Path, target: Path, frame_id: str) -> None:
     """Write the plane of one frame in the format of KITTI's plane files."""
     folder = KittiFolder(root, "train")
-    points = read_points(folder.half / "velodyne" / f"{frame_id}.bin")
+    points = folder.points(frame_id)
     plane = estimate_road_plane(points, folder.calibration(frame_id))
     numbers = " ".join(f"{value:.6e}" for value in plane)
-    (target / f"{frame_id}.txt").write_text(f"# Plane\nWidth 4\nHeight 1\n{numbers}\n")
+    file = inside(target, f"{frame_id}.txt", "frame of a split")
+    file.write_text(f"# Plane\nWidth 4\nHeight 1\n{numbers}\n")
 
 
 def estimate_road_plane(points: np.ndarray, calib: Calibration) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...config import inside
 from ...errors import DataError
 from ..point_files import read_points
 
@@ -36,7 +37,7 @@ def read_frame(
         random: draws the sweeps and their order, as in OpenPCDet, also where the info holds more
             than are asked for. Without it they are the newest ones, in their own order.
     """
-    key_frame = read_points(clouds / info["lidar_path"], STORED_FEATURES)
+    key_frame = read_points(inside(clouds, info["lidar_path"], "infos"), STORED_FEATURES)
     key_frame[:, TIME] = 0.0
     parts = [key_frame]
     for sweep in _chosen(info["sweeps"], max_sweeps - 1, random):
@@ -61,7 +62,7 @@ def _chosen(
 
 def _read_sweep(clouds: Path, sweep: Mapping[str, Any]) -> np.ndarray:
     """(N, 5) points of an older sweep, without the car's own, moved to the key frame."""
-    points = read_points(clouds / sweep["lidar_path"], STORED_FEATURES)
+    points = read_points(inside(clouds, sweep["lidar_path"], "infos"), STORED_FEATURES)
     of_car = (np.abs(points[:, 0]) < CAR_M) & (np.abs(points[:, 1]) < CAR_M)
     points = np.compress(~of_car, points, axis=0)
     if sweep["transform_matrix"] is not None:

@@ -68,7 +68,18 @@ def data_workers(args: argparse.Namespace, world: World) -> int:
 
 def output_folder(cfg: EasyDict, extra_tag: str) -> Path:
     """``output/<cfg group>/<cfg name>/<extra_tag>``."""
+    check_tag("--extra_tag", extra_tag)
     return Path(cfg.ROOT_DIR) / "output" / cfg.EXP_GROUP_PATH / cfg.TAG / extra_tag
+
+
+def check_tag(flag: str, tag: str) -> None:
+    """Refuse a tag that leads out of ``output/``."""
+    path = Path(tag)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in tag:
+        raise ConfigError(
+            f"{flag} {tag!r}: expected the name of a folder inside output/, "
+            "not absolute and without '..'"
+        )
 
 
 def run_name(cfg: EasyDict, extra_tag: str) -> str:
