@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 from typing import cast
 
-import torch
 from easydict import EasyDict
 from torch import nn
 from torch.utils.data import DataLoader
@@ -20,7 +19,8 @@ from ..checkpoint import load_checkpoint
 from ..config import errors_name_file
 from ..datasets import DatasetTemplate
 from ..errors import CheckpointError, ConfigError, exit_on_user_error
-from ..models import load_data_to_device
+from ..inference import predict_batch
+from ..inference.matching_yaml import naming_matching_yaml
 from ..models.trainable import TrainableModule
 from ..types import BatchDict
 from .batches import first_batch
@@ -158,7 +158,8 @@ def load_weights(run: Run, model: TrainableModule) -> None:
     where = str(args.ckpt)
     if args.teacher:
         where = f"{args.ckpt}, as the teacher of {args.cfg_file}"
-    model.load_checkpoint_state(checkpoint, where)
+    with naming_matching_yaml(checkpoint["model_state"], run.cfg):
+        model.load_checkpoint_state(checkpoint, where)
 
 
 def open_output(run: Run) -> None:
@@ -177,9 +178,7 @@ def choose_threads(run: Run, model: nn.Module, loader: DataLoader) -> None:
         return
 
     def run_step(model: nn.Module, batch: BatchDict) -> None:
-        load_data_to_device(batch, run.device)
-        with torch.no_grad():
-            model(batch)
+        predict_batch(model, batch, run.device)
 
     def make_batch() -> BatchDict:
         return first_batch(loader)

@@ -11,13 +11,13 @@ from torch import nn
 
 from ..checkpoint import load_checkpoint, load_model_state
 from ..config import errors_name_file, load_config, required, resolve_data_path
-from ..errors import CheckpointError, ConfigError
+from ..errors import ConfigError
 from ..models import Detector3DTemplate, build_network
 from ..models.detectors.slots import DetectorData
 from ..models.device import choose_device, prepare_for_device
 from .detector import Detector
 from .hub import CONFIG_FILE, WEIGHTS_FILE, find_folder
-from .matching_yaml import matching_yaml
+from .matching_yaml import naming_matching_yaml
 from .processing import CloudProcessing, warn_of_input
 from .settings import BoxSettings
 
@@ -85,10 +85,8 @@ def load_model(
         if isinstance(model, Detector3DTemplate):
             required(cfg.MODEL, "POST_PROCESSING", "MODEL")
     state = load_checkpoint(ckpt)["model_state"]
-    try:
+    with naming_matching_yaml(state, cfg):
         load_model_state(model, state, strict=True, where=str(ckpt))
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}{matching_yaml(state, cfg)}") from None
     return prepare_for_device(model, device).eval()
 
 

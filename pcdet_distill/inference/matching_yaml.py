@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from easydict import EasyDict
@@ -12,9 +13,18 @@ from ..checkpoint import load_model_state
 from ..config import load_config
 from ..config.paths import resource_folder
 from ..datasets.spec import DataSpec
-from ..errors import UserError
+from ..errors import CheckpointError, UserError
 from ..models import build_network
 from ..models.detectors.slots import SLOTS
+
+
+@contextmanager
+def naming_matching_yaml(state: Mapping[str, Tensor], cfg: EasyDict) -> Iterator[None]:
+    """Let the message that ``state`` does not fit the network of ``cfg`` end with its own yaml."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{matching_yaml(state, cfg)}") from None
 
 
 def matching_yaml(state: Mapping[str, Tensor], cfg: EasyDict) -> str:
@@ -52,7 +62,8 @@ def _experiments(first_group: str) -> Iterator[tuple[str, EasyDict]]:
 def _order(file: Path, folder: Path, first_group: str) -> tuple[bool, bool, int, str]:
     group = file.parent.relative_to(folder).as_posix()
     is_distilled = "DISTILL:" in file.read_text(encoding="utf-8")
-    return group != first_group, is_distilled, len(file.parts), str(file)
+    # Of several yaml files with the same network the one with the shortest name is the plainest.
+    return group != first_group, is_distilled, len(file.name), str(file)
 
 
 def _slots_of(config: EasyDict) -> set[str]:

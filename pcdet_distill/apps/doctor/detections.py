@@ -13,6 +13,8 @@ import torch
 
 from ...checkpoint import load_checkpoint, load_model_state
 from ...config import errors_name_file
+from ...inference import Detections as FoundBoxes
+from ...inference import predict_batch
 from ...models import Detector3DTemplate, build_network
 from ...ops.boxes import boxes_iou3d, limit_period, mask_boxes_outside_range
 from ...types import ConfigDict
@@ -120,19 +122,14 @@ def look(case: Case, model: Detector3DTemplate) -> Seen:
     return Seen(detections, sights)
 
 
-@torch.no_grad()
 def detect(
     case: Case, model: Detector3DTemplate, frame: Frame, intensity_factor: float = 1.0
 ) -> Detections:
     """The detections of one frame, with its intensities multiplied by a factor."""
-    predictions, _ = model(batch_of(case, frame, intensity_factor=intensity_factor))
-    prediction = predictions[0]
-    scores = prediction["pred_scores"].numpy()
-    order = np.argsort(-scores, kind="stable")
-    labels = prediction["pred_labels"].numpy().astype(int)
-    names = np.array(case.class_names, dtype=str)[labels - 1]
-    boxes = prediction["pred_boxes"].numpy()[:, :7]
-    return Detections(frame, boxes[order], scores[order], names[order])
+    batch = batch_of(case, frame, intensity_factor=intensity_factor)
+    predictions, _ = predict_batch(model, batch, torch.device("cpu"))
+    found = FoundBoxes.from_prediction(predictions[0], case.class_names)
+    return Detections(frame, found.boxes[:, :7], found.scores, found.names)
 
 
 def sights_of(case: Case, found: Detections) -> list[Sight]:
