@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from ...commands import command_text
 from ...config import load_config, required, resolve_data_path
-from ...datasets.custom.custom_infos import NOT_IN_FILE_NAMES, create_custom_infos
+from ...datasets.custom.custom_infos import create_custom_infos
 from ...datasets.custom.folder import LABELS, POINTS, SPLITS
 from ...datasets.custom.labels import FrameLabels, LabelOptions, LabelSet, read_labels
 from ...datasets.custom.labels.openpcdet_text import openpcdet_text
 from ...datasets.custom.pairing import Pairs, find_label_files, name_clouds, pair
 from ...datasets.info_files import frame_results
+from ...datasets.object_files import NOT_IN_FILE_NAMES
 from ...datasets.readers import CLOUD_SUFFIXES, find_clouds, is_bag
 from ...errors import ConfigError, DataError
 from ...visualize import BevPanel

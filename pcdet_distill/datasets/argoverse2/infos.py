@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from ...config import Argo2Options
-from ...ops.points import points_in_boxes
 from ..info_files import frame_results, publish, staging_folder
+from ..object_files import points_of_first_box, write_object_files
 from .folder import SPLITS, Log, check_splits, find_splits, sweeps_of, timestamp_of
 from .sweeps import read_frame
 from .tables import Annotations, Labels, Poses
@@ -232,24 +231,12 @@ def _write_objects(plan: Plan, database: Path, info: Info) -> list[Info]:
     """Cut the labelled objects out of a frame: a file of points and an entry for each."""
     points = read_frame(plan.root, info, plan.features, plan.max_sweeps)
     boxes = boxes_of(info["annos"])
-    # A point that lies in several boxes belongs to the first of them.
-    places = torch.from_numpy(np.ascontiguousarray(points[:, :3]))
-    owners = points_in_boxes(places, torch.from_numpy(boxes)).numpy()
-    entries = []
-    for number, name in enumerate(info["annos"]["name"]):
-        object_points = points[owners == number]
-        object_points[:, :3] -= boxes[number, :3]
-        file_name = f"{info['sample_idx']}_{name}_{number}.bin"
-        # numpy's tofile does not report a full disk; write_bytes does.
-        (database / file_name).write_bytes(object_points.tobytes())
-        entries.append(
-            {
-                "name": str(name),
-                "path": f"{DATABASE}/{file_name}",
-                "image_idx": info["sample_idx"],
-                "gt_idx": number,
-                "box3d_lidar": boxes[number],
-                "num_points_in_gt": len(object_points),
-            }
-        )
-    return entries
+    return write_object_files(
+        database,
+        info["sample_idx"],
+        points=points,
+        names=info["annos"]["name"],
+        boxes=boxes,
+        centres=boxes[:, :3],
+        inside=points_of_first_box(points, boxes),
+    )

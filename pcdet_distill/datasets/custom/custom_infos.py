@@ -7,24 +7,22 @@ of the objects of train. ``num_points_in_gt`` is ours; OpenPCDet ignores it.
 from __future__ import annotations
 
 import pickle
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...errors import DataError
 from ...ops.points import points_in_boxes_mask
 from ..info_files import Info, collect_infos, publish, staging_folder
+from ..object_files import write_object_files
 from .folder import POINTS, CustomFolder, check_root
 
 DATABASE = "gt_database"
 DATABASE_FILE = "custom_dbinfos_train.pkl"
 # Splits beyond OpenPCDet's two, made where their list exists. They need no labels.
 WITHOUT_LABELS = ("test", "unlabelled")
-NOT_IN_FILE_NAMES = re.compile(r"[\\/:*?\"<>|\s]")
 
 
 def info_file(split: str) -> str:
@@ -91,30 +89,16 @@ def _process_frame(
     }
     if database is None:
         return info, []
-    return info, _write_objects(database, frame_id, points, info["annos"], inside)
-
-
-def _write_objects(
-    database: Path, frame_id: str, points: np.ndarray, annos: Mapping[str, Any], inside: np.ndarray
-) -> list[Info]:
-    """Cut the labelled objects out of a frame: a file of points and a database entry for each."""
-    entries = []
-    for index, (name, box) in enumerate(zip(annos["name"], annos["gt_boxes_lidar"])):
-        object_points = points[inside[index] > 0]
-        object_points[:, :3] -= box[:3]
-        file_name = NOT_IN_FILE_NAMES.sub("_", f"{frame_id}_{name}_{index}") + ".bin"
-        # numpy's tofile does not report a full disk; write_bytes does.
-        (database / file_name).write_bytes(object_points.tobytes())
-        entries.append(
-            {
-                "name": str(name),
-                "path": f"{DATABASE}/{file_name}",
-                "gt_idx": index,
-                "box3d_lidar": box,
-                "num_points_in_gt": len(object_points),
-            }
-        )
-    return entries
+    entries = write_object_files(
+        database,
+        frame_id,
+        points=points,
+        names=labels.names,
+        boxes=boxes,
+        centres=boxes[:, :3],
+        inside=inside.astype(bool),
+    )
+    return info, entries
 
 
 def _check_widths(infos: Sequence[Info], folder: CustomFolder) -> None:

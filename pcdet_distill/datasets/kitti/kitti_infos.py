@@ -19,6 +19,7 @@ from ...ops.boxes import boxes_to_corners_3d
 from ...ops.points import count_points_in_corners, points_in_boxes_mask
 from ..common_cloud import read_cloud
 from ..info_files import Info, collect_infos, publish, staging_folder
+from ..object_files import write_object_files
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
 from .folder import EXTRA_SPLITS, TRUE_LABELS, KittiFolder, check_root, split_file
@@ -205,25 +206,16 @@ def make_annos(
 def _write_objects(database: Path, frame_id: str, points: np.ndarray, annos: Info) -> list[Info]:
     """Cut the labelled objects out of a frame: a file of points and a database entry for each."""
     boxes = annos["gt_boxes_lidar"]
-    entries = []
-    for index, inside in enumerate(points_in_boxes_mask(points, boxes)):
-        name = str(annos["name"][index])
-        object_points = points[inside > 0]
-        object_points[:, :3] -= boxes[index, :3].astype(np.float32)
-        file_name = f"{frame_id}_{name}_{index}.bin"
-        # numpy's tofile does not report a full disk; write_bytes does.
-        (database / file_name).write_bytes(object_points.tobytes())
-        entries.append(
-            {
-                "name": name,
-                "path": f"{database.name}/{file_name}",
-                "image_idx": frame_id,
-                "gt_idx": index,
-                "box3d_lidar": boxes[index],
-                "num_points_in_gt": len(object_points),
-                "difficulty": annos["difficulty"][index],
-                "bbox": annos["bbox"][index],
-                "score": annos["score"][index],
-            }
-        )
+    entries = write_object_files(
+        database,
+        frame_id,
+        points=points,
+        names=annos["name"],
+        boxes=boxes,
+        centres=boxes[:, :3].astype(np.float32),
+        inside=points_in_boxes_mask(points, boxes).astype(bool),
+    )
+    for index, entry in enumerate(entries):
+        for key in ("difficulty", "bbox", "score"):
+            entry[key] = annos[key][index]
     return entries

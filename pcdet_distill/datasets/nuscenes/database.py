@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from ...ops.points import points_in_boxes
+from ..object_files import points_of_first_box, write_object_files
 
 Entry = dict[str, Any]
 
@@ -38,26 +37,12 @@ def write_objects(
         info: of the frame.
     """
     boxes = info["gt_boxes"]
-    # A point that lies in several boxes belongs to the first of them.
-    owners = points_in_boxes(
-        torch.from_numpy(np.ascontiguousarray(points[:, :3])),
-        torch.from_numpy(boxes[:, :7].astype(np.float32)),
-    ).numpy()
-    entries = []
-    for number, name in enumerate(info["gt_names"]):
-        object_points = points[owners == number]
-        object_points[:, :3] -= boxes[number, :3]
-        file_name = f"{index}_{name}_{number}.bin"
-        # numpy's tofile does not report a full disk; write_bytes does.
-        (database / file_name).write_bytes(object_points.tobytes())
-        entries.append(
-            {
-                "name": str(name),
-                "path": f"{database.name}/{file_name}",
-                "image_idx": index,
-                "gt_idx": number,
-                "box3d_lidar": boxes[number],
-                "num_points_in_gt": len(object_points),
-            }
-        )
-    return entries
+    return write_object_files(
+        database,
+        index,
+        points=points,
+        names=info["gt_names"],
+        boxes=boxes,
+        centres=boxes[:, :3],
+        inside=points_of_first_box(points, boxes),
+    )
