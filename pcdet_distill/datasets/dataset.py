@@ -208,6 +208,16 @@ class DatasetTemplate(torch.utils.data.Dataset):
         text, ap_dict = self.evaluation(det_annos, self.class_names)
         return PlainResult(text, ap_dict)
 
+    def lidar_labels(self) -> list[Item]:
+        """The labels of every frame, as ``lidar_eval`` reads them, for the report's frames.
+
+        Empty where a dataset does not tell them; the report then has no frames.
+
+        Raises:
+            DataError: the split has no labels.
+        """
+        return []
+
     def evaluation(
         self, det_annos: Sequence[Item], class_names: Sequence[str], **kwargs: Any
     ) -> tuple[str, dict[str, float]]:

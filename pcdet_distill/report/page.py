@@ -164,7 +164,7 @@ def table(
 
 def _kind_of_column(number: int, rows: Sequence[Sequence[str]]) -> str:
     """The class of a column's cells. The first column names the rows, whatever it looks like."""
-    cells = [line[number] for line in rows]
+    cells = [line[number] for line in rows if line[number]]
     are_numbers = all(NUMBER.match(cell) for cell in cells)
     return "number" if number > 0 and cells and are_numbers else ""
 

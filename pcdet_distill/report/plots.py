@@ -20,6 +20,7 @@ DASHES = ("", "7 4", "2 4", "10 4 2 4", "", "7 4", "2 4", "10 4 2 4")
 WIDTH, HEIGHT = 440.0, 280.0
 WIDE = 760.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 14.0, 46.0
+LINE = 17.0  # from a line of text to the next
 MOST_DOTS = 60  # dots to point at, along one line
 MOST_POINTS = 400  # of a line, as many as the eye can tell apart in this width
 WIDEST_BAR = 34.0
@@ -103,9 +104,9 @@ def round_step(at_least: float) -> float:
 
 
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Powers of ten in the range; with few of them their doubles and halves too."""
+    """Powers of ten in the range; below two of them their doubles and halves too."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1.0,) if len(powers) > 3 else (1.0, 2.0, 5.0)
+    factors = (1.0,) if high / low > 100 else (1.0, 2.0, 5.0)
     every = -(-len(powers) // most)
     ticks = []
     for power in powers[::every]:
@@ -250,6 +251,7 @@ def bar_plot(
     y_label: str,
     below: Sequence[str] | None = None,
     about: str = "",
+    x_label: str = "",
     y_range: tuple[float, float] | None = None,
 ) -> Html:
     """Bars side by side in each group, with their numbers above where there is room.
@@ -257,13 +259,15 @@ def bar_plot(
     Args:
         groups: names below the bars.
         below: a second line below each name, such as the number of objects.
+        x_label: what the names are.
         y_range: by default from 0 to just above the highest bar.
     """
     width = max(WIDTH, LEFT + RIGHT + 18.0 * len(groups) * (len(series) + 0.7))
     values = [value for bars in series for value in bars.values if value is not None]
     x_scale = Scale(0, len(groups), LEFT, width - RIGHT)
     low, high = y_range or _rounded_ends([0.0, *values], False)
-    y_scale = Scale(low, high, HEIGHT - BOTTOM, TOP)
+    floor = HEIGHT - BOTTOM - (LINE if below and x_label else 0)
+    y_scale = Scale(low, high, floor, TOP)
     parts = [_y_axis(y_scale, LEFT, width - RIGHT, y_label)]
     for number, bars in enumerate(series):
         parts.append(_bars_svg(bars, number, len(series), x_scale, y_scale))
@@ -271,9 +275,10 @@ def bar_plot(
     parts.append(f"<path class='axis' d='M{LEFT} {zero:.1f}H{width - RIGHT}'/>")
     for number, name in enumerate(groups):
         middle = x_scale.place(number + 0.5)
-        parts.append(_text(middle, HEIGHT - BOTTOM + 17, name, "", "middle"))
+        parts.append(_text(middle, floor + LINE, name, "", "middle"))
         if below:
-            parts.append(_text(middle, HEIGHT - BOTTOM + 34, below[number], "tick", "middle"))
+            parts.append(_text(middle, floor + 2 * LINE, below[number], "tick", "middle"))
+    parts.append(_text((LEFT + width - RIGHT) / 2, HEIGHT - 9, x_label, "", "middle"))
     svg = _svg(width, HEIGHT, about or y_label, "".join(parts))
     entries = [(bars.name, _colour(bars.colour, n)) for n, bars in enumerate(series)]
     return _plot(svg, _bar_legend(entries), width > 1.5 * WIDTH)
@@ -335,6 +340,11 @@ def _line_legend(lines: Sequence[Line]) -> str:
         drawn = f"<path class='line'{dashes} d='M1 6H29'/>"
         entries.setdefault(line.name, _legend_entry(line.name, colour, drawn))
     return _legend(list(entries.values()))
+
+
+def colour_legend(entries: Sequence[tuple[str, int]]) -> Html:
+    """What colours mean, for pictures: name and number of each."""
+    return Html(_bar_legend(entries))
 
 
 def _bar_legend(entries: Sequence[tuple[str, int]]) -> str:

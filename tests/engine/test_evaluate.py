@@ -36,7 +36,7 @@ def test_layout_after_training(trained: Path) -> None:
     assert (folder / "eval_list_val.txt").read_text().split() == ["2", "3"]
     for epoch in (2, 3):
         results = {path.name for path in (folder / f"epoch_{epoch}" / "val").iterdir()}
-        assert results == {"result.pkl", "metrics.json"}
+        assert results == {"result.pkl", "metrics.json", "report.html", "report_data.json"}
     assert list(folder.glob("tensorboard_val/events*"))
     assert list(trained.glob("tensorboard/events*"))
     assert list(trained.glob("train_*.log"))

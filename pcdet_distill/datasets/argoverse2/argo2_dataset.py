@@ -139,7 +139,7 @@ class Argo2Dataset(InfoDataset):
         return result.text, dict(result.ap_dict)
 
     def _result(self, det_annos: Sequence[Item], class_names: Sequence[str]) -> EvaluationResult:
-        by_frame = {anno["frame_id"]: anno for anno in self._labels()}
+        by_frame = {anno["frame_id"]: anno for anno in self.lidar_labels()}
         chosen, detections = self.pair_with_labels(by_frame, det_annos)
         if self.lidar_evaluation is not None:
             return lidar_eval(chosen, detections, class_names, self.lidar_evaluation)
@@ -152,7 +152,8 @@ class Argo2Dataset(InfoDataset):
         protocol = Argoverse2Protocol(max_range_m=self.options.evaluate_range)
         return argoverse2_eval(chosen, detections, class_names, protocol)
 
-    def _labels(self) -> list[Item]:
+    def lidar_labels(self) -> list[Item]:
+        """The labels of each frame."""
         if not all(map(_is_labelled, self.argo2_infos)):
             raise DataError(f"{self.root_path}: the split has no labels, so it cannot be evaluated")
         labels = []

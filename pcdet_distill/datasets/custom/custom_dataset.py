@@ -121,7 +121,12 @@ class CustomDataset(InfoDataset):
 
     def _pairs(self, det_annos: Sequence[Item]) -> tuple[list[Item], list[Item]]:
         """The labels and the detections of every frame that has both, in the frames' order."""
-        labels: dict[str, Item] = {}
+        labels = {anno["frame_id"]: anno for anno in self.lidar_labels()}
+        return self.pair_with_labels(labels, det_annos)
+
+    def lidar_labels(self) -> list[Item]:
+        """The labels of each frame."""
+        labels = []
         for index, info in enumerate(self.custom_infos):
             frame_id = self.frame_name(index)
             if "annos" not in info:
@@ -129,8 +134,8 @@ class CustomDataset(InfoDataset):
                     f"{self.root_path}: frame {frame_id} of the split '{self.split}' has no "
                     "labels, so the split cannot be evaluated"
                 )
-            labels[frame_id] = {**info["annos"], "frame_id": frame_id}
-        return self.pair_with_labels(labels, det_annos)
+            labels.append({**info["annos"], "frame_id": frame_id})
+        return labels
 
     def _kitti_result(self, det_annos: Sequence[Item], class_names: Sequence[str]) -> KittiResult:
         mapping = required(self.dataset_cfg, "MAP_CLASS_TO_KITTI", "DATA_CONFIG")

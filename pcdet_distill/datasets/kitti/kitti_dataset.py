@@ -236,10 +236,11 @@ class KittiDataset(InfoDataset):
             options = LidarEvalOptions()
         if options is None:
             return self._kitti_result(det_annos, class_names)
-        return lidar_eval(self._lidar_labels(), det_annos, class_names, options)
+        return lidar_eval(self.lidar_labels(), det_annos, class_names, options)
 
-    def _lidar_labels(self) -> list[Item]:
-        """The labels of each frame as boxes in LiDAR coordinates."""
+    def lidar_labels(self) -> list[Item]:
+        """The labels of each frame as boxes in LiDAR coordinates, but KITTI's DontCare regions."""
+        self._check_labels()
         labels = []
         for index, info in enumerate(self.kitti_infos):
             names, boxes = _labelled_boxes(info["annos"], Calibration.from_info(info["calib"]))

@@ -237,14 +237,18 @@ class NuScenesDataset(InfoDataset):
         self, det_annos: Sequence[Item], options: LidarEvalOptions
     ) -> EvaluationResult:
         """AP in LiDAR coordinates. Of a frame that comes twice the first one counts."""
-        labels: dict[str, Item] = {}
+        labels = {str(anno["frame_id"]): anno for anno in self.lidar_labels()}
+        chosen, detections = self.pair_with_labels(labels, det_annos)
+        return lidar_eval(chosen, detections, self.class_names, options)
+
+    def lidar_labels(self) -> list[Item]:
+        """The labels of each frame, in LiDAR coordinates."""
+        labels = []
         for index, info in enumerate(self.infos):
             if LABELS not in info:
                 raise DataError(f"{self.root_path}: the split has no labels to evaluate on")
-            name = self.frame_name(index)
-            labels[name] = _lidar_anno(name, info)
-        chosen, detections = self.pair_with_labels(labels, det_annos)
-        return lidar_eval(chosen, detections, self.class_names, options)
+            labels.append(_lidar_anno(self.frame_name(index), info))
+        return labels
 
     def evaluation(
         self, det_annos: Sequence[Item], class_names: Sequence[str], **kwargs: Any

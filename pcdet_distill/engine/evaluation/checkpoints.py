@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from torch.utils.data import DataLoader
 
 from ...checkpoint import load_checkpoint
+from ...datasets import DatasetTemplate
 from ...errors import ConfigError
 from ...models.trainable import TrainableModule
 from ..checkpoints import next_unevaluated, wait_for
 from ..logging import MetricWriter, writing
 from ..run import Run
 from .loop import EvalOutcome, evaluate_model
+from .run_report import model_name, report_evaluation, source_of
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class Evaluator:
     infer_time: bool = False
 
     def evaluate(self, epoch_id: str | int, result_dir: Path) -> EvalOutcome:
-        """Evaluate the model with its current weights."""
-        return evaluate_model(
+        """Evaluate the model with its current weights, and write ``report.html``."""
+        outcome = evaluate_model(
             self.model,
             self.loader,
             device=self.run.device,
@@ -46,6 +49,33 @@ class Evaluator:
             infer_time=self.infer_time,
             world=self.run.world,
         )
+        if self.run.world.is_main:
+            self._report(outcome, str(epoch_id), result_dir)
+        return outcome
+
+    def _report(self, outcome: EvalOutcome, epoch_id: str, result_dir: Path) -> None:
+        """Write the page of this evaluation. Its figures have been logged and stored already."""
+        run = self.run
+        dataset = cast(DatasetTemplate, self.loader.dataset)
+        facts = {"epoch": epoch_id}
+        facts["whole evaluation"] = (
+            f"{1000 * outcome.seconds_per_sample:.0f} ms a frame, loading included"
+        )
+        if outcome.infer_ms_per_sample is not None:
+            facts["model alone"] = f"{outcome.infer_ms_per_sample:.1f} ms a frame (--infer_time)"
+        page = report_evaluation(
+            source_of(run),
+            dataset,
+            outcome.result,
+            outcome.det_annos,
+            result_dir,
+            model=self.model,
+            facts=facts,
+            name=model_name(run, epoch_id),
+            logger=run.logger,
+        )
+        if page is not None:
+            run.logger.info(f"report: {page}")
 
 
 def evaluate_checkpoints(

@@ -54,6 +54,37 @@ class Figures:
         return value
 
 
+@dataclass(frozen=True)
+class Curve:
+    """The best precision from each recall on; the area under its steps is the exact area.
+
+    Attributes:
+        recall: (L,) that is reached, rising, 0 to 1.
+        precision: (L,) 0 to 1, falling.
+    """
+
+    recall: np.ndarray
+    precision: np.ndarray
+
+
+def best_curve(scores: np.ndarray, is_right: np.ndarray, num_objects: int) -> Curve:
+    """The curve of detections (D,) with falling scores, of which some are right."""
+    if num_objects == 0 or len(scores) == 0:
+        return Curve(np.zeros(0), np.zeros(0))
+    is_last = _is_last_of_equal(scores)
+    right = np.cumsum(is_right)[is_last]
+    precision = right / np.arange(1, len(scores) + 1)[is_last]
+    return Curve(right / num_objects, _best_from_each_on(precision))
+
+
+def _is_last_of_equal(scores: np.ndarray) -> np.ndarray:
+    """Mask (D,) of the last detection of each score.
+
+    Detections of equal score cannot be told apart by a threshold: all of them count at once.
+    """
+    return np.append(scores[1:] != scores[:-1], True)[: len(scores)]
+
+
 def score_list(scores: np.ndarray, is_right: np.ndarray, num_objects: int) -> Figures:
     """The figures of detections (D,) of which some are right.
 
@@ -66,8 +97,7 @@ def score_list(scores: np.ndarray, is_right: np.ndarray, num_objects: int) -> Fi
         return Figures(0, len(scores))
     right = np.cumsum(is_right)
     seen = np.arange(1, len(scores) + 1)
-    # Detections of equal score cannot be told apart by a threshold: count all of them at once.
-    is_last = np.append(scores[1:] != scores[:-1], True)[: len(scores)]
+    is_last = _is_last_of_equal(scores)
     levels = scores[is_last]
     right = right[is_last]
     precision = right / seen[is_last]

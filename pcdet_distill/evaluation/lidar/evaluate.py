@@ -9,7 +9,7 @@ import numpy as np
 
 from ...config import LidarEvalOptions
 from ...errors import ConfigError
-from .curves import Figures, score_list
+from .curves import Curve, Figures, best_curve, score_list
 from .diagnosis import why_no_match
 from .frames import UNKNOWN_POINTS, Anno, Detections, Objects, PairedFrames, Rows, pair_frames
 from .match_errors import MatchErrors, match_errors
@@ -126,13 +126,15 @@ def criteria_of(name: str, options: LidarEvalOptions) -> list[Criterion]:
 
 
 def _evaluate_class(name: str, frames: PairedFrames, options: LidarEvalOptions) -> ClassResult:
-    rows = _rows_of_class(name, frames, options)
+    rows = rows_of_class(name, frames, options)
     whole = Subset("all", rows.counts, np.ones(len(rows.detections), dtype=bool))
     near_and_far = _by_distance(rows, options.distance_edges_m)
     sparse_and_dense = _by_points(rows, options.point_edges)
     parts = [Part(subset.label) for subset in (whole, *near_and_far, *sparse_and_dense)]
+    curves = {}
     for criterion in criteria_of(name, options):
         matches = rows.match(criterion)
+        curves[criterion] = _curve(rows, matches)
         for part, subset in zip(parts, (whole, *near_and_far, *sparse_and_dense)):
             part.figures[criterion] = _figures(rows, matches, subset)
     whole_part, *divided = parts
@@ -144,13 +146,15 @@ def _evaluate_class(name: str, frames: PairedFrames, options: LidarEvalOptions) 
         by_distance=divided[: len(near_and_far)],
         by_points=divided[len(near_and_far) :],
         errors=_errors(rows, options),
+        curves=curves,
     )
     causes = why_no_match(rows, class_result, options)
     class_result.remarks.extend([*remarks_on_class(class_result, options), *causes])
     return class_result
 
 
-def _rows_of_class(name: str, frames: PairedFrames, options: LidarEvalOptions) -> ClassRows:
+def rows_of_class(name: str, frames: PairedFrames, options: LidarEvalOptions) -> ClassRows:
+    """What takes part when one class is evaluated."""
     objects = frames.objects.named([name, *options.neutral_to(name)])
     detections = frames.detections.named([name])
     has_points = (objects.num_points == UNKNOWN_POINTS) | (objects.num_points >= options.min_points)
@@ -220,6 +224,13 @@ def _figures(rows: ClassRows, matches: Matches, subset: Subset) -> Figures:
     listed = is_right | is_wrong
     scores = rows.detections.score[matches.row[listed]]
     return score_list(scores, is_right[listed], int(subset.objects.sum()))
+
+
+def _curve(rows: ClassRows, matches: Matches) -> Curve:
+    """Precision over recall of all objects."""
+    listed = matches.is_right | matches.is_wrong
+    scores = rows.detections.score[matches.row[listed]]
+    return best_curve(scores, matches.is_right[listed], int(rows.counts.sum()))
 
 
 def _errors(rows: ClassRows, options: LidarEvalOptions) -> MatchErrors:

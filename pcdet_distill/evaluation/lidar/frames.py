@@ -123,6 +123,16 @@ def pair_frames(gt_annos: Sequence[Anno], det_annos: Sequence[Anno]) -> PairedFr
     return PairedFrames(objects, detections.where(is_finite), int((~is_finite).sum()))
 
 
+def names_of_pairs(gt_annos: Sequence[Anno], det_annos: Sequence[Anno]) -> list[str]:
+    """The frame that each number of ``pair_frames`` stands for."""
+    detected = {str(anno["frame_id"]) for anno in det_annos}
+    return [name for name in map(_name_of, gt_annos) if name in detected]
+
+
+def _name_of(anno: Anno) -> str:
+    return str(anno["frame_id"])
+
+
 def _labels_by_frame(gt_annos: Sequence[Anno]) -> dict[str, Anno]:
     labels: dict[str, Anno] = {}
     for number, anno in enumerate(gt_annos):

@@ -11,7 +11,7 @@ import numpy as np
 from ...config import LidarEvalOptions
 from ..few_objects import highest_possible
 from ..result import PrimaryMetric
-from .curves import APS, Figures
+from .curves import APS, Curve, Figures
 from .match_errors import MatchErrors
 from .matching import KINDS, Criterion
 from .text import class_text, mean_text, table_text
@@ -40,6 +40,7 @@ class ClassResult:
         by_points: parts from sparse to dense; empty where the labels do not tell the points.
         errors: how far matched boxes are from their objects.
         remarks: what to know before these figures are read.
+        curves: precision over recall, by criterion.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ClassResult:
     by_points: list[Part]
     errors: MatchErrors
     remarks: list[str] = field(default_factory=list)
+    curves: dict[Criterion, Curve] = field(default_factory=dict)
 
     @property
     def num_objects(self) -> int:

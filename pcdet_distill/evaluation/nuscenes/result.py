@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,6 +23,8 @@ class NuScenesResult:
         num_objects: labelled boxes by class that count in the evaluation.
         classes: order of the classes in the text.
         computed_by: the name of what computed the numbers.
+        precision: (101,) at the recalls 0, 0.01, ... 1, by class and distance; empty where it was
+            not kept.
     """
 
     ap: dict[str, dict[float, float]]
@@ -30,6 +32,7 @@ class NuScenesResult:
     num_objects: dict[str, int]
     classes: Sequence[str] = DETECTION_NAMES
     computed_by: str = OWN_RULES
+    precision: Mapping[str, Mapping[float, np.ndarray]] = field(default_factory=dict)
 
     def class_ap(self, name: str) -> float:
         """AP of a class: the mean over the four distances."""

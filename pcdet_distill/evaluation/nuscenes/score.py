@@ -26,12 +26,14 @@ def score_boxes(
     ap = {}
     errors = {}
     num_objects = {}
+    precision = {}
     for name in DETECTION_NAMES:
         by_distance = class_curves(truths, detections, name)
         ap[name] = {distance: item.average_precision() for distance, item in by_distance.items()}
+        precision[name] = {key: item.precision for key, item in by_distance.items()}
         errors[name] = _class_errors(by_distance[TP_DISTANCE_M], name)
         num_objects[name] = int(np.sum(truths.name == name))
-    return NuScenesResult(ap, errors, num_objects, tuple(classes))
+    return NuScenesResult(ap, errors, num_objects, tuple(classes), precision=precision)
 
 
 def class_curves(truths: EvalBoxes, detections: EvalBoxes, name: str) -> dict[float, Curves]:

@@ -1,0 +1,175 @@
+"""Losses by term, what the terms of a distillation watch, the learning rate, and the cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ..page import Html, details, figure, heading, join, note, paragraph, preformatted, row, section
+from ..plots import Line, line_plot
+from ..training_log import Series
+from ..view import View
+
+DEAD = ("dead_teacher", "dead_student")
+MOST_DEAD = 0.5  # share of constant channels from which an adapter has collapsed
+MOST_LINES = 7  # in one plot
+# What the watched values are, by the end of their names.
+HEALTH = {
+    "dead_teacher": "share of the teacher's adapter channels that are constant; 0 is healthy, "
+    "above one half the loss can fall without anything being learnt",
+    "dead_student": "the same for the student's adapter",
+    "entropy": "how evenly the weights of the nodes are spread: 1 is uniform, near 0 a few nodes "
+    "have all the weight",
+    "weight": "mean importance weight of the chosen nodes",
+    "share": "share of the nodes that lie in labelled objects",
+}
+
+
+def losses(views: Sequence[View]) -> Html:
+    """The curves of a training; with two models each term over the other's."""
+    known = [view for view in views if view.training is not None]
+    if not known:
+        return Html("")
+    content = _one_training(known[0]) if len(known) == 1 else _two_trainings(known)
+    return section(
+        "Losses",
+        content,
+        about="Each dot is the mean since the one before. The vertical axis is logarithmic.",
+    )
+
+
+def _one_training(view: View) -> Html:
+    assert view.training is not None
+    series = view.training.losses
+    names = list(series)
+    groups = [names[start : start + MOST_LINES] for start in range(0, len(names), MOST_LINES)]
+    figures = []
+    for group in groups:
+        lines = [_line(term_name(name), series[name]) for name in group]
+        figures.append(figure(_log_plot(lines, wide=True), _last_values(series, group)))
+    return join(*figures, _others(view))
+
+
+def _last_values(series: Mapping[str, Series], names: Sequence[str]) -> str:
+    words = [f"{term_name(name)} {series[name].last:.3g}" for name in names]
+    return f"At the end: {', '.join(words)}."
+
+
+def term_name(name: str) -> str:
+    """``distill_graph`` as ``DISTILL graph``: what a teacher adds stands out."""
+    if name == "loss":
+        return "sum"
+    return f"DISTILL {name.removeprefix('distill_')}" if name.startswith("distill_") else name
+
+
+def _two_trainings(views: Sequence[View]) -> Html:
+    """One plot for each term that both have."""
+    names: dict[str, None] = {}
+    for view in views:
+        names.update(dict.fromkeys(view.training.losses if view.training else ()))
+    figures = []
+    for name in names:
+        lines = []
+        for number, view in enumerate(views):
+            entry = view.training.losses.get(name) if view.training else None
+            if entry is not None:
+                lines.append(_line(view.label, entry, colour=number))
+        figures.append(figure(_log_plot(lines), title=term_name(name)))
+    return row(*figures)
+
+
+def _line(name: str, series: Series, colour: int | None = None) -> Line:
+    return Line(name, series.its, series.values, colour=colour)
+
+
+def _log_plot(lines: Sequence[Line], wide: bool = False) -> Html:
+    return line_plot(lines, x_label="iteration", y_label="loss", log_y=True, wide=wide)
+
+
+def _others(view: View) -> Html:
+    """Learning rate, norm of the gradient, time of a step: folded."""
+    assert view.training is not None
+    titles = {"lr": "learning rate", "grad_norm": "norm of the gradient", "step_ms": "step, ms"}
+    figures = []
+    for key, title in titles.items():
+        if key in view.training.others:
+            line = _line(title, view.training.others[key])
+            plot = line_plot([line], x_label="iteration", y_label=title)
+            figures.append(figure(plot, title=title))
+    return (
+        details("learning rate, gradient, time of a step", row(*figures)) if figures else Html("")
+    )
+
+
+def health(views: Sequence[View]) -> Html:
+    """What the terms of DISTILL watch: a plot for each value, and a warning where one is bad."""
+    names: dict[str, None] = {}
+    for view in views:
+        names.update(dict.fromkeys(view.training.health if view.training else ()))
+    if not names:
+        return Html("")
+    figures = []
+    for name in names:
+        lines = []
+        for number, view in enumerate(views):
+            entry = view.training.health.get(name) if view.training else None
+            if entry is not None:
+                lines.append(_line(view.label, entry, colour=number))
+        top = 1.0 if _is_share(lines) else None
+        plot = line_plot(
+            lines,
+            x_label="iteration",
+            y_label="share" if top else "value",
+            y_range=(0.0, 1.0) if top else None,
+        )
+        figures.append(figure(plot, _meaning(name), title=name.replace("_", " ")))
+    return section("State of the adapters and nodes", _collapsed(views), row(*figures))
+
+
+def _is_share(lines: Sequence[Line]) -> bool:
+    values = [value for line in lines for value in line.y if math.isfinite(value)]
+    return bool(values) and min(values) >= 0 and max(values) <= 1
+
+
+def _meaning(name: str) -> str:
+    found = [words for end, words in HEALTH.items() if name.endswith(end)]
+    return found[0][0].upper() + found[0][1:] + "." if found else ""
+
+
+def _collapsed(views: Sequence[View]) -> Html:
+    """A sentence for each adapter that has collapsed, or one that none has."""
+    notes = []
+    num_watched = 0
+    for view in views:
+        for name, series in (view.training.health if view.training else {}).items():
+            if not name.endswith(DEAD):
+                continue
+            num_watched += 1
+            if series.last > MOST_DEAD:
+                notes.append(
+                    note(
+                        f"{view.label}: at the end {100 * series.last:.0f} % of the channels of "
+                        f"'{name}' are constant. The adapter has collapsed, so this loss teaches "
+                        "little; TEACHER_ADAPTER: frozen avoids it.",
+                        "bad",
+                    )
+                )
+    if notes or not num_watched:
+        return join(*notes)
+    return paragraph("No adapter has collapsed: fewer than half of their channels are constant.")
+
+
+def setup(views: Sequence[View]) -> Html:
+    """Command and yaml of each model."""
+    parts = []
+    for view in views:
+        record = view.record
+        if record.command or record.config:
+            parts += [
+                heading(view.label) if len(views) > 1 else Html(""),
+                preformatted(record.command) if record.command else Html(""),
+                details("the whole yaml", preformatted(record.config))
+                if record.config
+                else Html(""),
+            ]
+    return section("How it was made", *parts)
