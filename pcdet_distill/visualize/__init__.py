@@ -7,8 +7,13 @@ label_places  where the text beside a box goes, so that it can be read
 from __future__ import annotations
 
 from .bev import (
+    BACKGROUND,
     CLASS_COLOURS,
+    PALE,
+    RING,
+    TEXT,
     BevPanel,
+    add_legend,
     box_outline,
     colours_of,
     draw_bev,
@@ -24,8 +29,13 @@ from .bev import (
 from .label_places import Limits, Rectangle, bounds, leader_of, place_labels
 
 __all__ = [
+    "BACKGROUND",
     "CLASS_COLOURS",
+    "PALE",
+    "RING",
+    "TEXT",
     "BevPanel",
+    "add_legend",
     "Limits",
     "Rectangle",
     "bounds",
