@@ -10,7 +10,7 @@ from .names import lookup, nearest
 from .nuscenes_options import NuScenesOptions
 from .options import option, option_keys, option_table, read_options
 from .paths import find_file, project_folder, resolve_data_path
-from .safe_names import inside
+from .safe_names import check_regular, inside
 from .yaml_files import read_yaml
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "TeacherOptions",
     "TermOptions",
     "WeightOptions",
+    "check_regular",
     "errors_name_file",
     "find_file",
     "inside",
