@@ -182,16 +182,14 @@ def closeness(nodes: TermNodes) -> float:
 
 
 def draw_feature_pictures(shown: Shown, data: FrameData) -> None:
-    """Colours and distances in the fitted space, and in that of the loss."""
+    """Colours and distances in the fitted space."""
     spaces = shown.spaces[GRAPH]
     views = {}
     for side in shown.sides.both:
         views[side.name] = spaces.fitted.view(side, data.sides[side.name].nodes[GRAPH])
     save("features", draw_features(data.scene, views))
     nodes = nodes_of(shown, data, GRAPH)
-    assert spaces.of_loss is not None and nodes.details is not None
-    own = {shown.sides.after.name: spaces.of_loss.view(nodes)}
-    save("features_of_the_loss", draw_features(data.scene, own))
+    assert nodes.details is not None
     regions = regions_of(nodes.teacher, data.batch, nodes.details.weights)
     for region, mask in regions.items():
         numbers = [f"{mean_of(view.distances, mask):.2f}" for view in views.values()]
