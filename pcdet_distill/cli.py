@@ -86,6 +86,15 @@ def view(arguments: Arguments = None, prog: str | None = None) -> None:
 
 
 @exit_on_user_error
+def export(arguments: Arguments = None, prog: str | None = None) -> None:
+    """Export a checkpoint as a network that runs without this package, and check it."""
+    from .export.command import add_export_arguments, run_export
+
+    parser = argparse.ArgumentParser(prog=prog, description=export.__doc__)
+    run_export(add_export_arguments(parser).parse_args(arguments))
+
+
+@exit_on_user_error
 def study(arguments: Arguments = None, prog: str | None = None, root: Path | None = None) -> None:
     """Compare students and recipes on the same data over several seeds."""
     from .apps.study import main as run_study
@@ -111,6 +120,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "report": report,
     "view": view,
+    "export": export,
     "study": study,
     "quickstart": quickstart,
 }

@@ -58,10 +58,12 @@ class OpenVinoRunner:
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = str(threads)
-        self.model = core.compile_model(core.read_model(str(path)), "CPU", settings)
-        self.output_names = [output.get_any_name() for output in self.model.outputs]
+        network = core.read_model(str(path))
+        self.model = core.compile_model(network, "CPU", settings)
+        # The compiled network does not know every name, so outputs are found by their places.
+        self.output_names = [output.get_any_name() for output in network.outputs]
 
     def __call__(self, inputs: Arrays) -> Arrays:
         """The outputs of one frame, by name."""
         results = self.model(inputs)
-        return {name: results[name].copy() for name in self.output_names}
+        return {name: results[place].copy() for place, name in enumerate(self.output_names)}

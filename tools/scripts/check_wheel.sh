@@ -14,5 +14,4 @@ PIP=("$FOLDER/venv/bin/python" -m pip --disable-pip-version-check)
 mkdir "$FOLDER/empty"
 cd "$FOLDER/empty"
 "$FOLDER/venv/bin/pcdet-distill" --version
-"$FOLDER/venv/bin/pcdet-distill" demo
 "$FOLDER/venv/bin/pcdet-distill" quickstart --fast

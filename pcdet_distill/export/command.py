@@ -1,0 +1,210 @@
+"""``pcdet-distill export``: a checkpoint as a network that runs without this package.
+
+The network is written, run beside the checkpoint on some frames, and only then put into its folder.
+Afterwards both are evaluated on the same frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from easydict import EasyDict
+from torch.utils.data import DataLoader
+
+from ..config import load_config
+from ..datasets import DatasetTemplate, build_dataloader
+from ..datasets.item import Item
+from ..datasets.readers import BAG_SUFFIXES, CLOUD_SUFFIXES
+from ..engine.cli.arguments import at_least
+from ..errors import DataError
+from ..inference import Detector, load_detector
+from ..inference.hub import WEIGHTS_FILE
+from ..measure import count_parameters
+from ..models import load_data_to_device
+from ..types import BatchDict
+from .check import check_export
+from .comparison import compare_on_split
+from .exporter import Export, export_detector, model_bytes
+from .extras import import_extra
+from .folder import write_runtime_folder
+from .latency import measure_latency
+from .runners import OnnxRuntimeRunner
+
+FORMATS = ("onnx",)
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The flags."""
+    parser.add_argument("--cfg_file", required=True, help="yaml of the detector")
+    parser.add_argument("--ckpt", required=True, help="checkpoint of the detector")
+    parser.add_argument(
+        "--format", default="onnx", choices=FORMATS, help="what is written (default: onnx)"
+    )
+    parser.add_argument("--out", required=True, help="folder that is written")
+    parser.add_argument(
+        "--frames",
+        type=at_least(1),
+        default=20,
+        help="frames on which the network must agree with the checkpoint (default: 20)",
+    )
+    parser.add_argument(
+        "--split",
+        default=None,
+        help="split that these frames are from, and that is evaluated (default: "
+        "DATA_SPLIT.test of the yaml, val)",
+    )
+    parser.add_argument(
+        "--data_path",
+        default=None,
+        help="take the frames from point files instead, without evaluation: a file "
+        f"({', '.join(CLOUD_SUFFIXES)}), a folder of them, or a recording "
+        f"({', '.join(BAG_SUFFIXES)})",
+    )
+    parser.add_argument(
+        "--divide_intensity",
+        type=float,
+        default=1.0,
+        help="what intensities of the sensor are divided by: 255 for a model that learnt 0..1 "
+        "(default: 1)",
+    )
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        help="of the checkpoint: cpu, cuda or cuda:N (default: cpu, where the exported network "
+        "runs too)",
+    )
+    parser.add_argument(
+        "--opset",
+        type=int,
+        default=None,
+        help="version of ONNX's operators, for older runtimes (default: the newest that the "
+        "installed onnxruntime runs)",
+    )
+    parser.add_argument(
+        "--no_eval",
+        action="store_true",
+        help="leave out the evaluation of network and checkpoint on the split",
+    )
+    # Last, because --set takes the rest of the line.
+    parser.add_argument(
+        "--set",
+        dest="set_cfgs",
+        nargs=argparse.REMAINDER,
+        metavar="KEY VALUE",
+        help="change config values, e.g. --set DATA_CONFIG.DATA_PATH data/kitti; takes the rest "
+        "of the line",
+    )
+    return parser
+
+
+def run_export(args: argparse.Namespace) -> list[Path]:
+    """Export, check, write, evaluate; returns the files."""
+    import_extra("onnxruntime", "export")
+    refuse_unwritable(Path(args.out))
+    cfg = load_config(args.cfg_file, args.set_cfgs or ())
+    detector = load_detector(
+        cfg, args.ckpt, device=args.device, divide_intensity=args.divide_intensity
+    )
+    export = export_detector(detector, weights_file(args.ckpt), opset=args.opset)
+    tell_network(export, detector)
+    loader = None if args.data_path else split_of(cfg, args.split)
+    batches = list(frames_of(detector, loader, args.data_path, args.frames))
+    print(f"check: {check_export(detector, export, batches)}")
+    files = write_runtime_folder(args.out, model_bytes(export.model), export.config)
+    print(f"written to {args.out}: {', '.join(path.name for path in files)}")
+    print(latency_line(measure_latency(detector, export, batches[-1])))
+    if loader is not None and not args.no_eval:
+        runners = {"onnx": OnnxRuntimeRunner(export.model)}
+        print(compare_on_split(detector, loader, runners, export.config))
+    return files
+
+
+def refuse_unwritable(out: Path) -> None:
+    """A DataError before the work begins where the folder could not be written after it."""
+    existing = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise DataError(f"--out {out}: {existing} is a file, expected a folder")
+    if not os.access(existing, os.W_OK):
+        raise DataError(f"--out {out}: {existing} cannot be written")
+
+
+def weights_file(ckpt: str) -> Path:
+    """The file of a checkpoint, or the weights in a folder of the hub's layout."""
+    path = Path(ckpt).expanduser()
+    return path / WEIGHTS_FILE if path.is_dir() else path
+
+
+def tell_network(export: Export, detector: Detector) -> None:
+    """Print what is in the network, and what is not."""
+    config = export.config
+    parameters = count_parameters(detector.model) / 1e6
+    megabytes = len(model_bytes(export.model)) / 1e6
+    opset = export.model.opset_import[0].version
+    print(
+        f"{config.detector} ({parameters:.2f} M parameters): {', '.join(config.stages)} as "
+        f"{config.model}, {megabytes:.1f} MB, opset {opset}"
+    )
+    if config.stages_outside:
+        print(
+            f"not in the file: {', '.join(config.stages_outside)}. ONNX has no sparse convolution, "
+            "so these stages stay in torch (docs/export.md shows how both run together)"
+        )
+    for step in detector.dataset.data_processor.selections:
+        print(f"not in the file: {step.where}, which chose the points of the training")
+
+
+def split_of(cfg: EasyDict, split: str | None) -> DataLoader:
+    """The frames of a split one by one, processed as in the evaluation."""
+    data_config = EasyDict(cfg.DATA_CONFIG)
+    if split is not None:
+        data_config.DATA_SPLIT = {**data_config.DATA_SPLIT, "test": split}
+    try:
+        _, loader, _ = build_dataloader(
+            data_config,
+            cfg.CLASS_NAMES,
+            batch_size=1,
+            root_dir=cfg.ROOT_DIR,
+            workers=0,
+            seed=0,
+            training=False,
+        )
+    except DataError as error:
+        raise DataError(
+            f"{error}; to check the network without a data set, name point files by --data_path"
+        ) from None
+    return loader
+
+
+def frames_of(
+    detector: Detector, loader: DataLoader | None, data_path: str | None, count: int
+) -> Iterator[BatchDict]:
+    """Batches of one frame: ``count`` spread evenly over a split, or the first point files."""
+    if loader is None:
+        assert data_path is not None
+        for _, item in zip(range(count), detector.items(data_path)):
+            yield batch_of(detector, item)
+        return
+    dataset = cast(DatasetTemplate, loader.dataset)
+    places = np.linspace(0, len(dataset) - 1, min(count, len(dataset)))
+    for index in places.round().astype(int):
+        yield batch_of(detector, dataset[int(index)])
+
+
+def batch_of(detector: Detector, item: Item) -> BatchDict:
+    """One item as a batch on the device of the detector."""
+    batch = detector.dataset.collate_batch([item])
+    load_data_to_device(batch, detector.device)
+    return batch
+
+
+def latency_line(milliseconds: Mapping[str, float]) -> str:
+    """The times of one frame, beside that of torch."""
+    phrases = []
+    for name, value in milliseconds.items():
+        phrases.append(f"{name} {value:.0f} ms ({milliseconds['torch'] / value:.1f}x)")
+    return f"network alone, one frame, one core: {', '.join(phrases)}"
