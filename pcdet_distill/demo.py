@@ -1,4 +1,7 @@
-"""tools/demo.py: detect objects in point files, print the boxes and draw them from above."""
+"""tools/demo.py: detect objects in point files, print the boxes and draw them from above.
+
+Without arguments it takes a student and a scan that come with the package (``assets/README.md``).
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,36 @@ from easydict import EasyDict
 
 from .datasets.dataset import DatasetTemplate, Item
 from .datasets.readers import BAG_SUFFIXES, CLOUD_SUFFIXES, open_clouds
-from .errors import DataError
+from .errors import ConfigError, DataError
 from .inference import BoxSettings, CloudProcessing, Detections, Detector, load_model
 from .inference.load import make_processing, read_detector_config
 from .models.device import choose_device
 from .visualize import BevPanel, draw_bev
 
 PANEL_INCH = 8.0
+ASSETS = Path(__file__).parent / "assets"
+SHIPPED_CONFIG = "synthetic/hard/pointpillar_4x.yaml"
+SHIPPED_CHECKPOINT = ASSETS / "student.pth"
+SHIPPED_SCAN = ASSETS / "scan.npz"
 
 
 def add_demo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """OpenPCDet's flags, and ours for the pictures."""
-    parser.add_argument("--cfg_file", required=True, help="yaml of the detector")
+    parser.add_argument(
+        "--cfg_file",
+        default=None,
+        help="yaml of the detector (default: the student that comes with the package)",
+    )
     parser.add_argument(
         "--data_path",
-        required=True,
+        default=None,
         help=f"a point file ({', '.join(CLOUD_SUFFIXES)}), a folder of them, or a recording "
-        f"({', '.join(BAG_SUFFIXES)}, or a folder of ROS 2)",
+        f"({', '.join(BAG_SUFFIXES)}, or a folder of ROS 2) (default: a simulated scan that comes "
+        "with the package)",
     )
-    parser.add_argument("--ckpt", required=True, help="checkpoint of the detector")
+    parser.add_argument(
+        "--ckpt", default=None, help="checkpoint of the detector; needed with --cfg_file"
+    )
     parser.add_argument(
         "--ext",
         default=None,
@@ -64,6 +78,7 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
 
 def run_demo(args: argparse.Namespace) -> list[Path]:
     """Detect in every file, print the boxes; returns the pictures."""
+    fill_with_shipped(args)
     cfg = read_detector_config(args.cfg_file)
     dataset = dataset_of(cfg, args)
     device = choose_device(args.device)
@@ -79,6 +94,18 @@ def run_demo(args: argparse.Namespace) -> list[Path]:
         pictures.append(draw_detections(dataset, item, detections, picture))
         print(f"  picture: {picture}")
     return pictures
+
+
+def fill_with_shipped(args: argparse.Namespace) -> None:
+    """Put the files that come with the package in the place of arguments that were not given."""
+    if (args.cfg_file is None) != (args.ckpt is None):
+        missing = "--cfg_file" if args.cfg_file is None else "--ckpt"
+        raise ConfigError(f"{missing} is missing; expected --cfg_file and --ckpt, or none of them")
+    if args.cfg_file is None:
+        args.cfg_file = SHIPPED_CONFIG
+        args.ckpt = str(SHIPPED_CHECKPOINT)
+    if args.data_path is None:
+        args.data_path = str(SHIPPED_SCAN)
 
 
 def dataset_of(cfg: EasyDict, args: argparse.Namespace) -> CloudProcessing:

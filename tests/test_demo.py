@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.errors import CheckpointError, ConfigError, DataError
-from pcdet_distill.inference import CloudProcessing
+from pcdet_distill.inference import CloudProcessing, load_detector
 from pcdet_distill.models import build_network
 
 CONFIG = "cfgs/synthetic/pointpillar_student.yaml"
@@ -239,3 +240,42 @@ def test_points_without_numbers_are_left_out_and_counted(arguments, tmp_path, ca
     points[:, 0] = np.nan
     with pytest.raises(DataError, match="all its points hold NaN"):
         clouds_of(arguments, write_pcd(tmp_path / "a.pcd", points)).load_frame(0)
+
+
+def test_without_arguments_the_shipped_student_sees_the_shipped_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Before any training, from any folder, and without the package safetensors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    args = demo.add_demo_arguments(argparse.ArgumentParser()).parse_args(["--device", "cpu"])
+    (picture,) = demo.run_demo(args)
+    assert picture.is_file()
+    lines = capsys.readouterr()
+    assert lines.err == ""  # the scan is like those that the student learnt from
+    words = [line.split()[0] for line in lines.out.splitlines()[1:-1]]
+    # What the scene holds: frame 328 of the data of assets/README.md.
+    assert words.count("Car") >= 3
+    assert words.count("Pedestrian") >= 2
+    assert words.count("Cyclist") >= 2
+
+
+def test_the_shipped_student_reads_scans_of_your_own(arguments, tmp_path) -> None:
+    flags = ["--data_path", str(tmp_path / "scans" / "a.bin"), "--out", str(tmp_path / "out")]
+    arguments()  # makes the scans
+    args = demo.add_demo_arguments(argparse.ArgumentParser()).parse_args(flags)
+    assert len(demo.run_demo(args)) == 1
+
+
+@pytest.mark.parametrize(("given", "missing"), [("cfg_file", "ckpt"), ("ckpt", "cfg_file")])
+def test_yaml_and_checkpoint_come_together(given: str, missing: str) -> None:
+    args = demo.add_demo_arguments(argparse.ArgumentParser()).parse_args([f"--{given}", "x"])
+    with pytest.raises(ConfigError, match=f"--{missing} is missing"):
+        demo.run_demo(args)
+
+
+def test_shipped_files_are_small_and_fit_their_yaml() -> None:
+    assert demo.SHIPPED_CHECKPOINT.stat().st_size < 1_000_000
+    assert demo.SHIPPED_SCAN.stat().st_size < 300_000
+    detector = load_detector(demo.SHIPPED_CONFIG, demo.SHIPPED_CHECKPOINT, device="cpu")
+    assert len(detector(demo.SHIPPED_SCAN)) > 5

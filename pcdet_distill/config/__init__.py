@@ -10,7 +10,8 @@ from .names import lookup, nearest
 from .nuscenes_options import NuScenesOptions
 from .options import option, option_keys, option_table, read_options
 from .paths import find_file, project_folder, resolve_data_path
-from .safe_names import inside
+from .plugins import add_plugin_folders, import_plugin
+from .safe_names import check_regular, inside
 from .yaml_files import read_yaml
 
 __all__ = [
@@ -22,8 +23,11 @@ __all__ = [
     "TeacherOptions",
     "TermOptions",
     "WeightOptions",
+    "add_plugin_folders",
+    "check_regular",
     "errors_name_file",
     "find_file",
+    "import_plugin",
     "inside",
     "load_config",
     "lookup",

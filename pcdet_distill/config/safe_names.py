@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 from pathlib import Path
 
 from ..errors import DataError
@@ -26,7 +27,18 @@ def inside(root: str | Path, name: str | Path, where: str | Path) -> Path:
     path = os.path.normpath(os.path.join(root, text))
     if "\0" in text or not _is_below(path, os.path.normpath(root)) or _leads_out(path, root):
         raise DataError(f"{where}: {_shown(text)} is not the name of a file inside {root}")
+    check_regular(path)
     return Path(path)
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse a pipe, socket or device, from which reading may never end; other files pass."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # whoever opens it says what is wrong
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise DataError(f"{path}: is no regular file (a pipe or a device)")
 
 
 def _is_below(path: str, root: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..config import check_regular
 from ..errors import DataError
 
 try:
@@ -33,6 +34,13 @@ def _empty_bytes() -> bytes:
     return b""
 
 
+def _empty_array(kind: type, shape: tuple[int, ...], code: bytes | str) -> np.ndarray:
+    """Stands for numpy's first step, an empty array; a file could ask for a huge one."""
+    if kind is not np.ndarray or shape != (0,):
+        raise pickle.UnpicklingError(f"an array of shape {shape} before its values")
+    return multiarray._reconstruct(kind, shape, code)
+
+
 ALLOWED: dict[tuple[str, str], Any] = {
     ("_codecs", "encode"): _latin1_bytes,
     ("numpy", "ndarray"): np.ndarray,
@@ -42,7 +50,7 @@ ALLOWED: dict[tuple[str, str], Any] = {
 }
 _from_buffer = numeric._frombuffer  # type: ignore[attr-defined]
 for _package in ("numpy.core", "numpy._core"):
-    ALLOWED[f"{_package}.multiarray", "_reconstruct"] = multiarray._reconstruct
+    ALLOWED[f"{_package}.multiarray", "_reconstruct"] = _empty_array
     ALLOWED[f"{_package}.multiarray", "scalar"] = multiarray.scalar
     ALLOWED[f"{_package}.numeric", "_frombuffer"] = _from_buffer
 
@@ -56,6 +64,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def load_plain_pickle(path: Path, how_to_make: str) -> Any:
     """The content of an info file; ``how_to_make`` ends the message when the file is missing."""
+    check_regular(path)
     try:
         with open(path, "rb") as file:
             return _PlainUnpickler(file).load()

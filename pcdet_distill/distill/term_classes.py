@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TypeAlias
 
-from ..config import lookup, nearest
+from ..config import import_plugin, lookup, nearest
 from ..errors import ConfigError
 from .batch_transforms import BATCH_TRANSFORMS, BatchTransform
 from .losses import DISTILL_LOSSES, DistillLoss
@@ -17,21 +16,15 @@ def find_term_class(name: str, where: str) -> TermClass:
     """The class of a NAME.
 
     Args:
-        name: one of DISTILL_LOSSES or BATCH_TRANSFORMS, or the path of a class anywhere, such as
-            ``my_package.my_module.MyLoss``.
+        name: one of DISTILL_LOSSES or BATCH_TRANSFORMS, or the path of a class such as
+            ``my_package.my_module.MyLoss``; ``config.plugins`` says where it may lie.
         where: key path of the NAME, for errors.
     """
     module_name, _, class_name = str(name).rpartition(".")
     if not module_name or not all(module_name.split(".")):
         known: dict[str, TermClass] = {**DISTILL_LOSSES, **BATCH_TRANSFORMS}
         return lookup(known, name, where)
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError(
-            f"{where}: '{module_name}' cannot be imported ({error}); expected the path of a class "
-            "whose package is installed or on PYTHONPATH"
-        ) from error
+    module = import_plugin(module_name, where)
     classes: dict[str, TermClass] = {}
     for key, value in vars(module).items():
         if isinstance(value, type) and issubclass(value, (DistillLoss, BatchTransform)):

@@ -27,7 +27,9 @@ class CloudArray:
 
     def __init__(self, points: np.ndarray | torch.Tensor | PointCloud, name: str = ARRAY) -> None:
         if isinstance(points, torch.Tensor):
-            points = points.detach().cpu().numpy()
+            points = points.detach().cpu()
+            # NumPy has no bfloat16.
+            points = (points.float() if points.dtype == torch.bfloat16 else points).numpy()
         if isinstance(points, np.ndarray) and not points.dtype.names:
             _check_array(points, name)
         self._points = points

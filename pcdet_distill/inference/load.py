@@ -104,7 +104,8 @@ def make_processing(
         raise ConfigError(f"{flag}divide_intensity {divide_intensity}: expected more than 0")
     data_path = None
     if "DATA_PATH" in cfg.DATA_CONFIG:
-        data_path = resolve_data_path(cfg.DATA_CONFIG.DATA_PATH, cfg.ROOT_DIR)
+        root_dir = cfg.get("ROOT_DIR", Path.cwd())
+        data_path = resolve_data_path(cfg.DATA_CONFIG.DATA_PATH, root_dir)
     with errors_name_file(cfg):
         return CloudProcessing(
             cfg.DATA_CONFIG,
@@ -122,6 +123,8 @@ def make_processing(
 def read_detector_config(cfg: str | Path | EasyDict) -> EasyDict:
     """The config of a detector; that of a data set alone is refused."""
     config = load_config(cfg) if isinstance(cfg, (str, Path)) else cfg
+    if not isinstance(config, EasyDict):
+        config = EasyDict(config)
     if "DATA_CONFIG" not in config or "MODEL" not in config:
         raise ConfigError(f"{cfg}: expected the yaml of a detector, with DATA_CONFIG and MODEL")
     return config
@@ -135,8 +138,9 @@ def _files(cfg: str | Path | EasyDict, ckpt: str | Path | None) -> tuple[EasyDic
         ckpt = folder / WEIGHTS_FILE if ckpt is None else ckpt
     config = read_detector_config(cfg)
     if ckpt is None:
+        place = config.get("CONFIG_FILE", "cfg")
         raise ConfigError(
-            f"{config.CONFIG_FILE}: expected a checkpoint too: load_detector(cfg, 'student.pth')"
+            f"{place}: expected a checkpoint too, as in load_detector(cfg, 'student.pth')"
         )
     folder = find_folder(ckpt)
     return config, Path(ckpt) if folder is None else folder / WEIGHTS_FILE

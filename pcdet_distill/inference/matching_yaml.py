@@ -35,13 +35,13 @@ def matching_yaml(state: Mapping[str, Tensor], cfg: EasyDict) -> str:
         cfg: the config that they do not fit; yaml files of its folder come first.
     """
     slots = {name.removeprefix("module.").split(".")[0] for name in state} & set(SLOTS)
-    for file, candidate in _experiments(str(cfg.get("EXP_GROUP_PATH", ""))):
+    for file, candidate in experiments(str(cfg.get("EXP_GROUP_PATH", ""))):
         if _slots_of(candidate) >= slots and _fits(candidate, state):
             return f"; it fits {file}"
     return ""
 
 
-def _experiments(first_group: str) -> Iterator[tuple[str, EasyDict]]:
+def experiments(first_group: str) -> Iterator[tuple[str, EasyDict]]:
     """The yaml files of detectors in cfgs/, each network once, plain ones before distilled ones."""
     folder = resource_folder() / "cfgs"
     files = sorted(folder.rglob("*.yaml"), key=lambda file: _order(file, folder, first_group))

@@ -42,12 +42,16 @@ class BoxSettings:
     def check(self, class_names: Sequence[str]) -> None:
         """Refuse what cannot be meant."""
         for threshold in _thresholds(self.score_threshold):
-            if not 0 <= threshold <= 1:
-                raise ConfigError(f"score_threshold {threshold}: expected a score of 0..1")
-        if self.nms_threshold is not None and not self.nms_threshold >= 0:
-            raise ConfigError(f"nms_threshold {self.nms_threshold}: expected 0 or more")
-        if self.max_boxes is not None and self.max_boxes < 1:
-            raise ConfigError(f"max_boxes {self.max_boxes}: expected 1 or more")
+            if not (_is_number(threshold) and 0 <= threshold <= 1):
+                raise ConfigError(f"score_threshold {threshold!r}: expected a score of 0..1")
+        overlap = self.nms_threshold
+        if overlap is not None and not (_is_number(overlap) and overlap >= 0):
+            raise ConfigError(f"nms_threshold {overlap!r}: expected 0 or more")
+        most = self.max_boxes
+        if most is not None and not (isinstance(most, (int, np.integer)) and most >= 1):
+            raise ConfigError(f"max_boxes {most!r}: expected a whole number, 1 or more")
+        if isinstance(self.classes, str):
+            raise ConfigError(f"classes {self.classes!r}: expected a list of names")
         known = dict.fromkeys(class_names)
         for name in self.classes or ():
             lookup(known, name, "classes")
@@ -116,6 +120,10 @@ def owner_of_settings(model: nn.Module) -> Any:
     if has_block and getattr(model, "roi_head", None) is None:
         return head
     return model
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.number))
 
 
 def _thresholds(threshold: float | Mapping[str, float] | None) -> list[float]:

@@ -13,7 +13,15 @@ from html import escape
 
 import numpy as np
 
-from ..visualize import Limits, Rectangle, bounds, box_outline, place_labels, to_picture
+from ..visualize import (
+    Limits,
+    Rectangle,
+    bounds,
+    box_outline,
+    leader_of,
+    place_labels,
+    to_picture,
+)
 from .page import Html
 from .plots import SERIES
 
@@ -190,7 +198,7 @@ def _mark(outline: np.ndarray) -> str:
 
 
 def _labels_svg(frame: Frame, box_sets: Sequence[BoxSet]) -> str:
-    """The labels, placed where they cover least of boxes and other labels."""
+    """The labels, where they cover neither boxes nor each other; one without room is left out."""
     rectangles: list[Rectangle] = []
     texts: list[str] = []
     colours: list[str] = []
@@ -202,12 +210,23 @@ def _labels_svg(frame: Frame, box_sets: Sequence[BoxSet]) -> str:
                 texts.append(label)
                 colours.append(_colour_class(boxes, number))
     # place_labels counts in metres: a unit of the picture is 1 / scale of them.
-    places = place_labels(rectangles, texts, frame.limits, 1.5 / frame.scale)
-    drawn = [
-        _label_svg(frame, label, place, colour)
-        for label, place, colour in zip(texts, places, colours)
-    ]
+    size = 1.5 / frame.scale
+    drawn = []
+    for shape, label, colour, place in zip(
+        rectangles, texts, colours, place_labels(rectangles, texts, frame.limits, size)
+    ):
+        if place is not None:
+            drawn.append(_leader_svg(frame, leader_of(shape, place, size), colour))
+            drawn.append(_label_svg(frame, label, place, colour))
     return "".join(drawn)
+
+
+def _leader_svg(frame: Frame, line: np.ndarray | None, colour: str) -> str:
+    """The line from a label to its box, where it stands apart from it."""
+    if line is None:
+        return ""
+    start, end = frame.to_units(line)
+    return f"<path class='leader {colour}' d='M{_pair(start)}L{_pair(end)}'/>"
 
 
 def _is_inside(box: np.ndarray, limits: Limits) -> bool:

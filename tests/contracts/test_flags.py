@@ -23,7 +23,7 @@ COMMON = {
     "start_epoch": 0,
     "save_to_file": False,
 }
-OURS = {"device": None, "skip_bad_frames": False, "allow_nonfinite": False}
+OURS = {"device": None, "skip_bad_frames": False, "allow_nonfinite": False, "plugin": []}
 TRAIN = {
     **COMMON,
     **OURS,

@@ -5,6 +5,7 @@ The check itself is tested in tests/config/test_inside.py; here, that every name
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -111,3 +112,47 @@ def test_paths_of_nuscenes_infos(tmp_path):
     info = {"lidar_path": "../secret.bin", "sweeps": []}
     with pytest.raises(DataError, match=REFUSED):
         read_frame(tmp_path, info, max_sweeps=1)
+
+
+@pytest.mark.parametrize(
+    "name", ["velodyne/000000.bin", "label_2/000000.txt", "calib/000000.txt", "image_2/000000.png"]
+)
+def test_a_pipe_in_place_of_a_file_of_a_frame(root, name):
+    (root / "training" / name).unlink()
+    os.mkfifo(root / "training" / name)
+    folder = KittiFolder(root, "train")
+    read = {
+        "velodyne": folder.points,
+        "label_2": folder.labels,
+        "calib": folder.calibration,
+        "image_2": folder.image_shape,
+    }
+    with pytest.raises(DataError, match="no regular file"):
+        read[name.split("/")[0]]("000000")
+
+
+@pytest.mark.parametrize(
+    "name", ["kitti_infos_val.pkl", "ImageSets/train.txt", "kitti_dbinfos_train.pkl"]
+)
+def test_a_pipe_in_place_of_a_list(root, data_config, name):
+    (root / name).unlink()
+    os.mkfifo(root / name)
+    data_config.DATA_PATH = str(root)
+    with pytest.raises(DataError, match="no regular file"):
+        if name.endswith(".txt"):
+            KittiFolder(root, "train").frame_ids()
+        else:
+            build_dataset(data_config, CLASSES, training="dbinfos" in name)
+
+
+def test_infos_make_no_array_before_its_values(root, data_config):
+    """An array of 3 GB in a file of 100 bytes."""
+
+    class Huge:
+        def __reduce__(self):
+            return np.zeros(1).__reduce__()[0], (np.ndarray, (3 * 10**9,), b"b")
+
+    (root / "kitti_infos_val.pkl").write_bytes(pickle.dumps([Huge()]))
+    data_config.DATA_PATH = str(root)
+    with pytest.raises(DataError, match="refused, or no info file"):
+        build_dataset(data_config, CLASSES, training=False)

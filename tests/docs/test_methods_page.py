@@ -82,6 +82,7 @@ def peak_transfer(tmp_path, monkeypatch):
     (tmp_path / "test_peak_transfer.py").write_text(block("python", "def test_peaks"))
     (tmp_path / "peaks.yaml").write_text(block("yaml", "PeakLoss"))
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PCDET_DISTILL_PLUGINS", str(tmp_path))  # as --plugin does
     yield tmp_path
     for name in ("peak_transfer", "test_peak_transfer"):
         sys.modules.pop(name, None)
@@ -121,7 +122,7 @@ def test_the_test_of_the_page_passes(peak_transfer):
         ),
         (
             "peak_transver.PeakLoss",
-            "'peak_transver' cannot be imported .* installed or on PYTHONPATH",
+            "'peak_transver' cannot be imported .* is installed, or lies in a folder",
         ),
         ("..PeakLoss", "unknown name '..PeakLoss'"),
         ("PeakLos", "unknown name 'PeakLos'"),

@@ -44,6 +44,8 @@ def test_array_tensor_and_files_give_the_same_boxes(detector, tmp_path) -> None:
     points.tofile(tmp_path / "a.bin")
     np.save(tmp_path / "a.npy", points)
     expected = detector(points)
+    coarse = torch.from_numpy(points).bfloat16()
+    assert_same(detector(coarse), detector(coarse.float().numpy()))
     for same in (torch.from_numpy(points), points.astype(np.float64), tmp_path / "a.bin"):
         assert_same(detector(same), expected)
     assert_same(detector(str(tmp_path / "a.npy")), expected)

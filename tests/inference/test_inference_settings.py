@@ -60,8 +60,11 @@ def test_classes_may_have_thresholds_of_their_own(detector) -> None:
     [
         ({"score_threshold": 1.5}, "score_threshold 1.5: expected a score of 0..1"),
         ({"score_threshold": {"Cra": 0.5}}, "score_threshold.*Cra.*did you mean 'Car'"),
+        ({"score_threshold": "0.5"}, "score_threshold '0.5': expected a score of 0..1"),
         ({"nms_threshold": -1.0}, "nms_threshold -1.0"),
-        ({"max_boxes": 0}, "max_boxes 0: expected 1 or more"),
+        ({"max_boxes": 0}, "max_boxes 0: expected a whole number, 1 or more"),
+        ({"max_boxes": 2.5}, "max_boxes 2.5: expected a whole number"),
+        ({"classes": "Car"}, "classes 'Car': expected a list of names"),
         ({"classes": ["Truck"]}, "classes.*Truck"),
         ({"treshold": 0.3}, "treshold.*did you mean"),
     ],

@@ -14,4 +14,5 @@ PIP=("$FOLDER/venv/bin/python" -m pip --disable-pip-version-check)
 mkdir "$FOLDER/empty"
 cd "$FOLDER/empty"
 "$FOLDER/venv/bin/pcdet-distill" --version
+"$FOLDER/venv/bin/pcdet-distill" demo
 "$FOLDER/venv/bin/pcdet-distill" quickstart --fast

@@ -365,7 +365,7 @@ def _draw(
         points = np.load(folder / POINTS / f"{frame.frame}.npy")
         names = [str(name) for name in labels[frame.frame].names]
         title = f"{frame.frame}: {len(names)} boxes"
-        panels.append(BevPanel(title, frame.boxes, names, points=points))
+        panels.append(BevPanel(title, frame.boxes, names, points=points, labels=names))
     return draw_frames(panels, values.grid.limits, values.classes, folder / PICTURE)
 
 

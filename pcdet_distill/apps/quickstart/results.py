@@ -210,7 +210,7 @@ def draw_frame(
     """
     truth = boxes_in_range(item, dataset)
     names = [dataset.class_names[int(label) - 1] for label in truth[:, -1]]
-    panels = [BevPanel("ground truth", truth[:, :7], names)]
+    panels = [BevPanel("ground truth", truth[:, :7], names, labels=names)]
     for model, frame in detections.items():
         is_finite = np.isfinite(frame["boxes_lidar"]).all(axis=1)
         shown = is_finite & (frame["score"] >= LOWEST_SCORE)

@@ -13,6 +13,7 @@ from ...config import load_config
 from ...config.override import add_set_argument
 from ...datasets.custom.labels import LabelOptions
 from ...errors import ConfigError, DataError
+from ...report.rerun_file import import_rerun, write_rerun
 from ...report.viewer import ViewedFrame, write_viewer
 from ...types import ConfigDict
 from .choice import DEFAULT_FRAMES, choose_frames
@@ -131,6 +132,8 @@ def run_view(args: argparse.Namespace) -> Path:
         frames, args.out, title=source.title, notes=notes, score=args.score, titles=titles
     )
     print(f"{page}: {_summary(frames, page)}; open it in a browser")
+    if args.rerun:
+        print(f"{write_rerun(frames, args.rerun)}: open it with 'rerun'")
     return page
 
 
@@ -153,6 +156,8 @@ def check_arguments(args: argparse.Namespace) -> None:
             "--teacher_ckpt and --teacher_results: both give the teacher's detections; expected "
             "one of them"
         )
+    if args.rerun:
+        import_rerun()
     if args.out.is_dir():
         raise ConfigError(f"--out {args.out}: is a folder; expected a file, such as view.html")
 

@@ -97,7 +97,7 @@ def count_points(found: FrameBoxes, points: np.ndarray) -> tuple[ViewedBoxes, in
     """The boxes that can be drawn with the points inside each, and how many cannot be drawn."""
     places = np.asarray(found.boxes[:, :7], dtype=np.float64)
     usable = np.isfinite(places) & ((places > 0) | ~IS_SIZE)
-    good: np.ndarray = usable.all(axis=1)
+    good: np.ndarray = np.all(usable, axis=1)
     boxes = found.boxes[good]
     # One box at a time: the mask of all would take a byte for each box and point.
     counts = [int(points_in_boxes_mask(points, box[None, :7]).sum()) for box in boxes]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...commands import command_text
-from ...config import inside
+from ...config import check_regular, inside
 from ...errors import DataError
 from .labels.base import FrameLabels
 from .labels.openpcdet_text import read_openpcdet_text
@@ -46,6 +46,7 @@ class CustomFolder:
     def frame_ids(self, split: str) -> list[str]:
         """The frames that ``ImageSets/<split>.txt`` lists; their names may hold spaces."""
         path = self.split_file(split)
+        check_regular(path)
         try:
             # Editors on Windows put a mark before the first frame, which utf-8-sig removes.
             lines = path.read_text(encoding="utf-8-sig").splitlines()

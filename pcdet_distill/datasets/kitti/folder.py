@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...commands import command_text
-from ...config import inside
+from ...config import check_regular, inside
 from ...errors import DataError
 from ..point_files import check_point_file, read_points
 from .calibration import Calibration
@@ -33,6 +33,7 @@ class KittiFolder:
     def frame_ids(self) -> list[str]:
         """The frames that ``ImageSets/<split>.txt`` lists."""
         path = split_file(self.root, self.split)
+        check_regular(path)
         if not path.is_file():
             raise DataError(
                 f"{path}: this split file does not exist; KITTI has no official one: the usual "

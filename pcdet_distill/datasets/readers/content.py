@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ...config import check_regular
 from ...errors import DataError
 
 HEAD_BYTES = 512
@@ -47,6 +48,7 @@ def check_head(path: Path, expected: tuple[str, ...]) -> None:
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
     """An error of the system while ``path`` is read becomes a DataError that names it."""
+    check_regular(path)
     try:
         yield
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """The flags of tools/train.py and tools/test.py: OpenPCDet's, and a few of our own.
 
 Ours are ``--teacher``, ``--teacher_ckpt``, ``--seed``, ``--device``, ``--skip_bad_frames``,
-``--on_nan`` and ``--allow_nonfinite``.
+``--on_nan``, ``--allow_nonfinite`` and ``--plugin``.
 tests/contracts/test_flags.py freezes all of them.
 """
 
@@ -66,6 +66,14 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg_file",
         help="yaml of the experiment, e.g. cfgs/kitti_models/pointpillar.yaml",
+    )
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder whose modules the yaml may name, as in NAME: my_losses.MyLoss; can be given "
+        "several times. Installed packages need no flag",
     )
     parser.add_argument(
         "--extra_tag",

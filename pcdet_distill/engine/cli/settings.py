@@ -7,7 +7,7 @@ from pathlib import Path
 
 from easydict import EasyDict
 
-from ...config import errors_name_file, load_config
+from ...config import add_plugin_folders, errors_name_file, load_config
 from ...errors import ConfigError
 from ..checkpoints.randomness import FIXED_SEED
 from ..distributed import World
@@ -20,6 +20,7 @@ def read_config(args: argparse.Namespace) -> EasyDict:
         raise ConfigError(
             "--cfg_file: missing; expected a yaml file such as cfgs/kitti_models/pointpillar.yaml"
         )
+    add_plugin_folders(args.plugin)
     cfg = load_config(args.cfg_file, args.set_cfgs or ())
     if not cfg.get("OPTIMIZATION"):
         raise ConfigError(

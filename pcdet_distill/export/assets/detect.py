@@ -314,21 +314,19 @@ def read_pcd(path, columns):
     kind, _, data = rest.partition(b"\n")
     lines = [line.split() for line in header.decode("latin-1").splitlines()]
     entries = {words[0]: words[1:] for words in lines if words}
-    fields = []
-    counts = entries.get("COUNT") or ["1"] * len(entries["FIELDS"])
-    for name, of, size, count in zip(*(entries[k] for k in ("FIELDS", "TYPE", "SIZE")), counts):
-        fields.append((f"{name} {len(fields)}", f"<{of.lower()}{size}", (int(count),)))
+    names = [name.lower() for name in entries["FIELDS"]]
+    counts = [int(count) for count in entries.get("COUNT") or ["1"] * len(names)]
     num_points = int(entries["POINTS"][0])
+    used = [place for place, name in enumerate(names) if name != "_"]  # _ is padding
     if kind.strip() == b"binary":
+        types = [f"<{kind.lower()}{size}" for kind, size in zip(entries["TYPE"], entries["SIZE"])]
+        fields = [(str(place), types[place], (counts[place],)) for place in range(len(names))]
         table = np.frombuffer(data, np.dtype(fields), num_points)
-        columns = [table[name][:, 0] for name, _, _ in fields]
-    elif kind.strip() == b"ascii":
-        places = np.cumsum([0] + [int(count) for count in counts])
-        table = np.array(data.split(), np.float64).reshape(num_points, places[-1])
-        columns = [table[:, place] for place in places[:-1]]
-    else:
-        raise ValueError(f"DATA {kind.decode()} is not read here, only ascii and binary")
-    return dict(zip([name.lower() for name in entries["FIELDS"]], columns))
+        return {names[place]: table[str(place)][:, 0] for place in used}
+    if kind.strip() == b"ascii":
+        table = np.array(data.split(), np.float64).reshape(num_points, sum(counts))
+        return {names[place]: table[:, sum(counts[:place])] for place in used}
+    raise ValueError(f"DATA {kind.decode()} is not read here, only ascii and binary")
 
 
 def main(arguments=None):

@@ -6,8 +6,11 @@ every slot instead, with zeros in empty ones, as PointPillars describes it: the 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ...models.backbones_3d.vfe.dynamic_pillar_vfe import (
     DynamicPillarEncoder,
@@ -31,6 +34,9 @@ def add_pillar_encoder(
         counts: (P,) int32, points of each pillar.
         coords: (P, 3) int32, z, y, x.
     """
+    if len(vfe.pfn_layers) == 1 and not vfe.with_distance:
+        rows = PillarRows(vfe, num_slots, voxels, counts, coords)
+        return _add_encoder_of_one_layer(graph, rows)
     count = graph.add("Cast", counts, to=graph.FLOAT)
     divisor = graph.add("Unsqueeze", graph.add("Max", count, 1.0), [1, 2])
     xyz = columns_of(graph, voxels, 0, 3)
@@ -48,6 +54,76 @@ def add_pillar_encoder(
         assert isinstance(layer, PFNLayer)
         features = _add_fixed_layer(graph, features, layer, num_slots)
     return features
+
+
+class PillarRows(NamedTuple):
+    """Pillars of a fixed number of slots, for an encoder of one layer.
+
+    Attributes:
+        vfe: the encoder.
+        num_slots: points that a pillar may have.
+        voxels: (P, slots, features).
+        counts: (P,) int32, points of each pillar.
+        coords: (P, 3) int32, z, y, x.
+    """
+
+    vfe: PillarVFE
+    num_slots: int
+    voxels: str
+    counts: str
+    coords: str
+
+
+def _add_encoder_of_one_layer(graph: Graph, rows: PillarRows) -> str:
+    """Features (P, C) of pillars: the layer on whole rows, without a table of input features.
+
+    With q a point relative to the centre of its pillar, own x, y, z are q + centre, and the offset
+    to the mean is q - (mean - centre). So the layer is one matrix on q and one on the pillar's
+    centre and mean. A row holds all slots of a pillar. Matrices of 0 and 1 repeat a value in all
+    slots, because runtimes repeat short vectors slowly.
+    """
+    vfe, num_slots = rows.vfe, rows.num_slots
+    count = graph.add("Unsqueeze", graph.add("Cast", rows.counts, to=graph.FLOAT), [1])
+    point_weight, pillar_weight, bias, num_features = _weights_of_one_layer(vfe)
+    width = num_slots * num_features
+    flat = graph.add("Reshape", rows.voxels, [0, width])
+    centre = _centres(graph, vfe, rows.coords)
+    repeat = np.tile(np.eye(num_features, dtype=np.float32), num_slots)
+    relative = graph.add("Sub", flat, graph.add("MatMul", centre, repeat[:3]))
+    # An empty slot repeats the first point, which changes no maximum.
+    slots = np.repeat(np.arange(num_slots, dtype=np.float32), num_features)
+    is_point = graph.add("Less", slots, count)
+    first = graph.add("MatMul", columns_of(graph, relative, 0, num_features), repeat)
+    points = graph.add("Where", is_point, relative, first)
+    points = graph.add("Reshape", points, [0, num_slots, num_features])
+    product = graph.add("MatMul", points, point_weight)
+    best = graph.add("ReduceMax", product, [1], keepdims=0)
+    total = graph.add("MatMul", flat, np.ascontiguousarray(repeat[:3].T))
+    mean = graph.add("Div", total, graph.add("Max", count, 1.0))
+    of_pillar = graph.add("Concat", centre, graph.add("Sub", mean, centre), axis=1)
+    best = graph.add("Add", best, graph.add("MatMul", of_pillar, pillar_weight))
+    # All input features of an empty slot are zero, and so is their product.
+    has_empty = graph.add("Less", count, float(num_slots))
+    lowest = float(np.finfo(np.float32).min)
+    best = graph.add("Max", best, graph.add("Where", has_empty, 0.0, lowest))
+    return graph.add("Relu", graph.add("Add", best, bias), name=FEATURES)
+
+
+def _weights_of_one_layer(vfe: PillarVFE) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Weights of a relative point (features, C) and of centre and mean (6, C), bias, features."""
+    (layer,) = vfe.pfn_layers
+    assert isinstance(layer, PFNLayer)
+    affine = affine_of(layer.linear, layer.norm if layer.use_norm else None)
+    weight = affine.weight.t()
+    num_own = len(weight) - vfe.num_offsets()
+    own, of_mean, of_centre = weight[:num_own], weight[num_own : num_own + 3], weight[num_own + 3 :]
+    if vfe.use_absolute_xyz:
+        own_xyz, further = own[:3], own[3:]
+    else:
+        own_xyz, further = torch.zeros_like(of_mean), own
+    of_point = torch.cat([own_xyz + of_mean + of_centre, further]).contiguous()
+    of_pillar = torch.cat([own_xyz, -of_mean]).contiguous()
+    return of_point, of_pillar, affine.bias, len(of_point)
 
 
 def _add_fixed_layer(graph: Graph, features: str, layer: PFNLayer, num_slots: int) -> str:

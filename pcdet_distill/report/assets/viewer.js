@@ -189,7 +189,8 @@ function fit(element, width, height) {
 // ---- Choosing a box ----
 
 function clicked(x, y) {
-  if (shapes === null) return;
+  if (painter === null) return;
+  if (shapes === null) shapes = makeShapes();
   const width = canvas.clientWidth;
   const height = canvas.clientHeight;
   const ray = camera.ray(2 * x / width - 1, 1 - 2 * y / height, width / height);
@@ -294,7 +295,7 @@ function choice(text, isOn, onChange) {
   return { label, swatch };
 }
 
-const swatches = [];  // {element, colour(): the colour it shows now}
+const swatches = [];  // {element, colour(): the colour it shows now, or null to hide}
 
 function fillBoxesPanel() {
   byId("boxes").hidden = scene.sources.length === 0;
@@ -302,14 +303,14 @@ function fillBoxesPanel() {
     const { label, swatch } = choice(source.title, true, (on) => { state.shown[number] = on; });
     label.append(make("span", "", { class: "count", id: `count-${source.id}` }));
     byId("sources").append(label);
-    const colour = () => (state.boxColour === "source" ? colours.ofSource[number] : "transparent");
+    const colour = () => (state.boxColour === "source" ? colours.ofSource[number] : null);
     swatches.push({ element: swatch, colour });
   });
   scene.classes.forEach((name, kind) => {
     const change = (on) => { if (on) state.hidden.delete(kind); else state.hidden.add(kind); };
     const { label, swatch } = choice(name, true, change);
     byId("classes").append(label);
-    const colour = () => (state.boxColour === "class" ? colours.ofKind(kind) : "transparent");
+    const colour = () => (state.boxColour === "class" ? colours.ofKind(kind) : null);
     swatches.push({ element: swatch, colour });
   });
   byId("score-line").hidden = !scene.has_scores;
@@ -318,7 +319,10 @@ function fillBoxesPanel() {
 /** Take the colours of the theme and of the chosen kind of colouring. */
 function showColours() {
   colours = readColours();
-  for (const { element, colour } of swatches) element.style.background = colour();
+  for (const { element, colour } of swatches) {
+    element.hidden = colour() === null;
+    element.style.background = colour() || "";
+  }
   byId("theme").textContent = state.theme === "dark" ? "Light" : "Dark";
   showScale();
   refresh();

@@ -300,10 +300,10 @@ def test_program_without_torch(tmp_path: Path) -> None:
 
 PCD_HEADER = """# .PCD v0.7
 VERSION 0.7
-FIELDS x y z _ Reflectivity ring
-SIZE 4 4 4 1 1 2
-TYPE F F F U U U
-COUNT 1 1 1 4 1 1
+FIELDS x y z _ Reflectivity _ ring
+SIZE 4 4 4 1 1 1 2
+TYPE F F F U U U U
+COUNT 1 1 1 4 1 0 1
 WIDTH {count}
 HEIGHT 1
 VIEWPOINT 0 0 0 1 0 0 0

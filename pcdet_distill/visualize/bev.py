@@ -8,15 +8,16 @@ truth, are drawn beneath, thin and dashed. matplotlib is an optional extra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import UserError
+from ..errors import UserError
+from .label_places import TEXT_PT, Limits, bounds, leader_of, place_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,40 +39,10 @@ DASHES = (0, (2, 1.5))
 
 RING_STEP_M = 10.0
 RING_LABEL_PT = 8.0
-SCORE_PT = 8.5
-SCORE_GAP_PT = 3.0  # between a box and its score
+RING_LABEL_SHARE = 0.04  # of the panel's height, which the label needs
 POINTS_PER_INCH = 72.0
 LEGEND_LINE_INCH, LEGEND_LETTER_INCH = 0.7, 0.09  # widths of an entry's line and of a letter
 LEGEND_INCH = 0.75
-
-
-class Limits(NamedTuple):
-    """The part of the sensor's ground plane that a picture shows, in metres."""
-
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-
-
-class Rectangle(NamedTuple):
-    """A place in the picture: metres to the right of the sensor and in front of it."""
-
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-    def overlap(self, other: Rectangle) -> float:
-        """The area that both cover."""
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.top, other.top) - max(self.bottom, other.bottom)
-        return max(width, 0.0) * max(height, 0.0)
-
-    def area_outside(self, other: Rectangle) -> float:
-        """The area of this rectangle that ``other`` does not cover."""
-        area = (self.right - self.left) * (self.top - self.bottom)
-        return area - self.overlap(other)
 
 
 @dataclass(frozen=True)
@@ -81,7 +52,8 @@ class BevPanel:
     Args:
         boxes: ``(N, 7)``: x, y, z, dx, dy, dz in metres, heading in radians.
         names: ``(N,)`` class of each box.
-        scores: ``(N,)``, written beside the boxes when given.
+        scores: ``(N,)``, written beside the boxes with their classes when given.
+        labels: ``(N,)`` texts to write instead; empty ones are left out.
         reference: ``(M, 7)`` boxes to compare with.
         points: ``(N, 3 or more)`` of this panel, where it shows another frame than the others.
     """
@@ -92,6 +64,15 @@ class BevPanel:
     scores: np.ndarray | None = None
     reference: np.ndarray | None = None
     points: np.ndarray | None = None
+    labels: Sequence[str] | None = None
+
+    def texts(self) -> Sequence[str]:
+        """What is written beside each box; empty where nothing is."""
+        if self.labels is not None:
+            return self.labels
+        if self.scores is None:
+            return [""] * len(self.boxes)
+        return [label_text(name, score) for name, score in zip(self.names, self.scores)]
 
 
 def draw_bev(
@@ -231,7 +212,8 @@ def _label_ring(axis: Axes, radius: float, limits: Limits) -> None:
     """The radius at the right edge of the panel, away from the road and its boxes."""
     right_edge = -limits.y0
     forward = np.sqrt(max(radius**2 - right_edge**2, 0.0))
-    if not limits.x0 <= forward < limits.x1:
+    top = limits.x1 - RING_LABEL_SHARE * (limits.x1 - limits.x0)
+    if not limits.x0 <= forward < top:
         return
     axis.annotate(
         f"{radius:.0f} m",
@@ -264,7 +246,7 @@ def draw_panel(
     limits: Limits,
     metres_per_point: float,
 ) -> None:
-    """The reference boxes, then the panel's own over them, then the scores."""
+    """The reference boxes, then the panel's own over them, then the texts."""
     for box in [] if panel.reference is None else panel.reference:
         outline = box_outline(box)
         closed = np.vstack([outline, outline[:1]])
@@ -280,12 +262,46 @@ def draw_panel(
     box_colours = [colours.get(name, OTHER_COLOURS[0]) for name in panel.names]
     for box, colour in zip(panel.boxes, box_colours):
         draw_box(axis, box, colour)
-    if panel.scores is not None:
-        texts = [score_text(score) for score in panel.scores]
-        rectangles = [bounds(box_outline(box)) for box in panel.boxes]
-        places = place_labels(rectangles, texts, limits, metres_per_point)
-        for text, place, colour in zip(texts, places, box_colours):
-            _write_score(axis, text, place, colour)
+    _write_labels(axis, panel, box_colours, limits, metres_per_point)
+
+
+def _write_labels(
+    axis: Axes,
+    panel: BevPanel,
+    box_colours: Sequence[str],
+    limits: Limits,
+    metres_per_point: float,
+) -> None:
+    """The texts of the boxes in the picture, where they cover neither boxes nor each other."""
+    shapes = [bounds(box_outline(box)) for box in panel.boxes]
+    texts = panel.texts()
+    chosen = [
+        number
+        for number, text in enumerate(texts)
+        if text and _is_inside(panel.boxes[number], limits)
+    ]
+    others = [] if panel.reference is None else list(panel.reference)
+    others += [box for number, box in enumerate(panel.boxes) if number not in chosen]
+    obstacles = [bounds(box_outline(box)) for box in others if np.isfinite(box[:7]).all()]
+    places = place_labels(
+        [shapes[number] for number in chosen],
+        [texts[number] for number in chosen],
+        limits,
+        metres_per_point,
+        obstacles,
+    )
+    for number, place in zip(chosen, places):
+        if place is None:
+            continue
+        line = leader_of(shapes[number], place, metres_per_point)
+        if line is not None:
+            axis.plot(*line.T, color=box_colours[number], linewidth=0.7, alpha=0.8, zorder=5)
+        _write_text(axis, texts[number], (place.left, place.bottom), box_colours[number])
+
+
+def _is_inside(box: np.ndarray, limits: Limits) -> bool:
+    """Whether the middle of a box is in the picture; not for NaN."""
+    return bool(limits.x0 <= box[0] <= limits.x1 and limits.y0 <= box[1] <= limits.y1)
 
 
 def draw_box(axis: Axes, box: np.ndarray, colour: str) -> None:
@@ -306,61 +322,20 @@ def score_text(score: float) -> str:
     return f".{min(99, int(100 * score)):02d}"
 
 
-def bounds(outline: np.ndarray) -> Rectangle:
-    """The upright rectangle around corners ``(N, 2)``."""
-    left, bottom = outline.min(axis=0)
-    right, top = outline.max(axis=0)
-    return Rectangle(float(left), float(bottom), float(right), float(top))
+def label_text(name: str, score: float) -> str:
+    """``Car .93``"""
+    return f"{name} {score_text(score)}"
 
 
-def place_labels(
-    boxes: Sequence[Rectangle], texts: Sequence[str], limits: Limits, metres_per_point: float
-) -> list[Rectangle]:
-    """A place beside each box for its text, where it covers the least of boxes and other texts."""
-    panel = Rectangle(-limits.y1, limits.x0, -limits.y0, limits.x1)
-    height = SCORE_PT * metres_per_point
-    taken = list(boxes)
-    places = []
-    for box, text in zip(boxes, texts):
-        width = 0.6 * SCORE_PT * len(text) * metres_per_point
-        candidates = _label_places(box, width, height, SCORE_GAP_PT * metres_per_point)
-        best = min(candidates, key=lambda place: _covered(place, taken, panel))
-        taken.append(best)
-        places.append(best)
-    return places
-
-
-def _label_places(box: Rectangle, width: float, height: float, gap: float) -> list[Rectangle]:
-    """The places around a box, the preferred one first."""
-    right = box.right + gap
-    left = box.left - gap - width
-    middle = (box.left + box.right - width) / 2
-    corners = [
-        (right, box.top - height),
-        (right, box.bottom),
-        (left, box.top - height),
-        (left, box.bottom),
-        (middle, box.top + gap),
-        (middle, box.bottom - gap - height),
-    ]
-    return [Rectangle(x, y, x + width, y + height) for x, y in corners]
-
-
-def _covered(place: Rectangle, taken: Iterable[Rectangle], panel: Rectangle) -> float:
-    """How much of ``place`` is taken or outside the panel."""
-    return sum(place.overlap(other) for other in taken) + place.area_outside(panel)
-
-
-def _write_score(axis: Axes, text: str, place: Rectangle, colour: str) -> None:
-    """The score with a dark outline, which keeps it legible over points and lines."""
+def _write_text(axis: Axes, text: str, place: tuple[float, float], colour: str) -> None:
+    """A text with a dark outline, which keeps it legible over points and lines."""
     from matplotlib.patheffects import withStroke
 
     axis.text(
-        place.left,
-        place.bottom,
+        *place,
         text,
         color=colour,
-        fontsize=SCORE_PT,
+        fontsize=TEXT_PT,
         ha="left",
         va="bottom",
         zorder=6,
