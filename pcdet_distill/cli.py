@@ -66,14 +66,23 @@ def demo(arguments: Arguments = None, prog: str | None = None) -> None:
 
 @exit_on_user_error
 def report(arguments: Arguments = None, prog: str | None = None) -> None:
-    """Show in a page what distillation does in a few frames (--distill)."""
-    from .apps.distill_pictures.arguments import add_distill_arguments
-
+    """Write a page about a run, two runs side by side, or a distillation (--distill)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog=prog, description=report.__doc__)
-    args = add_distill_arguments(parser).parse_args(arguments)
-    from .apps.distill_pictures.command import run_distill_pictures
+    if "--distill" in given:
+        from .apps.distill_pictures.arguments import add_distill_arguments
 
-    run_distill_pictures(args)
+        args = add_distill_arguments(parser).parse_args(given)
+        from .apps.distill_pictures.command import run_distill_pictures
+
+        run_distill_pictures(args)
+        return
+    from .apps.run_report.arguments import add_report_arguments
+
+    args = add_report_arguments(parser).parse_args(given)
+    from .apps.run_report.command import run_report
+
+    run_report(args)
 
 
 @exit_on_user_error

@@ -1,9 +1,15 @@
 """Reports that open in a browser: one file, no network, light and dark.
 
-page        the page: headings, tables, figures, one style
-plots       lines and bars as SVG
-bev         a frame from above as SVG: points, boxes with class and score
-comparison  the quickstart's table of a teacher and two students, as text, markdown and JSON
+page          the page: headings, tables, figures, one style
+plots         lines and bars as SVG
+bev           a frame from above as SVG: points, boxes with class and score
+record        what a report is made from, stored beside the results of an evaluation
+collect       from an evaluation to its record; figures and scenes make the parts
+training_log  losses and cost of a training, from metrics.jsonl
+sections      the parts of a page about one or several models
+run_page      the page of one evaluation, or of two side by side
+viewer        point clouds in a browser
+comparison    the quickstart's table of a teacher and two students, as text, markdown and JSON
 """
 
 from ..moved import forward_names

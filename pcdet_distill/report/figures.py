@@ -17,6 +17,7 @@ from ..evaluation.nuscenes.result import NuScenesResult
 from ..evaluation.result import EvaluationResult
 from .record import ApTable, Division, PrecisionCurve
 
+KITTI = "KITTI"
 MOST_POINTS = 600  # of a curve; KITTI's have 41, nuScenes' 101
 KITTI_TITLES = {"bev": "BEV", "3d": "3D"}
 KITTI_RULE = "AP R40: the mean precision at the recalls 1/40, 2/40, ... 1."
@@ -32,7 +33,7 @@ NUSCENES_SHORT = {
 def benchmark_name(result: EvaluationResult | None) -> str:
     """Whose rules a result follows."""
     names: dict[type, str] = {
-        KittiResult: "KITTI",
+        KittiResult: KITTI,
         LidarResult: "AP in LiDAR coordinates",
         NuScenesResult: "nuScenes",
         Argoverse2Result: "Argoverse 2",

@@ -191,9 +191,9 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 def _rounded_ends(values: Sequence[float], is_log: bool) -> tuple[float, float]:
     """The ends of the y axis: round numbers around the values, 0 included where it is near."""
+    if is_log:  # a step of the same factor on both sides, also around a single value
+        return (min(values) * 0.9, max(values) * 1.1) if values else (0.1, 1.0)
     low, high = _ends(values)
-    if is_log:
-        return (low * 0.9, high * 1.1) if values else (0.1, 1.0)
     if 0 < low < 0.4 * high:
         low = 0.0
     step = round_step((high - low) / 6)

@@ -40,7 +40,7 @@ def run_page(view: View) -> Html:
 
 
 def pair_page(views: Sequence[View], scenes: Mapping[str, Sequence[Scene]] | None = None) -> Html:
-    """Two evaluations side by side; differences are the first minus the second.
+    """Two evaluations side by side; differences are the second minus the first.
 
     Args:
         scenes: of a frame, the scene of each model. None: those that both records hold.
@@ -48,7 +48,7 @@ def pair_page(views: Sequence[View], scenes: Mapping[str, Sequence[Scene]] | Non
     first, second = views
     return page(
         f"{first.label} beside {second.label}",
-        join(same_data(views), overview(views)),
+        join(same_data(views), overview(views), paragraph(_sign(first, second), kind="pale")),
         tables(views),
         curves(views),
         divisions(views),
@@ -58,6 +58,10 @@ def pair_page(views: Sequence[View], scenes: Mapping[str, Sequence[Scene]] | Non
         setup(views),
         subtitle="Two evaluations side by side. Everything is in this file; it needs no network.",
     )
+
+
+def _sign(first: View, second: View) -> str:
+    return f"Differences on this page: '{second.label}' minus '{first.label}'."
 
 
 def write_run_page(

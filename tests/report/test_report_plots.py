@@ -58,9 +58,11 @@ def test_values_that_are_not_finite_are_left_out(log_y):
 
 
 def test_nothing_to_draw_is_still_a_plot():
-    for lines in ([], [Line("a", [], [])], [Line("a", [1.0], [5.0])]):
-        reader = read_page(line_plot(lines, x_label="x", y_label="y"))
-        assert reader.count("svg") == 1
+    constant = [Line("a", [1.0, 2.0], [0.5, 0.5])]
+    for lines in ([], [Line("a", [], [])], [Line("a", [1.0], [5.0])], constant):
+        for log_y in (False, True):
+            reader = read_page(line_plot(lines, x_label="x", y_label="y", log_y=log_y))
+            assert reader.count("svg") == 1
 
 
 def test_every_line_has_a_legend_entry_and_titles():

@@ -24,11 +24,11 @@ from ...config import LidarEvalOptions
 from ...datasets import DatasetTemplate
 from ...datasets.safe_pickle import load_plain_pickle
 from ...errors import UserError
-from ...evaluation.kitti import KittiResult
 from ...evaluation.result import EvaluationResult
 from ...measure import count_gflops, count_parameters, measure_latency
 from ...models import load_data_to_device
 from ...report.collect import Evaluation, collect, with_kitti_neutral
+from ...report.figures import KITTI, benchmark_name
 from ...report.record import FILE, Record, read_record, write_record
 from ...report.run_page import write_run_page
 from ...report.training_log import read_training_log
@@ -160,7 +160,8 @@ def make_record(
     teacher_file = None
     if isinstance(dataset, DatasetTemplate):  # others, of OpenPCDet's kind, have figures alone
         teacher_file = find_teacher_results(source, dataset, result_dir)
-        evaluation = _with_frames(evaluation, dataset, teacher_file)
+        evaluation = with_frames(evaluation, dataset, benchmark=benchmark_name(result))
+        evaluation = replace(evaluation, teacher_annos=_read_annotations(teacher_file))
     record = collect(evaluation)
     training = find_training(source, result_dir)
     return replace(
@@ -172,12 +173,10 @@ def make_record(
     )
 
 
-def _with_frames(
-    evaluation: Evaluation, dataset: DatasetTemplate, teacher_file: Path | None
-) -> Evaluation:
-    """The evaluation with labels, points and the teacher's detections."""
+def with_frames(evaluation: Evaluation, dataset: DatasetTemplate, benchmark: str) -> Evaluation:
+    """The evaluation with labels and points, as far as the data set tells them."""
     options = LidarEvalOptions.from_config(dataset.dataset_cfg, evaluation.class_names)
-    if isinstance(evaluation.result, KittiResult):
+    if benchmark == KITTI:
         options = with_kitti_neutral(options, evaluation.class_names)
     return replace(
         evaluation,
@@ -186,7 +185,6 @@ def _with_frames(
         options=options,
         point_cloud_range=dataset.point_cloud_range.tolist(),
         read_points=PointReader(dataset),
-        teacher_annos=_read_annotations(teacher_file),
     )
 
 

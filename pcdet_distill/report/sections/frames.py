@@ -98,6 +98,7 @@ def different_frames(
         _pair(views, known[frame_id], number)
         for number, frame_id in enumerate(name for name in listed if name in known)
     ]
+    rest = blocks[NUM_OPEN:]
     rows = [
         [frame_id, *(_cell(view, frame_id) for view in views), f"{changes[frame_id]:+d}"]
         for frame_id in listed
@@ -108,7 +109,8 @@ def different_frames(
         paragraph(_balance(changes, first.label, second.label)),
         table(header, rows) if rows else Html(""),
         box_legend() if blocks else Html(""),
-        *blocks,
+        *blocks[:NUM_OPEN],
+        details(f"{len(rest)} more frames", *rest) if rest else Html(""),
         about="Errors of a frame: objects missed, boxes invented, boxes that are inexact.",
     )
 

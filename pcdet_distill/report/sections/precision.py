@@ -54,7 +54,7 @@ def _single(content: ApTable) -> Html:
 
 
 def _side_by_side(shown: Sequence[tuple[View, ApTable]]) -> Html:
-    """For each class a line of every model; with two models their difference too."""
+    """For each class a line of every model; with two, the second minus the first too."""
     header = [shown[0][1].header[0], "model", *shown[0][1].header[1:]]
     rows = []
     for line in shown[0][1].rows:
@@ -67,7 +67,7 @@ def _side_by_side(shown: Sequence[tuple[View, ApTable]]) -> Html:
         for number, (label, cells) in enumerate(own_lines):
             rows.append(["" if number else name, label, *map(number_text, cells[1:])])
         if len(own_lines) == 2:
-            pairs = zip(own_lines[0][1][1:], own_lines[1][1][1:])
+            pairs = zip(own_lines[1][1][1:], own_lines[0][1][1:])
             rows.append(["", "difference", *(difference_text(a, b) for a, b in pairs)])
     return table(header, rows)
 
