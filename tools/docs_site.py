@@ -23,6 +23,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
     "data/README.md": "data.md",
+    "examples/ros2/README.md": "ros2.md",
 }
 SOURCES = {page: source for source, page in PAGES.items()}
 # [text](target), [text](target#heading) and the same for pictures; a target may not hold spaces.

@@ -1,5 +1,7 @@
 """``pcdet-distill export``: a checkpoint as a network that runs without this package.
 
+Or, with ``--format hub``, as a folder in the layout of Hugging Face (``hub_command.py``).
+
 The network is written, run beside the checkpoint on some frames, and only then put into its folder.
 Afterwards both are evaluated on the same frames.
 """
@@ -21,7 +23,7 @@ from ..datasets import DatasetTemplate, build_dataloader
 from ..datasets.item import Item
 from ..datasets.readers import BAG_SUFFIXES, CLOUD_SUFFIXES
 from ..engine.cli.arguments import at_least
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..inference import Detector, load_detector
 from ..inference.hub import WEIGHTS_FILE
 from ..measure import count_parameters
@@ -32,10 +34,16 @@ from .comparison import compare_on_split
 from .exporter import Export, export_detector, model_bytes
 from .extras import import_extra
 from .folder import write_runtime_folder
+from .hub_command import add_hub_arguments, run_hub_export
 from .latency import measure_latency
 from .runners import OnnxRuntimeRunner
 
-FORMATS = ("onnx",)
+FORMATS = ("onnx", "hub")
+# Flags that one format reads, and their values when they are not given.
+FLAGS_OF_FORMAT: dict[str, dict[str, object]] = {
+    "onnx": {"split": None, "opset": None, "no_eval": False, "divide_intensity": 1.0},
+    "hub": {"results": (), "teacher_results": (), "license": None, "data": None},
+}
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -43,7 +51,11 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
     parser.add_argument("--cfg_file", required=True, help="yaml of the detector")
     parser.add_argument("--ckpt", required=True, help="checkpoint of the detector")
     parser.add_argument(
-        "--format", default="onnx", choices=FORMATS, help="what is written (default: onnx)"
+        "--format",
+        default="onnx",
+        choices=FORMATS,
+        help="onnx: a network and a program that runs it; hub: weights, yaml and model card in "
+        "the layout of Hugging Face (default: onnx)",
     )
     parser.add_argument("--out", required=True, help="folder that is written")
     parser.add_argument(
@@ -90,6 +102,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
         action="store_true",
         help="leave out the evaluation of network and checkpoint on the split",
     )
+    add_hub_arguments(parser)
     # Last, because --set takes the rest of the line.
     parser.add_argument(
         "--set",
@@ -104,8 +117,11 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
 
 def run_export(args: argparse.Namespace) -> list[Path]:
     """Export, check, write, evaluate; returns the files."""
-    import_extra("onnxruntime", "export")
+    refuse_flags_of_another_format(args)
     refuse_unwritable(Path(args.out))
+    if args.format == "hub":
+        return run_hub_export(args, weights_file(args.ckpt))
+    import_extra("onnxruntime", "export")
     cfg = load_config(args.cfg_file, args.set_cfgs or ())
     detector = load_detector(
         cfg, args.ckpt, device=args.device, divide_intensity=args.divide_intensity
@@ -122,6 +138,14 @@ def run_export(args: argparse.Namespace) -> list[Path]:
         runners = {"onnx": OnnxRuntimeRunner(export.model)}
         print(compare_on_split(detector, loader, runners, export.config))
     return files
+
+
+def refuse_flags_of_another_format(args: argparse.Namespace) -> None:
+    """A ConfigError for a flag that would have no effect."""
+    for format, flags in FLAGS_OF_FORMAT.items():
+        for flag, default in flags.items():
+            if format != args.format and getattr(args, flag) != default:
+                raise ConfigError(f"--{flag} belongs to --format {format}, not to {args.format}")
 
 
 def refuse_unwritable(out: Path) -> None:

@@ -54,8 +54,8 @@ def weights_of(state: Mapping[str, Tensor]) -> bytes:
     for name, tensor in state.items():
         # The format wants every tensor to have memory of its own, in rows.
         tensors[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    version = f"pcdet_distill+{__version__}"
-    return safetensors.save(tensors, metadata={"format": "pt", "version": version})
+    # With more than one entry their order, and so the bytes, would differ from run to run.
+    return safetensors.save(tensors, metadata={"format": "pt"})
 
 
 def config_text(cfg: EasyDict) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..config import load_config
 from ..errors import CheckpointError, DataError
 from ..inference import Detector, load_detector
-from ..inference.hub import WEIGHTS_FILE
+from ..models import load_data_to_device
 from ..types import BatchDict
 from .card_facts import facts_of
 from .hub import write_hub_folder
@@ -41,13 +41,18 @@ def add_hub_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--data", default=None, help="what it was trained on, in a phrase")
 
 
-def run_hub_export(args: argparse.Namespace) -> list[Path]:
-    """Write the folder, read it back, compare the weights; returns the files."""
+def run_hub_export(args: argparse.Namespace, weights: Path) -> list[Path]:
+    """Write the folder, read it back, compare the weights; returns the files.
+
+    Args:
+        args: the flags.
+        weights: the file of the checkpoint.
+    """
     cfg = load_config(args.cfg_file, args.set_cfgs or ())
     detector = load_detector(cfg, args.ckpt, device=args.device)
     facts = facts_of(
         detector,
-        weights_of_checkpoint(args.ckpt),
+        weights,
         results=args.results,
         teacher_results=args.teacher_results,
         license=args.license,
@@ -63,18 +68,14 @@ def run_hub_export(args: argparse.Namespace) -> list[Path]:
     return files
 
 
-def weights_of_checkpoint(ckpt: str) -> Path:
-    """The file of a checkpoint, or the weights of a folder in this layout."""
-    path = Path(ckpt).expanduser()
-    return path / WEIGHTS_FILE if path.is_dir() else path
-
-
 def a_frame(detector: Detector, data_path: str | None) -> BatchDict | None:
     """The first cloud of ``--data_path``, on which multiply-adds are counted; None without one."""
     if data_path is None:
         return None
     for item in detector.items(data_path):
-        return detector.dataset.collate_batch([item])
+        batch = detector.dataset.collate_batch([item])
+        load_data_to_device(batch, detector.device)
+        return batch
     raise DataError(f"--data_path {data_path}: holds no cloud")
 
 

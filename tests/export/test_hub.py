@@ -12,6 +12,7 @@ import torch
 import yaml
 from small_detectors import CONFIG, random_cloud, write_checkpoint
 
+from pcdet_distill.cli import export
 from pcdet_distill.config import load_config
 from pcdet_distill.errors import ConfigError, DataError
 from pcdet_distill.export.card_facts import evaluation_beside, facts_of, read_results
@@ -161,3 +162,42 @@ def test_without_safetensors_nothing_is_written(
     with pytest.raises(ConfigError, match=r"pcdet_distill\[hub\]"):
         write_hub_folder(detector, tmp_path / "hub", facts)
     assert not (tmp_path / "hub").exists()
+
+
+def test_the_command(checkpoint: Path, tmp_path: Path, capsys) -> None:
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text(json.dumps(metrics_of(61.5, 40.0)))
+    random_cloud().tofile(tmp_path / "cloud.bin")
+    words = ["--format", "hub", "--cfg_file", CONFIG, "--ckpt", str(checkpoint)]
+    words += ["--out", str(tmp_path / "hub"), "--results", str(metrics), "--license", "mit"]
+    words += ["--data", "my own scans", "--data_path", str(tmp_path / "cloud.bin")]
+    export(words)
+    card = (tmp_path / "hub" / "README.md").read_text()
+    for phrase in ("license: mit", "my own scans", "61.5", "40.0", "multiply-adds"):
+        assert phrase in card, phrase
+    assert "load_detector" in capsys.readouterr().out
+    # A hub folder is a checkpoint too, so it can be written again with another card.
+    words[words.index(str(checkpoint))] = str(tmp_path / "hub")
+    words[words.index("--out") + 1] = str(tmp_path / "again")
+    export(words)
+    first = (tmp_path / "hub" / "model.safetensors").read_bytes()
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--format", "hub", "--opset", "18"], "--opset belongs to --format onnx, not to hub"),
+        (["--license", "mit"], "--license belongs to --format hub, not to onnx"),
+        (["--format", "hub", "--data_path", "none.bin"], "none.bin"),
+    ],
+)
+def test_flags_that_cannot_be_used(
+    checkpoint: Path, tmp_path: Path, capsys, flags: list[str], sentence: str
+) -> None:
+    words = ["--cfg_file", CONFIG, "--ckpt", str(checkpoint), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as stop:
+        export([*words, *flags])
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
