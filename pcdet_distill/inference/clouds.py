@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from ..datasets.readers import CloudSource, PointCloud, open_clouds
+from ..datasets.readers import CloudSource, PointCloud, is_bag, open_clouds
 from ..datasets.readers.columns import cloud_of_columns
 from ..datasets.readers.default_names import column_names
 from ..errors import DataError
@@ -97,8 +97,10 @@ def clouds_of(points: Points) -> tuple[list[CloudSource], bool]:
     if isinstance(points, (list, tuple)):
         return [_source(one, f"{ARRAY}[{number}]") for number, one in enumerate(points)], False
     source = _source(points, ARRAY)
-    is_single = isinstance(source, CloudArray) or Path(str(points)).is_file() and len(source) == 1
-    return [source], is_single
+    if isinstance(source, CloudArray):
+        return [source], True
+    path = Path(str(points)).expanduser()
+    return [source], path.is_file() and not is_bag(path)
 
 
 def _source(points: object, name: str) -> CloudSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from small_detectors import CONFIG, random_cloud
 
 from pcdet_distill.errors import ConfigError, DataError
 from pcdet_distill.inference import Detections, load_detector
+
+READERS = Path(__file__).resolve().parents[1] / "datasets" / "readers"
 
 
 def assert_same(left: Detections, right: Detections) -> None:
@@ -64,9 +67,26 @@ def test_many_clouds_give_the_boxes_of_each(detector, batch_size: int) -> None:
         np.testing.assert_allclose(alone.boxes, of_cloud.boxes, atol=1e-4)
 
 
-def test_a_list_of_one_gives_a_list(detector) -> None:
+def test_a_list_of_one_gives_a_list(detector, tmp_path) -> None:
     assert isinstance(detector([random_cloud()]), list)
     assert detector([]) == []
+    random_cloud().tofile(tmp_path / "a.bin")
+    assert isinstance(detector(tmp_path / "a.bin"), Detections)
+    assert len(detector(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("kind", ["bag", "db3", "mcap"])
+def test_a_recording_gives_a_list_also_of_one_message(
+    detector, tmp_path, monkeypatch, kind: str
+) -> None:
+    pytest.importorskip("rosbags")
+    monkeypatch.syspath_prepend(str(READERS))
+    from test_bags import write_bag
+
+    ringed = np.column_stack([random_cloud(), np.zeros(800)]).astype(np.float32)
+    found = detector(write_bag(tmp_path, kind, {"/lidar": [ringed]}))
+    assert len(found) == 1
+    assert_same(found[0], detector(random_cloud()))
 
 
 def test_what_is_no_cloud_is_named(detector) -> None:

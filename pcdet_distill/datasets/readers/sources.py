@@ -125,4 +125,7 @@ def _files_of(folder: Path, suffix: str | None) -> list[Path]:
     if files:
         return files
     others = f"; it holds {', '.join(sorted(suffixes))}" if suffixes else ""
-    raise DataError(f"{folder}: holds no '*{chosen}' file{others}; --ext names another extension")
+    raise DataError(
+        f"{folder}: holds no '*{chosen}' file{others}; --ext names another extension, in Python "
+        "a list of files does"
+    )
