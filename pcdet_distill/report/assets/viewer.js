@@ -3,9 +3,16 @@
 const RING_STEP_M = 20;
 const RING_CORNERS = 96;
 const PLAY_MS = 200;
+// A slow computer draws fewer points while the picture moves, and all of them when it rests.
+const SLOW_MS = 60;
+const FAST_MS = 25;
+const MOST_LEFT_OUT = 40;
+const REST_MS = 400;
 const CLASS_TONES = {
-  light: ["#0072b2", "#c75000", "#00805e", "#a8487f", "#8a6d00", "#6f4bc4", "#2b8fc9", "#5b5b5b"],
-  dark: ["#4cc9f0", "#ffb703", "#9ef01a", "#f78fc7", "#c77dff", "#ff6b6b", "#80ffdb", "#cccccc"],
+  light: ["#0072b2", "#c75000", "#00805e", "#a8487f", "#8a6d00", "#6f4bc4",
+    "#2b8fc9", "#5b5b5b", "#7a3e00", "#b00058", "#3f6b00", "#00595c"],
+  dark: ["#4cc9f0", "#ffb703", "#9ef01a", "#f78fc7", "#c77dff", "#ff6b6b",
+    "#80ffdb", "#cccccc", "#ffd6a5", "#70a1ff", "#a7c957", "#e0aaff"],
 };
 const COLOUR_UNITS = { height: " m", intensity: "", distance: " m" };
 
@@ -32,6 +39,8 @@ let painter = null;
 let colours = null;  // of the theme
 let shapes = null;   // of the boxes that are drawn now
 let isWaiting = false;
+let every = 1;       // of so many points one is drawn
+let rest = null;     // the timer that ends a movement
 
 // ---- Colours ----
 
@@ -130,10 +139,25 @@ function ringLines() {
 function redraw() {
   if (isWaiting || painter === null) return;
   isWaiting = true;
+  const asked = performance.now();
   requestAnimationFrame(() => {
     isWaiting = false;
+    keepPace(performance.now() - asked);
     draw();
   });
+}
+
+/** Choose how many points are drawn by how long the browser let this picture wait. */
+function keepPace(waited) {
+  if (waited > SLOW_MS) every = Math.min(MOST_LEFT_OUT, Math.ceil(1.5 * every));
+  if (waited < FAST_MS) every = Math.max(1, every - 1);
+  clearTimeout(rest);
+  if (every > 1) rest = setTimeout(showAll, REST_MS);
+}
+
+function showAll() {
+  every = 1;
+  draw();
 }
 
 /** The boxes that are drawn have changed. */
@@ -157,6 +181,7 @@ function draw() {
     colour: ["height", "intensity", "distance"].indexOf(state.colour),
     size: state.size * ratio,
     ramp: colours.ramp,
+    every,
   });
   painter.drawFills(shapes.fills, matrix);
   painter.drawLines(shapes.lines, matrix, 1.6 * ratio);
