@@ -22,18 +22,24 @@ Arguments = Sequence[str] | None
 @exit_on_user_error
 def train(arguments: Arguments = None, prog: str | None = None) -> None:
     """Train a detector, plain or distilled, and evaluate it."""
+    if in_processes("train", arguments):
+        return
     from .engine.train import add_train_arguments, run_training
 
     parser = argparse.ArgumentParser(prog=prog, description=train.__doc__)
+    add_processes_argument(parser)
     run_training(add_train_arguments(parser).parse_args(arguments))
 
 
 @exit_on_user_error
 def test(arguments: Arguments = None, prog: str | None = None) -> None:
     """Evaluate one checkpoint, all checkpoints of a training, or a teacher."""
+    if in_processes("test", arguments):
+        return
     from .engine.evaluate import add_test_arguments, run_testing
 
     parser = argparse.ArgumentParser(prog=prog, description=test.__doc__)
+    add_processes_argument(parser)
     run_testing(add_test_arguments(parser).parse_args(arguments))
 
 
@@ -119,6 +125,39 @@ def quickstart(
     from .apps.quickstart import main as run_quickstart
 
     run_quickstart(root or project_folder(), arguments, prog)
+
+
+def add_processes_argument(parser: argparse.ArgumentParser) -> None:
+    """``--nproc N``."""
+    parser.add_argument(
+        "--nproc",
+        metavar="N",
+        help="run in N processes of this machine; torchrun's --nnodes, --node_rank, "
+        "--rdzv_endpoint, --rdzv_backend, --rdzv_id and --max_restarts may stand beside it",
+    )
+
+
+def in_processes(command: str, arguments: Arguments) -> bool:
+    """Run a command in N processes when ``--nproc N`` is given, as dist_train.sh does.
+
+    torchrun's options (``--nnodes``, ``--rdzv_endpoint``, ``--max_restarts`` and others) may stand
+    beside it.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_processes_argument(parser)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # --set takes the rest of the line.
+    end = words.index("--set") if "--set" in words else len(words)
+    found, rest = parser.parse_known_args(words[:end])
+    if found.nproc is None:
+        return False
+    if not found.nproc.isdecimal() or int(found.nproc) < 1:
+        raise ConfigError(f"--nproc {found.nproc}: expected a number of processes from 1 up")
+    from .engine.distributed.launch import launch
+
+    module = ["-m", __package__, command, "--launcher", "pytorch"]
+    launch(int(found.nproc), [*module, *rest, *words[end:]])
+    return True
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

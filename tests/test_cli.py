@@ -97,3 +97,22 @@ def test_tools_have_the_flags_of_the_subcommand(tool: str, command: str, repo: P
         return flags
 
     assert help_of(str(repo / "tools" / tool)) == help_of("-m", "pcdet_distill", command)
+
+
+def test_nproc_runs_a_command_in_several_processes() -> None:
+    command = [sys.executable, "-m", "pcdet_distill", "train", "--nproc", "2"]
+    done = subprocess.run(
+        [*command, "--cfg_file", "no_such_file.yaml"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert lines
+    assert all("no_such_file.yaml: no such file" in line for line in lines)
+
+
+@pytest.mark.parametrize("number", ["0", "two", "-1"])
+def test_a_wrong_number_of_processes(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["test", f"--nproc={number}"])
+    assert stop.value.code == 2
+    assert f"--nproc {number}: expected a number of processes" in capsys.readouterr().err

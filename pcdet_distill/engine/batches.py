@@ -37,15 +37,23 @@ class TrainingBatches:
         sampler: the sampler of ``loader``.
         epochs_merged: above 1 the loader holds that many epochs in a row
             (--merge_all_iters_to_one_epoch). One pass then serves them all, and workers start once.
+        accumulate: batches of one iteration, whose gradients are added up (--accumulate).
     """
 
-    def __init__(self, loader: DataLoader, sampler: EpochSetter, epochs_merged: int = 1) -> None:
+    def __init__(
+        self,
+        loader: DataLoader,
+        sampler: EpochSetter,
+        epochs_merged: int = 1,
+        accumulate: int = 1,
+    ) -> None:
         self.loader = loader
         self.dataset = cast(DatasetTemplate, loader.dataset)
         self.sampler = sampler
         self.merged = epochs_merged > 1
-        self.per_epoch = len(loader) // max(epochs_merged, 1)
-        if self.per_epoch == 0:
+        self.accumulate = accumulate
+        self._batches_per_epoch = len(loader) // max(epochs_merged, 1)
+        if self._batches_per_epoch == 0:
             raise DataError(
                 f"the training split gives {len(loader)} batches; "
                 "expected one or more for each epoch"
@@ -53,9 +61,20 @@ class TrainingBatches:
         self._merged_pass: Iterator[BatchDict] | None = None
 
     @property
+    def per_epoch(self) -> int:
+        """Iterations of an epoch; the last one may have fewer batches than the others."""
+        return -(-self._batches_per_epoch // self.accumulate)
+
+    @property
     def class_names(self) -> Sequence[str]:
         """Names of the dataset's classes."""
         return self.dataset.class_names
+
+    def iterations(self, epoch: int, first: int = 0) -> Iterator[list[BatchDict]]:
+        """The batches of each iteration of ``epoch``, from iteration ``first`` on."""
+        batches = self.epoch(epoch, first * self.accumulate)
+        while iteration := list(islice(batches, self.accumulate)):
+            yield iteration
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[BatchDict]:
         """The batches of ``epoch`` from number ``first`` on."""
@@ -63,8 +82,8 @@ class TrainingBatches:
             yield from self._pass(epoch, first)
             return
         if self._merged_pass is None:
-            self._merged_pass = self._pass(0, epoch * self.per_epoch + first)
-        yield from islice(self._merged_pass, self.per_epoch - first)
+            self._merged_pass = self._pass(0, epoch * self._batches_per_epoch + first)
+        yield from islice(self._merged_pass, self._batches_per_epoch - first)
 
     def _pass(self, epoch: int, first: int) -> Iterator[BatchDict]:
         """The batches of the loader in ``epoch`` from number ``first`` on."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +24,11 @@ from .checkpoints import (
     epoch_path,
     make_checkpoint,
     prune,
+    random_state,
     restore_checkpoint,
     resume_iteration,
 )
-from .distributed import Votes, World, wrap_model
+from .distributed import StepGroup, World, without_exchange, wrap_model
 from .logging import Cost, LogValues, Progress
 from .loss_watch import MAX_SKIPPED_IN_A_ROW, REMEDY, LossWatch, NonFiniteStep, Step
 from .optimization import build_optimizer, build_schedule, loss_scale, set_rate
@@ -97,8 +100,8 @@ class Trainer:
         self.iteration = 0  # finished iterations since the first epoch
         self.data_cost = Cost()  # of a teacher's predictions that were not stored yet
         self.init_cost = Cost()  # of DISTILL.INIT_STUDENT, before the first iteration
-        self.loss_watch = LossWatch(model, world, device, skip=options.skip_nonfinite)
-        self.votes = Votes(world)
+        self.step_group = StepGroup(world)
+        self.loss_watch = LossWatch(model, self.step_group, device, skip=options.skip_nonfinite)
         self._saved_at = 0.0  # on the monotonic clock
         self._save_after_seconds = options.save_seconds
         self._save_requested = False
@@ -136,7 +139,7 @@ class Trainer:
                 is_last = epochs_done == self.options.epochs
                 if is_last or epochs_done % self.options.save_interval == 0:
                     self.save(epoch_path(self.options.ckpt_dir, epochs_done), progress)
-            (stopped,) = self.votes.last(stop.received is not None)
+            (stopped,) = self.step_group.last_vote(stop.received is not None)
         if stopped:
             raise StoppedBySignal(f"{_by(stop)} after the last step: trained, but not evaluated")
 
@@ -145,13 +148,16 @@ class Trainer:
         self.parallel_model.train()
         # Above 0 only in the first epoch of a training that was resumed within it.
         first = self.iteration - epoch * self.batches.per_epoch
-        for batch in progress.watch(self.batches.epoch(epoch, first), epoch, first):
+        iterations = self.batches.iterations(epoch, first)
+        for batches in progress.watch(iterations, epoch, first):
             learning_rate = self.set_learning_rate()
             self.model.set_progress(self.iteration / self.num_iterations)
-            values, shown = self._step_or_leave_out(batch, progress)
+            values, shown = self._step_or_leave_out(batches, progress)
             self.iteration += 1
             progress.step(self.iteration, learning_rate, values, shown)
-            stopped, save_is_due = self.votes.cast(stop.received is not None, self._wants_to_save())
+            stopped, save_is_due = self.step_group.vote(
+                stop.received is not None, self._wants_to_save()
+            )
             if stopped or save_is_due or self.options.save_seconds == 0:
                 self.save(self.options.ckpt_dir / LATEST, progress)
             if stopped:
@@ -170,41 +176,67 @@ class Trainer:
         return learning_rate
 
     def _step_or_leave_out(
-        self, batch: BatchDict, progress: Progress
+        self, batches: Sequence[BatchDict], progress: Progress
     ) -> tuple[LogValues, list[str]]:
         """``train_step``, with nothing to record for a step that is left out."""
         try:
-            return self.train_step(batch)
+            return self.train_step(batches)
         except NonFiniteStep as problem:
             self._leave_out(str(problem), progress)
             return {}, []
 
-    def train_step(self, batch: BatchDict) -> tuple[LogValues, list[str]]:
+    def train_step(self, batches: Sequence[BatchDict]) -> tuple[LogValues, list[str]]:
         """Update the weights once; a NonFiniteStep leaves them as they are.
+
+        The gradients of several batches are added up, each weighted by its share of the frames: so
+        they are those of one large batch (but for norms, whose statistics are of each batch).
 
         Returns:
             The values to record, and the names of those that the log line shows.
         """
-        load_data_to_device(batch, self.device)
         self.optimizer.zero_grad(set_to_none=True)
         self.loss_watch.before_step()
-        with torch.autocast("cuda", dtype=torch.float16, enabled=self.options.use_amp):
-            ret_dict, tb_dict, disp_dict = self.parallel_model(batch)
-            loss = ret_dict["loss"].mean()
-        values = {**tb_dict, **disp_dict, "loss": loss.detach()}
-        step = Step(self.iteration + 1, values, [str(name) for name in batch.get("frame_id", ())])
-        self.loss_watch.see(step, loss)
-        # Without mixed precision the scaler is off and passes everything through.
-        self.scaler.scale(loss).backward()
+        frames = [len(batch.get("frame_id", ())) or 1 for batch in batches]
+        values: dict[str, Tensor | float] = {}
+        shown: list[str] = []
+        for number, batch in enumerate(batches):
+            share = frames[number] / sum(frames)
+            is_last = number == len(batches) - 1
+            part, shown = self._add_gradients(batch, share, is_last)
+            values = part if len(batches) == 1 else add_shares(values, part, share)
         if self.max_grad_norm > 0:
-            values["grad_norm"] = self._clip_gradients()
+            norm = values["grad_norm"] = self._clip_gradients()
             if not self.options.use_amp:  # there the scaler itself leaves such steps out
-                self.loss_watch.see(step, values["grad_norm"])
+                self.loss_watch.see(self._step(values, batches), norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.model.update_global_step()
+        return values, shown
+
+    def _add_gradients(
+        self, batch: BatchDict, share: float, is_last: bool
+    ) -> tuple[dict[str, Tensor | float], list[str]]:
+        """Forward and backward pass of one batch, which is ``share`` of the step's frames.
+
+        Several processes exchange their gradients in the last backward pass of a step alone.
+        """
+        load_data_to_device(batch, self.device)
+        exchange = nullcontext() if is_last else without_exchange(self.parallel_model)
+        with exchange:
+            with torch.autocast("cuda", dtype=torch.float16, enabled=self.options.use_amp):
+                ret_dict, tb_dict, disp_dict = self.parallel_model(batch)
+                loss = ret_dict["loss"].mean()
+            values = {**tb_dict, **disp_dict, "loss": loss.detach()}
+            self.loss_watch.see(self._step(values, [batch]), loss.detach())
+            # Without mixed precision the scaler is off and passes everything through.
+            self.scaler.scale(loss if share == 1 else loss * share).backward()
         other_names = [name for name in disp_dict if name != "loss"]
         return values, ["loss", *other_names]
+
+    def _step(self, values: LogValues, batches: Sequence[BatchDict]) -> Step:
+        """What is known of the coming step, should it be a bad one."""
+        names = [str(name) for batch in batches for name in batch.get("frame_id", ())]
+        return Step(self.iteration + 1, values, names)
 
     def _leave_out(self, problem: str, progress: Progress) -> None:
         """Skip a step, or stop the training with the state before it in latest_model.pth."""
@@ -245,7 +277,7 @@ class Trainer:
             iteration=self.iteration,
             per_epoch=self.batches.per_epoch,
             seed=self.seed,
-            world=self.world,
+            random_states=self.step_group.gather(random_state()),
         )
         if self.world.is_main:
             save_checkpoint(checkpoint, path)
@@ -257,6 +289,19 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._save_after_seconds = seconds
         self._save_requested = False
+
+
+def add_shares(
+    total: Mapping[str, Tensor | float], part: Mapping[str, Tensor | float], share: float
+) -> dict[str, Tensor | float]:
+    """``total`` plus the values of one batch, weighted by its share; what is no number stays."""
+    added = dict(total)
+    for name, value in part.items():
+        if isinstance(value, Tensor) and value.numel() != 1:
+            added[name] = value
+        else:
+            added[name] = added.get(name, 0.0) + share * value
+    return added
 
 
 def make_grad_scaler(enabled: bool, scale: float) -> torch.amp.GradScaler:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from .checkpoints.randomness import RandomState, random_state, restore_random_state
-from .distributed import World
+from .distributed import StepGroup
 
 NONE_YET = -1
 FRAMES_SHOWN = 8
@@ -66,15 +66,15 @@ class LossWatch:
     Args:
         model: its buffers are put back after a bad step, whose forward pass has already changed
             the statistics of the norms. So are the random generators when the training stops.
-        world: all processes leave out the same steps.
+        group: all processes leave out the same steps.
         device: on CUDA the watch waits for a log line, unless steps are skipped.
         skip: leave steps out (``--on_nan skip``) in place of stopping.
     """
 
     def __init__(
-        self, model: nn.Module, world: World, device: torch.device, *, skip: bool = False
+        self, model: nn.Module, group: StepGroup, device: torch.device, *, skip: bool = False
     ) -> None:
-        self.world = world
+        self.group = group
         self.skip = skip
         self.immediate = skip or device.type != "cuda"
         self._buffers = list(model.buffers())
@@ -103,7 +103,7 @@ class LossWatch:
             self._remember(step, number)
             return
         found = None if math.isfinite(float(number.detach())) else step.sentence()
-        found = self._first(found)
+        found = self.group.first(found)
         if found is None:
             self.skipped_in_a_row = 0
             return
@@ -132,12 +132,6 @@ class LossWatch:
             self._steps.append(step)
         is_first = (self._first_bad == NONE_YET) & ~torch.isfinite(number.detach())
         self._first_bad.masked_fill_(is_first, step.iteration)
-
-    def _first(self, found: str | None) -> str | None:
-        """The sentence of the first process that has one."""
-        if self.world.size == 1:
-            return found
-        return next((each for each in self.world.gather(found) if each), None)
 
 
 def _is_finite(value: Tensor | float) -> bool:

@@ -53,6 +53,7 @@ def start_run(args: argparse.Namespace, cfg: EasyDict, folder: Path) -> Iterator
         args.tcp_port,
         local_rank=args.local_rank,
         waiting_mins=args.max_waiting_mins,
+        step_timeout_mins=args.rank_timeout,
     ) as world:
         logger = create_logger(world.is_main)
         check_writable(folder)

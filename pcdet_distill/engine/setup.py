@@ -151,7 +151,7 @@ def build_batches(run: Run, epochs: int, seed: int) -> TrainingBatches:
             skip_bad_frames=run.args.skip_bad_frames,
             logger=run.logger,
         )
-    return TrainingBatches(loader, sampler, epochs if merged else 1)
+    return TrainingBatches(loader, sampler, epochs if merged else 1, run.args.accumulate)
 
 
 def disable_late_augmentations(run: Run, dataset: DatasetTemplate, epochs: int) -> None:

@@ -23,7 +23,13 @@ COMMON = {
     "start_epoch": 0,
     "save_to_file": False,
 }
-OURS = {"device": None, "skip_bad_frames": False, "allow_nonfinite": False, "plugin": []}
+OURS = {
+    "device": None,
+    "skip_bad_frames": False,
+    "allow_nonfinite": False,
+    "plugin": [],
+    "rank_timeout": 5.0,
+}
 TRAIN = {
     **COMMON,
     **OURS,
@@ -43,6 +49,7 @@ TRAIN = {
     "teacher_ckpt": None,
     "seed": None,
     "on_nan": "stop",
+    "accumulate": 1,
 }
 TEST = {
     **COMMON,

@@ -40,6 +40,32 @@ def test_slurm_scripts_pass_the_rest_on(name: str, repo: Path, tmp_path: Path) -
     assert ("--launcher slurm" in done.stdout) == has_several_processes
 
 
+@pytest.mark.parametrize(("code", "requeued"), [(0, False), (2, False), (75, True)])
+def test_a_slurm_job_that_was_stopped_goes_back_into_the_queue(
+    code: int, requeued: bool, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training ends with 75 when a signal has stopped it in good order."""
+    for name, exit_code in (("srun", code), ("scontrol", 0)):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho {name} "$@"\nexit {exit_code}\n')
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "123456")
+    script = repo / "tools/scripts/slurm_batch.sh"
+    done = subprocess.run(
+        ["bash", str(script), "--cfg_file", "x.yaml"], cwd=repo, capture_output=True, text=True
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith(
+        f"{repo}/tools/train.py --launcher slurm --tcp_port 15456 --cfg_file x.yaml"
+    )
+    assert ("scontrol requeue 123456" in lines) == requeued
+    assert done.returncode == (0 if requeued else code)
+    header = script.read_text()
+    assert "#SBATCH --requeue" in header
+    assert "#SBATCH --signal=USR1@120" in header
+
+
 @pytest.mark.parametrize("name", [*SLURM, "dist_train.sh", "dist_test.sh"])
 def test_scripts_without_arguments_print_their_usage(name: str, repo: Path, tmp_path: Path) -> None:
     done = run(repo / "tools/scripts" / name, [], tmp_path)

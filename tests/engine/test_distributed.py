@@ -14,6 +14,7 @@ import toy_engine
 
 from pcdet_distill.checkpoint import load_checkpoint
 from pcdet_distill.engine.distributed import World, join_world, share_batch_norm
+from pcdet_distill.engine.distributed.launch import free_port, launch, rendezvous, split_options
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.trainable import CheckpointState
 
@@ -24,11 +25,18 @@ COMMON = ["--workers", "0", "--fix_random_seed", "--logger_iter_interval", "1", 
 
 def train_in_two_processes(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Train the toy in ``folder`` by the launcher that dist_train.sh uses."""
+    return train_in_processes(folder, 2, *arguments)
+
+
+def train_in_processes(
+    folder: Path, count: int, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """The same in ``count`` processes, with further environment variables."""
     toy_engine.write_config(folder)
-    command = [sys.executable, "-m", "pcdet_distill.engine.distributed.launch", "2"]
+    command = [sys.executable, "-m", "pcdet_distill.engine.distributed.launch", str(count)]
     command += [toy_engine.__file__, "train", "--cfg_file", "cfgs/toys/toy.yaml"]
     command += ["--launcher", "pytorch", *COMMON, *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOY_PLAIN": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOY_PLAIN": "1", **variables}
     return subprocess.run(
         command, env=environment, cwd=folder, capture_output=True, text=True, timeout=120
     )
@@ -148,5 +156,156 @@ def test_a_single_process_needs_no_communication() -> None:
 
 
 def test_sync_bn_is_refused_where_it_cannot_work() -> None:
-    with pytest.raises(ConfigError, match="--sync_bn.*CUDA only"):
-        share_batch_norm(torch.nn.BatchNorm1d(1), World(size=2), torch.device("cpu"))
+    with pytest.raises(ConfigError, match="--sync_bn: there is one process"):
+        share_batch_norm(torch.nn.BatchNorm1d(1), World(), torch.device("cpu"))
+
+
+# --- Batch norm over all processes
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_shared_batch_norm_equals_the_whole_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    """Weights and statistics after three epochs.
+
+    By SGD: the norm takes the bias of its convolution away again, so its gradient is rounding, and
+    Adam would make that as large as any other.
+    """
+    one = tmp_path / "one"
+    several = tmp_path / "several"
+    flags = ["--batch_size", "6", "--set", "OPTIMIZATION.OPTIMIZER", "sgd"]
+    with monkeypatch.context() as patch:
+        for module, name in toy_engine.REPLACED:
+            patch.setattr(module, name, getattr(module, name))
+        toy_engine.install(batch_norm=True, dropout=0.0)
+        toy_engine.train_toy(one, *COMMON, *flags)
+    run = train_in_processes(several, processes, "--sync_bn", *flags, TOY_PLAIN="", TOY_DROPOUT="0")
+    assert run.returncode == 0, run.stderr
+    found = last_checkpoint(several)["model_state"]
+    for key, expected in last_checkpoint(one)["model_state"].items():
+        torch.testing.assert_close(found[key], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_without_sync_bn_the_statistics_differ(tmp_path: Path) -> None:
+    """So the test above can fail."""
+    states = []
+    for name, flags in (("own", []), ("shared", ["--sync_bn"])):
+        folder = tmp_path / name
+        run = train_in_processes(
+            folder, 2, "--batch_size", "4", *flags, TOY_PLAIN="", TOY_DROPOUT="0"
+        )
+        assert run.returncode == 0, run.stderr
+        states.append(last_checkpoint(folder)["model_state"])
+    assert (states[0]["norm.running_var"] - states[1]["norm.running_var"]).abs().max() > 1e-3
+
+
+# --- Accumulated gradients
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_accumulated_batches_are_a_larger_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int
+) -> None:
+    """12 frames: the last iteration of an epoch has fewer batches when they do not divide."""
+    large = tmp_path / "large"
+    small = tmp_path / "small"
+    train_in_one_process(large, monkeypatch, "--batch_size", str(2 * accumulate))
+    train_in_one_process(small, monkeypatch, "--batch_size", "2", "--accumulate", str(accumulate))
+    expected = last_checkpoint(large)
+    found = last_checkpoint(small)
+    assert found["it"] == expected["it"]
+    for key, value in expected["model_state"].items():
+        torch.testing.assert_close(found["model_state"][key], value, rtol=1e-5, atol=1e-6)
+
+
+def test_two_processes_accumulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = tmp_path / "one"
+    two = tmp_path / "two"
+    train_in_one_process(one, monkeypatch, "--batch_size", "4")
+    run = train_in_two_processes(two, "--batch_size", "2", "--accumulate", "2")
+    assert run.returncode == 0, run.stderr
+    expected = last_checkpoint(one)["model_state"]
+    for key, value in last_checkpoint(two)["model_state"].items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-6)
+
+
+# --- Several machines, restarts, a process that stops
+
+
+def start_agents(folder: Path, *arguments: str, agents: int = 2) -> list[subprocess.Popen[str]]:
+    """Two machines of one process each, both of them this one."""
+    toy_engine.write_config(folder)
+    endpoint = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "pcdet_distill.engine.distributed.launch", "1"]
+    command += [toy_engine.__file__, "train", "--cfg_file", "cfgs/toys/toy.yaml"]
+    command += ["--launcher", "pytorch", *COMMON, "--nnodes", str(agents)]
+    command += ["--rdzv_endpoint", endpoint, *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOY_PLAIN": "1"}
+    return [
+        subprocess.Popen(
+            command,
+            env=environment,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(agents)
+    ]
+
+
+def test_two_machines_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = tmp_path / "one"
+    two = tmp_path / "two"
+    train_in_one_process(one, monkeypatch, "--batch_size", "4")
+    agents = start_agents(two, "--batch_size", "4")
+    for agent in agents:
+        _, errors = agent.communicate(timeout=180)
+        assert agent.returncode == 0, errors
+    expected = last_checkpoint(one)["model_state"]
+    for key, value in last_checkpoint(two)["model_state"].items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-6)
+
+
+def test_a_killed_process_is_restarted_and_goes_on(tmp_path: Path) -> None:
+    """One of two processes kills itself once; both start again from the last checkpoint."""
+    run = train_in_processes(
+        tmp_path,
+        2,
+        *("--batch_size", "4", "--max_restarts", "1", "--ckpt_save_time_interval", "0"),
+        TOY_DIE_ONCE=str(tmp_path / "died"),
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "died").exists()
+    assert "resumed from" in run.stdout
+    assert last_checkpoint(tmp_path)["it"] == 9
+
+
+def test_a_stopped_process_ends_the_others(tmp_path: Path) -> None:
+    """SIGSTOP: it neither answers nor ends."""
+    toy_engine.write_config(tmp_path)
+    run = train_in_processes(
+        tmp_path, 2, "--batch_size", "4", "--rank_timeout", "0.05", TOY_STOP_RANK="1"
+    )
+    assert run.returncode == 2
+    assert "another one did not answer for 0.05 minutes (--rank_timeout)" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_several_machines_need_a_place_to_meet(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        launch(1, ["train.py", "--nnodes", "2"])
+    assert caught.value.code == 2
+    assert "error: --nnodes 2: expected --rdzv_endpoint HOST:PORT" in capsys.readouterr().err
+
+
+def test_options_of_torchrun_are_told_from_those_of_the_tool() -> None:
+    words = ["train.py", "--cfg_file", "a.yaml", "--nnodes", "1:4", "--rdzv_endpoint", "host:1"]
+    words += ["--max_restarts", "3", "--epochs", "5", "--set", "X", "--nnodes"]
+    options, rest = split_options(words)
+    assert rest == ["train.py", "--cfg_file", "a.yaml", "--epochs", "5", "--set", "X", "--nnodes"]
+    assert rendezvous(options) == [
+        *("--nnodes", "1:4", "--max_restarts", "3", "--rdzv_backend", "c10d"),
+        *("--rdzv_id", "pcdet_distill", "--rdzv_endpoint", "host:1"),
+    ]

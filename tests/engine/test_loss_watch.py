@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from toy_engine import ToyDetector, output_of, train_toy
 
 from pcdet_distill.checkpoint import load_checkpoint
-from pcdet_distill.engine.distributed import World
+from pcdet_distill.engine.distributed import StepGroup, World
 from pcdet_distill.engine.loss_watch import LossWatch, NonFiniteStep, Step
 from pcdet_distill.errors import ConfigError
 
@@ -29,7 +29,7 @@ def norm() -> nn.BatchNorm1d:
 
 
 def watch_on_cpu(model: nn.Module, skip: bool = False) -> LossWatch:
-    return LossWatch(model, World(), torch.device("cpu"), skip=skip)
+    return LossWatch(model, StepGroup(World()), torch.device("cpu"), skip=skip)
 
 
 def test_a_finite_loss_goes_on(norm):

@@ -2,13 +2,16 @@
 
 ``python toy_engine.py train|test ARGS`` is tools/train.py or tools/test.py with these two in place
 of the real ones. Environment variables: TOY_BAD_FRAME is the number of a sample that cannot be
-read, TOY_STEP_SECONDS makes every step slower, TOY_PLAIN=1 leaves BatchNorm and Dropout out.
+read, TOY_STEP_SECONDS makes every step slower, TOY_PLAIN=1 leaves BatchNorm and Dropout out,
+TOY_DROPOUT is the share of the latter. TOY_STOP_RANK is the rank that stops in the fifth step,
+TOY_DIE_ONCE a file that rank 1 makes when it kills itself there.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -156,10 +159,24 @@ class ToyDetector(TrainableModule):
         output = self.head(self.dropout(features).flatten(1))[:, 0]
         if self.training:
             time.sleep(float(os.environ.get("TOY_STEP_SECONDS", 0)))
+            fail_as_told(int(self.global_step))
             loss = (output - values.sum(1)).square().mean()
             return {"loss": loss}, {"loss_toy": loss.detach()}, {"distill": loss.detach() / 2}
         counts = {"gt": len(values), "roi_0.3": 0, "rcnn_0.3": len(values) // 2}
         return [{"score": score.reshape(1)} for score in output], counts
+
+
+def fail_as_told(step: int) -> None:
+    """Stop or kill this process in the fifth step, where the environment says so."""
+    rank = os.environ.get("RANK")
+    if step != 4:
+        return
+    if rank is not None and os.environ.get("TOY_STOP_RANK") == rank:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    witness = os.environ.get("TOY_DIE_ONCE")
+    if witness and rank == "1" and not Path(witness).exists():
+        Path(witness).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class ToySampler(RandomSampler):
@@ -260,7 +277,8 @@ def evaluate_toy(folder: Path, *arguments: str) -> None:
 def main() -> None:
     """``toy_engine.py train|test ARGS``."""
     plain = bool(os.environ.get("TOY_PLAIN"))
-    install(batch_norm=not plain, dropout=0.0 if plain else 0.2)
+    dropout = 0.0 if plain else float(os.environ.get("TOY_DROPOUT", 0.2))
+    install(batch_norm=not plain, dropout=dropout)
     run(sys.argv[1], sys.argv[2:])
 
 

@@ -117,19 +117,19 @@ class TimedTraining:
 
     def step(self, progress: float) -> None:
         """Load the next batch and train on it as at this share of the training."""
-        batch = next(self._batches)
+        batches = next(self._batches)
         self.trainer.set_learning_rate()
         self.trainer.model.set_progress(progress)
-        self.trainer.train_step(batch)
+        self.trainer.train_step(batches)
 
     def start_over(self) -> None:
         """Go back to the first batch; frames differ in their points, so in their seconds."""
         self._batches = self._endless_batches()
 
-    def _endless_batches(self) -> Iterator[BatchDict]:
+    def _endless_batches(self) -> Iterator[list[BatchDict]]:
         """The batches of epoch after epoch."""
         for epoch in count():
-            yield from self.trainer.batches.epoch(epoch)
+            yield from self.trainer.batches.iterations(epoch)
 
 
 class StepTimer:

@@ -16,7 +16,7 @@ from .files import (
     read_with_optimizer,
     wait_for,
 )
-from .randomness import preserve_randomness, seed_everything
+from .randomness import preserve_randomness, random_state, seed_everything
 from .run_lock import exclusive_folder
 from .state import make_checkpoint, restore_checkpoint, resume_iteration
 
@@ -30,6 +30,7 @@ __all__ = [
     "next_unevaluated",
     "preserve_randomness",
     "prune",
+    "random_state",
     "read_with_optimizer",
     "restore_checkpoint",
     "resume_iteration",

@@ -8,6 +8,7 @@ model adds (a Distiller: distill_state).
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import torch
 
@@ -17,7 +18,7 @@ from ...models.trainable import CheckpointState, Trainable
 from ..distributed import World
 from ..optimization import load_optimizer_state
 from .files import FoundCheckpoint
-from .randomness import random_state, restore_random_state, seed_everything
+from .randomness import RandomState, restore_random_state, seed_everything
 
 
 def make_checkpoint(
@@ -28,12 +29,9 @@ def make_checkpoint(
     iteration: int,
     per_epoch: int,
     seed: int,
-    world: World,
+    random_states: Sequence[RandomState],
 ) -> CheckpointState:
-    """The checkpoint after ``iteration`` iterations.
-
-    Every process must call this function: the random states of all of them are gathered.
-    """
+    """The checkpoint after ``iteration`` iterations; ``random_states`` are of every process."""
     return {
         "epoch": iteration // per_epoch,
         "it": iteration,
@@ -43,7 +41,7 @@ def make_checkpoint(
         "version": f"pcdet_distill+{__version__}",
         "seed": seed,
         "iterations_per_epoch": per_epoch,
-        "random_states": world.gather(random_state()),
+        "random_states": list(random_states),
         "threads": torch.get_num_threads(),
     }
 

@@ -1,7 +1,7 @@
 """The flags of tools/train.py and tools/test.py: OpenPCDet's, and a few of our own.
 
 Ours are ``--teacher``, ``--teacher_ckpt``, ``--seed``, ``--device``, ``--skip_bad_frames``,
-``--on_nan``, ``--allow_nonfinite`` and ``--plugin``.
+``--on_nan``, ``--allow_nonfinite``, ``--plugin``, ``--accumulate`` and ``--rank_timeout``.
 tests/contracts/test_flags.py freezes all of them.
 """
 
@@ -44,6 +44,17 @@ def at_least(minimum: int) -> Callable[[str], int]:
         return value
 
     return whole_number
+
+
+def minutes(text: str) -> float:
+    """An argparse type: a time above 0, in minutes."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of minutes") from None
+    if not 0 < value < 10**6:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of minutes above 0")
+    return value
 
 
 def _add_common(parser: argparse.ArgumentParser, activity: str) -> None:
@@ -136,6 +147,14 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
         help="port where the processes connect, unless the launcher sets MASTER_PORT",
     )
     parser.add_argument(
+        "--rank_timeout",
+        type=minutes,
+        default=5.0,
+        metavar="MINUTES",
+        help="several processes: how long a step waits for one that does not answer, before all "
+        "end (default: 5)",
+    )
+    parser.add_argument(
         "--local_rank",
         type=at_least(0),
         default=0,
@@ -178,9 +197,17 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         help="epochs to train (default: OPTIMIZATION.NUM_EPOCHS)",
     )
     parser.add_argument(
+        "--accumulate",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="batches whose gradients are added up before the weights change: N times the batch "
+        "size in the memory of one (default: 1)",
+    )
+    parser.add_argument(
         "--sync_bn",
         action="store_true",
-        help="BatchNorm statistics over all processes (CUDA only)",
+        help="BatchNorm statistics over all processes",
     )
     parser.add_argument(
         "--use_amp",

@@ -12,7 +12,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -27,6 +27,7 @@ T = TypeVar("T")
 # Rank 0 may score a whole evaluation while the other processes wait at a barrier.
 TIMEOUT = datetime.timedelta(minutes=60)
 # Parts of the messages of gloo and nccl when another process has ended.
+TIMED_OUT = ("imed out", "imeout")
 PEER_ENDED = ("onnection closed by peer", "onnection reset by peer", "roken pipe")
 
 
@@ -39,12 +40,22 @@ class World:
         size: number of processes.
         local_rank: number of this process on its machine.
         local_size: number of processes on this machine.
+        step_timeout: how long a training step waits for another process.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
+    step_timeout: datetime.timedelta = datetime.timedelta(minutes=5)
+
+    def new_step_group(self, backend: str | None = None) -> dist.ProcessGroup | None:
+        """A group of all processes for the exchanges of training steps.
+
+        A step that takes long has lost a process: so its timeout is short, where other exchanges
+        wait for an hour.
+        """
+        return dist.new_group(backend=backend, timeout=self.step_timeout)
 
     @property
     def is_main(self) -> bool:
@@ -95,6 +106,7 @@ def join_world(
     tcp_port: int,
     local_rank: int = 0,
     waiting_mins: float = 0,
+    step_timeout_mins: float = 5,
 ) -> Iterator[World]:
     """Open the process group for as long as the context lasts; ``none`` opens nothing.
 
@@ -103,7 +115,8 @@ def join_world(
         device_name: ``--device``; decides between nccl and gloo.
         tcp_port: used where the launcher sets no MASTER_PORT.
         local_rank: used where the launcher sets no LOCAL_RANK.
-        waiting_mins: added to the timeout of every communication.
+        waiting_mins: added to the timeout of every communication but those of training steps.
+        step_timeout_mins: timeout of these.
     """
     if launcher == "none":
         yield World()
@@ -113,6 +126,7 @@ def join_world(
         world = _torchrun_world(local_rank)
     else:
         world = _slurm_world()
+    world = replace(world, step_timeout=datetime.timedelta(minutes=step_timeout_mins))
     on_cuda = torch.cuda.is_available() and not (device_name or "").startswith("cpu")
     _connect(world, "nccl" if on_cuda else "gloo", tcp_port, waiting_mins)
     try:
@@ -120,6 +134,11 @@ def join_world(
         # Leave together: a process that still communicates needs the others.
         world.barrier()
     except RuntimeError as error:
+        if any(sign in str(error) for sign in TIMED_OUT):
+            raise ConfigError(
+                f"process {world.rank} of {world.size} stopped, because another one did not answer "
+                f"for {step_timeout_mins:g} minutes (--rank_timeout)"
+            ) from None
         if not any(sign in str(error) for sign in PEER_ENDED):
             raise
         raise ConfigError(
