@@ -16,14 +16,13 @@ from ...visualize import (
     draw_panel,
 )
 from .boxes import Boxes, Change
-from .draw import Scene, as_webp, panels, prepare
+from .draw import Scene, as_webp, metres_per_point, panels, prepare
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CHANGE_COLOURS = {"gained": "#80ffdb", "lost": "#ff4d6d", "moved": "#ffd166"}
 LEGEND_INCH = 0.9
-METRES_PER_POINT = 0.13  # of a label's size in a panel of usual size
 
 
 def draw_boxes(
@@ -38,8 +37,10 @@ def draw_boxes(
     colours = colours_of(class_names)
     for axis, (title, boxes) in zip(axes, named):
         prepare(axis, scene, title)
-        panel = BevPanel(title, boxes.boxes[:, :7], list(boxes.names), boxes.scores)
-        draw_panel(axis, panel, colours, scene.limits, METRES_PER_POINT)
+        # The colour names the class already: beside each box only its score has room.
+        scores = [f"{score:.2f}".removeprefix("0") for score in boxes.scores]
+        panel = BevPanel(title, boxes.boxes[:, :7], list(boxes.names), labels=scores)
+        draw_panel(axis, panel, colours, scene.limits, metres_per_point(scene))
     prepare(axes[-1], scene, "changes")
     for number, change in enumerate(changes, start=1):
         _draw_change(axes[-1], number, change, *compared)

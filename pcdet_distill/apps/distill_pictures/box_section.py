@@ -56,7 +56,9 @@ def box_caption(least_score: float) -> str:
     """How to read the picture."""
     return (
         f"Boxes with a score of {least_score:g} or more, with their scores; dashed: labelled "
-        "objects. The last panel shows only boxes that differ; the numbers are those of the table."
+        "objects. The last panel shows only boxes that differ; the numbers are those of the table. "
+        f"Right: overlaps a labelled object of its class by an IoU of {RIGHT_IOU:g} seen from "
+        f"above. Moved: by more than {MOVED_M:g} m or 10 degrees."
     )
 
 
@@ -70,8 +72,4 @@ def change_table(changes: Sequence[Change]) -> Html:
         right = "yes" if change.is_right else "no"
         rows.append([str(number), change.kind, change.name, right, *errors])
     header = ["box", "change", "class", "right", "centre off before", "centre off after"]
-    caption = (
-        f"Right: overlaps a labelled object of its class by an IoU of {RIGHT_IOU:g} seen from "
-        f"above. Moved: by more than {MOVED_M:g} m or 10 degrees."
-    )
-    return table(header, rows, caption=caption)
+    return table(header, rows)

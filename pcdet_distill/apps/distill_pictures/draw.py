@@ -33,6 +33,7 @@ QUALITY = 82  # of the WebP files
 PANEL_AREA = 10.5  # square inches
 TALL = 1.25  # from this ratio of height to width on, more panels stand beside each other
 TITLE_INCH = 0.45
+POINTS_PER_INCH = 72.0
 MOST_TICKS = 4
 LABEL_DASHES = (0, (3, 2))
 VALUES = "inferno"
@@ -55,11 +56,22 @@ class Scene:
     limits: Limits
 
 
+def panel_shape(scene: Scene) -> tuple[float, float]:
+    """Height by width of a panel, and its width in inches."""
+    ratio = (scene.limits.x1 - scene.limits.x0) / (scene.limits.y1 - scene.limits.y0)
+    return ratio, (PANEL_AREA / ratio) ** 0.5
+
+
+def metres_per_point(scene: Scene) -> float:
+    """Metres of a panel that a typographic point covers."""
+    _, width_inch = panel_shape(scene)
+    return (scene.limits.y1 - scene.limits.y0) / (width_inch * POINTS_PER_INCH)
+
+
 def panels(scene: Scene, count: int, extra_inch: float = 0.0) -> tuple[Figure, list[Axes]]:
     """A figure with empty panels of equal size."""
     plt = import_pyplot()
-    ratio = (scene.limits.x1 - scene.limits.x0) / (scene.limits.y1 - scene.limits.y0)
-    width = (PANEL_AREA / ratio) ** 0.5
+    ratio, width = panel_shape(scene)
     columns = min(count, 5 if ratio >= TALL else 3)
     rows = -(-count // columns)
     figure, axes = plt.subplots(
@@ -162,7 +174,7 @@ def node_image(nodes: NodeFeatures, values: np.ndarray) -> np.ndarray:
     Of several layers the largest value counts.
     """
     assert nodes.grid is not None and nodes.cells is not None
-    size_x, size_y, _ = nodes.grid.size
+    size_x, size_y = map_size(nodes)
     cells = nodes.cells.cpu().numpy()
     image = np.full((size_x, size_y, values.shape[1]), -np.inf, dtype=np.float32)
     # The sensor's left, large y, is at the left of the picture.
@@ -170,12 +182,23 @@ def node_image(nodes: NodeFeatures, values: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(image), image, np.nan)
 
 
+def map_size(nodes: NodeFeatures) -> tuple[int, int]:
+    """Cells along x and y. A sparse encoder may pad its map by cells beyond the grid."""
+    assert nodes.grid is not None and nodes.cells is not None
+    size_x, size_y, _ = nodes.grid.size
+    if len(nodes) == 0:
+        return size_x, size_y
+    _, last_y, last_x = (int(cell) for cell in nodes.cells.amax(dim=0))
+    return max(size_x, last_x + 1), max(size_y, last_y + 1)
+
+
 def extent_of(nodes: NodeFeatures) -> tuple[float, float, float, float]:
     """Left, right, bottom, top of the grid in the picture."""
     assert nodes.grid is not None
     x0, y0, _ = nodes.grid.origin_m
-    x1 = x0 + nodes.grid.cell_size_m[0] * nodes.grid.size[0]
-    y1 = y0 + nodes.grid.cell_size_m[1] * nodes.grid.size[1]
+    size_x, size_y = map_size(nodes)
+    x1 = x0 + nodes.grid.cell_size_m[0] * size_x
+    y1 = y0 + nodes.grid.cell_size_m[1] * size_y
     return -y1, -y0, x0, x1
 
 
@@ -213,3 +236,11 @@ def as_webp(figure: Figure) -> bytes:
     pyplot: ModuleType = import_pyplot()
     pyplot.close(figure)
     return buffer.getvalue()
+
+
+def width_of(content: bytes) -> int:
+    """Pixels across a picture file."""
+    from PIL import Image  # comes with matplotlib
+
+    with Image.open(io.BytesIO(content)) as picture:
+        return picture.width

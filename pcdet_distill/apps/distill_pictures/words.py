@@ -7,6 +7,9 @@ import math
 from html import escape
 
 from ...report.page import Html
+from .draw import width_of
+
+LEAST_SHARE = 0.6  # of its width that a picture has on a small screen
 
 
 def percent(share: float) -> str:
@@ -27,4 +30,9 @@ def title_of(name: str) -> str:
 def webp(content: bytes, about: str) -> Html:
     """A picture as part of the page."""
     packed = base64.b64encode(content).decode("ascii")
-    return Html(f"<img alt='{escape(about)}' src='data:image/webp;base64,{packed}'>")
+    least_pixels = int(LEAST_SHARE * width_of(content))
+    # On a phone a wide picture scrolls sideways; shrunk to the screen it would be unreadable.
+    return Html(
+        f"<div class='scroll'><img alt='{escape(about)}' style='min-width: {least_pixels}px' "
+        f"src='data:image/webp;base64,{packed}'></div>"
+    )

@@ -10,7 +10,7 @@ import torch
 from made_nodes import map_nodes, nodes
 from picture_toys import CLASSES, GRAPH, LOGITS, MAP, Toys
 
-from pcdet_distill.apps.distill_pictures.draw import extent_of, node_image
+from pcdet_distill.apps.distill_pictures.draw import extent_of, map_size, node_image
 from pcdet_distill.apps.distill_pictures.frames import Frame, named_frames, other_frames
 from pcdet_distill.apps.distill_pictures.node_pictures import choose_graph, in_percent
 from pcdet_distill.apps.distill_pictures.sides import (
@@ -152,3 +152,14 @@ def test_the_drawn_graph_is_that_of_the_heaviest_query_on_an_object():
 def test_parts_in_percent():
     assert in_percent(torch.tensor([1.0, 3.0])).tolist() == [25.0, 75.0]
     assert in_percent(torch.zeros(2)).tolist() == [0.0, 0.0]
+
+
+def test_a_map_that_reaches_beyond_its_grid_is_drawn_whole():
+    """A sparse encoder pads its map by a cell or two."""
+    made = map_nodes(torch.arange(6.0).view(1, 1, 2, 3))
+    smaller = dataclasses.replace(made.grid, size=(2, 1, 1))
+    beyond = dataclasses.replace(made, grid=smaller)
+    assert map_size(beyond) == (3, 2)
+    assert extent_of(beyond) == (-2.0, 0.0, 0.0, 3.0)
+    image = node_image(beyond, beyond.features.numpy())[..., 0]
+    assert image.tolist() == [[3.0, 0.0], [4.0, 1.0], [5.0, 2.0]]
