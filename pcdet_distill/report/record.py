@@ -72,6 +72,7 @@ class Division:
         ap: in percent; None for a part without objects.
         recall: in percent.
         num_objects: objects of each part.
+        spread: standard deviation of the AP over seeds; empty for a single run.
     """
 
     class_name: str
@@ -81,6 +82,7 @@ class Division:
     ap: list[float | None]
     recall: list[float | None]
     num_objects: list[int]
+    spread: list[float | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The first tour: simulate scenes, train a teacher and two students, compare them.
 
 docs/quickstart.md explains it. ``plan.py`` has the sizes, files and steps, ``run.py`` runs the
-steps, ``results.py`` measures, compares and draws.
+steps, ``results.py`` measures, compares and draws, ``page.py`` writes report.html.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = 
     What an earlier run completed is kept.
     """
     from . import results
+    from .page import write_quickstart_page
 
     options = parse_arguments(arguments, prog)
     make_plan = QuickstartPlan.small if options.fast else QuickstartPlan.full
@@ -44,8 +45,10 @@ def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = 
     print("\n== compare", flush=True)
     comparison = results.report(plan)
     pictures = results.draw(plan)
+    page = write_quickstart_page(plan, comparison)
     print((plan.output / "report.txt").read_text())
-    for path in [plan.output / "report.md", *pictures]:
+    written = [plan.output / "report.md", *pictures, *([page] if page else [])]
+    for path in written:
         print(f"   {shorten(path, root)}")
     print(f"\nall steps took {duration(time.monotonic() - start)} this time")
     print("to start again from nothing, delete these folders:")

@@ -15,6 +15,7 @@ from .check import check_runs, check_study
 from .costs import StepTimes, measurable, measured_costs
 from .data import data_commands
 from .measured import measure_rows
+from .page import write_study_page
 from .plan import Options, StudyPlan
 from .plot import draw
 from .publish import RESULTS, command_line, publish, write_study_results
@@ -190,12 +191,15 @@ def _wanted_outcomes(plan: StudyPlan, only: Sequence[str]) -> dict[str, Outcome]
 def show(plan: StudyPlan, on_gpu: bool) -> list[Table]:
     """Write tables and plot into the study's folder, and print the table of the last split."""
     tables = write_tables(plan, on_gpu)
+    page = write_study_page(plan, tables, survey(plan, Records(plan)))
     print(to_text(tables[-1]))
     try:
         draw(tables[-1], plan.folder / "plot.png", on_gpu)
     except UserError as error:
         print(f"no plot: {error}")
     print(f"tables of every split: {plan.folder}/table_*.md")
+    if page is not None:
+        print(f"report: {page}")
     return tables
 
 

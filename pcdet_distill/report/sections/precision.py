@@ -162,7 +162,8 @@ def _division_figure(
                 f"{label}: AP {number_text(ap)}, recall {number_text(recall)}"
                 for label, ap, recall in zip(division.labels, division.ap, division.recall)
             ]
-            series.append(Bars(view.label, division.ap, titles=titles, colour=number))
+            spreads = division.spread or None
+            series.append(Bars(view.label, division.ap, spreads, titles, colour=number))
     unit = DIVISION_UNITS[first.by]
     counts = [plural(count, "object") for count in first.num_objects]
     plot = bar_plot(

@@ -11,18 +11,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from page_reader import read_page
+from toy_evaluation import random_evaluation, toy_evaluation
 
+from pcdet_distill.apps.quickstart import page as quickstart_page
 from pcdet_distill.apps.quickstart import results
-from pcdet_distill.apps.quickstart.plan import DETECTORS, QuickstartPlan
+from pcdet_distill.apps.quickstart.page import write_quickstart_page
+from pcdet_distill.apps.quickstart.plan import DETECTORS, MODELS, QuickstartPlan
 from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
 from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
-from pcdet_distill.errors import DataError, UserError
+from pcdet_distill.errors import ConfigError, DataError, UserError
 from pcdet_distill.measure import count_parameters
 from pcdet_distill.models import build_network
+from pcdet_distill.report.collect import collect
 from pcdet_distill.report.comparison import BEGIN, END
+from pcdet_distill.report.record import FILE as RECORD
+from pcdet_distill.report.record import write_record
 
 AP = {"teacher": 60.0, "student": 40.0, "distilled": 45.0}
 
@@ -163,3 +170,34 @@ def test_publishing_refuses_a_smoke_run_and_writes_a_full_one(trained, tmp_path)
 def test_the_page_has_a_place_for_the_table(repo):
     text = (repo / results.PAGE).read_text()
     assert text.count(BEGIN) == text.count(END) == 1
+
+
+def test_the_page_of_a_run_without_stored_reports(trained, capsys):
+    page = write_quickstart_page(trained, results.report(trained))
+    reader = read_page(page.read_text(encoding="utf-8"))
+    assert page == trained.output / "report.html"
+    assert reader.tables[0][1][0] == "teacher"
+    assert "Curves and frames are missing" in reader.words
+
+
+def test_the_page_shows_all_three_models(trained, tmp_path):
+    for number, model in enumerate(MODELS):
+        record = collect(toy_evaluation(*random_evaluation(number)))
+        write_record(record, trained.evaluation(model))
+    page = write_quickstart_page(trained, results.report(trained))
+    reader = read_page(page.read_text(encoding="utf-8"))
+    for words in ("teacher: AP", "student: AP", "student with init: AP", "Where the two differ"):
+        assert words in reader.words
+    for model in MODELS:
+        (trained.evaluation(model) / RECORD).unlink()
+
+
+def test_a_page_that_cannot_be_written_is_a_sentence(trained, monkeypatch, capsys):
+    comparison = results.report(trained)
+
+    def refuse(html, file):
+        raise ConfigError(f"{file}: cannot be written (disk full)")
+
+    monkeypatch.setattr(quickstart_page, "write_page", refuse)
+    assert write_quickstart_page(trained, comparison) is None
+    assert "no report.html" in capsys.readouterr().out

@@ -1,0 +1,57 @@
+"""report.html of a study: the tables with their spread and verdicts, the rows' mean curves."""
+
+from __future__ import annotations
+
+import pytest
+from page_reader import read_page
+from test_run_page import write_log
+from test_study_tool import toy_tool
+from toy_evaluation import random_evaluation, toy_evaluation
+
+from pcdet_distill.report.collect import collect
+from pcdet_distill.report.record import write_record
+
+__all__ = ["toy_tool"]
+
+
+@pytest.fixture
+def page(toy_tool, tmp_path):
+    """Gives the page of the toy study as it is now."""
+
+    def read():
+        toy_tool("--table")
+        file = tmp_path / "output" / "study" / "toys" / "report.html"
+        return read_page(file.read_text(encoding="utf-8"))
+
+    return read
+
+
+def test_the_page_of_a_study(toy_tool, page, tmp_path, capsys):
+    (tmp_path / "toy.json").write_text("{}")
+    toy_tool("--jobs", "2")
+    assert f"report: {tmp_path / 'output/study/toys/report.html'}" in capsys.readouterr().out
+    reader = page()
+    header, *rows = reader.tables[0]
+    assert header[0] == "row"
+    mean = {row[0]: row[header.index("3D mAP")] for row in rows}
+    assert mean["plain"] == "12.0±0.0"
+    assert "not shown: no gain" in reader.words or "not shown: 2 seeds" in reader.words
+    assert reader.count("svg") == 0  # these evaluations stored no data of a report
+
+    files = sorted((tmp_path / "output").rglob("metrics.json"))
+    for number, file in enumerate(files):
+        write_record(collect(toy_evaluation(*random_evaluation(number))), file.parent)
+    reader = page()
+    assert "Precision and recall" in reader.words
+    assert "plain: AP" in reader.words and "recipe: AP" in reader.words
+    assert reader.count("path", "spread") > 0
+
+
+def test_losses_of_the_first_seed(toy_tool, page, tmp_path):
+    (tmp_path / "toy.json").write_text("{}")
+    toy_tool("--jobs", "2")
+    for file in sorted((tmp_path / "output").rglob("metrics.json")):
+        write_record(collect(toy_evaluation(*random_evaluation())), file.parent)
+    for file in sorted((tmp_path / "output").rglob("metrics.jsonl")):
+        write_log(file.parent)
+    assert "Losses are those of the first seed" in page().words
