@@ -40,7 +40,9 @@ class Detector:
             raise DetectError("onnxruntime is missing: pip install onnxruntime") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        providers = onnxruntime.get_available_providers()
+        available = onnxruntime.get_available_providers()
+        known = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        providers = [name for name in known if name in available]
         self.session = onnxruntime.InferenceSession(network, options, providers=providers)
 
     def __call__(self, points):
@@ -282,7 +284,10 @@ def read_points(path, features, columns=None):
         table = readers[path.suffix](path, columns or features)
     except (ValueError, LookupError, TypeError) as error:
         raise DetectError(f"{path} cannot be read: {error}") from None
-    return np.stack([column_of(name, table, path) for name in features], axis=1)
+    points = np.stack([column_of(name, table, path) for name in features], axis=1)
+    if "intensity" in features and (points[:, features.index("intensity")] < 0).mean() > 0.01:
+        print(f"warning: {path}: negative intensities; does it have other columns? --columns")
+    return points
 
 
 def column_of(name, table, path):
@@ -319,7 +324,7 @@ def read_pcd(path, columns):
     num_points = int(entries["POINTS"][0])
     used = [place for place, name in enumerate(names) if name != "_"]  # _ is padding
     if kind.strip() == b"binary":
-        types = [f"<{kind.lower()}{size}" for kind, size in zip(entries["TYPE"], entries["SIZE"])]
+        types = [f"<{of.lower()}{size}" for of, size in zip(entries["TYPE"], entries["SIZE"])]
         fields = [(str(place), types[place], (counts[place],)) for place in range(len(names))]
         table = np.frombuffer(data, np.dtype(fields), num_points)
         return {names[place]: table[str(place)][:, 0] for place in used}

@@ -338,6 +338,21 @@ def test_readers(detect: ModuleType, tmp_path: Path) -> None:
     assert not read[:, 4].any()
 
 
+def test_five_columns_that_are_read_as_four_are_doubted(
+    detect: ModuleType, tmp_path: Path, capsys
+) -> None:
+    points = random_points(400)
+    points[:, 3] = np.abs(points[:, 3])
+    wide = np.concatenate([points, np.full((400, 1), 7, np.float32)], axis=1)
+    wide.tofile(tmp_path / "wide.bin")
+    points.tofile(tmp_path / "good.bin")
+    features = ["x", "y", "z", "intensity"]
+    detect.read_points(tmp_path / "good.bin", features)
+    assert capsys.readouterr().out == ""
+    detect.read_points(tmp_path / "wide.bin", features)
+    assert "negative intensities" in capsys.readouterr().out
+
+
 def refused(detect: ModuleType, *arguments: object) -> str:
     """The sentence that the command line ends with."""
     with pytest.raises(SystemExit) as stop:
