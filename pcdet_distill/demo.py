@@ -104,6 +104,7 @@ def fill_with_shipped(args: argparse.Namespace) -> None:
     if args.cfg_file is None:
         args.cfg_file = SHIPPED_CONFIG
         args.ckpt = str(SHIPPED_CHECKPOINT)
+        print(f"a student that comes with the package: {args.cfg_file}, {args.ckpt}")
     if args.data_path is None:
         args.data_path = str(SHIPPED_SCAN)
 

@@ -253,7 +253,8 @@ def test_without_arguments_the_shipped_student_sees_the_shipped_scan(
     assert picture.is_file()
     lines = capsys.readouterr()
     assert lines.err == ""  # the scan is like those that the student learnt from
-    words = [line.split()[0] for line in lines.out.splitlines()[1:-1]]
+    words = [line.split()[0] for line in lines.out.splitlines()[2:-1]]
+    assert str(demo.SHIPPED_CHECKPOINT) in lines.out
     # What the scene holds: frame 328 of the data of assets/README.md.
     assert words.count("Car") >= 3
     assert words.count("Pedestrian") >= 2

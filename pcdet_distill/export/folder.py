@@ -59,7 +59,7 @@ def readme(config: ExportConfig) -> str:
 {made}
 
     pip install numpy onnxruntime
-    python {PROGRAM.name} cloud.bin --out boxes.json      # .bin, .npy or .pcd
+    python {PROGRAM.name} cloud.bin --out boxes.json      # .bin, .npy, .npz or .pcd
 
     from {PROGRAM.stem} import Detector
     boxes, scores, names = Detector("this folder")(points)

@@ -1,6 +1,6 @@
 """Detect objects in a point cloud, with numpy and onnxruntime alone.
 
-    python detect.py cloud.bin                # or .npy, .pcd; --out boxes.json keeps the boxes
+    python detect.py cloud.bin                # or .npy, .npz, .pcd; --out boxes.json keeps them
 
     from detect import Detector
     detector = Detector("folder")             # that holds model.onnx and config.json
@@ -43,7 +43,11 @@ class Detector:
         available = onnxruntime.get_available_providers()
         known = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in known if name in available]
-        self.session = onnxruntime.InferenceSession(network, options, providers=providers)
+        try:
+            self.session = onnxruntime.InferenceSession(network, options, providers=providers)
+        except Exception as error:  # its errors have no base class
+            version = onnxruntime.__version__
+            raise DetectError(f"onnxruntime {version} cannot load model.onnx: {error}") from None
 
     def __call__(self, points):
         """Boxes (M, 7 or 9), scores (M,) and M names, the best first."""
@@ -273,9 +277,9 @@ def side(point, other, origin):
 
 
 def read_points(path, features, columns=None):
-    """Points (N, C) of a .bin, .npy or .pcd file; ``columns``: those of a .bin or .npy file."""
+    """Points (N, C) of a file; ``columns``: those of a file that names none (all but .pcd)."""
     path = Path(path)
-    readers = {".bin": read_array, ".npy": read_array, ".pcd": read_pcd}
+    readers = {".bin": read_array, ".npy": read_array, ".npz": read_array, ".pcd": read_pcd}
     if path.suffix not in readers:
         raise DetectError(f"{path}: expected a file that ends in {', '.join(readers)}")
     if not path.is_file():
@@ -301,9 +305,11 @@ def column_of(name, table, path):
 
 
 def read_array(path, columns):
-    """A .npy array (N, C), or the float32 numbers of a .bin file, point after point."""
+    """The array (N, C) of a .npy or .npz file, or the float32 numbers of a .bin file."""
     if path.suffix == ".npy":
         array = np.load(path, allow_pickle=False)
+    elif path.suffix == ".npz":
+        array = np.load(path, allow_pickle=False)["points"]
     else:
         array = np.fromfile(path, np.float32)
         array = array if len(array) % len(columns) else array.reshape(-1, len(columns))
@@ -337,9 +343,9 @@ def read_pcd(path, columns):
 def main(arguments=None):
     """The command line."""
     parser = argparse.ArgumentParser(description="Detect objects in a point cloud.")
-    parser.add_argument("cloud", help="a .bin, .npy or .pcd file")
+    parser.add_argument("cloud", help="a .bin, .npy, .npz or .pcd file")
     parser.add_argument("--folder", default=Path(__file__).parent, help="of model.onnx")
-    parser.add_argument("--columns", help="of a .bin or .npy file, such as x,y,z,intensity,ring")
+    parser.add_argument("--columns", help="of the file, such as x,y,z,intensity,ring")
     parser.add_argument("--threads", type=int, default=0, help="of the network (default: all)")
     parser.add_argument("--out", help="write the boxes to this .json file")
     options = parser.parse_args(arguments)
@@ -362,7 +368,10 @@ def run(options):
     boxes, scores, names = value
     for box, score, name in zip(boxes, scores, names):
         print(f"{name:<12} {score:.2f}  " + " ".join(f"{number:7.2f}" for number in box))
-    print(f"{len(boxes)} boxes; pillars %.1f ms, network %.1f ms, selection %.1f ms" % tuple(times))
+    print(
+        f"{len(boxes)} boxes; first run: pillars %.1f ms, network %.1f ms, selection %.1f ms"
+        % tuple(times)
+    )
     if options.out:
         found = {"boxes": boxes.tolist(), "scores": scores.tolist(), "names": names}
         Path(options.out).write_text(json.dumps(found, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import subprocess
@@ -133,6 +134,15 @@ def test_points_on_the_borders_of_cells(detect: ModuleType, folder: Path) -> Non
     _, coords, _ = voxelize(points, RANGE_M, SIZE_M, 32, 40_000)
     inputs = detect.Detector(folder).voxelise(points)
     np.testing.assert_array_equal(inputs["voxel_coords"], coords)
+
+
+def test_a_network_that_onnxruntime_cannot_load(detect: ModuleType, folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"no network")
+    config = json.loads((folder / "config.json").read_text())
+    config["model_sha256"] = hashlib.sha256(b"no network").hexdigest()
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(detect.DetectError, match=r"cannot load model\.onnx"):
+        detect.Detector(folder)
 
 
 def test_points_with_nan_are_left_out_and_columns_are_scaled(
@@ -329,7 +339,8 @@ def test_readers(detect: ModuleType, tmp_path: Path) -> None:
     rows = [f"{p[0]!s} {p[1]!s} {p[2]!s} 0 0 0 0 {p[3]!s} 7" for p in points]
     header = PCD_HEADER.format(count=50, kind="ascii")
     (tmp_path / "a.pcd").write_text(header + "\n".join(rows) + "\n")
-    for name in ("a.bin", "a.npy", "b.pcd", "a.pcd"):
+    np.savez(tmp_path / "a.npz", points=points)
+    for name in ("a.bin", "a.npy", "a.npz", "b.pcd", "a.pcd"):
         read = detect.read_points(tmp_path / name, features)
         np.testing.assert_array_equal(read, points, err_msg=name)
     columns = ["x", "y", "z", "intensity", "ring"]
@@ -368,6 +379,7 @@ def test_bad_files_are_one_sentence(detect: ModuleType, folder: Path, tmp_path: 
     np.zeros(7, np.float32).tofile(tmp_path / "odd.bin")
     np.save(tmp_path / "flat.npy", np.zeros(8))
     (tmp_path / "text.npy").write_text("x y z")
+    np.savez(tmp_path / "no_points.npz", other=np.zeros((2, 4)))
     (tmp_path / "cut.pcd").write_text(PCD_HEADER.format(count=9, kind="binary"))
     (tmp_path / "packed.pcd").write_text(PCD_HEADER.format(count=9, kind="binary_compressed"))
     (tmp_path / "empty.pcd").write_text("")
@@ -382,7 +394,8 @@ def test_bad_files_are_one_sentence(detect: ModuleType, folder: Path, tmp_path: 
         "packed.pcd": "only ascii and binary",
         "empty.pcd": "empty.pcd",
         "blind.pcd": "also reads intensity",
-        "cloud.las": ".bin, .npy, .pcd",
+        "cloud.las": ".bin, .npy, .npz, .pcd",
+        "no_points.npz": "points is not a file in the archive",
     }.items():
         assert word in refused(detect, tmp_path / name, "--folder", folder), name
     assert "no such file" in refused(detect, good, "--folder", tmp_path)
