@@ -3,8 +3,8 @@
 A threshold is a step: of the scores 0.1000001 and 0.0999999 one is a detection. A box that only one
 side has is excused where rounding explains it:
 
-* the other side has it too when a threshold is moved by the tolerance, or when one more box may
-  take part or be kept;
+* the other side has it too when a threshold is moved by the tolerance, or when the number of boxes
+  has no limit: at the limit, the last of several equal scores drop out;
 * or a box with the same score to the last digit took its place in NMS;
 * or such a box, which only the other side has, suppresses it.
 
@@ -61,8 +61,14 @@ class BoxComparison:
         return not len(self.missing.scores) and not len(self.unexpected.scores)
 
 
-def same_boxes(expected: Side, found: Side, rules: PostProcessing) -> BoxComparison:
-    """Compare the final boxes of one frame, made by ``rules``, and excuse what rounding decides."""
+def same_boxes(expected: Side, found: Side, rules: PostProcessing | None = None) -> BoxComparison:
+    """Compare the final boxes of one frame, and excuse what rounding decides.
+
+    Args:
+        expected, found: the two sides.
+        rules: that made the boxes. None when these are themselves in question: then only boxes of
+            equal scores may stand for each other.
+    """
     strict = without_excuse(expected.boxes, found.boxes)
     missing, unexpected = strict.missing, strict.unexpected
     first = _is_explained(missing, found, rules)
@@ -121,10 +127,10 @@ def partners_of(own: FrameBoxes, other: FrameBoxes) -> np.ndarray:
     return partners
 
 
-def _is_explained(alone: FrameBoxes, other: Side, rules: PostProcessing) -> np.ndarray:
+def _is_explained(alone: FrameBoxes, other: Side, rules: PostProcessing | None) -> np.ndarray:
     """(M,) bool: which boxes without a partner on the other side are only a rounding away."""
     explained = _are_near(alone, other.boxes, same_score=True)
-    if len(alone.scores):
+    if rules is not None and len(alone.scores):
         for moved in _moved_rules(rules):
             explained |= partners_of(alone, other.select(moved)) >= 0
     return explained
@@ -146,26 +152,19 @@ def _are_near(boxes: FrameBoxes, others: FrameBoxes, same_score: bool = False) -
 
 
 def _moved_rules(rules: PostProcessing) -> Iterator[PostProcessing]:
-    """The rules with thresholds a little lower and higher, and with room for one box more."""
+    """The rules with thresholds a little lower and higher, and without limits of number."""
     for sign in (-1, 1):
         threshold = rules.score_threshold + sign * TOLERANCE
         yield dataclasses.replace(rules, score_threshold=threshold)
         groups = [_with_threshold(group, sign * TOLERANCE) for group in rules.nms]
         yield dataclasses.replace(rules, nms=tuple(groups))
-    groups = [_with_more_room(group) for group in rules.nms]
+    # Raw outputs agree, so a box that only one side admits has the score of the last that both do.
+    groups = [
+        dataclasses.replace(group, pre_maxsize=None, post_maxsize=None) for group in rules.nms
+    ]
     yield dataclasses.replace(rules, nms=tuple(groups))
 
 
 def _with_threshold(group: NmsGroup, change: float) -> NmsGroup:
     threshold = group.threshold + change * max(group.threshold, 1)
     return dataclasses.replace(group, threshold=threshold)
-
-
-def _with_more_room(group: NmsGroup) -> NmsGroup:
-    return dataclasses.replace(
-        group, pre_maxsize=_one_more(group.pre_maxsize), post_maxsize=_one_more(group.post_maxsize)
-    )
-
-
-def _one_more(count: int | None) -> int | None:
-    return None if count is None else count + 1

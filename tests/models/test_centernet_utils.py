@@ -143,6 +143,15 @@ def test_best_cells_over_all_classes() -> None:
     assert found.cells[1, 0] == 0
 
 
+def test_of_equal_scores_the_earlier_cells_come_first() -> None:
+    scores = torch.full((2, 2, 30, 40), -1.0)
+    scores[1, 1, 7, 9] = 2.0
+    found = top_cells(scores, 50)
+    assert found.cells[0].tolist() == list(range(50))
+    assert found.cells[1].tolist() == [7 * 40 + 9, *range(49)]
+    assert found.classes[1].tolist() == [1] + [0] * 49
+
+
 def test_best_cells_are_at_most_all_cells() -> None:
     scores = torch.zeros(2, 3, 4, 5)
     assert top_cells(scores, 1000).scores.shape == (2, 3 * 4 * 5)
