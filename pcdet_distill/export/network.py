@@ -8,6 +8,7 @@ with a second stage, keypoints or a head that is not dense is refused.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -179,19 +180,24 @@ def _write_dynamic_encoder(graph: Graph, model: Detector3DTemplate) -> tuple[str
 
 def _add_map_inputs(graph: Graph, model: Detector3DTemplate) -> list[str]:
     """The maps that a sparse backbone leaves: one, or PillarNet's two levels."""
-    nx, ny = slot_of(model, "dense_head").feature_map_size
+    stride = slot_of(model, "backbone_3d").output_stride
     backbone_2d = slot_of(model, "backbone_2d")
     if isinstance(backbone_2d, BaseBEVBackboneV1):
-        inputs = []
-        for number, name in enumerate(LEVELS):
-            channels = backbone_2d.level_widths[name]
-            shape = (1, channels, ny // 2**number, nx // 2**number)
-            inputs.append(graph.add_input(name, "float32", shape))
-        return inputs
-    stride = backbone_2d.output_stride
+        upper, deeper = (backbone_2d.level_widths[name] for name in LEVELS)
+        return [
+            graph.add_input(LEVELS[0], "float32", _map_shape(model, upper, stride)),
+            graph.add_input(LEVELS[1], "float32", _map_shape(model, deeper, 2 * stride)),
+        ]
     channels = slot_of(model, "map_to_bev_module").num_bev_features
-    shape = (1, channels, ny * stride, nx * stride)
-    return [graph.add_input(MAP, "float32", shape)]
+    return [graph.add_input(MAP, "float32", _map_shape(model, channels, stride))]
+
+
+def _map_shape(model: Detector3DTemplate, channels: int, stride: int) -> tuple[int, ...]:
+    """(1, C, ny, nx) of a map with a cell for ``stride`` voxels; the last cells may be cut."""
+    grid = model.dataset.grid_size
+    assert grid is not None
+    nx, ny = (math.ceil(int(cells) / stride) for cells in grid[:2])
+    return 1, channels, ny, nx
 
 
 def _write_backbone_2d(graph: Graph, module: nn.Module, maps: Sequence[str]) -> str:
