@@ -24,7 +24,12 @@ from ..datasets.custom.folder import LABELS, POINTS, SPLITS
 from ..datasets.custom.labels.openpcdet_text import openpcdet_text
 from ..datasets.info_files import frame_results
 from ..errors import ConfigError, DataError
-from .custom_data import add_custom_arguments, run_conversion
+from .custom_data import (
+    add_class_arguments,
+    add_custom_arguments,
+    add_out_argument,
+    run_conversion,
+)
 
 INSTALL = 'pip install "pcdet_distill[tri3d]" (Python 3.11 or newer)'
 
@@ -83,9 +88,7 @@ def add_tri3d_arguments(parser: argparse.ArgumentParser) -> None:
         help="ONCE: the folder of train/ and val/, each with data/SEQUENCE/; Waymo 2: the folder "
         "of training/ and validation/, each with the folders of parquet files",
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder to write; it must not exist yet"
-    )
+    add_out_argument(parser)
     parser.add_argument(
         "--every",
         type=int,
@@ -93,20 +96,7 @@ def add_tri3d_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="take every N-th frame of a sequence: neighbours are nearly equal (default: 1)",
     )
-    parser.add_argument(
-        "--classes",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="classes to train (default: all that are labelled)",
-    )
-    parser.add_argument(
-        "--rename",
-        nargs="+",
-        default=[],
-        metavar="OLD=NEW",
-        help="call a class otherwise, or join several",
-    )
+    add_class_arguments(parser)
 
 
 def prepare_tri3d(args: argparse.Namespace) -> None:

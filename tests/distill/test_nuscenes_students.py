@@ -25,6 +25,10 @@ TEACHERS = {
     "dyn_pp_centerpoint": "cbgs_dyn_pp_centerpoint",
     "second_multihead": "cbgs_second_multihead",
     "voxel01_centerpoint": "cbgs_voxel01_res3d_centerpoint",
+    "voxel0075_centerpoint": "cbgs_voxel0075_res3d_centerpoint",
+    "pillar0075_centerpoint": "cbgs_pillar0075_res2d_centerpoint",
+    "voxelnext": "cbgs_voxel0075_voxelnext",
+    "transfusion": "transfusion_lidar",
 }
 
 

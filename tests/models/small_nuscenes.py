@@ -43,7 +43,7 @@ def nuscenes_config(file: str, *overrides: Any) -> EasyDict:
 
 def needs_small_range(file: str) -> bool:
     """Whether a detector has voxels of 0.075 m: then this range has 32 x 32 cells."""
-    return "0075" in file or "transfusion" in file
+    return any(word in file for word in ("0075", "voxelnext", "transfusion"))
 
 
 def voxelnext_config() -> EasyDict:

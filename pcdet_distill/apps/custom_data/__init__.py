@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from .arguments import add_custom_arguments, add_custom_infos_arguments
+from .arguments import (
+    add_class_arguments,
+    add_custom_arguments,
+    add_custom_infos_arguments,
+    add_out_argument,
+)
 from .convert import make_infos, run_conversion
 
 __all__ = [
+    "add_class_arguments",
     "add_custom_arguments",
     "add_custom_infos_arguments",
+    "add_out_argument",
     "make_infos",
     "run_conversion",
 ]

@@ -14,13 +14,37 @@ from .split import WAYS
 def add_custom_arguments(parser: argparse.ArgumentParser) -> None:
     """Where clouds and labels are, what they mean, and how they are split."""
     parser.add_argument("folder", type=Path, help="folder of the point clouds, or a ROS bag")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder to write; it must not exist yet"
-    )
+    add_out_argument(parser)
     _add_labels(parser)
+    add_class_arguments(parser)
     _add_conventions(parser)
     _add_clouds(parser)
     _add_result(parser)
+
+
+def add_out_argument(parser: argparse.ArgumentParser) -> None:
+    """Where the data set is written."""
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder to write; it must not exist yet"
+    )
+
+
+def add_class_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which classes are trained, and what they are called."""
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="classes to train (default: all that are labelled)",
+    )
+    parser.add_argument(
+        "--rename",
+        nargs="+",
+        default=[],
+        metavar="OLD=NEW",
+        help="call a class otherwise, or join several: --rename van=car truck=car",
+    )
 
 
 def _add_labels(parser: argparse.ArgumentParser) -> None:
@@ -44,20 +68,6 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="columns of a table without header line, e.g. frame class x y z length width height "
         "yaw; '-' for one to leave out",
-    )
-    parser.add_argument(
-        "--classes",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="classes to train (default: all that are labelled)",
-    )
-    parser.add_argument(
-        "--rename",
-        nargs="+",
-        default=[],
-        metavar="OLD=NEW",
-        help="call a class otherwise, or join several: --rename van=car truck=car",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...commands import command_text
 from ...errors import DataError
 from .labels import FrameLabels, LabelFile
 from .labels.files import frame_of_file
@@ -98,14 +99,17 @@ def find_label_files(labels: Path | None, root: Path, frames: Iterable[str]) -> 
         found = _choose(_candidates(folder), frames)
         if found:
             return found
+    demo = command_text("demo", "--cfg_file", "CFG", "--ckpt", "CKPT", "--data_path", root)
     raise DataError(
         f"{root}: holds no labels beside the clouds; --labels names the file or folder of the "
-        f"boxes ({', '.join(LABEL_SUFFIXES)})"
+        f"boxes ({', '.join(LABEL_SUFFIXES)}), while clouds alone are shown to a trained detector "
+        f"by '{demo}'"
     )
 
 
 def _given_files(labels: Path, frames: Iterable[str]) -> list[LabelFile]:
     if labels.is_file():
+        _refuse_other_suffix(labels)
         return [LabelFile(labels, frame_of_file(labels, labels.parent))]
     if not labels.is_dir():
         raise DataError(f"--labels {labels}: no such file or folder")
@@ -115,6 +119,17 @@ def _given_files(labels: Path, frames: Iterable[str]) -> list[LabelFile]:
             f"--labels {labels}: holds no label files; expected {', '.join(LABEL_SUFFIXES)}"
         )
     return found
+
+
+def _refuse_other_suffix(labels: Path) -> None:
+    """Refuse a file that is no label file by its name, such as a pickle of infos."""
+    suffix = labels.suffix.lower()
+    if suffix in (".pkl", ".pickle"):
+        raise DataError(
+            f"--labels {labels}: is a pickle, which may run code; expected "
+            f"{', '.join(LABEL_SUFFIXES)}, or the info files of a data set of OpenPCDet as "
+            "INFO_PATH of a yaml"
+        )
 
 
 def _candidates(folder: Path) -> list[LabelFile]:

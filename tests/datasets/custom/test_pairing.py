@@ -125,3 +125,15 @@ def test_labels_without_clouds() -> None:
 def test_two_names_of_one_frame_are_refused() -> None:
     with pytest.raises(DataError, match="frame '0001' has labels under two names, '1' and '0001'"):
         pair(["0001", "0002"], labels_of("1", "0001"))
+
+
+def test_clouds_alone_are_for_the_demo(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"--labels names .* 'pcdet-distill demo .*{tmp_path}'"):
+        find_label_files(None, tmp_path, ["a"])
+
+
+def test_a_pickle_is_no_label_file(tmp_path: Path) -> None:
+    file = tmp_path / "info.pkl"
+    file.write_bytes(b"")
+    with pytest.raises(DataError, match="info.pkl: is a pickle.* expected .json, .csv"):
+        find_label_files(file, tmp_path, ["a"])
