@@ -29,7 +29,7 @@ from ..streams import Streams
 from .drive import KEY_FRAME_S, SweepTime, simulate_drive, sweep_times
 from .rows import MAP_FILE, SCENE_TABLES, SHARED_TABLES, Rows, SceneRows, cloud_name, shared_rows
 
-GENERATOR = 1  # raise when a change to the simulation changes the scenes
+GENERATOR = 2  # raise when a change to the simulation changes the scenes
 MANIFEST = "synthetic.json"
 RECORDS = "scenes"  # one json file a scene, with its rows of the tables
 NUSCENES_SENSOR = "lidar32"
@@ -61,7 +61,7 @@ class NuScenesPlan:
         frames: key frames for training and validation.
         val_frames: how many of them are for validation.
         scene_frames: key frames of a scene; the last one of each split may have fewer.
-        sweeps: of each key frame after the first of its scene, itself included.
+        sweeps: of each key frame, itself included.
         version: name of the folder of tables.
         sensor: the LiDAR.
         generator: version of the simulation.

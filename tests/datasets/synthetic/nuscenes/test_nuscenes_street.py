@@ -82,9 +82,9 @@ def test_the_weaving_vehicle_looks_where_it_goes() -> None:
 
 def test_times_of_sweeps() -> None:
     times = sweep_times(key_frames=2, sweeps=3, rate_hz=20.0)
-    assert [sweep.time_s for sweep in times] == pytest.approx([0.0, 0.4, 0.45, 0.5])
-    assert [sweep.is_key_frame for sweep in times] == [True, False, False, True]
-    assert [sweep.key_frame for sweep in times] == [0, 1, 1, 1]
+    assert [sweep.time_s for sweep in times] == pytest.approx([-0.1, -0.05, 0.0, 0.4, 0.45, 0.5])
+    assert [sweep.is_key_frame for sweep in times] == [False, False, True] * 2
+    assert [sweep.key_frame for sweep in times] == [0, 0, 0, 1, 1, 1]
 
 
 FLAT = Ground(sensor_height_m=0.0, half_width_m=100.0)

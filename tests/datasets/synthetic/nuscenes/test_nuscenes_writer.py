@@ -70,8 +70,7 @@ def test_all_tables_and_files(made: Path, tables: Tables) -> None:
         cloud = np.fromfile(made / row["filename"], dtype=np.float32).reshape(-1, 5)
         assert 15_000 < len(cloud) < 36_000
         assert np.isfinite(cloud).all()
-    # Two sweeps before each key frame but the first of its scene: 3 + 2, 3 + 1 key frames.
-    assert len(sweeps) == FRAMES + (SWEEPS - 1) * (FRAMES - 4)
+    assert len(sweeps) == SWEEPS * FRAMES
 
 
 def test_names_are_those_of_the_official_splits(tables: Tables) -> None:
