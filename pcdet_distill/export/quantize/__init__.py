@@ -1,0 +1,17 @@
+"""Quantisation: an exported network with int8 convolutions.
+
+options      what a user chooses
+int8         ranges from calibration frames, then QDQ nodes around the convolutions
+upsampling   transposed convolutions as convolutions, which have int8 kernels
+predictions  the heads' outputs in 256 steps of their own for every channel
+scatter      pillars are quantised before they are scattered
+sensitivity  what every layer loses, and which stay in float
+run          all of it for an export
+"""
+
+from __future__ import annotations
+
+from .options import METHODS, QuantizeOptions
+from .run import Quantized, quantize_export
+
+__all__ = ["METHODS", "QuantizeOptions", "Quantized", "quantize_export"]
