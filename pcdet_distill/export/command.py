@@ -37,6 +37,14 @@ from .folder import write_runtime_folder
 from .hub_command import add_hub_arguments, run_hub_export
 from .latency import measure_latency
 from .runners import OnnxRuntimeRunner
+from .variants import (
+    OWN_LAYOUT,
+    add_variant_arguments,
+    check_variant_arguments,
+    opset_of,
+    quantize_by_arguments,
+    write_layout_files,
+)
 
 FORMATS = ("onnx", "hub")
 # Flags that one format reads, and their values when they are not given.
@@ -103,6 +111,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
         help="leave out the evaluation of network and checkpoint on the split",
     )
     add_hub_arguments(parser)
+    add_variant_arguments(parser)
     # Last, because --set takes the rest of the line.
     parser.add_argument(
         "--set",
@@ -118,6 +127,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
 def run_export(args: argparse.Namespace) -> list[Path]:
     """Export, check, write, evaluate; returns the files."""
     refuse_flags_of_another_format(args)
+    check_variant_arguments(args)
     refuse_unwritable(Path(args.out))
     if args.format == "hub":
         return run_hub_export(args, weights_file(args.ckpt))
@@ -126,16 +136,25 @@ def run_export(args: argparse.Namespace) -> list[Path]:
     detector = load_detector(
         cfg, args.ckpt, device=args.device, divide_intensity=args.divide_intensity
     )
-    export = export_detector(detector, weights_file(args.ckpt), opset=args.opset)
+    export = export_detector(detector, weights_file(args.ckpt), opset=opset_of(args))
     tell_network(export, detector)
     loader = None if args.data_path else split_of(cfg, args.split)
     batches = list(frames_of(detector, loader, args.data_path, args.frames))
     print(f"check: {check_export(detector, export, batches)}")
+    if args.layout != OWN_LAYOUT:
+        return write_layout_files(args, detector, export, batches)
+    runners = {"onnx": OnnxRuntimeRunner(export.model)}
+    if args.quantize:
+        quantized = quantize_by_arguments(args, cfg, detector, export)
+        print(f"float: {latency_line(measure_latency(detector, export, batches[-1]))}")
+        export = quantized.export
+        runners[args.quantize] = OnnxRuntimeRunner(export.model)
     files = write_runtime_folder(args.out, model_bytes(export.model), export.config)
+    if args.quantize:
+        files.append(quantized.write_report(Path(args.out)))
     print(f"written to {args.out}: {', '.join(path.name for path in files)}")
     print(latency_line(measure_latency(detector, export, batches[-1])))
     if loader is not None and not args.no_eval:
-        runners = {"onnx": OnnxRuntimeRunner(export.model)}
         print(compare_on_split(detector, loader, runners, export.config))
     return files
 

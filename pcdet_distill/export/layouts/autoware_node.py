@@ -1,7 +1,7 @@
 """What Autoware's node computes around its two networks, in numpy.
 
 Written from the facts of its kernels, to check exported networks without a GPU and without ROS.
-docs/export.md names the files.
+docs/export_layouts.md names the files.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..boxes import FrameBoxes
-from ..config import ExportConfig
+from ..config import ExportConfig, PostProcessing
 from ..runners import Runner
 from .autoware import COLUMNS, LARGEST_INTENSITY
 from .decoration import decorate, group_points
@@ -43,9 +43,10 @@ class AutowareNode:
         self.stride = stride
         self.largest_intensity = largest_intensity
 
-    def __call__(self, points: np.ndarray) -> FrameBoxes:
+    def __call__(self, points: np.ndarray, rules: PostProcessing | None = None) -> FrameBoxes:
         """The final boxes of points (N, C), whose columns are those of the config."""
         config = self.config
+        rules = rules or config.post_processing
         features = config.points.features
         points = points.copy()
         if "intensity" in features:
@@ -61,9 +62,9 @@ class AutowareNode:
             voxel_size=config.voxels.size_m,
             range_m=config.points.range_m,
             stride=self.stride,
-            score_threshold=config.post_processing.score_threshold,
+            score_threshold=rules.score_threshold,
         )
-        return candidates_to_boxes(boxes, scores, classes + 1, config)
+        return candidates_to_boxes(boxes, scores, classes + 1, config, rules)
 
 
 def scatter(pillars: np.ndarray, coords: np.ndarray, map_shape: tuple[int, int]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What CUDA-PointPillars computes around its network, in numpy.
 
 Written from the facts of its kernels, to check exported networks without a GPU.
-docs/export.md names the files.
+docs/export_layouts.md names the files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from ...types import ConfigDict
 from ..boxes import FrameBoxes
-from ..config import ExportConfig
+from ..config import ExportConfig, PostProcessing
 from ..runners import Runner
 from .cuda_pointpillars import COLUMNS
 from .decoration import decorate, group_points
@@ -33,9 +33,10 @@ class CudaProgram:
         self.config = config
         self.parameters = parameters
 
-    def __call__(self, points: np.ndarray) -> FrameBoxes:
+    def __call__(self, points: np.ndarray, rules: PostProcessing | None = None) -> FrameBoxes:
         """The final boxes of points (N, C), whose columns are those of the config."""
         config = self.config
+        rules = rules or config.post_processing
         max_voxels = config.voxels.max_voxels
         assert max_voxels is not None
         voxels, coords, num_points = group_points(points, config)
@@ -49,8 +50,9 @@ class CudaProgram:
         inputs["voxels"][: len(table)] = table
         inputs["voxel_idxs"][: len(table), 1:] = coords
         outputs = self.network(inputs)
-        boxes, scores, classes = decode(outputs, self.parameters)
-        return candidates_to_boxes(boxes, scores, classes + 1, config)
+        lowest = {**self.parameters, "score_thresh": rules.score_threshold}
+        boxes, scores, classes = decode(outputs, lowest)
+        return candidates_to_boxes(boxes, scores, classes + 1, config, rules)
 
 
 def decode(

@@ -5,7 +5,7 @@ offsets to the mean of the pillar's points, its offsets to the centre of the pil
 zero. Which 32 points of a full pillar they take is random; here they are the first.
 
 Written from the facts of their preprocessing kernels, to check exported networks without a GPU.
-docs/export.md names the files.
+docs/export_layouts.md names the files.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import yaml
@@ -12,7 +13,7 @@ import yaml
 from ...config import lookup
 from ...inference import Detector
 from ..boxes import FrameBoxes
-from ..config import ExportConfig
+from ..config import ExportConfig, PostProcessing
 from ..exporter import model_bytes, on_cpu, write_model
 from ..runners import OnnxRuntimeRunner
 from . import autoware, cuda_pointpillars
@@ -25,19 +26,25 @@ BYTE_INTENSITIES = ("NuScenesDataset", "Argo2Dataset")
 OPSET = 18
 
 
+class Program(Protocol):
+    """The road of another program from points to final boxes."""
+
+    def __call__(self, points: np.ndarray, rules: PostProcessing | None = None) -> FrameBoxes:
+        """The final boxes of points (N, C), by the detector's rules or by others."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LayoutFiles:
     """What a layout writes.
 
     Attributes:
         contents: by file name.
-        program: the other program in numpy, with the networks in onnxruntime: points (N, C) to the
-            final boxes.
+        program: the other program in numpy, with the networks in onnxruntime.
         notes: what a user of the files has to know, a sentence each.
     """
 
     contents: dict[str, bytes]
-    program: Callable[[np.ndarray], FrameBoxes]
+    program: Program
     notes: tuple[str, ...]
 
 

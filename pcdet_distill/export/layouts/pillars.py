@@ -28,7 +28,7 @@ from ...models.backbones_2d.base_bev_backbone import BaseBEVBackbone
 from ...models.backbones_2d.map_to_bev.pointpillar_scatter import PointPillarScatter
 from ...models.backbones_3d.vfe.pillar_vfe import PFNLayer, PillarEncoder, PillarVFE
 from ..boxes import FrameBoxes, final_boxes
-from ..config import ExportConfig, HeadSpec
+from ..config import ExportConfig, HeadSpec, PostProcessing
 from ..graph import Graph, columns_of
 from ..slots.layers import affine_of
 
@@ -156,15 +156,20 @@ def check_map(
 
 
 def candidates_to_boxes(
-    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, config: ExportConfig
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    config: ExportConfig,
+    rules: PostProcessing,
 ) -> FrameBoxes:
-    """The final boxes of what another program decoded, by the detector's own rules.
+    """The final boxes of what another program decoded.
 
     Args:
         boxes: (K, 7 or 9).
         scores: (K,).
         labels: (K,) from 1.
         config: of the detector.
+        rules: the detector's, or others.
     """
     head = config.heads[0]
     spec = HeadSpec("boxes", "scores", "labels", column_labels=(), filter_scores=None)
@@ -175,7 +180,7 @@ def candidates_to_boxes(
         "scores": scores[best].astype(np.float32),
         "labels": labels[best].astype(np.int32),
     }
-    return final_boxes(outputs, dataclasses.replace(config, heads=(spec,)))
+    return final_boxes(outputs, dataclasses.replace(config, heads=(spec,)), rules)
 
 
 def _shape_of(output: str, config: ExportConfig) -> tuple[int, int]:

@@ -12,6 +12,6 @@ run          all of it for an export
 from __future__ import annotations
 
 from .options import METHODS, QuantizeOptions
-from .run import Quantized, quantize_export
+from .run import HIGHEST_OPSET, Quantized, quantize_export
 
-__all__ = ["METHODS", "QuantizeOptions", "Quantized", "quantize_export"]
+__all__ = ["HIGHEST_OPSET", "METHODS", "QuantizeOptions", "Quantized", "quantize_export"]

@@ -24,6 +24,7 @@ from .dense import dense_part, maps_of_frames
 from .editing import Editable
 from .options import METHODS
 from .predictions import (
+    Candidates,
     ChannelSteps,
     dequantize_steps,
     measure_steps,
@@ -63,7 +64,7 @@ def calibrate(
     *,
     method: str,
     percentile: float,
-    score_threshold: float,
+    candidates: Candidates,
 ) -> Calibrated:
     """Measure the ranges of all tensors on calibration frames.
 
@@ -73,11 +74,11 @@ def calibrate(
         method: of ``METHODS``: the whole range; the one whose int8 histogram has the lowest
             entropy relative to the float one; or a percentile.
         percentile: of the values inside the range.
-        score_threshold: of the final boxes.
+        candidates: which predictions can become boxes.
     """
     model = replace_transposed_convolutions(model)
     predictions = prediction_tensors(model)
-    steps = measure_steps(model, predictions, frames, score_threshold)
+    steps = measure_steps(model, predictions, frames, candidates)
     model = scale_to_steps(model, steps)
     dense = dense_part(model, [f"{name}.steps" for name in predictions])
     maps = maps_of_frames(model, frames)
@@ -130,6 +131,9 @@ def quantize(calibrated: Calibrated, in_float: Collection[str] = ()) -> onnx.Mod
     module = import_extra("onnxruntime.quantization.qdq_quantizer", "export")
     model = type(calibrated.model)()
     model.CopyFrom(calibrated.model)
+    nodes = _nodes(calibrated, in_float)
+    if not nodes:
+        return model  # the quantiser takes an empty list for all nodes
     quantizer = module.QDQQuantizer(
         model,
         per_channel=True,
@@ -138,7 +142,7 @@ def quantize(calibrated: Calibrated, in_float: Collection[str] = ()) -> onnx.Mod
         # With unsigned activations and signed weights x86 has its fastest instructions (VNNI).
         activation_qType=quantization.QuantType.QUInt8,
         tensors_range=calibrated.ranges,
-        nodes_to_quantize=_nodes(calibrated, in_float),
+        nodes_to_quantize=nodes,
         nodes_to_exclude=[],
         op_types_to_quantize=["Conv", *PASSING],
         extra_options={"TensorQuantOverrides": _overrides(calibrated, in_float)},

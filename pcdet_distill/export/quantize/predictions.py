@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..boxes import Arrays
+from ..config import ExportConfig
 from ..runners import OnnxRuntimeRunner
 from .dense import with_outputs
 from .editing import Editable
@@ -46,6 +47,41 @@ class ChannelSteps:
     zero: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """Which predictions can become boxes.
+
+    Attributes:
+        score_threshold: of the final boxes.
+        class_counts: per head the classes of an anchor; 0 where a cell has one box for all classes.
+    """
+
+    score_threshold: float
+    class_counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, config: ExportConfig) -> Candidates:
+        """Those of an export."""
+        counts = tuple(len(head.column_labels) for head in config.heads)
+        return cls(config.post_processing.score_threshold, counts)
+
+    @property
+    def lowest_score(self) -> float:
+        """Of a candidate."""
+        return min(max(self.score_threshold * SHARE_OF_THRESHOLD, 1e-4), 0.5)
+
+    @property
+    def lowest_logit(self) -> float:
+        """Of a candidate."""
+        return math.log(self.lowest_score / (1 - self.lowest_score))
+
+    def of_anchors(self, logits: np.ndarray, head: int) -> np.ndarray:
+        """Whether (anchors, ny, nx) an anchor with logits (anchors * classes, ny, nx) is one."""
+        num_classes = self.class_counts[head] or len(logits)
+        by_anchor = logits.reshape(-1, num_classes, *logits.shape[1:])
+        return by_anchor.max(axis=1) > self.lowest_logit
+
+
 def prediction_tensors(model: onnx.ModelProto) -> list[str]:
     """Outputs of the convolutions that no ReLU follows: the predictions of the heads."""
     editable = Editable(model)
@@ -63,7 +99,7 @@ def measure_steps(
     model: onnx.ModelProto,
     tensors: Sequence[str],
     frames: Iterable[Arrays],
-    score_threshold: float,
+    post: Candidates,
 ) -> dict[str, ChannelSteps]:
     """The steps of every prediction.
 
@@ -71,29 +107,24 @@ def measure_steps(
         model: the network in float.
         tensors: of ``prediction_tensors``.
         frames: inputs of calibration frames.
-        score_threshold: of the final boxes.
+        post: which predictions can become boxes.
     """
     runner = OnnxRuntimeRunner(with_outputs(model, tensors))
-    lowest_score = score_threshold * SHARE_OF_THRESHOLD
-    cut_off = math.log(lowest_score / (1 - lowest_score)) if 0 < lowest_score < 1 else -10.0
     everywhere = {name: _Range() for name in tensors}
     at_candidates = {name: _Range() for name in tensors}
+    heads = predictions_by_head(tensors)
     for inputs in frames:
         outputs = runner(inputs)
         for name in tensors:
             everywhere[name].include(outputs[name][0])
-        for score_tensor, others in predictions_by_head(tensors).items():
+        for number, (score_tensor, others) in enumerate(heads.items()):
             scores = outputs[score_tensor][0]
-            is_candidate = scores.max(axis=0) > cut_off
-            at_candidates[score_tensor].include(np.maximum(scores, cut_off))
+            at_candidates[score_tensor].include(np.maximum(scores, post.lowest_logit))
+            is_candidate = post.of_anchors(scores, number)
             for name in others:
-                at_candidates[name].include(outputs[name][0][:, is_candidate])
-    steps = {}
-    for name in tensors:
-        # Without a candidate in any frame there is nothing to choose by.
-        known = at_candidates[name] if at_candidates[name].is_known else everywhere[name]
-        steps[name] = known.steps()
-    return steps
+                at_candidates[name].include_where(outputs[name][0], is_candidate)
+    # A channel without a candidate in any frame has the range of all cells.
+    return {name: at_candidates[name].steps(everywhere[name]) for name in tensors}
 
 
 def predictions_by_head(tensors: Sequence[str]) -> dict[str, list[str]]:
@@ -113,31 +144,33 @@ class _Range:
     """The lowest and highest value of every channel so far."""
 
     def __init__(self) -> None:
-        self.lowest: np.ndarray | None = None
-        self.highest: np.ndarray | None = None
-
-    @property
-    def is_known(self) -> bool:
-        """Whether a value has been included."""
-        return self.lowest is not None
+        self.lowest: np.ndarray | float = np.inf
+        self.highest: np.ndarray | float = -np.inf
 
     def include(self, values: np.ndarray) -> None:
-        """Values (C, ...) of a frame; none for a frame without candidates."""
-        rows = values.reshape(len(values), -1)
-        if rows.shape[1] == 0:
-            return
-        lowest, highest = rows.min(axis=1), rows.max(axis=1)
-        if self.lowest is None or self.highest is None:
-            self.lowest, self.highest = lowest, highest
-        self.lowest = np.minimum(self.lowest, lowest)
-        self.highest = np.maximum(self.highest, highest)
+        """Values (C, ny, nx) of a frame."""
+        self.lowest = np.minimum(self.lowest, values.min(axis=(1, 2)))
+        self.highest = np.maximum(self.highest, values.max(axis=(1, 2)))
 
-    def steps(self) -> ChannelSteps:
-        """The steps of the range with its margin; zero is always a step."""
-        assert self.lowest is not None and self.highest is not None
-        margin = (self.highest - self.lowest) * MARGIN
-        lowest = np.minimum(self.lowest - margin, 0)
-        highest = np.maximum(self.highest + margin, 0)
+    def include_where(self, values: np.ndarray, is_candidate: np.ndarray) -> None:
+        """Values (C, ny, nx) at the candidates (anchors, ny, nx) of a frame."""
+        width = len(values) // len(is_candidate)
+        chosen = is_candidate.repeat(width, axis=0)
+        self.lowest = np.minimum(self.lowest, np.where(chosen, values, np.inf).min(axis=(1, 2)))
+        self.highest = np.maximum(self.highest, np.where(chosen, values, -np.inf).max(axis=(1, 2)))
+
+    def steps(self, otherwise: _Range) -> ChannelSteps:
+        """The steps of the range with its margin; zero is always a step.
+
+        Args:
+            otherwise: the range of a channel that has no value here.
+        """
+        is_known = np.isfinite(self.lowest)
+        lowest = np.where(is_known, self.lowest, otherwise.lowest)
+        highest = np.where(is_known, self.highest, otherwise.highest)
+        margin = (highest - lowest) * MARGIN
+        lowest = np.minimum(lowest - margin, 0)
+        highest = np.maximum(highest + margin, 0)
         size = np.maximum(highest - lowest, 1e-6) / STEPS
         zero = np.clip(np.round(-lowest / size), 0, STEPS)
         return ChannelSteps(size.astype(np.float32), zero.astype(np.uint8))

@@ -9,12 +9,13 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import DataError
+from ...errors import ConfigError, DataError
 from ...whole_files import whole_file
 from ..boxes import Arrays
 from ..exporter import Export, model_bytes
 from .int8 import calibrate, quantize
 from .options import QuantizeOptions
+from .predictions import Candidates
 from .sensitivity import (
     LayerError,
     Measurement,
@@ -28,6 +29,8 @@ REPORT_FILE = "quantization.json"
 # The layers are measured on so many frames, which calibrate nothing.
 MEASURED_FRAMES = 4
 FEWEST_FRAMES = 2
+# onnxruntime has no kernels for newer versions of QuantizeLinear.
+HIGHEST_OPSET = 21
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +90,12 @@ def quantize_export(
 
     Raises:
         DataError: too few frames, or none with points.
+        ConfigError: an opset for which int8 has no kernels.
     """
     options = options or QuantizeOptions()
+    opset = export.model.opset_import[0].version
+    if opset > HIGHEST_OPSET:
+        raise ConfigError(f"quantisation: opset {opset}, expected {HIGHEST_OPSET} at most")
     filled = [inputs for inputs in frames if all(len(array) for array in inputs.values())]
     if len(filled) < FEWEST_FRAMES:
         raise DataError(
@@ -97,15 +104,15 @@ def quantize_export(
         )
     num_measured = min(MEASURED_FRAMES, len(filled) // 2)
     calibrating, measuring = filled[:-num_measured], filled[-num_measured:]
-    threshold = export.config.post_processing.score_threshold
+    candidates = Candidates.of(export.config)
     calibrated = calibrate(
         export.model,
         calibrating,
         method=options.method,
         percentile=options.percentile,
-        score_threshold=threshold,
+        candidates=candidates,
     )
-    measurement = Measurement(calibrated, measuring, threshold)
+    measurement = Measurement(calibrated, measuring, candidates)
     errors = measurement.layer_errors()
     in_float: list[str] = []
     if not math.isnan(measurement.error([]).score):

@@ -17,7 +17,7 @@ from ..boxes import Arrays
 from ..runners import OnnxRuntimeRunner
 from .dense import with_outputs
 from .int8 import Calibrated, quantize
-from .predictions import SHARE_OF_THRESHOLD, predictions_by_head
+from .predictions import Candidates, predictions_by_head
 
 if TYPE_CHECKING:
     import onnx
@@ -58,16 +58,16 @@ class Measurement:
     Args:
         calibrated: the network.
         frames: inputs.
-        score_threshold: of the final boxes.
+        candidates: which predictions can become boxes.
     """
 
     def __init__(
-        self, calibrated: Calibrated, frames: Sequence[Arrays], score_threshold: float
+        self, calibrated: Calibrated, frames: Sequence[Arrays], candidates: Candidates
     ) -> None:
         self.calibrated = calibrated
         self.frames = frames
         self.heads = predictions_by_head(list(calibrated.steps))
-        self.lowest_score = score_threshold * SHARE_OF_THRESHOLD
+        self.candidates = candidates
         self.expected = self._predictions(calibrated.model)
 
     def _predictions(self, model: onnx.ModelProto) -> list[Arrays]:
@@ -80,17 +80,23 @@ class Measurement:
         scores = []
         codes = []
         for own, expected in zip(found, self.expected):
-            for score_name, others in self.heads.items():
-                # Scores that make no box are cut off in int8, so they do not count here.
-                score = np.maximum(_sigmoid(own[score_name][0]), self.lowest_score)
-                right_score = np.maximum(_sigmoid(expected[score_name][0]), self.lowest_score)
-                difference = np.abs(score - right_score)
-                is_candidate = np.maximum(score, right_score) > self.lowest_score
-                scores.append(difference[is_candidate])
-                is_hot = right_score.max(axis=0) > self.lowest_score
+            for number, (score_name, others) in enumerate(self.heads.items()):
+                logits = expected[score_name][0]
+                scores.append(self._score_differences(own[score_name][0], logits))
+                is_candidate = self.candidates.of_anchors(logits, number)
                 for name in others:
-                    codes.append(np.abs(own[name][0] - expected[name][0])[:, is_hot].ravel())
+                    difference = np.abs(own[name][0] - expected[name][0])
+                    width = len(difference) // len(is_candidate)
+                    codes.append(difference[is_candidate.repeat(width, axis=0)])
         return PredictionError(_mean(scores), _mean(codes))
+
+    def _score_differences(self, found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+        """Differences of scores, where a score is that of a candidate or becomes one."""
+        lowest = self.candidates.lowest_score
+        # Lower scores make no box and are cut off in int8, so they do not count here.
+        score = np.maximum(_sigmoid(found), lowest)
+        right = np.maximum(_sigmoid(expected), lowest)
+        return np.abs(score - right)[(right > lowest) | (score > 2 * lowest)]
 
     def layer_errors(self) -> list[LayerError]:
         """The errors of every layer."""
@@ -158,7 +164,7 @@ def as_records(errors: Sequence[LayerError], in_float: Sequence[str]) -> list[Ma
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logits))
+    return 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
 
 
 def _mean(parts: Sequence[np.ndarray]) -> float:
