@@ -49,7 +49,14 @@ from .variants import (
 FORMATS = ("onnx", "hub")
 # Flags that one format reads, and their values when they are not given.
 FLAGS_OF_FORMAT: dict[str, dict[str, object]] = {
-    "onnx": {"split": None, "opset": None, "no_eval": False, "divide_intensity": 1.0},
+    "onnx": {
+        "split": None,
+        "opset": None,
+        "no_eval": False,
+        "divide_intensity": 1.0,
+        "layout": OWN_LAYOUT,
+        "quantize": None,
+    },
     "hub": {"results": (), "teacher_results": (), "license": None, "data": None},
 }
 

@@ -23,6 +23,15 @@ from .quantize import HIGHEST_OPSET, METHODS, Quantized, QuantizeOptions, quanti
 from .reference import network_inputs
 
 OWN_LAYOUT = "boxes"
+# Flags that --quantize reads, and their values when they are not given.
+CALIBRATION_FLAGS: dict[str, object] = {
+    "calibration": QuantizeOptions.method,
+    "calibration_frames": 32,
+    "calibration_path": None,
+    "calibration_seed": 0,
+    "percentile": QuantizeOptions.percentile,
+    "int8_error": QuantizeOptions.highest_error,
+}
 
 
 def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +58,7 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration_frames",
         type=at_least(4),
-        default=32,
+        default=CALIBRATION_FLAGS["calibration_frames"],
         help="frames of the training split that calibrate (default: 32)",
     )
     parser.add_argument(
@@ -78,6 +87,9 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_variant_arguments(args: argparse.Namespace) -> None:
     """A ConfigError for flags that do not go together."""
+    for flag, default in CALIBRATION_FLAGS.items():
+        if not args.quantize and getattr(args, flag) != default:
+            raise ConfigError(f"--{flag} belongs to --quantize int8, which is not given")
     if args.quantize and args.layout != OWN_LAYOUT:
         raise ConfigError(
             f"--quantize {args.quantize}: expected --layout {OWN_LAYOUT}; TensorRT, which runs the "

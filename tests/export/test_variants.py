@@ -91,6 +91,8 @@ def test_wrong_input_is_one_sentence(project, tmp_path, capsys) -> None:
     assert "--quantize int8: expected --layout boxes" in message
     message = error_of(capsys, folder, out, "--quantize", "int8", "--opset", 23)
     assert "--opset 23: expected 21 at most" in message
+    message = error_of(capsys, folder, out, "--calibration_seed", 1)
+    assert "--calibration_seed belongs to --quantize int8" in message
     assert not out.exists()
 
 
