@@ -1,7 +1,7 @@
 """Hooks of mkdocs: the site also has pages and files that live outside ``docs/``.
 
-README.md and its like become pages. Other files that a page links to, such as yaml files, are
-copied into the site, so that every link works without a network.
+README.md and its like become pages, and so do notebooks. Other files that a page links to, such as
+yaml files, are copied into the site, so that every link works without a network.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from notebook_page import page_of_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = "docs/"
@@ -34,6 +35,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of ``PAGES`` and every file outside ``docs/`` that a page links to."""
     for source, page in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+    for notebook in sorted((ROOT / DOCS).glob("*.ipynb")):
+        content = page_of_notebook(notebook)
+        files.append(File.generated(config, f"{notebook.stem}.md", content=content))
     linked = set()
     for file in files.documentation_pages():
         linked |= linked_files(source_of(file.src_uri), file.content_string)

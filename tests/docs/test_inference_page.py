@@ -70,6 +70,7 @@ def test_the_blocks_run_in_order(repo: Path, folder: Path, capsys) -> None:
     results = json.loads((folder / "results_nusc.json").read_text())["results"]
     assert results[names["token"]][0]["detection_name"] in names["nuscenes"].class_names
     assert "are they millimetres" in capsys.readouterr().out
+    assert set(names["shipped"](names["SHIPPED_SCAN"]).names) == {"Car", "Pedestrian", "Cyclist"}
     assert len(names["first"]) > 0
     np.testing.assert_allclose(names["first"].boxes, names["second"].boxes, atol=1e-4)
 
