@@ -32,6 +32,9 @@ class Frame:
         """The frame alone as a batch, without augmentation."""
         batch = self.dataset.collate_batch([self.dataset[self.index]])
         load_data_to_device(batch, device)
+        # Terms on objects find none in a frame without labels: a row of zeros is padding.
+        width = len(self.dataset.box_fields) + 1
+        batch.setdefault("gt_boxes", torch.zeros(1, 1, width, device=device))
         # Terms for unlabelled frames ask which frames are labelled; the shown ones count as such.
         batch.setdefault("is_labelled", torch.ones(1, device=device))
         return batch

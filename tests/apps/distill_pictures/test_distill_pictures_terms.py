@@ -11,6 +11,7 @@ from made_nodes import map_nodes, nodes
 from picture_toys import CLASSES, GRAPH, LOGITS, MAP, Toys
 
 from pcdet_distill.apps.distill_pictures.draw import extent_of, map_size, node_image
+from pcdet_distill.apps.distill_pictures.features import labels_of
 from pcdet_distill.apps.distill_pictures.frames import Frame, named_frames, other_frames
 from pcdet_distill.apps.distill_pictures.node_pictures import choose_graph, in_percent
 from pcdet_distill.apps.distill_pictures.sides import (
@@ -26,6 +27,7 @@ from pcdet_distill.distill.losses.node_details import NodeDetails
 from pcdet_distill.errors import ConfigError
 
 ATTENTION = {"NAME": "AttentionTransferLoss", "STUDENT": MAP, "TEACHER": MAP}
+RELATIONS = {"NAME": "GraphRelationLoss", "STUDENT": MAP, "TEACHER": MAP}
 CPU = torch.device("cpu")
 
 
@@ -101,6 +103,30 @@ def test_frames_of_both_splits_are_found_and_others_serve_the_fit(toys: Toys):
     assert [frame.name for frame in others] == [known[0], known[2]]
     every = [Frame(name, index, dataset) for index, name in enumerate(known)]
     assert other_frames(dataset, every) == every
+
+
+class Unlabelled:
+    """A dataset whose frames have no labels."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+        self.box_fields = dataset.box_fields
+        self.collate_batch = dataset.collate_batch
+
+    def __getitem__(self, index):
+        item = self.dataset[index]
+        return {key: value for key, value in item.items() if key != "gt_boxes"}
+
+
+def test_a_frame_without_labels_has_no_objects_to_relate(toys: Toys):
+    path = toys.student("unlabelled", {"RELATIONS": RELATIONS, "GRAPH": GRAPH})
+    dataset = build_dataset(load_config(path).DATA_CONFIG, CLASSES, training=False)
+    batch = Frame("0", 1, Unlabelled(dataset)).batch(CPU)
+    assert len(labels_of(batch)) == 0
+    shown = look_at(Side("after", toys.distiller(path).eval(), True), batch)
+    assert float(shown.nodes["RELATIONS"].details.weights.sum()) == 0
+    assert shown.nodes["RELATIONS"].loss == 0
+    assert float(shown.nodes["GRAPH"].details.weights.sum()) > 0
 
 
 def test_a_config_without_distillation_is_refused(toys: Toys):
