@@ -29,8 +29,8 @@ def introduction(shown: Shown) -> Html:
         paragraph(
             "A teacher, a student trained without it and a student trained with it look at the "
             "same frames, without augmentation. Nodes, neighbours, weights and adapters are those "
-            "of the training. All pictures are seen from above, forward is up, rings are around the "
-            "sensor. Dashed boxes are the labelled objects."
+            "of the training. All pictures are seen from above: forward is up, the rings are "
+            "around the sensor. Dashed boxes are the labelled objects."
         ),
         items(files),
     ]
