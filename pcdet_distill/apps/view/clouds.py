@@ -60,15 +60,12 @@ class CloudFrames:
             return [f"without labels: {error}"]
 
     def _find_labels(self) -> list[LabelFile]:
-        """Label files in the folder of the clouds or beside it; empty if there are none."""
+        """Label files in the folder of the clouds or beside it; those of one cloud may be none."""
         if is_bag(self.path):
             return []
         if self.path.is_file():
             return _labels_beside(self.path, self.names[0])
-        try:
-            return find_label_files(None, self.path, self.names)
-        except DataError:
-            return []
+        return find_label_files(None, self.path, self.names)
 
     def _read_labels(self, files: Sequence[LabelFile], chosen: Sequence[str]) -> list[str]:
         """Read the label files of the chosen frames, or those of all where one holds many."""

@@ -19,7 +19,7 @@ from ...types import ConfigDict
 from .choice import DEFAULT_FRAMES, choose_frames
 from .found import BoxFinder, DetectorBoxes, ResultBoxes
 from .frames import view_frame
-from .loaded import FrameBoxes, FrameSource
+from .loaded import FrameBoxes, FrameSource, LoadedFrame
 from .sources import find_source
 
 # Points of all frames together, unless --max_points says otherwise: a page of about 25 MB.
@@ -63,7 +63,11 @@ def add_view_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
 def _add_boxes(parser: argparse.ArgumentParser) -> None:
     """Whose boxes are shown."""
     parser.add_argument("--cfg_file", help="yaml of a detector or of a data set")
-    parser.add_argument("--ckpt", help="checkpoint of the detector: it looks at every frame")
+    parser.add_argument(
+        "--ckpt",
+        help="checkpoint of the detector, which looks at every frame; a folder in the layout of "
+        "Hugging Face, or hf://user/name, brings its own yaml",
+    )
     parser.add_argument(
         "--teacher_cfg", help="yaml of a teacher (default: DISTILL.TEACHER of --cfg_file)"
     )
@@ -143,13 +147,14 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise ConfigError(f"--max_points {args.max_points}: expected 1 or more")
     if not 0 <= args.score <= 1:
         raise ConfigError(f"--score {args.score}: expected a score from 0 to 1")
-    if args.ckpt and not args.cfg_file:
+    if args.ckpt and not (args.cfg_file or _brings_yaml(args.ckpt)):
         raise ConfigError(f"--ckpt {args.ckpt}: expected --cfg_file too, the yaml of the detector")
     if args.ckpt and args.results:
         raise ConfigError("--ckpt and --results: both give the detections; expected one of them")
     if args.teacher_cfg and not args.teacher_ckpt:
         raise ConfigError(f"--teacher_cfg {args.teacher_cfg}: expected --teacher_ckpt too")
-    if args.teacher_ckpt and not (args.teacher_cfg or args.cfg_file):
+    has_teacher_yaml = args.teacher_cfg or args.cfg_file
+    if args.teacher_ckpt and not (has_teacher_yaml or _brings_yaml(args.teacher_ckpt)):
         raise ConfigError(f"--teacher_ckpt {args.teacher_ckpt}: expected --teacher_cfg too")
     if args.teacher_ckpt and args.teacher_results:
         raise ConfigError(
@@ -160,6 +165,11 @@ def check_arguments(args: argparse.Namespace) -> None:
         import_rerun()
     if args.out.is_dir():
         raise ConfigError(f"--out {args.out}: is a folder; expected a file, such as view.html")
+
+
+def _brings_yaml(ckpt: str) -> bool:
+    """Whether a checkpoint is a folder in the layout of Hugging Face, which holds its yaml."""
+    return ckpt.startswith("hf://") or Path(ckpt).is_dir()
 
 
 def _columns(args: argparse.Namespace) -> tuple[str, ...] | None:
@@ -188,10 +198,17 @@ def find_boxes(args: argparse.Namespace, cfg: ConfigDict | None) -> dict[str, Bo
     return finders
 
 
-def _teacher_cfg(args: argparse.Namespace, cfg: ConfigDict | None) -> ConfigDict:
-    """The yaml of --teacher_cfg, or the one that DISTILL.TEACHER names."""
+def _teacher_cfg(args: argparse.Namespace, cfg: ConfigDict | None) -> ConfigDict | None:
+    """The yaml of --teacher_cfg, or the one that DISTILL.TEACHER names; None for the folder's."""
     if args.teacher_cfg:
         return load_config(args.teacher_cfg)
+    if _brings_yaml(args.teacher_ckpt):
+        return None
+    if not (cfg or {}).get("DISTILL", {}).get("TEACHER"):
+        raise ConfigError(
+            f"--teacher_ckpt {args.teacher_ckpt}: {args.cfg_file} names no DISTILL.TEACHER; "
+            "expected --teacher_cfg, the yaml of the teacher"
+        )
     from ...engine.build import teacher_experiment
 
     teacher, _ = teacher_experiment(cfg, args.teacher_ckpt)
@@ -199,17 +216,23 @@ def _teacher_cfg(args: argparse.Namespace, cfg: ConfigDict | None) -> ConfigDict
 
 
 def _detector(args: argparse.Namespace, cfg: ConfigDict | None, ckpt: str) -> DetectorBoxes:
+    """A detector; without a yaml its checkpoint is a folder that holds one."""
     from ...inference import load_detector
 
     columns = _columns(args)
     detector = load_detector(
-        cfg,
-        ckpt,
+        ckpt if cfg is None else cfg,
+        None if cfg is None else ckpt,
         device=args.device,
         columns=columns,
         divide_intensity=args.divide_intensity,
+        tell=_print_warning,
     )
     return DetectorBoxes(detector, columns)
+
+
+def _print_warning(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _frames_with_results(finders: Mapping[str, BoxFinder], source: FrameSource) -> set[str]:
@@ -236,20 +259,28 @@ def load_frames(
         name = source.names[number]
         try:
             loaded = source.load(number)
+            boxes = _boxes_of(name, loaded, finders)
         except DataError as error:
             problems.append(f"left out: {error}")
             continue
-        boxes: dict[str, FrameBoxes] = {}
-        if loaded.labels is not None:
-            boxes["truth"] = loaded.labels
-        for role, finder in finders.items():
-            found = finder.boxes_of(name, loaded)
-            if found is not None:
-                boxes[role] = found
         frames.append(view_frame(name, loaded, boxes, max_points))
     if not frames:
         raise DataError(problems[0].removeprefix("left out: "))
     return frames, problems
+
+
+def _boxes_of(
+    name: str, loaded: LoadedFrame, finders: Mapping[str, BoxFinder]
+) -> dict[str, FrameBoxes]:
+    """The boxes of a frame by source."""
+    boxes: dict[str, FrameBoxes] = {}
+    if loaded.labels is not None:
+        boxes["truth"] = loaded.labels
+    for role, finder in finders.items():
+        found = finder.boxes_of(name, loaded)
+        if found is not None:
+            boxes[role] = found
+    return boxes
 
 
 def _common_notes(frames: Iterable[ViewedFrame]) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -44,22 +42,12 @@ class DetectorBoxes:
     def __init__(self, detector: Detector, columns: Sequence[str] | None) -> None:
         self.detector = detector
         self._reads_file = columns is None
-        self._told: set[str] = set()
 
     def boxes_of(self, name: str, frame: LoadedFrame) -> FrameBoxes:
         """Detect in the file, whose columns the detector knows, or in the points."""
         points = frame.file if frame.file is not None and self._reads_file else frame.cloud
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            (found,) = self.detector.stream(points)
-        for warning in caught:
-            self._tell(str(warning.message))
+        (found,) = self.detector.stream(points)
         return FrameBoxes(found.boxes, found.names, found.scores)
-
-    def _tell(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            print(f"warning: {text}", file=sys.stderr)
 
 
 class ResultBoxes:

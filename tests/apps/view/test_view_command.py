@@ -212,6 +212,47 @@ def test_a_detector_looks_at_every_frame(tmp_path: Path, checkpoint: Path):
     assert total > 0
 
 
+def test_a_teacher_needs_a_yaml_that_names_it(tmp_path: Path, capsys, checkpoint: Path):
+    write_cloud(tmp_path / "scan.npy")
+    words = ["--cfg_file", "synthetic/pointpillar_teacher.yaml", "--teacher_ckpt", checkpoint]
+    message = error_of(capsys, tmp_path / "scan.npy", *words)
+    assert message.endswith(
+        "names no DISTILL.TEACHER; expected --teacher_cfg, the yaml of the teacher"
+    )
+
+
+def test_teacher_and_student_of_yamls(tmp_path: Path, checkpoint: Path):
+    write_cloud(tmp_path / "scan.npy", 3000)
+    words = ["--cfg_file", CONFIG, "--ckpt", checkpoint, "--device", "cpu"]
+    words += ["--teacher_cfg", CONFIG, "--teacher_ckpt", checkpoint]
+    scene = view(tmp_path, tmp_path / "scan.npy", *words)
+    teacher = [row["box"] for row in boxes_of(scene, 0, "teacher")]
+    assert teacher == [row["box"] for row in boxes_of(scene, 0, "student")]
+    assert len(teacher) > 0
+
+
+def test_a_cloud_that_a_detector_cannot_read_is_left_out_and_said(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+):
+    write_cloud(tmp_path / "scans" / "a.npy", 2000)
+    np.save(tmp_path / "scans" / "b.npy", np.full((50, 4), np.nan, np.float32))
+    words = ["--cfg_file", CONFIG, "--ckpt", checkpoint, "--device", "cpu"]
+    scene = view(tmp_path, tmp_path / "scans", *words)
+    assert [frame["name"] for frame in scene["frames"]] == ["a"]
+    assert "left out: " in capsys.readouterr().err
+
+
+def test_labels_of_two_kinds_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for name in ("a", "b"):
+        write_cloud(tmp_path / "scans" / f"{name}.npy")
+    line = " ".join(map(str, BOX))
+    (tmp_path / "scans" / "a.txt").write_text(f"{line} Car\n")
+    (tmp_path / "scans" / "b.json").write_text("[]")
+    scene = view(tmp_path, tmp_path / "scans")
+    assert len(scene["frames"]) == 2
+    assert "without labels: " in capsys.readouterr().err
+
+
 def test_max_points_thins_every_frame(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for name in ("a", "b"):
         write_cloud(tmp_path / "scans" / f"{name}.npy", 500)
