@@ -31,7 +31,7 @@ def run_page(view: View) -> Html:
         tables(views),
         curves(views),
         divisions(views),
-        worst_frames(view),
+        worst_frames(views[0]),
         losses([view]),
         health([view]),
         setup([view]),

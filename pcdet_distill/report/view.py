@@ -25,9 +25,11 @@ class View:
 
 
 def with_teacher(view: View) -> list[View]:
-    """The model, and its teacher where its record knows it."""
+    """The model; as student and teacher where its record knows its teacher."""
     teacher = view.record.teacher
-    return [view] if teacher is None else [view, View("teacher", teacher)]
+    if teacher is None:
+        return [view]
+    return [View("student", view.record, view.training), View("teacher", teacher)]
 
 
 def number_text(value: object) -> str:

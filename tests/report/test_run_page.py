@@ -108,7 +108,7 @@ def test_two_runs_beside_each_other(record):
     tables = [table for table in reader.tables if "model" in table[0]]
     car, same, difference = tables[0][1:4]
     assert car[:2] == ["Car", "first"] and same[:2] == ["", "second"]
-    assert difference[1] == "difference" and "+0.00" in difference
+    assert difference[1] == "second − first" and "+0.00" in difference
     assert "as many in 30" in reader.words
     assert "cannot be compared" not in reader.words
 

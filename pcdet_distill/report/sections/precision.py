@@ -21,6 +21,7 @@ DIVISIONS = {
         "counts against every part: sparse parts look worse than they are.",
     ),
 }
+LONGEST_TITLE = 32  # of a row of differences; above it stands "difference"
 DIVISION_UNITS = {"distance": "m", "points": "points"}
 DIVISION_LABELS = {"distance": "distance, m", "points": "points in the box"}
 LIDAR_RULE = (
@@ -68,7 +69,10 @@ def _side_by_side(shown: Sequence[tuple[View, ApTable]]) -> Html:
             rows.append(["" if number else name, label, *map(number_text, cells[1:])])
         if len(own_lines) == 2:
             pairs = zip(own_lines[1][1][1:], own_lines[0][1][1:])
-            rows.append(["", "difference", *(difference_text(a, b) for a, b in pairs)])
+            title = f"{own_lines[1][0]} − {own_lines[0][0]}"
+            if len(title) > LONGEST_TITLE:
+                title = "difference"
+            rows.append(["", title, *(difference_text(a, b) for a, b in pairs)])
     return table(header, rows)
 
 
@@ -98,12 +102,14 @@ def _criteria(views: Sequence[View], class_name: str) -> list[str]:
 
 def _curve_figure(views: Sequence[View], name: str, criterion: str) -> Html:
     lines = []
-    words = []
+    counts: dict[str, None] = {}  # an ordered set: one text where all have as many objects
     for number, view in enumerate(views):
         for curve in _matching(view, name, criterion):
-            lines.append(_line(curve, view.label, number))
-            who = f"{view.label}: " if len(views) > 1 else ""
-            words.append(f"{who}AP {curve.ap:.2f} ({plural(curve.num_objects, 'object')})")
+            lines.append(_line(curve, f"{view.label}: AP {curve.ap:.2f}", number))
+            counts[plural(curve.num_objects, "object")] = None
+    about = ", ".join(counts)
+    if len(lines) == 1:  # one line has no legend
+        about = f"{lines[0].name.removeprefix(f'{views[0].label}: ')} ({about})"
     plot = line_plot(
         lines,
         x_label="recall, %",
@@ -112,7 +118,7 @@ def _curve_figure(views: Sequence[View], name: str, criterion: str) -> Html:
         x_range=(0, 100),
         y_range=(0, 100),
     )
-    return figure(plot, "; ".join(words), title=f"{name}, {criterion}")
+    return figure(plot, about, title=f"{name}, {criterion}")
 
 
 def _matching(view: View, name: str, criterion: str) -> list[PrecisionCurve]:
