@@ -160,6 +160,11 @@ def _notes(sides: Sides, ckpt: str, before: str | None) -> list[str]:
             "teacher and are shown as usual. Features are compared by a fitted linear map; the "
             "values of the losses, which need the adapters, are left out."
         )
+    if before is None and sides.after.distiller.student_init is not None:
+        notes.append(
+            "INIT_STUDENT sets the weights that this training begins with. It is not applied to "
+            "the student before training that is shown here; give a checkpoint by --before."
+        )
     if before is None:
         notes.append(
             "Without --before, the student to compare with has the random weights that a training "

@@ -70,7 +70,8 @@ def test_one_neighbour_is_no_graph(toys: Toys):
 
 def test_a_student_that_is_only_initialised_has_no_nodes(toys: Toys):
     path = toys.student("init", {}, INIT_STUDENT="SLICE")
-    words = words_of(toys.report(path, "--before", toys.plain(), "--frames", "000003"))
+    words = words_of(toys.report(path, "--frames", "000003"))
+    assert "INIT_STUDENT sets the weights that this training begins with" in words
     assert "there are no nodes, neighbours or features to show" in words
     assert "Frame 000003: boxes" in words
     assert "Salient nodes" not in words
