@@ -26,7 +26,7 @@ OWN_LAYOUT = "boxes"
 # Flags that --quantize reads, and their values when they are not given.
 CALIBRATION_FLAGS: dict[str, object] = {
     "calibration": QuantizeOptions.method,
-    "calibration_frames": 32,
+    "calibration_frames": 64,
     "calibration_path": None,
     "calibration_seed": 0,
     "percentile": QuantizeOptions.percentile,
@@ -59,7 +59,7 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration_frames",
         type=at_least(4),
         default=CALIBRATION_FLAGS["calibration_frames"],
-        help="frames of the training split that calibrate (default: 32)",
+        help="frames of the training split that calibrate (default: 64)",
     )
     parser.add_argument(
         "--calibration_path",

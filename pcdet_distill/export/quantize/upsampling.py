@@ -36,7 +36,8 @@ def _map_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors, 0 for a size that may differ."""
     onnx = import_extra("onnx", "export")
     shapes = {}
-    for info in onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info:
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    for info in [*inferred.input, *inferred.value_info]:
         sizes = [size.dim_value for size in info.type.tensor_type.shape.dim]
         shapes[info.name] = tuple(sizes)
     return shapes
