@@ -18,7 +18,7 @@ import numpy as np
 from easydict import EasyDict
 from torch.utils.data import DataLoader
 
-from ..config import load_config
+from ..config import load_config, lookup
 from ..datasets import DatasetTemplate, build_dataloader
 from ..datasets.item import Item
 from ..datasets.readers import BAG_SUFFIXES, CLOUD_SUFFIXES
@@ -82,8 +82,8 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
     parser.add_argument(
         "--split",
         default=None,
-        help="split that these frames are from, and that is evaluated (default: "
-        "DATA_SPLIT.test of the yaml, val)",
+        help="split of DATA_SPLIT that these frames are from, and that is evaluated (default: "
+        "its test, which is val)",
     )
     parser.add_argument(
         "--data_path",
@@ -212,7 +212,12 @@ def split_of(cfg: EasyDict, split: str | None) -> DataLoader:
     """The frames of a split one by one, processed as in the evaluation."""
     data_config = EasyDict(cfg.DATA_CONFIG)
     if split is not None:
-        data_config.DATA_SPLIT = {**data_config.DATA_SPLIT, "test": split}
+        modes = {name: mode for mode, name in data_config.DATA_SPLIT.items()}
+        mode = lookup(modes, split, "--split")
+        for key in ("DATA_SPLIT", "INFO_PATH"):
+            files = data_config.get(key)
+            if files:
+                data_config[key] = {**files, "test": files[mode]}
     try:
         _, loader, _ = build_dataloader(
             data_config,

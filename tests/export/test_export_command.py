@@ -171,9 +171,13 @@ def test_without_data_the_other_way_is_named(project, tmp_path, capsys) -> None:
     assert "--data_path" in message and "absent" in message
 
 
-def test_no_such_split(project, tmp_path, capsys) -> None:
-    arguments = ("--split", "vall", "--set", "DATA_CONFIG.DATA_PATH", project / "data")
-    assert "info file" in error_of(capsys, project, tmp_path / "out", *arguments)
+def test_another_split(project, tmp_path, capsys) -> None:
+    data = ("--set", "DATA_CONFIG.DATA_PATH", project / "data")
+    message = error_of(capsys, project, tmp_path / "out", "--split", "vall", *data)
+    assert "--split" in message and "did you mean 'val'" in message
+    export(project, tmp_path / "out", "--split", "train", "--no_eval", *data)
+    # The one frame of train, without a pillar and with one too.
+    assert "check: 3 frames" in capsys.readouterr().out
 
 
 def test_a_folder_without_clouds(project, tmp_path, capsys) -> None:
