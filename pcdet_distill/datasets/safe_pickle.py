@@ -34,7 +34,7 @@ def _empty_bytes() -> bytes:
     return b""
 
 
-def _empty_array(kind: type, shape: tuple[int, ...], code: bytes | str) -> np.ndarray:
+def _empty_array(kind: type, shape: tuple[int, ...], code: bytes | str) -> object:
     """Stands for numpy's first step, an empty array; a file could ask for a huge one."""
     if kind is not np.ndarray or shape != (0,):
         raise pickle.UnpicklingError(f"an array of shape {shape} before its values")
