@@ -29,7 +29,7 @@ class _Loader(yaml.SafeLoader):
         self._sizes: dict[yaml.Node, int] = {}  # values in each node that has an anchor
         self._count = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose one value, with those in it."""
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
@@ -58,13 +58,13 @@ class _Loader(yaml.SafeLoader):
             ) from None
 
     def _repeat(
-        self, event: yaml.AliasEvent, parent: yaml.Node | None, index: object
+        self, event: yaml.AliasEvent, parent: yaml.Node | None, index: Any
     ) -> yaml.Node | None:
         """The node that an alias repeats, counted again."""
         node = self.anchors.get(event.anchor)
         if node is not None and node not in self._sizes:
             self._refuse(f"'*{event.anchor}' stands within itself", event)
-        self._add(self._sizes.get(node, 1), event)
+        self._add(self._sizes[node] if node is not None else 1, event)
         return super().compose_node(parent, index)
 
     def _add(self, nodes: int, event: yaml.Event) -> None:
@@ -72,7 +72,7 @@ class _Loader(yaml.SafeLoader):
         if self._count > MAX_NODES:
             self._refuse(f"more than {MAX_NODES} values", event)
 
-    def _refuse(self, problem: str, event: yaml.Event) -> None:
+    def _refuse(self, problem: str, event: Any) -> None:
         raise yaml.constructor.ConstructorError(
             None, None, f"{problem}, more than any config has", event.start_mark
         )
