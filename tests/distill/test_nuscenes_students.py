@@ -12,7 +12,6 @@ from small_nuscenes import make_batch, nuscenes_config, random_scene, spec_of
 from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.distill import build_distiller
 from pcdet_distill.models import build_network
-from pcdet_distill.models.dense_heads.detection_head import convolutions_of
 
 FOLDER = Path(__file__).parents[2] / "cfgs/nuscenes_distill"
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -46,8 +45,9 @@ def size_of(model):
 def make_confident(model):
     """Scores near 0.5: those of an untrained head are near 0.01, and no box would be compared."""
     for path in model.dense_head.score_taps():
-        last = convolutions_of(model.dense_head.get_submodule(path))[-1]
-        torch.nn.init.zeros_(last.bias)
+        branch = model.dense_head.get_submodule(path)
+        biases = [each for name, each in branch.named_parameters() if name.endswith("bias")]
+        torch.nn.init.zeros_(biases[-1])
 
 
 def teacher_file(name):
