@@ -12,6 +12,8 @@ from small_nuscenes import make_batch, nuscenes_config, random_scene, spec_of
 from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.distill import build_distiller
 from pcdet_distill.models import build_network
+from pcdet_distill.models.dense_heads.detection_head import convolutions_of
+from pcdet_distill.models.dense_heads.voxelnext_head import sparse_convolutions_of
 
 FOLDER = Path(__file__).parents[2] / "cfgs/nuscenes_distill"
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -46,8 +48,8 @@ def make_confident(model):
     """Scores near 0.5: those of an untrained head are near 0.01, and no box would be compared."""
     for path in model.dense_head.score_taps():
         branch = model.dense_head.get_submodule(path)
-        biases = [each for name, each in branch.named_parameters() if name.endswith("bias")]
-        torch.nn.init.zeros_(biases[-1])
+        last = (convolutions_of(branch) or sparse_convolutions_of(branch))[-1]
+        torch.nn.init.zeros_(last.bias)
 
 
 def teacher_file(name):
@@ -63,6 +65,19 @@ def test_size(name):
     teacher = size_of(built(nuscenes_config(teacher_file(name))))
     factor = float(name.rpartition("_")[2].removesuffix("x"))
     assert teacher / student == pytest.approx(factor, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["transfusion_2x", "transfusion_4x"])
+def test_a_student_without_a_distilled_form_trains_a_step(name):
+    cfg = nuscenes_config(f"nuscenes_distill/{name}.yaml")
+    assert not any(other.startswith(name) for other in DISTILLED)
+    model = built(cfg).train()
+    batch = make_batch(spec_of(cfg), [random_scene(0), random_scene(1)])
+    loss = model(batch)[0]["loss"]
+    loss.backward()
+    assert torch.isfinite(loss)
+    gradients = [parameter.grad for parameter in model.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("name", DISTILLED)

@@ -70,7 +70,7 @@ def _read_table(
     delimiter = _delimiter(lines[0][1])
     headers = list(options.columns)
     if not headers:
-        headers = _split(lines[0][1], delimiter)
+        headers = _split(lines[0][1], delimiter, f"{path}, line {lines[0][0]}")
         if any(_is_number(header) for header in headers):
             raise DataError(
                 f"{path}, line {lines[0][0]}: expected a line that names the columns, found "
@@ -85,7 +85,7 @@ def _values_of_lines(
 ) -> Iterator[tuple[str, Mapping[str, object]]]:
     for number, line in lines:
         where = f"{path}, line {number}"
-        values = _split(line, delimiter)
+        values = _split(line, delimiter, where)
         if len(values) != len(headers):
             raise DataError(
                 f"{where}: has {len(values)} columns, expected {len(headers)}: {', '.join(headers)}"
@@ -103,10 +103,13 @@ def _delimiter(line: str) -> str:
     return ","
 
 
-def _split(line: str, delimiter: str) -> list[str]:
+def _split(line: str, delimiter: str, where: str) -> list[str]:
     if delimiter == " ":
         return line.split()
-    (values,) = csv.reader([line], delimiter=delimiter, skipinitialspace=True)
+    try:
+        (values,) = csv.reader([line], delimiter=delimiter, skipinitialspace=True)
+    except csv.Error as error:  # a very long field; before Python 3.11 also a zero byte
+        raise DataError(f"{where}: is no line of a table: {error}") from None
     return [value.strip() for value in values]
 
 

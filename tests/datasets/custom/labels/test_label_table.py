@@ -152,6 +152,7 @@ def test_feather_as_argoverse_writes_it(tmp_path: Path) -> None:
         ("class,x,y,z,l,w,h,yaw\nFork,1,2,3,4,0,6,0\n", ["line 2", "4 x 0 x 6"]),
         ("class,x,y,z,l,w,h,yaw\nFork,1,2,3,4500,1800,1500,0\n", ["line 2", "metres"]),
         ("class,x,y,z,l,w,h,yaw\n,1,2,3,4,5,6,0\n", ["line 2", "class", "empty"]),
+        (f"class,x,y,z,l,w,h,yaw\n{'F' * 200_000},1\n", ["line 2", "no line of a table"]),
         ("class,x,y,z,l,w,yaw\nFork,1,2,3,4,5,0\n", ["labels.csv", "no column for dz"]),
         ("x,y,z,l,w,h,yaw\n1,2,3,4,5,6,0\n", ["no column for class among x, y, z"]),
         ("frame,class,x,y,z,l,w,h,rotation_y\na,F,1,2,3,4,5,6,0\n", ["camera's y axis"]),
