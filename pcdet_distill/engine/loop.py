@@ -210,6 +210,7 @@ class Trainer:
                 self.loss_watch.see(self._step(values, batches), norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.loss_watch.step_done()
         self.model.update_global_step()
         return values, shown
 

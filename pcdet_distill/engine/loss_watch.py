@@ -77,7 +77,9 @@ class LossWatch:
         self.group = group
         self.skip = skip
         self.immediate = skip or device.type != "cuda"
-        self._buffers = list(model.buffers())
+        # What a forward pass changes is in the checkpoints; anchors and grids are not, and large.
+        stored = model.state_dict().keys()
+        self._buffers = [each for name, each in model.named_buffers() if name in stored]
         self._kept = [each.clone() for each in self._buffers] if self.immediate else []
         self._random_state: RandomState | None = None
         self._steps: list[Step] = []
@@ -105,7 +107,6 @@ class LossWatch:
         found = None if math.isfinite(float(number.detach())) else step.sentence()
         found = self.group.first(found)
         if found is None:
-            self.skipped_in_a_row = 0
             return
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._kept)
@@ -114,6 +115,10 @@ class LossWatch:
         self.skipped_in_a_row += 1
         raise NonFiniteStep(found)
 
+    def step_done(self) -> None:
+        """The weights have changed: steps that are left out later begin a new row."""
+        self.skipped_in_a_row = 0
+
     def check(self) -> None:
         """Raise an error for the first bad step since the last call. This waits for the device."""
         steps, self._steps = self._steps, []
@@ -121,15 +126,14 @@ class LossWatch:
             return
         number = int(self._first_bad)
         for step in steps:
-            if step.iteration == number:
+            if step.iteration == number and step.bad_values():
                 raise ConfigError(
                     f"training: {step.sentence()}; the checkpoints are from before it; {REMEDY}"
                 )
 
     def _remember(self, step: Step, number: Tensor) -> None:
         """Note the first bad step on the device; the host asks later."""
-        if not self._steps or self._steps[-1] is not step:
-            self._steps.append(step)
+        self._steps.append(step)
         is_first = (self._first_bad == NONE_YET) & ~torch.isfinite(number.detach())
         self._first_bad.masked_fill_(is_first, step.iteration)
 

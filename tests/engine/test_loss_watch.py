@@ -88,6 +88,33 @@ def test_a_device_remembers_the_first_bad_step_until_it_is_asked(norm):
         watch.check()
 
 
+def test_a_device_names_a_bad_norm_of_the_gradients(norm):
+    """Loss and gradients of one step are seen one after the other."""
+    watch = watch_on_cpu(norm)
+    watch.immediate = False
+    watch.see(step(1, loss=1.0), torch.tensor(1.0))
+    watch.see(step(1, loss=1.0, grad_norm=NAN), torch.tensor(NAN))
+    with pytest.raises(ConfigError, match="grad_norm became nan in iteration 1, frames 000007"):
+        watch.check()
+
+
+def test_steps_with_bad_gradients_are_counted_though_their_loss_is_finite(norm):
+    watch = watch_on_cpu(norm, skip=True)
+    for iteration in range(1, 4):
+        watch.before_step()
+        watch.see(step(iteration, loss=1.0), torch.tensor(1.0))
+        with pytest.raises(NonFiniteStep):
+            watch.see(step(iteration, loss=1.0, grad_norm=NAN), torch.tensor(NAN))
+    assert watch.skipped_in_a_row == 3
+    watch.step_done()
+    assert watch.skipped_in_a_row == 0
+
+
+def test_buffers_that_no_checkpoint_has_are_not_copied(norm):
+    norm.register_buffer("anchors", torch.zeros(1000), persistent=False)
+    assert len(watch_on_cpu(norm)._kept) == 3
+
+
 def test_a_device_that_saw_nothing_bad_forgets(norm):
     watch = watch_on_cpu(norm)
     watch.immediate = False
