@@ -19,6 +19,7 @@ from easydict import EasyDict
 from torch.utils.data import DataLoader
 
 from ..config import load_config, lookup
+from ..config.override import add_set_argument
 from ..datasets import DatasetTemplate, build_dataloader
 from ..datasets.item import Item
 from ..datasets.readers import BAG_SUFFIXES, CLOUD_SUFFIXES
@@ -73,6 +74,34 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
         "the layout of Hugging Face (default: onnx)",
     )
     parser.add_argument("--out", required=True, help="folder that is written")
+    _add_frames(parser)
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        help="of the checkpoint: cpu, cuda or cuda:N (default: cpu, where the exported network "
+        "runs too)",
+    )
+    parser.add_argument(
+        "--opset",
+        type=int,
+        default=None,
+        help="version of ONNX's operators, for older runtimes (default: the newest that the "
+        "installed onnxruntime runs)",
+    )
+    parser.add_argument(
+        "--no_eval",
+        action="store_true",
+        help="leave out the evaluation of network and checkpoint on the split",
+    )
+    add_hub_arguments(parser)
+    add_variant_arguments(parser)
+    # Last, because --set takes the rest of the line.
+    add_set_argument(parser, example="DATA_CONFIG.DATA_PATH data/kitti")
+    return parser
+
+
+def _add_frames(parser: argparse.ArgumentParser) -> None:
+    """The frames of the check and of the evaluation."""
     parser.add_argument(
         "--frames",
         type=at_least(1),
@@ -99,36 +128,6 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
         help="what intensities of the sensor are divided by: 255 for a model that learnt 0..1 "
         "(default: 1)",
     )
-    parser.add_argument(
-        "--device",
-        default="cpu",
-        help="of the checkpoint: cpu, cuda or cuda:N (default: cpu, where the exported network "
-        "runs too)",
-    )
-    parser.add_argument(
-        "--opset",
-        type=int,
-        default=None,
-        help="version of ONNX's operators, for older runtimes (default: the newest that the "
-        "installed onnxruntime runs)",
-    )
-    parser.add_argument(
-        "--no_eval",
-        action="store_true",
-        help="leave out the evaluation of network and checkpoint on the split",
-    )
-    add_hub_arguments(parser)
-    add_variant_arguments(parser)
-    # Last, because --set takes the rest of the line.
-    parser.add_argument(
-        "--set",
-        dest="set_cfgs",
-        nargs=argparse.REMAINDER,
-        metavar="KEY VALUE",
-        help="change config values, e.g. --set DATA_CONFIG.DATA_PATH data/kitti; takes the rest "
-        "of the line",
-    )
-    return parser
 
 
 def run_export(args: argparse.Namespace) -> list[Path]:
@@ -139,7 +138,7 @@ def run_export(args: argparse.Namespace) -> list[Path]:
     if args.format == "hub":
         return run_hub_export(args, weights_file(args.ckpt))
     import_extra("onnxruntime", "export")
-    cfg = load_config(args.cfg_file, args.set_cfgs or ())
+    cfg = load_config(args.cfg_file, args.set_cfgs)
     detector = load_detector(
         cfg, args.ckpt, device=args.device, divide_intensity=args.divide_intensity
     )

@@ -48,7 +48,7 @@ def run_hub_export(args: argparse.Namespace, weights: Path) -> list[Path]:
         args: the flags.
         weights: the file of the checkpoint.
     """
-    cfg = load_config(args.cfg_file, args.set_cfgs or ())
+    cfg = load_config(args.cfg_file, args.set_cfgs)
     detector = load_detector(cfg, args.ckpt, device=args.device)
     facts = facts_of(
         detector,

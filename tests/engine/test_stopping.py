@@ -48,9 +48,15 @@ def test_the_handlers_of_before_come_back():
     assert [signal.getsignal(number) for number in stopping.SIGNALS] == before
 
 
-def test_a_second_ctrl_c_ends_at_once(monkeypatch):
+@pytest.fixture
+def now(monkeypatch):
+    """A list with the time, which a test moves."""
     now = [100.0]
     monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_second_ctrl_c_ends_at_once(now):
     stop = StopRequest()
     with stop.handled(), stop.postponed():
         os.kill(os.getpid(), signal.SIGINT)
@@ -61,9 +67,7 @@ def test_a_second_ctrl_c_ends_at_once(monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_second_sigterm_is_still_the_first(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+def test_a_second_sigterm_is_still_the_first(now):
     stop = StopRequest()
     with stop.handled(), stop.postponed():
         os.kill(os.getpid(), signal.SIGTERM)

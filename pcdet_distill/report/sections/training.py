@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..page import Html, details, figure, heading, join, note, paragraph, preformatted, row, section
 from ..plots import Line, line_plot
-from ..training_log import Series
+from ..training_log import Series, TrainingLog
 from ..view import View
 
 DEAD = ("dead_teacher", "dead_student")
@@ -63,19 +63,23 @@ def term_name(name: str) -> str:
 
 
 def _two_trainings(views: Sequence[View]) -> Html:
-    """One plot for each term that both have."""
-    names: dict[str, None] = {}
-    for view in views:
-        names.update(dict.fromkeys(view.training.losses if view.training else ()))
+    """One plot for each term, with a line for each training that has it."""
     figures = []
-    for name in names:
-        lines = []
-        for number, view in enumerate(views):
-            entry = view.training.losses.get(name) if view.training else None
-            if entry is not None:
-                lines.append(_line(view.label, entry, colour=number))
+    for name, lines in _lines_by_name(views, lambda training: training.losses).items():
         figures.append(figure(_log_plot(lines), title=term_name(name)))
     return row(*figures)
+
+
+def _lines_by_name(
+    views: Sequence[View], read: Callable[[TrainingLog], Mapping[str, Series]]
+) -> dict[str, list[Line]]:
+    """What ``read`` finds in the log of each training, by name; a colour for each training."""
+    lines: dict[str, list[Line]] = {}
+    for number, view in enumerate(views):
+        found = read(view.training) if view.training else {}
+        for name, series in found.items():
+            lines.setdefault(name, []).append(_line(view.label, series, colour=number))
+    return lines
 
 
 def _line(name: str, series: Series, colour: int | None = None) -> Line:
@@ -103,18 +107,11 @@ def _others(view: View) -> Html:
 
 def health(views: Sequence[View]) -> Html:
     """What the terms of DISTILL watch: a plot for each value, and a warning where one is bad."""
-    names: dict[str, None] = {}
-    for view in views:
-        names.update(dict.fromkeys(view.training.health if view.training else ()))
-    if not names:
+    lines_by_name = _lines_by_name(views, lambda training: training.health)
+    if not lines_by_name:
         return Html("")
     figures = []
-    for name in names:
-        lines = []
-        for number, view in enumerate(views):
-            entry = view.training.health.get(name) if view.training else None
-            if entry is not None:
-                lines.append(_line(view.label, entry, colour=number))
+    for name, lines in lines_by_name.items():
         top = 1.0 if _is_share(lines) else None
         plot = line_plot(
             lines,

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ....errors import ConfigError
 from ....types import BatchDict, ConfigDict
 from ...taps import TapInfo
+from .grid_buffers import add_grid_buffers
 
 
 class DynamicMeanVFE(nn.Module):
@@ -41,19 +41,11 @@ class DynamicMeanVFE(nn.Module):
         super().__init__()
         self.model_cfg = model_cfg
         self.num_point_features = num_point_features
-        if voxel_size is None or grid_size is None:
-            raise ConfigError(
-                "MODEL.VFE: DynMeanVFE needs the VOXEL_SIZE of a step of "
-                "DATA_CONFIG.DATA_PROCESSOR; transform_points_to_voxels_placeholder gives it "
-                "without grouping points twice"
-            )
-        self.grid = [int(cells) for cells in grid_size]
         self.voxel_size: Tensor
         self.origin: Tensor
-        size = torch.tensor([float(edge) for edge in voxel_size])
-        self.register_buffer("voxel_size", size, persistent=False)
-        origin = torch.tensor([float(limit) for limit in point_cloud_range[:3]])
-        self.register_buffer("origin", origin, persistent=False)
+        self.grid = add_grid_buffers(
+            self, "DynMeanVFE needs", voxel_size, grid_size, point_cloud_range
+        )
 
     def get_output_feature_dim(self) -> int:
         """Channels of ``voxel_features``."""

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ....errors import ConfigError
 from ....types import BatchDict, ConfigDict
 from ...taps import TapInfo
+from .grid_buffers import add_grid_buffers
 from .pillar_vfe import PillarEncoder, PillarRows
 
 
@@ -90,18 +90,10 @@ class DynamicPillarEncoder(PillarEncoder):
         **unused: object,
     ) -> None:
         super().__init__(model_cfg, num_point_features)
-        if voxel_size is None or grid_size is None:
-            raise ConfigError(
-                "MODEL.VFE: pillars need the VOXEL_SIZE of a step of DATA_CONFIG.DATA_PROCESSOR; "
-                "transform_points_to_voxels_placeholder gives it without grouping points twice"
-            )
-        self.grid = [int(cells) for cells in grid_size[:2]]
         self.voxel_size: Tensor
         self.origin: Tensor
-        size = torch.tensor([float(edge) for edge in voxel_size])
-        self.register_buffer("voxel_size", size, persistent=False)
-        origin = torch.tensor([float(limit) for limit in point_cloud_range[:3]])
-        self.register_buffer("origin", origin, persistent=False)
+        grid = add_grid_buffers(self, "pillars need", voxel_size, grid_size, point_cloud_range)
+        self.grid = grid[:2]
 
     def decorate(self, grouped: GroupedPoints) -> list[Tensor]:
         """Input features of the points, in the order of the weights: (R, ...) each."""
