@@ -6,48 +6,18 @@ import logging
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ..engine.evaluation import EvalOutcome, evaluate_model
 from ..inference import Detector
 from ..models import Detector3DTemplate
-from ..types import BatchDict
-from .boxes import final_boxes
 from .config import ExportConfig
-from .reference import network_inputs
+from .exported import ExportedModel
 from .runners import Runner
 
 # Where a benchmark has these numbers, they are the ones that papers compare.
 COMPARED = "moderate_R40"
-
-
-class ExportedModel(nn.Module):
-    """An exported network in the place of a detector: frames in, OpenPCDet's dicts out.
-
-    Args:
-        model: the checkpoint's detector, which makes the inputs; of a dense part the sparse stages
-            run in it.
-        runner: the network.
-        config: what its outputs mean.
-    """
-
-    def __init__(self, model: Detector3DTemplate, runner: Runner, config: ExportConfig) -> None:
-        super().__init__()
-        self.model = model
-        self.runner = runner
-        self.config = config
-
-    def forward(self, batch_dict: BatchDict) -> tuple[list[dict[str, Tensor]], dict[str, int]]:
-        """The final boxes of a batch of one frame, and no recall counts."""
-        outputs = self.runner(network_inputs(self.model, batch_dict))
-        found = final_boxes(outputs, self.config)
-        boxes = {
-            "pred_boxes": torch.from_numpy(found.boxes),
-            "pred_scores": torch.from_numpy(found.scores),
-            "pred_labels": torch.from_numpy(found.labels),
-        }
-        return [boxes], {}
 
 
 def compare_on_split(

@@ -11,15 +11,45 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from ..errors import DataError
 from ..inference import Detections, Detector
 from ..inference.clouds import Points
 from ..models import Detector3DTemplate
+from ..types import BatchDict
 from .boxes import final_boxes
 from .config import CONFIG_FILE, ExportConfig
 from .reference import network_inputs
 from .runners import OnnxRuntimeRunner, Runner
+
+
+class ExportedModel(nn.Module):
+    """An exported network in the place of a detector: frames in, OpenPCDet's dicts out.
+
+    Args:
+        model: the checkpoint's detector, which makes the inputs; of a dense part the sparse stages
+            run in it.
+        runner: the network.
+        config: what its outputs mean.
+    """
+
+    def __init__(self, model: Detector3DTemplate, runner: Runner, config: ExportConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.runner = runner
+        self.config = config
+
+    def forward(self, batch_dict: BatchDict) -> tuple[list[dict[str, Tensor]], dict[str, int]]:
+        """The final boxes of a batch of one frame, and no recall counts."""
+        outputs = self.runner(network_inputs(self.model, batch_dict))
+        found = final_boxes(outputs, self.config)
+        boxes = {
+            "pred_boxes": torch.from_numpy(found.boxes),
+            "pred_scores": torch.from_numpy(found.scores),
+            "pred_labels": torch.from_numpy(found.labels),
+        }
+        return [boxes], {}
 
 
 class ExportedDetector:
@@ -41,13 +71,8 @@ class ExportedDetector:
         """The boxes of one cloud: an array, a tensor or a path."""
         model = self.detector.model
         assert isinstance(model, Detector3DTemplate)
-        inputs = network_inputs(model, self.detector.batch(points))
-        found = final_boxes(self.runner(inputs), self.config)
-        prediction = {
-            "pred_boxes": torch.from_numpy(found.boxes),
-            "pred_scores": torch.from_numpy(found.scores),
-            "pred_labels": torch.from_numpy(found.labels),
-        }
+        exported = ExportedModel(model, self.runner, self.config)
+        (prediction,), _ = exported(self.detector.batch(points))
         return Detections.from_prediction(prediction, self.detector.class_names)
 
 
