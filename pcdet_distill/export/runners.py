@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .boxes import Arrays
 from .extras import import_extra
@@ -44,6 +45,17 @@ class OnnxRuntimeRunner:
         return dict(zip(self.output_names, self.session.run(self.output_names, inputs)))
 
 
+@functools.cache
+def openvino_core(openvino: Any) -> Any:
+    """OpenVINO's core, one for the process.
+
+    Each core's CPU plugin installs a stack for signal handlers, and takes it away when it is
+    freed. Two cores freed in the order of their making leave the process without one, and its
+    next signal, such as the end of a data worker, kills it.
+    """
+    return openvino.Core()
+
+
 class OpenVinoRunner:
     """A network in OpenVINO, on the CPU, in full precision.
 
@@ -53,8 +65,7 @@ class OpenVinoRunner:
     """
 
     def __init__(self, path: str | Path, threads: int = 1) -> None:
-        openvino = import_extra("openvino", "openvino")
-        core = openvino.Core()
+        core = openvino_core(import_extra("openvino", "openvino"))
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = str(threads)
