@@ -17,7 +17,7 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from pcdet_distill.datasets.augmentor.database_sampler import ObjectPoints
+from pcdet_distill.datasets.augmentor.object_database import ObjectPoints
 from pcdet_distill.datasets.point_files import read_points
 from pcdet_distill.ops.voxels import grid_size_of, voxelize
 

@@ -1,4 +1,4 @@
-"""Read info files, which are pickles, without running the code that a pickle can hide.
+"""Info files, which are pickles: read without running the code that a pickle can hide.
 
 OpenPCDet writes its infos as pickles of lists, dicts, strings, numbers and numpy arrays. Only the
 few constructors that those need are allowed, under their names of all numpy versions. Anything else
@@ -20,6 +20,9 @@ try:
     from numpy._core import multiarray, numeric
 except ImportError:  # numpy < 2
     from numpy.core import multiarray, numeric  # type: ignore[no-redef]
+
+PLAIN_KINDS = "biufcUS"  # of arrays of numbers and of text
+PROTOCOL = 4  # of all Python versions that are supported
 
 
 def _latin1_bytes(text: str, encoding: str = "latin1") -> bytes:
@@ -81,3 +84,33 @@ def load_plain_pickle(path: Path, how_to_make: str) -> Any:
         raise DataError(
             f"{path}: damaged, or no info file ({type(error).__name__}: {error}); {how_to_make}"
         ) from None
+
+
+def plain_pickle(content: Any) -> bytes:
+    """The bytes of lists, dicts, strings, numbers and numpy arrays; equal ones for equal content.
+
+    A pickle writes an object that comes twice once. So its bytes depend on which equal strings are
+    one object, and that depends on the number of processes that made the content.
+    """
+    return pickle.dumps(_own_objects(content, {}), protocol=PROTOCOL)
+
+
+def _own_objects(content: Any, strings: dict[str, str]) -> Any:
+    """A copy in which equal strings are one object, and nothing else comes twice."""
+    if type(content) is str:
+        return strings.setdefault(content, content)
+    if type(content) is dict:
+        return {
+            _own_objects(key, strings): _own_objects(value, strings)
+            for key, value in content.items()
+        }
+    if type(content) in (list, tuple):
+        return type(content)(_own_objects(value, strings) for value in content)
+    if type(content) is np.ndarray and content.dtype.kind in PLAIN_KINDS:
+        # numpy's own dtype of this kind, which arrays from another process do not share.
+        copied = np.empty(content.shape, dtype=np.dtype(content.dtype.str))
+        copied[...] = content
+        return copied
+    if isinstance(content, np.generic):
+        return content.copy()
+    return content

@@ -17,7 +17,7 @@ from toy_engine import evaluate_toy
 from pcdet_distill.engine.checkpoints import files
 from pcdet_distill.engine.evaluate import evaluate_model
 from pcdet_distill.engine.evaluation import Annotation
-from pcdet_distill.engine.evaluation.report import recall_values
+from pcdet_distill.engine.evaluation.report import recall_values, write_results
 from pcdet_distill.errors import CheckpointError, ConfigError, DataError
 from pcdet_distill.types import BatchDict
 
@@ -228,3 +228,16 @@ def test_pretrained_model_completes_a_part(trained: Path, tmp_path: Path) -> Non
     expected = trained / "eval/eval_with_train/epoch_3/val/metrics.json"
     completed = trained / "eval/epoch_7/val/default/metrics.json"
     assert json.loads(completed.read_text())["ap"] == json.loads(expected.read_text())["ap"]
+
+
+def test_result_files_of_one_and_several_processes_are_equal(tmp_path: Path) -> None:
+    """Detections of another process come as a copy, in which nothing is shared with the rest."""
+    annotations = [{"name": ["Car"], "frame_id": "000001"}, {"name": ["Car"], "frame_id": "000002"}]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    write_results(tmp_path / "one", annotations, {})
+    gathered = [annotations[0], pickle.loads(pickle.dumps(annotations[1]))]
+    write_results(tmp_path / "two", gathered, {})
+    one = (tmp_path / "one" / "result.pkl").read_bytes()
+    assert pickle.dumps(gathered) != one
+    assert (tmp_path / "two" / "result.pkl").read_bytes() == one

@@ -7,7 +7,6 @@ lists the earlier sweeps, the newest first, each with the matrix into the frame 
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,8 @@ from tqdm import tqdm
 
 from ...config import Argo2Options
 from ..info_files import frame_results, publish, staging_folder
-from ..object_files import points_of_first_box, write_object_files
+from ..object_files import points_of_first_box, write_object_files, write_object_list
+from ..safe_pickle import plain_pickle
 from .folder import SPLITS, Log, check_splits, find_splits, sweeps_of, timestamp_of
 from .sweeps import read_frame
 from .tables import Annotations, Labels, Poses
@@ -101,10 +101,10 @@ def create_argoverse2_infos(
                 database=staging / DATABASE if split == "train" else None,
             )
             infos, split_objects = _collect(plan, split, workers, show_progress)
-            (staging / info_file(split)).write_bytes(pickle.dumps(infos))
+            (staging / info_file(split)).write_bytes(plain_pickle(infos))
             frames[split] = len(infos)
             objects.update(split_objects)
-        (staging / DATABASE_FILE).write_bytes(pickle.dumps(objects))
+        write_object_list(staging / DATABASE_FILE, objects)
         publish(staging, root)
     counts = {name: len(entries) for name, entries in objects.items()}
     return {"frames": frames, "objects": counts}

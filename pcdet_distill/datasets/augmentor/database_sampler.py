@@ -31,13 +31,10 @@ from .object_database import (
     HOW_TO_MAKE_FILES,
     SAMPLING,
     ObjectInfo,
-    ObjectPoints,
     ObjectsByClass,
-    SharedObjectPoints,
     class_counts,
     filter_objects,
-    load_objects,
-    object_source,
+    open_database,
 )
 
 AGE_TOLERANCE_S = 1e-6
@@ -150,16 +147,11 @@ class DataBaseSampler:
                 f"{len(features)} columns: {', '.join(features)}"
             )
         self.ages = AgeRange.from_config(sampler_cfg, features, num_features)
-        self.object_points = object_source(Path(root_path), sampler_cfg)
-        objects = load_objects(
-            Path(root_path),
-            required(sampler_cfg, "DB_INFO_PATH", SAMPLING),
-            class_names,
-            how_to_make_files,
-            have_files=isinstance(self.object_points, ObjectPoints),
+        database = open_database(
+            Path(root_path), sampler_cfg, class_names, how_to_make_files, logger
         )
-        if isinstance(self.object_points, SharedObjectPoints):
-            self.object_points.check(objects)
+        self.object_points = database.points
+        objects = database.objects
         self._predictions: PredictionStore | None = None
         self._label_of: dict[str, int] = {}  # path of an object to its labelled box in the store
         if select is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
@@ -12,6 +14,7 @@ from ...commands import command_text
 from ...config import inside, lookup, required
 from ...errors import ConfigError, DataError
 from ...types import ConfigDict
+from ..packed_objects import PackedObjects, open_packed, packed_file, places
 from ..point_files import read_points
 from ..safe_pickle import load_plain_pickle
 from .world import WHERE
@@ -19,6 +22,7 @@ from .world import WHERE
 SAMPLING = f"{WHERE}.gt_sampling"
 HOW_TO_MAKE_FILES = f"'{command_text('data', 'kitti')}' makes it, together with the info files"
 CACHE_BYTES = 256 * 2**20
+COMPARED_OBJECTS = 8  # of a packed file, with their own files
 REQUIRED_KEYS = frozenset({"name", "path", "box3d_lidar", "num_points_in_gt"})
 
 
@@ -27,7 +31,8 @@ class ObjectInfo(TypedDict, total=False):
 
     ``difficulty`` is there only where the dataset has difficulties, ``num_points_in_file`` only
     where ``num_points_in_gt`` counts some of the points, ``global_data_offset`` (first row, end)
-    only where one file holds the points of all objects.
+    only where one file holds the points of all objects. ``packed_rows`` (number of the packed file,
+    first row, end) is ours, of an object whose points are in a packed file.
     """
 
     name: str
@@ -37,6 +42,7 @@ class ObjectInfo(TypedDict, total=False):
     num_points_in_file: int
     difficulty: int
     global_data_offset: Sequence[int]
+    packed_rows: tuple[int, int, int]
 
 
 ObjectsByClass = dict[str, list[ObjectInfo]]
@@ -50,18 +56,53 @@ class ObjectSource(Protocol):
 
 
 class ObjectPoints:
-    """Points of database objects, read on first use and then kept in memory up to a limit."""
+    """Points of database objects: from a packed file where there is one, else from their own files.
+
+    What comes from an object's own file is kept in memory up to a limit.
+    """
 
     def __init__(self, root: Path, num_features: int, limit_bytes: int = CACHE_BYTES) -> None:
         self.root = Path(root)
         self.num_features = num_features
         self.left_bytes = limit_bytes
+        self.packed: list[PackedObjects] = []
         self._kept: dict[str, np.ndarray] = {}
 
     def of(self, info: ObjectInfo) -> np.ndarray:
         """The points of an object."""
+        place = info.get("packed_rows")
+        if place is not None:
+            number, first, end = place
+            return self.packed[number].rows(first, end)
         count = info.get("num_points_in_file", info["num_points_in_gt"])
         return self.read(info["path"], count)
+
+    def use_packed(self, list_file: Path, objects: ObjectsByClass) -> str:
+        """Read these objects from the packed file beside their list.
+
+        Returns:
+            why their own files have to be read; empty where the packed file is used.
+        """
+        packed = open_packed(list_file, objects, self.num_features)
+        if isinstance(packed, str):
+            return packed
+        placed = list(places(objects))
+        chosen = np.linspace(0, len(placed) - 1, min(len(placed), COMPARED_OBJECTS)).astype(int)
+        for number in chosen:
+            info, (first, end) = placed[number]
+            if not self._is_file_of(info, packed.rows(first, end)):
+                return f"holds other points of an object than {info['path']}"
+        for info, (first, end) in placed:
+            info["packed_rows"] = (len(self.packed), first, end)
+        self.packed.append(packed)
+        return ""
+
+    def _is_file_of(self, info: ObjectInfo, points: np.ndarray) -> bool:
+        """Whether an object's own file, where it has one, holds just these points."""
+        path = inside(self.root, info["path"], "database of objects")
+        if not path.is_file():
+            return True
+        return np.array_equal(self._read(path, info["num_points_in_gt"]), points)
 
     def read(self, path: str, count: int | None = None) -> np.ndarray:
         """Read-only points (N, num_features) float32, relative to the centre of the box.
@@ -160,44 +201,66 @@ class SharedObjectPoints:
         return rows
 
 
-def object_source(root: Path, sampler_cfg: ConfigDict) -> ObjectSource:
-    """The points of a gt_sampling block: a file for each object, or one for all."""
+@dataclass(frozen=True)
+class ObjectDatabase:
+    """The objects of a gt_sampling block by class, and where their points come from."""
+
+    objects: ObjectsByClass
+    points: ObjectSource
+
+
+def open_database(
+    root: Path,
+    sampler_cfg: ConfigDict,
+    class_names: Sequence[str],
+    how_to_make: str,
+    logger: logging.Logger | None = None,
+) -> ObjectDatabase:
+    """The database of a gt_sampling block.
+
+    Args:
+        root: folder of the dataset; DB_INFO_PATH is relative to it.
+        class_names: the classes of the objects.
+        how_to_make: end of the messages about a missing or incomplete file.
+        logger: is told why objects are read from files of their own.
+    """
+    paths = required(sampler_cfg, "DB_INFO_PATH", SAMPLING)
+    source = _object_source(root, sampler_cfg)
+    merged: ObjectsByClass = {name: [] for name in class_names}
+    for path in [paths] if isinstance(paths, str) else paths:
+        infos = _read_list(root / path, class_names, how_to_make)
+        if isinstance(source, ObjectPoints):
+            reason = source.use_packed(root / path, infos)
+            if reason:
+                _check_first_files(infos, class_names, root, path, how_to_make)
+            if reason and logger is not None:
+                logger.info(
+                    "gt_sampling: %s %s, so each object is read from its own file",
+                    packed_file(root / path),
+                    reason,
+                )
+        for name in class_names:
+            merged[name].extend(infos.get(name, []))
+    if isinstance(source, SharedObjectPoints):
+        source.check(merged)
+    return ObjectDatabase(merged, source)
+
+
+def _object_source(root: Path, sampler_cfg: ConfigDict) -> ObjectPoints | SharedObjectPoints:
     if sampler_cfg.get("USE_SHARED_MEMORY"):
         return SharedObjectPoints.from_config(root, sampler_cfg)
     # Without it DB_DATA_PATH is not read, as in OpenPCDet: both hold the same points.
     return ObjectPoints(root, int(sampler_cfg["NUM_POINT_FEATURES"]))
 
 
-def load_objects(
-    root: Path,
-    paths: str | Sequence[str],
-    class_names: Sequence[str],
-    how_to_make: str,
-    *,
-    have_files: bool = True,
-) -> ObjectsByClass:
-    """The objects of ``class_names`` in one or several database files.
-
-    Args:
-        root: folder of the dataset.
-        paths: DB_INFO_PATH, relative to ``root``.
-        how_to_make: end of the messages about a missing or incomplete file.
-        have_files: each object has a file of points; else one file holds those of all.
-    """
-    merged: ObjectsByClass = {name: [] for name in class_names}
-    for path in [paths] if isinstance(paths, str) else paths:
-        infos = load_plain_pickle(root / path, how_to_make)
-        if not _is_dict_of_lists(infos):
-            raise DataError(
-                f"{root / path}: expected a dict with a list of objects per class; {how_to_make}"
-            )
-        for name in class_names:
-            objects = infos.get(name, [])
-            _check_entries(objects, name, root / path, how_to_make)
-            if have_files:
-                _check_first_file(objects, root, path, how_to_make)
-            merged[name].extend(objects)
-    return merged
+def _read_list(file: Path, class_names: Sequence[str], how_to_make: str) -> ObjectsByClass:
+    """The objects of a file by class; those of ``class_names`` are checked."""
+    infos = load_plain_pickle(file, how_to_make)
+    if not _is_dict_of_lists(infos):
+        raise DataError(f"{file}: expected a dict with a list of objects per class; {how_to_make}")
+    for name in class_names:
+        _check_entries(infos.get(name, []), name, file, how_to_make)
+    return infos
 
 
 def _is_dict_of_lists(infos: object) -> bool:
@@ -214,18 +277,18 @@ def _check_entries(objects: Sequence[ObjectInfo], name: str, file: Path, how_to_
             )
 
 
-def _check_first_file(
-    objects: Sequence[ObjectInfo], root: Path, path: str, how_to_make: str
+def _check_first_files(
+    infos: ObjectsByClass, class_names: Sequence[str], root: Path, path: str, how_to_make: str
 ) -> None:
-    """Refuse a database whose first point file is missing."""
+    """Refuse a database that lacks the first point file of a class."""
     # To look for every file takes minutes on a network drive. Others are missed when drawn.
-    if not objects:
-        return
-    first = root / objects[0]["path"]
-    if not first.is_file():
-        raise DataError(
-            f"{first}: this point file, which {path} lists, does not exist; {how_to_make}"
-        )
+    for name in class_names:
+        for info in infos.get(name, [])[:1]:
+            first = root / info["path"]
+            if not first.is_file():
+                raise DataError(
+                    f"{first}: this point file, which {path} lists, does not exist; {how_to_make}"
+                )
 
 
 def class_counts(entries: Sequence[str], where: str) -> dict[str, int]:

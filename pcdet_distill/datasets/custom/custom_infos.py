@@ -6,7 +6,6 @@ of the objects of train. ``num_points_in_gt`` is ours; OpenPCDet ignores it.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,8 @@ import numpy as np
 from ...errors import DataError
 from ...ops.points import points_in_boxes_mask
 from ..info_files import Info, collect_infos, publish, staging_folder
-from ..object_files import write_object_files
+from ..object_files import write_object_files, write_object_list
+from ..safe_pickle import plain_pickle
 from .folder import POINTS, CustomFolder, check_root
 
 DATABASE = "gt_database"
@@ -60,9 +60,9 @@ def create_custom_infos(
                 task, frame_ids, split, workers=workers, show_progress=show_progress
             )
             _check_widths(infos, folder)
-            (staging / info_file(split)).write_bytes(pickle.dumps(infos))
+            (staging / info_file(split)).write_bytes(plain_pickle(infos))
             objects.update(split_objects)
-        (staging / DATABASE_FILE).write_bytes(pickle.dumps(objects))
+        write_object_list(staging / DATABASE_FILE, objects)
         publish(staging, folder.root)
     return {
         "frames": {split: len(frame_ids) for split, frame_ids in frames.items()},

@@ -5,7 +5,6 @@ A bad frame stops the run with its name, and leaves the old files as they were.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,8 @@ from ...ops.boxes import boxes_to_corners_3d
 from ...ops.points import count_points_in_corners, points_in_boxes_mask
 from ..common_cloud import read_cloud
 from ..info_files import Info, collect_infos, publish, staging_folder
-from ..object_files import write_object_files
+from ..object_files import write_object_files, write_object_list
+from ..safe_pickle import plain_pickle
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
 from .folder import EXTRA_SPLITS, TRUE_LABELS, KittiFolder, check_root, split_file
@@ -81,8 +81,8 @@ def create_kitti_infos(
         infos["trainval"] = infos["train"] + infos["val"]
         true_infos = _infos_of_true_boxes(root, infos)
         for split, entries in {**infos, **true_infos}.items():
-            (staging / f"kitti_infos_{split}.pkl").write_bytes(pickle.dumps(entries))
-        (staging / f"kitti_dbinfos_train{cloud.suffix}.pkl").write_bytes(pickle.dumps(objects))
+            (staging / f"kitti_infos_{split}.pkl").write_bytes(plain_pickle(entries))
+        write_object_list(staging / f"kitti_dbinfos_train{cloud.suffix}.pkl", objects)
         publish(staging, root)
     counts = {split: len(entries) for split, entries in infos.items()}
     counts[DATABASE] = sum(len(entries) for entries in objects.values())

@@ -6,7 +6,6 @@ run leaves the old files as they were.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +16,8 @@ from tqdm import tqdm
 from ...errors import DataError
 from ...evaluation.nuscenes.tables import Tables
 from ..info_files import frame_results, publish, staging_folder
+from ..object_files import write_object_list
+from ..safe_pickle import plain_pickle
 from .database import Entry, database_file, database_name, write_objects
 from .folder import NuScenesFolder
 from .infos import Info, InfoMaker
@@ -92,8 +93,7 @@ def create_nuscenes_infos(
             bar = tqdm(tokens, desc=f"infos of {split}", unit="frame", disable=hidden)
             infos = [maker.info(token) for token in bar]
             _check_files(folder, infos)
-            with (staging / info_file(max_sweeps, split)).open("wb") as file:
-                pickle.dump(infos, file)
+            (staging / info_file(max_sweeps, split)).write_bytes(plain_pickle(infos))
             created.frames[split] = len(infos)
             if split == TRAIN:
                 created.objects = _write_database(
@@ -185,8 +185,7 @@ def _write_database(
         for entries in bar:
             for entry in entries:
                 objects.setdefault(entry["name"], []).append(entry)
-    with (staging / database_file(max_sweeps)).open("wb") as file:
-        pickle.dump(objects, file)
+    write_object_list(staging / database_file(max_sweeps), objects)
     return sum(len(entries) for entries in objects.values())
 
 

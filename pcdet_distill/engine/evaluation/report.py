@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from ...datasets.safe_pickle import plain_pickle
 from ...whole_files import whole_file
 from ..logging import writing
 
@@ -59,7 +59,7 @@ def write_results(
     """Write ``result.pkl`` (OpenPCDet's list of detections) and ``metrics.json``."""
 
     def write_annotations(file: IO[Any]) -> None:
-        pickle.dump(list(annotations), file)
+        file.write(plain_pickle(list(annotations)))
 
     def write_metrics(file: IO[Any]) -> None:
         json.dump(metrics, file, indent=2, default=float)

@@ -12,11 +12,8 @@ from augmentor_scenes import scene
 from easydict import EasyDict
 
 from pcdet_distill.datasets.augmentor import DataBaseSampler
-from pcdet_distill.datasets.augmentor.database_sampler import (
-    ObjectPoints,
-    SampleCursor,
-    heights_over_plane,
-)
+from pcdet_distill.datasets.augmentor.database_sampler import SampleCursor, heights_over_plane
+from pcdet_distill.datasets.augmentor.object_database import ObjectPoints
 from pcdet_distill.datasets.kitti.calibration import Calibration
 from pcdet_distill.errors import ConfigError, DataError
 from pcdet_distill.ops.boxes import boxes_overlap_bev

@@ -9,12 +9,10 @@ import numpy as np
 
 from ....datasets.augmentor.object_database import (
     ObjectInfo,
-    ObjectPoints,
     ObjectSource,
     class_counts,
     filter_objects,
-    load_objects,
-    object_source,
+    open_database,
 )
 from ....errors import UserError
 from ....types import ConfigDict
@@ -66,14 +64,13 @@ def _database(case: Case, path: str, entry: ConfigDict) -> Iterator[Finding]:
     dataset = next(iter(case.splits.values())).dataset
     num_features = len(case.spec.point_feature_encoder.src_feature_list)
     try:
-        source = object_source(dataset.root_path, {"NUM_POINT_FEATURES": num_features, **entry})
-        objects = load_objects(
+        database = open_database(
             dataset.root_path,
-            entry.get("DB_INFO_PATH") or [],
+            {"DB_INFO_PATH": [], "NUM_POINT_FEATURES": num_features, **entry},
             case.class_names,
             dataset.how_to_make_files,
-            have_files=isinstance(source, ObjectPoints),
         )
+        objects = database.objects
         left = filter_objects(objects, entry.get("PREPARE") or {})
     except UserError as error:
         yield Finding(
@@ -96,7 +93,7 @@ def _database(case: Case, path: str, entry: ConfigDict) -> Iterator[Finding]:
     pasted: list[ObjectInfo] = []
     for infos in left.values():
         pasted += infos
-    yield from _scale(case, path, source, pasted)
+    yield from _scale(case, path, database.points, pasted)
 
 
 def _filtered(
