@@ -1,7 +1,7 @@
 """How info files and object databases are made: frame by frame, by several processes, whole.
 
 Everything is written to a staging folder first and moved into place at the end. So an interrupted
-run leaves the old files as they were.
+run leaves the old files as they were. One process at a time may prepare a folder.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import Any, TypeAlias, TypeVar
 from tqdm import tqdm
 
 from ..errors import DataError
+from ..file_locks import FileLock
 
 STAGING = ".create_data_unfinished"
+LOCK = ".create_data.lock"
 Info: TypeAlias = dict[str, Any]
 Frame = TypeVar("Frame")  # a frame's name, or what else a task needs of it
 Result = TypeVar("Result")
@@ -78,17 +80,43 @@ def _use_one_thread() -> None:
 
 
 @contextmanager
-def staging_folder(root: Path) -> Iterator[Path]:
-    """An empty folder inside ``root`` that is removed afterwards, also after an error."""
-    staging = root / STAGING
+def staging_folder(root: Path, name: str = STAGING) -> Iterator[Path]:
+    """An empty folder inside ``root`` that is removed afterwards, also after an error.
+
+    No other process may prepare ``root`` in the meantime.
+    """
+    staging = root / name
+    with preparing(root):
+        try:
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir()
+            yield staging
+        except OSError as error:
+            raise DataError(f"{root}: cannot be written: {error}") from None
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def preparing(root: Path, lock_file: Path | None = None) -> Iterator[None]:
+    """Lock a data set while it is prepared; a DataError when another process prepares it.
+
+    Args:
+        lock_file: of a folder that does not exist yet; by default one inside ``root``.
+    """
+    lock = FileLock(lock_file or root / LOCK)
     try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir()
-        yield staging
+        is_ours = lock.take()
     except OSError as error:
         raise DataError(f"{root}: cannot be written: {error}") from None
+    if not is_ours:
+        raise DataError(
+            f"{root}: {lock.holder()} prepares this folder at the moment; wait for its end"
+        )
+    try:
+        yield
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        lock.release()
 
 
 def publish(staging: Path, root: Path) -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = "pcdet_distill"
-# Usable by every part, and using none: errors, yaml, .pth files, processes, old names.
+# Usable by every part, and using none: errors, yaml, .pth files, processes, old names, locks.
 LEAVES = {
     "errors",
     "commands",
     "config",
+    "file_locks",
+    "parallel",
     "checkpoint",
     "processes",
     "seeds",

@@ -9,7 +9,7 @@ from typing import TextIO
 
 import pytest
 
-from pcdet_distill.engine.checkpoints import run_lock
+from pcdet_distill import file_locks
 from pcdet_distill.engine.checkpoints.run_lock import exclusive_folder
 from pcdet_distill.errors import ConfigError
 
@@ -55,16 +55,16 @@ def test_errors_inside_are_passed_on_unchanged(tmp_path: Path) -> None:
 def test_a_lock_file_removed_by_its_last_holder_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = run_lock._lock
+    lock = file_locks._lock
     locked_files = []
 
-    def lock_after_removal(file: TextIO, folder: Path) -> None:
+    def lock_after_removal(file: TextIO, **how: bool) -> bool:
         if not locked_files:
-            (folder / ".lock").unlink()
+            (tmp_path / ".lock").unlink()
         locked_files.append(file)
-        lock(file, folder)
+        return lock(file, **how)
 
-    monkeypatch.setattr(run_lock, "_lock", lock_after_removal)
+    monkeypatch.setattr(file_locks, "_lock", lock_after_removal)
     with exclusive_folder(tmp_path):
         assert len(locked_files) == 2
         assert (tmp_path / ".lock").exists()

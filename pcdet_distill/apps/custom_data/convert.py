@@ -23,7 +23,7 @@ from ...datasets.custom.folder import LABELS, POINTS, SPLITS
 from ...datasets.custom.labels import FrameLabels, LabelOptions, LabelSet, read_labels
 from ...datasets.custom.labels.openpcdet_text import openpcdet_text
 from ...datasets.custom.pairing import Pairs, find_label_files, name_clouds, pair
-from ...datasets.info_files import frame_results
+from ...datasets.info_files import LOCK, frame_results, preparing
 from ...datasets.object_files import NOT_IN_FILE_NAMES
 from ...datasets.readers import CLOUD_SUFFIXES, find_clouds, is_bag
 from ...errors import ConfigError, DataError
@@ -374,16 +374,19 @@ def _unfinished(out: Path) -> Iterator[Path]:
     """A folder beside ``out`` that is renamed to it at the end, and removed after an error."""
     folder = out.with_name(f".{out.name}_unfinished")
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        yield folder
-        if out.is_dir():
-            out.rmdir()  # it is empty
-        os.replace(folder, out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with preparing(out, out.with_name(f".{out.name}{LOCK}")):
+            try:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                yield folder
+                if out.is_dir():
+                    out.rmdir()  # it is empty
+                os.replace(folder, out)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise DataError(f"{out}: cannot be written: {error}") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _say(sentences: Iterable[str]) -> None:

@@ -8,7 +8,6 @@ fit, with a smaller limit each time. Walls and roofs are above the ground and dr
 from __future__ import annotations
 
 import os
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from ...config import inside
 from ...errors import DataError
-from ..info_files import frame_results
+from ..info_files import frame_results, staging_folder
 from .calibration import Calibration
 from .folder import KittiFolder, check_root
 
@@ -41,16 +40,9 @@ def create_road_planes(root: Path, workers: int = 1, show_progress: bool = True)
             f"{half / 'planes'}: exists already; remove it first to estimate the planes again"
         )
     frame_ids = sorted(path.stem for path in (half / "velodyne").glob("*.bin"))
-    staging = half / STAGING
-    try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir()
+    with staging_folder(half.parent, STAGING) as staging:
         _write_planes(root, staging, frame_ids, workers, show_progress)
         os.replace(staging, half / "planes")
-    except OSError as error:
-        raise DataError(f"{half}: cannot be written: {error}") from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return len(frame_ids)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ...errors import ConfigError, DataError
 from ...whole_files import whole_file
+from ..info_files import preparing
 from .annotator import annotate
 from .builder import Scene
 from .camera import Camera
@@ -164,9 +165,10 @@ def create_synthetic_kitti(
     root = Path(out).expanduser()
     try:
         _prepare_folder(root, plan)
-        missing = [frame for frame in range(plan.total) if not _is_complete(root, plan, frame)]
-        _write_frames(root, plan, missing, workers, progress)
-        _write_splits(root, plan)
+        with preparing(root):
+            missing = [frame for frame in range(plan.total) if not _is_complete(root, plan, frame)]
+            _write_frames(root, plan, missing, workers, progress)
+            _write_splits(root, plan)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{root}: cannot write the simulated frames there ({reason})") from error

@@ -21,6 +21,7 @@ import numpy as np
 from ....config import nearest
 from ....errors import ConfigError, DataError
 from ....whole_files import whole_file
+from ...info_files import preparing
 from ...nuscenes.splits import OFFICIAL, scene_names
 from ..png import png_bytes
 from ..pool import work_through
@@ -152,8 +153,9 @@ def create_synthetic_nuscenes(
     root = Path(out).expanduser() / version
     try:
         _prepare_folder(root, plan)
-        _write_scenes(root, plan, workers, progress)
-        _write_tables(root, plan)
+        with preparing(root):
+            _write_scenes(root, plan, workers, progress)
+            _write_tables(root, plan)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{root}: cannot write the simulated scenes there ({reason})") from error
