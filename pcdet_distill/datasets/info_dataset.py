@@ -8,7 +8,9 @@ from typing import Any, ClassVar, TypeVar
 
 from ..config import nearest, required
 from ..errors import DataError
+from ..structures import Structure, misfit_of
 from .dataset import DatasetTemplate
+from .info_structures import checks_of_file
 from .item import Item
 from .safe_pickle import load_plain_pickle
 
@@ -18,22 +20,29 @@ Label = TypeVar("Label")
 class InfoDataset(DatasetTemplate):
     """Reads the files of INFO_PATH, checks every info, and pairs detections with labels.
 
-    A subclass defines ``problem_of_info`` and ``labelled_names``.
+    A subclass defines ``labelled_names`` and, where its infos are not of one structure,
+    ``structure_of``.
 
     Attributes:
+        info_structure: what an info holds.
         infos_are: what the files list, for messages.
         an_info_is: what one entry is, for messages.
         trains_without_labels: whether a split without any label can be trained on, by what a
             teacher says of it.
     """
 
+    info_structure: ClassVar[Structure]
     infos_are: ClassVar[str] = "infos"
     an_info_is: ClassVar[str] = "info"
     trains_without_labels: ClassVar[bool] = False
 
-    def problem_of_info(self, info: object) -> str:
-        """What is wrong with an info, such as ``it lacks annos.name``; empty when all is there."""
-        raise NotImplementedError(f"{type(self).__name__} does not define problem_of_info")
+    def structure_of(self, info: object) -> Structure:
+        """What this info must hold."""
+        return self.info_structure
+
+    def problem_of_info(self, info: Item) -> str:
+        """What else is wrong with an info that has its structure; empty when nothing is."""
+        return ""
 
     def labelled_names(self, info: Item) -> Iterable[str]:
         """The classes of the objects of a frame, each as often as it is labelled."""
@@ -91,13 +100,17 @@ class InfoDataset(DatasetTemplate):
                 f"{path}: expected a list of {self.infos_are}{self.found_instead(infos)}; "
                 f"{self.how_to_make_files}"
             )
+        checked = checks_of_file(path)
         for number, info in enumerate(infos):
-            problem = self.problem_of_info(info)
+            misfit = misfit_of(info, self.structure_of(info), checked)
+            problem = self.problem_of_info(info) if misfit is None else str(misfit)
             if problem:
                 raise DataError(
                     f"{path}: entry {number} is no {self.an_info_is}, {problem}; "
                     f"{self.how_to_make_files}"
                 )
+            if info.get("annos", ()) is None:  # another way to say that there are no labels
+                del info["annos"]
         return infos
 
     def pair_with_labels(
@@ -118,8 +131,3 @@ class InfoDataset(DatasetTemplate):
             [labels[frame_id] for frame_id in chosen],
             [detections[frame_id] for frame_id in chosen],
         )
-
-
-def lacking(missing: str) -> str:
-    """The problem of an info that lacks an entry; empty when none is missing."""
-    return f"it lacks {missing}" if missing else ""

@@ -22,6 +22,7 @@ LEAVES = {
     "checkpoint",
     "processes",
     "seeds",
+    "structures",
     "types",
     "moved",
     "moved_modules",

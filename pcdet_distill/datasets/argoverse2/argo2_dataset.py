@@ -17,7 +17,8 @@ from ...evaluation.argoverse2 import CATEGORIES, Argoverse2Protocol, argoverse2_
 from ...evaluation.lidar import lidar_eval
 from ...evaluation.result import EvaluationResult
 from ...types import BatchDict, ConfigDict
-from ..info_dataset import InfoDataset, lacking
+from ..info_dataset import InfoDataset
+from ..info_structures import ARGOVERSE2_INFO
 from ..item import Item
 from .detections import write_detections
 from .infos import boxes_of
@@ -31,6 +32,7 @@ class Argo2Dataset(InfoDataset):
         argo2_infos: one info dict a frame, made by ``pcdet-distill data argoverse2`` or OpenPCDet.
     """
 
+    info_structure = ARGOVERSE2_INFO
     infos_are = "Argoverse 2 infos"
     an_info_is = "Argoverse 2 info"
 
@@ -67,21 +69,15 @@ class Argo2Dataset(InfoDataset):
         """The command that makes info files and database."""
         return f"make it with '{command_text('data', 'argoverse2', 'CFG')}'"
 
-    def problem_of_info(self, info: object) -> str:
-        """The first entry that an info lacks."""
-        return lacking(_missing_of_info(info))
-
-    def read_info_file(self, path: Path) -> list[Item]:
-        """The infos of one file, which must list as many sweeps as are read."""
-        infos = super().read_info_file(path)
-        for info in infos:
-            if self.options.max_sweeps > info.get("max_sweeps", 1):
-                raise DataError(
-                    f"{path}: lists {info.get('max_sweeps', 1)} sweeps a frame, but "
-                    f"DATA_CONFIG.MAX_SWEEPS is {self.options.max_sweeps}; "
-                    f"{self.how_to_make_files}"
-                )
-        return infos
+    def problem_of_info(self, info: Item) -> str:
+        """Whether it lists fewer sweeps than are read."""
+        listed = info.get("max_sweeps") or 1
+        if self.options.max_sweeps <= listed:
+            return ""
+        return (
+            f"it lists {listed} sweeps a frame, but DATA_CONFIG.MAX_SWEEPS is "
+            f"{self.options.max_sweeps}"
+        )
 
     def labelled_names(self, info: Item) -> Iterable[str]:
         """The classes of the objects of a frame."""
@@ -119,7 +115,7 @@ class Argo2Dataset(InfoDataset):
         """One dict of detections a frame; with ``output_path`` also a feather file for each."""
         annos = super().generate_prediction_dicts(batch_dict, pred_dicts, class_names)
         if output_path is not None:
-            uuids = {info["sample_idx"]: info["uuid"] for info in self.argo2_infos}
+            uuids = {str(info["sample_idx"]): info["uuid"] for info in self.argo2_infos}
             for anno in annos:
                 write_detections(Path(output_path), uuids[anno["frame_id"]], anno)
         return annos
@@ -173,21 +169,3 @@ class Argo2Dataset(InfoDataset):
 def _is_labelled(info: Mapping[str, Any]) -> bool:
     """OpenPCDet writes None for every label of a test frame."""
     return info.get("annos", {}).get("name") is not None
-
-
-def _missing_of_info(info: object) -> str:
-    """The first entry that an info lacks; empty when it has all."""
-    if not isinstance(info, dict):
-        return "uuid"
-    for key in ("uuid", "sample_idx", "sweeps"):
-        if key not in info:
-            return key
-    if "velodyne_path" not in info.get("point_cloud", {}):
-        return "point_cloud.velodyne_path"
-    if _is_labelled(info):
-        for key in ("location", "dimensions", "rotation_y", "num_points_in_gt"):
-            if info["annos"].get(key) is None:
-                return f"annos.{key}"
-            if len(info["annos"][key]) != len(info["annos"]["name"]):
-                return f"an annos.{key} as long as annos.name"
-    return ""

@@ -47,11 +47,12 @@ def read_frame(root: Path, info: Info, features: Sequence[str], max_sweeps: int)
         features: columns, of ``FEATURES``.
         max_sweeps: sweeps that are joined. A log's first frames have fewer.
     """
-    parts = [read_sweep(root / info["point_cloud"]["velodyne_path"], features, age_s=0.0)]
+    newest = inside(root, info["point_cloud"]["velodyne_path"], "infos")
+    parts = [read_sweep(newest, features, age_s=0.0)]
     for sweep in info["sweeps"][: max_sweeps - 1]:
         points = read_sweep(inside(root, sweep["lidar_path"], "infos"), features, sweep["time_lag"])
         # In float64: positions in a city are kilometres, of which millimetres matter.
-        matrix = sweep["transform_matrix"]
+        matrix = np.asarray(sweep["transform_matrix"], dtype=np.float64)
         points[:, :3] = points[:, :3].astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
         parts.append(points)
     return np.concatenate(parts)

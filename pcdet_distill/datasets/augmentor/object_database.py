@@ -13,7 +13,9 @@ import numpy as np
 from ...commands import command_text
 from ...config import inside, lookup, required
 from ...errors import ConfigError, DataError
+from ...structures import misfit_of
 from ...types import ConfigDict
+from ..info_structures import DATABASE_OBJECT, checks_of_file
 from ..packed_objects import PackedObjects, open_packed, packed_file, places
 from ..point_files import read_points
 from ..safe_pickle import load_plain_pickle
@@ -23,7 +25,6 @@ SAMPLING = f"{WHERE}.gt_sampling"
 HOW_TO_MAKE_FILES = f"'{command_text('data', 'kitti')}' makes it, together with the info files"
 CACHE_BYTES = 256 * 2**20
 COMPARED_OBJECTS = 8  # of a packed file, with their own files
-REQUIRED_KEYS = frozenset({"name", "path", "box3d_lidar", "num_points_in_gt"})
 
 
 class ObjectInfo(TypedDict, total=False):
@@ -267,13 +268,14 @@ def _is_dict_of_lists(infos: object) -> bool:
     return isinstance(infos, dict) and all(isinstance(value, list) for value in infos.values())
 
 
-def _check_entries(objects: Sequence[ObjectInfo], name: str, file: Path, how_to_make: str) -> None:
-    """Refuse objects with missing entries."""
-    for entry in objects:
-        if not isinstance(entry, dict) or not entry.keys() >= REQUIRED_KEYS:
+def _check_entries(objects: Sequence[object], name: str, file: Path, how_to_make: str) -> None:
+    """Refuse objects with missing or malformed entries."""
+    checked = checks_of_file(file)
+    for number, entry in enumerate(objects):
+        misfit = misfit_of(entry, DATABASE_OBJECT, checked)
+        if misfit is not None:
             raise DataError(
-                f"{file}: an object of class {name} lacks one of "
-                f"{', '.join(sorted(REQUIRED_KEYS))}; {how_to_make}"
+                f"{file}: object {number} of class {name} cannot be used, {misfit}; {how_to_make}"
             )
 
 
@@ -324,7 +326,7 @@ def _filter_by_difficulty(objects: ObjectsByClass, levels: Sequence[int]) -> Obj
     """Drop objects of these difficulties."""
     kept = {}
     for name, infos in objects.items():
-        if any("difficulty" not in info for info in infos):
+        if any(info.get("difficulty") is None for info in infos):
             raise DataError(
                 f"{SAMPLING}.PREPARE.filter_by_difficulty: an object of class {name} has no "
                 "difficulty; expected a database with difficulties, or no such filter"

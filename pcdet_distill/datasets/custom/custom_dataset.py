@@ -19,7 +19,8 @@ from ...evaluation.kitti import KittiResult, kitti_eval
 from ...evaluation.lidar import lidar_eval
 from ...evaluation.result import EvaluationResult
 from ...types import ConfigDict
-from ..info_dataset import InfoDataset, lacking
+from ..info_dataset import InfoDataset
+from ..info_structures import CUSTOM_INFO
 from ..item import Item
 from .folder import CustomFolder, check_root, create_infos_command
 from .kitti_form import kitti_anno, kitti_names
@@ -32,6 +33,7 @@ class CustomDataset(InfoDataset):
         custom_infos: one info dict a frame.
     """
 
+    info_structure = CUSTOM_INFO
     an_info_is = "info of own data"
     trains_without_labels = True
 
@@ -68,10 +70,6 @@ class CustomDataset(InfoDataset):
     def how_to_make_files(self) -> str:
         """The command that makes info files and database."""
         return f"make it with '{create_infos_command(self.root_path)}'"
-
-    def problem_of_info(self, info: object) -> str:
-        """The first entry that an info lacks."""
-        return lacking(missing_of_info(info))
 
     def labelled_names(self, info: Item) -> Iterable[str]:
         """The classes of the objects of a frame."""
@@ -150,26 +148,6 @@ class CustomDataset(InfoDataset):
             for anno in detections
         ]
         return kitti_eval(kitti_labels, kitti_detections, kitti_names(class_names, mapping))
-
-
-def missing_of_info(info: object) -> str:
-    """The first entry that an info lacks; empty when it has all that is read later."""
-    if not isinstance(info, dict):
-        return "point_cloud.lidar_idx"
-    cloud = info.get("point_cloud")
-    if not isinstance(cloud, dict) or "lidar_idx" not in cloud:
-        return "point_cloud.lidar_idx"
-    annos = info.get("annos")
-    if annos is None:  # a split without labels
-        return ""
-    for key in ("name", "gt_boxes_lidar"):
-        if not isinstance(annos, dict) or key not in annos:
-            return f"annos.{key}"
-    num_names = len(annos["name"])
-    shape = np.shape(annos["gt_boxes_lidar"])
-    if num_names and (len(shape) != 2 or shape[0] != num_names or shape[1] < 7):
-        return f"boxes (M, 7) for its {num_names} names (found {shape})"
-    return ""
 
 
 def labelled_boxes(annos: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

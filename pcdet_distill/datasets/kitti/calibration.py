@@ -34,12 +34,20 @@ class Calibration:
         self.fv = self.P2[1, 1]
         self.cu = self.P2[0, 2]
         self.cv = self.P2[1, 2]
+        if self.fu == 0 or self.fv == 0:
+            raise DataError("calibration: the focal length in P2 is 0; expected a real camera's")
         self.tx = self.P2[0, 3] / -self.fu
         self.ty = self.P2[1, 3] / -self.fv
         self._lidar_to_rect = self.V2C.T @ self.R0.T
         square = np.eye(4)
         square[:, :3] = self._lidar_to_rect.astype(np.float64)
-        self._rect_to_lidar = np.linalg.inv(square)
+        try:
+            self._rect_to_lidar = np.linalg.inv(square)
+        except np.linalg.LinAlgError:
+            raise DataError(
+                "calibration: R0_rect and Tr_velo_to_cam cannot be inverted; expected a rotation "
+                "and a rigid motion"
+            ) from None
 
     @classmethod
     def from_file(cls, path: Path) -> Calibration:

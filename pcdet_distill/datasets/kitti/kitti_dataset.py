@@ -19,23 +19,17 @@ from ...evaluation.lidar import LidarResult, lidar_eval
 from ...moved import warn_renamed
 from ...types import BatchDict, ConfigDict
 from ..common_cloud import check_features, read_cloud
-from ..info_dataset import InfoDataset, lacking
+from ..info_dataset import InfoDataset
+from ..info_structures import KITTI_INFO
 from ..item import Item
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
 from .folder import KittiFolder, check_root, create_data_command
-from .predictions import LABEL_KEYS, prediction_anno, write_result_file
+from .predictions import prediction_anno, write_result_file
 
 SUPPORTED_ITEMS = ("points",)
 # Its frames have the numbers of other frames in training/.
 TEST_INFOS = "kitti_infos_test.pkl"
-# The entries of an info that are read later, by block.
-INFO_KEYS = {
-    "point_cloud": ("lidar_idx",),
-    "image": ("image_shape",),
-    "calib": ("P2", "R0_rect", "Tr_velo_to_cam"),
-    "annos": LABEL_KEYS,
-}
 
 
 class KittiDataset(InfoDataset):
@@ -45,6 +39,7 @@ class KittiDataset(InfoDataset):
         kitti_infos: one info dict a frame.
     """
 
+    info_structure = KITTI_INFO
     infos_are = "KITTI infos"
     an_info_is = "KITTI info"
 
@@ -132,10 +127,6 @@ class KittiDataset(InfoDataset):
                     f"DATA_SPLIT.{self.mode}: {self.split} reads from training/; expected an info "
                     "file of its frames, such as kitti_infos_unlabelled.pkl"
                 )
-
-    def problem_of_info(self, info: object) -> str:
-        """The first entry of INFO_KEYS that an info lacks."""
-        return lacking(_missing_of_info(info))
 
     def check_trained_classes(self, infos: Sequence[Item], paths: object) -> None:
         """Refuse to train on a split without any object of the trained classes."""
@@ -284,23 +275,6 @@ class KittiDataset(InfoDataset):
                 f"{self.root_path}: the split '{self.split}' has no labels, "
                 "so it cannot be evaluated"
             )
-
-
-def _missing_of_info(info: object) -> str:
-    """The first entry of INFO_KEYS that a KITTI info lacks; empty when it has all."""
-    if not isinstance(info, dict):
-        return "point_cloud.lidar_idx"
-    for block_name, keys in INFO_KEYS.items():
-        block = info.get(block_name)
-        if block is None and block_name == "annos":  # a split without labels
-            return ""
-        for key in keys:
-            if not isinstance(block, dict) or key not in block:
-                return f"{block_name}.{key}"
-    lengths = {np.shape(info["annos"][key])[:1] for key in INFO_KEYS["annos"]}
-    if len(lengths) > 1:
-        return f"arrays of one length under annos (found lengths {sorted(lengths)})"
-    return ""
 
 
 def _labelled_boxes(

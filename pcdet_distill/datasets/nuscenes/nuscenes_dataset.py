@@ -16,12 +16,13 @@ from ...errors import ConfigError, DataError
 from ...evaluation.lidar import lidar_eval
 from ...evaluation.nuscenes import DETECTION_NAMES, nuscenes_eval
 from ...evaluation.result import EvaluationResult
+from ...structures import Structure
 from ...types import BatchDict, ConfigDict
 from ..box_fields import BOX_FIELDS, BOX_FIELDS_WITH_VELOCITY
 from ..info_dataset import InfoDataset
+from ..info_structures import NUSCENES_INFO, NUSCENES_UNLABELLED
 from ..item import Item
 from .folder import NuScenesFolder, create_data_command
-from .info_checks import check_info
 from .resampling import balanced_frames
 from .sweeps import read_frame
 
@@ -93,9 +94,18 @@ class NuScenesDataset(InfoDataset):
 
     # ---- Info files ----
 
-    def problem_of_info(self, info: object) -> str:
-        """What an info lacks, or has too little of."""
-        return check_info(info, self.options.max_sweeps - 1)
+    def structure_of(self, info: object) -> Structure:
+        """A version without annotations has no boxes."""
+        is_labelled = isinstance(info, Mapping) and LABELS in info
+        return NUSCENES_INFO if is_labelled else NUSCENES_UNLABELLED
+
+    def problem_of_info(self, info: Item) -> str:
+        """Whether it has too few sweeps."""
+        listed = len(info["sweeps"])
+        needed = self.options.max_sweeps - 1
+        if listed >= needed:
+            return ""
+        return f"it holds {listed} sweeps before the key frame, but MAX_SWEEPS needs {needed}"
 
     def found_instead(self, content: object) -> str:
         """Whether the file is one of mmdetection3d."""

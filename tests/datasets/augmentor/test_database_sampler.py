@@ -320,13 +320,13 @@ def test_missing_object_file_is_named(tmp_path: Path) -> None:
     ("cars", "words"),
     [
         (None, "dict with a list of objects per class"),
-        ([{"name": "Car"}], "an object of class Car lacks one of box3d"),
+        ([{"name": "Car"}], "object 0 of class Car cannot be used, it lacks path"),
         (
             [
                 {
                     "name": "Car",
                     "path": "gone.bin",
-                    "box3d_lidar": 0,
+                    "box3d_lidar": np.zeros(7),
                     "num_points_in_gt": 9,
                     "difficulty": 0,
                 }

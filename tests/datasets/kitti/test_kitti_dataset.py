@@ -255,7 +255,10 @@ def test_info_with_labels_of_different_lengths_is_named(filled, data_config) -> 
     infos = load_plain_pickle(path, "")
     infos[0]["annos"]["location"] = infos[0]["annos"]["location"][:1]
     path.write_bytes(pickle.dumps(infos))
-    with pytest.raises(DataError, match="entry 0 .* arrays of one length"):
+    with pytest.raises(
+        DataError,
+        match=r"entry 0 .* its annos.location is float32 \(1, 3\), expected .* M = 5 as in name",
+    ):
         make(data_config, filled.root)
 
 

@@ -438,13 +438,22 @@ def test_a_class_that_no_frame_holds_is_told(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (with_changed_first(sweeps=None), "entry 0 is no info of nuScenes, it lacks 'sweeps'"),
-        (with_changed_first(token=None), "it lacks 'token'"),
-        (with_changed_first(num_lidar_pts=None), "it lacks 'num_lidar_pts'"),
-        (with_changed_first(gt_names=np.array(["car"])), "its labels have different lengths"),
-        (with_changed_first(gt_boxes=np.zeros((6, 7))), r"gt_boxes have the shape \(6, 7\)"),
-        (with_changed_first(sweeps=[{"lidar_path": "x"}] * 3), "lacks 'transform_matrix'"),
-        (with_changed_first(sweeps="none"), "but MAX_SWEEPS needs 3|lacks|no list"),
+        (with_changed_first(sweeps=None), "entry 0 is no info of nuScenes, it lacks sweeps"),
+        (with_changed_first(token=None), "it lacks token"),
+        (with_changed_first(num_lidar_pts=None), "it lacks num_lidar_pts"),
+        (
+            with_changed_first(gt_names=np.array(["car"])),
+            r"gt_names is <U3 \(1,\), .* M = 5 as in gt_boxes",
+        ),
+        (
+            with_changed_first(gt_boxes=np.zeros((6, 7))),
+            r"gt_boxes is float64 \(6, 7\), .*\(M, 9\)",
+        ),
+        (
+            with_changed_first(sweeps=[{"lidar_path": "x"}] * 3),
+            r"lacks sweeps\[0\].transform_matrix",
+        ),
+        (with_changed_first(sweeps="none"), "its sweeps is 'none', expected a list"),
         (
             lambda infos: {"infos": infos, "metadata": {}},
             "expected a list .* found a file of mmdetection3d",
