@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_argoverse2 import write_log
 
 from pcdet_distill import demo
 from pcdet_distill.checkpoint import save_checkpoint
@@ -66,6 +67,15 @@ def test_every_file_of_a_folder_is_drawn_and_printed(arguments, tmp_path, capsys
     printed = capsys.readouterr().out
     assert f"{tmp_path / 'scans' / 'a.bin'}: " in printed
     assert "heading" in printed
+
+
+def test_the_sweeps_of_an_argoverse_log_are_drawn(arguments, tmp_path, capsys):
+    """Not its tables, which are .feather files too."""
+    pytest.importorskip("matplotlib")
+    log = write_log(tmp_path / "log", 2)
+    pictures = demo.run_demo(arguments(data_path=str(log), divide_intensity="255"))
+    sweeps = sorted((log / "sensors" / "lidar").iterdir())
+    assert [picture.stem for picture in pictures] == [sweep.stem for sweep in sweeps]
 
 
 def test_bin_and_npy_give_the_same_boxes(arguments, tmp_path, capsys):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from small_detectors import CONFIG, random_cloud
+from tiny_argoverse2 import write_log
 
 from pcdet_distill.errors import ConfigError, DataError
 from pcdet_distill.inference import Detections, load_detector
@@ -129,3 +130,13 @@ def test_threads_get_the_boxes_of_their_own_clouds(detector) -> None:
         thread.join()
     for seed in range(4):
         assert_same(found[seed], expected[seed])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # such clouds are not what it learnt from
+def test_a_log_of_argoverse_is_the_clouds_of_its_sweeps(detector, tmp_path) -> None:
+    log = write_log(tmp_path / "log", 2)
+    sweeps = sorted((log / "sensors" / "lidar").iterdir())
+    of_log = detector(log)
+    assert len(of_log) == 2
+    for found, sweep in zip(of_log, sweeps):
+        assert_same(found, detector(sweep))

@@ -104,10 +104,6 @@ def _clouds_of_folder(folder: Path) -> dict[str, Path]:
     """The clouds of a folder by the names of their frames, in order."""
     named = name_clouds(find_clouds(folder), folder)
     if not named:
-        # Only tables lie in the folder itself, as in a log of Argoverse 2.
-        below = [file for file in folder.rglob("*") if file.suffix.lower() in CLOUD_SUFFIXES]
-        named = name_clouds(sorted(below), folder)
-    if not named:
         raise DataError(
             f"{folder}: holds no point clouds of frames; expected files {', '.join(CLOUD_SUFFIXES)}"
         )

@@ -9,18 +9,13 @@ from pathlib import Path
 
 from ...commands import command_text
 from ...errors import DataError
+from ..readers.folders import LABEL_TABLES, OTHER_TABLES, is_in_other_folder
 from .labels import FrameLabels, LabelFile
 from .labels.files import frame_of_file
 
 LAST_NUMBER = re.compile(r"(\d+)(?:\.0+)?$")
 LABEL_SUFFIXES = (".json", ".csv", ".tsv", ".txt", ".xml")
-# Folders that hold neither clouds nor boxes, and files that describe a data set.
-OTHER_FOLDERS = frozenset(
-    {
-        *("calib", "imagesets", "related_images", "camera", "planes", "gt_database", "oxts"),
-        *("image_0", "image_1", "image_2", "image_3", "ego_pose", "extrinsic", "intrinsic"),
-    }
-)
+# Files that describe a data set.
 OTHER_FILES = frozenset(
     {
         *("meta.json", "key_id_map.json", "frame_pointcloud_map.json", "frame_list.txt"),
@@ -31,9 +26,6 @@ OTHER_FILES = frozenset(
 )
 # Folders beside the given one that usually hold its labels.
 BESIDE = ("label_2", "labels", "label", "annotations", "ann", "boxes")
-# Argoverse's tables: one of the boxes, one of the vehicle's poses, beside the clouds.
-LABEL_TABLES = frozenset({"annotations.feather"})
-OTHER_TABLES = frozenset({*LABEL_TABLES, "city_se3_egovehicle.feather"})
 CONVERTED = "custom_infos_train.pkl"
 LABEL_WORDS = ("label", "annot", "box", "cuboid", "gt", "tracklet", "ground_truth", "object")
 
@@ -62,8 +54,7 @@ def name_clouds(clouds: Sequence[Path], root: Path) -> dict[str, Path]:
     named: dict[str, Path] = {}
     converted = _converted_folders(root)
     for cloud in clouds:
-        folders = {folder.lower() for folder in cloud.relative_to(root).parts[:-1]}
-        if folders & OTHER_FOLDERS or cloud.name.lower() in OTHER_TABLES:
+        if is_in_other_folder(cloud, root) or cloud.name.lower() in OTHER_TABLES:
             continue
         if converted & set(cloud.parents):
             continue
@@ -137,9 +128,8 @@ def _candidates(folder: Path) -> list[LabelFile]:
     files = []
     converted = _converted_folders(folder)
     for path in sorted(folder.rglob("*")):
-        folders = {name.lower() for name in path.relative_to(folder).parts[:-1]}
         name = path.name.lower()
-        is_other = bool(folders & OTHER_FOLDERS) or name in OTHER_FILES
+        is_other = is_in_other_folder(path, folder) or name in OTHER_FILES
         is_label = path.suffix.lower() in LABEL_SUFFIXES or name in LABEL_TABLES
         is_other = is_other or bool(converted & set(path.parents))
         if is_label and not is_other and path.is_file():

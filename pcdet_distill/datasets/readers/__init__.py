@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from .bags import BAG_SUFFIXES, bag_topics, is_bag, read_bag
 from .cloud import PointCloud
+from .folders import find_clouds
 from .model_points import ModelInput
 from .sources import CloudSource, open_clouds
-from .table import CLOUD_SUFFIXES, UNNAMED_SUFFIXES, find_clouds, read_cloud_file
+from .table import CLOUD_SUFFIXES, UNNAMED_SUFFIXES, read_cloud_file
 
 __all__ = [
     "BAG_SUFFIXES",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +10,8 @@ from typing import Protocol
 from ...errors import DataError
 from .bags import bag_topics, choose_topic, is_bag, read_bag
 from .cloud import PointCloud
-from .table import CLOUD_SUFFIXES, names_its_columns, read_cloud_file
+from .folders import clouds_below
+from .table import names_its_columns, read_cloud_file
 
 USUAL_SUFFIX = ".bin"  # OpenPCDet's demo reads these
 
@@ -33,10 +35,18 @@ class CloudSource(Protocol):
 
 
 class CloudFiles:
-    """Files of one cloud each."""
+    """Files of one cloud each.
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    Args:
+        files: the clouds.
+        folder: a folder above them. Two files of one name in its subfolders are told apart by the
+            names of these.
+    """
+
+    def __init__(self, files: Sequence[Path], folder: Path | None = None) -> None:
         self.files = list(files)
+        self.folder = folder
+        self._times_of_stem = Counter(file.stem for file in self.files)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -46,8 +56,11 @@ class CloudFiles:
         return str(self.files[index])
 
     def name(self, index: int) -> str:
-        """The name of the file without its suffix."""
-        return self.files[index].stem
+        """The name of the file without its suffix; with its folders, if another has the same."""
+        file = self.files[index]
+        if self.folder is None or self._times_of_stem[file.stem] == 1:
+            return file.stem
+        return "_".join(file.relative_to(self.folder).with_suffix("").parts)
 
     def names_columns(self, index: int) -> bool:
         """Whether the format of the file does."""
@@ -100,7 +113,8 @@ def open_clouds(path: Path, suffix: str | None = None, topic: str | None = None)
 
     Args:
         path: a file of one cloud, a folder of them, or a recording.
-        suffix: which files of a folder; None takes ``.bin``, or else the only format there is.
+        suffix: which files of a folder (``clouds_below``); None takes ``.bin``, or else the only
+            format there is.
         topic: which topic of a recording with several.
 
     Raises:
@@ -112,12 +126,12 @@ def open_clouds(path: Path, suffix: str | None = None, topic: str | None = None)
         return CloudFiles([path])
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
-    return CloudFiles(_files_of(path, suffix))
+    return CloudFiles(_files_of(path, suffix), path)
 
 
 def _files_of(folder: Path, suffix: str | None) -> list[Path]:
-    found = sorted(file for file in folder.iterdir() if file.is_file())
-    suffixes = {file.suffix.lower() for file in found} & set(CLOUD_SUFFIXES)
+    found = clouds_below(folder)
+    suffixes = {file.suffix.lower() for file in found}
     chosen = suffix or USUAL_SUFFIX
     if suffix is None and len(suffixes) == 1:
         chosen = next(iter(suffixes))

@@ -66,32 +66,6 @@ def _read(path: Path, columns: Sequence[str] | int | None) -> PointCloud:
     raise DataError(f"{path}: no reader for '{suffix}'{nearest(suffix, CLOUD_SUFFIXES)}")
 
 
-def find_clouds(folder: str | Path) -> list[Path]:
-    """The files of a folder that may be clouds, in the order of their names.
-
-    A folder without such files is searched with all its subfolders.
-
-    Raises:
-        DataError: there is no such folder, or no such file.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    files = [file for file in folder.iterdir() if _may_be_cloud(file)]
-    if not files:
-        files = [file for file in folder.rglob("*") if _may_be_cloud(file)]
-    if not files:
-        raise DataError(
-            f"{folder}: holds no point clouds; expected files {', '.join(CLOUD_SUFFIXES)}"
-        )
-    return sorted(files)
-
-
 def names_its_columns(path: Path) -> bool:
     """Whether the format of a file names the columns, so that they need not be told."""
     return path.suffix.lower() in NAMED or path.name.endswith(NUSCENES_SUFFIX)
-
-
-def _may_be_cloud(file: Path) -> bool:
-    is_hidden = file.name.startswith(".")
-    return file.suffix.lower() in CLOUD_SUFFIXES and not is_hidden and file.is_file()

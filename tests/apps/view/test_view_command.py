@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_detectors import CONFIG
+from tiny_argoverse2 import write_log
 from tiny_custom import fill_custom
 from tiny_kitti import TinyKitti
 from tiny_kitti import fill as fill_kitti
@@ -240,6 +241,12 @@ def test_a_cloud_that_a_detector_cannot_read_is_left_out_and_said(
     scene = view(tmp_path, tmp_path / "scans", *words)
     assert [frame["name"] for frame in scene["frames"]] == ["a"]
     assert "left out: " in capsys.readouterr().err
+
+
+def test_an_argoverse_log_is_shown_with_its_labels(tmp_path: Path):
+    scene = view(tmp_path, write_log(tmp_path / "log", 2))
+    assert len(scene["frames"]) == 2
+    assert len(boxes_of(scene, 0, "truth")) == 3
 
 
 def test_labels_of_two_kinds_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

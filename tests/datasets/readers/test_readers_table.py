@@ -1,4 +1,4 @@
-"""The table of suffixes, what a folder holds, and packages that are not installed."""
+"""The table of suffixes, and packages that are not installed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ import numpy as np
 import pytest
 from cloud_writers import scan
 
-from pcdet_distill.datasets.readers import CLOUD_SUFFIXES, find_clouds, is_bag, read_cloud_file
+from pcdet_distill.datasets.readers import CLOUD_SUFFIXES, is_bag, read_cloud_file
 from pcdet_distill.errors import DataError
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"x")
 
 
 def test_the_formats() -> None:
@@ -26,28 +19,10 @@ def test_the_formats() -> None:
     }
 
 
-def test_clouds_of_a_folder_come_in_order(tmp_path: Path) -> None:
-    touch(tmp_path, "b.pcd", "a.PCD", "c.txt", ".d.pcd", "ä 1.bin", "below/e.pcd")
-    assert [file.name for file in find_clouds(tmp_path)] == ["a.PCD", "b.pcd", "ä 1.bin"]
-
-
-def test_clouds_of_subfolders_are_found(tmp_path: Path) -> None:
-    touch(tmp_path, "x/2.ply", "x/1.ply", "a/3.ply", "notes.txt")
-    found = [file.relative_to(tmp_path).as_posix() for file in find_clouds(tmp_path)]
-    assert found == ["a/3.ply", "x/1.ply", "x/2.ply"]
-
-
-def test_a_folder_without_clouds_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no point clouds; expected files .bin, .feather"):
-        find_clouds(tmp_path)
-    with pytest.raises(DataError, match="nowhere: no such folder"):
-        find_clouds(tmp_path / "nowhere")
-
-
 def test_a_folder_or_a_recording_is_no_file_of_one_cloud(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a folder; expected a file of one cloud"):
         read_cloud_file(tmp_path)
-    touch(tmp_path, "metadata.yaml")
+    (tmp_path / "metadata.yaml").write_bytes(b"x")
     assert is_bag(tmp_path)
     with pytest.raises(DataError, match="a recording of many clouds"):
         read_cloud_file(tmp_path)
