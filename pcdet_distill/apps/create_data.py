@@ -21,6 +21,7 @@ from ..config.override import add_set_argument
 from ..datasets.kitti.kitti_infos import create_kitti_infos
 from ..datasets.kitti.road_planes import create_road_planes
 from ..datasets.kitti.splits import make_split
+from ..parallel import add_engine_arguments, engine_of
 from .argoverse2_data import add_argoverse2_arguments, prepare_argoverse2
 from .custom_data import (
     add_custom_arguments,
@@ -69,6 +70,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
             default=os.cpu_count() or 1,
             help="processes (default: one for each CPU core)",
         )
+        add_engine_arguments(command)
     return parser
 
 
@@ -125,4 +127,5 @@ PREPARE: dict[str, Callable[[argparse.Namespace], None]] = {
 
 def run_data(args: argparse.Namespace) -> None:
     """Make the data that the command line asks for."""
+    args.workers = engine_of(args, args.workers)
     PREPARE[args.command](args)

@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from ..datasets.custom.folder import LABELS, POINTS, SPLITS
 from ..datasets.custom.labels.openpcdet_text import openpcdet_text
-from ..datasets.info_files import frame_results
 from ..errors import ConfigError, DataError
+from ..parallel import as_engine
 from .custom_data import (
     add_class_arguments,
     add_custom_arguments,
@@ -190,7 +190,7 @@ def export_split(
     task = partial(_export_sequence, source, root, (ours, name), folder, args.every)
     frames: list[str] = []
     num_skipped = 0
-    with frame_results(task, sequences, args.workers) as results:
+    with as_engine(args.workers).results(task, sequences) as results:
         bar = tqdm(results, total=len(sequences), desc=ours, unit="sequence", disable=None)
         for exported, skipped in bar:
             frames += exported

@@ -1,4 +1,4 @@
-"""How info files and object databases are made: frame by frame, by several processes, whole.
+"""How info files and object databases are made: frame by frame, by an engine, whole.
 
 Everything is written to a staging folder first and moved into place at the end. So an interrupted
 run leaves the old files as they were. One process at a time may prepare a folder.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -18,30 +17,12 @@ from tqdm import tqdm
 
 from ..errors import DataError
 from ..file_locks import FileLock
+from ..parallel import Workers, as_engine
 
 STAGING = ".create_data_unfinished"
 LOCK = ".create_data.lock"
 Info: TypeAlias = dict[str, Any]
 Frame = TypeVar("Frame")  # a frame's name, or what else a task needs of it
-Result = TypeVar("Result")
-
-
-@contextmanager
-def frame_results(
-    task: Callable[[Frame], Result], frames: Sequence[Frame], workers: int
-) -> Iterator[Iterator[Result]]:
-    """The results of ``task`` for every frame, in order, from this process or several."""
-    if workers <= 1 or len(frames) < 2:
-        yield map(task, frames)
-        return
-    # Some frames at once save messages between processes; four parts each keep all of them busy.
-    chunk = max(1, min(16, len(frames) // (4 * workers)))
-    with ProcessPoolExecutor(min(workers, len(frames)), initializer=_use_one_thread) as pool:
-        try:
-            yield pool.map(task, frames, chunksize=chunk)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 def collect_infos(
@@ -49,7 +30,7 @@ def collect_infos(
     frames: Sequence[Frame],
     split: str,
     *,
-    workers: int,
+    workers: Workers,
     show_progress: bool,
 ) -> tuple[list[Info], dict[str, list[Info]]]:
     """The infos of a split in the order of its frames, and its objects by class.
@@ -57,12 +38,13 @@ def collect_infos(
     Args:
         task: gives the info of a frame and the database entries of its objects.
         split: name of the split, for the progress bar.
+        workers: processes, or the engine that works on the frames.
     """
     infos: list[Info] = []
     objects: dict[str, list[Info]] = {}
     hidden = None if show_progress else True  # None: shown on a terminal only
     title = f"infos of {split}"
-    with frame_results(task, frames, workers) as results:
+    with as_engine(workers).results(task, frames) as results:
         for info, frame_objects in tqdm(
             results, total=len(frames), desc=title, unit="frame", disable=hidden
         ):
@@ -70,13 +52,6 @@ def collect_infos(
             for entry in frame_objects:
                 objects.setdefault(entry["name"], []).append(entry)
     return infos, objects
-
-
-def _use_one_thread() -> None:
-    """Several processes of several threads each would compete for the same cores."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 @contextmanager

@@ -23,10 +23,11 @@ from ...datasets.custom.folder import LABELS, POINTS, SPLITS
 from ...datasets.custom.labels import FrameLabels, LabelOptions, LabelSet, read_labels
 from ...datasets.custom.labels.openpcdet_text import openpcdet_text
 from ...datasets.custom.pairing import Pairs, find_label_files, name_clouds, pair
-from ...datasets.info_files import LOCK, frame_results, preparing
+from ...datasets.info_files import LOCK, preparing
 from ...datasets.object_files import NOT_IN_FILE_NAMES
 from ...datasets.readers import CLOUD_SUFFIXES, find_clouds, is_bag
 from ...errors import ConfigError, DataError
+from ...parallel import Workers, as_engine
 from ...visualize import BevPanel
 from .arguments import names_of
 from .classes import name_classes
@@ -216,7 +217,7 @@ def _source_notes(
 
 
 def write_frames(
-    source: Source, plan: CloudPlan, folder: Path, workers: int
+    source: Source, plan: CloudPlan, folder: Path, workers: Workers
 ) -> tuple[FrameStats, ...]:
     """Write points/ and labels/; returns the statistics of every frame."""
     for name in (POINTS, LABELS, SPLITS):
@@ -225,7 +226,7 @@ def write_frames(
         FrameFiles(frame, cloud, source.labels.get(frame)) for frame, cloud in source.clouds.items()
     ]
     task = partial(_write_frame, plan, folder)
-    with frame_results(task, frames, workers) as results:
+    with as_engine(workers).results(task, frames) as results:
         bar = tqdm(results, total=len(frames), desc="clouds", unit="frame", disable=None)
         return tuple(bar)
 

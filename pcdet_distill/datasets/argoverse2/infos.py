@@ -17,7 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ...config import Argo2Options
-from ..info_files import frame_results, publish, staging_folder
+from ...parallel import Workers, as_engine
+from ..info_files import publish, staging_folder
 from ..object_files import points_of_first_box, write_object_files, write_object_list
 from ..safe_pickle import plain_pickle
 from .folder import SPLITS, Log, check_splits, find_splits, sweeps_of, timestamp_of
@@ -69,7 +70,7 @@ def create_argoverse2_infos(
     features: Sequence[str],
     *,
     val_share: float = VAL_SHARE,
-    workers: int = 1,
+    workers: Workers = 1,
     show_progress: bool = True,
 ) -> dict[str, dict[str, int]]:
     """Write argo2_infos_{train,val,test}.pkl, gt_database/ and argo2_dbinfos_train.pkl.
@@ -119,7 +120,7 @@ def _tasks(split: str, logs: Sequence[Log]) -> dict[str, LogTask]:
 
 
 def _collect(
-    plan: Plan, split: str, workers: int, show_progress: bool
+    plan: Plan, split: str, workers: Workers, show_progress: bool
 ) -> tuple[list[Info], dict[str, list[Info]]]:
     """The infos of a split, and its objects by class."""
     infos: list[Info] = []
@@ -127,7 +128,7 @@ def _collect(
     names = list(plan.tasks)
     hidden = None if show_progress else True  # None: shown on a terminal only
     title = f"infos of {split}"
-    with frame_results(partial(_process_log, plan), names, workers) as results:
+    with as_engine(workers).results(partial(_process_log, plan), names) as results:
         bar = tqdm(results, total=len(names), desc=title, unit="log", disable=hidden)
         for log_infos, log_objects in bar:
             infos += log_infos

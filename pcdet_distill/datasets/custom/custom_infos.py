@@ -14,6 +14,7 @@ import numpy as np
 
 from ...errors import DataError
 from ...ops.points import points_in_boxes_mask
+from ...parallel import Workers
 from ..info_files import Info, collect_infos, publish, staging_folder
 from ..object_files import write_object_files, write_object_list
 from ..safe_pickle import plain_pickle
@@ -31,7 +32,7 @@ def info_file(split: str) -> str:
 
 
 def create_custom_infos(
-    root: Path, workers: int = 1, show_progress: bool = True
+    root: Path, workers: Workers = 1, show_progress: bool = True
 ) -> dict[str, dict[str, int]]:
     """Write custom_infos_{train,val}.pkl, gt_database/ and custom_dbinfos_train.pkl into ``root``.
 

@@ -16,6 +16,7 @@ from ...config import CloudOptions
 from ...errors import DataError
 from ...ops.boxes import boxes_to_corners_3d
 from ...ops.points import count_points_in_corners, points_in_boxes_mask
+from ...parallel import Workers
 from ..common_cloud import read_cloud
 from ..info_files import Info, collect_infos, publish, staging_folder
 from ..object_files import write_object_files, write_object_list
@@ -39,7 +40,7 @@ class Database:
 
 def create_kitti_infos(
     root: Path,
-    workers: int = 1,
+    workers: Workers = 1,
     show_progress: bool = True,
     cloud: CloudOptions | None = None,
 ) -> dict[str, int]:
@@ -129,7 +130,7 @@ def _extra_splits(root: Path) -> list[str]:
 
 
 def _process_split(
-    root: Path, split: str, database: Database | None, *, workers: int, show_progress: bool
+    root: Path, split: str, database: Database | None, *, workers: Workers, show_progress: bool
 ) -> tuple[list[Info], dict[str, list[Info]]]:
     """The infos of a split; with a database also its objects by class."""
     folder = KittiFolder(root, split)

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from ...config import inside
 from ...errors import DataError
-from ..info_files import frame_results, staging_folder
+from ...parallel import Workers, as_engine
+from ..info_files import staging_folder
 from .calibration import Calibration
 from .folder import KittiFolder, check_root
 
@@ -28,7 +29,7 @@ LIMITS_M = (0.5, 0.3, 0.2, 0.15, 0.1)  # each fit uses the points this near to t
 MIN_CELLS = 12
 
 
-def create_road_planes(root: Path, workers: int = 1, show_progress: bool = True) -> int:
+def create_road_planes(root: Path, workers: Workers = 1, show_progress: bool = True) -> int:
     """Write ``training/planes/<frame>.txt`` for every frame of ``training/velodyne``.
 
     Returns:
@@ -47,11 +48,11 @@ def create_road_planes(root: Path, workers: int = 1, show_progress: bool = True)
 
 
 def _write_planes(
-    root: Path, target: Path, frame_ids: list[str], workers: int, show_progress: bool
+    root: Path, target: Path, frame_ids: list[str], workers: Workers, show_progress: bool
 ) -> None:
     task = partial(_write_plane, root, target)
     hidden = None if show_progress else True  # None: shown on a terminal only
-    with frame_results(task, frame_ids, workers) as results:
+    with as_engine(workers).results(task, frame_ids) as results:
         bar = tqdm(results, total=len(frame_ids), desc="road planes", unit="frame", disable=hidden)
         for _ in bar:
             pass

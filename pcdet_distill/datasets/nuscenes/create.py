@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ...errors import DataError
 from ...evaluation.nuscenes.tables import Tables
-from ..info_files import frame_results, publish, staging_folder
+from ...parallel import Workers, as_engine
+from ..info_files import publish, staging_folder
 from ..object_files import write_object_list
 from ..safe_pickle import plain_pickle
 from .database import Entry, database_file, database_name, write_objects
@@ -67,7 +68,7 @@ def create_nuscenes_infos(
     max_sweeps: int,
     *,
     with_cam: bool = False,
-    workers: int = 1,
+    workers: Workers = 1,
     show_progress: bool = True,
 ) -> Created:
     """Write ``nuscenes_infos_{n}sweeps_{split}.pkl``, the database of objects and its list.
@@ -79,7 +80,7 @@ def create_nuscenes_infos(
         folder: of the version.
         max_sweeps: sweeps of a frame, the key frame included.
         with_cam: describe all cameras in the infos too.
-        workers: processes that make the database.
+        workers: processes, or the engine, that make the database.
         show_progress: show bars on a terminal.
     """
     folder.check_tables()
@@ -171,7 +172,7 @@ def _write_database(
     infos: Sequence[Info],
     max_sweeps: int,
     staging: Path,
-    workers: int,
+    workers: Workers,
     hidden: bool | None,
 ) -> int:
     """Write all objects of the training split; returns their number."""
@@ -180,7 +181,7 @@ def _write_database(
     task = partial(_objects_of_frame, folder.clouds, max_sweeps, database)
     objects: dict[str, list[Entry]] = {}
     frames = list(enumerate(infos))
-    with frame_results(task, frames, workers) as results:
+    with as_engine(workers).results(task, frames) as results:
         bar = tqdm(results, total=len(infos), desc="objects", unit="frame", disable=hidden)
         for entries in bar:
             for entry in entries:

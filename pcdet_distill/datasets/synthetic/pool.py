@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
+
+from ...parallel import LocalEngine, Workers
 
 
 def work_through(
     work: Callable[[int], None],
     numbers: Sequence[int],
     *,
-    processes: int,
+    workers: Workers,
     unit: str,
     progress: bool,
-    chunk: int = 4,
 ) -> None:
     """Call ``work`` with every number.
 
     Args:
         work: can be pickled.
         numbers: its arguments.
-        processes: 0 or 1 for this process alone.
+        workers: 0 or 1 for this process alone, a number of processes, or an engine.
         unit: what a number stands for, in the progress bar.
         progress: show the bar, on a terminal.
-        chunk: numbers that a process takes at once.
     """
     # tqdm: False shows the bar, None on a terminal only.
     disable = None if progress and numbers else True
     with tqdm(total=len(numbers), desc="simulating", unit=unit, disable=disable) as bar:
-        if processes < 2 or len(numbers) < 2:
-            for number in numbers:
-                work(number)
-                bar.update()
-            return
-        work(numbers[0])  # compiles the kernels once, for all processes
-        bar.update()
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            for _ in pool.imap_unordered(work, numbers[1:], chunksize=chunk):
+        for number in numbers[:1]:
+            work(number)  # compiles the kernels once, for all processes
+            bar.update()
+        # Forked processes would share the threads of the compiled kernels, and wait for them.
+        if isinstance(workers, int):
+            workers = LocalEngine(workers, method="spawn")
+        with workers.results(work, numbers[1:]) as results:
+            for _ in results:
                 bar.update()

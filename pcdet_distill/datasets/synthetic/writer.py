@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ...errors import ConfigError, DataError
+from ...parallel import Workers
 from ...whole_files import whole_file
 from ..info_files import preparing
 from .annotator import annotate
@@ -124,7 +125,7 @@ def create_synthetic_kitti(
     sensors: Sequence[str | Path] = (STANDARD,),
     scenes: SceneOptions = EASY,
     sweeps: int = 1,
-    workers: int | None = None,
+    workers: Workers | None = None,
     progress: bool = True,
 ) -> Path:
     """Write simulated frames to a folder.
@@ -146,7 +147,7 @@ def create_synthetic_kitti(
         sweeps: of each sensor, with the car and the traffic in motion. The last one is written as
             before; the points of the earlier ones, in the frame of the last and with their age in
             seconds as fifth column, go to ``training/velodyne_sweeps``.
-        workers: number of processes; by default that of cores, and fewer for few frames.
+        workers: processes, or an engine; by default one for each core, and fewer for few frames.
         progress: show a progress bar.
     """
     plan = FolderPlan(
@@ -202,7 +203,7 @@ def simulate_frame(
     return scene, disturbed(sweep, scene, scenes, streams)
 
 
-def _check_plan(plan: FolderPlan, workers: int | None) -> None:
+def _check_plan(plan: FolderPlan, workers: Workers | None) -> None:
     """Refuse impossible numbers."""
     if plan.frames < 1:
         raise ConfigError(f"frames: {plan.frames} simulated frames requested, at least 1 is needed")
@@ -216,7 +217,7 @@ def _check_plan(plan: FolderPlan, workers: int | None) -> None:
             raise ConfigError(f"{name}: {value} is negative, expected 0 or more")
     if not 1 <= plan.sweeps <= MAX_SWEEPS:
         raise ConfigError(f"sweeps: {plan.sweeps} requested, expected 1 to {MAX_SWEEPS}")
-    if workers is not None and workers < 0:
+    if isinstance(workers, int) and workers < 0:
         raise ConfigError(
             f"workers: {workers} is negative, expected 0 or 1 (this process) or a number of "
             "processes"
@@ -329,15 +330,16 @@ def _is_complete(root: Path, plan: FolderPlan, frame: int) -> bool:
 
 
 def _write_frames(
-    root: Path, plan: FolderPlan, missing: list[int], workers: int | None, progress: bool
+    root: Path, plan: FolderPlan, missing: list[int], workers: Workers | None, progress: bool
 ) -> None:
     """Simulate and write the ``missing`` frames."""
-    available = (os.cpu_count() or 1) if workers is None else workers
-    processes = min(available, 1 + len(missing) // FRAMES_WORTH_A_PROCESS)
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    if isinstance(workers, int):
+        workers = min(workers, 1 + len(missing) // FRAMES_WORTH_A_PROCESS)
     work_through(
         functools.partial(_write_frame, root, plan),
         missing,
-        processes=processes,
+        workers=workers,
         unit="frame",
         progress=progress,
     )

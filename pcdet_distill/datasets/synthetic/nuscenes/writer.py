@@ -20,6 +20,7 @@ import numpy as np
 
 from ....config import nearest
 from ....errors import ConfigError, DataError
+from ....parallel import Workers
 from ....whole_files import whole_file
 from ...info_files import preparing
 from ...nuscenes.splits import OFFICIAL, scene_names
@@ -117,7 +118,7 @@ def create_synthetic_nuscenes(
     sweeps: int | None = None,
     version: str = DEFAULT_VERSION,
     sensor: str | Path = NUSCENES_SENSOR,
-    workers: int | None = None,
+    workers: Workers | None = None,
     progress: bool = True,
 ) -> Path:
     """Write simulated scenes to ``out/version``; scenes that exist already are kept.
@@ -131,7 +132,7 @@ def create_synthetic_nuscenes(
         sweeps: sweeps up to each key frame; by default all since the key frame before.
         version: ``v1.0-mini``, which has few scenes, or ``v1.0-trainval``.
         sensor: name or yaml of a sensor.
-        workers: number of processes; by default that of cores, and fewer for few scenes.
+        workers: processes, or an engine; by default one for each core, and fewer for few scenes.
         progress: show a progress bar.
 
     Raises:
@@ -172,7 +173,7 @@ def _check_sensor(sensor: Sensor) -> int:
     return max(1, round(KEY_FRAME_S * sensor.options.rate_hz))
 
 
-def _check_plan(plan: NuScenesPlan, most_sweeps: int, workers: int | None) -> None:
+def _check_plan(plan: NuScenesPlan, most_sweeps: int, workers: Workers | None) -> None:
     """Refuse impossible numbers."""
     if plan.version not in VERSIONS:
         raise ConfigError(
@@ -194,7 +195,7 @@ def _check_plan(plan: NuScenesPlan, most_sweeps: int, workers: int | None) -> No
             f"sweeps: {plan.sweeps} requested, expected 1 to {most_sweeps}: {plan.sensor.name} "
             f"makes {most_sweeps} from one key frame to the next"
         )
-    if workers is not None and workers < 0:
+    if isinstance(workers, int) and workers < 0:
         raise ConfigError(f"workers: {workers} is negative, expected a number of processes")
     assert plan.scenes  # refuses more scenes than the version has
 
@@ -230,16 +231,17 @@ def _check_manifest(manifest: Path, plan: NuScenesPlan) -> None:
         )
 
 
-def _write_scenes(root: Path, plan: NuScenesPlan, workers: int | None, progress: bool) -> None:
+def _write_scenes(root: Path, plan: NuScenesPlan, workers: Workers | None, progress: bool) -> None:
     missing = [k for k in range(len(plan.scenes)) if not _is_complete(root, plan, k)]
-    available = (os.cpu_count() or 1) if workers is None else workers
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    if isinstance(workers, int):
+        workers = min(workers, 1 + len(missing) // SCENES_WORTH_A_PROCESS)
     work_through(
         functools.partial(_write_scene, root, plan),
         missing,
-        processes=min(available, 1 + len(missing) // SCENES_WORTH_A_PROCESS),
+        workers=workers,
         unit="scene",
         progress=progress,
-        chunk=1,
     )
 
 
