@@ -86,20 +86,25 @@ def count_points_in_corners(points: np.ndarray, corners: np.ndarray) -> np.ndarr
     Returns:
         (T,) int32.
     """
-    counts = np.zeros(len(corners), np.int32)
-    for index, cuboid in enumerate(np.asarray(corners, np.float64)):
+    cuboids = np.asarray(corners, np.float64).reshape(-1, 8, 3)
+    centres = cuboids.mean(axis=1)
+    radii = np.linalg.norm(cuboids - centres[:, None], axis=2).max(axis=1) + ROUNDING_M
+    lowest = centres - radii[:, None]
+    highest = centres + radii[:, None]
+    edges = cuboids[:, [1, 3, 4]] - cuboids[:, :1]
+    lengths = (edges**2).sum(axis=2)
+    x = np.ascontiguousarray(points[:, 0])
+    y = np.ascontiguousarray(points[:, 1])
+    counts = np.zeros(len(cuboids), np.int32)
+    for index, cuboid in enumerate(cuboids):
         # Only the points near the cuboid are projected: most of a scan is far from it.
-        centre = cuboid.mean(axis=0)
-        radius = np.linalg.norm(cuboid - centre, axis=1).max() + ROUNDING_M
-        near_x = np.abs(points[:, 0] - centre[0]) <= radius
-        near_y = np.abs(points[:, 1] - centre[1]) <= radius
-        candidates = points[near_x & near_y, :3]
-        origin = cuboid[0]
-        edges = cuboid[[1, 3, 4]] - origin
-        along = (candidates - origin) @ edges.T
-        full = (edges**2).sum(axis=1)
-        inside = ((along >= 0) & (along <= full)).all(axis=1)
-        counts[index] = inside.sum()
+        near = (x >= lowest[index, 0]) & (x <= highest[index, 0])
+        near &= (y >= lowest[index, 1]) & (y <= highest[index, 1])
+        candidates = points[near, :3]
+        if len(candidates):
+            along = (candidates - cuboid[0]) @ edges[index].T
+            inside = (along >= 0) & (along <= lengths[index])
+            counts[index] = inside.all(axis=1).sum()
     return counts
 
 

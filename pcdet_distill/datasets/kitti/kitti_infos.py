@@ -5,7 +5,7 @@ A bad frame stops the run with its name, and leaves the old files as they were.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from .folder import EXTRA_SPLITS, TRUE_LABELS, KittiFolder, check_root, split_fi
 from .object3d import Object3d
 
 DATABASE = "gt_database"
+BOXES_AT_ONCE = 256
 WITHOUT_LABELS = ("test", "unlabelled")
 
 
@@ -204,6 +205,12 @@ def make_annos(
     }
 
 
+def _masks(points: np.ndarray, boxes: np.ndarray) -> Iterator[np.ndarray]:
+    """(N,) bool for each box; not of all boxes at once, which a label file may hold very many of."""
+    for first in range(0, len(boxes), BOXES_AT_ONCE):
+        yield from points_in_boxes_mask(points, boxes[first : first + BOXES_AT_ONCE]).astype(bool)
+
+
 def _write_objects(database: Path, frame_id: str, points: np.ndarray, annos: Info) -> list[Info]:
     """Cut the labelled objects out of a frame: a file of points and a database entry for each."""
     boxes = annos["gt_boxes_lidar"]
@@ -214,7 +221,7 @@ def _write_objects(database: Path, frame_id: str, points: np.ndarray, annos: Inf
         names=annos["name"],
         boxes=boxes,
         centres=boxes[:, :3].astype(np.float32),
-        inside=points_in_boxes_mask(points, boxes).astype(bool),
+        inside=_masks(points, boxes),
     )
     for index, entry in enumerate(entries):
         for key in ("difficulty", "bbox", "score"):

@@ -26,6 +26,7 @@ KITTI_CLASSES = (
     "Misc",
     "DontCare",
 )
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 OWN_CLASSES = command_text("data", "custom")
 # easy, moderate, hard: smallest box height in pixels, largest truncation, largest occlusion
 DIFFICULTY_LIMITS = ((40, 0.15, 0), (25, 0.3, 1), (25, 0.5, 2))
@@ -99,10 +100,10 @@ class Object3d:
 
 def _finite_numbers(fields: list[str], where: str) -> list[float]:
     try:
-        numbers = [float(field) for field in fields]
+        numbers = list(map(float, fields))
     except ValueError as error:
         raise DataError(f"{where}: all fields after the class must be numbers: {error}") from None
-    if not (np.abs(numbers) < np.finfo(np.float32).max).all():
+    if not all(-FLOAT32_MAX < number < FLOAT32_MAX for number in numbers):
         raise DataError(f"{where}: a label holds NaN, infinity or a number beyond float32")
     return numbers
 
@@ -118,7 +119,8 @@ def read_labels(path: Path) -> list[Object3d]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a label file: {error}") from None
     objects = []
+    name = str(path)
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            objects.append(Object3d.from_line(line, f"{path}, line {number}"))
+            objects.append(Object3d.from_line(line, f"{name}, line {number}"))
     return sorted(objects, key=lambda labelled: labelled.cls_type == "DontCare")

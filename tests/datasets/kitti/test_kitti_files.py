@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -279,3 +280,20 @@ def test_damaged_info_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pkl").write_bytes(content)
     with pytest.raises(DataError, match="a.pkl"):
         load_plain_pickle(tmp_path / "a.pkl", "make it again")
+
+
+def reading_s(file: Path, lines: int) -> float:
+    """CPU seconds to read a label file of so many lines."""
+    file.write_text(f"{LINE}\n" * lines)
+    start = time.process_time()
+    assert len(read_labels(file)) == lines
+    return time.process_time() - start
+
+
+def test_long_label_files_take_time_in_proportion(tmp_path: Path) -> None:
+    """A file of 200,000 lines takes about two seconds."""
+    file = tmp_path / "000000.txt"
+    short_s = min(reading_s(file, 2000) for _ in range(3))
+    long_s = min(reading_s(file, 20000) for _ in range(2))
+    assert long_s < 30 * short_s
+    assert long_s < 3
