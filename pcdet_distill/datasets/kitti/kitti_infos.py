@@ -206,7 +206,7 @@ def make_annos(
 
 
 def _masks(points: np.ndarray, boxes: np.ndarray) -> Iterator[np.ndarray]:
-    """(N,) bool for each box; not of all boxes at once, which a label file may hold very many of."""
+    """(N,) bool for each box; never of all boxes at once, since there may be very many."""
     for first in range(0, len(boxes), BOXES_AT_ONCE):
         yield from points_in_boxes_mask(points, boxes[first : first + BOXES_AT_ONCE]).astype(bool)
 
