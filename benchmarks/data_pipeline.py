@@ -55,14 +55,18 @@ def dense_grid_voxels(points, lower, size, grid, max_points, max_voxels):
     return voxels[:rows].copy(), coords[:rows].copy(), counts[:rows].copy()
 
 
-def milliseconds(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def milliseconds(
+    ways: dict[str, Callable[[], object]],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Median time of each way; the ways take turns, so that a busy moment meets all of them."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats + 1):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start = clock()
             way()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            times[name].append(1e3 * (clock() - start))
     return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 

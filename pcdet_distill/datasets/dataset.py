@@ -171,6 +171,14 @@ class DatasetTemplate(torch.utils.data.Dataset):
         """``load_frame`` with the labelled boxes too that are left out of training."""
         return self.load_frame(index)
 
+    def whole_frame(self, index: int) -> Item:
+        """``load_frame`` with the points too that training leaves out."""
+        return self.load_frame(index)
+
+    def recorded_size(self, index: int) -> tuple[Path, int] | None:
+        """The point file of frame ``index``, and its bytes when its info was made, if known."""
+        return None
+
     def frame_name(self, index: int) -> str:
         """Name of frame ``index`` in messages."""
         return str(index)

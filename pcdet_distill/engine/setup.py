@@ -18,6 +18,7 @@ from .batches import TrainingBatches
 from .build import build_dataloader, build_trained_model
 from .checkpoints import FoundCheckpoint, find_newest, read_with_optimizer, seed_everything
 from .cli.settings import batch_size_per_process, data_workers, number_of_epochs, requested_seed
+from .data_check import report_doubts
 from .distributed import share_batch_norm
 from .logging import Cost, CostMeter
 from .loop import Trainer, TrainOptions
@@ -177,11 +178,13 @@ def disable_late_augmentations(run: Run, dataset: DatasetTemplate, epochs: int) 
 
 
 def prepare_new_training(run: Run, model: TrainableModule, batches: TrainingBatches) -> Cost:
-    """Let the model check its data and set its first weights; return the cost of the latter.
+    """Report doubts about the data, let the model check it and set its first weights.
 
-    Rank 0 does both. DistributedDataParallel broadcasts its weights when it wraps the model.
+    Returns the cost of the latter. Rank 0 does all of it. DistributedDataParallel broadcasts its
+    weights when it wraps the model.
     """
     if run.world.is_main:
+        report_doubts(batches.dataset, run.logger)
         model.check_before_training(batches, run.logger)
     meter = CostMeter()
     if run.world.is_main and run.args.pretrained_model is None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...datasets.labelled_objects import LabelledObject, has_size
 from ...datasets.spec import DataSpec
 from ...types import ConfigDict
 from .frames import Frame, Split
-from .objects import LabelledObject, has_size
 
 if TYPE_CHECKING:
     from .detections import Seen

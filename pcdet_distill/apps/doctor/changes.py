@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...datasets.labelled_objects import BoxChange, LabelledObject, Votes, counts_of_changes, vote
 from .case import Case, of_class
 from .frames import Frame
-from .objects import BoxChange, LabelledObject, Votes, counts_of_changes, vote
 
 MOST_OBJECTS = 600  # of one class that vote
 # Most objects gain by the change.

@@ -13,6 +13,7 @@ import torch
 
 from ...checkpoint import load_checkpoint, load_model_state
 from ...config import errors_name_file
+from ...datasets.labelled_objects import LabelledObject
 from ...inference import Detections as FoundBoxes
 from ...inference import predict_batch
 from ...models import Detector3DTemplate, build_network
@@ -20,7 +21,6 @@ from ...ops.boxes import boxes_iou3d, limit_period, mask_boxes_outside_range
 from ...types import ConfigDict
 from .case import Case
 from .frames import Frame
-from .objects import LabelledObject
 from .single_frame import batch_of
 
 LOW_SCORE = 0.05

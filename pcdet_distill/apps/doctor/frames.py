@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from ...datasets import DatasetTemplate, build_dataset
+from ...datasets.facts import spread
 from ...datasets.item import Item
+from ...datasets.labelled_objects import Labelled, label_objects
 from ...errors import UserError
 from ...types import ConfigDict
-from .objects import Labelled, label_objects
 
 SPLITS = {"train": "train", "val": "test"}  # our name -> the key of the yaml's pairs
 KEPT_CLOUDS = 24  # clouds of a split that stay in memory, for checks of the whole scene
@@ -123,13 +124,6 @@ def read_split(name: str, dataset: DatasetTemplate, num_frames: int) -> Split:
         else:
             split.frames.append(frame)
     return split
-
-
-def spread(total: int, count: int) -> list[int]:
-    """Up to ``count`` of the numbers below ``total``, evenly spread, with both ends."""
-    if count >= total:
-        return list(range(total))
-    return sorted(set(np.linspace(0, total - 1, count).round().astype(int).tolist()))
 
 
 def make_frame(split: str, index: int, name: str, item: Item, *, keep_points: bool) -> Frame:

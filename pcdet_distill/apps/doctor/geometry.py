@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...datasets.labelled_objects import BoxChange, counts_of_changes
 from .case import Case, of_class
 from .changes import (
     Change,
@@ -27,7 +28,6 @@ from .changes import (
     unchanged,
 )
 from .finding import Finding, Severity, listed
-from .objects import BoxChange, counts_of_changes
 
 SHIFTS_M = np.arange(-2.0, 2.01, 0.5)
 TRUST_IN_SHIFTS = 0.85

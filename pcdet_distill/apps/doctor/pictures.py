@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...datasets.labelled_objects import LabelledObject
 from ...ops.boxes import along_and_across
 from ...visualize import (
     BevPanel,
@@ -23,7 +24,6 @@ from ...visualize import (
 from .case import Case, of_class
 from .finding import Finding
 from .frames import Frame
-from .objects import LabelledObject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -28,6 +28,7 @@ from .folder import KittiFolder, check_root, create_data_command
 from .predictions import prediction_anno, write_result_file
 
 SUPPORTED_ITEMS = ("points",)
+POINT_BYTES = 16  # four float32
 # Its frames have the numbers of other frames in training/.
 TEST_INFOS = "kitti_infos_test.pkl"
 
@@ -163,17 +164,31 @@ class KittiDataset(InfoDataset):
 
     def load_frame(self, index: int) -> Item:
         """Points seen by camera 2 and, where labelled, all boxes but DontCare."""
+        item = self.whole_frame(index)
+        if self.fov_points_only:
+            rect = item["calib"].lidar_to_rect(item["points"][:, :3])
+            in_view = item["calib"].in_image(rect, item["image_shape"])
+            item["points"] = item["points"][in_view]
+        return item
+
+    def recorded_size(self, index: int) -> tuple[Path, int] | None:
+        """The file in ``velodyne``; infos of OpenPCDet do not tell its size."""
+        num_points = self.kitti_infos[index]["point_cloud"].get("num_points")
+        if not isinstance(num_points, int):
+            return None
+        file = self.folder.file("velodyne", self.frame_name(index), ".bin")
+        return file, num_points * POINT_BYTES
+
+    def whole_frame(self, index: int) -> Item:
+        """Points of the whole turn and, where labelled, all boxes but DontCare."""
         info = self.kitti_infos[index]
         frame_id = self.frame_name(index)
         calib = Calibration.from_info(info["calib"])
         image_shape = np.asarray(info["image"]["image_shape"], dtype=np.int32)
-        points = read_cloud(self.folder.half, frame_id, self.cloud)
-        if self.fov_points_only:
-            points = points[calib.in_image(calib.lidar_to_rect(points[:, :3]), image_shape)]
         item: Item = {
             "frame_id": frame_id,
             "calib": calib,
-            "points": points,
+            "points": read_cloud(self.folder.half, frame_id, self.cloud),
             "image_shape": image_shape,
         }
         if "annos" in info:

@@ -156,7 +156,7 @@ def _process_frame(
     calib = folder.calibration(frame_id)
     image_shape = folder.image_shape(frame_id)
     info: Info = {
-        "point_cloud": {"num_features": 4, "lidar_idx": frame_id},
+        "point_cloud": {"num_features": 4, "lidar_idx": frame_id, "num_points": len(points)},
         "image": {"image_idx": frame_id, "image_shape": image_shape},
         "calib": calib.to_info(),
     }

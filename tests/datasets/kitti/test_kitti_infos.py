@@ -47,7 +47,12 @@ def files_below(root: Path) -> dict[str, bytes]:
 
 def test_info_of_a_frame(kitti_root: Path) -> None:
     info = load(kitti_root, "kitti_infos_train.pkl")[1]
-    assert info["point_cloud"] == {"num_features": 4, "lidar_idx": "000001"}
+    file = kitti_root / "training/velodyne/000001.bin"
+    assert info["point_cloud"] == {
+        "num_features": 4,
+        "lidar_idx": "000001",
+        "num_points": file.stat().st_size // 16,
+    }
     assert info["image"]["image_idx"] == "000001"
     assert info["image"]["image_shape"].tolist() == [375, 1242]
     assert list(info["calib"]) == ["P2", "R0_rect", "Tr_velo_to_cam"]

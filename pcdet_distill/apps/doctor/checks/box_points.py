@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ....datasets.labelled_objects import LabelledObject, has_size, label_objects
 from ..case import Case, frame_names, of_class
 from ..finding import Finding, Severity, percent
 from ..frames import Frame, Split
-from ..objects import LabelledObject, has_size, label_objects
 
 CHECK = "box_points"
 EMPTY_ERROR = 0.5

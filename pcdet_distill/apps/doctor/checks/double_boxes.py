@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from ....datasets.labelled_objects import has_size
 from ....ops.boxes import boxes_iou_bev
 from ..case import Case
 from ..finding import Finding, Severity, listed, numbers
-from ..objects import has_size
 
 CHECK = "double_boxes"
 SAME_OBJECT = 0.7  # BEV IoU; two objects cannot share so much ground

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ....datasets.labelled_objects import LabelledObject
 from ..case import Case, of_class
 from ..changes import Verdict, grouped
 from ..finding import Finding, Severity, listed, percent
 from ..geometry import TURNED, diagnose, finding_of
-from ..objects import LabelledObject
 
 CHECK = "headings"
 MOVING_MPS = 1.0  # slower objects have no reliable direction of motion

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ....datasets.labelled_objects import Votes, counts_of_changes, vote
 from ..case import Case, frame_names, of_class
 from ..changes import LEAST_GAINS, Objects, sampled, unchanged
 from ..finding import Finding, Severity, listed
 from ..geometry import diagnose
-from ..objects import Votes, counts_of_changes, vote
 
 CHECK = "heights"
 LEAST_OBJECTS = 4

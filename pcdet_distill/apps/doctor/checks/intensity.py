@@ -6,22 +6,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ....datasets.doubts import BYTE_INTENSITY, MIXED_SCALES, UNIT_DATASETS, UNIT_INTENSITY
+from ....datasets.facts import INTENSITY_NAMES
 from ..case import Case
 from ..finding import Finding, Severity, listed
 
 CHECK = "intensity"
-NAMES = ("intensity", "i", "reflectance", "reflectivity")
-UNIT = 1.5  # higher values are not on a scale of 0 to 1
-BYTE = 255.5
-MIXED = 20.0  # factor between frames of different scales
-# Data sets whose files, and the published weights of which, have a scale of 0 to 1.
-UNIT_DATASETS = ("KittiDataset",)
 
 
 def check_intensity(case: Case) -> Iterator[Finding]:
     """Whether all frames have the same scale, and the one that is expected."""
     features = list(case.spec.point_feature_encoder.src_feature_list)
-    column = next((features.index(name) for name in NAMES if name in features), None)
+    column = next((features.index(name) for name in INTENSITY_NAMES if name in features), None)
     if column is None:
         return
     tops: dict[str, np.ndarray] = {}
@@ -47,11 +43,11 @@ def check_intensity(case: Case) -> Iterator[Finding]:
 def _mixed(split: str, names: list[str], tops: np.ndarray) -> Iterator[Finding]:
     if len(tops) < 2:
         return
-    large = tops > UNIT
+    large = tops > UNIT_INTENSITY
     if large.all() or not large.any():
         return
     factor = float(np.median(tops[large]) / max(np.median(tops[~large]), 1e-6))
-    if factor < MIXED:
+    if factor < MIXED_SCALES:
         return
     rarer = large if large.sum() <= len(tops) / 2 else ~large
     frames = [name for name, is_rare in zip(names, rarer) if is_rare]
@@ -70,7 +66,7 @@ def _different(usual: dict[str, float]) -> Iterator[Finding]:
     if len(usual) < 2 or min(usual.values()) <= 0:
         return
     low, high = sorted(usual, key=lambda name: usual[name])
-    if usual[high] / usual[low] < MIXED:
+    if usual[high] / usual[low] < MIXED_SCALES:
         return
     yield Finding(
         CHECK,
@@ -84,10 +80,10 @@ def _different(usual: dict[str, float]) -> Iterator[Finding]:
 
 def _scale(case: Case, usual: dict[str, float], name: str) -> Iterator[Finding]:
     top = max(usual.values(), default=0.0)
-    if top <= UNIT:
+    if top <= UNIT_INTENSITY:
         return
     dataset = str(case.data.get("DATASET"))
-    scale = "0 to 255" if top <= BYTE else f"0 to about {top:.0f}"
+    scale = "0 to 255" if top <= BYTE_INTENSITY else f"0 to about {top:.0f}"
     what = f"intensities are on a scale of {scale} (99 % lie below {top:.0f})"
     if dataset in UNIT_DATASETS:
         yield Finding(
@@ -98,7 +94,7 @@ def _scale(case: Case, usual: dict[str, float], name: str) -> Iterator[Finding]:
             "detector gives confident nonsense",
             fix="divide the intensities by 255 when the files are written",
         )
-    elif top > BYTE:
+    elif top > BYTE_INTENSITY:
         yield Finding(
             CHECK,
             Severity.WARNING,

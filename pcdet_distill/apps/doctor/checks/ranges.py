@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ....datasets.labelled_objects import LabelledObject
 from ..case import Case, frame_names
 from ..finding import Finding, Severity, numbers, percent, worse
 from ..frames import Frame
 from ..grid import fitting_range, grid_changes
-from ..objects import LabelledObject
 
 CHECK = "ranges"
 SEEN_POINTS = 5  # a box with fewer points is not missed much

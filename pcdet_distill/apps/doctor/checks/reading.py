@@ -6,15 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ....datasets.doubts import LEAST_FRAMES, SMALL_CLOUD
 from ..case import Case
 from ..finding import Finding, Severity, listed, percent
 from ..frames import Split
 
 CHECK = "reading"
 MANY = 0.05  # share of unreadable frames that is an error
-CUT_OFF = 0.1  # of the usual number of points
 MANY_UNLABELLED = 0.5
-LEAST_FRAMES = 5
 
 
 def check_reading(case: Case) -> Iterator[Finding]:
@@ -58,7 +57,7 @@ def _small_clouds(split: Split) -> Iterator[Finding]:
         return
     usual = float(np.median(counts))
     small = [
-        frame.name for frame in split.frames if 0 < frame.num_points < max(CUT_OFF * usual, 10)
+        frame.name for frame in split.frames if 0 < frame.num_points < max(SMALL_CLOUD * usual, 10)
     ]
     if small:
         yield Finding(

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ....datasets.facts import spread
+from ....datasets.labelled_objects import ABOVE_GROUND_M, LEAST_POINTS, has_size, tall
 from ....ops.boxes import enlarge_box3d
 from ....ops.points import points_in_boxes_mask
 from ..case import Case
 from ..finding import Finding, Severity, listed, percent
-from ..frames import spread
 from ..geometry import Diagnosis, report
-from ..objects import ABOVE_GROUND_M, LEAST_POINTS, has_size, tall
 
 CHECK = "scene_frame"
 # A box fits a place where it holds points above the ground and the ground around it is free.

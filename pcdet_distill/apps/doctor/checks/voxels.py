@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ....datasets.labelled_objects import has_size
 from ....ops.voxels import voxelize
 from ....types import ConfigDict
 from ..case import Case
 from ..finding import Finding, Severity, numbers, percent
 from ..grid import cells_of, grid_changes, total_stride
-from ..objects import has_size
 
 CHECK = "voxels"
 UNEVEN = 1e-3  # cells by which a range may miss a whole number

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...ops.boxes import along_and_across
-from ...ops.points import points_in_boxes_mask
+from ..ops.boxes import along_and_across
+from ..ops.points import points_in_boxes_mask
 
 MARGIN_M = 2.5  # points are kept so far beyond the corners of a box
 MOST_REACH_M = 20.0  # of any box, also of one in centimetres
