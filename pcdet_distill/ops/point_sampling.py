@@ -4,8 +4,8 @@ Two layouts: in a batch (B, N, 3) every item has equally many points; in a stack
 follow each other, with counts (B,). An index is a row of the item in a batch, and a row of the
 whole stack in a stack. Neighbours are searched within an item only.
 
-On the CPU compiled kernels do the work. The ``*_plain`` versions are torch on any device, and CUDA
-uses them.
+Compiled kernels do the work, on the CPU by numba and on CUDA by Triton (``dispatch``). The
+``*_plain`` versions are torch on any device.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from .accelerated import point_kernels
+from .dispatch import Operator
 from .rows import fill_with_first, first_true, take_rows
-from .stacks import Counts, Stack, item_offsets, squared_distances, stack_starts
+from .stacks import Counts, Stack, item_offsets, squared_distances
 
 MAX_THREADS = 1024  # of a block in the reference: decides which of equally far points is taken
 FAR_M2 = 1e10  # what the reference starts its smallest distances with
@@ -46,8 +47,11 @@ def furthest_point_sample(points: Tensor, num_samples: int) -> Tensor:
         return points.new_zeros((0, num_samples), dtype=torch.int64)
     # The reference starts as many threads as the largest power of two up to the number of points.
     threads = min(MAX_THREADS, 1 << (total.bit_length() - 1))
-    chosen = [_furthest(item, num_samples, threads) for item in points.detach()]
-    return torch.stack(chosen)
+    frames = len(points)
+    rows = FURTHEST_POINTS.on(points.device)(
+        Stack.of_batch(points), [num_samples] * frames, threads
+    ).view(frames, num_samples)
+    return rows - item_offsets(frames, total, rows.device).view(-1, 1)
 
 
 def stack_furthest_point_sample(
@@ -63,15 +67,9 @@ def stack_furthest_point_sample(
     Returns:
         (sum of samples,) int64.
     """
-    starts = stack_starts(counts)
-    num_items = len(starts) - 1
-    samples = [num_samples] * num_items if isinstance(num_samples, int) else num_samples
-    chosen = [torch.zeros(0, dtype=torch.int64, device=points.device)]
-    for start, stop, count in zip(starts, starts[1:], samples):
-        if stop > start:
-            item = points[start:stop].detach()
-            chosen.append(start + _furthest(item, int(count), MAX_THREADS))
-    return torch.cat(chosen)
+    stack = Stack.of_counts(points, counts)
+    samples = [num_samples] * stack.num_items if isinstance(num_samples, int) else num_samples
+    return FURTHEST_POINTS.on(points.device)(stack, samples, MAX_THREADS)
 
 
 @lru_cache(maxsize=64)
@@ -91,16 +89,6 @@ def tie_order(total: int, threads: int) -> np.ndarray:
     return np.lexsort((rows, reversed_bits))
 
 
-def _furthest(points: Tensor, count: int, threads: int) -> Tensor:
-    """Rows (count,) int64 of one item's points (N, 3+)."""
-    if points.device.type != "cpu":
-        return furthest_point_sample_plain(points, count, threads)
-    order = tie_order(len(points), threads)
-    columns = np.ascontiguousarray(points[:, :3].float().numpy()[order].T)
-    chosen = point_kernels.furthest_points(columns, count)
-    return torch.from_numpy(order[chosen])
-
-
 def furthest_point_sample_plain(points: Tensor, count: int, threads: int) -> Tensor:
     """Rows (count,) int64 of the furthest points of (N, 3+): plain torch, any device."""
     order = torch.from_numpy(tie_order(len(points), threads)).to(points.device)
@@ -112,6 +100,38 @@ def furthest_point_sample_plain(points: Tensor, count: int, threads: int) -> Ten
         nearest = torch.minimum(nearest, squared_distances(xyz, last))
         chosen[step] = nearest.argmax()
     return order[chosen]
+
+
+def stack_furthest_points_plain(points: Stack, samples: Sequence[int], threads: int) -> Tensor:
+    """``stack_furthest_point_sample`` in plain torch, with the reference's number of threads."""
+    chosen = [torch.zeros(0, dtype=torch.int64, device=points.xyz.device)]
+    for item, count in enumerate(samples):
+        rows = points.rows_of(item)
+        if rows.stop > rows.start:
+            of_item = furthest_point_sample_plain(points.xyz[rows], int(count), threads)
+            chosen.append(rows.start + of_item)
+    return torch.cat(chosen)
+
+
+def _stack_furthest_points_numba(points: Stack, samples: Sequence[int], threads: int) -> Tensor:
+    """``stack_furthest_points_plain``, compiled for the CPU."""
+    chosen = [torch.zeros(0, dtype=torch.int64)]
+    for item, count in enumerate(samples):
+        rows = points.rows_of(item)
+        if rows.stop > rows.start:
+            order = tie_order(rows.stop - rows.start, threads)
+            columns = np.ascontiguousarray(points.xyz[rows].numpy()[order].T)
+            of_item = order[point_kernels.furthest_points(columns, int(count))]
+            chosen.append(rows.start + torch.from_numpy(of_item))
+    return torch.cat(chosen)
+
+
+FURTHEST_POINTS = Operator(
+    "furthest point sampling",
+    plain=stack_furthest_points_plain,
+    numba=_stack_furthest_points_numba,
+    triton="furthest_points:furthest_points",
+)
 
 
 def ball_query(
@@ -168,15 +188,21 @@ def stack_ball_query(
 def _ball_query(
     radius_m: float, num_neighbors: int, points: Stack, centres: Stack
 ) -> tuple[Tensor, Tensor]:
-    """``stack_ball_query``, compiled on the CPU."""
-    radius_squared = np.float32(radius_m) * np.float32(radius_m)
-    if not points.on_cpu:
-        return ball_query_plain(float(radius_squared), num_neighbors, points, centres)
+    """``stack_ball_query`` of stacks."""
+    radius_squared = float(np.float32(radius_m) * np.float32(radius_m))
+    search = BALL_QUERY.on(points.xyz.device)
+    rows, found = search(radius_squared, num_neighbors, points, centres)
+    return fill_with_first(rows, found), found
+
+
+def _ball_query_numba(
+    radius_squared: float, num_neighbors: int, points: Stack, centres: Stack
+) -> tuple[Tensor, Tensor]:
+    """``ball_query_plain``, compiled for the CPU; unused places are 0."""
     rows, found = point_kernels.ball_neighbours(
-        points.as_searched(), centres.as_queries(), radius_squared, num_neighbors
+        points.as_searched(), centres.as_queries(), np.float32(radius_squared), num_neighbors
     )
-    count = torch.from_numpy(found)
-    return fill_with_first(torch.from_numpy(rows), count), count
+    return torch.from_numpy(rows), torch.from_numpy(found)
 
 
 def ball_query_plain(
@@ -195,6 +221,11 @@ def ball_query_plain(
             rows[part] = torch.where(count.unsqueeze(1) > 0, stacked, 0)
             found[part] = count
     return rows, found
+
+
+BALL_QUERY = Operator(
+    "ball query", plain=ball_query_plain, numba=_ball_query_numba, triton="ball_query:ball_query"
+)
 
 
 def three_nn(points: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

@@ -58,6 +58,22 @@ class Stack:
         """Whether the compiled kernels take it."""
         return self.xyz.device.type == "cpu"
 
+    @property
+    def sizes(self) -> list[int]:
+        """How many points each item has."""
+        return [end - start for start, end in zip(self.starts, self.starts[1:])]
+
+    def device_starts(self) -> Tensor:
+        """``starts`` as a tensor (B + 1,) int64 beside the points.
+
+        Items of equal size need no copy from the host, for which the device would have to wait.
+        """
+        device = self.xyz.device
+        sizes = self.sizes
+        if sizes and min(sizes) == max(sizes):
+            return torch.arange(len(self.starts), device=device) * sizes[0]
+        return torch.tensor(self.starts, device=device)
+
     def rows_of(self, item: int) -> slice:
         """The rows of one item."""
         return slice(self.starts[item], self.starts[item + 1])

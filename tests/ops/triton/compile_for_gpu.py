@@ -1,0 +1,72 @@
+"""Compile every kernel for NVIDIA GPUs on a machine without one: a program for its test.
+
+The functions of ``ops/accelerated/triton`` run on CPU tensors, but a launch only compiles, down to
+machine code. Prints one line a kernel and GPU: name, compute capability, bytes of machine code.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import JITFunction
+from triton_inputs import ragged
+
+from pcdet_distill.ops.point_sampling import BALL_QUERY, FURTHEST_POINTS
+
+CPU = torch.device("cpu")
+
+
+class AbsentGpu:
+    """What Triton asks its driver before a launch."""
+
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+
+    def get_current_target(self) -> GPUTarget:
+        """The GPU for which to compile."""
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self) -> int:
+        """Kernels are kept by device."""
+        return self.capability
+
+    def get_current_stream(self, device: int) -> int:
+        """Not used without a launch."""
+        return 0
+
+
+def only_compile(launch: Callable[..., object], capability: int) -> Callable[..., object]:
+    """``JITFunction.run`` without the launch."""
+
+    def run(kernel: JITFunction, *args: object, **kwargs: object) -> object:
+        compiled = launch(kernel, *args, **{**kwargs, "warmup": True})
+        print(kernel.__name__, capability, len(compiled.asm["cubin"]))
+        return compiled
+
+    return run
+
+
+def launch_all() -> None:
+    """Call every operator with inputs that reach every kernel."""
+    points = ragged(1, [50, 9], CPU, on_grid=False)
+    many = ragged(2, [9000], CPU, on_grid=False)
+    FURTHEST_POINTS.triton_form()(points, [4, 4], 32)
+    FURTHEST_POINTS.triton_form()(many, [4], 1024)
+    BALL_QUERY.triton_form()(1.0, 16, points, points)
+
+
+def main(capabilities: list[int]) -> None:
+    """Compile for each of the GPUs."""
+    launch = JITFunction.run
+    for capability in capabilities:
+        triton.runtime.driver.set_active(AbsentGpu(capability))
+        JITFunction.run = only_compile(launch, capability)
+        launch_all()
+
+
+if __name__ == "__main__":
+    main([int(word) for word in sys.argv[1:]])
