@@ -6,6 +6,7 @@ library catches ``UserError``. A run that a signal stops in good order has an ex
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
 from collections.abc import Callable
@@ -34,6 +35,9 @@ class StoppedBySignal(BaseException):
     """A signal asked the run to end, and it has; no error, so ``except Exception`` lets it pass."""
 
 
+# What a disk says that is full, over a quota, read-only or broken: nothing is wrong with the code.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
 EXIT_USER_ERROR = 2
 EXIT_STOPPED = 75  # "try again later" of sysexits.h: the same command goes on
 EXIT_INTERRUPTED = 130  # Ctrl-C, as in a shell
@@ -42,7 +46,8 @@ EXIT_INTERRUPTED = 130  # Ctrl-C, as in a shell
 def exit_on_user_error(main: Callable[Parameters, None]) -> Callable[Parameters, None]:
     """Decorate a command: what a user can cause becomes one line on stderr and no traceback.
 
-    The exit code is 2 for a UserError, 75 for a run that a signal stopped, 130 after Ctrl-C.
+    The exit code is 2 for a UserError and for a disk that is full or broken, 75 for a run that a
+    signal stopped, 130 after Ctrl-C.
     """
 
     @functools.wraps(main)
@@ -51,6 +56,12 @@ def exit_on_user_error(main: Callable[Parameters, None]) -> Callable[Parameters,
             main(*args, **kwargs)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
+            sys.exit(EXIT_USER_ERROR)
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            where = error.filename or "a file"
+            print(f"error: {where}: cannot be read or written ({error.strerror})", file=sys.stderr)
             sys.exit(EXIT_USER_ERROR)
         except StoppedBySignal as stopped:
             print(stopped, file=sys.stderr)

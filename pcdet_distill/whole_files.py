@@ -23,7 +23,9 @@ def whole_file(path: Path, partial_name: str | None = None) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
+            error.filename = str(path)  # a full disk does not say which file it could not take
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise

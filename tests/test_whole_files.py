@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,16 @@ def test_the_name_of_the_unfinished_file_can_be_given(tmp_path: Path) -> None:
     with whole_file(tmp_path / "numbers.txt", "numbers.txt.part") as partial:
         assert partial == tmp_path / "numbers.txt.part"
         partial.write_text("new")
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.txt"
+    with pytest.raises(OSError) as caught, whole_file(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(path)
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, whole_file(tmp_path / "numbers.txt"):
+        (tmp_path / "missing.txt").read_text()
+    assert caught.value.filename == str(tmp_path / "missing.txt")

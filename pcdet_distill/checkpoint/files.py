@@ -14,7 +14,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, BinaryIO, TypeGuard, cast
 
 import numpy as np
 import torch
@@ -53,12 +53,45 @@ def save_checkpoint(state: Mapping[str, object], path: str | Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path, f".{path.name}.partial") as partial, open(partial, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            _write(content, file)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise CheckpointError(f"{path}: the checkpoint cannot be written ({reason})") from error
+
+
+def _write(content: Mapping[str, object], file: BinaryIO) -> None:
+    """Write a checkpoint to the disk itself: after ``fsync`` a power cut loses nothing of it."""
+    output = _NotingErrors(file)
+    try:
+        torch.save(content, cast(BinaryIO, output))
+    except RuntimeError as error:
+        if output.error is not None:
+            raise output.error from error
+        raise OSError(str(error).splitlines()[0]) from error
+    file.flush()
+    os.fsync(file.fileno())
+
+
+class _NotingErrors:
+    """A file that remembers why it could not be written.
+
+    PyTorch's writer drops the error of the system ("No space left on device"), and raises one
+    about a wrong position in the file.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -102,6 +102,7 @@ class Trainer:
         self.init_cost = Cost()  # of DISTILL.INIT_STUDENT, before the first iteration
         self.step_group = StepGroup(world)
         self.loss_watch = LossWatch(model, self.step_group, device, skip=options.skip_nonfinite)
+        self._resumed_from: Path | None = None
         self._saved_at = 0.0  # on the monotonic clock
         self._save_after_seconds = options.save_seconds
         self._save_requested = False
@@ -122,6 +123,7 @@ class Trainer:
             logger=logger,
         )
         self.iteration = resume_iteration(checkpoint, self.batches.per_epoch, logger)
+        self._resumed_from = checkpoint.path
 
     def run(self, progress: Progress, stop: StopRequest | None = None) -> None:
         """Train to the last epoch, or until a signal asks for an end.
@@ -133,15 +135,35 @@ class Trainer:
         per_epoch = self.batches.per_epoch
         self._start_save_clock(min(FIRST_SAVE_SECONDS, self.options.save_seconds))
         with stop.postponed():
+            self._write_missing_epoch(progress)
             for epoch in range(self.iteration // per_epoch, self.options.epochs):
                 self._train_epoch(epoch, progress, stop)
-                epochs_done = epoch + 1
-                is_last = epochs_done == self.options.epochs
-                if is_last or epochs_done % self.options.save_interval == 0:
-                    self.save(epoch_path(self.options.ckpt_dir, epochs_done), progress)
+                if self._is_saved(epoch + 1):
+                    self.save(epoch_path(self.options.ckpt_dir, epoch + 1), progress)
             (stopped,) = self.step_group.last_vote(stop.received is not None)
         if stopped:
             raise StoppedBySignal(f"{_by(stop)} after the last step: trained, but not evaluated")
+
+    def _is_saved(self, epochs_done: int) -> bool:
+        """Whether a checkpoint of its own is written after so many epochs."""
+        is_last = epochs_done == self.options.epochs
+        return is_last or epochs_done % self.options.save_interval == 0
+
+    def _write_missing_epoch(self, progress: Progress) -> None:
+        """Write the checkpoint of an epoch whose end only latest_model.pth has seen.
+
+        A kill between the two leaves it so. The training would go on after that epoch, and its
+        checkpoint, perhaps the last one of all, would never be there to evaluate.
+        """
+        if self._resumed_from != self.options.ckpt_dir / LATEST:
+            return
+        epochs_done, steps = divmod(self.iteration, self.batches.per_epoch)
+        if steps or not self._is_saved(epochs_done):
+            return
+        path = epoch_path(self.options.ckpt_dir, epochs_done)
+        if self.world.broadcast(not path.exists()):
+            set_rate(self.optimizer, self.schedule(self.iteration - 1))  # of the step before
+            self.save(path, progress)
 
     def _train_epoch(self, epoch: int, progress: Progress, stop: StopRequest) -> None:
         """The rest of an epoch, from ``self.iteration`` on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import pickle
 import sys
@@ -14,6 +16,7 @@ import torch
 from torch import nn
 
 from pcdet_distill.checkpoint import (
+    files,
     load_checkpoint,
     load_model_state,
     optimizer_state,
@@ -133,6 +136,24 @@ def test_a_full_disk_leaves_no_file_behind(tmp_path, state, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(CheckpointError, match="No space left on device"):
         save_checkpoint({"model_state": state}, tmp_path / "a.pth")
+    assert not list(tmp_path.iterdir())
+
+
+class FullDisk(io.FileIO):
+    """A file that takes its first 2000 bytes."""
+
+    def write(self, data) -> int:
+        if self.tell() > 2000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def test_a_disk_that_becomes_full_is_named(tmp_path, state, monkeypatch):
+    """torch's writer alone would say that a position in the file was unexpected."""
+    monkeypatch.setattr(files, "open", FullDisk, raising=False)
+    content = {"model_state": {**state, "large": torch.zeros(10000)}}
+    with pytest.raises(CheckpointError, match=r"cannot be written \(No space left on device\)"):
+        save_checkpoint(content, tmp_path / "a.pth")
     assert not list(tmp_path.iterdir())
 
 

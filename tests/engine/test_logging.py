@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,7 @@ from pcdet_distill.engine.logging import (
     value_text,
     write_config,
 )
+from pcdet_distill.engine.logging.curves import Curves
 from pcdet_distill.errors import ConfigError
 
 # A line of epoch 3 of 80, with its iteration in the epoch.
@@ -171,6 +174,48 @@ def test_records_after_the_resumed_iteration_are_dropped(tmp_path: Path) -> None
     path.write_text("\n".join([*lines, cut_off]))
     MetricWriter(path, tmp_path / "tb", keep_until=20).close()
     assert [record["it"] for record in read_records(tmp_path)] == [10, 20]
+
+
+def test_a_full_disk_costs_no_records_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = '{"kind": "a", "it": 10}\n{"kind": "a", "it": 20}\n'
+    path.write_text(lines)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ConfigError, match="metrics.jsonl: cannot be written"):
+        MetricWriter(path, tmp_path / "tb", keep_until=10)
+    assert path.read_text() == lines
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_curves_on_a_full_disk_are_one_sentence(tmp_path: Path) -> None:
+    curves = Curves(tmp_path)
+    message = "cannot be written .No space left on device"
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(ConfigError, match=message):
+        curves._writer._py_recordio_writer._writer = full
+        for step in range(100):
+            curves.add({"loss": 1.0}, step)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_a_log_on_a_full_disk_is_given_up(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "train.log"
+    log.symlink_to("/dev/full")
+    logger = create_logger()
+    open_log_file(logger, log)
+    for line in ("first", "second"):
+        logger.info(line)
+    said, errors = capfd.readouterr()
+    assert said.count("cannot be written (No space left on device); no log file") == 1
+    assert "second" in said
+    assert errors == ""
 
 
 def visible_points(folder: Path) -> dict[int, float]:

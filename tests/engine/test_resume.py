@@ -128,6 +128,31 @@ def test_kill_minus_nine(tmp_path: Path) -> None:
     assert iterations == sorted(set(iterations))
 
 
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_kill_before_an_epochs_own_checkpoint_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    """Only latest_model.pth has seen the end of the epoch: the resumed training writes the file."""
+    whole = train(tmp_path / "whole", *SAVE_ALWAYS)
+    save = Trainer.save
+    name = f"checkpoint_epoch_{epoch}.pth"
+
+    def save_or_die(trainer: Trainer, path: Path, progress: Progress) -> None:
+        if path.name == name:
+            raise Killed
+        save(trainer, path, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save", save_or_die)
+        with pytest.raises(Killed):
+            train(tmp_path / "parts", *SAVE_ALWAYS)
+    resumed = train(tmp_path / "parts", *SAVE_ALWAYS)
+    assert checkpoint_names(resumed) == checkpoint_names(whole)
+    written, expected = resumed / "ckpt" / name, whole / "ckpt" / name
+    assert identical(load_checkpoint(written), load_checkpoint(expected))
+    assert list(resumed.rglob("metrics.json"))
+
+
 # --- When and which checkpoints are written
 
 

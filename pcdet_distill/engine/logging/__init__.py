@@ -2,7 +2,8 @@
 
 logger      the screen and the log file
 progress    log lines and records while a training runs
-metrics     metrics.jsonl and TensorBoard
+metrics     metrics.jsonl, and what goes to TensorBoard
+curves      TensorBoard's event file
 cost        wall-clock and processor time of a training
 run_record  the resolved config, versions and command, written beside the results
 folders     create output folders, or refuse them in one sentence

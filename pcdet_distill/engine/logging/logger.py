@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
@@ -25,6 +26,23 @@ class _ScreenHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stdout)
         sys.stdout.flush()
+
+
+class _FileHandler(logging.FileHandler):
+    """The log file. When its disk is full the run goes on with the screen alone, and says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        logger = logging.getLogger(LOGGER_NAME)
+        logger.removeHandler(self)
+        logger.warning(f"{self.baseFilename}: cannot be written ({error.strerror}); no log file")
+
+    def close(self) -> None:
+        with suppress(OSError):  # what could not be written has been reported
+            super().close()
 
 
 def create_logger(is_main: bool = True) -> logging.Logger:
@@ -50,7 +68,7 @@ def create_logger(is_main: bool = True) -> logging.Logger:
 def open_log_file(logger: logging.Logger, path: Path) -> None:
     """Write to ``path`` from now on, beginning with all lines so far."""
     with writing(path):
-        file_handler = logging.FileHandler(path)
+        file_handler = _FileHandler(path)
     file_handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)5s  %(message)s"))
     for handler in list(logger.handlers):
         if isinstance(handler, MemoryHandler):

@@ -10,6 +10,8 @@ from typing import TypeAlias
 
 from torch import Tensor
 
+from ...whole_files import whole_file
+from .curves import Curves
 from .folders import writing
 
 # What a model reports of a step: losses, counts and the like.
@@ -48,23 +50,20 @@ class MetricWriter:
     def __init__(
         self, jsonl_path: Path, tensorboard_dir: Path, *, keep_until: int | None = None
     ) -> None:
-        from tensorboardX import SummaryWriter  # 0.3 s that `import pcdet_distill` need not pay
-
         self.path = jsonl_path
         with writing(jsonl_path):
             jsonl_path.open("a").close()  # a file that cannot be written is reported now
             if keep_until is not None:
                 self._drop_after(keep_until)
-        # TensorBoard hides the points of earlier event files from ``purge_step`` on.
-        purge_step = keep_until + 1 if keep_until else None
-        with writing(tensorboard_dir):
-            self.tensorboard = SummaryWriter(str(tensorboard_dir), purge_step=purge_step)
+        self.curves = Curves(tensorboard_dir, from_step=keep_until + 1 if keep_until else None)
 
     def _drop_after(self, iteration: int) -> None:
         """Keep the lines up to ``iteration``."""
         lines = self.path.read_text(errors="replace").splitlines()
         kept = [line + "\n" for line in lines if _iteration(line) <= iteration]
-        self.path.write_text("".join(kept))
+        # A kill or a full disk in the middle must not cost the records of before.
+        with whole_file(self.path) as partial:
+            partial.write_text("".join(kept))
 
     def write(
         self,
@@ -86,12 +85,12 @@ class MetricWriter:
             record[key] = _json_value(value)
         with writing(self.path), self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
-        for tag, point in (curves or {}).items():
-            self.tensorboard.add_scalar(tag, point, it)
+        if curves:
+            self.curves.add(curves, it)
 
     def close(self) -> None:
-        """Flush TensorBoard's file."""
-        self.tensorboard.close()
+        """Close TensorBoard's file."""
+        self.curves.close()
 
 
 def _json_value(value: object) -> object:
