@@ -20,8 +20,8 @@ if sys.platform != "win32":
     import fcntl
 
 # The files that this process has locked. The system would grant it the same lock twice, and drop
-# it as soon as one of the two files is closed.
-_ours: set[Path] = set()
+# it as soon as one of the two files is closed. They stay open even if a FileLock is forgotten.
+_ours: dict[Path, TextIO] = {}
 TAKEN = (errno.EACCES, errno.EAGAIN)
 
 
@@ -55,7 +55,7 @@ class FileLock:
                 break
             file.close()
         self._file = file
-        _ours.add(self.path)
+        _ours[self.path] = file
         if not shared:
             _write_holder(file)
         return True
@@ -75,7 +75,7 @@ class FileLock:
                 self.path.unlink()
         self._file.close()
         self._file = None
-        _ours.discard(self.path)
+        _ours.pop(self.path, None)
 
     def holder(self) -> str:
         """Who took the lock, such as ``process 17 on node3``; ``another process`` if unknown."""

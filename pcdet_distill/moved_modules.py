@@ -63,7 +63,6 @@ NEW_PLACES: dict[str, tuple[str, ...]] = {
     "quickstart.run": ("apps.quickstart.run",),
     "study": ("apps.study", "apps.study.tool"),
     "study.check": ("apps.study.check",),
-    "study.claims": ("apps.study.claims",),
     "study.comparisons": ("apps.study.comparisons",),
     "study.data": ("apps.study.data",),
     "study.measured": ("apps.study.measured",),

@@ -13,6 +13,7 @@ pcdet-distill data custom_infos cfgs/dataset_configs/custom_dataset.yaml
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Callable
 
@@ -21,7 +22,11 @@ from ..config.override import add_set_argument
 from ..datasets.kitti.kitti_infos import create_kitti_infos
 from ..datasets.kitti.road_planes import create_road_planes
 from ..datasets.kitti.splits import make_split
+from ..datasets.parts import Merge, Part, PartIsReady
+from ..errors import ConfigError
 from ..parallel import add_engine_arguments, engine_of
+from ..parallel.arguments import OPTION_OF_FLAG
+from ..parallel.shards import add_shard_argument
 from .argoverse2_data import add_argoverse2_arguments, prepare_argoverse2
 from .custom_data import (
     add_custom_arguments,
@@ -32,6 +37,9 @@ from .custom_data import (
 from .nuscenes_data import add_nuscenes, prepare_nuscenes
 from .synthetic_data import add_synthetic_arguments, simulate
 from .tri3d_data import add_tri3d_arguments, prepare_tri3d
+
+# Flags that may differ between the parts of one preparation.
+NOT_OF_REQUEST = {"workers", "engine", "shard", "merge_shards", *OPTION_OF_FLAG}
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -71,7 +79,19 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
             help="processes (default: one for each CPU core)",
         )
         add_engine_arguments(command)
+    for command in (kitti, nuscenes, custom_infos, argoverse2):
+        _add_parts(command)
     return parser
+
+
+def _add_parts(command: argparse.ArgumentParser) -> None:
+    """Let several commands share the work."""
+    add_shard_argument(command, "frames")
+    command.add_argument(
+        "--merge_shards",
+        action="store_true",
+        help="put the shards together, when all are done and none is there twice",
+    )
 
 
 def _add_kitti(kitti: argparse.ArgumentParser) -> None:
@@ -100,6 +120,12 @@ def prepare_kitti(args: argparse.Namespace) -> None:
     config = load_config(args.cfg, args.set_cfgs)
     data_config = config.get("DATA_CONFIG", config)
     root = resolve_data_path(required(data_config, "DATA_PATH", args.cfg), config.ROOT_DIR)
+    if isinstance(args.workers, (Part, Merge)) and (
+        args.make_split is not None or args.make_planes
+    ):
+        raise ConfigError(
+            "--make_split and --make_planes: are for one process; run them first, without --shard"
+        )
     if args.make_split is not None:
         print(f"split drawn: {_listed(make_split(root, args.make_split))} frames")
     if args.make_planes:
@@ -127,5 +153,23 @@ PREPARE: dict[str, Callable[[argparse.Namespace], None]] = {
 
 def run_data(args: argparse.Namespace) -> None:
     """Make the data that the command line asks for."""
+    shard = getattr(args, "shard", None)
+    is_merge = getattr(args, "merge_shards", False)
+    if is_merge and shard is not None:
+        raise ConfigError("--merge_shards: comes after all of --shard, not with one")
+    request = _request(args)
     args.workers = engine_of(args, args.workers)
-    PREPARE[args.command](args)
+    if is_merge:
+        args.workers = Merge(request)
+    elif shard is not None:
+        args.workers = Part(args.workers, shard, request)
+    try:
+        PREPARE[args.command](args)
+    except PartIsReady as ready:
+        print(ready)
+
+
+def _request(args: argparse.Namespace) -> str:
+    """What all parts of a preparation must have in common: the command and its options."""
+    options = {name: str(value) for name, value in vars(args).items() if name not in NOT_OF_REQUEST}
+    return json.dumps(options, sort_keys=True)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..errors import DataError
 from ..file_locks import FileLock
 from ..parallel import Workers, as_engine
+from .parts import Merge, Part
 
 STAGING = ".create_data_unfinished"
 LOCK = ".create_data.lock"
@@ -55,16 +56,22 @@ def collect_infos(
 
 
 @contextmanager
-def staging_folder(root: Path, name: str = STAGING) -> Iterator[Path]:
+def staging_folder(root: Path, workers: Workers = 1, name: str = STAGING) -> Iterator[Path]:
     """An empty folder inside ``root`` that is removed afterwards, also after an error.
 
-    No other process may prepare ``root`` in the meantime.
+    No other process may prepare ``root`` in the meantime. A part of the work has its own folder.
     """
+    if isinstance(workers, Part):
+        with workers.staging_folder(root) as staging:
+            yield staging
+        return
     staging = root / name
     with preparing(root):
         try:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir()
+            if isinstance(workers, Merge):
+                workers.open(root, staging)
             yield staging
         except OSError as error:
             raise DataError(f"{root}: cannot be written: {error}") from None
@@ -94,8 +101,14 @@ def preparing(root: Path, lock_file: Path | None = None) -> Iterator[None]:
         lock.release()
 
 
-def publish(staging: Path, root: Path) -> None:
-    """Move everything into place. An older database is removed with the staging folder."""
+def publish(staging: Path, root: Path, workers: Workers = 1) -> None:
+    """Move everything into place. An older database is removed with the staging folder.
+
+    Raises:
+        PartIsReady: ``workers`` does one part of the work.
+    """
+    if isinstance(workers, Part):
+        workers.finish(staging)
     finished = sorted(staging.iterdir())
     for path in finished:
         older = root / path.name
@@ -103,3 +116,5 @@ def publish(staging: Path, root: Path) -> None:
             os.replace(older, staging / f"older_{path.name}")
     for path in finished:
         os.replace(path, root / path.name)
+    if isinstance(workers, Merge):
+        workers.finish()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TypeVar
 
 from ..errors import ConfigError
-from .engine import Workers
 from .on_ray import RayEngine, RayOptions
 
+Local = TypeVar("Local")
 LOCAL = "local"
 RAY = "ray"
 OPTION_OF_FLAG = {
@@ -56,7 +57,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser, *, jobs: bool = False)
         )
 
 
-def engine_of(args: argparse.Namespace, local: Workers, *, gpus: float = 0.0) -> Workers:
+def engine_of(args: argparse.Namespace, local: Local, *, gpus: float = 0.0) -> Local | RayEngine:
     """The engine that the flags ask for.
 
     Args:

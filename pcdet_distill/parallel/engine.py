@@ -46,16 +46,20 @@ class Started(Protocol):
         """End it, in good order where it can, and wait for that."""
 
 
-class Engine(Protocol):
-    """Runs work on some machines. All of them see the same files under the same paths."""
-
-    jobs: int | None
-    """How many jobs to start at a time; None: all at once, because the engine has a queue."""
+class FrameEngine(Protocol):
+    """Works on many items, such as frames."""
 
     def results(
         self, task: Callable[[Item], Result], items: Sequence[Item]
     ) -> AbstractContextManager[Iterator[Result]]:
         """``task`` of every item, in the order of the items. An error of a task is passed on."""
+
+
+class Engine(FrameEngine, Protocol):
+    """Runs work on some machines. All of them see the same files under the same paths."""
+
+    jobs: int | None
+    """How many jobs to start at a time; None: all at once, because the engine has a queue."""
 
     def call(self, function: Callable[[], Result]) -> Result:
         """What ``function`` returns, where a job would run: it may need the device of jobs."""
@@ -64,7 +68,7 @@ class Engine(Protocol):
         """Start a job; it writes its log, and is not waited for."""
 
 
-Workers: TypeAlias = int | Engine
+Workers: TypeAlias = int | FrameEngine
 """Processes of this machine, or the engine that does the work."""
 
 

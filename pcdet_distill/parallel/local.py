@@ -12,7 +12,7 @@ from typing import IO
 
 from ..errors import UserError
 from ..processes import die_with_parent
-from .engine import Ending, Engine, Item, Job, Result, Workers, job_environment
+from .engine import Ending, FrameEngine, Item, Job, Result, Workers, job_environment
 
 TERMINATE_SECONDS = 10.0  # a training writes a checkpoint before it ends
 
@@ -98,7 +98,7 @@ class LocalJob:
         self.log.close()
 
 
-def as_engine(workers: Workers) -> Engine:
+def as_engine(workers: Workers) -> FrameEngine:
     """The engine of a number of processes; an engine stays as it is."""
     return LocalEngine(workers) if isinstance(workers, int) else workers
 

@@ -4,7 +4,7 @@ How to use it stands in docs/study/README.md. How it works:
 
 * ``spec.py`` reads the yaml; ``plan.py`` and ``data.py`` turn it into runs and commands.
 * ``check.py`` builds everything once before any training.
-* ``runner.py`` runs what is missing; ``claims.py`` shares the work between processes.
+* ``runner.py`` runs what is missing; ``locks.py`` shares the work between processes.
 * ``survey.py`` reads the state and the numbers of every run; ``records.py`` holds notes on them.
 * ``table.py`` computes the rows; ``comparisons.py`` finds which rows are compared.
 * ``text.py`` and ``plot.py`` show the table; ``publish.py`` and ``results_csv.py`` export it.

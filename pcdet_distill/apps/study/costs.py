@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+from ...parallel import Engine, LocalEngine
 from .plan import StudyPlan
 from .records import Records, read_json, write_json
 from .spec import TEACHER, RowSpec
 from .step_times import StepTime, StepTimer
 from .survey import FINISHED, Outcome, seconds
 
-CLAIM = "step-times"
+LOCK = "step-times"
 TimerFactory = Callable[[StudyPlan, str], StepTimer]
 
 
@@ -38,14 +40,22 @@ class StepTimes:
     Args:
         on_gpu: which of the files; ratios of a CPU say nothing about a GPU.
         make_timer: builds what measures, with the reference row.
+        engine: where it is measured; on this machine by default.
     """
 
     def __init__(
-        self, plan: StudyPlan, records: Records, on_gpu: bool, make_timer: TimerFactory = StepTimer
+        self,
+        plan: StudyPlan,
+        records: Records,
+        on_gpu: bool,
+        make_timer: TimerFactory = StepTimer,
+        engine: Engine | None = None,
     ) -> None:
         self.plan = plan
         self.records = records
+        self.on_gpu = on_gpu
         self.make_timer = make_timer
+        self.engine = engine or LocalEngine()
         self.path = records.folder / f"step_times_{'gpu' if on_gpu else 'cpu'}.json"
 
     def known(self) -> dict[str, StepTime]:
@@ -94,17 +104,19 @@ class StepTimes:
         names = dict.fromkeys(self.measured_as(row) for row in rows if row.checkpoint is None)
         if not names.keys() - self.known().keys():
             return True
-        if not self.records.claims.take(CLAIM):
+        if not self.records.locks.take(LOCK):
             return False
+        missing = [name for name in names if name not in self.known()]
         try:
-            self._measure([name for name in names if name not in self.known()], say)
+            say(f"measuring the training steps of {', '.join(missing)}")
+            task = partial(measure_steps, self.plan, self.on_gpu, self.make_timer, missing)
+            self.engine.call(task)
         finally:
-            self.records.claims.release(CLAIM)
+            self.records.locks.release(LOCK)
         return True
 
-    def _measure(self, names: Sequence[str], say: Callable[[str], None]) -> None:
-        """Measure rows, and keep each as soon as it is known."""
-        say(f"measuring the training steps of {', '.join(names)}")
+    def measure_here(self, names: Sequence[str]) -> None:
+        """Measure rows in this process, and keep each as soon as it is known."""
         reference = self.reference
         timer = self.make_timer(self.plan, reference)
         if reference not in self.known():
@@ -116,6 +128,13 @@ class StepTimes:
 
     def _keep(self, name: str, time: StepTime) -> None:
         write_json(self.path, {**self.known(), name: time})
+
+
+def measure_steps(
+    plan: StudyPlan, on_gpu: bool, make_timer: TimerFactory, names: Sequence[str]
+) -> None:
+    """Measure rows on the machine that an engine has chosen; the file is on the shared disk."""
+    StepTimes(plan, Records(plan), on_gpu, make_timer).measure_here(names)
 
 
 def measurable(plan: StudyPlan, outcomes: Mapping[str, Outcome]) -> list[RowSpec]:

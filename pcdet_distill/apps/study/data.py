@@ -64,8 +64,8 @@ def with_few_frames(plan: StudyPlan, folder: Path) -> StudyPlan:
     return StudyPlan(spec, plan.root, plan.options)
 
 
-def claim_name(plan: StudyPlan) -> str:
-    """The name of the claim on the data's folder, which several studies may use."""
+def lock_name(plan: StudyPlan) -> str:
+    """The name of the lock of the data's folder, which several studies may use."""
     return "data-" + hashlib.sha256(str(plan.spec.data.path).encode()).hexdigest()[:8]
 
 

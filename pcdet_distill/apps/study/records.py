@@ -1,17 +1,17 @@
-"""The files in a study's folder: claims, failures, configurations of runs, chosen epochs."""
+"""The files in a study's folder: locks, failures, configurations of runs, chosen epochs."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
 from ...errors import ConfigError, DataError
+from ...file_locks import FileLock
 from ...whole_files import whole_file
-from .claims import Claims, Owner, exclusive
+from .locks import Locks
 from .plan import Run, StudyPlan, differences, simulator_options
 from .spec import TEACHER
 
@@ -31,30 +31,31 @@ class Records:
     def __init__(self, plan: StudyPlan) -> None:
         self.plan = plan
         self.folder = plan.folder
-        self.claims = Claims(self.folder / "claims")
-        # Claims on what several studies share: data, teachers, and rows of studies with SHARE.
-        self.shared_claims = Claims(self.folder.parent / ".teachers")
+        self.locks = Locks(self.folder / "locks")
+        # Locks of what several studies share: data, teachers, and rows of studies with SHARE.
+        self.shared_locks = Locks(self.folder.parent / ".locks")
 
-    def claim(self, run: Run) -> bool:
-        """Take a run for this process; False when another process holds it."""
-        return self._claims_of(run).take(self._claim_name(run))
+    def take(self, run: Run) -> bool:
+        """Lock a run for this process; False when another process works on it."""
+        return self._locks_of(run).take(self._lock_name(run))
 
     def release(self, run: Run) -> None:
         """Give a run back."""
-        self._claims_of(run).release(self._claim_name(run))
+        self._locks_of(run).release(self._lock_name(run))
 
-    def claimed(self) -> dict[str, Owner]:
-        """All claims that are held now, by name."""
-        return {**self.claims.held(), **self.shared_claims.held()}
+    def release_all(self) -> None:
+        """Give back everything that this process has locked."""
+        self.locks.release_all()
+        self.shared_locks.release_all()
 
-    def is_claimed(self, run: Run, claimed: Mapping[str, Owner]) -> bool:
-        """Whether a run is among ``claimed()``."""
-        return self._claim_name(run) in claimed
+    def is_taken(self, run: Run) -> bool:
+        """Whether a process works on a run, perhaps this one."""
+        return self._locks_of(run).is_taken(self._lock_name(run))
 
-    def _claims_of(self, run: Run) -> Claims:
-        return self.shared_claims if self.plan.is_shared(run.row) else self.claims
+    def _locks_of(self, run: Run) -> Locks:
+        return self.shared_locks if self.plan.is_shared(run.row) else self.locks
 
-    def _claim_name(self, run: Run) -> str:
+    def _lock_name(self, run: Run) -> str:
         return run.tag if self.plan.is_shared(run.row) else run.name
 
     def log(self, run: Run) -> Path:
@@ -63,7 +64,7 @@ class Records:
 
     def own_the_folder(self) -> None:
         """Mark the folder as this study's; refuse one that belongs to another study."""
-        with exclusive(self.folder):
+        with FileLock(self.folder / ".lock"):
             if not self._owner_file.exists():
                 write_json(self._owner_file, self._identity())
         self.refuse_foreign_results()
@@ -135,7 +136,7 @@ class Records:
 
     def keep_equal_epochs(self, row: str, choice: EqualCompute) -> None:
         """Fix the epochs of a row for good: another process may already train with them."""
-        with exclusive(self.folder):
+        with FileLock(self.folder / ".lock"):
             known = self.equal_epochs()
             if row not in known:
                 write_json(self.folder / "equal_compute.json", {**known, row: choice})

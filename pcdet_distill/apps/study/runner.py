@@ -1,4 +1,4 @@
-"""Run what is missing of a study: a few trainings at a time, shared with other processes.
+"""Run what is missing of a study: some trainings at a time, on an engine, beside other processes.
 
 A kill loses nothing: a training resumes from its newest checkpoint, a finished one has its
 metrics.json. A run that fails is recorded with its reason and does not stop the others.
@@ -6,31 +6,23 @@ metrics.json. A run that fails is recorded with its reason and does not stop the
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
 import shlex
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO
 
-from ...config import to_plain
-from ...errors import ConfigError
-from ...processes import die_with_parent
+from ...parallel import Ending, Engine, Job, LocalEngine, Started
+from ...parallel.shards import Shard
 from ..quickstart.run import duration
-from .claims import Claims
 from .costs import StepTimes, TimerFactory, measurable
-from .data import claim_name, data_commands, run_data_commands
+from .data import data_commands, lock_name, run_data_commands
 from .equal_compute import choose_by_steps, choose_equal_epochs
+from .locks import same_version_only
 from .plan import Command, Run, StudyPlan
 from .records import EqualCompute, Records
 from .spec import STEPS, RowSpec
@@ -39,33 +31,40 @@ from .survey import FAILED, FINISHED, READY, RUNNING, Outcome, survey
 
 POLL_SECONDS = 0.5
 OTHERS_POLL_SECONDS = 10.0
-TERMINATE_SECONDS = 10.0
 # In the message of tools/train.py when another training uses its output folder.
 IN_USE = "another training is running in it"
 
 
 @dataclass
-class _Job:
+class _Work:
     """A run that this process works on."""
 
     run: Run
     commands: list[Command]  # to run one after the other; the first one is running
-    log: IO[str]
-    process: subprocess.Popen[bytes] | None = None
-    started: float = field(default_factory=time.monotonic)
+    job: Started | None = None  # of the first command
+    ending: Ending | None = None  # of that job
+    begun_s: float = field(default_factory=time.monotonic)
+
+    def is_running(self) -> bool:
+        """Whether the first command has not ended yet."""
+        if self.job is not None and self.ending is None:
+            self.ending = self.job.poll()
+        return self.job is not None and self.ending is None
 
 
 class Runner:
     """Works on a study until nothing is left that it may do.
 
     Args:
-        jobs: trainings at a time.
+        jobs: trainings at a time on this machine.
         only: rows to run, with what they need; all rows when empty.
         on_gpu: match equal compute by wall-clock instead of CPU seconds.
         check: called with the unfinished runs before the first of them starts; raises when one
             of them cannot work.
         say: receives progress lines.
         make_timer: measures the training steps of rows, for counted costs.
+        engine: where the trainings run; on this machine by default.
+        shard: the part of the runs that this process owns; it works on what they need too.
     """
 
     def __init__(
@@ -78,25 +77,23 @@ class Runner:
         check: Callable[[list[Run]], None] | None = None,
         say: Callable[[str], None] = print,
         make_timer: TimerFactory = StepTimer,
+        engine: Engine | None = None,
+        shard: Shard | None = None,
     ) -> None:
         self.plan = plan
-        self.jobs = jobs
+        self.engine = engine or LocalEngine(jobs=jobs)
         self.on_gpu = on_gpu
         self.check = check
         self.say = say
         self.records = Records(plan)
-        self.step_times = StepTimes(plan, self.records, on_gpu, make_timer)
-        self.wanted = wanted_runs(plan, only)
-        self.active: list[_Job] = []
+        self.step_times = StepTimes(plan, self.records, on_gpu, make_timer, self.engine)
+        self.wanted = wanted_runs(plan, only, shard)
+        self.active: list[_Work] = []
 
     def run(self) -> dict[str, Outcome]:
         """Run everything; returns the state of all runs at the end."""
         self.records.own_the_folder()
-        with (
-            same_version_only(self.plan, self.records.claims),
-            self.records.shared_claims.kept_alive(),
-            sigterm_interrupts(),
-        ):
+        with same_version_only(self.plan, self.records.locks.folder), sigterm_interrupts():
             try:
                 self._make_data()
                 if self.check is not None:
@@ -104,6 +101,7 @@ class Runner:
                 self._work()
             finally:
                 self._stop()
+                self.records.release_all()
         return survey(self.plan, self.records)
 
     def _unfinished_runs(self) -> list[Run]:
@@ -113,7 +111,12 @@ class Runner:
     def _survey(self) -> dict[str, Outcome]:
         """The state of the wanted runs, after choosing epochs of equal compute where possible."""
         outcomes = survey(self.plan, self.records)
+        wanted_rows = {
+            each.run.row.name for each in outcomes.values() if each.run.name in self.wanted
+        }
         for row in self.plan.spec.rows.values():
+            if row.name not in wanted_rows:
+                continue
             if row.equal_compute_of and self.plan.epochs(row) is None:
                 choice = self._equal_epochs(row, outcomes)
                 if choice is not None:
@@ -138,13 +141,13 @@ class Runner:
 
     def _make_data(self) -> None:
         """Simulate missing data, or wait for the process, of any study, that does."""
-        claims = self.records.shared_claims
-        name = claim_name(self.plan)
+        locks = self.records.shared_locks
+        name = lock_name(self.plan)
         announced = False
         while data_commands(self.plan):
-            if claims.take(name):
+            if locks.take(name):
                 run_data_commands(data_commands(self.plan), self.plan.root, self.say)
-                claims.release(name)
+                locks.release(name)
                 return
             if not announced:
                 self.say("waiting for another process to make the data")
@@ -152,7 +155,7 @@ class Runner:
             time.sleep(OTHERS_POLL_SECONDS)
 
     def _work(self) -> None:
-        """Start, watch and finish jobs until nothing is left to start."""
+        """Start, watch and finish runs until nothing is left to start."""
         announced = False
         while True:
             self._collect()
@@ -161,7 +164,10 @@ class Runner:
             if self.active and not started:
                 self._wait()
             elif not self.active:
-                others = [name for name, each in outcomes.items() if each.status == RUNNING]
+                # A run that could be started was locked a moment ago.
+                others = [
+                    name for name, each in outcomes.items() if each.status in (RUNNING, READY)
+                ]
                 if not others:
                     return
                 if not announced:
@@ -170,115 +176,104 @@ class Runner:
                 time.sleep(OTHERS_POLL_SECONDS)
 
     def _start(self, outcomes: Mapping[str, Outcome]) -> bool:
-        """Start ready runs up to ``jobs``; returns whether any was started."""
+        """Start ready runs while the engine has room; returns whether any was started."""
         before = len(self.active)
         for outcome in outcomes.values():
-            if len(self.active) >= self.jobs:
+            if not self._has_room():
                 break
-            if outcome.status == READY and self.records.claim(outcome.run):
+            if outcome.status == READY and self.records.take(outcome.run):
                 self._begin(outcome.run)
         return len(self.active) > before
+
+    def _has_room(self) -> bool:
+        return self.engine.jobs is None or len(self.active) < self.engine.jobs
 
     def _begin(self, run: Run) -> None:
         """Start the first command of a run whose result is missing."""
         self.records.begin(run)
-        log = self.records.log(run)
-        log.parent.mkdir(parents=True, exist_ok=True)
         commands = []
         for command in self.plan.commands(run):
             if not (self.plan.root / command.result).exists():
                 commands.append(command)
-        job = _Job(run, commands, log.open("a"))
-        self.active.append(job)
-        self._start_next(job)
+        work = _Work(run, commands)
+        self.active.append(work)
+        self._start_next(work)
 
-    def _start_next(self, job: _Job) -> None:
-        """Start the next command of a job, or end the job when there is none."""
-        if not job.commands:
-            self._end(job)
+    def _start_next(self, work: _Work) -> None:
+        """Start the next command of a run, or end the run when there is none."""
+        if not work.commands:
+            self._end(work)
             return
-        words = job.commands[0].words
-        self.say(f"{job.run.name}: $ python {shlex.join(words)}")
-        job.log.write(f"$ python {shlex.join(words)}\n")
-        job.log.flush()
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        environment.setdefault("OMP_NUM_THREADS", "1")
-        job.process = subprocess.Popen(
-            [sys.executable, *words],
-            cwd=self.plan.root,
-            env=environment,
-            stdout=job.log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,
-        )
+        words = work.commands[0].words
+        log = self.records.log(work.run)
+        self.say(f"{work.run.name}: $ python {shlex.join(words)}")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            file.write(f"$ python {shlex.join(words)}\n")
+        work.ending = None
+        work.job = self.engine.start(Job(words, self.plan.root, log))
 
     def _wait(self) -> None:
-        """Wait until a command ends; not for long while more jobs could be started."""
-        has_room = len(self.active) < self.jobs
-        end = time.monotonic() + OTHERS_POLL_SECONDS if has_room else math.inf
-        while all(_is_running(job) for job in self.active):
+        """Wait until a command ends; not for long while more runs could be started."""
+        end = time.monotonic() + OTHERS_POLL_SECONDS if self._has_room() else math.inf
+        while all(work.is_running() for work in self.active):
             if time.monotonic() > end:
                 return
             time.sleep(POLL_SECONDS)
 
     def _collect(self) -> None:
-        """Go on with the jobs whose command has ended."""
-        for job in list(self.active):
-            if not _is_running(job):
-                self._finish_command(job)
+        """Go on with the runs whose command has ended."""
+        for work in list(self.active):
+            if not work.is_running() and work.ending is not None:
+                self._finish_command(work, work.ending)
 
-    def _finish_command(self, job: _Job) -> None:
-        command = job.commands.pop(0)
-        code = 0 if job.process is None else job.process.returncode
-        if code == 0 and (self.plan.root / command.result).exists():
-            self._start_next(job)
+    def _finish_command(self, work: _Work, ending: Ending) -> None:
+        command = work.commands.pop(0)
+        if ending.code == 0 and (self.plan.root / command.result).exists():
+            self._start_next(work)
             return
-        reason = failure_reason(self.records.log(job.run), code, command.words[0])
+        log = self.records.log(work.run)
+        reason = ending.reason or failure_reason(log, ending.code, command.words[0])
         if IN_USE in reason:
             # A training killed a moment ago, or one started by hand: try again later.
-            self.say(f"{job.run.name}: {reason}")
+            self.say(f"{work.run.name}: {reason}")
             time.sleep(OTHERS_POLL_SECONDS)
-            self._drop(job)
+            self._drop(work)
         else:
-            self._end(job, reason)
+            self._end(work, reason)
 
-    def _end(self, job: _Job, reason: str | None = None) -> None:
+    def _end(self, work: _Work, reason: str | None = None) -> None:
         """Record how a run ended, and release it."""
         ending = "finished"
         if reason is not None:
             reason = reason.replace(f"{self.plan.root}/", "")
-            self.records.fail(job.run, reason)
+            self.records.fail(work.run, reason)
             ending = f"FAILED: {reason}"
-        self.say(f"{job.run.name}: {ending} after {duration(time.monotonic() - job.started)}")
-        self._drop(job)
+        self.say(f"{work.run.name}: {ending} after {duration(time.monotonic() - work.begun_s)}")
+        self._drop(work)
 
-    def _drop(self, job: _Job) -> None:
-        job.log.close()
-        self.active.remove(job)
-        self.records.release(job.run)
+    def _drop(self, work: _Work) -> None:
+        self.active.remove(work)
+        self.records.release(work.run)
 
     def _stop(self) -> None:
         """End what is still running; the next start of the study resumes it."""
-        for job in list(self.active):
-            if job.process is not None and job.process.poll() is None:
-                job.process.terminate()
-                try:
-                    job.process.wait(timeout=TERMINATE_SECONDS)
-                except subprocess.TimeoutExpired:
-                    job.process.kill()
-                    job.process.wait()
-            self._drop(job)
+        for work in list(self.active):
+            if work.job is not None:
+                work.job.stop()
+            self._drop(work)
 
 
-def _is_running(job: _Job) -> bool:
-    return job.process is not None and job.process.poll() is None
+def own_runs(plan: StudyPlan, only: Sequence[str] = (), shard: Shard | None = None) -> list[Run]:
+    """The runs of the rows ``only``, all when it is empty, that belong to a shard."""
+    runs = [run for run in plan.runs() if not only or run.row.name in only]
+    return runs if shard is None else shard.of(runs)
 
 
-def wanted_runs(plan: StudyPlan, only: Sequence[str]) -> set[str]:
-    """The names of the runs of the rows ``only`` with all they need; every run when it is empty."""
+def wanted_runs(plan: StudyPlan, only: Sequence[str] = (), shard: Shard | None = None) -> set[str]:
+    """The names of ``own_runs`` and of all they need."""
     by_name = {run.name: run for run in plan.runs()}
-    unvisited = [run for run in by_name.values() if not only or run.row.name in only]
+    unvisited = own_runs(plan, only, shard)
     wanted: set[str] = set()
     while unvisited:
         run = unvisited.pop()
@@ -317,31 +312,6 @@ def _last_output(log: Path) -> list[str]:
         elif line.strip():
             output.append(line.strip())
     return output
-
-
-@contextmanager
-def same_version_only(plan: StudyPlan, claims: Claims) -> Iterator[None]:
-    """Let other processes work on the very same study; refuse to join one with another yaml."""
-    version = _fingerprint(plan)
-    for name, owner in claims.held().items():
-        if name.startswith("worker-") and owner.get("study") != version:
-            raise ConfigError(
-                f"{plan.folder}: process {owner.get('pid')} on {owner.get('host')} works there on "
-                "another version of this study; wait for its end, or give this one another NAME"
-            )
-    with claims.kept_alive():
-        claims.take(f"worker-{socket.gethostname()}-{os.getpid()}", {"study": version})
-        yield
-
-
-def _fingerprint(plan: StudyPlan) -> str:
-    """A short hash of everything that a study's yaml decides."""
-    spec = {
-        "rows": {name: to_plain(config) for name, config in plan.configs.items()},
-        "study": repr((plan.spec.rows, plan.spec.data, plan.spec.evaluate, plan.spec.cost)),
-    }
-    text = json.dumps(spec, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from pathlib import Path
 from ...engine.logging.cost import Cost, read_cost
 from ...errors import DataError
 from ...report.comparison import read_ap
-from .claims import Owner
 from .plan import Run, StudyPlan
 from .records import Records
 
@@ -40,10 +39,9 @@ def survey(plan: StudyPlan, records: Records) -> dict[str, Outcome]:
     """Every run of the study by name, with its state. Fixes the epochs of equal compute so far."""
     for row, choice in records.equal_epochs().items():
         plan.choose_epochs(row, choice["epochs"])
-    claimed = records.claimed()
     outcomes: dict[str, Outcome] = {}
     for run in _needed_first(plan):
-        outcomes[run.name] = _outcome(plan, records, run, claimed, outcomes)
+        outcomes[run.name] = _outcome(plan, records, run, outcomes)
     return outcomes
 
 
@@ -64,17 +62,11 @@ def _needed_first(plan: StudyPlan) -> list[Run]:
     return list(ordered.values())
 
 
-def _outcome(
-    plan: StudyPlan,
-    records: Records,
-    run: Run,
-    claimed: Mapping[str, Owner],
-    others: Mapping[str, Outcome],
-) -> Outcome:
+def _outcome(plan: StudyPlan, records: Records, run: Run, others: Mapping[str, Outcome]) -> Outcome:
     """The state of ``run``, given that of the runs it needs."""
     if run.has_commands and all(path.exists() for path in plan.results(run).values()):
         return finished(plan, run)
-    if records.is_claimed(run, claimed):
+    if records.is_taken(run):
         return Outcome(run, RUNNING)
     reason = records.failure(run)
     if reason is not None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from ...config import nearest
 from ...errors import ConfigError, UserError
+from ...parallel import Engine, LocalEngine, add_engine_arguments, engine_of
+from ...parallel.arguments import LOCAL
+from ...parallel.shards import add_shard_argument
 from .check import check_runs, check_study
 from .costs import StepTimes, measurable, measured_costs
 from .data import data_commands
@@ -20,7 +24,8 @@ from .plan import Options, StudyPlan
 from .plot import draw
 from .publish import RESULTS, command_line, publish, write_study_results
 from .records import Records
-from .runner import Runner, wanted_runs
+from .runner import Runner, own_runs, wanted_runs
+from .shards import begin_shard, check_shards, end_shard
 from .shown import Evidence, warnings, what_is_shown
 from .spec import STEPS, TEACHER, override, read_study
 from .survey import FAILED, FINISHED, RUNNING, Outcome, summary, survey
@@ -31,8 +36,7 @@ from .text import to_markdown, to_text
 def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Run, show or publish a study. ``root`` is the checkout."""
     args = parse_arguments(arguments, prog)
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    on_gpu = device != "cpu"
+    on_gpu = uses_gpus(args)
     workers = args.workers
     if workers is None:
         workers = 4 if on_gpu else 0
@@ -51,9 +55,12 @@ def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = 
         check_study(plan, log)
         print(f"{args.study}: every row can be trained")
     elif args.table:
-        show(plan, on_gpu)
+        show(plan, on_gpu, engine_for(args, on_gpu))
+    elif args.merge_shards:
+        print(check_shards(plan, args.only))
+        show(plan, on_gpu, engine_for(args, on_gpu))
     elif args.publish is not None:
-        print(publish(plan, show(plan, on_gpu), Path(args.publish)))
+        print(publish(plan, show(plan, on_gpu, engine_for(args, on_gpu)), Path(args.publish)))
     else:
         work(plan, args, on_gpu)
 
@@ -69,9 +76,9 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     add(
         "--jobs",
         type=int,
-        default=1,
-        help="number of trainings at the same time (default: 1); each has OMP_NUM_THREADS threads, "
-        "one if that is not set",
+        default=None,
+        help="number of trainings at the same time on this machine (default: 1); each has "
+        "OMP_NUM_THREADS threads, one if that is not set",
     )
     add(
         "--only",
@@ -117,7 +124,34 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         default=None,
         help="write page, plot and results.csv to DIR/<study>, e.g. docs/study",
     )
+    add_engine_arguments(parser, jobs=True)
+    add_shard_argument(parser, "runs; each shard also works on what its runs need")
+    add(
+        "--merge_shards",
+        action="store_true",
+        help="check that all shards have ended, and each run was in one of them, then write and "
+        "print the table",
+    )
     return parser.parse_args(arguments)
+
+
+def uses_gpus(args: argparse.Namespace) -> bool:
+    """Whether the trainings run on GPUs; those of Ray may be on other machines."""
+    if args.device is not None:
+        return bool(args.device != "cpu")
+    if args.gpus_per_run is not None:
+        return bool(args.gpus_per_run > 0)
+    return torch.cuda.is_available()
+
+
+def engine_for(args: argparse.Namespace, on_gpu: bool) -> Engine:
+    """Where the trainings run."""
+    if args.jobs is not None and args.jobs < 1:
+        raise ConfigError(f"--jobs {args.jobs}: expected 1 or more")
+    if args.jobs is not None and args.engine != LOCAL:
+        raise ConfigError("--jobs: only for --engine local; a cluster starts what it has room for")
+    local = LocalEngine(jobs=args.jobs or 1)
+    return engine_of(args, local, gpus=1.0 if on_gpu else 0.0)
 
 
 def log(text: str) -> None:
@@ -127,13 +161,15 @@ def log(text: str) -> None:
 
 def work(plan: StudyPlan, args: argparse.Namespace, on_gpu: bool) -> None:
     """Run what is missing, then show the table; a UserError at the end when a run failed."""
-    if args.jobs < 1:
-        raise ConfigError(f"--jobs {args.jobs}: expected 1 or more")
+    engine = engine_for(args, on_gpu)
     torch.set_num_threads(1)
+    if args.shard is not None:
+        begin_shard(plan, args.shard)
     runner = Runner(
         plan,
-        jobs=args.jobs,
+        engine=engine,
         only=args.only,
+        shard=args.shard,
         on_gpu=on_gpu,
         say=log,
         check=lambda runs: check_runs(plan, runs, log),
@@ -146,7 +182,12 @@ def work(plan: StudyPlan, args: argparse.Namespace, on_gpu: bool) -> None:
     except KeyboardInterrupt:
         raise UserError("interrupted; run the same command again to resume") from None
     print(summary(outcomes))
-    show(plan, on_gpu)
+    if args.shard is not None:
+        owned = own_runs(plan, args.only, args.shard)
+        end_shard(plan, args.shard, [outcomes[run.name] for run in owned])
+        print(f"shard {args.shard} has ended; when all have, --merge_shards writes the table")
+    else:
+        show(plan, on_gpu, engine)
     failed = [name for name, outcome in outcomes.items() if outcome.status == FAILED]
     if failed:
         raise UserError(
@@ -188,9 +229,9 @@ def _wanted_outcomes(plan: StudyPlan, only: Sequence[str]) -> dict[str, Outcome]
     return {name: outcome for name, outcome in outcomes.items() if name in wanted}
 
 
-def show(plan: StudyPlan, on_gpu: bool) -> list[Table]:
+def show(plan: StudyPlan, on_gpu: bool, engine: Engine) -> list[Table]:
     """Write tables and plot into the study's folder, and print the table of the last split."""
-    tables = write_tables(plan, on_gpu)
+    tables = write_tables(plan, on_gpu, engine)
     page = write_study_page(plan, tables, survey(plan, Records(plan)))
     print(to_text(tables[-1]))
     try:
@@ -203,14 +244,19 @@ def show(plan: StudyPlan, on_gpu: bool) -> list[Table]:
     return tables
 
 
-def write_tables(plan: StudyPlan, on_gpu: bool) -> list[Table]:
-    """Write table_<split>.{txt,md,json} and results.csv into the study's folder."""
+def write_tables(plan: StudyPlan, on_gpu: bool, engine: Engine | None = None) -> list[Table]:
+    """Write table_<split>.{txt,md,json} and results.csv into the study's folder.
+
+    Args:
+        engine: where missing costs are measured; in this process by default.
+    """
+    engine = engine or LocalEngine()
     records = Records(plan)
     outcomes = survey(plan, records)
     is_busy = any(outcome.status == RUNNING for outcome in outcomes.values())
-    measured = measure_rows(plan, records, outcomes, latency=not is_busy)
+    measured = engine.call(partial(measure_rows, plan, records, outcomes, latency=not is_busy))
     plan.folder.mkdir(parents=True, exist_ok=True)
-    costs = _costs(plan, records, outcomes, on_gpu)
+    costs = _costs(plan, outcomes, on_gpu, engine)
     evidence = Evidence(plan, outcomes, costs)
     tables = []
     for split in plan.spec.evaluate:
@@ -236,17 +282,16 @@ def write_tables(plan: StudyPlan, on_gpu: bool) -> list[Table]:
 
 
 def _costs(
-    plan: StudyPlan, records: Records, outcomes: Mapping[str, Outcome], on_gpu: bool
+    plan: StudyPlan, outcomes: Mapping[str, Outcome], on_gpu: bool, engine: Engine
 ) -> dict[str, float]:
     """The cost of each row by which rows are compared; steps that are missing are measured now."""
     if plan.spec.cost != STEPS:
         return measured_costs(plan, outcomes, on_gpu)
-    step_times = StepTimes(plan, records, on_gpu)
+    step_times = StepTimes(plan, Records(plan), on_gpu, engine=engine)
     finished = {each.run.row.name for each in outcomes.values() if each.status == FINISHED}
     rows = [row for row in measurable(plan, outcomes) if row.name in finished]
     try:
-        with records.claims.kept_alive():
-            step_times.measure(rows, log)
+        step_times.measure(rows, log)
     except UserError as error:
         log(f"warning: costs are not complete: {error}")
     return step_times.all_counted()

@@ -91,7 +91,7 @@ def create_argoverse2_infos(
     check_splits(splits, root)
     objects: dict[str, list[Info]] = {}
     frames: dict[str, int] = {}
-    with staging_folder(root) as staging:
+    with staging_folder(root, workers) as staging:
         (staging / DATABASE).mkdir()
         for split, logs in splits.items():
             plan = Plan(
@@ -106,7 +106,7 @@ def create_argoverse2_infos(
             frames[split] = len(infos)
             objects.update(split_objects)
         write_object_list(staging / DATABASE_FILE, objects)
-        publish(staging, root)
+        publish(staging, root, workers)
     counts = {name: len(entries) for name, entries in objects.items()}
     return {"frames": frames, "objects": counts}
 

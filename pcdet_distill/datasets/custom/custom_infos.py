@@ -52,7 +52,7 @@ def create_custom_infos(
             f"{folder.split_file('train')}: lists no frames; expected the names of points/*.npy"
         )
     objects: dict[str, list[Info]] = {}
-    with staging_folder(folder.root) as staging:
+    with staging_folder(folder.root, workers) as staging:
         (staging / DATABASE).mkdir()
         for split, frame_ids in frames.items():
             database = staging / DATABASE if split == "train" else None
@@ -64,7 +64,7 @@ def create_custom_infos(
             (staging / info_file(split)).write_bytes(plain_pickle(infos))
             objects.update(split_objects)
         write_object_list(staging / DATABASE_FILE, objects)
-        publish(staging, folder.root)
+        publish(staging, folder.root, workers)
     return {
         "frames": {split: len(frame_ids) for split, frame_ids in frames.items()},
         "objects": {name: len(entries) for name, entries in objects.items()},

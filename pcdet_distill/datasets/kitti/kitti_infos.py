@@ -68,7 +68,7 @@ def create_kitti_infos(
         splits.append("test")
     splits += _extra_splits(root)
     cloud = cloud or CloudOptions()
-    with staging_folder(root) as staging:
+    with staging_folder(root, workers) as staging:
         objects_of_train = Database(staging / (DATABASE + cloud.suffix), cloud)
         objects_of_train.folder.mkdir()
         infos: dict[str, list[Info]] = {}
@@ -85,7 +85,7 @@ def create_kitti_infos(
         for split, entries in {**infos, **true_infos}.items():
             (staging / f"kitti_infos_{split}.pkl").write_bytes(plain_pickle(entries))
         write_object_list(staging / f"kitti_dbinfos_train{cloud.suffix}.pkl", objects)
-        publish(staging, root)
+        publish(staging, root, workers)
     counts = {split: len(entries) for split, entries in infos.items()}
     counts[DATABASE] = sum(len(entries) for entries in objects.values())
     return counts

@@ -41,7 +41,7 @@ def create_road_planes(root: Path, workers: Workers = 1, show_progress: bool = T
             f"{half / 'planes'}: exists already; remove it first to estimate the planes again"
         )
     frame_ids = sorted(path.stem for path in (half / "velodyne").glob("*.bin"))
-    with staging_folder(half.parent, STAGING) as staging:
+    with staging_folder(half.parent, name=STAGING) as staging:
         _write_planes(root, staging, frame_ids, workers, show_progress)
         os.replace(staging, half / "planes")
     return len(frame_ids)

@@ -89,7 +89,7 @@ def create_nuscenes_infos(
     tables = Tables(folder.clouds, folder.version)
     maker = InfoMaker(tables, max_sweeps, with_cam=with_cam, labelled=TEST not in splits)
     samples, created = _samples_of_splits(folder, tables, maker, splits)
-    with staging_folder(folder.root) as staging:
+    with staging_folder(folder.root, workers) as staging:
         for split, tokens in samples.items():
             bar = tqdm(tokens, desc=f"infos of {split}", unit="frame", disable=hidden)
             infos = [maker.info(token) for token in bar]
@@ -102,7 +102,7 @@ def create_nuscenes_infos(
                 created.objects = _write_database(
                     folder, infos, max_sweeps, staging, workers, hidden
                 )
-        publish(staging, folder.root)
+        publish(staging, folder.root, workers)
     return created
 
 

@@ -28,7 +28,8 @@ DISTILL = "DISTILL: {TEACHER: {CFG_FILE: cfgs/toys/plain.yaml}, TERMS: {}}\n"
 
 # argv: name, epochs, metrics.json to write, metrics.jsonl to write. toy.json sets how it behaves:
 # seconds: sleep; together: wait until so many runs have started; says, code: fail with a message;
-# silent: end without a result; ap, cost: the numbers to write. A key with a run's name is its own.
+# killed_once: kill itself when it runs for the first time; silent: end without a result; ap, cost:
+# the numbers to write. A key with a run's name is its own.
 TOY = """
 import json, os, sys, time
 from pathlib import Path
@@ -44,6 +45,8 @@ while len(Path("order.txt").read_text().splitlines()) < toy.get("together", 0):
     if time.monotonic() > deadline:
         sys.exit("error: alone")
     time.sleep(0.02)
+if toy.get("killed_once") and Path("order.txt").read_text().split().count(name) == 1:
+    os.kill(os.getpid(), 9)
 if "says" in toy:
     print(toy["says"])
     sys.exit(toy.get("code", 2))

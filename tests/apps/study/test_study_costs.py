@@ -9,7 +9,7 @@ import study_toys
 import torch
 
 from pcdet_distill.apps.study import step_times
-from pcdet_distill.apps.study.costs import CLAIM, StepTimes, measured_costs
+from pcdet_distill.apps.study.costs import LOCK, StepTimes, measured_costs
 from pcdet_distill.apps.study.equal_compute import choose_by_steps
 from pcdet_distill.apps.study.plan import StudyPlan
 from pcdet_distill.apps.study.records import Records
@@ -118,9 +118,9 @@ def test_steps_are_measured_once(tmp_path):
 def test_one_process_measures_at_a_time(tmp_path):
     plan = make_plan(tmp_path)
     other = Records(plan)
-    other.claims.take(CLAIM)
+    other.locks.take(LOCK)
     assert not make_times(plan).measure(list(plan.spec.rows.values()), lambda _: None)
-    other.claims.release(CLAIM)
+    other.locks.release(LOCK)
     assert make_times(plan).measure(list(plan.spec.rows.values()), lambda _: None)
 
 

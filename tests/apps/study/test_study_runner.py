@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,9 +12,8 @@ from pathlib import Path
 import pytest
 import study_toys
 
-from pcdet_distill.apps.study import claims, runner
-from pcdet_distill.apps.study.claims import Claims
-from pcdet_distill.apps.study.data import claim_name
+from pcdet_distill.apps.study import runner
+from pcdet_distill.apps.study.data import lock_name
 from pcdet_distill.apps.study.records import Records
 from pcdet_distill.apps.study.runner import Runner, wanted_runs
 from pcdet_distill.apps.study.survey import summary, survey
@@ -24,8 +21,6 @@ from pcdet_distill.apps.study.table import make_table
 from pcdet_distill.apps.study.text import to_text
 from pcdet_distill.engine.checkpoints import run_lock
 from pcdet_distill.errors import ConfigError
-
-DEAD = {"host": "elsewhere", "pid": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -188,16 +183,20 @@ def test_data_that_two_studies_share_is_made_once(tmp_path, monkeypatch):
     first = Records(study_toys.make_plan(tmp_path, content))
     plan = study_toys.make_plan(tmp_path, content, "second.yaml")
     assert plan.spec.name == "second"
-    assert first.shared_claims.take(claim_name(plan))
+    assert first.shared_locks.take(lock_name(plan))
+
+    def is_making(plan):
+        return first.shared_locks.is_taken(lock_name(plan))
+
     monkeypatch.setattr(
-        runner, "data_commands", lambda plan: [["never.py"]] if first.shared_claims.held() else []
+        runner, "data_commands", lambda plan: [["never.py"]] if is_making(plan) else []
     )
     lines = []
 
     def say(text):
         lines.append(text)
         if text == "waiting for another process to make the data":
-            first.shared_claims.release(claim_name(plan))
+            first.shared_locks.release(lock_name(plan))
 
     Runner(plan, say=say).run()
     assert lines[0] == "waiting for another process to make the data"
@@ -213,7 +212,7 @@ def test_the_check_comes_before_any_training(tmp_path):
     with pytest.raises(ConfigError, match="5 runs, and one cannot be"):
         run(plan, check=refuse)
     assert study_toys.order(tmp_path) == []
-    assert Records(plan).claims.held() == {}
+    assert list((plan.folder / "locks").glob("*.lock")) == []
 
 
 SCRIPT = """
@@ -268,14 +267,23 @@ def test_two_studies_in_one_folder_refuse_each_other(tmp_path):
 
 
 def test_another_version_of_a_study_at_work_is_refused(tmp_path):
-    plan = study_toys.make_plan(tmp_path)
+    plan = study_toys.make_plan(tmp_path, seconds=30)
     Records(plan).own_the_folder()
-    (plan.folder / "claims").mkdir()
-    (plan.folder / "claims" / "worker-x-1.json").write_text(json.dumps({**DEAD, "study": "0123"}))
+    first = start(tmp_path)
+    version = plan.folder / "locks" / "version.json"
+    end = time.monotonic() + 60
+    while not (version.exists() and study_toys.order(tmp_path)) and time.monotonic() < end:
+        time.sleep(0.02)
+    content = study_toys.study()
+    content["ROWS"]["new"] = {"CONFIG": "cfgs/toys/plain.yaml"}
     with pytest.raises(
-        ConfigError, match="process 1 on elsewhere works there on another version of this study"
+        ConfigError, match=rf"process {first.pid} on \S+ began to work there on another version of"
     ):
-        run(plan)
+        run(study_toys.make_plan(tmp_path, content))
+    first.kill()
+    first.wait()
+    statuses, _ = run(study_toys.make_plan(tmp_path, content))  # nobody works there any more
+    assert set(statuses.values()) == {"finished"}
 
 
 def test_a_changed_row_with_trained_runs_is_refused(tmp_path):
@@ -290,38 +298,6 @@ def test_a_changed_row_with_trained_runs_is_refused(tmp_path):
     del content["ROWS"]["plain"]["SET"]
     statuses, _ = run(study_toys.make_plan(tmp_path, content))  # a row may be added
     assert statuses["new-seed1"] == "finished"
-
-
-def test_claims_are_exclusive_and_die_with_their_owner(tmp_path, monkeypatch):
-    one, two = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
-    assert one.take("a")
-    assert not two.take("a")
-    one.release("a")
-    assert two.take("a")
-    assert list(one.held()) == ["a"]
-    path = tmp_path / "claims" / "a.json"
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    path.write_text(json.dumps({"host": claims.socket.gethostname(), "pid": gone.pid}))
-    assert one.held() == {} and one.take("a")  # its process is gone
-    path.write_text(json.dumps(DEAD))
-    assert not two.take("a")  # another machine's, touched just now
-    os.utime(path, (time.time() - 400, time.time() - 400))
-    assert two.take("a")  # not touched for long
-
-
-def test_held_claims_are_touched_and_given_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "TOUCH_SECONDS", 0.02)
-    held = Claims(tmp_path)
-    path = tmp_path / "a.json"
-    with held.kept_alive():
-        held.take("a")
-        os.utime(path, (1, 1))
-        end = time.monotonic() + 10
-        while path.stat().st_mtime < 2 and time.monotonic() < end:
-            time.sleep(0.01)
-        assert path.stat().st_mtime > 2
-    assert not path.exists()
 
 
 def test_epochs_of_equal_compute(tmp_path):

@@ -8,10 +8,12 @@ import os
 
 import pytest
 import study_toys
+from fake_ray import FakeRay
 
 from pcdet_distill.apps import study
 from pcdet_distill.apps.study import tool
 from pcdet_distill.errors import ConfigError, UserError
+from pcdet_distill.parallel import on_ray
 
 
 @pytest.fixture
@@ -74,6 +76,37 @@ def test_a_toy_study_of_two_seeds_from_the_command_to_the_verdict(toy_tool, tmp_
     }
 
 
+def test_shards_of_a_slurm_array_and_their_table(toy_tool, tmp_path, capsys):
+    (tmp_path / "toy.json").write_text("{}")
+    toy_tool("--shard", "2/2")
+    output = capsys.readouterr().out
+    assert "2 finished" in output
+    assert "shard 2/2 has ended; when all have, --merge_shards writes the table" in output
+    assert not (tmp_path / "output/study/toys/table_val.md").exists()
+    toy_tool("--shard", "1/2")
+    toy_tool("--merge_shards")
+    output = capsys.readouterr().out
+    assert "2 shards with 5 runs, each of them once" in output
+    assert (tmp_path / "output/study/toys/table_val.md").exists()
+    assert sorted(study_toys.order(tmp_path)) == [
+        *("plain-seed0", "plain-seed1", "recipe-seed0", "recipe-seed1", "teacher")
+    ]
+
+
+def test_a_study_on_a_cluster(toy_tool, tmp_path, monkeypatch, capsys):
+    """A stand-in for Ray; each training is a task, and one that was killed is repeated."""
+    ray = FakeRay()
+    monkeypatch.setattr(on_ray, "connect", lambda address: ray)
+    (tmp_path / "toy.json").write_text(json.dumps({"plain-seed0": {"killed_once": True}}))
+    toy_tool("--engine", "ray", "--address", "auto", "--gpus_per_run", "0.25", "--retries", "2")
+    assert "5 finished" in capsys.readouterr().out
+    trainings = [task for task in ray.tasks if task.function is on_ray.run_job]
+    assert len(trainings) == 5
+    assert {task.options["num_gpus"] for task in trainings} == {0.25}
+    assert sorted(task.attempts for task in trainings) == [1, 1, 1, 1, 2]
+    assert study_toys.order(tmp_path).count("plain-seed0") == 2
+
+
 def test_a_quick_run_overrides_epochs_and_seeds_and_leaves_the_study_alone(
     toy_tool, tmp_path, capsys
 ):
@@ -114,11 +147,14 @@ def test_results_of_another_configuration_are_refused(toy_tool, tmp_path, argume
     [
         (["--only", "plane"], "--only plane: the study has no such row; did you mean 'plain'"),
         (["--jobs", "0"], "--jobs 0: expected 1 or more"),
+        (["--jobs", "2", "--engine", "ray"], "--jobs: only for --engine local"),
+        (["--gpus_per_run", "0.5"], "--gpus_per_run: only for --engine ray"),
+        (["--merge_shards"], "no shard has ended; expected runs of --shard 1/N to N/N"),
         (["--epochs", "0"], "--epochs: 0 is not a whole number of 1 or more"),
         (["--seeds", "1", "1"], "--seeds: expected different whole numbers"),
         (["--seeds", "-1"], "--seeds: -1 is not a whole number of 0 or more"),
     ],
 )
 def test_mistakes_on_the_command_line(toy_tool, arguments, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         toy_tool(*arguments)
