@@ -40,8 +40,7 @@ def _collate_one(key: str, values: list) -> object:
     if key in JOINED:
         return np.concatenate(values)
     if key in JOINED_WITH_BATCH_INDEX:
-        numbered = [_with_batch_index(value, number) for number, value in enumerate(values)]
-        return np.concatenate(numbered)
+        return _with_batch_index(values)
     if isinstance(values[0], ViewItem):
         return collate_items(values)
     if isinstance(values[0], PredictedItem):
@@ -53,9 +52,15 @@ def _collate_one(key: str, values: list) -> object:
     return values
 
 
-def _with_batch_index(rows: np.ndarray, number: int) -> np.ndarray:
-    """(N, C) to (N, 1 + C), ``number`` in front."""
-    return np.concatenate([np.full((len(rows), 1), number, dtype=rows.dtype), rows], axis=1)
+def _with_batch_index(values: list[np.ndarray]) -> np.ndarray:
+    """Rows (N, C) of each item as (sum of N, 1 + C), with the number of the item in front."""
+    counts = [len(rows) for rows in values]
+    if len({rows.shape[1] for rows in values}) > 1:
+        raise ValueError(f"rows of shapes {[rows.shape for rows in values]}")
+    joined = np.empty((sum(counts), 1 + values[0].shape[1]), np.result_type(*values))
+    joined[:, 0] = np.repeat(np.arange(len(values)), counts)
+    np.concatenate(values, out=joined[:, 1:])
+    return joined
 
 
 def _padded_boxes(boxes: list[np.ndarray]) -> np.ndarray:

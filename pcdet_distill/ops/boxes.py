@@ -56,13 +56,26 @@ def rotate_points_along_z(points: Array, angle_rad: Array) -> Array:
     The C further columns are kept.
     """
     if not isinstance(points, Tensor):
-        return rotate_points_along_z(torch.as_tensor(points), torch.as_tensor(angle_rad)).numpy()
+        return _rotate_array_along_z(points, torch.as_tensor(angle_rad))
     cos = torch.cos(angle_rad)[:, None].to(points)
     sin = torch.sin(angle_rad)[:, None].to(points)
     x = points[..., 0]
     y = points[..., 1]
     turned = torch.stack((x * cos - y * sin, x * sin + y * cos), dim=-1)
     return torch.cat((turned, points[..., 2:]), dim=-1)
+
+
+def _rotate_array_along_z(points: np.ndarray, angle_rad: Tensor) -> np.ndarray:
+    """The same for an array, column by column, which saves the copies of joining them."""
+    # torch's cosine: numpy's may differ in the last bit.
+    cos = torch.cos(angle_rad).numpy()[:, None].astype(points.dtype)
+    sin = torch.sin(angle_rad).numpy()[:, None].astype(points.dtype)
+    x = points[..., 0]
+    y = points[..., 1]
+    rotated = np.array(points, order="C")
+    rotated[..., 0] = x * cos - y * sin
+    rotated[..., 1] = x * sin + y * cos
+    return rotated
 
 
 def along_and_across(places: Array, boxes: Array) -> tuple[Array, Array]:

@@ -316,3 +316,16 @@ def test_along_and_across_turn_back_what_the_heading_turned() -> None:
         along, across = box_ops.along_and_across(kind(places), kind(boxes))
         np.testing.assert_allclose(along, expected_along, atol=1e-12)
         np.testing.assert_allclose(across, expected_across, atol=1e-12)
+
+
+def test_arrays_are_rotated_to_the_bit_as_tensors_are() -> None:
+    """Training frames are arrays, and the recorded ones were rotated as tensors."""
+    random = np.random.RandomState(0)
+    points = random.normal(0, 30, (2, 5000, 5)).astype(np.float32)
+    angle = random.uniform(-3, 3, 2).astype(np.float32)
+    before = points.copy()
+    part = points[:, ::3, :4]  # not contiguous
+    rotated = box_ops.rotate_points_along_z(part, angle)
+    expected = box_ops.rotate_points_along_z(torch.from_numpy(part.copy()), torch.from_numpy(angle))
+    np.testing.assert_array_equal(rotated, expected.numpy())
+    np.testing.assert_array_equal(points, before)

@@ -193,7 +193,7 @@ class DataBaseSampler:
         for name, infos in objects.items():
             counted[name] = []
             for info in infos:
-                seen = len(select(self._object_in_scene(info, 0.0)))
+                seen = len(select(self._objects_in_scene([info], np.zeros(1))))
                 in_file = info["num_points_in_gt"]
                 counted[name].append(
                     {**info, "num_points_in_gt": seen, "num_points_in_file": in_file}
@@ -250,11 +250,11 @@ class DataBaseSampler:
                 )
             drop_m = heights_over_plane(boxes, data_dict["road_plane"], data_dict["calib"])
             boxes[:, 2] -= drop_m
-        objects = [self._object_in_scene(info, height) for info, height in zip(chosen, drop_m)]
+        objects = self._objects_in_scene(chosen, drop_m)
         points = data_dict["points"]
         enlarged = enlarge_box3d(boxes[:, UPRIGHT], self.extra_width_m)
         covered = points_in_boxes_mask(points, enlarged).any(axis=0)
-        data_dict["points"] = np.concatenate([*objects, points[~covered]])
+        data_dict["points"] = np.concatenate([objects, np.compress(~covered, points, axis=0)])
         data_dict["gt_boxes"] = np.concatenate([data_dict["gt_boxes"], boxes])
         names = [info["name"] for info in chosen]
         data_dict["gt_names"] = np.concatenate([data_dict["gt_names"], names])
@@ -264,14 +264,21 @@ class DataBaseSampler:
             predictions = self._predictions.of_objects(labels, drop_m)
             data_dict[PREDICTED].paste(predictions, enlarged, data_dict["lidar_aug_matrix"])
 
-    def _object_in_scene(self, info: ObjectInfo, drop_m: float) -> np.ndarray:
-        points = self.object_points.of(info)
-        if self.ages is not None:
-            points = points[self.ages.keep(points)]
-        points = points.copy()
-        points[:, :3] += np.asarray(info["box3d_lidar"][:3]).astype(np.float32)
-        points[:, 2] -= drop_m
+    def _objects_in_scene(self, infos: Sequence[ObjectInfo], drop_m: np.ndarray) -> np.ndarray:
+        """The points of objects where these were recorded, lowered by ``drop_m`` (K,)."""
+        parts = [self._points_of(info) for info in infos]
+        counts = [len(part) for part in parts]
+        centres = np.array([info["box3d_lidar"][:3] for info in infos], dtype=np.float32)
+        points = np.concatenate(parts)
+        points[:, :3] += np.repeat(centres, counts, axis=0)
+        points[:, 2] -= np.repeat(drop_m, counts)
         return points
+
+    def _points_of(self, info: ObjectInfo) -> np.ndarray:
+        points = self.object_points.of(info)
+        if self.ages is None:
+            return points
+        return np.compress(self.ages.keep(points), points, axis=0)
 
 
 def _refuse_unsupported(sampler_cfg: ConfigDict) -> None:

@@ -49,4 +49,4 @@ class RandomThinBeams:
         first = int(random.randint(step))
         points = data_dict["points"]
         is_kept = beams_of(points, self.column) % step == first
-        data_dict["points"] = points[is_kept]
+        data_dict["points"] = np.compress(is_kept, points, axis=0)

@@ -90,8 +90,12 @@ class Calibration:
     def rect_to_img(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, 3) rect to pixels (N, 2) and depth (N,) in metres."""
         projected = _homogeneous(points) @ self.P2.T
+        depth_m = points[:, 2]
+        pixels = np.empty((len(points), 2), dtype=np.result_type(projected, points))
         with np.errstate(divide="ignore", invalid="ignore"):
-            pixels = projected[:, :2] / points[:, 2:3]
+            # Column by column, which is faster than rows of two.
+            np.divide(projected[:, 0], depth_m, out=pixels[:, 0])
+            np.divide(projected[:, 1], depth_m, out=pixels[:, 1])
         return pixels, projected[:, 2] - self.P2[2, 3]
 
     def lidar_to_img(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -168,7 +168,7 @@ class KittiDataset(InfoDataset):
         if self.fov_points_only:
             rect = item["calib"].lidar_to_rect(item["points"][:, :3])
             in_view = item["calib"].in_image(rect, item["image_shape"])
-            item["points"] = item["points"][in_view]
+            item["points"] = np.compress(in_view, item["points"], axis=0)
         return item
 
     def recorded_size(self, index: int) -> tuple[Path, int] | None:

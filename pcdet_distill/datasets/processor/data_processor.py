@@ -64,7 +64,8 @@ class MaskOutsideRange(ProcessingStep):
     def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         points = data_dict.get("points")
         if points is not None:
-            data_dict["points"] = points[mask_points_by_range(points, self.point_cloud_range)]
+            is_inside = mask_points_by_range(points, self.point_cloud_range)
+            data_dict["points"] = np.compress(is_inside, points, axis=0)
         if self.masks_boxes and data_dict.get("gt_boxes") is not None:
             mask = mask_boxes_outside_range(
                 data_dict["gt_boxes"],
@@ -85,7 +86,7 @@ class ShufflePoints(ProcessingStep):
     def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         if self.enabled:
             points = data_dict["points"]
-            data_dict["points"] = points[random.permutation(len(points))]
+            data_dict["points"] = points.take(random.permutation(len(points)), axis=0)
 
 
 class SamplePoints(ProcessingStep):
@@ -110,7 +111,7 @@ class SamplePoints(ProcessingStep):
         else:
             chosen = self._repeat(len(points), random)
         random.shuffle(chosen)
-        data_dict["points"] = points[chosen]
+        data_dict["points"] = points.take(chosen, axis=0)
 
     def _choose(self, points: np.ndarray, random: np.random.RandomState) -> np.ndarray:
         """NUM_POINTS row numbers of more points (N, C)."""
@@ -212,7 +213,7 @@ class DataProcessor:
     def select(self, points: np.ndarray) -> np.ndarray:
         """Those of the stored points (N, C) that the model sees, with all columns."""
         for selection in self.selections:
-            points = points[selection.keep(points)]
+            points = np.compress(selection.keep(points), points, axis=0)
         return points
 
     def forward(self, data_dict: Item, random: np.random.RandomState) -> Item:
