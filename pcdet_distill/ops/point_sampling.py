@@ -242,12 +242,7 @@ def three_nn(points: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     frames, total = known.shape[:2]
     point_stack = Stack.of_batch(points)
     known_stack = Stack.of_batch(known)
-    if known_stack.on_cpu:
-        found = point_kernels.three_nearest(point_stack.as_queries(), known_stack.as_searched())
-        rows = torch.from_numpy(found[0])
-        squared = torch.from_numpy(found[1])
-    else:
-        squared, rows = three_nn_plain(point_stack, known_stack)
+    squared, rows = THREE_NEAREST.on(points.device)(point_stack, known_stack)
     shape = (frames, points.shape[1], 3)
     distances = squared.sqrt().view(shape)
     return distances, rows.view(shape) - item_offsets(frames, total, rows.device)
@@ -271,6 +266,20 @@ def three_nn_plain(points: Stack, known: Stack) -> tuple[Tensor, Tensor]:
     return squared, rows
 
 
+def _three_nn_numba(points: Stack, known: Stack) -> tuple[Tensor, Tensor]:
+    """``three_nn_plain``, compiled for the CPU."""
+    rows, squared = point_kernels.three_nearest(points.as_queries(), known.as_searched())
+    return torch.from_numpy(squared), torch.from_numpy(rows)
+
+
+THREE_NEAREST = Operator(
+    "three nearest neighbours",
+    plain=three_nn_plain,
+    numba=_three_nn_numba,
+    triton="interpolation:three_nearest",
+)
+
+
 def interpolation_weights(distance: Tensor) -> Tensor:
     """Weights (..., 3) proportional to the inverse of distances (..., 3); they sum to 1."""
     inverse = 1.0 / (distance + SMALLEST_DISTANCE_M)
@@ -291,11 +300,24 @@ def three_interpolate(features: Tensor, rows: Tensor, weights: Tensor) -> Tensor
     frames, total, channels = features.shape
     stacked = features.reshape(-1, channels)
     rows = rows + item_offsets(frames, total, rows.device)
+    # Without features there is no row to read; the plain form counts it as zeros.
+    interpolate = INTERPOLATE.on(features.device) if len(stacked) else three_interpolate_plain
+    sums = interpolate(stacked, rows.reshape(-1, 3), weights.reshape(-1, 3))
+    return sums.view(*rows.shape[:2], channels)
+
+
+def three_interpolate_plain(features: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums (N, C) of rows (N, 3) of features (M, C): plain torch, any device."""
     first, second, third = [
-        take_rows(stacked, of_neighbour) * weight.unsqueeze(-1)
+        take_rows(features, of_neighbour) * weight.unsqueeze(-1)
         for of_neighbour, weight in zip(rows.unbind(dim=-1), weights.unbind(dim=-1))
     ]
     return first + second + third
+
+
+INTERPOLATE = Operator(
+    "interpolation", plain=three_interpolate_plain, triton="interpolation:three_interpolate"
+)
 
 
 def group_points(features: Tensor, rows: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""Selecting and adding rows of features, with gradients that add up in a fixed order on a CPU."""
+"""Selecting and adding rows of features, with gradients that add up in a fixed order on a CPU.
+
+On CUDA the order is fixed where ``torch.use_deterministic_algorithms`` asks for it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .accelerated import point_kernels
+from .dispatch import Form, Operator, form_for
 
 COMPILED_DTYPES = (torch.float32, torch.float64)
 
@@ -33,13 +37,13 @@ def take_rows(features: Tensor, rows: Tensor) -> Tensor:
 
 
 class _TakeRows(torch.autograd.Function):
-    """Row selection whose backward pass is one compiled loop on the CPU."""
+    """Row selection whose backward pass is ``add_rows``."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
         ctx.num_rows = len(features)
-        return features.index_select(0, rows)
+        return TAKE_ROWS.on(features.device)(features, rows)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -58,12 +62,57 @@ def add_rows(source: Tensor, rows: Tensor, total: int) -> Tensor:
     Returns:
         (total, C).
     """
+    if source.requires_grad or not _is_compiled(source):
+        return add_rows_plain(source, rows, total)
+    return ADD_ROWS.on(source.device)(source, rows, total)
+
+
+def _is_compiled(source: Tensor) -> bool:
+    """Whether a compiled form adds such rows.
+
+    Triton's adds in an order that changes, so a fixed order is left to PyTorch.
+    """
+    if form_for(source.device) is Form.TRITON:
+        return source.is_floating_point() and not torch.are_deterministic_algorithms_enabled()
+    return source.dtype in COMPILED_DTYPES
+
+
+def add_rows_plain(source: Tensor, rows: Tensor, total: int) -> Tensor:
+    """``add_rows`` in plain torch: any device, any type, with a gradient."""
+    return source.new_zeros(total, source.shape[1]).index_add(0, rows, source)
+
+
+def _add_rows_numba(source: Tensor, rows: Tensor, total: int) -> Tensor:
+    """``add_rows``, compiled for the CPU: in the order of the rows."""
     target = source.new_zeros(total, source.shape[1])
-    on_cpu = source.device.type == "cpu"
-    if not on_cpu or source.dtype not in COMPILED_DTYPES or source.requires_grad:
-        return target.index_add(0, rows, source)
     point_kernels.add_rows(rows.contiguous().numpy(), source.contiguous().numpy(), target.numpy())
     return target
+
+
+def take_rows_plain(features: Tensor, rows: Tensor) -> Tensor:
+    """Rows (R,) of features (N, C) in plain torch, any device."""
+    return features.index_select(0, rows)
+
+
+def add_weighted_rows_plain(source: Tensor, rows: Tensor, weights: Tensor, total: int) -> Tensor:
+    """Row n of ``source`` (N, C) times each of ``weights`` (N, K), added at ``rows`` (N, K).
+
+    Returns:
+        sums (total, C).
+    """
+    products = source.unsqueeze(1) * weights.unsqueeze(2)
+    return add_rows(products.flatten(0, 1), rows.flatten(), total)
+
+
+TAKE_ROWS = Operator("selecting rows", plain=take_rows_plain, triton="rows:take_rows")
+ADD_ROWS = Operator(
+    "adding rows", plain=add_rows_plain, numba=_add_rows_numba, triton="rows:add_rows"
+)
+ADD_WEIGHTED_ROWS = Operator(
+    "the gradient of interpolation",
+    plain=add_weighted_rows_plain,
+    triton="interpolation:add_weighted_rows",
+)
 
 
 def first_true(mask: Tensor, limit: int) -> tuple[Tensor, Tensor]:

@@ -11,11 +11,18 @@ from collections.abc import Callable
 
 import torch
 import triton
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 from triton_inputs import ragged
 
-from pcdet_distill.ops.point_sampling import BALL_QUERY, FURTHEST_POINTS
+from pcdet_distill.ops.point_sampling import (
+    BALL_QUERY,
+    FURTHEST_POINTS,
+    INTERPOLATE,
+    THREE_NEAREST,
+)
+from pcdet_distill.ops.rows import ADD_ROWS, ADD_WEIGHTED_ROWS, TAKE_ROWS
 
 CPU = torch.device("cpu")
 
@@ -57,6 +64,19 @@ def launch_all() -> None:
     FURTHEST_POINTS.triton_form()(points, [4, 4], 32)
     FURTHEST_POINTS.triton_form()(many, [4], 1024)
     BALL_QUERY.triton_form()(1.0, 16, points, points)
+    THREE_NEAREST.triton_form()(points, points)
+    for dtype in (torch.float16, torch.float32):
+        launch_rows(torch.ones(59, 5, dtype=dtype))
+
+
+def launch_rows(rows: Tensor) -> None:
+    """Kernels that move rows of features, here (59, 5)."""
+    sources = torch.zeros(59, 3, dtype=torch.int64)
+    TAKE_ROWS.triton_form()(rows, sources[:, 0])
+    ADD_ROWS.triton_form()(rows, sources[:, 0], 59)
+    weights = torch.ones(59, 3)
+    INTERPOLATE.triton_form()(rows, sources, weights)
+    ADD_WEIGHTED_ROWS.triton_form()(rows, sources, weights, 59)
 
 
 def main(capabilities: list[int]) -> None:

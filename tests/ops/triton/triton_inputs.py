@@ -30,3 +30,12 @@ def same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
     """Assert that tensors are equal in every bit, type and device."""
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def features(
+    seed: int, count: int, channels: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Random numbers (count, channels), every second column of a wider tensor."""
+    rng = np.random.default_rng(seed)
+    wide = torch.from_numpy(rng.normal(size=(count, 2 * channels)))
+    return wide.to(device, dtype)[:, ::2]
