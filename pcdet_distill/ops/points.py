@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .accelerated import box_kernels
 from .boxes import along_and_across
+from .dispatch import Operator
 
 DEVICE_MARGIN_M = 1e-5
 HOST_MARGIN_M = 1e-2
@@ -30,22 +31,32 @@ def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
     Returns:
         (..., N) int64.
     """
-    if points.dim() > 2:
-        frames = zip(points, boxes)
-        return torch.stack([points_in_boxes(of_frame, its_boxes) for of_frame, its_boxes in frames])
-    if len(boxes) == 0:
-        return torch.full((len(points),), -1, dtype=torch.int64, device=points.device)
-    inside = inside_boxes(points, boxes)
-    first_box = inside.to(torch.uint8).argmax(dim=0)
-    return torch.where(inside.any(dim=0), first_box, -1)
+    leading = points.shape[:-2]
+    frames_of_points = points.reshape(leading.numel(), *points.shape[-2:])
+    frames_of_boxes = boxes.reshape(leading.numel(), *boxes.shape[-2:])
+    found = FIRST_BOX.on(points.device)(frames_of_points, frames_of_boxes)
+    return found.view(*leading, points.shape[-2])
+
+
+def first_box_plain(points: Tensor, boxes: Tensor) -> Tensor:
+    """Index (B, N) int64 of the first of boxes (B, T, 7) that holds each of points (B, N, 3+)."""
+    found = points.new_full(points.shape[:2], -1, dtype=torch.int64)
+    if boxes.shape[1] == 0:
+        return found
+    for frame, (of_frame, its_boxes) in enumerate(zip(points, boxes)):
+        inside = inside_boxes(of_frame, its_boxes)
+        first_box = inside.to(torch.uint8).argmax(dim=0)
+        found[frame] = torch.where(inside.any(dim=0), first_box, -1)
+    return found
 
 
 def inside_boxes(points: Tensor, boxes: Tensor) -> Tensor:
-    """Mask (T, N) bool of points (N, 3+) in boxes (T, 7) by the rule of OpenPCDet's CUDA op."""
-    points = points.detach()
-    boxes = boxes.detach()
-    if points.device.type != "cpu":
-        return points_in_boxes_plain(points, boxes)
+    """Mask (T, N) bool of points (N, 3+) in boxes (T, 7+) by the rule of OpenPCDet's CUDA op."""
+    return INSIDE_BOXES.on(points.device)(points.detach(), boxes.detach())
+
+
+def _inside_boxes_numba(points: Tensor, boxes: Tensor) -> Tensor:
+    """``points_in_boxes_plain``, compiled for the CPU."""
     mask = box_kernels.points_in_boxes(
         _float_rows(points.numpy(), 3), _float_rows(boxes.numpy(), 7), np.float32(DEVICE_MARGIN_M)
     )
@@ -63,6 +74,15 @@ def points_in_boxes_plain(points: Tensor, boxes: Tensor) -> Tensor:
     within_y = local_y.abs() < half_y + DEVICE_MARGIN_M
     within_z = offset_z.abs() <= half_z
     return within_x & within_y & within_z
+
+
+INSIDE_BOXES = Operator(
+    "the mask of points in boxes",
+    plain=points_in_boxes_plain,
+    numba=_inside_boxes_numba,
+    triton="points_in_boxes:inside_boxes",
+)
+FIRST_BOX = Operator("points in boxes", plain=first_box_plain, triton="points_in_boxes:first_box")
 
 
 def points_in_boxes_mask(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..moved import forward_names
 from .boxes import enlarge_box3d
+from .dispatch import Operator
 from .points import inside_boxes
 from .rows import add_rows, take_rows
 from .segments import group_argmax
@@ -51,14 +52,10 @@ def roipoint_pool3d(
         xyz and features (B, R, num_sampled, 3 + C), zeros for a box without points; and which boxes
         are empty (B, R) bool.
     """
-    pooled = []
-    empty = []
-    for frame_points, frame_features, boxes in zip(points, features, rois):
-        rows, is_empty = roi_point_rows(frame_points, boxes, num_sampled, extra_width)
-        both = torch.cat([frame_points, frame_features], dim=1)
-        pooled.append(take_rows(both, rows) * ~is_empty.view(-1, 1, 1))
-        empty.append(is_empty)
-    return torch.stack(pooled), torch.stack(empty)
+    rows, is_empty = _rows_in_turn(points, rois, num_sampled, extra_width)
+    both = torch.cat([points, features], dim=2)
+    pooled = [take_rows(of_frame, its_rows) for of_frame, its_rows in zip(both, rows)]
+    return torch.stack(pooled) * ~is_empty[..., None, None], is_empty
 
 
 def roi_point_rows(
@@ -75,17 +72,47 @@ def roi_point_rows(
     Returns:
         rows (R, num_sampled) int64, and which boxes are empty (R,) bool.
     """
-    inside = inside_boxes(points, enlarge_box3d(rois[:, :7], extra_width))
-    count = inside.sum(dim=1)
-    is_empty = count == 0
+    rows, is_empty = _rows_in_turn(points[None], rois[None], num_sampled, extra_width)
+    return rows[0], is_empty[0]
+
+
+def _rows_in_turn(
+    points: Tensor, rois: Tensor, num_sampled: int, extra_width: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """``roi_point_rows`` of points (B, N, 3) and boxes (B, R, 7): (B, R, K) and (B, R)."""
+    boxes = rois[..., :7].flatten(0, 1)
+    larger = enlarge_box3d(boxes, extra_width).view(*rois.shape[:2], 7)
+    rows, found = FIRST_MEMBERS.on(points.device)(points.detach(), larger.detach(), num_sampled)
     slots = torch.arange(num_sampled, device=points.device)
-    in_turn = slots % count.clamp_min(1).unsqueeze(1)
-    members = torch.nonzero(inside)[:, 1]  # by box, then by row
-    if len(members) == 0:
-        return torch.zeros_like(in_turn), is_empty
-    first_member = count.cumsum(0) - count
-    index = first_member.unsqueeze(1) + in_turn
-    return members[index.clamp_max(len(members) - 1)], is_empty
+    in_turn = slots % found.clamp_min(1).unsqueeze(-1)
+    return rows.gather(-1, in_turn), found == 0
+
+
+def first_members_plain(points: Tensor, boxes: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """The first points (B, N, 3+) inside each of boxes (B, T, 7), in the order of their rows.
+
+    Returns:
+        rows (B, T, limit) int64, unused places are any rows; how many were found (B, T) int64, at
+        most ``limit``.
+    """
+    shape = (*boxes.shape[:2], limit)
+    rows = torch.zeros(shape, dtype=torch.int64, device=points.device)
+    found = torch.zeros(shape[:2], dtype=torch.int64, device=points.device)
+    slots = torch.arange(limit, device=points.device)
+    for frame, (of_frame, its_boxes) in enumerate(zip(points, boxes)):
+        inside = inside_boxes(of_frame, its_boxes)
+        count = inside.sum(dim=1)
+        found[frame] = count.clamp_max(limit)
+        members = torch.nonzero(inside)[:, 1]  # by box, then by row
+        if len(members):
+            index = (count.cumsum(0) - count).unsqueeze(1) + slots
+            rows[frame] = members[index.clamp_max(len(members) - 1)]
+    return rows, found
+
+
+FIRST_MEMBERS = Operator(
+    "RoI point pooling", plain=first_members_plain, triton="points_in_boxes:first_members"
+)
 
 
 def roiaware_pool3d(
@@ -199,11 +226,30 @@ def _pool_maximum(features: Tensor, cell: Tensor, point: Tensor, num_cells: int)
     if len(cell) == 0:
         # The empty sum keeps the output connected to the graph of the features.
         return features.new_zeros(num_cells, features.shape[1]) + features[:0].sum()
-    with torch.no_grad():
-        winner = group_argmax(features[point], cell, num_cells)
+    winner = CELL_ARGMAX.on(features.device)(features.detach(), cell, point, num_cells)
+    largest = features.gather(0, winner.clamp_min(0))
+    return torch.where(winner >= 0, largest, 0)
+
+
+def cell_argmax_plain(features: Tensor, cell: Tensor, point: Tensor, num_cells: int) -> Tensor:
+    """Row (num_cells, C) int64 of the first of the largest features (N, C) in each cell.
+
+    -1 where a cell has no member.
+
+    Args:
+        features: (N, C).
+        cell: (P,) int64 in ascending order, P above 0.
+        point: (P,) int64 row of the member that lies in that cell.
+        num_cells: cells of all boxes.
+    """
+    winner = group_argmax(features[point], cell, num_cells)
     has_members = winner < len(cell)
-    source = point[winner.clamp_max(len(cell) - 1)]
-    return torch.where(has_members, features.gather(0, source), 0)
+    return torch.where(has_members, point[winner.clamp_max(len(cell) - 1)], -1)
+
+
+CELL_ARGMAX = Operator(
+    "RoI-aware pooling", plain=cell_argmax_plain, triton="roi_pooling:cell_argmax"
+)
 
 
 # Old names, for one more version.

@@ -22,6 +22,8 @@ from pcdet_distill.ops.point_sampling import (
     INTERPOLATE,
     THREE_NEAREST,
 )
+from pcdet_distill.ops.points import FIRST_BOX, INSIDE_BOXES
+from pcdet_distill.ops.roi_pooling import CELL_ARGMAX, FIRST_MEMBERS
 from pcdet_distill.ops.rows import ADD_ROWS, ADD_WEIGHTED_ROWS, TAKE_ROWS
 
 CPU = torch.device("cpu")
@@ -67,6 +69,7 @@ def launch_all() -> None:
     THREE_NEAREST.triton_form()(points, points)
     for dtype in (torch.float16, torch.float32):
         launch_rows(torch.ones(59, 5, dtype=dtype))
+    launch_boxes(points.xyz, torch.ones(3, 7))
 
 
 def launch_rows(rows: Tensor) -> None:
@@ -77,6 +80,16 @@ def launch_rows(rows: Tensor) -> None:
     weights = torch.ones(59, 3)
     INTERPOLATE.triton_form()(rows, sources, weights)
     ADD_WEIGHTED_ROWS.triton_form()(rows, sources, weights, 59)
+
+
+def launch_boxes(points: Tensor, boxes: Tensor) -> None:
+    """Kernels of points (N, 3) and boxes (T, 7)."""
+    INSIDE_BOXES.triton_form()(points, boxes)
+    FIRST_BOX.triton_form()(points[None], boxes[None])
+    FIRST_MEMBERS.triton_form()(points[None], boxes[None], 4)
+    nowhere = torch.zeros(2, dtype=torch.int64)
+    for dtype in (torch.float16, torch.float32):
+        CELL_ARGMAX.triton_form()(points.to(dtype), nowhere, nowhere, 3)
 
 
 def main(capabilities: list[int]) -> None:
