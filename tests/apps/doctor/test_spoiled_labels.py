@@ -15,6 +15,7 @@ LABEL_CHECKS = (
     "box_values",
     "box_points",
     "scene_frame",
+    "frame_labels",
     "headings",
     "heights",
     "box_sizes",
@@ -165,8 +166,21 @@ def test_labels_of_the_next_frame_are_named(frames: ToyData) -> None:
         for number, frame in enumerate(part):
             frame.boxes = boxes[(number + 1) % len(part)]
             frame.names = names[(number + 1) % len(part)]
-    findings = find(data, checks=("box_points",))
+    findings = find(data, checks=("box_points", "frame_labels"))
     assert named(findings, "box_points", Severity.ERROR, "later in the list")
+    assert named(findings, "frame_labels", Severity.ERROR, "frame 1 later in the list")
+
+
+def test_frames_with_axes_of_their_own_are_named(frames: ToyData) -> None:
+    """The points of some frames are turned, so that their boxes hold others, of the ground too."""
+    data = frames.copy()
+    turned = data.train[::3]
+    for frame in turned:
+        frame.points[:, :2] *= -1
+    findings = find(data, checks=LABEL_CHECKS)
+    assert named(findings, "frame_labels", Severity.ERROR, "turned by 180 degrees", "of 14 frames")
+    (finding,) = [finding for finding in findings if finding.check == "frame_labels"]
+    assert set(finding.frames) <= {frame.name for frame in turned}
 
 
 def test_impossible_boxes_are_named_with_their_frame(frames: ToyData) -> None:

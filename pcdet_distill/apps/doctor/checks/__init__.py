@@ -17,6 +17,7 @@ from .classes import check_classes
 from .columns import check_columns
 from .double_boxes import check_double_boxes
 from .evaluation import check_evaluation
+from .frame_labels import check_frame_labels
 from .headings import check_headings
 from .heights import check_heights
 from .intensity import check_intensity
@@ -41,6 +42,10 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "box_values": (check_box_values, "NaN, sizes below 0, degrees, sizes that are not metres"),
     "box_points": (check_box_points, "boxes without points, labels of another frame"),
     "scene_frame": (check_scene_frame, "axes of boxes and points, constant shifts between them"),
+    "frame_labels": (
+        check_frame_labels,
+        "labels of the frame before or after, axes of some frames",
+    ),
     "headings": (check_headings, "negated or turned headings, length and width swapped"),
     "heights": (check_heights, "boxes above or below the ground, z of the bottom as the centre"),
     "box_sizes": (check_box_sizes, "order of the sizes, half sizes, odd sizes for a class"),
@@ -62,7 +67,9 @@ CHECKS: dict[str, tuple[Check, str]] = {
 
 
 # While one of the first has found an error in the labels, no yaml is made from these labels.
-OF_LABELS = frozenset({"columns", "box_values", "scene_frame", "headings", "heights", "box_sizes"})
+OF_LABELS = frozenset(
+    {"columns", "box_values", "scene_frame", "frame_labels", "headings", "heights", "box_sizes"}
+)
 FROM_LABELS = frozenset({"ranges", "voxels", "anchors"})
 
 

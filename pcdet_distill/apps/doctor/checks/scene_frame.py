@@ -13,6 +13,7 @@ from ....ops.boxes import enlarge_box3d
 from ....ops.points import points_in_boxes_mask
 from ..case import Case
 from ..finding import Finding, Severity, listed, percent
+from ..frames import Frame, Split
 from ..geometry import Diagnosis, report
 
 CHECK = "scene_frame"
@@ -25,6 +26,7 @@ BETTER = 2.0
 LEAST_SHARE = 0.08  # of the boxes that fit after a change
 MOST_SCENES = 14
 CELL_M = 2.0  # of the map of the ground
+OWN_AXES = "write boxes in the coordinates of the points: x forward, y left, z up, in metres"
 
 
 class Axes(NamedTuple):
@@ -87,14 +89,16 @@ class Scene(NamedTuple):
 
     raised: np.ndarray  # (K, 3) points
     boxes: np.ndarray  # (M, 7)
+    split: Split
+    frame: Frame
 
 
 def check_scene_frame(case: Case) -> Iterator[Finding]:
     """Whether the boxes lie where the points show objects."""
-    scenes, names = scenes_of(case)
-    own, number = fitting(scenes, lambda boxes: boxes)
+    scenes = scenes_of(case)
+    own, number = fitting(scenes)
     if number >= LEAST_FITTING and own < FITS_WELL * number:
-        for finding in _other_axes(scenes, names, own, number):
+        for finding in _other_axes(scenes, own, number):
             # Nothing else can be said of boxes that lie elsewhere.
             case.diagnosis = Diagnosis()
             yield finding
@@ -102,42 +106,51 @@ def check_scene_frame(case: Case) -> Iterator[Finding]:
     yield from report(case, CHECK)
 
 
-def scenes_of(case: Case) -> tuple[list[Scene], tuple[str, ...]]:
-    """Scenes of some frames of all splits, and the names of these frames."""
+def scenes_of(case: Case) -> list[Scene]:
+    """Scenes of some frames of all splits."""
     scenes = []
-    names = []
-    clouds = [frame for split in case.splits.values() for frame in split.clouds]
+    clouds = [(split, frame) for split in case.splits.values() for frame in split.clouds]
     for place in spread(len(clouds), MOST_SCENES):
-        frame = clouds[place]
+        split, frame = clouds[place]
         if frame.objects is None or frame.points is None:
             continue
         rows = [labelled.box[:7] for labelled in frame.objects.objects if has_size(labelled)]
         if rows:
-            scenes.append(Scene(raised_points(frame.points), np.array(rows)))
-            names.append(frame.name)
-    return scenes, tuple(names)
+            scenes.append(Scene(raised_points(frame.points), np.array(rows), split, frame))
+    return scenes
 
 
-def _other_axes(
-    scenes: Sequence[Scene], names: tuple[str, ...], own: int, number: int
-) -> Iterator[Finding]:
+def best_axes(scenes: Sequence[Scene]) -> tuple[Axes, int]:
+    """The other axes in which most boxes fit, and how many do."""
     results = [fitting(scenes, axes.move)[0] for axes in ALL_AXES]
     best = int(np.argmax(results))
-    if results[best] < max(BETTER * own, LEAST_FITTING) or results[best] < LEAST_SHARE * number:
+    return ALL_AXES[best], results[best]
+
+
+def _other_axes(scenes: Sequence[Scene], own: int, number: int) -> Iterator[Finding]:
+    axes, fit = best_axes(scenes)
+    if fit < max(BETTER * own, LEAST_FITTING) or fit < LEAST_SHARE * number:
         return
+    names = tuple(scene.frame.name for scene in scenes)
     yield Finding(
         CHECK,
         Severity.ERROR,
         f"labels, frame {listed(names)}",
         f"only {percent(own / number)} of {number} boxes lie where the points show an object, but "
-        f"{percent(results[best] / number)} do if {ALL_AXES[best].name}: labels and points have "
-        "different axes",
-        fix="write boxes in the coordinates of the points: x forward, y left, z up, in metres",
+        f"{percent(fit / number)} do if {axes.name}: labels and points have different axes",
+        fix=OWN_AXES,
         frames=names[:4],
     )
 
 
-def fitting(scenes: Sequence[Scene], move: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int]:
+def as_labelled(boxes: np.ndarray) -> np.ndarray:
+    """The boxes as they are."""
+    return boxes
+
+
+def fitting(
+    scenes: Sequence[Scene], move: Callable[[np.ndarray], np.ndarray] = as_labelled
+) -> tuple[int, int]:
     """How many moved boxes hold an object that stands free, and how many boxes there are."""
     fit = total = 0
     for scene in scenes:

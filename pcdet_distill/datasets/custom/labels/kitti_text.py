@@ -56,6 +56,7 @@ def _rows(path: Path, file: LabelFile, options: LabelOptions) -> list[LabelRow]:
                 f"{where}: a KITTI label has 15 fields (16 with a score), this line has "
                 f"{len(fields)}"
             )
+        _refuse_name_of_two_words(fields, where)
         values = [number(text, name, where) for name, text in zip(FIELDS, fields[8:])]
         if not np.isfinite(values).all():
             raise DataError(f"{where}: the box holds NaN or infinity; expected finite numbers")
@@ -66,6 +67,17 @@ def _rows(path: Path, file: LabelFile, options: LabelOptions) -> list[LabelRow]:
             box = _camera_box(values, calib)
         rows.append(LabelRow(fields[0], box, None, where))
     return rows
+
+
+def _refuse_name_of_two_words(fields: Sequence[str], where: str) -> None:
+    """A class such as 'Fork lift' moves all fields by one, so every number would be misread."""
+    try:
+        float(fields[1])
+    except ValueError:
+        raise DataError(
+            f"{where}: the second field is '{fields[1]}', expected the number of the truncation; a "
+            f"class name holds no spaces (write '{fields[0]}_{fields[1]}')"
+        ) from None
 
 
 def _lidar_box(values: Sequence[float], *, z_is_centre: bool) -> list[float]:

@@ -59,6 +59,7 @@ def test_kitti_lines_in_lidar_coordinates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
+        ("Fork lift 0 0 0 0 0 50 50 2.0 1.2 2.4 -2.0 1.5 10.0 0.1", "no spaces .write 'Fork_lift'"),
         ("Fork 0 0 0 0 0 50 50 2.0 1.2 2.4 -2.0 1.5 10.0", "15 fields .* this line has 14"),
         (KITTI.replace("2.4", "long"), "line 2: length is 'long'"),
         (KITTI.replace("2.4", "nan"), "line 2: the box holds NaN"),
