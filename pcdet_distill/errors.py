@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import re
 import sys
 from collections.abc import Callable
 from typing import ParamSpec
@@ -16,7 +17,32 @@ Parameters = ParamSpec("Parameters")
 
 
 class UserError(Exception):
-    """Base of every error that the user can fix; any other exception is a bug of this software."""
+    """Base of every error that the user can fix; any other exception is a bug of this software.
+
+    Its text may quote a file that somebody else wrote. So it shows no control characters, which a
+    terminal would obey, and no words of thousands of letters.
+    """
+
+    def __str__(self) -> str:
+        return LONG_WORD.sub(_shortened, _printable(super().__str__()))
+
+
+LONG_WORD = re.compile(r"\S{401,}")
+SHOWN_OF_A_WORD = 150  # letters at its begin, and as many at its end
+
+
+def _shortened(word: re.Match[str]) -> str:
+    text = word.group()
+    return f"{text[:SHOWN_OF_A_WORD]}...{text[-SHOWN_OF_A_WORD:]}"
+
+
+def _printable(text: str) -> str:
+    """The text with escapes in the place of what cannot be printed; lines stay lines."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text
+    )
 
 
 class ConfigError(UserError):

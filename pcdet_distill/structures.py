@@ -240,6 +240,8 @@ def _are_moderate(array: np.ndarray) -> bool:
     if array.dtype.kind != "f":
         return True
     flat = array.ravel()
+    if array.dtype.itemsize < 4:  # the sum of squares of float16 would overflow
+        flat = flat.astype(np.float32)
     return bool(flat.dot(flat) < MODERATE)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import DataError
 from ..types import BatchDict
 from .item import Item
 from .predicted.scene import PredictedItem, collate_predicted
@@ -26,6 +27,12 @@ def collate_items(items: Sequence[Item]) -> BatchDict:
     """
     batch: BatchDict = {}
     for key in items[0]:
+        for item in items:
+            if key not in item:
+                raise DataError(
+                    f"frame {item.get('frame_id')}: has no {key}, and frame "
+                    f"{items[0].get('frame_id')} has; expected labels in all frames or in none"
+                )
         values = [item[key] for item in items]
         try:
             batch[key] = _collate_one(key, values)

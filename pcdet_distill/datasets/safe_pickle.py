@@ -15,6 +15,7 @@ import numpy as np
 
 from ..config import check_regular
 from ..errors import DataError
+from .pickle_steps import check_steps
 
 try:
     from numpy._core import multiarray, numeric
@@ -70,6 +71,7 @@ def load_plain_pickle(path: Path, how_to_make: str) -> Any:
     check_regular(path)
     try:
         with open(path, "rb") as file:
+            check_steps(file)
             return _PlainUnpickler(file).load()
     except FileNotFoundError:
         raise DataError(f"{path}: this info file does not exist; {how_to_make}") from None

@@ -187,7 +187,7 @@ def read_record(file: Path) -> Record:
                 "version of pcdet_distill that wrote it"
             )
         return _record(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{file}: not the data of a report ({error!r})") from None
 
 

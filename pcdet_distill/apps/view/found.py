@@ -91,7 +91,7 @@ def _read(path: Path) -> list[Any]:
             content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: no valid JSON ({error})") from None
     else:
         content = load_plain_pickle(path, HOW_TO_MAKE)

@@ -15,6 +15,7 @@ import numpy as np
 from ...commands import command_text
 from ...config import check_regular, inside
 from ...errors import DataError
+from ..readers.extras import first_line
 from .labels.base import FrameLabels
 from .labels.openpcdet_text import read_openpcdet_text
 
@@ -74,8 +75,8 @@ class CustomFolder:
             raise DataError(
                 f"{path}: this point file does not exist; {self.root / SPLITS} lists its frame"
             ) from None
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: not a readable .npy array ({error})") from None
+        except Exception as error:  # numpy's parser of headers can raise almost anything
+            raise DataError(f"{path}: not a readable .npy array ({first_line(error)})") from None
         _check_points(points, path, num_features)
         points = points.astype(np.float32, copy=False)
         num_bad = len(points) - int(np.isfinite(points).all(axis=1).sum())

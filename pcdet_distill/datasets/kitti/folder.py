@@ -10,6 +10,7 @@ import numpy as np
 from ...commands import command_text
 from ...config import check_regular, inside
 from ...errors import DataError
+from ..info_structures import MAX_PIXELS
 from ..point_files import check_point_file, read_points
 from .calibration import Calibration
 from .object3d import Object3d, read_labels
@@ -129,7 +130,7 @@ def read_png_shape(path: Path) -> np.ndarray:
     if len(header) < 24 or header[:8] != PNG_SIGNATURE or header[12:16] != b"IHDR":
         raise DataError(f"{path}: this is not a PNG image, or it is truncated")
     width, height = struct.unpack(">II", header[16:24])
-    if width == 0 or height == 0:
+    if not (0 < width <= MAX_PIXELS and 0 < height <= MAX_PIXELS):
         raise DataError(
             f"{path}: its header describes an image of {width} x {height} pixels; "
             "expected a picture"

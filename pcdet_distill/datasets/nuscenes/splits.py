@@ -74,7 +74,7 @@ def scene_names(numbers: str) -> frozenset[str]:
 def _own_splits(file: Path) -> Splits:
     try:
         splits = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: cannot be read as json ({error})") from None
     if not isinstance(splits, dict) or not all(_is_names(names) for names in splits.values()):
         raise DataError(

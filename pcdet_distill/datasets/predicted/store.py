@@ -7,7 +7,6 @@ with the missing ones.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +14,32 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import DataError
+from ...structures import AtLeast, Numbers, Structure, Texts, misfit_of
 from ...whole_files import whole_file
+from ..readers.extras import first_line
 from .frame import DETECTION_FIELDS, NO_OWNER, ROW_FIELDS, FramePredictions, join
 
+PART = "this part of the teacher's stored predictions"
+REMEDY = "delete it, and the next training computes it again"
+COUNTS = Numbers("F", whole=True, least=0, most=2**31)
+# The arrays of a part: F frames, N rows, D detections, L labelled boxes. A build adds further ones.
+STORED_PART = Structure(
+    frame_names=Texts("F"),
+    row_counts=COUNTS,
+    detection_counts=COUNTS,
+    label_counts=COUNTS,
+    label_centres=Numbers("L", 3),
+    places=Numbers("N", 2),
+    kinds=Numbers("N"),
+    turns=Numbers("N"),
+    logits=Numbers("N", AtLeast(1)),
+    boxes=Numbers("N", AtLeast(7)),
+    owners=Numbers("N", whole=True),
+    detected_boxes=Numbers("D", AtLeast(7)),
+    detected_scores=Numbers("D"),
+    detected_labels=Numbers("D", whole=True),
+    detected_owners=Numbers("D", whole=True),
+)
 SAME_PLACE_M = 0.02  # between an object of the database and its labelled box in the info files
 
 
@@ -60,15 +82,22 @@ def write_part(
 
 
 def read_part(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of a part."""
+    """The arrays of a part, which fit each other."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{file}: this part of the teacher's stored predictions cannot be read ({error}); "
-            "delete it, and the next training computes it again"
-        ) from None
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
+    except Exception as error:  # zip, zlib and numpy's parser of headers have errors of their own
+        raise DataError(f"{file}: {PART} cannot be read ({first_line(error)}); {REMEDY}") from None
+    misfit = misfit_of(arrays, STORED_PART)
+    if misfit is not None:
+        raise DataError(f"{file}: {PART} is damaged, {misfit}; {REMEDY}")
+    for counts, rows in (("row_counts", "places"), ("detection_counts", "detected_scores")):
+        if arrays[counts].sum() != len(arrays[rows]):
+            raise DataError(
+                f"{file}: {PART} is damaged, its {counts} are {arrays[counts].sum()} together, "
+                f"expected {len(arrays[rows])} as {rows} has; {REMEDY}"
+            )
+    return arrays
 
 
 class PredictionStore:
@@ -81,8 +110,7 @@ class PredictionStore:
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
-        parts = [read_part(file) for file in files]
-        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        arrays = _joined(files)
         self._arrays = arrays
         self._number_of = {str(name): number for number, name in enumerate(arrays["frame_names"])}
         self._first_label = _starts(arrays["label_counts"])
@@ -165,6 +193,21 @@ class PredictionStore:
         return predictions.lowered(
             np.repeat(drops_m, row_counts), np.repeat(drops_m, detection_counts)
         )
+
+
+def _joined(files: Sequence[Path]) -> dict[str, np.ndarray]:
+    """The arrays of all parts."""
+    parts = [read_part(file) for file in files]
+    joined = {}
+    for name in parts[0]:
+        try:
+            joined[name] = np.concatenate([part[name] for part in parts])
+        except (KeyError, ValueError):
+            raise DataError(
+                f"{files[0].parent}: the parts of the teacher's stored predictions differ in "
+                f"{name}; delete this folder, and the next training computes them again"
+            ) from None
+    return joined
 
 
 class _Ranges(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from .names import INTENSITY, PLACE, plain_name
 
 FEWEST = 3
 MOST = 64
+LARGEST_UNPACKED = 256 * 2**20  # bytes: five million points of twelve columns
+MOST_SHRUNK = 20  # times that numbers of a sensor are compressed
 POSE = (4, 4)  # the shape of a pose, which may stand beside the points
 POINT_ARRAYS = ("points", "point", "pointcloud", "point_cloud", "lidar", "pts", "xyz", "data")
 
@@ -39,7 +42,10 @@ def read_npz(path: Path, columns: Names = None) -> PointCloud:
     check_head(path, (".npz",))
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            _check_sizes(path, archive.zip)
             arrays = {name: archive[name] for name in archive.files}
+    except DataError:
+        raise
     except Exception as error:  # of NumPy, its parser of headers, zip and zlib
         raise DataError(f"{path}: not a readable .npz archive: {first_line(error)}") from None
     if set(PLACE) <= {plain_name(name) for name in arrays}:
@@ -48,6 +54,16 @@ def read_npz(path: Path, columns: Names = None) -> PointCloud:
     table = arrays.pop(name)
     further = {other: values for other, values in arrays.items() if values.shape == table.shape[:1]}
     return _cloud_of_array(table, path, columns, further)
+
+
+def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse an archive that unpacks to far more than any cloud: zeros shrink a thousandfold."""
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(LARGEST_UNPACKED, MOST_SHRUNK * path.stat().st_size):
+        raise DataError(
+            f"{path}: unpacks to {unpacked} bytes from {path.stat().st_size}, more than any cloud; "
+            "it was not unpacked"
+        )
 
 
 def _of_one_length(arrays: Mapping[str, np.ndarray], path: Path) -> Columns:

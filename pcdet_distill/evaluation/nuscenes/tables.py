@@ -100,7 +100,7 @@ class Tables:
                 rows = json.load(file, object_hook=checked)
         except OSError as error:
             raise DataError(f"{path}: nuScenes' table cannot be read ({error.strerror})") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{path}: this is no complete json file ({error}); was its download interrupted?"
             ) from None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ....config import check_regular
 from ....errors import DataError
 
 BOX_WIDTH = 7
@@ -94,7 +95,7 @@ def number(text: object, what: str, where: str) -> float:
     """A number of a label file, or a DataError that names its place."""
     try:
         value = float(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{where}: {what} is '{text}', expected a number") from None
     return value
 
@@ -106,6 +107,7 @@ def yaw_of_quaternion(w: float, x: float, y: float, z: float) -> float:
 
 def read_text(path: Path) -> str:
     """The text of a label file in UTF-8, or a DataError."""
+    check_regular(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -94,6 +94,10 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: is no JSON ({error.msg})") from None
+    except RecursionError:
+        raise DataError(f"{path}: has too many brackets within each other") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise DataError(f"{path}: holds what is no number ({error})") from None
 
 
 def frames_of_json(content: Any, file: LabelFile) -> Iterator[tuple[str, str, Sequence[Any]]]:

@@ -1,0 +1,83 @@
+"""Damaged and hostile files: no traceback, no hang, no more than 1 GB; the watch works too."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def fuzz(repo, monkeypatch):
+    """The module, with short limits."""
+    monkeypatch.syspath_prepend(str(repo))
+    from benchmarks.faults import fuzz
+
+    monkeypatch.setattr(fuzz, "LIMIT_S", 0.3)
+    monkeypatch.setattr(fuzz, "WAIT_S", 1.0)
+    resident = fuzz._resident_bytes(os.getpid())
+    monkeypatch.setattr(fuzz, "LIMIT_BYTES", resident + 200 * 2**20)
+    return fuzz
+
+
+def work_for_long(root: Path, file: Path) -> None:
+    while True:
+        pass
+
+
+def wait_for_long(root: Path, file: Path) -> None:
+    time.sleep(1000)
+
+
+def take_memory(root: Path, file: Path) -> None:
+    held = [bytes([1]) * 2**20 for _ in range(400)]
+    assert len(held) == 400
+    time.sleep(0.3)
+
+
+def fail(root: Path, file: Path) -> None:
+    raise KeyError("a bug")
+
+
+def speak_in_two_lines(root: Path, file: Path) -> None:
+    from pcdet_distill.errors import DataError
+
+    raise DataError("one line\nand another")
+
+
+def die(root: Path, file: Path) -> None:
+    os._exit(3)
+
+
+@pytest.mark.parametrize(
+    ("read", "outcome"),
+    [
+        (work_for_long, "hang"),
+        (wait_for_long, "hang"),
+        (take_memory, "memory"),
+        (fail, "traceback"),
+        (speak_in_two_lines, "traceback"),
+        (die, "traceback"),
+        (lambda root, file: None, "accepted"),
+    ],
+)
+def test_the_watch_sees_what_it_must(fuzz, monkeypatch, tmp_path, read, outcome):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.txt").write_text("1 2 3")
+    monkeypatch.setitem(fuzz.TARGETS, "made up", fuzz.Target(["a.txt"], read))
+    worker = fuzz.Worker(tmp_path / "corpus")
+    result = worker.read("made up", 7)
+    worker.close()
+    assert result.outcome == outcome
+
+
+def test_a_seed_gives_the_same_damage_again(fuzz):
+    import numpy as np
+
+    from benchmarks.faults.mutations import damaged_bytes
+
+    content = bytes(range(256)) * 4
+    one, same, other = (damaged_bytes(content, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert one == same != other
