@@ -95,7 +95,10 @@ def gather_facts(dataset: DatasetTemplate, num_frames: int, limit_s: float) -> D
     for index in _mixed(list(range(dataset.num_frames))):
         if time.monotonic() - start > min(SIZES_S, limit_s):
             break
-        _compare_size(dataset, index, facts)
+        problem = size_problem(dataset, index)
+        facts.num_sizes += problem is not None
+        if problem:
+            facts.other_sizes[dataset.frame_name(index)] = problem
     for index in _mixed(spread(dataset.num_frames, num_frames)):
         if time.monotonic() - start > limit_s:
             break
@@ -114,19 +117,17 @@ def _mixed(indices: Sequence[int]) -> Iterator[int]:
     return (indices[place] for place in order)
 
 
-def _compare_size(dataset: DatasetTemplate, index: int, facts: DataFacts) -> None:
+def size_problem(dataset: DatasetTemplate, index: int) -> str | None:
+    """How the point file of a frame differs from its info, empty where not; None if unknown."""
     recorded = dataset.recorded_size(index)
     if recorded is None:
-        return
+        return None
     path, expected = recorded
     try:
         found = path.stat().st_size
     except OSError:
-        return  # whoever reads it says what is wrong
-    facts.num_sizes += 1
-    if found != expected:
-        name = dataset.frame_name(index)
-        facts.other_sizes[name] = f"{path.name} has {found} bytes and not {expected}"
+        return None  # whoever reads it says what is wrong
+    return "" if found == expected else f"{path.name} has {found} bytes and not {expected}"
 
 
 def frame_facts(dataset: DatasetTemplate, name: str, item: Item) -> FrameFacts:

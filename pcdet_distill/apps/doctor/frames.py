@@ -81,10 +81,14 @@ class Split:
         """Whether every frame was looked at."""
         return len(self.frames) + len(self.unreadable) == len(self.all_names)
 
-    def load(self, index: int) -> Item | None:
-        """The raw item of a frame once more; None where it cannot be read."""
+    def load(self, index: int, *, whole: bool = False) -> Item | None:
+        """The raw item of a frame once more; None where it cannot be read.
+
+        Args:
+            whole: with the points too that training leaves out.
+        """
         try:
-            return self.dataset.load_frame(index)
+            return self.dataset.whole_frame(index) if whole else self.dataset.load_frame(index)
         except Exception:  # noqa: BLE001 (a dataset of the user's can raise anything)
             return None
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
-from doctor_toys import ToyData, ToyFrame, alarms, find, named
+import pytest
+from doctor_toys import ToyData, ToyDataset, ToyFrame, alarms, find, named
 
 from pcdet_distill.apps.doctor import Severity
 
@@ -28,6 +31,23 @@ def test_empty_and_cut_off_clouds_are_named(frames: ToyData) -> None:
     findings = find(data, checks=("reading",))
     assert named(findings, "reading", Severity.WARNING, data.train[1].name, "no points")
     assert named(findings, "reading", Severity.WARNING, data.train[2].name, "cut off")
+
+
+def test_files_of_another_size_than_their_info_says_are_named(
+    frames: ToyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = frames.copy()
+    file = tmp_path / "cut.bin"
+    file.write_bytes(bytes(160))
+
+    def recorded_size(dataset: ToyDataset, index: int) -> tuple[Path, int]:
+        return file, 320 if dataset.frame_name(index) == data.train[2].name else 160
+
+    monkeypatch.setattr(ToyDataset, "recorded_size", recorded_size)
+    findings = find(data, checks=("reading",))
+    words = (data.train[2].name, "cut.bin has 160 bytes and not 320")
+    assert named(findings, "reading", Severity.WARNING, *words)
+    assert len(alarms(findings)) == 1
 
 
 def test_labels_without_objects_are_named(frames: ToyData) -> None:

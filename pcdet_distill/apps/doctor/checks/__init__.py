@@ -36,7 +36,7 @@ Check = Callable[[Case], Iterable[Finding]]
 
 # Name -> function and what it looks at. docs/doctor.md has the same table.
 CHECKS: dict[str, tuple[Check, str]] = {
-    "reading": (check_reading, "frames that cannot be read, are empty, or have no labels"),
+    "reading": (check_reading, "frames that cannot be read, are empty, cut off, or have no labels"),
     "columns": (check_columns, "number of columns, NaN, constant columns, units of the points"),
     "intensity": (check_intensity, "scale of the intensity, equal in all frames"),
     "box_values": (check_box_values, "NaN, sizes below 0, degrees, sizes that are not metres"),

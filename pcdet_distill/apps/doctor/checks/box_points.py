@@ -94,11 +94,9 @@ def _share_without_view(split: Split) -> float | None:
     dataset = split.dataset
     if not getattr(dataset, "fov_points_only", False):
         return None
-    dataset.fov_points_only = False  # type: ignore[attr-defined]
-    try:
-        counts = [_empty_with(split, frame, frame.index) for frame in split.frames[:TRIED_FRAMES]]
-    finally:
-        dataset.fov_points_only = True  # type: ignore[attr-defined]
+    counts = []
+    for frame in split.frames[:TRIED_FRAMES]:
+        counts.append(_empty_with(split, frame, frame.index, whole=True))
     return _share(counts)
 
 
@@ -118,9 +116,9 @@ def _shifted_labels(split: Split) -> int:
     return 0
 
 
-def _empty_with(split: Split, frame: Frame, index: int) -> tuple[int, int]:
+def _empty_with(split: Split, frame: Frame, index: int, *, whole: bool = False) -> tuple[int, int]:
     """How many boxes of a frame are empty in the cloud of frame ``index``, and their number."""
-    item = split.load(index)
+    item = split.load(index, whole=whole)
     if item is None or frame.objects is None:
         return 0, 0
     points = np.asarray(item["points"])

@@ -93,14 +93,7 @@ def _misread(case: Case, split_name: str) -> Iterator[Finding]:
 def _unfiltered(case: Case, split_name: str, frame: Frame) -> np.ndarray:
     """The points of a frame as they stand in the file: without the view of the camera."""
     assert frame.points is not None
-    dataset = case.splits[split_name].dataset
-    if not getattr(dataset, "fov_points_only", False):
-        return frame.points
-    dataset.fov_points_only = False  # type: ignore[attr-defined]
-    try:
-        item = case.splits[split_name].load(frame.index)
-    finally:
-        dataset.fov_points_only = True  # type: ignore[attr-defined]
+    item = case.splits[split_name].load(frame.index, whole=True)
     return frame.points if item is None else np.asarray(item["points"])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ....datasets.doubts import LEAST_FRAMES, SMALL_CLOUD
+from ....datasets.facts import size_problem
 from ..case import Case
 from ..finding import Finding, Severity, listed, percent
 from ..frames import Split
@@ -23,6 +24,7 @@ def check_reading(case: Case) -> Iterator[Finding]:
     for split in case.splits.values():
         if split.unreadable:
             yield _unreadable(split)
+        yield from _other_sizes(split)
         yield from _small_clouds(split)
         yield from _unlabelled(split)
 
@@ -39,6 +41,24 @@ def _unreadable(split: Split) -> Finding:
         f"{count} of {looked_at} frames cannot be read; frame {frame}: {reason}",
         fix="mend or remove these frames; --skip_bad_frames of the training leaves them out",
     )
+
+
+def _other_sizes(split: Split) -> Iterator[Finding]:
+    problems = {}
+    for frame in split.frames:
+        problem = size_problem(split.dataset, frame.index)
+        if problem:
+            problems[frame.name] = problem
+    if problems:
+        yield Finding(
+            CHECK,
+            Severity.ERROR if len(problems) > MANY * len(split.frames) else Severity.WARNING,
+            f"split {split.name}, frame {listed(problems)}",
+            f"{len(problems)} of {len(split.frames)} point files have another size than when their "
+            f"infos were made: {next(iter(problems.values()))}",
+            fix="copy these files again, or make the info files again if the new files are right",
+            frames=tuple(problems)[:4],
+        )
 
 
 def _small_clouds(split: Split) -> Iterator[Finding]:
