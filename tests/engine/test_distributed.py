@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -233,26 +236,55 @@ def test_two_processes_accumulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 # --- Several machines, restarts, a process that stops
 
 
-def start_agents(folder: Path, *arguments: str, agents: int = 2) -> list[subprocess.Popen[str]]:
-    """Two machines of one process each, both of them this one."""
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOY_PLAIN": "1"}
+
+
+def start_agents(
+    folder: Path, *arguments: str, agents: str = "2", victim: int | None = None
+) -> list[subprocess.Popen[str]]:
+    """Two machines of one process each, both of them this one; they meet at the first.
+
+    Args:
+        agents: ``--nnodes``: how many there are, or ``1:2`` for one or two.
+        victim: the machine that is lost in the fifth step; makes the file ``died``.
+    """
     toy_engine.write_config(folder)
-    endpoint = f"127.0.0.1:{free_port()}"
+    port = free_port()
     command = [sys.executable, "-m", "pcdet_distill.engine.distributed.launch", "1"]
     command += [toy_engine.__file__, "train", "--cfg_file", "cfgs/toys/toy.yaml"]
-    command += ["--launcher", "pytorch", *COMMON, "--nnodes", str(agents)]
-    command += ["--rdzv_endpoint", endpoint, *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOY_PLAIN": "1"}
-    return [
-        subprocess.Popen(
-            command,
-            env=environment,
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(agents)
-    ]
+    command += ["--launcher", "pytorch", *COMMON, "--nnodes", agents]
+    command += ["--rdzv_endpoint", f"127.0.0.1:{port}", *arguments]
+    started = []
+    for number in range(2):
+        environment = dict(ENVIRONMENT)
+        if number == victim:
+            environment["TOY_DIE_WITH_AGENT"] = str(folder / "died")
+        started.append(start_agent(command, folder, environment))
+        wait_for_listener(port)
+    return started
+
+
+def start_agent(
+    command: list[str], folder: Path, environment: dict[str, str]
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_listener(port: int) -> None:
+    """Wait until the first agent's store listens, so that it is no other's."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the first agent does not listen")
 
 
 def test_two_machines_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,6 +312,54 @@ def test_a_killed_process_is_restarted_and_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "died").exists()
     assert "resumed from" in run.stdout
     assert last_checkpoint(tmp_path)["it"] == 9
+
+
+LOST_MACHINE = ["--batch_size", "4", "--ckpt_save_time_interval", "0", "--rank_timeout", "0.5"]
+LOST_MACHINE += ["--max_restarts", "3"]
+# The rendezvous notices a lost machine after two seconds instead of 15.
+WATCHFUL = "keep_alive_interval=1,keep_alive_max_attempt=2"
+
+
+def test_a_lost_machine_is_replaced(tmp_path: Path) -> None:
+    """The second of two agents is killed with its process; a third one takes its place."""
+    first, lost = start_agents(tmp_path, *LOST_MACHINE, "--rdzv_conf", WATCHFUL, victim=1)
+    lost.communicate(timeout=180)
+    assert (tmp_path / "died").exists()
+    assert isinstance(lost.args, list)
+    third = start_agent(lost.args, tmp_path, ENVIRONMENT)
+    printed, errors = first.communicate(timeout=180)
+    third.communicate(timeout=60)
+    assert (first.returncode, lost.returncode, third.returncode) == (0, -9, 0), errors
+    assert "Traceback" not in errors
+    assert "resumed from" in printed
+    assert last_checkpoint(tmp_path)["it"] == 9
+
+
+@pytest.mark.slow
+def test_the_machine_that_remains_goes_on(tmp_path: Path) -> None:
+    """As above without a third one: ``--nnodes 1:2`` lets the first go on alone."""
+    patient = f"{WATCHFUL},last_call_timeout=40"
+    first, lost = start_agents(
+        tmp_path, *LOST_MACHINE, "--rdzv_conf", patient, agents="1:2", victim=1
+    )
+    lost.communicate(timeout=180)
+    printed, errors = first.communicate(timeout=180)
+    assert (tmp_path / "died").exists()
+    assert (first.returncode, lost.returncode) == (0, -9), errors
+    assert "Traceback" not in errors
+    assert "resumed from" in printed
+    assert last_checkpoint(tmp_path)["epoch"] == 3
+
+
+def test_without_the_machine_where_they_meet_the_other_one_ends(tmp_path: Path) -> None:
+    """The first agent is killed with its process; the second says so, and how to go on."""
+    agents = start_agents(tmp_path, *LOST_MACHINE, victim=0)
+    _, (_, errors) = [agent.communicate(timeout=180) for agent in agents]
+    assert (tmp_path / "died").exists()
+    assert [agent.returncode for agent in agents] == [-9, 2], errors
+    assert "Traceback" not in errors
+    assert "error: --rdzv_endpoint 127.0.0.1:" in errors
+    assert "start the same command on all machines" in errors
 
 
 def test_a_stopped_process_ends_the_others(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@
 of the real ones. Environment variables: TOY_BAD_FRAME is the number of a sample that cannot be
 read, TOY_STEP_SECONDS makes every step slower, TOY_PLAIN=1 leaves BatchNorm and Dropout out,
 TOY_DROPOUT is the share of the latter. TOY_STOP_RANK is the rank that stops in the fifth step,
-TOY_DIE_ONCE a file that rank 1 makes when it kills itself there.
+TOY_DIE_ONCE a file that rank 1 makes when it kills itself there, TOY_DIE_WITH_AGENT one that any
+rank makes when it kills itself and torchrun's agent there, as if its machine were lost.
 """
 
 from __future__ import annotations
@@ -176,6 +177,11 @@ def fail_as_told(step: int) -> None:
     witness = os.environ.get("TOY_DIE_ONCE")
     if witness and rank == "1" and not Path(witness).exists():
         Path(witness).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    witness = os.environ.get("TOY_DIE_WITH_AGENT")
+    if witness and not Path(witness).exists():
+        Path(witness).touch()
+        os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousTimeoutError
 from torch.distributed.run import parse_args, run
 
 from ...errors import EXIT_STOPPED, EXIT_USER_ERROR
@@ -57,6 +58,9 @@ def launch(count: int, command: Sequence[str]) -> None:
         sys.exit(_exit_code(rank, failure.exitcode))
     except SignalException:
         sys.exit(EXIT_STOPPED)  # every process has said what it saved
+    except RendezvousError as error:
+        print(f"error: {_no_rendezvous(words, error)}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
 
 
 def split_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -97,6 +101,21 @@ def rendezvous(options: argparse.Namespace) -> list[str]:
     if options.rdzv_conf is not None:
         words += ["--rdzv_conf", options.rdzv_conf]
     return [*words, "--rdzv_endpoint", endpoint or f"127.0.0.1:{free_port()}"]
+
+
+def _no_rendezvous(words: Sequence[str], error: RendezvousError) -> str:
+    """The sentence when the machines do not meet, at the start or after one of them was lost."""
+    if "--rdzv_endpoint" not in words:
+        return f"the processes cannot meet ({error})"
+    endpoint = words[words.index("--rdzv_endpoint") + 1]
+    if isinstance(error, RendezvousTimeoutError):
+        reason = "fewer machines than --nnodes asks for came in time"
+    else:
+        reason = "the machine there does not answer, or is lost"
+    return (
+        f"--rdzv_endpoint {endpoint}: {reason}; start the same command on all machines, "
+        "it goes on from the last checkpoint if there is one"
+    )
 
 
 def free_port() -> int:
