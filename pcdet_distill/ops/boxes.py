@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .accelerated import box_kernels
+from .dispatch import Operator
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -139,9 +140,12 @@ def boxes_overlap_bev(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     """BEV overlap areas (N, M) in m² of rotated boxes (N, 7) and (M, 7), with the corner margin."""
     boxes_a = _plain_boxes(boxes_a)
     boxes_b = _plain_boxes(boxes_b)
-    if boxes_a.device.type == "cpu":
-        return torch.from_numpy(box_kernels.rotated_overlaps(boxes_a.numpy(), boxes_b.numpy()))
-    return boxes_overlap_bev_plain(boxes_a, boxes_b)
+    return OVERLAP_BEV.on(boxes_a.device)(boxes_a, boxes_b)
+
+
+def _overlap_bev_numba(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
+    """``boxes_overlap_bev``, compiled for the CPU."""
+    return torch.from_numpy(box_kernels.rotated_overlaps(boxes_a.numpy(), boxes_b.numpy()))
 
 
 def boxes_iou_bev(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
@@ -241,7 +245,7 @@ def boxes_overlap_bev_plain(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     """``boxes_overlap_bev`` in plain torch: all pairs whose bounding circles meet, side by side."""
     boxes_a = _plain_boxes(boxes_a)
     boxes_b = _plain_boxes(boxes_b)
-    near_m = _reach_m(boxes_a)[:, None] + _reach_m(boxes_b)[None]
+    near_m = reach_m(boxes_a)[:, None] + reach_m(boxes_b)[None]
     offset = boxes_a[:, None, 0:2] - boxes_b[None, :, 0:2]
     near = offset.square().sum(dim=-1) <= near_m.square()
     areas = near.new_zeros(near.shape, dtype=torch.float32)
@@ -251,7 +255,15 @@ def boxes_overlap_bev_plain(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     return areas
 
 
-def _reach_m(boxes: Tensor) -> Tensor:
+OVERLAP_BEV = Operator(
+    "rotated IoU",
+    plain=boxes_overlap_bev_plain,
+    numba=_overlap_bev_numba,
+    triton="rotated_iou:overlap_bev",
+)
+
+
+def reach_m(boxes: Tensor) -> Tensor:
     """Radius (N,) of the circle around the BEV corners of boxes (N, 7), with a margin."""
     return boxes[:, 3:5].norm(dim=1) / 2 + 2 * CORNER_MARGIN_M
 
@@ -262,8 +274,8 @@ def _clip_pairs(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     The vertices of the common polygon are the crossings of the outlines and the corners of each box
     inside the other. Every pair has room for all 24 candidates; ``valid`` marks the real ones.
     """
-    corners_a = _bev_corners(boxes_a)
-    corners_b = _bev_corners(boxes_b)
+    corners_a = bev_corners(boxes_a)
+    corners_b = bev_corners(boxes_b)
     crossings, crosses = _edge_crossings(corners_a, corners_b)
     candidates = torch.cat((crossings, corners_b, corners_a), dim=1)
     b_in_a = _corners_inside(corners_b, boxes_a)
@@ -294,7 +306,7 @@ def _sorted_polygon(candidates: Tensor, valid: Tensor) -> Tensor:
     return torch.where(is_vertex, vertices, first) - first
 
 
-def _bev_corners(boxes: Tensor) -> Tensor:
+def bev_corners(boxes: Tensor) -> Tensor:
     """BEV corners (P, 4, 2) of boxes (P, 7), counterclockwise."""
     signs = boxes.new_tensor(((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)))
     centre = boxes[:, None, 0:2]

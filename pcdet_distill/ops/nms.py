@@ -17,6 +17,7 @@ from ..config import lookup
 from ..types import ConfigDict
 from .accelerated import box_kernels
 from .boxes import boxes_bev_aligned_iou, boxes_iou_bev
+from .dispatch import Operator
 
 
 def nms(
@@ -149,26 +150,40 @@ def _best_first(scores: Tensor, count: int | None) -> Tensor:
 def _greedy_nms(boxes: Tensor, thresh: float, max_kept: int | None, *, rotated: bool) -> Tensor:
     """Indices (K,) int64 that NMS keeps of boxes (N, 7+) sorted by falling score."""
     boxes = boxes.detach()[:, :7].float().contiguous()
-    limit = len(boxes) if max_kept is None else max_kept
-    if boxes.device.type != "cpu":
-        return greedy_nms_plain(boxes, thresh, rotated)[:limit]
-    kept = box_kernels.greedy_nms(boxes.numpy(), np.float32(thresh), rotated, limit)
+    suppress = GREEDY_NMS.on(boxes.device)
+    return suppress(boxes, float(np.float32(thresh)), rotated, max_kept)
+
+
+def _greedy_nms_numba(
+    boxes: Tensor, thresh: float, rotated: bool, limit: int | None = None
+) -> Tensor:
+    """``greedy_nms_plain``, compiled for the CPU."""
+    most = len(boxes) if limit is None else limit
+    kept = box_kernels.greedy_nms(boxes.numpy(), np.float32(thresh), rotated, most)
     return torch.from_numpy(kept)
 
 
-def greedy_nms_plain(boxes: Tensor, thresh: float, rotated: bool) -> Tensor:
+def greedy_nms_plain(
+    boxes: Tensor, thresh: float, rotated: bool, limit: int | None = None
+) -> Tensor:
     """Greedy NMS in plain torch without a loop over boxes.
 
     Args:
         boxes: (N, 7), sorted by falling score.
         thresh: the IoU above which a box is dropped.
         rotated: by rotated IoU, or else with the headings ignored.
+        limit: boxes kept at most; None: all.
 
     Returns:
         indices (K,) int64.
     """
     iou = boxes_iou_bev(boxes, boxes) if rotated else boxes_bev_aligned_iou(boxes, boxes)
-    return _keep_greedily(iou > float(np.float32(thresh)))
+    return _keep_greedily(iou > float(np.float32(thresh)))[:limit]
+
+
+GREEDY_NMS = Operator(
+    "NMS", plain=greedy_nms_plain, numba=_greedy_nms_numba, triton="rotated_iou:greedy_nms"
+)
 
 
 def _keep_greedily(is_near: Tensor) -> Tensor:

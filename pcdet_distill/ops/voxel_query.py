@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .accelerated import point_kernels
+from .dispatch import Operator
 from .rows import fill_with_first, first_true
 from .rulebook import cell_keys
 from .stacks import PAIRS_PER_CHUNK, squared_distances
@@ -85,18 +86,24 @@ def voxel_query(
     searched = VoxelPlaces.of(voxels, voxel_coords)
     queries = VoxelPlaces.of(centres, centre_coords)
     within = SearchRange(reach, np.float32(radius_m) * np.float32(radius_m), num_neighbors)
-    if voxels.device.type != "cpu":
-        return voxel_query_plain(searched, spatial_shape, queries, within)
+    search = VOXEL_QUERY.on(voxels.device)
+    rows, found = search(searched, spatial_shape, queries, within)
+    return fill_with_first(rows, found), found
+
+
+def _voxel_query_numba(
+    voxels: VoxelPlaces, spatial_shape: Sequence[int], queries: VoxelPlaces, within: SearchRange
+) -> tuple[Tensor, Tensor]:
+    """``voxel_query_plain``, compiled for the CPU; unused places are 0."""
     rows, found = point_kernels.voxel_neighbours(
-        _sort_into_lines(searched, spatial_shape, _num_frames(searched, queries)),
+        _sort_into_lines(voxels, spatial_shape, _num_frames(voxels, queries)),
         queries.centres.contiguous().numpy(),
         queries.coords.contiguous().numpy(),
         np.array(within.reach, np.int64),
         within.radius_squared,
         within.num_neighbors,
     )
-    count = torch.from_numpy(found)
-    return fill_with_first(torch.from_numpy(rows), count), count
+    return torch.from_numpy(rows), torch.from_numpy(found)
 
 
 def _num_frames(voxels: VoxelPlaces, queries: VoxelPlaces) -> int:
@@ -149,6 +156,14 @@ def voxel_query_plain(
         rows[part] = torch.where(count.unsqueeze(1) > 0, candidates.gather(1, columns), 0)
         found[part] = count
     return rows, found
+
+
+VOXEL_QUERY = Operator(
+    "voxel query",
+    plain=voxel_query_plain,
+    numba=_voxel_query_numba,
+    triton="voxel_query:voxel_query",
+)
 
 
 def _steps_within(reach: Sequence[int], device: torch.device) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import triton
 from torch import Tensor
@@ -16,6 +17,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 from triton_inputs import ragged
 
+from pcdet_distill.ops.boxes import OVERLAP_BEV
+from pcdet_distill.ops.nms import GREEDY_NMS
 from pcdet_distill.ops.point_sampling import (
     BALL_QUERY,
     FURTHEST_POINTS,
@@ -25,6 +28,7 @@ from pcdet_distill.ops.point_sampling import (
 from pcdet_distill.ops.points import FIRST_BOX, INSIDE_BOXES
 from pcdet_distill.ops.roi_pooling import CELL_ARGMAX, FIRST_MEMBERS
 from pcdet_distill.ops.rows import ADD_ROWS, ADD_WEIGHTED_ROWS, TAKE_ROWS
+from pcdet_distill.ops.voxel_query import VOXEL_QUERY, SearchRange, VoxelPlaces
 
 CPU = torch.device("cpu")
 
@@ -69,6 +73,10 @@ def launch_all() -> None:
     THREE_NEAREST.triton_form()(points, points)
     for dtype in (torch.float16, torch.float32):
         launch_rows(torch.ones(59, 5, dtype=dtype))
+    cells = torch.zeros(59, 4, dtype=torch.int64)
+    voxels = VoxelPlaces(points.xyz, cells)
+    within = SearchRange((1, 1, 1), np.float32(1), 4)
+    VOXEL_QUERY.triton_form()(voxels, (2, 3, 4), voxels, within)
     launch_boxes(points.xyz, torch.ones(3, 7))
 
 
@@ -87,6 +95,10 @@ def launch_boxes(points: Tensor, boxes: Tensor) -> None:
     INSIDE_BOXES.triton_form()(points, boxes)
     FIRST_BOX.triton_form()(points[None], boxes[None])
     FIRST_MEMBERS.triton_form()(points[None], boxes[None], 4)
+    OVERLAP_BEV.triton_form()(boxes, boxes)
+    # NMS compiles its last kernel before it reads from the GPU how many boxes it kept.
+    for rotated in (True, False):
+        GREEDY_NMS.triton_form()(boxes, 0.1, rotated, 2)
     nowhere = torch.zeros(2, dtype=torch.int64)
     for dtype in (torch.float16, torch.float32):
         CELL_ARGMAX.triton_form()(points.to(dtype), nowhere, nowhere, 3)
