@@ -26,7 +26,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 from .disks import disk_trials  # noqa: E402
 from .fights import clock_trials, fight_trials  # noqa: E402
 from .kills import Durations, kill_trials, measure, signal_trials  # noqa: E402
-from .outcomes import Trial, markdown, put_table, rows_of, write_json  # noqa: E402
+from .outcomes import Trial, markdown, put_table, read_rows, rows_of, write_json  # noqa: E402
 from .ranks import rank_trials  # noqa: E402
 from .small_training import SmallTraining  # noqa: E402
 
@@ -51,11 +51,14 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--short", action="store_true", help="each fault a few times")
-    parser.add_argument("--only", nargs="+", choices=list(PARTS), help="these parts alone")
+    parser.add_argument("--only", nargs="*", choices=list(PARTS), help="these parts alone")
     parser.add_argument("--seed", type=int, default=0, help="draws the moments")
     for part, number in LONG.items():
         help_text = f"how often each fault of '{part}' is tried (default: {number})"
         parser.add_argument(f"--{part}", type=int, metavar="N", help=help_text)
+    parser.add_argument(
+        "--after", type=Path, nargs="+", default=[], help="JSON files whose rows come first"
+    )
     parser.add_argument("--json", type=Path, help="also write the counts here")
     parser.add_argument("--page", type=Path, help="put the table into this page, between its marks")
     return parser
@@ -73,6 +76,8 @@ def numbers_of(args: argparse.Namespace) -> dict[str, int]:
 
 def all_trials(numbers: dict[str, int], seed: int, folder: Path) -> Iterator[Trial]:
     """Every fault, on a small training in ``folder``."""
+    if not numbers:
+        return
     training = SmallTraining(folder)
     with quiet():
         training.prepare()
@@ -95,17 +100,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     numbers = numbers_of(args)
     begin = time.monotonic()
     trials = []
+    rows = earlier = [row for file in args.after for row in read_rows(file)]
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         for trial in all_trials(numbers, args.seed, Path(folder)):
             trials.append(trial)
+            rows = [*earlier, *rows_of(trials)]
             seconds = time.monotonic() - begin
             said = f": {trial.said}" if trial.said else ""
             line = f"{seconds:6.0f} s  seed {trial.seed}  {trial.fault}: {trial.outcome}{said}"
             print(line, flush=True)
-    rows = rows_of(trials)
+            if args.json:
+                write_json(args.json, rows)
     print(f"\n{markdown(rows)}")
-    if args.json:
-        write_json(args.json, rows, {"seed": args.seed, "times": numbers})
     if args.page:
         put_table(args.page, rows)
     if any(row.lost for row in rows):

@@ -25,6 +25,7 @@ from .small_training import SmallTraining
 TAG = "disk"
 ENOUGH_KIB = 65536
 NEVER = 10**9
+READS = 25  # of point clouds, fewer than happen before the end
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def start_with(training: SmallTraining, before: Callable[[], None]) -> Child:
 
 
 def unreadable_cloud(training: SmallTraining, draw: random.Random) -> Child:
-    """One reading of a point cloud fails; 40 happen before the end."""
-    disk = FailingDisk((training.data,), draw.randint(1, 40), lasting=False, reads=True)
+    """One reading of a point cloud fails."""
+    disk = FailingDisk((training.data,), draw.randint(1, READS), lasting=False, reads=True)
     return start_with(training, disk.install)
 
 

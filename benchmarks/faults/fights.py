@@ -17,7 +17,7 @@ from pcdet_distill.errors import EXIT_USER_ERROR
 from .children import Child
 from .kills import Durations, remove, wait_for_moment
 from .outcomes import HELD, LOST, SAID, Trial
-from .small_training import SmallTraining
+from .small_training import EPOCHS, SmallTraining
 
 DAY_SECONDS = 86400.0
 
@@ -87,7 +87,7 @@ def two_preparations(training: SmallTraining, delay: float, seed: int) -> Trial:
 def two_evaluations(training: SmallTraining, delay: float, seed: int) -> Trial:
     """Two evaluations of one checkpoint into one folder."""
     fault = "two evaluations of one checkpoint"
-    checkpoint = training.outputs() / "undisturbed" / "ckpt" / "checkpoint_epoch_3.pth"
+    checkpoint = training.outputs() / "undisturbed" / "ckpt" / f"checkpoint_epoch_{EPOCHS}.pth"
     words = ["--cfg_file", training.config, "--ckpt", str(checkpoint), "--workers", "0"]
     children = []
     for name in ("first", "second"):

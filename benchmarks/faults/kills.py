@@ -25,7 +25,7 @@ START_UP, STEPS, WRITING, EVALUATION = PHASES = (
 TRAINING_BEGINS = "start training"
 TRAINING_ENDS = "end of training"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-KILLS_IN_A_ROW = 4  # at most, before a training may end
+KILLS_IN_A_ROW = 8  # at most, before a training may end
 LONGEST_WRITING_SECONDS = 0.004
 
 
@@ -57,7 +57,7 @@ def measure(training: SmallTraining) -> Durations:
 def kill_trials(
     training: SmallTraining, durations: Durations, number: int, seed: int
 ) -> Iterator[Trial]:
-    """SIGKILL ``number`` times; after one to four kills a training may end, and is compared."""
+    """SIGKILL ``number`` times; after one to eight kills a training may end; then it is compared."""
     killed = 0
     chain = 0
     while killed < number:
@@ -72,7 +72,7 @@ def kill_trials(
 
 
 def kill_in_a_row(training: SmallTraining, durations: Durations, seed: int, most: int) -> list[str]:
-    """Kill one training up to four times, each restart too; where it was each time."""
+    """Kill one training up to eight times, each restart too; where it was each time."""
     draw = random.Random(seed)
     faults = []
     for _ in range(min(most, draw.randint(1, KILLS_IN_A_ROW))):

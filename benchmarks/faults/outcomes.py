@@ -89,15 +89,14 @@ def _cell(text: str) -> str:
     return f"`{text}`" if text else ""
 
 
-def write_json(path: Path, rows: Sequence[Row], settings: dict[str, object]) -> None:
-    """The rows, and how they came about."""
-    content = {"settings": settings, "rows": [asdict(row) for row in rows]}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+def write_json(path: Path, rows: Sequence[Row]) -> None:
+    """Write the rows for ``read_rows``."""
+    path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file of ``write_json``."""
-    return [Row(**row) for row in json.loads(path.read_text())["rows"]]
+    return [Row(**row) for row in json.loads(path.read_text())]
 
 
 BEGIN = "<!-- table of faults: written by python -m benchmarks.faults -->"

@@ -1,4 +1,4 @@
-"""A distillation of seconds: everything that a long one does, on eight simulated frames.
+"""A distillation of seconds: everything that a long one does, on six simulated frames.
 
 The teacher's predictions are cached, the student is initialised from the teacher, a checkpoint is
 written after every step, and the last one is evaluated.
@@ -20,9 +20,10 @@ from pcdet_distill.checkpoint import load_checkpoint
 
 from .children import Child, run
 
-FRAMES = 12  # four of them for validation
-EPOCHS = 3
-STEPS = 12
+FRAMES = 8
+VAL_FRAMES = 2
+EPOCHS = 2
+STEPS = 6
 DATA = """
 _BASE_CONFIG_: cfgs/synthetic/dataset.yaml
 DATA_PATH: data/kitti
@@ -36,7 +37,7 @@ MODEL:
     MAP_TO_BEV: {NUM_BEV_FEATURES: 8}
     BACKBONE_2D: {NUM_FILTERS: [8, 8, 8], NUM_UPSAMPLE_FILTERS: [8, 8, 8]}
 """
-# The teacher has seen eight frames for one epoch: the thresholds let its faint scores pass.
+# The teacher has seen six frames for one epoch: the thresholds let its faint scores pass.
 STUDENT = """
 _BASE_CONFIG_: cfgs/synthetic/recipes/init_slice_logitbox_cached.yaml
 DATA_CONFIG: {_BASE_CONFIG_: cfgs/faults/data.yaml}
@@ -71,7 +72,9 @@ class SmallTraining:
         for name, text in (("data", DATA), ("teacher", TEACHER), ("student", STUDENT)):
             (configs / f"{name}.yaml").write_text(text)
         frames = ["synthetic", "--out", str(self.data), "--frames", str(FRAMES), "--workers", "1"]
-        self._must_end_well(run(cli.data, [*frames, "--val_frames", "4"], self.logs / "frames"))
+        self._must_end_well(
+            run(cli.data, [*frames, "--val_frames", str(VAL_FRAMES)], self.logs / "frames")
+        )
         infos = run(cli.data, ["kitti", str(configs / "data.yaml")], self.logs / "infos")
         self._must_end_well(infos)
         teacher = ["--cfg_file", self.teacher_config, "--epochs", "1", "--seed", "0"]
