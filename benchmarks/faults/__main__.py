@@ -32,7 +32,7 @@ from .small_training import SmallTraining  # noqa: E402
 
 # Part -> how often each of its faults is tried; in all, or in the short form.
 LONG = {"kills": 200, "signals": 60, "ranks": 12, "disks": 10, "fights": 10, "clock": 10}
-SHORT = {"kills": 4, "signals": 3, "ranks": 0, "disks": 1, "fights": 1, "clock": 1}
+SHORT = {"kills": 3, "signals": 3, "ranks": 0, "disks": 1, "fights": 1, "clock": 1}
 PARTS: dict[str, Callable[[SmallTraining, Durations, int, int], Iterator[Trial]]] = {
     "kills": kill_trials,
     "signals": signal_trials,
@@ -111,6 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(line, flush=True)
             if args.json:
                 write_json(args.json, rows)
+    if args.json:
+        write_json(args.json, rows)
     print(f"\n{markdown(rows)}")
     if args.page:
         put_table(args.page, rows)

@@ -57,7 +57,7 @@ def measure(training: SmallTraining) -> Durations:
 def kill_trials(
     training: SmallTraining, durations: Durations, number: int, seed: int
 ) -> Iterator[Trial]:
-    """SIGKILL ``number`` times; after one to eight kills a training may end; then it is compared."""
+    """SIGKILL ``number`` times. After one to eight a training may end, and is compared."""
     killed = 0
     chain = 0
     while killed < number:
