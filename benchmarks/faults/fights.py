@@ -17,9 +17,10 @@ from pcdet_distill.errors import EXIT_USER_ERROR
 from .children import Child
 from .kills import Durations, remove, wait_for_moment
 from .outcomes import HELD, LOST, SAID, Trial
-from .small_training import EPOCHS, SmallTraining
+from .small_training import EPOCHS, STEPS, SmallTraining
 
 DAY_SECONDS = 86400.0
+ALL_DONE = f"{STEPS} iterations of {STEPS} are done"
 
 
 def fight_trials(
@@ -28,7 +29,7 @@ def fight_trials(
     """Each pair of commands ``number`` times, the second one begun a little later."""
     for attempt in range(seed, seed + number):
         delay = random.Random(attempt).uniform(0, durations.start_up)
-        yield two_trainings(training, delay, attempt)
+        yield two_trainings(training, delay / 2, attempt)
         yield one_cache(training, delay, attempt)
         yield two_preparations(training, random.Random(attempt).uniform(0, 0.2), attempt)
         yield two_evaluations(training, delay / 2, attempt)
@@ -44,6 +45,8 @@ def two_trainings(training: SmallTraining, delay: float, seed: int) -> Trial:
     codes = sorted(child.wait() for child in children)
     problem = training.difference("fight")
     remove(training, "fight")
+    if codes == [0, 0] and not problem and any(ALL_DONE in child.output for child in children):
+        return Trial(fault, HELD, "", seed)  # the first had ended when the second began
     if problem or codes != [0, EXIT_USER_ERROR]:
         return Trial(fault, LOST, problem or f"exit codes {codes}", seed)
     refused = first if first.code else second
