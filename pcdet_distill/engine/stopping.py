@@ -28,6 +28,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.at_once = "nothing was saved"  # what to say of a run that ends at once
         self._received_at = 0.0
         self._postponed = False
 
@@ -63,7 +64,7 @@ class StopRequest:
         again = self.received is not None and since_first > SAME_KEYPRESS_SECONDS
         if not self._postponed or (again and received == signal.SIGINT):
             self._postponed = False
-            raise StoppedBySignal(f"stopped by {received.name} at once; nothing was saved")
+            raise StoppedBySignal(f"stopped by {received.name} at once; {self.at_once}")
         if self.received is None:
             self.received = received
             self._received_at = time.monotonic()

@@ -52,6 +52,7 @@ def train_and_evaluate(run: Run, stop: StopRequest) -> None:
     loader = test_loader(run)
     with exclusive_folder(run.folder) if run.world.is_main else nullcontext():
         train(run, trainer, stop)
+        stop.at_once = "the training is complete, and the same command evaluates it"
         evaluator = Evaluator(run, trainer.model, loader)
         evaluate_last_epochs(run, evaluator, trainer.options.epochs)
 

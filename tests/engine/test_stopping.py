@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import toy_engine
 from interruptions import identical
 from toy_engine import output_of, write_config
 
 from pcdet_distill.checkpoint import load_checkpoint
-from pcdet_distill.engine import stopping
+from pcdet_distill.engine import stopping, train
 from pcdet_distill.engine.stopping import StopRequest
 from pcdet_distill.errors import EXIT_STOPPED, StoppedBySignal
 
@@ -39,6 +40,19 @@ def test_a_signal_ends_the_run_where_nothing_is_to_be_saved():
     stop = StopRequest()
     with stop.handled(), pytest.raises(StoppedBySignal, match="stopped by SIGTERM at once"):
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_signal_in_the_evaluation_says_that_the_training_is_complete(tmp_path, monkeypatch):
+    def stop_here(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "evaluate_checkpoints", stop_here)
+        with pytest.raises(StoppedBySignal, match="SIGTERM at once; the training is complete"):
+            toy_engine.train_toy(tmp_path, "--epochs", "1")
+    toy_engine.train_toy(tmp_path, "--epochs", "1")
+    assert list(output_of(tmp_path).rglob("metrics.json"))
 
 
 def test_the_handlers_of_before_come_back():
