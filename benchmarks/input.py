@@ -39,6 +39,7 @@ YAML = "cfgs/synthetic/pointpillar_teacher.yaml"
 OBJECTS_PER_ITEM = 30
 WORKERS = (1, 4, 16)
 BATCH_SIZE = 4
+AHEAD_BATCHES = 2  # of each worker
 READ_AHEAD_BYTES = 2**17  # what Linux reads of a mapped file at once
 
 
@@ -157,8 +158,10 @@ def profile(dataset: DatasetTemplate, frames: int) -> None:
     stages = Stages()
     stages.watch(dataset)
     collate = stages.timed("collate", dataset.collate_batch)
-    start = time.process_time()
-    for first in range(0, frames, BATCH_SIZE):
+    for first in range(-4 * BATCH_SIZE, frames, BATCH_SIZE):
+        if first == 0:  # the batches before it warm the caches
+            stages.seconds.clear()
+            start = time.process_time()
         numbers = range(first, first + BATCH_SIZE)
         collate([dataset[number % len(dataset)] for number in numbers])
     total = time.process_time() - start
@@ -201,26 +204,31 @@ def slow_disk(delay_s: float) -> Iterator[None]:
 
 
 def loader_speed(dataset: DatasetTemplate, workers: int, frames: int, delay_s: float) -> float:
-    """Frames a second by the clock, without the start of the workers.
+    """Frames a second by the clock, while all workers run.
 
-    ``make_loader`` starts no more workers than there are cores; this one does.
+    ``make_loader`` starts no more workers than there are cores; this one does. Each worker is some
+    batches ahead, so neither the first nor the last of them are measured.
     """
-    order = [number % len(dataset) for number in range(frames + BATCH_SIZE * workers)]
+    ahead = AHEAD_BATCHES * workers
+    measured = -(-frames // BATCH_SIZE)
+    order = [n % len(dataset) for n in range(BATCH_SIZE * (2 * ahead + measured))]
     with slow_disk(delay_s):
         loader = FrameLoader(
             dataset,
             batch_size=BATCH_SIZE,
             sampler=order,
             num_workers=workers,
+            prefetch_factor=AHEAD_BATCHES,
             collate_fn=dataset.collate_batch,
             multiprocessing_context="fork",
         )
         batches = iter(loader)
-        for _ in range(workers):  # each has started when its first batch is there
+        for _ in range(ahead):
             next(batches)
         start = time.monotonic()
-        count = sum(len(batch["frame_id"]) for batch in batches)
-        return count / (time.monotonic() - start)
+        for _ in range(measured):
+            next(batches)
+        return BATCH_SIZE * measured / (time.monotonic() - start)
 
 
 def compare_loaders(datasets: dict[str, DatasetTemplate], frames: int, delay_ms: float) -> None:
