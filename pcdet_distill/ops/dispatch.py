@@ -17,7 +17,8 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache, partial
 from typing import Generic, ParamSpec, TypeVar, cast
 
 import torch
@@ -73,7 +74,7 @@ class Operator(Generic[Parameters, Result]):
         if form is Form.NUMBA:
             return self.numba
         if form is Form.TRITON and not self.triton_failed:
-            return self._run_triton
+            return partial(self._run_triton, device)
         return self.plain
 
     def triton_form(self) -> Callable[Parameters, Result]:
@@ -82,10 +83,13 @@ class Operator(Generic[Parameters, Result]):
         found = getattr(importlib.import_module(f"{TRITON_PACKAGE}.{module}"), function)
         return cast(Callable[Parameters, Result], found)
 
-    def _run_triton(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def _run_triton(
+        self, device: torch.device, *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Result:
         """The Triton form; the plain one from now on where the kernel cannot be compiled."""
         try:
-            return self.triton_form()(*args, **kwargs)
+            with _current(device):
+                return self.triton_form()(*args, **kwargs)
         except (torch.OutOfMemoryError, UserError, AssertionError):
             raise
         # Triton, ptxas and the driver each raise errors of their own.
@@ -155,6 +159,11 @@ def _triton_problem(device: torch.device) -> str:
         major, minor = capability
         return f"{name} has compute capability {major}.{minor}, and Triton needs 7.0"
     return ""
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Make a GPU the current one, on which Triton launches, wherever the tensors are."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _first_line(error: Exception) -> str:

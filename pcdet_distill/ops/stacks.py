@@ -64,15 +64,8 @@ class Stack:
         return [end - start for start, end in zip(self.starts, self.starts[1:])]
 
     def device_starts(self) -> Tensor:
-        """``starts`` as a tensor (B + 1,) int64 beside the points.
-
-        Items of equal size need no copy from the host, for which the device would have to wait.
-        """
-        device = self.xyz.device
-        sizes = self.sizes
-        if sizes and min(sizes) == max(sizes):
-            return torch.arange(len(self.starts), device=device) * sizes[0]
-        return torch.tensor(self.starts, device=device)
+        """``starts`` as a tensor (B + 1,) int64 beside the points."""
+        return starts_on(self.xyz.device, self.starts)
 
     def rows_of(self, item: int) -> slice:
         """The rows of one item."""
@@ -105,6 +98,17 @@ def stack_starts(counts: Counts) -> list[int]:
     numbers = counts.tolist() if isinstance(counts, Tensor) else counts
     ends = np.cumsum([int(number) for number in numbers]).tolist()
     return [0, *ends]
+
+
+def starts_on(device: torch.device, starts: list[int]) -> Tensor:
+    """``stack_starts`` as a tensor (B + 1,) int64.
+
+    Items of equal size need no copy from the host, for which the device would have to wait.
+    """
+    steps = {end - start for start, end in zip(starts, starts[1:])}
+    if len(steps) == 1:
+        return torch.arange(len(starts), device=device) * steps.pop()
+    return torch.tensor(starts, device=device)
 
 
 def squared_distances(points: Tensor, others: Tensor) -> Tensor:

@@ -17,6 +17,20 @@ CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)
 
 
+class CurrentDevice:
+    """Stands for ``torch.cuda.device``: notes which device became the current one."""
+
+    def __init__(self, device: torch.device, entered: list[torch.device]) -> None:
+        self.device = device
+        self.entered = entered
+
+    def __enter__(self) -> None:
+        self.entered.append(self.device)
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
 @pytest.fixture(autouse=True)
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test starts without a choice and with nothing said."""
@@ -34,6 +48,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     cuda = torch.cuda
     monkeypatch.setattr(cuda, "get_device_capability", lambda device: facts["capability"])
     monkeypatch.setattr(cuda, "get_device_name", lambda device: "GTX 1080")
+    facts["entered"] = []
+    monkeypatch.setattr(cuda, "device", lambda device: CurrentDevice(device, facts["entered"]))
     return facts
 
 
@@ -142,3 +158,12 @@ def test_memory_that_ran_out_is_not_hidden(
 def test_a_working_kernel(machine: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     provide_kernel(monkeypatch, lambda number: f"triton {2 * number}")
     assert doubler().on(GPU)(3) == "triton 6"
+
+
+def test_the_kernel_runs_on_the_device_of_its_tensors(
+    machine: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton launches on the current device, which may be another one."""
+    provide_kernel(monkeypatch, lambda number: f"entered {machine['entered']}")
+    second = torch.device("cuda", 1)
+    assert doubler().on(second)(3) == f"entered {[second]}"

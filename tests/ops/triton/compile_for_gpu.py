@@ -28,6 +28,7 @@ from pcdet_distill.ops.point_sampling import (
 from pcdet_distill.ops.points import FIRST_BOX, INSIDE_BOXES
 from pcdet_distill.ops.roi_pooling import CELL_ARGMAX, FIRST_MEMBERS
 from pcdet_distill.ops.rows import ADD_ROWS, ADD_WEIGHTED_ROWS, TAKE_ROWS
+from pcdet_distill.ops.stacks import Stack
 from pcdet_distill.ops.voxel_query import VOXEL_QUERY, SearchRange, VoxelPlaces
 
 CPU = torch.device("cpu")
@@ -64,44 +65,50 @@ def only_compile(launch: Callable[..., object], capability: int) -> Callable[...
 
 
 def launch_all() -> None:
-    """Call every operator with inputs that reach every kernel."""
-    points = ragged(1, [50, 9], CPU, on_grid=False)
-    many = ragged(2, [9000], CPU, on_grid=False)
-    FURTHEST_POINTS.triton_form()(points, [4, 4], 32)
-    FURTHEST_POINTS.triton_form()(many, [4], 1024)
-    BALL_QUERY.triton_form()(1.0, 16, points, points)
+    """Call every operator with inputs that reach every kernel.
+
+    Triton compiles a kernel anew where a number is 1, which it then treats as a constant.
+    """
+    FURTHEST_POINTS.triton_form()(ragged(2, [9000], CPU, on_grid=False), [4], 1024)
+    for count in (59, 1):
+        launch_points(ragged(1, [count], CPU, on_grid=False), count)
+        launch_boxes(torch.ones(count, 3), torch.ones(count, 7), count)
+        for dtype in (torch.float16, torch.float32):
+            launch_rows(torch.ones(count, count, dtype=dtype))
+
+
+def launch_points(points: Stack, limit: int) -> None:
+    """Kernels that choose points, at most ``limit`` of them."""
+    FURTHEST_POINTS.triton_form()(points, [limit], 32)
+    BALL_QUERY.triton_form()(1.0, limit, points, points)
     THREE_NEAREST.triton_form()(points, points)
-    for dtype in (torch.float16, torch.float32):
-        launch_rows(torch.ones(59, 5, dtype=dtype))
-    cells = torch.zeros(59, 4, dtype=torch.int64)
+    cells = torch.zeros(len(points), 4, dtype=torch.int64)
     voxels = VoxelPlaces(points.xyz, cells)
-    within = SearchRange((1, 1, 1), np.float32(1), 4)
-    VOXEL_QUERY.triton_form()(voxels, (2, 3, 4), voxels, within)
-    launch_boxes(points.xyz, torch.ones(3, 7))
+    within = SearchRange((limit,) * 3, np.float32(1), limit)
+    VOXEL_QUERY.triton_form()(voxels, (limit,) * 3, voxels, within)
 
 
 def launch_rows(rows: Tensor) -> None:
-    """Kernels that move rows of features, here (59, 5)."""
-    sources = torch.zeros(59, 3, dtype=torch.int64)
+    """Kernels that move rows of features (N, C)."""
+    total = len(rows)
+    sources = torch.zeros(total, 3, dtype=torch.int64)
     TAKE_ROWS.triton_form()(rows, sources[:, 0])
-    ADD_ROWS.triton_form()(rows, sources[:, 0], 59)
-    weights = torch.ones(59, 3)
+    ADD_ROWS.triton_form()(rows, sources[:, 0], total)
+    weights = torch.ones(total, 3)
     INTERPOLATE.triton_form()(rows, sources, weights)
-    ADD_WEIGHTED_ROWS.triton_form()(rows, sources, weights, 59)
+    ADD_WEIGHTED_ROWS.triton_form()(rows, sources, weights, total)
+    CELL_ARGMAX.triton_form()(rows, sources[:, 0], sources[:, 0], total)
 
 
-def launch_boxes(points: Tensor, boxes: Tensor) -> None:
-    """Kernels of points (N, 3) and boxes (T, 7)."""
+def launch_boxes(points: Tensor, boxes: Tensor, limit: int) -> None:
+    """Kernels of points (N, 3) and boxes (T, 7), at most ``limit`` of either."""
     INSIDE_BOXES.triton_form()(points, boxes)
     FIRST_BOX.triton_form()(points[None], boxes[None])
-    FIRST_MEMBERS.triton_form()(points[None], boxes[None], 4)
+    FIRST_MEMBERS.triton_form()(points[None], boxes[None], limit)
     OVERLAP_BEV.triton_form()(boxes, boxes)
     # NMS compiles its last kernel before it reads from the GPU how many boxes it kept.
     for rotated in (True, False):
-        GREEDY_NMS.triton_form()(boxes, 0.1, rotated, 2)
-    nowhere = torch.zeros(2, dtype=torch.int64)
-    for dtype in (torch.float16, torch.float32):
-        CELL_ARGMAX.triton_form()(points.to(dtype), nowhere, nowhere, 3)
+        GREEDY_NMS.triton_form()(boxes, 0.1, rotated, limit)
 
 
 def main(capabilities: list[int]) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CAPABILITIES = ["75", "80", "90"]
+CAPABILITIES = ["75", "90"]
 
 
 def launched_kernels(folder: Path) -> set[str]:

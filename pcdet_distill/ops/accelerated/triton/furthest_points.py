@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ...stacks import Stack, stack_starts
+from ...stacks import Stack, stack_starts, starts_on
 from . import EXACT
 from .common import squared_distance
 
@@ -129,7 +129,7 @@ def furthest_points(points: Stack, samples: Sequence[int], threads: int) -> Tens
         return chosen
     columns = points.xyz.T.contiguous()
     starts = points.device_starts()
-    ends = torch.tensor(out_starts, device=chosen.device)
+    ends = starts_on(chosen.device, out_starts)
     block = max(triton.next_power_of_2(max(sizes)), threads)
     bits = threads.bit_length() - 1
     grid = (points.num_items,)
