@@ -27,6 +27,7 @@ from pcdet_distill.datasets import build_dataset
 from pcdet_distill.datasets.argoverse2.infos import create_argoverse2_infos
 from pcdet_distill.datasets.custom.folder import CustomFolder
 from pcdet_distill.datasets.custom.labels import LabelFile, LabelOptions, read_labels
+from pcdet_distill.datasets.info_structures import check_detections
 from pcdet_distill.datasets.kitti.folder import KittiFolder
 from pcdet_distill.datasets.nuscenes.create import create_nuscenes_infos
 from pcdet_distill.datasets.nuscenes.folder import NuScenesFolder
@@ -243,7 +244,9 @@ def read_results(root: Path, file: Path) -> None:
     """result.pkl, evaluated again."""
     config = _config({**kitti_config(), "DATA_PATH": str(root / "kitti")})
     dataset = build_dataset(config, CLASSES, training=False, logger=QUIET)
-    dataset.evaluate(load_plain_pickle(file, "evaluate again"))
+    detections = load_plain_pickle(file, "evaluate again")
+    check_detections(detections, file)
+    dataset.evaluate(detections)
 
 
 def _config(block: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from .argo2_options import Argo2Options
 from .blocks import errors_name_file, refuse_unknown_keys, required, same_length, to_plain
 from .cloud_options import CloudOptions
 from .distill_options import DistillOptions, TeacherOptions, TermOptions, WeightOptions
+from .impossible import built_from
 from .lidar_eval_options import LidarEvalOptions
 from .load import load_config
 from .names import lookup, nearest
@@ -35,6 +36,7 @@ __all__ = [
     "option",
     "option_keys",
     "option_table",
+    "built_from",
     "project_folder",
     "read_options",
     "read_yaml",

@@ -35,6 +35,8 @@ def most_similar(name: str, known: Iterable[str], at_least: float) -> str | None
 
 def lookup(table: Mapping[str, Entry], name: str, where: str) -> Entry:
     """``table[name]``; a ConfigError names ``where`` and the nearest known name."""
+    if not isinstance(name, str):  # yaml can hold a list here
+        raise ConfigError(f"{where}: {name!r} is no name; expected one of {', '.join(table)}")
     if name in table:
         return table[name]
     raise ConfigError(f"{where}: unknown name '{name}'{nearest(name, table)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from ..config import nearest, required
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..structures import Structure, misfit_of
 from .dataset import DatasetTemplate
 from .info_structures import checks_of_file
@@ -78,7 +78,13 @@ class InfoDataset(DatasetTemplate):
     def info_paths(self) -> list[str]:
         """The info files of the split, relative to the folder of the dataset."""
         paths = self.of_mode("INFO_PATH")
-        return [paths] if isinstance(paths, str) else list(paths)
+        listed = [paths] if isinstance(paths, str) else paths
+        is_list = isinstance(listed, (list, tuple))
+        if not is_list or not all(isinstance(path, str) for path in listed):
+            raise ConfigError(
+                f"DATA_CONFIG.INFO_PATH.{self.mode}: expected a list of files, found {paths!r}"
+            )
+        return list(listed)
 
     def load_infos(self) -> list[Item]:
         """The infos of INFO_PATH, checked for the entries that are read later."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import DataError
 from ..structures import (
     AtLeast,
     Checked,
@@ -20,6 +21,7 @@ from ..structures import (
     Structure,
     Text,
     Texts,
+    misfit_of,
 )
 
 MAX_PIXELS = 1_000_000  # height or width of an image
@@ -113,6 +115,35 @@ DATABASE_OBJECT = Structure(
     difficulty=Maybe(Number(whole=True)),
     global_data_offset=Maybe(Numbers(2, whole=True)),
 )
+
+
+# What a detector found in a frame, as result.pkl holds it. Benchmarks add their own keys.
+DETECTIONS = Structure(
+    frame_id=FrameId(),
+    name=Texts("M"),
+    score=COLUMN,
+    boxes_lidar=BOXES,
+)
+# Those of KITTI, where the benchmark reads more.
+KITTI_DETECTIONS = DETECTIONS.and_with(
+    alpha=COLUMN,
+    bbox=Numbers("M", 4),
+    dimensions=Numbers("M", 3),
+    location=Numbers("M", 3),
+    rotation_y=COLUMN,
+)
+
+
+def check_detections(entries: object, where: str | Path) -> None:
+    """Refuse what is no list of the detections of frames; ``where`` is their file."""
+    if not isinstance(entries, list):
+        raise DataError(f"{where}: expected a list with the detections of each frame")
+    checked = Checked()
+    for number, entry in enumerate(entries):
+        is_kitti = isinstance(entry, dict) and "bbox" in entry
+        misfit = misfit_of(entry, KITTI_DETECTIONS if is_kitti else DETECTIONS, checked)
+        if misfit is not None:
+            raise DataError(f"{where}: entry {number} holds no detections, {misfit}")
 
 
 def checks_of_file(path: Path) -> Checked:

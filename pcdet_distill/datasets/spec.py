@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import required
+from ..config import built_from, required
 from ..errors import ConfigError
 from ..ops.voxels import grid_size_of
 from ..types import ConfigDict
@@ -53,7 +53,8 @@ class DataSpec:
                 f"DATA_CONFIG.POINT_CLOUD_RANGE: {limits.tolist()} is not x, y, z minimum, "
                 "then maximum"
             )
-        voxel_size = _voxel_size(dataset_cfg)
+        with built_from("DATA_CONFIG.DATA_PROCESSOR"):
+            voxel_size = _voxel_size(dataset_cfg)
         encoding = required(dataset_cfg, "POINT_FEATURE_ENCODING", "DATA_CONFIG")
         return cls(
             class_names=list(class_names),

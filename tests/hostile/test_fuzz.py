@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+
+
+def run_fuzz(repo: Path, tmp_path: Path, inputs: int) -> dict:
+    """The counts and findings of ``python -m benchmarks.faults.fuzz``."""
+    file = tmp_path / "found.json"
+    command = [sys.executable, "-m", "benchmarks.faults.fuzz"]
+    command += ["--inputs", str(inputs), "--json", str(file)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True)
+    assert file.is_file(), done.stderr[-3000:]
+    return json.loads(file.read_text())
+
+
+def check(found: dict, inputs: int) -> None:
+    assert found["findings"] == []
+    counts = found["counts"]
+    assert sum(sum(row.values()) for row in counts.values()) > 0.9 * inputs
+    assert sum(row.get("accepted", 0) for row in counts.values()) > 0.05 * inputs
+    assert sum(row.get("refused", 0) for row in counts.values()) > 0.3 * inputs
+    assert set(counts["files made to do harm"]) == {"refused"}
+
+
+def test_some_hundred_damaged_files_and_all_hostile_ones(repo, tmp_path):
+    check(run_fuzz(repo, tmp_path, 250), 250)
+
+
+@pytest.mark.slow
+def test_ten_thousand_damaged_files(repo, tmp_path):
+    check(run_fuzz(repo, tmp_path, 10_000), 10_000)
 
 
 @pytest.fixture

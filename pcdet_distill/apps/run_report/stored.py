@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...config import load_config
 from ...datasets import DatasetTemplate, build_dataset
+from ...datasets.info_structures import check_detections
 from ...datasets.safe_pickle import load_plain_pickle
 from ...engine.evaluation.run_report import ReportSource, make_record, with_frames
 from ...errors import ConfigError, DataError, UserError
@@ -32,9 +33,10 @@ def stored_record(
         raise DataError(f"{results.folder}: no {newest.name}; {EXPECTED}")
     cfg, dataset = experiment_of(results, cfg_file, settings)
     annotations = load_plain_pickle(newest, "evaluate again")
+    check_detections(annotations, newest)
     try:
         result = dataset.evaluate(annotations)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise DataError(
             f"{newest}: not the detections of {cfg['CONFIG_FILE']} ({error!r}); expected one "
             "dict a frame, as 'pcdet-distill test' writes them"

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ...config import lookup, required
+from ...config import built_from, lookup, required
 from ...errors import ConfigError
 from ...ops.boxes import limit_period
 from ...types import ConfigDict
@@ -97,7 +97,9 @@ class DataAugmentor:
         for config in required(block, "AUG_CONFIG_LIST", "DATA_CONFIG.DATA_AUGMENTOR"):
             name = required(config, "NAME", WHERE)
             augmentor_class = lookup(AUGMENTORS, name, f"{WHERE}.NAME")
-            if name not in disabled:
+            if name in disabled:
+                continue
+            with built_from(f"{WHERE}.{name}"):
                 self.queue.append((name, self._build(augmentor_class, config)))
 
     def _build(self, augmentor_class: type, config: ConfigDict) -> Augmentor:

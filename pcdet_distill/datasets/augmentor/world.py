@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...config import required
+from ...config.values import is_number
 from ...errors import ConfigError
 from ...ops.boxes import rotate_points_along_z
 from ...types import ConfigDict
@@ -69,6 +70,21 @@ def _note_motion(data_dict: Item, motion: np.ndarray) -> None:
     data_dict["lidar_aug_matrix"] = step @ data_dict["lidar_aug_matrix"]
 
 
+NUMBER_WORDS = {2: "two", 3: "three"}
+
+
+def numbers_of(value: object, count: int, where: str) -> list[float]:
+    """The ``count`` finite numbers of an option that is a list of them."""
+    entries = list(value) if isinstance(value, (list, tuple)) else []
+    if len(entries) != count or not all(map(_is_finite, entries)):
+        raise ConfigError(f"{where}: expected {NUMBER_WORDS[count]} numbers, found {value!r}")
+    return [float(entry) for entry in entries]
+
+
+def _is_finite(entry: object) -> bool:
+    return isinstance(entry, (int, float)) and is_number(entry) and abs(entry) < np.inf
+
+
 class RandomWorldFlip:
     """Mirror the scene with probability one half, for each of ALONG_AXIS_LIST."""
 
@@ -99,10 +115,11 @@ class RandomWorldRotation:
     motion = "scene"
 
     def __init__(self, config: ConfigDict) -> None:
-        angle_rad = required(config, "WORLD_ROT_ANGLE", f"{WHERE}.random_world_rotation")
-        if not isinstance(angle_rad, (list, tuple)):
+        where = f"{WHERE}.random_world_rotation"
+        angle_rad = required(config, "WORLD_ROT_ANGLE", where)
+        if is_number(angle_rad):
             angle_rad = (-angle_rad, angle_rad)
-        self.lowest_rad, self.highest_rad = angle_rad
+        self.lowest_rad, self.highest_rad = numbers_of(angle_rad, 2, f"{where}.WORLD_ROT_ANGLE")
 
     def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         angle_rad = random.uniform(self.lowest_rad, self.highest_rad)
@@ -120,7 +137,8 @@ class RandomWorldScaling:
 
     def __init__(self, config: ConfigDict) -> None:
         where = f"{WHERE}.random_world_scaling"
-        self.lowest, self.highest = required(config, "WORLD_SCALE_RANGE", where)
+        scales = required(config, "WORLD_SCALE_RANGE", where)
+        self.lowest, self.highest = numbers_of(scales, 2, f"{where}.WORLD_SCALE_RANGE")
 
     def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         is_narrow = self.highest - self.lowest < LEAST_SCALE_SPAN
@@ -137,9 +155,10 @@ class RandomWorldTranslation:
 
     def __init__(self, config: ConfigDict) -> None:
         where = f"{WHERE}.random_world_translation"
-        self.std_m = required(config, "NOISE_TRANSLATE_STD", where)
-        if len(self.std_m) != 3:
-            raise ConfigError(f"{where}.NOISE_TRANSLATE_STD: expected three lengths")
+        std_m = required(config, "NOISE_TRANSLATE_STD", where)
+        self.std_m = numbers_of(std_m, 3, f"{where}.NOISE_TRANSLATE_STD")
+        if min(self.std_m) < 0:
+            raise ConfigError(f"{where}.NOISE_TRANSLATE_STD: expected three lengths, none negative")
 
     def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         shift_m = random.normal(0.0, self.std_m, size=3)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...config import lookup, required
+from ...config import built_from, lookup, required
 from ...errors import ConfigError
 from ...ops.boxes import mask_boxes_outside_range
 from ...ops.voxels import grid_size_of, voxelize
@@ -197,10 +197,11 @@ class DataProcessor:
                 self._add_selection(name, config, columns or CloudColumns())
                 continue
             step_class = lookup(PROCESSORS, name, WHERE)
-            self.steps.append(step_class(config, point_cloud_range, training))
-            if "VOXEL_SIZE" in config:
-                self.voxel_size = list(config["VOXEL_SIZE"])
-                self.grid_size = grid_size_of(point_cloud_range, self.voxel_size)
+            with built_from(f"{WHERE}.{name}"):
+                self.steps.append(step_class(config, point_cloud_range, training))
+                if "VOXEL_SIZE" in config:
+                    self.voxel_size = list(config["VOXEL_SIZE"])
+                    self.grid_size = grid_size_of(point_cloud_range, self.voxel_size)
 
     def _add_selection(self, name: str, config: ConfigDict, columns: CloudColumns) -> None:
         if self.steps:

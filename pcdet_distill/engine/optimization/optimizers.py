@@ -137,6 +137,26 @@ def _group_sizes(groups: object) -> list[int] | None:
     return sizes
 
 
+# What each optimizer keeps of a parameter, as tensors.
+MOMENTS = {
+    torch.optim.Adam: ("exp_avg", "exp_avg_sq"),
+    torch.optim.AdamW: ("exp_avg", "exp_avg_sq"),
+}
+
+
+def _check_kinds(optimizer: torch.optim.Optimizer, values: ConfigDict, where: str) -> None:
+    """Refuse moments that are missing, or that are no tensors."""
+    for name in MOMENTS.get(type(optimizer), ()):
+        if values and not isinstance(values.get(name), Tensor):
+            kind = type(optimizer).__name__
+            raise CheckpointError(f"{where} has no tensor {name}, which {kind} keeps")
+    for name, value in values.items():
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        is_unset = value is None and name != "step"  # as SGD's momentum before its first step
+        if not (isinstance(value, Tensor) or is_number or is_unset):
+            raise CheckpointError(f"{where} has a {name} that is neither a tensor nor a number")
+
+
 def _check_moments(
     optimizer: torch.optim.Optimizer, groups: Sequence[ConfigDict], moments: object, where: str
 ) -> None:
@@ -154,6 +174,7 @@ def _check_moments(
                 f"{where}: the optimizer_state has an entry {number_of_it!r} that is of no "
                 "parameter; expected the moments of each parameter"
             )
+        _check_kinds(optimizer, values, f"{where}: parameter {number_of_it} in the optimizer_state")
         for name, value in values.items():
             if isinstance(value, Tensor) and value.numel() != 1 and value.shape != shape:
                 raise CheckpointError(

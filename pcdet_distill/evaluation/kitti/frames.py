@@ -152,10 +152,10 @@ def _check_lengths(anno: Mapping, where: str) -> None:
         raise DataError(f"{where}: no 'name' among its keys ({keys or 'none'})")
     count = len(anno["name"])
     for key in ANNO_KEYS:
-        if key in anno and len(anno[key]) != count:
-            raise DataError(
-                f"{where}: '{key}' has {len(anno[key])} rows, expected {count} as 'name' has"
-            )
+        rows = np.shape(anno.get(key, anno["name"]))[:1]
+        if rows != (count,):
+            found = rows[0] if rows else "no"
+            raise DataError(f"{where}: '{key}' has {found} rows, expected {count} as 'name' has")
 
 
 def _join(annos: Sequence[Mapping], key: str, kind: str, width: int | None = None) -> np.ndarray:

@@ -116,4 +116,4 @@ class Tables:
 
 
 def _is_row_or_dropped(row: object) -> bool:
-    return row is None or (isinstance(row, dict) and "token" in row)
+    return row is None or (isinstance(row, dict) and isinstance(row.get("token"), str))

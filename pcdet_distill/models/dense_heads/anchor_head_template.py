@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ...config import lookup, required
+from ...errors import ConfigError
 from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..model_utils.box_coders import ANCHOR_BOX_CODERS
@@ -114,6 +115,11 @@ class AnchorHeadTemplate(DetectionHead):
         for entry in generators:
             stride = required(entry, "feature_map_stride", GENERATORS)
             map_sizes.append([int(cells) // stride for cells in grid_size[:2]])
+            if min(map_sizes[-1]) < 1:
+                raise ConfigError(
+                    f"{GENERATORS}.feature_map_stride: {stride} leaves no cell of a map of "
+                    f"{grid_size[0]} x {grid_size[1]}; expected the stride of BACKBONE_2D"
+                )
         generator = AnchorGenerator(point_cloud_range, generators)
         grids, self.num_anchors_per_location = generator.generate_anchors(map_sizes)
         self.feature_map_size = map_sizes[0]
@@ -126,8 +132,24 @@ class AnchorHeadTemplate(DetectionHead):
         flat_anchors = self.in_order_of_predictions(self.anchors)
         self.register_buffer("flat_anchors", flat_anchors, persistent=False)
 
+    def _check_loss_weights(self, where: str) -> None:
+        """Refuse weights that are missing or no numbers before the first loss asks for them."""
+        names = ["cls_weight", "loc_weight"]
+        names += ["dir_weight"] if self.directions is not None else []
+        for name in names:
+            weight = required(self.loss_weights, name, where)
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+                raise ConfigError(f"{where}.{name}: expected a number, found {weight!r}")
+        codes = required(self.loss_weights, "code_weights", where)
+        if codes is not None and len(codes) not in (1, self.box_coder.code_size):
+            raise ConfigError(
+                f"{where}.code_weights: has {len(codes)} numbers, expected "
+                f"{self.box_coder.code_size}: one for each number of a box code"
+            )
+
     def _build_losses(self, losses_cfg: ConfigDict) -> None:
         self.loss_weights = required(losses_cfg, "LOSS_WEIGHTS", f"{WHERE}.LOSS_CONFIG")
+        self._check_loss_weights(f"{WHERE}.LOSS_CONFIG.LOSS_WEIGHTS")
         self.cls_loss_func = SigmoidFocalClassificationLoss(alpha=0.25, gamma=2.0)
         name = losses_cfg.get("REG_LOSS_TYPE") or "WeightedSmoothL1Loss"
         loss_class = lookup(REGRESSION_LOSSES, name, f"{WHERE}.LOSS_CONFIG.REG_LOSS_TYPE")

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ...config import nearest, required
+from ...config import built_from, nearest, required
 from ...errors import ConfigError
 from ...types import BatchDict, ConfigDict
 from ..taps import TapInfo, capture, collect_taps
@@ -56,7 +56,8 @@ class Detector3DTemplate(TrainableModule):
         info = ModelInfo.from_dataset(model_cfg, num_class, dataset)
         for name, slot in SLOTS.items():
             block = model_cfg.get(slot.block)
-            self.add_module(name, slot.build(block, info) if block else None)
+            with built_from(f"MODEL.{slot.block}"):
+                self.add_module(name, slot.build(block, info) if block else None)
         self._check_proposals()
         if model_cfg.get("BN_MOMENTUM") is not None:
             set_batch_norm_momentum(self, model_cfg["BN_MOMENTUM"])
