@@ -72,6 +72,25 @@ def read_training_log(folder: Path) -> TrainingLog | None:
     return _sorted(series, cost, epochs)
 
 
+def has_training_log(folder: Path) -> bool:
+    """Whether ``read_training_log`` finds one. Reads no further than the first number."""
+    file = folder / FILE
+    if not file.is_file():
+        return False
+    series: dict[str, Series] = {}
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                record = _parsed(line)
+                if record.get("kind") == "train":
+                    _add(series, record)
+                if series:
+                    return True
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
+    return False
+
+
 def _parsed(line: str) -> dict[str, object]:
     """One line; empty for one that a kill has cut off."""
     try:

@@ -31,7 +31,7 @@ from ...report.collect import Evaluation, collect, with_kitti_neutral
 from ...report.figures import KITTI, benchmark_name
 from ...report.record import FILE, Record, read_record, write_record
 from ...report.run_page import write_run_page
-from ...report.training_log import read_training_log
+from ...report.training_log import has_training_log, read_training_log
 from ...types import ConfigDict
 from ..logging import config_text
 from ..run import Run
@@ -221,7 +221,7 @@ def find_training(source: ReportSource, result_dir: Path) -> Path | None:
     folders = list(result_dir.resolve().parents[:SEARCHED_PARENTS])
     if source.checkpoint is not None:
         folders = [Path(source.checkpoint).resolve().parent.parent]
-    return next((folder for folder in folders if read_training_log(folder) is not None), None)
+    return next((folder for folder in folders if has_training_log(folder)), None)
 
 
 def _relative(folder: Path, start: Path) -> str:
