@@ -8,7 +8,6 @@ yaml files, info files, database. So these data sets train and are evaluated lik
 from __future__ import annotations
 
 import argparse
-import importlib
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from ..datasets.custom.folder import LABELS, POINTS, SPLITS
 from ..datasets.custom.labels.openpcdet_text import openpcdet_text
 from ..errors import ConfigError, DataError
+from ..extras import import_extra
 from ..parallel import as_engine
 from .custom_data import (
     add_class_arguments,
@@ -30,8 +30,6 @@ from .custom_data import (
     add_out_argument,
     run_conversion,
 )
-
-INSTALL = 'pip install "pcdet_distill[tri3d]" (Python 3.11 or newer)'
 
 
 @dataclass(frozen=True)
@@ -140,10 +138,7 @@ def _splits_of(folder: Path, source: Source) -> dict[str, str]:
 
 
 def _tri3d() -> Any:
-    try:
-        return importlib.import_module("tri3d.datasets")
-    except ImportError as error:
-        raise DataError(f"data tri3d needs the package tri3d ({error}): {INSTALL}") from None
+    return import_extra("tri3d.datasets", needed_by="data tri3d", raises=DataError)
 
 
 @lru_cache(maxsize=1)

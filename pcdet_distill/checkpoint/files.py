@@ -23,6 +23,7 @@ from torch import Tensor
 from .. import __version__
 from ..config import nearest
 from ..errors import CheckpointError
+from ..extras import import_extra
 from ..whole_files import whole_file
 from . import checksum
 from .contents import nonfinite_tensor, problem_of
@@ -181,15 +182,11 @@ def _read(path: Path) -> object:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file in Hugging Face's format, which can hold no code."""
+    safetensors = import_extra(
+        "safetensors.torch", needed_by=f"{path}: reading it", raises=CheckpointError
+    )
     try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise CheckpointError(
-            f"{path}: to read it the package safetensors is needed: pip install safetensors "
-            "(or pip install '.[safetensors]')"
-        ) from error
-    try:
-        return load_file(path)
+        return safetensors.load_file(path)
     except Exception as error:  # noqa: BLE001 (its exception class is not public in every version)
         raise CheckpointError(
             f"{path}: not a .safetensors file, or one that was cut off or damaged"

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..extras import import_extra
 from ..inference import Detector
 from ..models import Detector3DTemplate
 from ..models.taps import parse_tap
@@ -24,7 +25,6 @@ from ..types import BatchDict
 from .boxes import Arrays, final_boxes
 from .config import ExportConfig
 from .exporter import Export
-from .extras import import_extra
 from .raw_outputs import (
     TOLERANCE,
     Difference,
@@ -194,7 +194,7 @@ def intermediate_names(model: Detector3DTemplate, network: onnx.ModelProto) -> l
 
 def with_outputs(network: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     """A copy of a network with further tensors as outputs."""
-    onnx = import_extra("onnx", "export")
+    onnx = import_extra("onnx", needed_by="export")
     copied = type(network)()
     copied.CopyFrom(network)
     for name in names:

@@ -9,7 +9,6 @@ Afterwards both are evaluated on the same frames.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
@@ -24,7 +23,9 @@ from ..datasets import DatasetTemplate, build_dataloader
 from ..datasets.item import Item
 from ..datasets.readers import BAG_SUFFIXES, CLOUD_SUFFIXES
 from ..engine.cli.arguments import at_least
+from ..engine.logging import check_writable
 from ..errors import ConfigError, DataError
+from ..extras import import_extra
 from ..inference import Detector, load_detector
 from ..inference.hub import WEIGHTS_FILE
 from ..measure import count_parameters
@@ -33,7 +34,6 @@ from ..types import BatchDict
 from .check import check_export
 from .comparison import compare_on_split
 from .exporter import Export, export_detector, model_bytes
-from .extras import import_extra
 from .folder import write_runtime_folder
 from .hub_command import add_hub_arguments, run_hub_export
 from .latency import measure_latency
@@ -134,10 +134,10 @@ def run_export(args: argparse.Namespace) -> list[Path]:
     """Export, check, write, evaluate; returns the files."""
     refuse_flags_of_another_format(args)
     check_variant_arguments(args)
-    refuse_unwritable(Path(args.out))
+    check_writable(Path(args.out))
     if args.format == "hub":
         return run_hub_export(args, weights_file(args.ckpt))
-    import_extra("onnxruntime", "export")
+    import_extra("onnxruntime", needed_by="export")
     cfg = load_config(args.cfg_file, args.set_cfgs)
     detector = load_detector(
         cfg, args.ckpt, device=args.device, divide_intensity=args.divide_intensity
@@ -171,15 +171,6 @@ def refuse_flags_of_another_format(args: argparse.Namespace) -> None:
         for flag, default in flags.items():
             if format != args.format and getattr(args, flag) != default:
                 raise ConfigError(f"--{flag} belongs to --format {format}, not to {args.format}")
-
-
-def refuse_unwritable(out: Path) -> None:
-    """A DataError before the work begins where the folder could not be written after it."""
-    existing = next(place for place in (out, *out.absolute().parents) if place.exists())
-    if not existing.is_dir():
-        raise DataError(f"--out {out}: {existing} is a file, expected a folder")
-    if not os.access(existing, os.W_OK):
-        raise DataError(f"--out {out}: {existing} cannot be written")
 
 
 def weights_file(ckpt: str) -> Path:

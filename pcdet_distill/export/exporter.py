@@ -13,10 +13,10 @@ import torch
 from .. import __version__
 from ..datasets.processor.data_processor import PointsToVoxels
 from ..errors import ConfigError
+from ..extras import import_extra
 from ..inference import Detector
 from ..models import Detector3DTemplate
 from .config import FORMAT_VERSION, MODEL_FILE, ExportConfig, PointSpec, PostProcessing, VoxelSpec
-from .extras import import_extra
 from .graph import OLDEST_OPSET, Graph
 from .network import Network, write_network
 from .post_processing import post_processing_of
@@ -102,7 +102,7 @@ def write_model(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
         graph: what the network computes.
         opset: another version, for older runtimes.
     """
-    newest = int(import_extra("onnx", "export").defs.onnx_opset_version())
+    newest = int(import_extra("onnx", needed_by="export").defs.onnx_opset_version())
     if opset is not None:
         if not OLDEST_OPSET <= opset <= newest:
             raise ConfigError(

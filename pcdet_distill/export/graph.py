@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import torch
 
+from ..extras import import_extra
 from .config import TensorSpec
-from .extras import import_extra
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +33,7 @@ class Graph:
     """Nodes, constants, inputs and outputs of a graph that is being written."""
 
     def __init__(self) -> None:
-        self._onnx = import_extra("onnx", "export")
+        self._onnx = import_extra("onnx", needed_by="export")
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self.inputs: list[TensorSpec] = []

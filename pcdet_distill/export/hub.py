@@ -18,9 +18,9 @@ from torch import Tensor
 
 from .. import __version__
 from ..config import project_folder
+from ..extras import import_extra
 from ..inference import Detector
 from ..types import ConfigDict
-from .extras import import_extra
 from .folder import write_files
 from .model_card import CardFacts, model_card
 
@@ -49,7 +49,7 @@ def write_hub_folder(detector: Detector, folder: str | Path, facts: CardFacts) -
 
 def weights_of(state: Mapping[str, Tensor]) -> bytes:
     """The content of a .safetensors file."""
-    safetensors = import_extra("safetensors.torch", "hub")
+    safetensors = import_extra("safetensors.torch", needed_by="export")
     tensors = {}
     for name, tensor in state.items():
         # The format wants every tensor to have memory of its own, in rows.

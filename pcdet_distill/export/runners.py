@@ -6,8 +6,8 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..extras import import_extra
 from .boxes import Arrays
-from .extras import import_extra
 
 if TYPE_CHECKING:
     import onnx
@@ -32,7 +32,7 @@ class OnnxRuntimeRunner:
     """
 
     def __init__(self, model: onnx.ModelProto | str | Path, threads: int = 1) -> None:
-        runtime = import_extra("onnxruntime", "export")
+        runtime = import_extra("onnxruntime", needed_by="export")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = FATAL_ONLY
@@ -65,7 +65,7 @@ class OpenVinoRunner:
     """
 
     def __init__(self, path: str | Path, threads: int = 1) -> None:
-        core = openvino_core(import_extra("openvino", "openvino"))
+        core = openvino_core(import_extra("openvino", needed_by="OpenVINO's runtime"))
         settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = str(threads)

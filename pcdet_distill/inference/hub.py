@@ -11,12 +11,12 @@ import re
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..extras import import_extra
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "model.safetensors"
 PREFIX = "hf://"
 NAME = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-INSTALL = 'pip install "pcdet_distill[hub]"'
 
 
 def find_folder(place: object) -> Path | None:
@@ -45,12 +45,11 @@ def _download(place: str) -> Path:
     match = NAME.fullmatch(place.removeprefix(PREFIX).rstrip("/"))
     if match is None:
         raise CheckpointError(f"{place}: expected hf://user/name or hf://user/name@revision")
+    hub = import_extra(
+        "huggingface_hub", needed_by=f"{place}: its download", raises=CheckpointError
+    )
     try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise CheckpointError(f"{place}: needs the package huggingface_hub: {INSTALL}") from None
-    try:
-        folder = snapshot_download(
+        folder = hub.snapshot_download(
             match["repository"],
             revision=match["revision"],
             allow_patterns=[CONFIG_FILE, WEIGHTS_FILE],

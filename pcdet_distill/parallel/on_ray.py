@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import EXIT_STOPPED, ConfigError, UserError
+from ..extras import import_extra
 from .engine import THREADS, Ending, Item, Job, Result
 from .local import TERMINATE_SECONDS, LocalJob, chunk_size
 
@@ -150,14 +151,8 @@ class RayJob:
 
 def connect(address: str | None) -> ModuleType:
     """Ray, connected to a cluster."""
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise ConfigError(
-            f'--engine ray: ray cannot be imported ({error}); pip install "pcdet_distill[ray]" '
-            "brings it"
-        ) from None
+    import_extra("ray.exceptions", needed_by="--engine ray")
+    ray = import_extra("ray", needed_by="--engine ray")
     if ray.is_initialized():
         return ray
     if address is not None and ":" in address:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, UserError
+from ..errors import ConfigError
+from ..extras import import_extra
 from ..whole_files import whole_file
 from .viewer import SOURCES, ViewedBoxes, ViewedFrame
 
@@ -21,15 +23,9 @@ COLOURS = {"truth": (255, 255, 255), "teacher": (255, 143, 77), "student": (76, 
 LOW_POINT, HIGH_POINT = np.array([66, 82, 124]), np.array([243, 239, 176])
 
 
-def import_rerun() -> ModuleType:
+def import_rerun() -> Any:
     """Rerun's package, or one sentence on how to install it."""
-    try:
-        import rerun
-    except ImportError as error:
-        raise UserError(
-            "--rerun: rerun-sdk is not installed: pip install 'pcdet_distill[rerun]'"
-        ) from error
-    return rerun
+    return import_extra("rerun", needed_by="--rerun")
 
 
 def write_rerun(frames: Sequence[ViewedFrame], path: Path) -> Path:

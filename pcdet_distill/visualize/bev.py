@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import UserError
+from ..extras import import_extra
 from .label_places import TEXT_PT, Limits, bounds, leader_of, place_labels
 
 if TYPE_CHECKING:
@@ -129,18 +129,10 @@ def draw_bev(
         plt.close(figure)
 
 
-def import_pyplot() -> ModuleType:
+def import_pyplot() -> Any:
     """matplotlib's pyplot for files only, or one sentence on how to install it."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UserError(
-            "pictures need matplotlib, which is not installed: pip install 'pcdet_distill[viz]'"
-        ) from error
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
+    import_extra("matplotlib", needed_by="a picture").use("Agg")
+    return import_extra("matplotlib.pyplot", needed_by="a picture")
 
 
 def _save(figure: Figure, path: Path, dpi: int) -> Path:

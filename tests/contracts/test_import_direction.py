@@ -15,6 +15,7 @@ PACKAGE = "pcdet_distill"
 # Usable by every part, and using none: errors, yaml, .pth files, processes, old names, locks.
 LEAVES = {
     "errors",
+    "extras",
     "commands",
     "config",
     "file_locks",

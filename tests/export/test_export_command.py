@@ -160,9 +160,9 @@ def test_the_checkpoint_of_another_yaml(project, tmp_path, capsys) -> None:
 def test_a_folder_that_cannot_be_written(project, tmp_path, capsys) -> None:
     (tmp_path / "file").write_text("")
     message = error_of(capsys, project, tmp_path / "file")
-    assert "file is a file, expected a folder" in message
+    assert "file' is not a folder; expected a folder you may write in" in message
     message = error_of(capsys, project, tmp_path / "file" / "below")
-    assert "file is a file, expected a folder" in message
+    assert "file' is not a folder; expected a folder you may write in" in message
 
 
 def test_without_data_the_other_way_is_named(project, tmp_path, capsys) -> None:
@@ -190,7 +190,7 @@ def test_a_folder_without_clouds(project, tmp_path, capsys) -> None:
 def test_without_the_packages(project, tmp_path, capsys, monkeypatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     message = error_of(capsys, project, tmp_path / "out", "--data_path", project / "clouds")
-    assert f"{package} cannot be imported" in message
+    assert f"export needs the package {package} (" in message
     assert 'pip install "pcdet_distill[export]"' in message
 
 

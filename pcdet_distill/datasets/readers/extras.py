@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from ...errors import DataError
+from ...extras import import_extra
 
 LONGEST_MESSAGE = 1000
-INSTALL = 'pip install "pcdet_distill[readers]"'
 
 
-def needed_for(path: Path, module: str) -> ModuleType:
-    """The module, which the extra ``readers`` installs.
+def needed_for(path: Path, module: str) -> Any:
+    """The module of a package that only some formats need.
 
     Raises:
         DataError: it is not installed.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.split(".")[0]
-        raise DataError(
-            f"{path}: reading it needs the package {package} ({error}): {INSTALL}"
-        ) from None
+    return import_extra(module, needed_by=f"{path}: reading it", raises=DataError)
 
 
 def first_line(error: BaseException) -> str:

@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ...errors import UserError
+from ...extras import how_to_install
 from .protocol import CONFIG_NAME, DETECTION_NAMES, ERRORS, MATCH_DISTANCES_M
 from .result import NuScenesResult
 
-HOW_TO_INSTALL = 'pip install "pcdet_distill[nuscenes]" brings it'
 # The splits of each version; scenes outside of them are not evaluated.
 VERSION_SPLITS = {
     "v1.0-mini": ("mini_val", "mini_train"),
@@ -59,7 +59,7 @@ def devkit_result(
     """
     installed = devkit_version()
     if installed is None:
-        raise DevkitUnusable(f"nuscenes-devkit is not installed ({HOW_TO_INSTALL})")
+        raise DevkitUnusable(f"nuscenes-devkit is not installed ({how_to_install('nuscenes')})")
     split = matching_split(str(root), version, frozenset(tokens))
     try:
         evaluation = _evaluation(result_file, root, version, split)

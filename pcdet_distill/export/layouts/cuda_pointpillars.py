@@ -19,11 +19,11 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from ...errors import ConfigError
+from ...extras import import_extra
 from ...models import Detector3DTemplate
 from ...models.dense_heads.anchor_head_single import AnchorHeadSingle
 from ...types import ConfigDict
 from ..config import ExportConfig
-from ..extras import import_extra
 from ..graph import Graph, int32
 from ..slots.backbone_2d import add_backbone_2d
 from ..slots.layers import add_sequence
@@ -149,7 +149,7 @@ def with_plugin(model: onnx.ModelProto, network: CudaPointPillarsNetwork) -> onn
     Args:
         model: of ``network.graph``.
     """
-    helper = import_extra("onnx", "export").helper
+    helper = import_extra("onnx", needed_by="export").helper
     plugin = helper.make_node(
         PLUGIN,
         [network.pillars, "voxel_idxs", "voxel_num"],

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...extras import import_extra
 from ..boxes import Arrays
-from ..extras import import_extra
 from ..runners import OnnxRuntimeRunner
 from .editing import Editable
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def dense_part(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
     """The network from the inputs of its first convolutions to ``outputs``."""
-    onnx = import_extra("onnx", "export")
+    onnx = import_extra("onnx", needed_by="export")
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     extractor = onnx.utils.Extractor(inferred)
     return extractor.extract_model(first_maps(model), list(outputs))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..extras import import_extra
+from ...extras import import_extra
 
 if TYPE_CHECKING:
     import onnx
@@ -17,7 +17,7 @@ class Editable:
     """A copy of a model. Nodes that are added may come in any order; ``finish`` sorts them."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self._onnx = import_extra("onnx", "export")
+        self._onnx = import_extra("onnx", needed_by="export")
         self.model = type(model)()
         self.model.CopyFrom(model)
         self.nodes: list[onnx.NodeProto] = list(self.model.graph.node)

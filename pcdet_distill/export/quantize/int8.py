@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...extras import import_extra
 from ..boxes import Arrays
-from ..extras import import_extra
 from .dense import dense_part, maps_of_frames
 from .editing import Editable
 from .options import METHODS
@@ -90,8 +90,8 @@ def calibrate(
 def _measure_ranges(
     model: onnx.ModelProto, frames: Sequence[Arrays], method: str, percentile: float
 ) -> Any:
-    quantization = import_extra("onnxruntime.quantization", "export")
-    calibration = import_extra("onnxruntime.quantization.calibrate", "export")
+    quantization = import_extra("onnxruntime.quantization", needed_by="export")
+    calibration = import_extra("onnxruntime.quantization.calibrate", needed_by="export")
     options = {"percentile": percentile, "symmetric": False}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.onnx"
@@ -127,8 +127,8 @@ def quantize(calibrated: Calibrated, in_float: Collection[str] = ()) -> onnx.Mod
         calibrated: of ``calibrate``.
         in_float: names of the layers that stay in float.
     """
-    quantization = import_extra("onnxruntime.quantization", "export")
-    module = import_extra("onnxruntime.quantization.qdq_quantizer", "export")
+    quantization = import_extra("onnxruntime.quantization", needed_by="export")
+    module = import_extra("onnxruntime.quantization.qdq_quantizer", needed_by="export")
     model = type(calibrated.model)()
     model.CopyFrom(calibrated.model)
     nodes = _nodes(calibrated, in_float)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..extras import import_extra
+from ...extras import import_extra
 from .editing import Editable
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def replace_transposed_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _map_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors, 0 for a size that may differ."""
-    onnx = import_extra("onnx", "export")
+    onnx = import_extra("onnx", needed_by="export")
     shapes = {}
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     for info in [*inferred.input, *inferred.value_info]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ....errors import DataError
+from ...readers.extras import needed_for
 from .base import FrameLabels, LabelRow, LabelSet, read_text
 from .fields import Fields, check_fields, guess_fields, notes_of_fields, row_of_values
 from .files import LabelFile, LabelOptions, frame_of_value
@@ -127,15 +128,11 @@ def _is_decimal(text: str) -> bool:
 
 
 def _read_feather(path: Path) -> tuple[Sequence[str], Iterator[tuple[str, Mapping[str, object]]]]:
-    try:
-        from pyarrow import ArrowException, feather
-    except ImportError:
-        raise DataError(
-            f"{path}: reading .feather needs pyarrow: pip install 'pcdet_distill[readers]'"
-        ) from None
+    arrow = needed_for(path, "pyarrow")
+    feather = needed_for(path, "pyarrow.feather")
     try:
         table = feather.read_table(path)
-    except (ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable .feather table ({error})") from None
     lines = enumerate(table.to_pylist(), start=1)
     return table.column_names, ((f"{path}, row {row}", values) for row, values in lines)
