@@ -53,11 +53,14 @@ class PointSpec:
         features: names of the columns, in order; x, y, z in metres are the first.
         range_m: x, y, z minimum, then maximum; points outside are dropped.
         scale: what each column is multiplied with; 1 where the sensor's unit is the network's.
+        largest_intensity: 1, 255 or 65535, the end of the intensities' scale after this
+            multiplication. Null: the model reads none, or the scale is not known.
     """
 
     features: tuple[str, ...]
     range_m: tuple[float, ...]
     scale: tuple[float, ...]
+    largest_intensity: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,7 +247,8 @@ def _read_value(value: Any, kind: Any, where: str) -> Any:
 
 
 def _read_part(value: Any, kind: Any, where: str) -> Any:
-    names = [field.name for field in dataclasses.fields(kind)]
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    names = list(fields)
     if not isinstance(value, dict):
         raise DataError(f"{where} is {value!r}, expected the keys {', '.join(names)}")
     for key in value:
@@ -254,6 +258,8 @@ def _read_part(value: Any, kind: Any, where: str) -> Any:
     values = {}
     for name in names:
         if name not in value:
+            if fields[name].default is not dataclasses.MISSING:
+                continue  # files of older versions lack it
             raise DataError(f"{where}: '{name}' is missing")
         values[name] = _read_value(value[name], kinds[name], f"{where}: {name}")
     return kind(**values)

@@ -141,7 +141,8 @@ def _point_spec(detector: Detector) -> PointSpec:
     divisor = dataset.model_input.divide_intensity
     scale = [1 / divisor if name == INTENSITY else 1.0 for name in features]
     limits = tuple(float(limit) for limit in dataset.point_cloud_range)
-    return PointSpec(features, limits, tuple(scale))
+    largest = dataset.model_input.learnt_intensity_scale
+    return PointSpec(features, limits, tuple(scale), largest)
 
 
 def _voxel_spec(detector: Detector) -> VoxelSpec:

@@ -82,6 +82,18 @@ def test_velocities_and_missing_limits_are_read_back(tmp_path):
     assert ExportConfig.from_json(tmp_path / "config.json") == config
 
 
+def test_the_scale_of_intensities_is_read_back_and_may_be_missing(tmp_path):
+    config = example_config()
+    points = dataclasses.replace(config.points, largest_intensity=255.0)
+    dataclasses.replace(config, points=points).to_json(tmp_path / "config.json")
+    read = ExportConfig.from_json(tmp_path / "config.json")
+    assert read.points.largest_intensity == 255.0
+    content = json.loads((tmp_path / "config.json").read_text())
+    del content["points"]["largest_intensity"]  # as in files of older versions
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert ExportConfig.from_json(tmp_path / "config.json") == config
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

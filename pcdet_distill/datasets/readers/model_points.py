@@ -134,6 +134,11 @@ class ModelInput:
             "converts them"
         ]
 
+    @property
+    def learnt_intensity_scale(self) -> float | None:
+        """1, 255 or 65535: the scale of the training data's intensities; None if not known."""
+        return self._learnt[0] if INTENSITY in self.features else None
+
     @cached_property
     def _learnt(self) -> tuple[float | None, str]:
         """The scale of the training data's intensities, and where it is seen."""

@@ -14,12 +14,14 @@ import hashlib
 import json
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 MARGIN_M = np.float32(0.01)  # a corner this close to a box lies in it, as in the model's training
 CORNER_SIGNS = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]], np.float32)
+FEW_OVER_ONE = 0.01  # share of intensities; retroreflectors may exceed a scale of 0..1
 INTENSITY_NAMES = ("intensity", "i", "reflectivity", "reflectance", "remission")
 
 
@@ -102,9 +104,29 @@ class Detector:
             expected = f"(N, {len(self.features)}): {', '.join(self.features)}"
             raise DetectError(f"points have the shape {points.shape}, the model reads {expected}")
         points = points * np.float32(self.config["points"]["scale"])
+        self.doubt_intensities(points)
         low, high = np.float32(self.config["points"]["range_m"]).reshape(2, 3)[:, :2]
         in_range = (points[:, :2] >= low) & (points[:, :2] <= high)
         return points[in_range.all(axis=1) & np.isfinite(points).all(axis=1)]
+
+    def doubt_intensities(self, points):
+        """Warn once if the intensities of points (N, C) have another scale than the learnt ones."""
+        learnt = self.config["points"].get("largest_intensity")
+        if learnt is None:
+            return
+        values = points[:, self.features.index("intensity")]
+        values = values[np.isfinite(values)]
+        if len(values) == 0:
+            return
+        found = 1
+        if (values > 1).mean() >= FEW_OVER_ONE:
+            found = 255 if values.max() <= 255 else 65535
+        if found != learnt:
+            warnings.warn(
+                f"intensities look like 0..{found}, but the model learnt 0..{learnt:g}, which "
+                f"makes detections wrong; multiply them by {learnt / found:.6g}",
+                stacklevel=3,
+            )
 
     def run(self, inputs):
         """The outputs of the network, by name; None where there is nothing to see."""

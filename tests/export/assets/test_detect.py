@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import pcdet_distill
+from pcdet_distill.datasets.readers.cloud import scale_of_intensity
 from pcdet_distill.models.backbones_3d.vfe.dynamic_pillar_vfe import GroupedPoints
 from pcdet_distill.models.detectors.post_processing import (
     FramePredictions,
@@ -362,6 +364,47 @@ def test_five_columns_that_are_read_as_four_are_doubted(
     assert capsys.readouterr().out == ""
     detect.read_points(tmp_path / "wide.bin", features)
     assert "negative intensities" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("learnt", [1.0, 255.0, None])
+@pytest.mark.parametrize("largest", [0.4, 1.0, 200.0, 255.0, 40_000.0])
+def test_intensities_of_another_scale_are_doubted(
+    detect: ModuleType, tmp_path: Path, learnt: float | None, largest: float
+) -> None:
+    config = config_of()
+    config["points"]["largest_intensity"] = learnt
+    detector = detect.Detector(write_folder(tmp_path, NO_BOXES, config))
+    points = random_points(400)
+    points[:, 3] = np.linspace(0, largest, 400)
+    points[7, 3] = np.nan
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        detector(points)
+    found = scale_of_intensity(points[:, 3])
+    if learnt in (None, found):
+        assert not told
+    else:
+        expected = f"look like 0..{found:g}, but the model learnt 0..{learnt:g}"
+        assert [expected in str(warning.message) for warning in told] == [True]
+        factor = float(str(told[0].message).rsplit(" ", 1)[1])
+        assert factor == pytest.approx(learnt / found, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_few_bright_points_and_no_points_are_not_doubted(
+    detect: ModuleType, tmp_path: Path
+) -> None:
+    config = config_of()
+    config["points"]["largest_intensity"] = 1.0
+    detector = detect.Detector(write_folder(tmp_path, NO_BOXES, config))
+    points = random_points(400)
+    points[:, 3] = 0.5
+    points[:3, 3] = 4.0
+    detector(points)
+    config["points"]["largest_intensity"] = 255.0
+    detector = detect.Detector(write_folder(tmp_path, NO_BOXES, config))
+    detector(np.zeros((0, 4), np.float32))
+    detector(np.full((5, 4), np.nan, np.float32))
 
 
 def refused(detect: ModuleType, *arguments: object) -> str:

@@ -20,6 +20,7 @@ pytest.importorskip("onnxruntime")
 
 ANCHORS = "synthetic/pointpillar_student.yaml"
 CENTRES = "synthetic/centerpoint_pillar.yaml"
+CENTRES_OF_NUSCENES = "synthetic/nuscenes/centerpoint_student.yaml"
 
 
 def exported(config: str, folder: Path) -> tuple[Detector, ModuleType]:
@@ -81,7 +82,7 @@ def dense_cloud(seed: int, num_features: int) -> np.ndarray:
     [
         ANCHORS,
         CENTRES,
-        "synthetic/nuscenes/centerpoint_student.yaml",
+        CENTRES_OF_NUSCENES,
         "synthetic/nuscenes/pp_multihead_student.yaml",
         "nuscenes_models/cbgs_dyn_pp_centerpoint.yaml",
     ],
@@ -104,6 +105,20 @@ def test_settings_of_the_detector_are_those_of_the_folder(tmp_path: Path) -> Non
     assert [group.threshold for group in post_processing.nms] == [0.3]
     write_runtime_folder(tmp_path / "robot", model_bytes(export.model), export.config)
     assert ExportConfig.from_json(tmp_path / "robot" / "config.json") == export.config
+
+
+@pytest.mark.parametrize(
+    ("config", "divide", "largest"),
+    [(ANCHORS, 1.0, 1.0), (ANCHORS, 255.0, 1.0), (CENTRES_OF_NUSCENES, 1.0, 255.0)],
+)
+def test_the_scale_of_the_learnt_intensities_is_written(
+    config: str, divide: float, largest: float, tmp_path: Path
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "model.pth", config)
+    detector = load_detector(config, checkpoint, device="cpu", divide_intensity=divide)
+    points = export_detector(detector, checkpoint).config.points
+    assert points.largest_intensity == largest
+    assert points.scale[points.features.index("intensity")] == 1 / divide
 
 
 def test_a_part_of_a_network_comes_without_a_program(tmp_path: Path) -> None:
