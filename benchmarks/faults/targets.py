@@ -304,9 +304,9 @@ def run_command(root: Path, file: Path) -> None:
     except SystemExit as stop:
         if stop.code in (0, None):
             return
-        last = (errors.getvalue().strip().splitlines() or [""])[-1]
-        if stop.code == 2 and "error: " in last:
-            raise UserError(last) from None
+        _, _, sentence = errors.getvalue().rpartition("error: ")
+        if stop.code == 2 and sentence:
+            raise UserError(" ".join(sentence.split())) from None
         raise
 
 

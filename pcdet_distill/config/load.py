@@ -65,7 +65,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
     else:
         _locate_data(config, "DATA_PATH", origins, root_dir)
     config.update(ROOT_DIR=root_dir, TAG=file.stem, EXP_GROUP_PATH=group, CONFIG_FILE=str(file))
-    return EasyDict(config)
+    try:
+        return EasyDict(config)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{file}: has a key that is no name ({error})") from None
 
 
 def _config_file(path: str | Path) -> Path:

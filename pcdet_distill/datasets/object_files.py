@@ -18,7 +18,7 @@ from .info_files import Info
 from .packed_objects import write_packed
 from .safe_pickle import plain_pickle
 
-NOT_IN_FILE_NAMES = re.compile(r"[\\/:*?\"<>|\s]")
+NOT_IN_FILE_NAMES = re.compile(r"[\\/:*?\"<>|\s\x00-\x1f\ud800-\udfff]")
 
 
 def write_object_files(

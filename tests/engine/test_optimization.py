@@ -263,6 +263,11 @@ def test_what_is_no_optimizer_state_is_refused(state: object) -> None:
         (lambda state: state.update(param_groups=3), "parameters in groups of None, expected"),
         (lambda state: state.update(param_groups=[{"params": ["a"]}]), "in groups of None"),
         (lambda state: state.update(state=[1]), "has no moments"),
+        (lambda state: state["state"][0].pop("exp_avg_sq"), "has no tensor exp_avg_sq"),
+        (lambda state: state["state"][0].update(exp_avg=1.0), "has no tensor exp_avg,"),
+        (lambda state: state["state"][0].pop("step"), "has no step"),
+        (lambda state: state["state"][0].update(step=-1), "has no step"),
+        (lambda state: state["state"][0].update(extra="x"), "neither a tensor nor a number"),
         (lambda state: state["state"].update({99: {}}), "entry 99 that is of no parameter"),
         (lambda state: state["state"].update({0: 5}), "entry 0 that is of no parameter"),
         (

@@ -290,3 +290,25 @@ def test_a_head_can_be_copied_after_a_training_step() -> None:
     assert twin.forward_ret_dict == {}
     assert "cls_preds" in head.forward_ret_dict
     assert torch.equal(twin.conv_cls.weight, head.conv_cls.weight)
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ({"loc_weight": None}, "LOSS_WEIGHTS.loc_weight"),
+        ({"cls_weight": "x"}, "cls_weight: expected a number, found 'x'"),
+        ({"code_weights": [1.0] * 6}, "code_weights: has 6 numbers, expected 7"),
+    ],
+)
+def test_impossible_loss_weights_are_named_before_the_first_loss(weights, words):
+    config = head_config()
+    config.LOSS_CONFIG.LOSS_WEIGHTS.update(weights)
+    with pytest.raises(ConfigError, match=words):
+        make_head(config)
+
+
+def test_a_class_without_anchors_is_named():
+    config = head_config()
+    config.ANCHOR_GENERATOR_CONFIG[1]["anchor_rotations"] = []
+    with pytest.raises(ConfigError, match="class Pedestrian has no anchor"):
+        make_head(config)

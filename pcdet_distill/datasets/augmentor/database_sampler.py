@@ -36,6 +36,7 @@ from .object_database import (
     filter_objects,
     open_database,
 )
+from .world import numbers_of
 
 AGE_TOLERANCE_S = 1e-6
 UPRIGHT = slice(0, len(BOX_FIELDS))  # the columns that say where a box is; velocities follow them
@@ -135,7 +136,8 @@ class DataBaseSampler:
         _refuse_unsupported(sampler_cfg)
         self.use_road_plane = bool(sampler_cfg.get("USE_ROAD_PLANE", False))
         self.limit_whole_scene = bool(sampler_cfg.get("LIMIT_WHOLE_SCENE", False))
-        self.extra_width_m = required(sampler_cfg, "REMOVE_EXTRA_WIDTH", SAMPLING)
+        extra_width_m = required(sampler_cfg, "REMOVE_EXTRA_WIDTH", SAMPLING)
+        self.extra_width_m = numbers_of(extra_width_m, 3, f"{SAMPLING}.REMOVE_EXTRA_WIDTH")
         groups = class_counts(
             required(sampler_cfg, "SAMPLE_GROUPS", SAMPLING), f"{SAMPLING}.SAMPLE_GROUPS"
         )

@@ -93,7 +93,7 @@ class InfoMaker:
         """The info of a sample, by its token."""
         try:
             return self._info(sample)
-        except (TypeError, ValueError, np.linalg.LinAlgError) as error:
+        except (TypeError, ValueError, OverflowError, np.linalg.LinAlgError) as error:
             raise DataError(
                 f"{self.tables.folder}: the rows of sample {sample} hold what is no number, or too "
                 f"few numbers ({error})"

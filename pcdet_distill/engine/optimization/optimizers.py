@@ -150,11 +150,22 @@ def _check_kinds(optimizer: torch.optim.Optimizer, values: ConfigDict, where: st
         if values and not isinstance(values.get(name), Tensor):
             kind = type(optimizer).__name__
             raise CheckpointError(f"{where} has no tensor {name}, which {kind} keeps")
+    if MOMENTS.get(type(optimizer)) and values:
+        _check_step_count(values.get("step"), where)
     for name, value in values.items():
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         is_unset = value is None and name != "step"  # as SGD's momentum before its first step
         if not (isinstance(value, Tensor) or is_number or is_unset):
             raise CheckpointError(f"{where} has a {name} that is neither a tensor nor a number")
+
+
+def _check_step_count(step: object, where: str) -> None:
+    """The number of steps so far is a number, or a tensor of one, from 0 up."""
+    if isinstance(step, Tensor) and step.numel() == 1 and step.dtype != torch.bool:
+        step = step.item()
+    if isinstance(step, (int, float)) and not isinstance(step, bool) and 0 <= step < 2**53:
+        return
+    raise CheckpointError(f"{where} has no step, the number of steps so far")
 
 
 def _check_moments(

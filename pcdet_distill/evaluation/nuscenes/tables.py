@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ...structures import shown
 
 Row = Mapping[str, Any]
 # The fields that are read of each table, beside "token".
@@ -30,6 +31,15 @@ FIELDS = {
     "scene": ("name", "first_sample_token"),
     "sensor": ("channel",),
 }
+
+# The fields that are texts: names, and tokens of rows of other tables.
+TEXTS = frozenset(
+    {
+        *("sensor_token", "category_token", "scene_token", "sample_token", "instance_token"),
+        *("ego_pose_token", "calibrated_sensor_token", "first_sample_token"),
+        *("name", "channel", "filename", "prev", "next"),
+    }
+)
 
 
 class Tables:
@@ -82,6 +92,7 @@ class Tables:
     def _read(self, name: str) -> dict[str, Row]:
         path = self.path(name)
         fields = frozenset({"token", *FIELDS.get(name, ())})
+        texts = [field for field in FIELDS.get(name, ()) if field in TEXTS]
         is_kept = self._is_kept.get(name)
 
         def checked(row: dict[str, Any]) -> Row | None:
@@ -93,6 +104,12 @@ class Tables:
                     f"{path}: the row {row['token']} lacks "
                     f"{', '.join(sorted(fields - row.keys()))}; expected nuScenes' official table"
                 )
+            for field in texts:
+                if not isinstance(row[field], str):
+                    raise DataError(
+                        f"{path}: the {field} of the row {row['token']} is "
+                        f"{shown(row[field])}, expected a text"
+                    )
             return row if is_kept is None or is_kept(row) else None
 
         try:

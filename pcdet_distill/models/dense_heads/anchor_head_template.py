@@ -123,6 +123,12 @@ class AnchorHeadTemplate(DetectionHead):
         generator = AnchorGenerator(point_cloud_range, generators)
         grids, self.num_anchors_per_location = generator.generate_anchors(map_sizes)
         self.feature_map_size = map_sizes[0]
+        for name, grid in zip(self.class_names, grids):
+            if grid.numel() == 0:
+                raise ConfigError(
+                    f"{GENERATORS}: class {name} has no anchor; expected sizes, rotations and "
+                    "heights for every class"
+                )
         # Further attributes of a box, such as velocities, are zero for an anchor.
         further = self.box_coder.box_size - grids[0].shape[-1]
         for number, grid in enumerate(grids):

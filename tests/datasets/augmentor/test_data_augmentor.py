@@ -112,6 +112,9 @@ def test_scene_without_objects() -> None:
         ({"NAME": "random_world_flip"}, "ALONG_AXIS"),
         ({**FLIP, "ALONG_AXIS_LIST": ["z"]}, "unknown axis 'z'"),
         ({**TRANSLATION, "NOISE_TRANSLATE_STD": [1]}, "three"),
+        ({**ROTATION, "WORLD_ROT_ANGLE": ["a", "b"]}, "WORLD_ROT_ANGLE: expected two numbers"),
+        ({**ROTATION, "WORLD_ROT_ANGLE": [1, 2, 3]}, "WORLD_ROT_ANGLE: expected two numbers"),
+        ({**SCALING, "WORLD_SCALE_RANGE": [1, float("nan")]}, "expected two numbers"),
     ],
 )
 def test_bad_config_is_named(config: dict, words: str) -> None:

@@ -294,3 +294,21 @@ def test_an_unknown_version_needs_splits(tmp_path: Path) -> None:
     tiny.write()
     with pytest.raises(DataError, match="splits.json: v1.0-yard is none of nuScenes' own versions"):
         make_files(tiny)
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "value"),
+    [
+        ("scene", "name", ["scene-0061"]),
+        ("sample", "scene_token", {"a": 1}),
+        ("sample_data", "prev", None),
+        ("sample_data", "filename", 7),
+    ],
+)
+def test_a_field_that_is_no_text_is_named(filled_nus: TinyNuScenes, table, field, value) -> None:
+    path = filled_nus.root / filled_nus.version / f"{table}.json"
+    rows = json.loads(path.read_text())
+    rows[0][field] = value
+    path.write_text(json.dumps(rows))
+    with pytest.raises(DataError, match=f"{table}.json: the {field} of the row .* a text"):
+        create(filled_nus)

@@ -96,7 +96,8 @@ def number(text: object, what: str, where: str) -> float:
     try:
         value = float(text)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{where}: {what} is '{text}', expected a number") from None
+        found = " ".join(str(text).split())
+        raise DataError(f"{where}: {what} is '{found}', expected a number") from None
     return value
 
 
