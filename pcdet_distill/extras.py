@@ -28,12 +28,19 @@ NOTES = {"tri3d": " (Python 3.11 or newer)"}
 
 
 # Any, because mypy knows nothing of a module whose name it cannot see.
-def import_extra(module: str, *, needed_by: str, raises: type[UserError] = ConfigError) -> Any:
+def import_extra(
+    module: str,
+    *,
+    needed_by: str,
+    extra: str | None = None,
+    raises: type[UserError] = ConfigError,
+) -> Any:
     """Import a module of an optional package.
 
     Args:
         module: name to import, such as ``pyarrow.feather``; its package is in ``EXTRA_OF``.
         needed_by: a flag, a command, or what is done to a file; the sentence begins with it.
+        extra: to be named instead of that of ``EXTRA_OF``, where more than one package is needed.
         raises: class of the error without the package.
     """
     try:
@@ -41,10 +48,10 @@ def import_extra(module: str, *, needed_by: str, raises: type[UserError] = Confi
     except ImportError as error:
         package = module.split(".")[0]
         raise raises(
-            f"{needed_by} needs the package {package} ({error}): {how_to_install(package)}"
+            f"{needed_by} needs the package {package} ({error}): {how_to_install(package, extra)}"
         ) from error
 
 
-def how_to_install(package: str) -> str:
-    """The command that installs a package of ``EXTRA_OF``."""
-    return f'pip install "pcdet_distill[{EXTRA_OF[package]}]"{NOTES.get(package, "")}'
+def how_to_install(package: str, extra: str | None = None) -> str:
+    """The command that installs a package, by an extra or by that of ``EXTRA_OF``."""
+    return f'pip install "pcdet_distill[{extra or EXTRA_OF[package]}]"{NOTES.get(package, "")}'

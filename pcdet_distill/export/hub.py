@@ -49,7 +49,7 @@ def write_hub_folder(detector: Detector, folder: str | Path, facts: CardFacts) -
 
 def weights_of(state: Mapping[str, Tensor]) -> bytes:
     """The content of a .safetensors file."""
-    safetensors = import_extra("safetensors.torch", needed_by="export")
+    safetensors = import_extra("safetensors.torch", needed_by="export --format hub", extra="hub")
     tensors = {}
     for name, tensor in state.items():
         # The format wants every tensor to have memory of its own, in rows.

@@ -391,7 +391,9 @@ def test_safetensors_without_their_package(tmp_path, monkeypatch):
     (tmp_path / "weights.safetensors").touch()
     for name in ("safetensors", "safetensors.torch"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(
-        CheckpointError, match="weights.safetensors: .* needed: pip install safetensors"
-    ):
+    words = (
+        r"weights\.safetensors: reading it needs the package safetensors .*"
+        r'pip install "pcdet_distill\[safetensors\]"'
+    )
+    with pytest.raises(CheckpointError, match=words):
         load_checkpoint(tmp_path / "weights.safetensors")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,13 +67,8 @@ def test_a_recording_that_cannot_be_written_is_one_sentence(tmp_path: Path):
 
 
 def test_without_rerun_one_sentence_says_what_brings_it(tmp_path: Path, monkeypatch):
-    original = builtins.__import__
-
-    def without_rerun(name, *args, **kwargs):
-        if name.split(".")[0] == "rerun":
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_rerun)
-    with pytest.raises(UserError, match=r"pip install 'pcdet_distill\[rerun\]'"):
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    with pytest.raises(
+        UserError, match=r'^--rerun needs the package rerun .*pip install "pcdet_distill\[rerun\]"'
+    ):
         write_rerun(FRAMES, tmp_path / "view.rrd")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 
 import numpy as np
 import pytest
@@ -122,15 +122,11 @@ def test_picture_that_cannot_be_written_is_one_sentence(tmp_path):
 
 
 def test_missing_matplotlib_is_one_sentence(tmp_path, monkeypatch):
-    original = builtins.__import__
-
-    def without_matplotlib(name, *args, **kwargs):
-        if name.split(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
-    with pytest.raises(UserError, match=r"pip install 'pcdet_distill\[viz\]'"):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(
+        UserError,
+        match=r'^a picture needs the package matplotlib .*pip install "pcdet_distill\[viz\]"',
+    ):
         draw_bev(
             np.zeros((0, 4)), [], tmp_path / "a.png", point_cloud_range=RANGE, class_names=CLASSES
         )
