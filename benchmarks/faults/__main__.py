@@ -23,16 +23,25 @@ from pathlib import Path
 # Before torch is imported: threads would change the last bits of sums, and make a fork unsafe.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from .damaged import DAMAGED, damage_trials  # noqa: E402
 from .disks import disk_trials  # noqa: E402
 from .fights import clock_trials, fight_trials  # noqa: E402
 from .kills import Durations, kill_trials, measure, signal_trials  # noqa: E402
-from .outcomes import Trial, markdown, put_table, read_rows, rows_of, write_json  # noqa: E402
+from .outcomes import LOST, Table, Trial, markdown, put_table, read_rows, write_json  # noqa: E402
 from .ranks import rank_trials  # noqa: E402
 from .small_training import SmallTraining  # noqa: E402
 
 # Part -> how often each of its faults is tried; in all, or in the short form.
-LONG = {"kills": 200, "signals": 60, "ranks": 12, "disks": 10, "fights": 10, "clock": 10}
-SHORT = {"kills": 3, "signals": 3, "ranks": 0, "disks": 1, "fights": 1, "clock": 1}
+LONG = {
+    "kills": 200,
+    "signals": 60,
+    "ranks": 12,
+    "disks": 10,
+    "fights": 10,
+    "clock": 10,
+    "fuzz": 10000,
+}
+SHORT = {"kills": 3, "signals": 3, "ranks": 0, "disks": 1, "fights": 1, "clock": 1, "fuzz": 0}
 PARTS: dict[str, Callable[[SmallTraining, Durations, int, int], Iterator[Trial]]] = {
     "kills": kill_trials,
     "signals": signal_trials,
@@ -40,6 +49,7 @@ PARTS: dict[str, Callable[[SmallTraining, Durations, int, int], Iterator[Trial]]
     "disks": lambda training, durations, number, seed: disk_trials(training, number, seed),
     "fights": fight_trials,
     "clock": clock_trials,
+    "fuzz": lambda training, durations, number, seed: damage_trials(number, seed),
 }
 
 
@@ -78,6 +88,9 @@ def all_trials(numbers: dict[str, int], seed: int, folder: Path) -> Iterator[Tri
     """Every fault, on a small training in ``folder``."""
     if not numbers:
         return
+    if list(numbers) == ["fuzz"]:
+        yield from damage_trials(numbers["fuzz"], seed)
+        return
     training = SmallTraining(folder)
     with quiet():
         training.prepare()
@@ -99,24 +112,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = make_parser().parse_args(arguments)
     numbers = numbers_of(args)
     begin = time.monotonic()
-    trials = []
-    rows = earlier = [row for file in args.after for row in read_rows(file)]
+    table = Table()
+    for file in args.after:
+        table.join(read_rows(file))
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         for trial in all_trials(numbers, args.seed, Path(folder)):
-            trials.append(trial)
-            rows = [*earlier, *rows_of(trials)]
-            seconds = time.monotonic() - begin
-            said = f": {trial.said}" if trial.said else ""
-            line = f"{seconds:6.0f} s  seed {trial.seed}  {trial.fault}: {trial.outcome}{said}"
-            print(line, flush=True)
+            table.add(trial)
+            if not trial.fault.startswith(DAMAGED) or trial.outcome == LOST:
+                print(f"{time.monotonic() - begin:6.0f} s  {trial.text()}", flush=True)
             if args.json:
-                write_json(args.json, rows)
+                write_json(args.json, table.rows)
     if args.json:
-        write_json(args.json, rows)
-    print(f"\n{markdown(rows)}")
+        write_json(args.json, table.rows)
+    print(f"\n{markdown(table.rows)}")
     if args.page:
-        put_table(args.page, rows)
-    if any(row.lost for row in rows):
+        put_table(args.page, table.rows)
+    if any(row.lost for row in table.rows):
         sys.exit(1)
 
 

@@ -34,6 +34,11 @@ class Trial:
     said: str = ""
     seed: int = 0
 
+    def text(self) -> str:
+        """A line that says all of it."""
+        said = f": {self.said}" if self.said else ""
+        return f"seed {self.seed}  {self.fault}: {self.outcome}{said}"
+
 
 @dataclass
 class Row:
@@ -61,12 +66,39 @@ class Row:
             self.example = trial.said
 
 
-def rows_of(trials: Sequence[Trial]) -> list[Row]:
+class Table:
     """One row for each fault, in the order of their first trials."""
-    rows: dict[str, Row] = {}
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows."""
+        return list(self._rows.values())
+
+    def add(self, trial: Trial) -> None:
+        """Count a trial."""
+        self._rows.setdefault(trial.fault, Row(trial.fault)).add(trial)
+
+    def join(self, rows: Sequence[Row]) -> None:
+        """Add the counts of another run."""
+        for row in rows:
+            mine = self._rows.setdefault(row.fault, Row(row.fault))
+            mine.held += row.held
+            mine.said += row.said
+            mine.lost += row.lost
+            mine.losses += row.losses
+            if row.lost or not mine.example:
+                mine.example = row.example
+
+
+def rows_of(trials: Sequence[Trial]) -> list[Row]:
+    """The rows of some trials."""
+    table = Table()
     for trial in trials:
-        rows.setdefault(trial.fault, Row(trial.fault)).add(trial)
-    return list(rows.values())
+        table.add(trial)
+    return table.rows
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -10,6 +10,7 @@ from benchmarks.faults.outcomes import (
     HELD,
     LOST,
     SAID,
+    Table,
     Trial,
     markdown,
     put_table,
@@ -38,6 +39,15 @@ def test_the_table_shows_every_row_and_the_sums() -> None:
     assert "| a kill | 3 | 2 | 0 | 1 | `other weights` |" in lines
     assert "| a full disk | 1 | 0 | 1 | 0 | `error: a / b` |" in lines
     assert lines[-1] == "| all | 4 | 2 | 1 | 1 | |"
+
+
+def test_runs_are_added_up() -> None:
+    table = Table()
+    table.join(rows_of(TRIALS))
+    table.join(rows_of(TRIALS[:2]))
+    kill, disk = table.rows
+    assert (kill.times, kill.held, kill.lost) == (4, 3, 1)
+    assert (disk.times, disk.example) == (2, "error: a | b")
 
 
 def test_a_file_of_rows_is_read_again(tmp_path: Path) -> None:
