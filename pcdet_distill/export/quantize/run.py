@@ -26,8 +26,9 @@ from .sensitivity import (
 )
 
 REPORT_FILE = "quantization.json"
-# The layers are measured on so many frames, which calibrate nothing.
-MEASURED_FRAMES = 4
+# Frames that calibrate nothing, at most. Half of them choose the layers that stay in float. The
+# error is told for the other half: on the frames of the choice it would look too small.
+MEASURED_FRAMES = 8
 FEWEST_FRAMES = 2
 # onnxruntime has no kernels for newer versions of QuantizeLinear.
 HIGHEST_OPSET = 21
@@ -43,7 +44,9 @@ class Quantized:
         num_frames: that calibrated.
         errors: of every layer.
         in_float: the layers that stayed in float.
-        error: of the whole network.
+        error: of the whole network, on the frames that are counted by ``num_told_frames``.
+        num_told_frames: that neither calibrated nor chose. 0: there were too few frames, and the
+            error is that of the frames that chose.
     """
 
     export: Export
@@ -52,15 +55,19 @@ class Quantized:
     errors: tuple[LayerError, ...]
     in_float: tuple[str, ...]
     error: PredictionError
+    num_told_frames: int
 
     @property
     def table(self) -> str:
         """The errors of the layers, and of the whole."""
         num_int8 = len(self.errors) - len(self.in_float)
+        frames = f"{self.num_told_frames} further frames"
+        if self.num_told_frames == 0:
+            frames = "the frames that chose the layers, for want of others"
         return (
             f"{error_table(self.errors, self.in_float)}\n"
             f"{num_int8} of {len(self.errors)} convolutions in int8: scores of candidates differ "
-            f"by {self.error.score:.5f}, codes by {self.error.code:.4f} in the mean"
+            f"by {self.error.score:.5f}, codes by {self.error.code:.4f} in the mean, on {frames}"
         )
 
     def write_report(self, folder: Path) -> Path:
@@ -69,6 +76,7 @@ class Quantized:
             "options": dataclasses.asdict(self.options),
             "calibration_frames": self.num_frames,
             "error": self.error._asdict(),
+            "error_frames": self.num_told_frames,
             "layers": as_records(self.errors, self.in_float),
         }
         path = folder / REPORT_FILE
@@ -84,8 +92,8 @@ def quantize_export(
 
     Args:
         export: the network in float, and its config.
-        frames: its inputs for some frames of the training split: a dozen or more. The last ones
-            measure the layers, the others calibrate.
+        frames: its inputs for some frames of the training split: two dozen or more. The first
+            calibrate, the next choose the layers that stay in float, the last tell the error.
         options: by default minmax.
 
     Raises:
@@ -103,7 +111,9 @@ def quantize_export(
             f"{FEWEST_FRAMES} or more"
         )
     num_measured = min(MEASURED_FRAMES, len(filled) // 2)
-    calibrating, measuring = filled[:-num_measured], filled[-num_measured:]
+    calibrating, measured = filled[:-num_measured], filled[-num_measured:]
+    num_choosing = (num_measured + 1) // 2
+    choosing, telling = measured[:num_choosing], measured[num_choosing:]
     candidates = Candidates.of(export.config)
     calibrated = calibrate(
         export.model,
@@ -112,11 +122,12 @@ def quantize_export(
         percentile=options.percentile,
         candidates=candidates,
     )
-    measurement = Measurement(calibrated, measuring, candidates)
+    measurement = Measurement(calibrated, choosing, candidates)
     errors = measurement.layer_errors()
     in_float: list[str] = []
     if not math.isnan(measurement.error([]).score):
         in_float = choose_float_layers(measurement, errors, options.highest_error)
+    told = Measurement(calibrated, telling, candidates) if telling else measurement
     model = quantize(calibrated, in_float)
     sha256 = hashlib.sha256(model_bytes(model)).hexdigest()
     config = dataclasses.replace(export.config, model_sha256=sha256)
@@ -126,5 +137,6 @@ def quantize_export(
         num_frames=len(calibrating),
         errors=tuple(errors),
         in_float=tuple(in_float),
-        error=measurement.error(in_float),
+        error=told.error(in_float),
+        num_told_frames=len(telling),
     )

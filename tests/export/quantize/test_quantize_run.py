@@ -168,6 +168,27 @@ def test_the_report_names_every_layer(quantized, tmp_path: Path) -> None:
         assert layer["layer"] in quantized.table
 
 
+def test_the_error_is_told_for_frames_that_neither_calibrated_nor_chose(
+    exported, calibrated, quantized
+) -> None:
+    export, frames = exported
+    candidates = Candidates.of(export.config)
+    assert quantized.num_told_frames == 2
+    told = Measurement(calibrated, frames[6:], candidates).error(quantized.in_float)
+    chosen = Measurement(calibrated, frames[4:6], candidates).error(quantized.in_float)
+    assert quantized.error == told
+    assert quantized.error != chosen
+    assert "on 2 further frames" in quantized.table
+
+
+def test_two_frames_leave_none_to_tell_the_error_on(exported) -> None:
+    export, frames = exported
+    few = quantize_export(export, frames[:2])
+    assert few.num_told_frames == 0
+    assert few.error.score >= 0
+    assert "for want of others" in few.table
+
+
 def test_empty_frames_cannot_calibrate(exported) -> None:
     export, frames = exported
     empty = {name: array[:0] for name, array in frames[0].items()}
