@@ -126,6 +126,8 @@ def read_table(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
     check_head(path, (".feather",))
     try:
         table = feather.read_table(path, memory_map=False)
+        # Arrow trusts the lengths of texts in a file; a damaged one names memory that is not its.
+        table.validate(full=True)
         found = {name: table[name].to_numpy() for name in columns if name in table.column_names}
     except Exception as error:  # pyarrow's errors have several bases
         raise DataError(f"{path}: truncated or damaged: {first_line(error)}") from None

@@ -18,6 +18,7 @@ def read_feather(path: Path) -> PointCloud:
     check_head(path, (".feather",))
     try:
         table = feather.read_table(path, memory_map=False)
+        table.validate(full=True)  # else lengths in a damaged file may name memory outside of it
         columns = _columns(table)
     except Exception as error:  # pyarrow's errors have several bases
         raise DataError(f"{path}: truncated or damaged: {first_line(error)}") from None
