@@ -37,6 +37,8 @@ def check_regular(path: str | Path) -> None:
         mode = os.stat(path).st_mode
     except OSError:
         return  # whoever opens it says what is wrong
+    except ValueError:
+        raise DataError(f"{path}: no file can have this name") from None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise DataError(f"{path}: is no regular file (a pipe or a device)")
 

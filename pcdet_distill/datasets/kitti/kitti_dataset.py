@@ -112,7 +112,7 @@ class KittiDataset(InfoDataset):
         """Whether the config asks for road planes that the folder does not have."""
         block = self.dataset_cfg.get("DATA_AUGMENTOR") or {}
         augmentations = block.get("AUG_CONFIG_LIST", ()) if isinstance(block, Mapping) else block
-        asks = any(config.get("USE_ROAD_PLANE") for config in augmentations)
+        asks = any(config.get("USE_ROAD_PLANE") for config in augmentations if config)
         return self.training and asks and not self._planes_folder.is_dir()
 
     @property
