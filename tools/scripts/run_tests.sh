@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The test suite, in the project's own environment: ruff (lint and format), mypy, pytest. Arguments go to pytest (for example --slow).
 set -euo pipefail
-EXTRAS=viz,readers,export,openvino,hub,notebook,docs,dev,nuscenes-imports
+EXTRAS=viz,readers,export,openvino,hub,notebook,docs,dev,nuscenes-imports,triton
 NO_DEPS=nuscenes-devkit # asks for numpy 1, and works with numpy 2
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 cd "$ROOT"
