@@ -24,8 +24,17 @@ def whole_file(path: Path, partial_name: str | None = None) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename in (None, str(partial)):
-            error.filename = str(path)  # a full disk does not say which file it could not take
+        if isinstance(error, OSError):
+            _name_file(error, partial, path)
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def _name_file(error: OSError, partial: Path, path: Path) -> None:
+    """Say which file could not be written: a full disk does not.
+
+    An error without a number is left alone. Python shows its words only without a file name.
+    """
+    if error.errno is not None and error.filename in (None, str(partial)):
+        error.filename = str(path)
