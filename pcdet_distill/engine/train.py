@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
-from ..errors import exit_on_user_error
+from ..errors import ConfigError, exit_on_user_error
 from .checkpoints import exclusive_folder
 from .cli.arguments import add_train_arguments
 from .cli.settings import output_folder, read_config, run_name
@@ -47,14 +47,38 @@ def train_and_evaluate(run: Run, stop: StopRequest) -> None:
     """Everything between the start of the processes and their end."""
     for name in ("ckpt", "tensorboard", EVALUATIONS):
         check_writable(run.folder / name)
+    before = checkpoint_times(run)
     trainer = build_trainer(run)
     # Built now, so that a missing test split is found before the training.
     loader = test_loader(run)
     with exclusive_folder(run.folder) if run.world.is_main else nullcontext():
+        refuse_later_checkpoints(run, before)
         train(run, trainer, stop)
         stop.at_once = "the training is complete, and the same command evaluates it"
         evaluator = Evaluator(run, trainer.model, loader)
         evaluate_last_epochs(run, evaluator, trainer.options.epochs)
+
+
+def checkpoint_times(run: Run) -> dict[str, int]:
+    """The checkpoints of the output folder, and when they were written."""
+    times = {}
+    for path in (run.folder / "ckpt").glob("*.pth"):
+        with suppress(FileNotFoundError):  # another training may be at work
+            times[path.name] = path.stat().st_mtime_ns
+    return times
+
+
+def refuse_later_checkpoints(run: Run, before: dict[str, int]) -> None:
+    """Stop where another training has written since this one chose where to go on.
+
+    That choice is made before the folder is locked, because a lock is a file, and none is written
+    before the input has been checked.
+    """
+    if run.world.is_main and checkpoint_times(run) != before:
+        raise ConfigError(
+            f"output folder '{run.folder}': another training wrote checkpoints there while this "
+            "one was starting; start the same command again to go on from them"
+        )
 
 
 def train(run: Run, trainer: Trainer, stop: StopRequest) -> None:

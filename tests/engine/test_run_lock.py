@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+import toy_engine
 
 from pcdet_distill import file_locks
+from pcdet_distill.engine import train
 from pcdet_distill.engine.checkpoints.run_lock import exclusive_folder
+from pcdet_distill.engine.run import Run
 from pcdet_distill.errors import ConfigError
 
 HOLD_THE_LOCK = """
@@ -68,3 +71,22 @@ def test_a_lock_file_removed_by_its_last_holder_is_created_again(
     with exclusive_folder(tmp_path):
         assert len(locked_files) == 2
         assert (tmp_path / ".lock").exists()
+
+
+@pytest.mark.usefixtures("toys")
+def test_checkpoints_written_while_a_training_starts_are_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another training may end between the choice of a checkpoint and the lock."""
+    build = train.build_trainer
+
+    def build_while_another_trains(run: Run) -> object:
+        trainer = build(run)
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "build_trainer", build)
+            toy_engine.train_toy(tmp_path, "--epochs", "1")
+        return trainer
+
+    monkeypatch.setattr(train, "build_trainer", build_while_another_trains)
+    with pytest.raises(ConfigError, match="another training wrote checkpoints there"):
+        toy_engine.train_toy(tmp_path, "--epochs", "1")
