@@ -13,7 +13,6 @@ from pcdet_distill.datasets import DatasetTemplate, build_dataset
 from pcdet_distill.datasets.facts import frame_facts, gather_facts, spread
 from pcdet_distill.datasets.item import Item
 from pcdet_distill.datasets.kitti.kitti_dataset import KittiDataset
-from pcdet_distill.datasets.nuscenes.nuscenes_dataset import NuScenesDataset
 
 CLASSES = ["Car", "Pedestrian"]
 
@@ -79,20 +78,3 @@ def test_a_slow_disk_makes_the_sample_smaller(data_config: EasyDict, tmp_path: P
     names = [frame.name for frame in facts.frames]
     assert 1 <= len(names) < 10
     assert len({int(name) // 100 for name in names}) > 1 or len(names) == 1  # from all over it
-
-
-def test_infos_of_nuscenes_tell_the_size_of_the_key_frame(tmp_path: Path) -> None:
-    from tiny_nuscenes import CLASSES, DATA_CONFIG, TinyNuScenes, fill, make_files
-
-    tiny = TinyNuScenes(tmp_path / "nuscenes")
-    fill(tiny)
-    make_files(tiny)
-    config = EasyDict({**DATA_CONFIG, "DATA_PATH": str(tmp_path / "nuscenes")})
-    dataset = build_dataset(config, CLASSES, training=True)
-    assert isinstance(dataset, NuScenesDataset)
-    recorded = dataset.recorded_size(0)
-    assert recorded is not None
-    path, size = recorded
-    assert path.stat().st_size == size > 0
-    dataset.infos[0].pop("lidar_bytes")
-    assert dataset.recorded_size(0) is None

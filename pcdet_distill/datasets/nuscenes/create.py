@@ -94,8 +94,6 @@ def create_nuscenes_infos(
             bar = tqdm(tokens, desc=f"infos of {split}", unit="frame", disable=hidden)
             infos = [maker.info(token) for token in bar]
             _check_files(folder, infos)
-            for info in infos:  # so that a file that is cut off later is noticed
-                info["lidar_bytes"] = (folder.clouds / info["lidar_path"]).stat().st_size
             (staging / info_file(max_sweeps, split)).write_bytes(plain_pickle(infos))
             created.frames[split] = len(infos)
             if split == TRAIN:

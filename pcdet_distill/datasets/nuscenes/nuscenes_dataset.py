@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...config import LidarEvalOptions, NuScenesOptions, inside, required
+from ...config import LidarEvalOptions, NuScenesOptions, required
 from ...config.nuscenes_options import FEATURES
 from ...errors import ConfigError, DataError
 from ...evaluation.lidar import lidar_eval
@@ -166,14 +166,6 @@ class NuScenesDataset(InfoDataset):
         Of more sweeps than MAX_SWEEPS asks for, a random choice.
         """
         return self._frame(index, random)
-
-    def recorded_size(self, index: int) -> tuple[Path, int] | None:
-        """The file of the key frame; infos of OpenPCDet do not tell its size."""
-        info = self.infos[index]
-        num_bytes = info.get("lidar_bytes")
-        if not isinstance(num_bytes, int):
-            return None
-        return inside(self.folder.clouds, info["lidar_path"], "nuScenes info"), num_bytes
 
     def _frame(self, index: int, random: np.random.RandomState | None) -> Item:
         item = self._item(index, random)
