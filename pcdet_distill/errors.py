@@ -61,6 +61,12 @@ class StoppedBySignal(BaseException):
     """A signal asked the run to end, and it has; no error, so ``except Exception`` lets it pass."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 # What a disk says that is full, over a quota, read-only or broken: nothing is wrong with the code.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import ConfigError, UserError
+from ..errors import ConfigError, UserError, first_line
 
 
 @contextmanager
@@ -23,10 +23,10 @@ def built_from(block: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        kind = type(error).__name__
+        reason = f"{kind}: {first_line(error)}" if str(error).strip() else kind
         raise ConfigError(
-            f"{block}: cannot be built from its values ({reason.rstrip('.')}, in {_place(error)})"
+            f"{block}: cannot be built from its values ({reason}, in {_place(error)})"
         ) from error
 
 

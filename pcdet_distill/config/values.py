@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Kind:
     keys: tuple[str, ...]
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """True and False are numbers in Python, but not in yaml."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from .dataset import DatasetTemplate
 from .facts import DataFacts, FrameFacts, ObjectFacts
+from .labelled_objects import is_clearly_more
 
 UNIT_INTENSITY = 1.5  # a higher one is not on a scale of 0 to 1
 BYTE_INTENSITY = 255.5
@@ -29,7 +30,6 @@ NEAR_M = 40.0  # farther objects may show no point
 EMPTY_BOXES = 0.5
 OFF_GROUND_M = 0.4
 MORE_ON_GROUND = 0.7  # of the objects whose number of points changes
-CLEARLY_MORE = 1.25
 SHOWN_FRAMES = 3
 
 
@@ -89,12 +89,7 @@ def _empty_clouds(facts: DataFacts, _dataset: DatasetTemplate) -> Iterator[Doubt
             f"{_count(empty, len(facts.frames))} have no points",
             "copy their point files again, or take them from the split",
         )
-    if len(facts.frames) < LEAST_FRAMES:
-        return
-    usual = float(np.median([frame.num_points for frame in facts.frames]))
-    small = [
-        frame.name for frame in facts.frames if 0 < frame.num_points < max(SMALL_CLOUD * usual, 10)
-    ]
+    small, usual = small_clouds([(frame.name, frame.num_points) for frame in facts.frames])
     if small:
         yield Doubt(
             "small clouds",
@@ -102,6 +97,19 @@ def _empty_clouds(facts: DataFacts, _dataset: DatasetTemplate) -> Iterator[Doubt
             "points",
             "compare the sizes of their point files with the others: they may be cut off",
         )
+
+
+def small_clouds(clouds: Sequence[tuple[str, int]]) -> tuple[list[str], float]:
+    """Frames with far fewer points than usual, none in a small sample; the usual number of points.
+
+    Args:
+        clouds: name and number of points of each frame.
+    """
+    if len(clouds) < LEAST_FRAMES:
+        return [], 0.0
+    usual = float(np.median([number for _, number in clouds]))
+    fewest = max(SMALL_CLOUD * usual, 10)
+    return [name for name, number in clouds if 0 < number < fewest], usual
 
 
 def _intensities(facts: DataFacts, dataset: DatasetTemplate) -> Iterator[Doubt]:
@@ -183,8 +191,10 @@ def _heights(objects: Sequence[ObjectFacts]) -> Iterator[Doubt]:
         return
     gap_m = float(np.median([one.gap_m for one in shown]))
     # On a slope a box may be off the ground and right. It then holds no more points on the ground.
-    gains = sum(one.held_on_ground > CLEARLY_MORE * one.held + 2 for one in shown)
-    losses = sum(one.held > CLEARLY_MORE * one.held_on_ground + 2 for one in shown)
+    held = np.array([one.held for one in shown])
+    on_ground = np.array([one.held_on_ground for one in shown])
+    gains = int(is_clearly_more(on_ground, held).sum())
+    losses = int(is_clearly_more(held, on_ground).sum())
     if abs(gap_m) < OFF_GROUND_M or gains <= MORE_ON_GROUND * (gains + losses):
         return
     where = "above" if gap_m > 0 else "below"

@@ -164,11 +164,16 @@ LEAST_POINTS = 8  # an object says nothing with fewer points in either box
 CLEARLY_MORE = 1.25
 
 
+def is_clearly_more(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Where one count of points (K,) is above another by more than chance."""
+    return points > CLEARLY_MORE * others + 2
+
+
 def vote(before: np.ndarray, after: np.ndarray) -> Votes:
     """Compare counts (K,) of points inside K boxes before and after a change."""
     enough = np.maximum(before, after) >= LEAST_POINTS
-    gains = enough & (after > CLEARLY_MORE * before + 2)
-    losses = enough & (before > CLEARLY_MORE * after + 2)
+    gains = enough & is_clearly_more(after, before)
+    losses = enough & is_clearly_more(before, after)
     return Votes(
         gains=int(gains.sum()),
         losses=int(losses.sum()),

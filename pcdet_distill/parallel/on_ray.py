@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import EXIT_STOPPED, ConfigError, UserError
+from ..errors import EXIT_STOPPED, ConfigError, UserError, first_line
 from ..extras import import_extra
 from .engine import THREADS, Ending, Item, Job, Result
 from .local import TERMINATE_SECONDS, LocalJob, chunk_size
@@ -235,9 +235,3 @@ def run_job(job: Job, threads: str) -> int:
     if ending.code == EXIT_STOPPED:
         raise JobLost(f"{job.words[0]} was stopped by a signal")
     return ending.code
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -71,6 +71,21 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         prog=prog,
         description="Compare students and recipes on the same data over several seeds.",
     )
+    _add_what_to_train(parser)
+    _add_what_instead(parser)
+    add_engine_arguments(parser, jobs=True)
+    add_shard_argument(parser, "runs; each shard also works on what its runs need")
+    parser.add_argument(
+        "--merge_shards",
+        action="store_true",
+        help="check that all shards have ended, and each run was in one of them, then write and "
+        "print the table",
+    )
+    return parser.parse_args(arguments)
+
+
+def _add_what_to_train(parser: argparse.ArgumentParser) -> None:
+    """The study, which part of it, and how its trainings run."""
     add = parser.add_argument
     add("study", help="yaml of the study, e.g. cfgs/study/small_pair.yaml")
     add(
@@ -109,6 +124,11 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         help="data loading processes of each training (default: 0 on a CPU, 4 on a GPU)",
     )
     add("--retry_failed", action="store_true", help="also repeat runs that failed before")
+
+
+def _add_what_instead(parser: argparse.ArgumentParser) -> None:
+    """What is done instead of the trainings."""
+    add = parser.add_argument
     add("--list", action="store_true", help="print every run and its state, and stop")
     add("--dry_run", action="store_true", help="print the commands of unfinished runs, and stop")
     add(
@@ -124,15 +144,6 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         default=None,
         help="write page, plot and results.csv to DIR/<study>, e.g. docs/study",
     )
-    add_engine_arguments(parser, jobs=True)
-    add_shard_argument(parser, "runs; each shard also works on what its runs need")
-    add(
-        "--merge_shards",
-        action="store_true",
-        help="check that all shards have ended, and each run was in one of them, then write and "
-        "print the table",
-    )
-    return parser.parse_args(arguments)
 
 
 def uses_gpus(args: argparse.Namespace) -> bool:

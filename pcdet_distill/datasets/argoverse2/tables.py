@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ...config import nearest
-from ...errors import DataError
+from ...errors import DataError, first_line
 from ...evaluation.nuscenes.quaternions import rotation_matrices
 from ..readers.content import check_head
-from ..readers.extras import first_line, needed_for
+from ..readers.extras import needed_for
 
 QUATERNION = ("qw", "qx", "qy", "qz")
 CENTRE = ("tx_m", "ty_m", "tz_m")

@@ -82,7 +82,7 @@ def numbers_of(value: object, count: int, where: str) -> list[float]:
 
 
 def _is_finite(entry: object) -> bool:
-    return isinstance(entry, (int, float)) and is_number(entry) and abs(entry) < np.inf
+    return is_number(entry) and abs(entry) < np.inf
 
 
 class RandomWorldFlip:

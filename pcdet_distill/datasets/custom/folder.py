@@ -14,8 +14,7 @@ import numpy as np
 
 from ...commands import command_text
 from ...config import check_regular, inside
-from ...errors import DataError
-from ..readers.extras import first_line
+from ...errors import DataError, first_line
 from .labels.base import FrameLabels
 from .labels.openpcdet_text import read_openpcdet_text
 

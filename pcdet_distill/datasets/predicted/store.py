@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, first_line
 from ...structures import AtLeast, Numbers, Structure, Texts, misfit_of
 from ...whole_files import whole_file
-from ..readers.extras import first_line
 from .frame import DETECTION_FIELDS, NO_OWNER, ROW_FIELDS, FramePredictions, join
 
 PART = "this part of the teacher's stored predictions"

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, first_line
 from .cloud import PointCloud
 from .columns import Columns, cloud_of_columns
 from .content import check_head
 from .default_names import column_names, note_of_unnamed
-from .extras import first_line
 from .names import INTENSITY, PLACE, plain_name
 
 FEWEST = 3

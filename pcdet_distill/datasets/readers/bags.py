@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ...config import nearest
-from ...errors import DataError
+from ...errors import DataError, first_line
 from .cloud import PointCloud
 from .content import check_head
-from .extras import first_line, in_one_line, needed_for
+from .extras import in_one_line, needed_for
 from .livox import read_custom_msg
 from .mcap_file import McapFile
 from .point_cloud2 import cloud_of_message

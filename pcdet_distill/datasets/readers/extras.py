@@ -1,4 +1,4 @@
-"""Packages that only some formats need, and messages of errors."""
+"""Packages that only some formats need, and messages that stay one sentence."""
 
 from __future__ import annotations
 
@@ -20,12 +20,6 @@ def needed_for(path: Path, module: str) -> Any:
         DataError: it is not installed.
     """
     return import_extra(module, needed_by=f"{path}: reading it", raises=DataError)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 @contextmanager

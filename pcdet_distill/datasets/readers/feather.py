@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
+from ...errors import DataError, first_line
 from .cloud import PointCloud
 from .columns import Columns, cloud_of_columns
 from .content import check_head
-from .extras import first_line, needed_for
+from .extras import needed_for
 
 
 def read_feather(path: Path) -> PointCloud:

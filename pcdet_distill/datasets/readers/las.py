@@ -9,11 +9,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, first_line
 from .cloud import PointCloud
 from .columns import Columns, cloud_of_columns
 from .content import check_head
-from .extras import first_line, needed_for
+from .extras import needed_for
 
 SHORT_HEADER_BYTES = 227  # of LAS 1.0 to 1.2
 HEADER_BYTES = 375  # of LAS 1.4

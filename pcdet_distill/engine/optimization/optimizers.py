@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...config import lookup
+from ...config.values import is_number
 from ...errors import CheckpointError
 from ...types import ConfigDict
 from .schedules import Rate
@@ -153,9 +154,8 @@ def _check_kinds(optimizer: torch.optim.Optimizer, values: ConfigDict, where: st
     if MOMENTS.get(type(optimizer)) and values:
         _check_step_count(values.get("step"), where)
     for name, value in values.items():
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         is_unset = value is None and name != "step"  # as SGD's momentum before its first step
-        if not (isinstance(value, Tensor) or is_number or is_unset):
+        if not (isinstance(value, Tensor) or is_number(value) or is_unset):
             raise CheckpointError(f"{where} has a {name} that is neither a tensor nor a number")
 
 
@@ -163,7 +163,7 @@ def _check_step_count(step: object, where: str) -> None:
     """The number of steps so far is a number, or a tensor of one, from 0 up."""
     if isinstance(step, Tensor) and step.numel() == 1 and step.dtype != torch.bool:
         step = step.item()
-    if isinstance(step, (int, float)) and not isinstance(step, bool) and 0 <= step < 2**53:
+    if is_number(step) and 0 <= step < 2**53:
         return
     raise CheckpointError(f"{where} has no step, the number of steps so far")
 

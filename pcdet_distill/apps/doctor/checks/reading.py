@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
-from ....datasets.doubts import LEAST_FRAMES, SMALL_CLOUD
+from ....datasets.doubts import LEAST_FRAMES, small_clouds
 from ....datasets.facts import size_problem
 from ..case import Case
 from ..finding import Finding, Severity, listed, percent
@@ -72,13 +70,7 @@ def _small_clouds(split: Split) -> Iterator[Finding]:
             fix="remove these frames from the list of the split, or mend their point files",
             frames=tuple(empty[:4]),
         )
-    counts = np.array([frame.num_points for frame in split.frames])
-    if len(counts) < LEAST_FRAMES:
-        return
-    usual = float(np.median(counts))
-    small = [
-        frame.name for frame in split.frames if 0 < frame.num_points < max(SMALL_CLOUD * usual, 10)
-    ]
+    small, usual = small_clouds([(frame.name, frame.num_points) for frame in split.frames])
     if small:
         yield Finding(
             CHECK,
