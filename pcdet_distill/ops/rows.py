@@ -67,6 +67,47 @@ def add_rows(source: Tensor, rows: Tensor, total: int) -> Tensor:
     return ADD_ROWS.on(source.device)(source, rows, total)
 
 
+def move_rows(features: Tensor, sources: Tensor, targets: Tensor, total: int) -> Tensor:
+    """Sums of selected rows: ``add_rows(take_rows(features, sources), targets, total)``.
+
+    On CUDA the selected rows are never in memory. A point lies in the cubes of many centres, so
+    that they are many times the features.
+
+    Args:
+        features: (N, C).
+        sources: (R,) int64 rows of the features.
+        targets: (R,) int64 places.
+        total: number of places.
+
+    Returns:
+        (total, C).
+    """
+    moved: Tensor = _MoveRows.apply(features, sources, targets, total)
+    return moved
+
+
+class _MoveRows(torch.autograd.Function):
+    """The gradient goes the same ways back."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, sources: Tensor, targets: Tensor, total: int) -> Tensor:
+        ctx.save_for_backward(sources, targets)
+        ctx.num_rows = len(features)
+        return _move(features, sources, targets, total)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        sources, targets = ctx.saved_tensors
+        return _move(grad, targets, sources, ctx.num_rows), None, None, None
+
+
+def _move(features: Tensor, sources: Tensor, targets: Tensor, total: int) -> Tensor:
+    """``move_rows`` without its gradient."""
+    form = MOVE_ROWS.on(features.device) if _is_compiled(features) else move_rows_plain
+    return form(features, sources, targets, total)
+
+
 def _is_compiled(source: Tensor) -> bool:
     """Whether a compiled form adds such rows.
 
@@ -104,10 +145,16 @@ def add_weighted_rows_plain(source: Tensor, rows: Tensor, weights: Tensor, total
     return add_rows(products.flatten(0, 1), rows.flatten(), total)
 
 
+def move_rows_plain(features: Tensor, sources: Tensor, targets: Tensor, total: int) -> Tensor:
+    """``move_rows`` in plain torch, any device."""
+    return add_rows(features.index_select(0, sources), targets, total)
+
+
 TAKE_ROWS = Operator("selecting rows", plain=take_rows_plain, triton="rows:take_rows")
 ADD_ROWS = Operator(
     "adding rows", plain=add_rows_plain, numba=_add_rows_numba, triton="rows:add_rows"
 )
+MOVE_ROWS = Operator("sums of selected rows", plain=move_rows_plain, triton="rows:move_rows")
 ADD_WEIGHTED_ROWS = Operator(
     "the gradient of interpolation",
     plain=add_weighted_rows_plain,

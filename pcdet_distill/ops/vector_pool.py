@@ -5,8 +5,8 @@ into cells along x, y and z; z runs fastest. Vector pooling gives every cell of 
 channels, so that the result keeps where a feature was. The rules are those of OpenPCDet's CUDA ops.
 
 Sets of points are stacks (``stacks.py``): the items of a batch, such as its frames, one after the
-other. An index is a row of the whole stack, and points are searched within an item only. On the CPU
-compiled kernels do the work. The ``*_plain`` versions are torch on any device, and CUDA uses them.
+other. An index is a row of the whole stack, and points are searched within an item only. Each
+operator has a form compiled by numba for the CPU, one by Triton for CUDA, and a plain one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .accelerated import vector_kernels
+from .dispatch import Operator
 from .rows import first_true
 from .stacks import Counts, Stack, squared_distances
 
@@ -67,11 +68,17 @@ def three_nn_in_cubes(
     point_stack = Stack.of_counts(points, point_counts)
     centre_stack = Stack.of_counts(centres, centre_counts)
     offsets = offsets.float()
-    if not point_stack.on_cpu:
-        return three_nn_in_cubes_plain(point_stack, centre_stack, offsets, reach_m, limit)
+    search = THREE_IN_CUBES.on(point_stack.xyz.device)
+    return search(point_stack, centre_stack, offsets, reach_m, limit)
+
+
+def _three_nn_in_cubes_numba(
+    points: Stack, centres: Stack, offsets: Tensor, reach_m: float, limit: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``three_nn_in_cubes_plain``, compiled for the CPU."""
     rows, squared, found = vector_kernels.three_nearest_in_cube(
-        point_stack.as_searched(),
-        centre_stack.as_queries(),
+        points.as_searched(),
+        centres.as_queries(),
         offsets.contiguous().numpy(),
         np.float32(reach_m),
         limit,
@@ -110,6 +117,14 @@ def three_nn_in_cubes_plain(
     return squared.sqrt(), rows * has_points, found
 
 
+THREE_IN_CUBES = Operator(
+    "three nearest neighbours in cubes",
+    plain=three_nn_in_cubes_plain,
+    numba=_three_nn_in_cubes_numba,
+    triton="vector_pool:three_nearest_in_cubes",
+)
+
+
 def first_in_cells(
     points: Tensor,
     point_counts: Counts,
@@ -138,11 +153,17 @@ def first_in_cells(
     limit = cells if num_neighbors < 1 else min(num_neighbors, cells)
     point_stack = Stack.of_counts(points, point_counts)
     centre_stack = Stack.of_counts(centres, centre_counts)
-    if not point_stack.on_cpu:
-        return first_in_cells_plain(point_stack, centre_stack, reach_m, shape, limit)
-    grid = vector_kernels.CellGrid(_cell_size(reach_m, shape), np.array(shape, np.int64))
+    search = FIRST_IN_CELLS.on(point_stack.xyz.device)
+    return search(point_stack, centre_stack, reach_m, shape, limit)
+
+
+def _first_in_cells_numba(
+    points: Stack, centres: Stack, reach_m: float, shape: Sequence[int], limit: int
+) -> Tensor:
+    """``first_in_cells_plain``, compiled for the CPU."""
+    grid = vector_kernels.CellGrid(cell_size(reach_m, shape), np.array(shape, np.int64))
     rows = vector_kernels.first_in_cells(
-        point_stack.as_searched(), centre_stack.as_queries(), np.float32(reach_m), grid, limit
+        points.as_searched(), centres.as_queries(), np.float32(reach_m), grid, limit
     )
     return torch.from_numpy(rows)
 
@@ -158,12 +179,33 @@ def first_in_cells_plain(
     centre, point = cube_pairs_plain(points, centres, reach_m, limit=no_point)
     cell = cells_of_pairs(points.xyz, centres.xyz, centre, point, reach_m, shape)
     rows.view(-1).scatter_reduce_(0, centre * cells + cell, point, "amin")
-    # Cells are filled in the order of their first points: the rank of a cell is its place in it.
+    return fill_first_cells(rows, no_point, limit)
+
+
+def fill_first_cells(rows: Tensor, no_point: int, limit: int) -> Tensor:
+    """``rows`` (M, cells) of which no more than ``limit`` cells of a cube are filled.
+
+    Args:
+        rows: the first point of each cell, ``no_point`` where there is none.
+        no_point: above all rows of points.
+        limit: cells are filled in the order of their first points.
+
+    Returns:
+        (M, cells), -1 for a cell that is not filled.
+    """
     order = rows.argsort(dim=1)
-    numbers = torch.arange(cells, device=device).expand_as(order)
-    rank = torch.empty_like(order).scatter_(1, order, numbers)
+    numbers = torch.arange(rows.shape[1], device=rows.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, numbers)  # the place of a cell in that order
     is_filled = (rows < no_point) & (rank < limit)
     return torch.where(is_filled, rows, -1)
+
+
+FIRST_IN_CELLS = Operator(
+    "the first point in each cell",
+    plain=first_in_cells_plain,
+    numba=_first_in_cells_numba,
+    triton="vector_pool:first_in_cells",
+)
 
 
 def cube_pairs(
@@ -190,10 +232,15 @@ def cube_pairs(
     point_stack = Stack.of_counts(points, point_counts)
     centre_stack = Stack.of_counts(centres, centre_counts)
     limit = len(points) if num_neighbors < 1 else num_neighbors
-    if not point_stack.on_cpu:
-        return cube_pairs_plain(point_stack, centre_stack, reach_m, limit)
+    return CUBE_PAIRS.on(points.device)(point_stack, centre_stack, reach_m, limit)
+
+
+def _cube_pairs_numba(
+    points: Stack, centres: Stack, reach_m: float, limit: int
+) -> tuple[Tensor, Tensor]:
+    """``cube_pairs_plain``, compiled for the CPU."""
     centre, point = vector_kernels.cube_pairs(
-        point_stack.as_searched(), centre_stack.as_queries(), np.float32(reach_m), limit
+        points.as_searched(), centres.as_queries(), np.float32(reach_m), limit
     )
     return torch.from_numpy(centre), torch.from_numpy(point)
 
@@ -211,6 +258,14 @@ def cube_pairs_plain(
         pairs.append(pairs_of_part + first_rows)
     centre, point = torch.cat(pairs).unbind(dim=1)
     return centre, point
+
+
+CUBE_PAIRS = Operator(
+    "points in cubes",
+    plain=cube_pairs_plain,
+    numba=_cube_pairs_numba,
+    triton="vector_pool:cube_pairs",
+)
 
 
 def cells_of_pairs(
@@ -234,7 +289,7 @@ def cells_of_pairs(
     Returns:
         (R,) int64.
     """
-    size = torch.from_numpy(_cell_size(reach_m, shape)).to(points.device)
+    size = torch.from_numpy(cell_size(reach_m, shape)).to(points.device)
     offset = points[point] - centres[centre] + np.float32(reach_m).item()
     cells = torch.div(offset, size).floor().long()
     last = torch.tensor(list(shape), device=points.device) - 1
@@ -242,7 +297,7 @@ def cells_of_pairs(
     return (x * shape[1] + y) * shape[2] + z
 
 
-def _cell_size(reach_m: float, shape: Sequence[int]) -> np.ndarray:
+def cell_size(reach_m: float, shape: Sequence[int]) -> np.ndarray:
     """Edges (3,) float32 of a cell."""
     edge = np.float32(reach_m) * np.float32(2)
     return edge / np.array(shape, np.float32)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ...config import lookup, required
 from ...errors import ConfigError
 from ...ops.point_sampling import interpolation_weights, three_interpolate
-from ...ops.rows import add_rows, take_rows
+from ...ops.rows import add_rows, move_rows, take_rows
 from ...ops.stacks import Counts
 from ...ops.vector_pool import (
     cell_offsets,
@@ -196,8 +196,8 @@ def average_cells(sets: PointSets, cells: CubeCells) -> tuple[Tensor, Distinct]:
     total = len(distinct.kept) * num_cells
     place = distinct.back[centre] * num_cells + cell
     offsets = (take_rows(sets.xyz, point) - sets.centres[centre]).to(sets.features.dtype)
-    rows = torch.cat([offsets, take_rows(sets.features, point)], dim=1)
-    sums = add_rows(rows, place, total)
+    of_features = move_rows(sets.features, point, place, total)
+    sums = torch.cat([add_rows(offsets, place, total), of_features], dim=1)
     count = torch.bincount(place, minlength=total).clamp_min(1).unsqueeze(1)
     return (sums / count).view(len(distinct.kept), num_cells, sums.shape[1]), distinct
 

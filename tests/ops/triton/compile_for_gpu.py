@@ -27,8 +27,14 @@ from pcdet_distill.ops.point_sampling import (
 )
 from pcdet_distill.ops.points import FIRST_BOX, INSIDE_BOXES
 from pcdet_distill.ops.roi_pooling import CELL_ARGMAX, FIRST_MEMBERS
-from pcdet_distill.ops.rows import ADD_ROWS, ADD_WEIGHTED_ROWS, TAKE_ROWS
+from pcdet_distill.ops.rows import ADD_ROWS, ADD_WEIGHTED_ROWS, MOVE_ROWS, TAKE_ROWS
 from pcdet_distill.ops.stacks import Stack
+from pcdet_distill.ops.vector_pool import (
+    CUBE_PAIRS,
+    FIRST_IN_CELLS,
+    THREE_IN_CUBES,
+    cell_offsets,
+)
 from pcdet_distill.ops.voxel_query import VOXEL_QUERY, SearchRange, VoxelPlaces
 
 CPU = torch.device("cpu")
@@ -72,6 +78,7 @@ def launch_all() -> None:
     FURTHEST_POINTS.triton_form()(ragged(2, [9000], CPU, on_grid=False), [4], 1024)
     for count in (59, 1):
         launch_points(ragged(1, [count], CPU, on_grid=False), count)
+        launch_cubes(ragged(1, [count], CPU, on_grid=False), count)
         launch_boxes(torch.ones(count, 3), torch.ones(count, 7), count)
         for dtype in (torch.float16, torch.float32):
             launch_rows(torch.ones(count, count, dtype=dtype))
@@ -88,12 +95,21 @@ def launch_points(points: Stack, limit: int) -> None:
     VOXEL_QUERY.triton_form()(voxels, (limit,) * 3, voxels, within)
 
 
+def launch_cubes(points: Stack, limit: int) -> None:
+    """Kernels of vector pooling."""
+    shape = (3, 3, 3) if limit > 1 else (1, 1, 1)
+    THREE_IN_CUBES.triton_form()(points, points, cell_offsets(1.0, shape), 1.0, limit)
+    FIRST_IN_CELLS.triton_form()(points, points, 1.0, shape, limit)
+    CUBE_PAIRS.triton_form()(points, points, 1.0, limit)
+
+
 def launch_rows(rows: Tensor) -> None:
     """Kernels that move rows of features (N, C)."""
     total = len(rows)
     sources = torch.zeros(total, 3, dtype=torch.int64)
     TAKE_ROWS.triton_form()(rows, sources[:, 0])
     ADD_ROWS.triton_form()(rows, sources[:, 0], total)
+    MOVE_ROWS.triton_form()(rows, sources[:, 0], sources[:, 1], total)
     weights = torch.ones(total, 3)
     INTERPOLATE.triton_form()(rows, sources, weights)
     ADD_WEIGHTED_ROWS.triton_form()(rows, sources, weights, total)

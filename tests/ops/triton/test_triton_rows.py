@@ -7,7 +7,15 @@ import torch
 from triton_inputs import features
 
 from pcdet_distill.ops import dispatch
-from pcdet_distill.ops.rows import ADD_ROWS, TAKE_ROWS, add_rows, add_rows_plain, take_rows
+from pcdet_distill.ops.rows import (
+    ADD_ROWS,
+    MOVE_ROWS,
+    TAKE_ROWS,
+    add_rows,
+    add_rows_plain,
+    move_rows,
+    take_rows,
+)
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 SHAPES = [(1, 1), (700, 3), (40, 130), (0, 4), (5, 0)]
@@ -44,6 +52,30 @@ def test_the_gradient_of_taken_rows(device: torch.device, monkeypatch: pytest.Mo
     rows = some_rows(60, 13, device).view(20, 3)
     source = features(3, 13, 5, torch.float64, device).requires_grad_()
     torch.autograd.gradcheck(lambda values: take_rows(values, rows), source, nondet_tol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("count", "channels"), SHAPES)
+def test_moved_rows(count: int, channels: int, dtype: torch.dtype, device: torch.device) -> None:
+    """From many rows to many places, in one step as in two."""
+    source = features(4, 11, channels, dtype, device)
+    sources, targets = some_rows(count, 11, device), some_rows(count, 7, device).flip(0)
+    found = MOVE_ROWS.triton_form()(source, sources, targets, 7)
+    exact = add_rows_plain(source.double()[sources], targets, 7)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, exact.to(dtype), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("kernels", ["triton", "plain", "auto"])
+def test_the_gradient_of_moved_rows(
+    kernels: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(dispatch.VARIABLE, kernels)
+    sources, targets = some_rows(60, 13, device), some_rows(60, 9, device).flip(0)
+    source = features(5, 13, 5, torch.float64, device).requires_grad_()
+    torch.autograd.gradcheck(
+        lambda values: move_rows(values, sources, targets, 9), source, nondet_tol=1e-9
+    )
 
 
 def test_a_fixed_order_is_left_to_pytorch(

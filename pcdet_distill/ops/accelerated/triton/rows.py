@@ -1,4 +1,4 @@
-"""Selecting rows of features, and adding rows to the places they came from (its gradient).
+"""Selecting rows of features, adding rows to the places they came from (its gradient), and both.
 
 A program moves a block of rows and channels, so that neighbouring threads touch neighbouring
 channels. Sums are atomic: their order, and with it the last bit, may change from run to run, as in
@@ -41,6 +41,25 @@ def _add_kernel(
     row, channel, wanted = block_of_program(num_rows, num_channels, ROWS, CHANNELS)
     target = tl.load(rows + row, mask=row < num_rows, other=0)
     value = tl.load(source + row * num_channels + channel, mask=wanted, other=0.0)
+    value = value.to(sums.dtype.element_ty)
+    tl.atomic_add(sums + target * num_channels + channel, value, mask=wanted, sem="relaxed")
+
+
+@triton.jit
+def _move_kernel(
+    features,
+    sources,
+    targets,
+    sums,
+    num_rows,
+    num_channels,
+    ROWS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    row, channel, wanted = block_of_program(num_rows, num_channels, ROWS, CHANNELS)
+    source = tl.load(sources + row, mask=row < num_rows, other=0)
+    target = tl.load(targets + row, mask=row < num_rows, other=0)
+    value = tl.load(features + source * num_channels + channel, mask=wanted, other=0.0)
     value = value.to(sums.dtype.element_ty)
     tl.atomic_add(sums + target * num_channels + channel, value, mask=wanted, sem="relaxed")
 
@@ -100,3 +119,24 @@ def add_rows(source: Tensor, rows: Tensor, total: int) -> Tensor:
         **EXACT,
     )
     return sums.to(source.dtype)
+
+
+def move_rows(features: Tensor, sources: Tensor, targets: Tensor, total: int) -> Tensor:
+    """Sums (total, C): row ``sources[r]`` of features (N, C) goes to row ``targets[r]``."""
+    num_channels = features.shape[1]
+    sums = features.new_zeros(total, num_channels, dtype=sum_dtype(features.dtype))
+    if len(sources) == 0 or sums.numel() == 0:
+        return sums.to(features.dtype)
+    height, width = block_shape(num_channels)
+    _move_kernel[block_grid(len(sources), num_channels)](
+        features.contiguous(),
+        sources.contiguous(),
+        targets.contiguous(),
+        sums,
+        len(sources),
+        num_channels,
+        ROWS=height,
+        CHANNELS=width,
+        **EXACT,
+    )
+    return sums.to(features.dtype)
