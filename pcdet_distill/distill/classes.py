@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..ops.constants import constant
 
 
 class ClassMap:
@@ -44,7 +44,7 @@ class ClassMap:
         for name in self.teacher:
             label = self.student.index(name) + 1 if name in self.student else 0
             student_label_of.append(label)
-        table = torch.tensor(student_label_of, dtype=labels.dtype, device=labels.device)
+        table = constant(student_label_of, labels.device, labels.dtype)
         return table[labels.long()]
 
     def relabel(self, boxes: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
+from ..ops.constants import constant
 from ..ops.knn import knn
 from ..ops.rulebook import cell_keys
 from .nodes import NodeFeatures, NodeGrid
@@ -119,7 +120,7 @@ def _match_metres(student: NodeFeatures, teacher: NodeFeatures) -> tuple[Tensor,
     from the grid or from equal coordinates, and where the student is beyond the teacher's range.
     """
     reaches = [_reach_m(student), _reach_m(teacher)]
-    reach_m = torch.tensor(reaches, device=student.coords.device).amax(dim=0)
+    reach_m = constant(reaches, student.coords.device).amax(dim=0)
     reach_m += PLACE_MARGIN_M
     match = _matches_without_search(student, teacher)
     lowest = teacher.coords.amin(dim=0) - reach_m

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..moved import forward_names
+from ..ops.constants import constant
 from ..ops.precision import at_least_float32
 
 # Points of two samples of one cloud: the same point, or one at the same spot of a surface.
@@ -72,19 +73,19 @@ class NodeGrid:
 
         In float64: float32 would put a point on a border into one cell or the other by chance.
         """
-        size = torch.tensor(self.cell_size_m, dtype=torch.float64, device=coords.device)
-        origin = torch.tensor(self.origin_m, dtype=torch.float64, device=coords.device)
+        size = constant(self.cell_size_m, coords.device, torch.float64)
+        origin = constant(self.origin_m, coords.device, torch.float64)
         return torch.floor((coords.double() - origin) / size).long().flip(1)
 
     def contains(self, cells: Tensor) -> Tensor:
         """Whether each of ``cells`` (N, 3) z, y, x lies in the grid, (N,)."""
-        limits = torch.tensor(self.size, device=cells.device).flip(0)
+        limits = constant(self.size, cells.device).flip(0)
         return ((cells >= 0) & (cells < limits)).all(dim=1)
 
     def centres(self, cells: Tensor) -> Tensor:
         """Metres (N, 3) x, y, z of the centres of ``cells`` (N, 3) z, y, x."""
-        size = torch.tensor(self.cell_size_m, dtype=torch.float32, device=cells.device)
-        origin = torch.tensor(self.origin_m, dtype=torch.float32, device=cells.device)
+        size = constant(self.cell_size_m, cells.device, torch.float32)
+        origin = constant(self.origin_m, cells.device, torch.float32)
         return (cells.flip(1) + 0.5) * size + origin
 
 

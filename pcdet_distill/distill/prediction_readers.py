@@ -23,6 +23,7 @@ from ..models.dense_heads.prediction_layout import (
     PredictionLayout,
 )
 from ..moved import forward_names
+from ..ops.constants import constant, constant_like
 from ..ops.precision import at_least_float32
 from ..types import BatchDict
 from .predictions import (
@@ -107,7 +108,7 @@ class _Reader(Generic[Layout]):
         logits = at_least_float32(logits)
         shape = (*logits.shape[:-1], self.channels)
         all_classes = logits.new_full(shape, ABSENT_LOGIT)
-        columns = torch.tensor(labels, device=logits.device) - 1
+        columns = constant(labels, logits.device) - 1
         return all_classes.index_copy(-1, columns, logits)
 
 
@@ -226,9 +227,8 @@ class _CenterForm:
 
     def encode(self, boxes: Tensor, references: Tensor, logits: Tensor) -> Tensor:
         """Codes in the cells. The offset may lie outside a cell: boxes come from another grid."""
-        cells = (boxes[:, :2] - boxes.new_tensor(self.origin_m)) / boxes.new_tensor(
-            self.cell_size_m
-        )
+        origin_m = constant_like(self.origin_m, boxes)
+        cells = (boxes[:, :2] - origin_m) / constant_like(self.cell_size_m, boxes)
         return encode_centers(boxes, cells - references)
 
 
@@ -273,8 +273,8 @@ class CenterReader(_Reader[CenterLayout]):
 
     def _centres_m(self, corners: Tensor) -> Tensor:
         """(N, 2) x, y of the centres of cells with ``corners`` (N, 2)."""
-        size = corners.new_tensor(self.layout.cell_size_m)
-        return (corners + 0.5) * size + corners.new_tensor(self.layout.origin_m)
+        size = constant_like(self.layout.cell_size_m, corners)
+        return (corners + 0.5) * size + constant_like(self.layout.origin_m, corners)
 
     def _find_grid(self) -> PredictionGrid:
         corners = self._corners(torch.device("cpu"))

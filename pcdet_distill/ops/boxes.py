@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .accelerated import box_kernels
+from .constants import constant_like
 from .dispatch import Operator
 
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -97,7 +98,7 @@ def boxes_to_corners_3d(boxes: Array) -> Array:
     """The eight corners (N, 8, 3) of boxes (N, 7): rows 0-3 below, 4-7 above in the same order."""
     if not isinstance(boxes, Tensor):
         return boxes_to_corners_3d(torch.as_tensor(boxes)).numpy()
-    signs = boxes.new_tensor(CORNER_SIGNS) / 2
+    signs = constant_like(CORNER_SIGNS, boxes) / 2
     local = boxes[:, None, 3:6] * signs
     return rotate_points_along_z(local, boxes[:, 6]) + boxes[:, None, 0:3]
 
@@ -107,7 +108,7 @@ def enlarge_box3d(boxes: Array, extra_width: Sequence[float] = (0, 0, 0)) -> Arr
     if not isinstance(boxes, Tensor):
         return enlarge_box3d(torch.as_tensor(boxes), extra_width).numpy()
     larger = boxes.clone()
-    larger[:, 3:6] += boxes.new_tensor(extra_width)
+    larger[:, 3:6] += constant_like(extra_width, boxes)
     return larger
 
 
@@ -308,7 +309,7 @@ def _sorted_polygon(candidates: Tensor, valid: Tensor) -> Tensor:
 
 def bev_corners(boxes: Tensor) -> Tensor:
     """BEV corners (P, 4, 2) of boxes (P, 7), counterclockwise."""
-    signs = boxes.new_tensor(((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)))
+    signs = constant_like(((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)), boxes)
     centre = boxes[:, None, 0:2]
     # Adding and subtracting the centre copies the rounding of the reference.
     local = (centre + boxes[:, None, 3:5] * signs) - centre

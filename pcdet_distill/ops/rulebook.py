@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from .accelerated import rulebook_kernels
+from .constants import constant
 
 T = TypeVar("T")
 
@@ -206,8 +207,8 @@ def _shifted_cells(
     The mask is needed: the key of a cell beyond the edge is the key of some other cell.
     """
     frames = indices[:, :1].long()
-    cells = indices[:, 1:].long() + torch.tensor(shift, device=indices.device)
-    limits = torch.tensor(shape, device=indices.device)
+    cells = indices[:, 1:].long() + constant(shift, indices.device)
+    limits = constant(shape, indices.device)
     inside = (cells >= 0).all(dim=1) & (cells < limits).all(dim=1)
     return torch.cat([frames, cells], dim=1), inside
 
@@ -264,10 +265,10 @@ def _reached_cells(
         cells (N, 1 + axes) int64, and which of them exist (N,) bool.
     """
     device = indices.device
-    stride = torch.tensor(kernel.stride, device=device)
-    padding = torch.tensor(kernel.padding, device=device)
-    shift = torch.tensor(offset, device=device) * torch.tensor(kernel.dilation, device=device)
-    limits = torch.tensor(out_shape, device=device)
+    stride = constant(kernel.stride, device)
+    padding = constant(kernel.padding, device)
+    shift = constant(offset, device) * constant(kernel.dilation, device)
+    limits = constant(out_shape, device)
     scaled = indices[:, 1:].long() + padding - shift
     cells = torch.div(scaled, stride, rounding_mode="floor")
     on_stride = scaled % stride == 0

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .accelerated.point_kernels import Queries, Searched
+from .constants import constant
 
 # Rows of each item of a stack.
 Counts = Sequence[int] | Tensor
@@ -108,7 +109,7 @@ def starts_on(device: torch.device, starts: list[int]) -> Tensor:
     steps = {end - start for start, end in zip(starts, starts[1:])}
     if len(steps) == 1:
         return torch.arange(len(starts), device=device) * steps.pop()
-    return torch.tensor(starts, device=device)
+    return constant(starts, device)
 
 
 def squared_distances(points: Tensor, others: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .accelerated import vector_kernels
+from .constants import constant
 from .dispatch import Operator
 from .rows import first_true
 from .stacks import Counts, Stack, squared_distances
@@ -34,7 +35,7 @@ def cell_offsets(
     axes = []
     for cells in shape:
         steps = [(2 * step + 1 - cells) * reach_m / cells for step in range(cells)]
-        axes.append(torch.tensor(steps, device=device))
+        axes.append(constant(steps, device))
     return torch.cartesian_prod(*axes)
 
 
@@ -254,7 +255,7 @@ def cube_pairs_plain(
     for cubes in _cubes(points, centres, reach_m):
         rank = cubes.inside.cumsum(dim=1)  # from 1, of each point among those in its cube
         pairs_of_part = torch.nonzero(cubes.inside & (rank <= limit))
-        first_rows = torch.tensor([cubes.centres.start, cubes.first_point], device=device)
+        first_rows = constant([cubes.centres.start, cubes.first_point], device)
         pairs.append(pairs_of_part + first_rows)
     centre, point = torch.cat(pairs).unbind(dim=1)
     return centre, point
@@ -292,7 +293,7 @@ def cells_of_pairs(
     size = torch.from_numpy(cell_size(reach_m, shape)).to(points.device)
     offset = points[point] - centres[centre] + np.float32(reach_m).item()
     cells = torch.div(offset, size).floor().long()
-    last = torch.tensor(list(shape), device=points.device) - 1
+    last = constant(list(shape), points.device) - 1
     x, y, z = torch.minimum(cells.clamp_min(0), last).unbind(dim=1)
     return (x * shape[1] + y) * shape[2] + z
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .accelerated import point_kernels
+from .constants import constant
 from .dispatch import Operator
 from .rows import fill_with_first, first_true
 from .rulebook import cell_keys
@@ -176,7 +177,7 @@ def _keys_around(
     coords: Tensor, steps: Tensor, spatial_shape: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Keys (M, S) of the cells at ``steps`` (S, 3) from ``coords`` (M, 4), and which exist."""
-    limits = torch.tensor([int(cells) for cells in spatial_shape], device=coords.device)
+    limits = constant([int(cells) for cells in spatial_shape], coords.device)
     cells = coords[:, None, 1:] + steps
     on_grid = ((cells >= 0) & (cells < limits)).all(dim=2)
     frames = coords[:, None, :1].expand(-1, len(steps), 1)

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from ...errors import ConfigError
 from ...ops.accelerated import paint_kernels
+from ...ops.constants import constant_like
 from ..prediction_matching import classes_of, restrict_kind
 from ..predictions import ABSENT_LOGIT, PositionKind, PredictionGrid
 from .build import headings_of_kinds, turn_from_anchor
@@ -256,7 +257,7 @@ class Painter:
         offset = lattice.origin + cells * lattice.pitch - rows.places[:, None]
         weight = self._bilinear(offset, rows.axes)
         inside = (cells >= 0).all(dim=2)
-        inside &= (cells < cells.new_tensor(lattice.size)).all(dim=2)
+        inside &= (cells < constant_like(lattice.size, cells)).all(dim=2)
         row, cell = torch.nonzero(inside & (weight > LEAST_WEIGHT), as_tuple=True)
         slots = []
         sources = []
@@ -323,7 +324,7 @@ class Painter:
         places = self.lattice.cell_places() @ inverse[:, :2, :2].transpose(1, 2)
         places = places + inverse[:, None, :2, 3]
         cells = (places - lattice.origin) / lattice.pitch
-        last = cells.new_tensor(lattice.size) - 0.5
+        last = constant_like(lattice.size, cells) - 0.5
         is_seen = ((cells >= -0.5) & (cells <= last)).all(dim=2)
         return is_seen[:, self.lattice.cell_of]
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError
+from ...ops.constants import constant
 from ...ops.rulebook import Kernel, cell_keys
 from ...ops.sparse_tensor import SparseConvTensor
 from .layers import Features, Layer
@@ -130,7 +131,7 @@ def _read_sparse_patches(module: nn.Module, value: SparseConvTensor, places: Ten
     kernel, direction = _kernel_of(module, value)
     # Sorted keys of the active cells: a cell is found by bisection.
     keys, order = cell_keys(value.indices, value.spatial_shape).sort()
-    limit = torch.tensor(list(value.spatial_shape), device=places.device)
+    limit = constant(list(value.spatial_shape), places.device)
     frames = places[:, :1].long()
     patches = []
     for offset in kernel.offsets():
@@ -171,11 +172,11 @@ def _input_cells(
     """The input cells (S, axes) of output ``cells`` at a kernel offset, and which exist (S,)."""
     all_exist = torch.ones(len(cells), dtype=torch.bool, device=cells.device)
     if direction == "same":
-        return cells + torch.tensor(kernel.from_middle(offset), device=cells.device), all_exist
-    stride = torch.tensor(kernel.stride, device=cells.device)
-    padding = torch.tensor(kernel.padding, device=cells.device)
+        return cells + constant(kernel.from_middle(offset), cells.device), all_exist
+    stride = constant(kernel.stride, cells.device)
+    padding = constant(kernel.padding, cells.device)
     dilated = [at * step for at, step in zip(offset, kernel.dilation)]
-    shift = torch.tensor(dilated, device=cells.device)
+    shift = constant(dilated, cells.device)
     if direction == "down":
         return cells * stride - padding + shift, all_exist
     # Up: solve the line above for the coarse cell. Only multiples of the stride have one.

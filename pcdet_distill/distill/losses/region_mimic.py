@@ -36,6 +36,7 @@ from torch.nn import functional
 from ...config import option
 from ...models.taps import TapInfo
 from ...ops.boxes import rotate_points_along_z
+from ...ops.constants import constant_like
 from ...types import BatchDict, ConfigDict
 from ..labelled_boxes import without_padding
 from ..nodes import NodeFeatures, NodeGrid, as_map
@@ -137,8 +138,8 @@ def places_in(boxes: Tensor, points: int) -> Tensor:
 
 def _in_map_units(places: Tensor, grid: NodeGrid) -> Tensor:
     """Places (R, K, 2) in metres, with -1 and 1 at the borders of the map."""
-    size_m = places.new_tensor(grid.cell_size_m[:2]) * places.new_tensor(grid.size[:2])
-    return (places - places.new_tensor(grid.origin_m[:2])) / size_m * 2 - 1
+    size_m = constant_like(grid.cell_size_m[:2], places) * constant_like(grid.size[:2], places)
+    return (places - constant_like(grid.origin_m[:2], places)) / size_m * 2 - 1
 
 
 def interpolate(feature_map: Tensor, regions: Regions, grid: NodeGrid) -> Tensor:

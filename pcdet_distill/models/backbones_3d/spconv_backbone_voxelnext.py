@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ...ops.constants import constant_like
 from ...ops.rulebook import cell_keys
 from ...ops.sparse_conv import (
     SparseConv2d,
@@ -117,7 +118,7 @@ def sum_on_ground(
     cells = [finest.indices[:, [0, 2, 3]]]
     features = [finest.features]
     for scale, tensor in deeper.items():
-        factors = tensor.indices.new_tensor([1, scale, scale])
+        factors = constant_like([1, scale, scale], tensor.indices)
         cells.append(tensor.indices[:, [0, 2, 3]] * factors)
         features.append(tensor.features)
     shape = finest.spatial_shape[1:]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...config import nearest, required
 from ...errors import ConfigError
+from ...ops.constants import constant_like
 from ...ops.precision import at_least_float32
 from ...ops.sparse_conv import SubMConv2d
 from ...types import BatchDict, ConfigDict
@@ -335,7 +336,7 @@ class CenterHead(DetectionHead):
         return ProposedBoxes(
             boxes=self._decode(prediction, best),
             scores=torch.sigmoid(best.scores),
-            labels=best.classes.new_tensor(self.head_labels[number])[best.classes],
+            labels=constant_like(self.head_labels[number], best.classes)[best.classes],
             overlaps=overlaps,
         )
 
@@ -398,7 +399,8 @@ class CenterHead(DetectionHead):
 
         The limits are POST_CENTER_LIMIT_RANGE and SCORE_THRESH.
         """
-        limits = boxes.new_tensor(required(settings, "POST_CENTER_LIMIT_RANGE", POST_PROCESSING))
+        limits_m = required(settings, "POST_CENTER_LIMIT_RANGE", POST_PROCESSING)
+        limits = constant_like(limits_m, boxes)
         centre = boxes[..., :3]
         inside = ((centre >= limits[:3]) & (centre <= limits[3:])).all(dim=-1)
         return inside & (scores > required(settings, "SCORE_THRESH", POST_PROCESSING))

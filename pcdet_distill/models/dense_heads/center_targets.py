@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...config import required
+from ...ops.constants import constant_like
 from ...types import ConfigDict
 from ..model_utils.box_coders import SMALLEST_SIZE_M
 from ..model_utils.centernet_utils import draw_peaks, gaussian_radius
@@ -88,9 +89,9 @@ class CenterTargetAssigner:
         num_frames = len(gt_boxes)
         head_boxes = self._boxes_of_head(gt_boxes, labels)
         boxes = head_boxes.boxes
-        centre = self._in_cells(boxes[:, :2] - boxes.new_tensor(self.origin))
+        centre = self._in_cells(boxes[:, :2] - constant_like(self.origin, boxes))
         # A centre outside of the map, of a box that reaches into it, moves to the nearest cell.
-        last = centre.new_tensor([width - 0.5, height - 0.5])
+        last = constant_like([width - 0.5, height - 0.5], centre)
         centre = centre.clamp_min(0).minimum(last)
         cell = centre.long()
 
@@ -110,7 +111,7 @@ class CenterTargetAssigner:
 
     def _boxes_of_head(self, gt_boxes: Tensor, labels: Sequence[int]) -> HeadBoxes:
         """The boxes of the classes ``labels``; in a frame with too many, the first NUM_MAX_OBJS."""
-        matches = gt_boxes[..., -1:].round() == gt_boxes.new_tensor(labels)
+        matches = gt_boxes[..., -1:].round() == constant_like(labels, gt_boxes)
         is_ours = matches.any(dim=2)
         number = is_ours.cumsum(dim=1) - 1
         is_kept = is_ours & (number < self.max_objects)
@@ -136,7 +137,7 @@ class CenterTargetAssigner:
 
     def _in_cells(self, metres: Tensor) -> Tensor:
         """(K, 2) lengths along x and y in cells of the feature map."""
-        return metres / metres.new_tensor(self.voxel_size) / self.stride
+        return metres / constant_like(self.voxel_size, metres) / self.stride
 
 
 def encode_centers(boxes: Tensor, offset: Tensor) -> Tensor:
@@ -166,7 +167,8 @@ def decode_centers(
         cell_size_m: edges of a cell along x and y.
         origin_m: x and y of the corner of the first cell.
     """
-    centre = (corners + codes[..., :2]) * codes.new_tensor(cell_size_m) + codes.new_tensor(origin_m)
+    corner_m = constant_like(origin_m, codes)
+    centre = (corners + codes[..., :2]) * constant_like(cell_size_m, codes) + corner_m
     size = codes[..., 3:6].exp()
     heading = torch.atan2(codes[..., 7:8], codes[..., 6:7])
     return torch.cat([centre, codes[..., 2:3], size, heading, codes[..., 8:]], dim=-1)

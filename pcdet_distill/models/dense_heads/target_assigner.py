@@ -27,6 +27,7 @@ from ..model_utils.box_coders import ResidualCoder
 WHERE = "MODEL.DENSE_HEAD"
 IGNORED = -1
 BACKGROUND = 0
+NO_OVERLAP = -1.0  # of the rows that are no boxes
 
 
 class MatchRule(NamedTuple):
@@ -43,18 +44,30 @@ class MatchRule(NamedTuple):
     unmatched: float
 
 
-class ClassTargets(NamedTuple):
-    """Targets of the anchors of one class in one frame.
+class ClassBoxes(NamedTuple):
+    """The boxes of one class in a batch, at most G in a frame.
 
     Attributes:
-        label: (A,) int32.
-        positive: (K,) int64, the rows of positive anchors.
-        codes: (K, code_size) their boxes, encoded.
+        boxes: (B, G, 7 + C); in frames with fewer boxes the last rows are of no use.
+        is_box: (B, G) bool, which rows are boxes.
+        row: (B, G) int64, where each stands among all boxes of its frame.
+    """
+
+    boxes: Tensor
+    is_box: Tensor
+    row: Tensor
+
+
+class Matches(NamedTuple):
+    """How the A anchors of one class are matched.
+
+    Attributes:
+        label: (B, A) int32.
+        row: (B, A) int64, the box of its frame that an anchor overlaps most.
     """
 
     label: Tensor
-    positive: Tensor
-    codes: Tensor
+    row: Tensor
 
 
 class AxisAlignedTargetAssigner:
@@ -100,68 +113,84 @@ class AxisAlignedTargetAssigner:
         """
         per_cell = [grid.shape[-3] * grid.shape[-2] for grid in all_anchors]
         anchors_of_classes = [grid.reshape(-1, grid.shape[-1]) for grid in all_anchors]
-        like = anchors_of_classes[0]
-        batch_size = len(gt_boxes_with_classes)
-        shape = (batch_size, len(like) // per_cell[0], sum(per_cell))
-        label = torch.empty(shape, dtype=torch.int32, device=like.device)
-        codes = like.new_zeros(*shape, self.box_coder.code_size)
-        for frame, rows in enumerate(gt_boxes_with_classes.to(like.dtype)):
-            boxes = rows[rows.ne(0).any(dim=1)]
-            box_labels = boxes[:, -1].round()
-            first = 0
-            for rule, anchors, count in zip(self.rules, anchors_of_classes, per_cell):
-                boxes_of_class = boxes[box_labels == rule.label, :-1]
-                targets = self._assign_class(rule, anchors, boxes_of_class)
-                label[frame, :, first : first + count] = targets.label.view(-1, count)
-                cell = targets.positive // count
-                column = first + targets.positive % count
-                codes[frame, cell, column] = targets.codes
-                first += count
-        label = label.view(batch_size, -1)
+        gt_boxes = gt_boxes_with_classes.to(anchors_of_classes[0].dtype)
+        matches = []
+        for rule, anchors, boxes in zip(
+            self.rules, anchors_of_classes, self._boxes_of_classes(gt_boxes)
+        ):
+            matches.append(self.match_anchors(rule, anchors, boxes))
+        if self.pos_fraction >= 0:
+            self._sample(matches)
+        label = _by_cell([of_class.label for of_class in matches], per_cell)
+        row = _by_cell([of_class.row for of_class in matches], per_cell)
+        anchors = _by_cell([anchors.T for anchors in anchors_of_classes], per_cell).T
+        codes = gt_boxes.new_zeros(*label.shape, self.box_coder.code_size)
+        frame, anchor = torch.nonzero(label > 0, as_tuple=True)
+        matched = gt_boxes[frame, row[frame, anchor], :-1]
+        codes[frame, anchor] = self.box_coder.encode_torch(matched, anchors[anchor])
         return {
             "box_cls_labels": label,
-            "box_reg_targets": codes.view(*label.shape, -1),
+            "box_reg_targets": codes,
             "reg_weights": self._weigh(label, codes.dtype),
         }
 
-    def _assign_class(self, rule: MatchRule, anchors: Tensor, boxes: Tensor) -> ClassTargets:
-        """Match anchors (A, 7 + C) with the boxes (G, 7 + C) of their class in one frame."""
-        label = torch.full((len(anchors),), BACKGROUND, dtype=torch.int32, device=anchors.device)
-        if len(boxes) == 0:
-            no_rows = label.new_zeros(0, dtype=torch.long)
-            no_codes = anchors.new_zeros(0, self.box_coder.code_size)
-            return ClassTargets(self._sample(label), no_rows, no_codes)
-        overlap = self.overlap(boxes, anchors)
-        best_overlap, best_box = overlap.max(dim=0)
-        highest_of_box = overlap.amax(dim=1, keepdim=True)
-        # A box that touches no anchor claims none: all of them tie at zero.
-        claimed = ((overlap == highest_of_box) & (highest_of_box > 0)).any(dim=0)
-        label[best_overlap >= rule.unmatched] = IGNORED
-        label[(best_overlap >= rule.matched) & (best_overlap >= rule.unmatched)] = rule.label
-        label[claimed] = rule.label
-        label = self._sample(label)
-        positive = torch.nonzero(label > 0)[:, 0]
-        codes = self.box_coder.encode_torch(boxes[best_box[positive]], anchors[positive])
-        return ClassTargets(label, positive, codes)
+    def _boxes_of_classes(self, gt_boxes: Tensor) -> list[ClassBoxes]:
+        """The boxes of each rule's class among gt_boxes (B, G, 7 + C + 1).
 
-    def _sample(self, label: Tensor) -> Tensor:
-        """Ignore random anchors of label (A,) until SAMPLE_SIZE are left; all stay by default.
+        All frames together have the size of the fullest one. The host waits for those sizes, once
+        for all classes: without them every class would be compared with the boxes of all classes.
+        """
+        is_padding = gt_boxes.eq(0).all(dim=2)
+        labels = gt_boxes[..., -1].round()
+        of_classes = [(labels == rule.label) & ~is_padding for rule in self.rules]
+        counts = torch.stack(of_classes).sum(dim=2).amax(dim=1).tolist()
+        found = []
+        for is_ours, count in zip(of_classes, counts):
+            # Boxes of the class first, in their order.
+            row = is_ours.int().argsort(dim=1, descending=True, stable=True)[:, :count]
+            index = row[..., None].expand(-1, -1, gt_boxes.shape[2] - 1)
+            boxes = gt_boxes[..., :-1].gather(1, index)
+            found.append(ClassBoxes(boxes, is_ours.gather(1, row), row))
+        return found
+
+    def match_anchors(self, rule: MatchRule, anchors: Tensor, of_class: ClassBoxes) -> Matches:
+        """Match anchors (A, 7 + C) with the boxes of their class, in all frames at once."""
+        num_frames, most = of_class.is_box.shape
+        shape = (num_frames, len(anchors))
+        label = torch.full(shape, BACKGROUND, dtype=torch.int32, device=anchors.device)
+        if most == 0:
+            return Matches(label, torch.zeros_like(label, dtype=torch.long))
+        overlap = self.overlap(of_class.boxes.flatten(0, 1), anchors).view(num_frames, most, -1)
+        overlap = overlap.masked_fill(~of_class.is_box[..., None], NO_OVERLAP)
+        best_overlap, best_box = overlap.max(dim=1)
+        highest_of_box = overlap.amax(dim=2, keepdim=True)
+        # A box that touches no anchor claims none: all of them tie at zero.
+        claimed = ((overlap == highest_of_box) & (highest_of_box > 0)).any(dim=1)
+        is_ignored = best_overlap >= rule.unmatched
+        is_positive = (is_ignored & (best_overlap >= rule.matched)) | claimed
+        label.masked_fill_(is_ignored, IGNORED).masked_fill_(is_positive, rule.label)
+        return Matches(label, of_class.row.gather(1, best_box))
+
+    def _sample(self, matches: Sequence[Matches]) -> None:
+        """Ignore random anchors of each frame and class until SAMPLE_SIZE are left, in place.
 
         At most the share POS_FRACTION of them is positive, and background fills the rest. This is
         the balance of Faster R-CNN. The focal loss needs none, so KITTI's configs turn it off with
         a negative POS_FRACTION.
         """
-        if self.pos_fraction < 0:
-            return label
+        for frame in range(len(matches[0].label)):
+            for of_class in matches:
+                self._sample_anchors(of_class.label[frame])
+
+    def _sample_anchors(self, label: Tensor) -> None:
+        """``_sample`` for the labels (A,) of one class in one frame."""
         positive = torch.nonzero(label > 0)[:, 0]
         background = torch.nonzero(label == BACKGROUND)[:, 0]
         num_positive = min(len(positive), int(self.pos_fraction * self.sample_size))
         num_background = self.sample_size - num_positive
-        label = label.clone()
         for rows, keep in ((positive, num_positive), (background, num_background)):
             shuffled = torch.randperm(len(rows), device=label.device)
             label[rows[shuffled[keep:]]] = IGNORED
-        return label
 
     def _weigh(self, label: Tensor, dtype: torch.dtype) -> Tensor:
         """Regression weights (B, A): 1 for positive anchors, 0 for others.
@@ -173,6 +202,12 @@ class AxisAlignedTargetAssigner:
             num_examples = (label >= 0).sum(dim=1, keepdim=True)
             weights = weights / num_examples.clamp_min(1)
         return weights
+
+
+def _by_cell(parts: Sequence[Tensor], per_cell: Sequence[int]) -> Tensor:
+    """Values (..., A of a class) of all classes (..., A), by cell and then by class."""
+    by_cell = [part.unflatten(-1, (-1, count)) for part, count in zip(parts, per_cell)]
+    return torch.cat(by_cell, dim=-1).flatten(-2)
 
 
 def _rule(entry: ConfigDict, class_names: list[str]) -> MatchRule:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...config import required
 from ...errors import ConfigError
+from ...ops.constants import constant_like
 from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..model_utils.center_losses import center_focal_loss
@@ -369,8 +370,8 @@ class TransFusionHead(DetectionHead):
         own_heat = predictions["query_heat"].gather(1, own_class)
         scores = (scores_of_classes.gather(1, own_class) * own_heat)[:, 0]
         boxes = self.grid.decode(self.codes_of(predictions))
-        lower = boxes.new_tensor(limits[:3])
-        upper = boxes.new_tensor(limits[3:])
+        lower = constant_like(limits[:3], boxes)
+        upper = constant_like(limits[3:], boxes)
         centre = boxes[..., :3]
         admitted = ((centre >= lower) & (centre <= upper)).all(dim=-1) & (scores > threshold)
         final_boxes = []

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...config import required
 from ...ops.boxes import boxes_iou3d
+from ...ops.constants import constant_like
 from ...types import ConfigDict
 from ..model_utils.box_coders import SMALLEST_SIZE_M
 from .hungarian import assign
@@ -53,8 +54,8 @@ class BoxGrid:
 
     def encode(self, boxes: Tensor) -> Tensor:
         """Codes (..., 8 + C) of boxes (..., 7 + C)."""
-        origin = boxes.new_tensor(self.origin_m)
-        centre = (boxes[..., :2] - origin) / boxes.new_tensor(self.cell_size_m)
+        origin = constant_like(self.origin_m, boxes)
+        centre = (boxes[..., :2] - origin) / constant_like(self.cell_size_m, boxes)
         log_size = boxes[..., 3:6].clamp_min(SMALLEST_SIZE_M).log()
         heading = boxes[..., 6:7]
         parts = [centre, boxes[..., 2:3], log_size, heading.sin(), heading.cos(), boxes[..., 7:]]
@@ -62,8 +63,8 @@ class BoxGrid:
 
     def decode(self, codes: Tensor) -> Tensor:
         """Boxes (..., 7 + C) of codes (..., 8 + C)."""
-        centre = codes[..., :2] * codes.new_tensor(self.cell_size_m)
-        centre = centre + codes.new_tensor(self.origin_m)
+        centre = codes[..., :2] * constant_like(self.cell_size_m, codes)
+        centre = centre + constant_like(self.origin_m, codes)
         heading = torch.atan2(codes[..., 6:7], codes[..., 7:8])
         parts = [centre, codes[..., 2:3], codes[..., 3:6].exp(), heading, codes[..., 8:]]
         return torch.cat(parts, dim=-1)
@@ -124,7 +125,7 @@ class HungarianAssigner:
         found = -(score + LOG_EPSILON).log() * self.alpha * (1 - score).pow(self.gamma)
         missed = -(1 - score + LOG_EPSILON).log() * (1 - self.alpha) * score.pow(self.gamma)
         class_cost = (found - missed)[:, classes].T
-        extent = boxes.new_tensor(self.grid.extent_m)
+        extent = constant_like(self.grid.extent_m, boxes)
         distance = (objects[:, None, :2] - boxes[None, :, :2]).abs() / extent
         return self.class_weight * class_cost + self.centre_weight * distance.sum(dim=-1)
 

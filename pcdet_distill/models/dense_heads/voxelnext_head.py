@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...config import required
 from ...errors import ConfigError
+from ...ops.constants import constant_like
 from ...ops.precision import at_least_float32
 from ...ops.sparse_conv import SparseConvTensor, SparseSequential, SubMConv2d
 from ...types import BatchDict
@@ -194,7 +195,7 @@ class VoxelNeXtHead(CenterHead):
         flat = logits.flatten()
         best, index = flat.topk(min(count, len(flat)))
         row = torch.div(index, logits.shape[1], rounding_mode="floor")
-        labels = index.new_tensor(self.head_labels[number])[index % logits.shape[1]]
+        labels = constant_like(self.head_labels[number], index)[index % logits.shape[1]]
         boxes = decode_centers(
             self._codes(prediction)[row],
             corners[row],

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...ops.constants import constant_like
 from .center_targets import CenterTargetAssigner, encode_centers
 
 
@@ -56,8 +57,8 @@ class VoxelTargetAssigner(CenterTargetAssigner):
     ) -> VoxelTargets:
         head_boxes = self._boxes_of_head(gt_boxes, labels)
         boxes = head_boxes.boxes
-        centre = self._in_cells(boxes[:, :2] - boxes.new_tensor(self.origin))
-        last = centre.new_tensor([map_size[0] - 0.5, map_size[1] - 0.5])
+        centre = self._in_cells(boxes[:, :2] - constant_like(self.origin, boxes))
+        last = constant_like([map_size[0] - 0.5, map_size[1] - 0.5], centre)
         centre = centre.clamp_min(0).minimum(last)
         sigma = (2 * self._radius(boxes) + 1).to(boxes.dtype) / 6
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...ops.boxes import rotate_points_along_z
+from ...ops.constants import constant
 
 
 def roi_grid_points(rois: Tensor, grid_size: int) -> Tensor:
@@ -44,8 +45,8 @@ def voxel_centres(
         coords: (N, 3) integer coordinates on a grid whose cells are ``stride`` voxels wide.
         voxel_size, origin_m: x, y, z of a voxel's size and of the grid's corner, metres.
     """
-    size = torch.tensor([float(edge) * stride for edge in voxel_size], device=coords.device)
-    origin = torch.tensor([float(value) for value in origin_m[:3]], device=coords.device)
+    size = constant([float(edge) * stride for edge in voxel_size], coords.device)
+    origin = constant([float(value) for value in origin_m[:3]], coords.device)
     return (coords.flip(1).float() + 0.5) * size + origin
 
 

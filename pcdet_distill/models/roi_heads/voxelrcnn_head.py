@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...config import required
 from ...errors import ConfigError
+from ...ops.constants import constant
 from ...ops.rows import take_rows
 from ...ops.sparse_tensor import SparseConvTensor
 from ...ops.voxel_query import voxel_query
@@ -230,5 +231,5 @@ class VoxelRCNNHead(RoIHeadTemplate):
         """(N, 3) x, y, z of the finest voxels that places (N, 3) lie in, as whole floats."""
         origin = [float(value) for value in self.point_cloud_range[:3]]
         size = [float(value) for value in self.voxel_size[:3]]
-        offset = places - torch.tensor(origin, device=places.device)
-        return torch.div(offset, torch.tensor(size, device=places.device), rounding_mode="floor")
+        offset = places - constant(origin, places.device)
+        return torch.div(offset, constant(size, places.device), rounding_mode="floor")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ....ops.constants import constant_like
 from ....types import BatchDict, ConfigDict
 from ...taps import TapInfo
 from .grid_buffers import add_grid_buffers
@@ -65,7 +66,8 @@ class DynamicMeanVFE(nn.Module):
         points = batch_dict["points"]
         with torch.autocast(points.device.type, enabled=False):
             cells_xyz = torch.floor((points[:, 1:4] - self.origin) / self.voxel_size)
-            is_inside = ((cells_xyz >= 0) & (cells_xyz < cells_xyz.new_tensor(self.grid))).all(1)
+            grid = constant_like(self.grid, cells_xyz)
+            is_inside = ((cells_xyz >= 0) & (cells_xyz < grid)).all(1)
             points = points[is_inside]
             frame_and_cell = torch.cat([points[:, :1], cells_xyz[is_inside]], dim=1).long()
             # Rows are ordered by frame, x, y, z, as one running number of the voxels would be.

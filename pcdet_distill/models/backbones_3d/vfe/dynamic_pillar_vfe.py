@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ....ops.constants import constant_like
 from ....types import BatchDict, ConfigDict
 from ...taps import TapInfo
 from .grid_buffers import add_grid_buffers
@@ -46,7 +47,7 @@ class GroupedPoints(NamedTuple):
         """
         nx, ny = grid
         cell = torch.floor((points[:, 1:3] - origin[:2]) / voxel_size[:2])
-        inside = ((cell >= 0) & (cell < cell.new_tensor([nx, ny]))).all(dim=1)
+        inside = ((cell >= 0) & (cell < constant_like([nx, ny], cell))).all(dim=1)
         points = points[inside]
         x, y = cell[inside].long().unbind(dim=1)
         # Sorting by one key per frame and cell brings the points of a pillar together; a stable
