@@ -12,7 +12,7 @@ from ..models import load_data_to_device
 from ..types import BatchDict
 
 # Of each frame OpenPCDet's dict of final boxes, and the counts of recalled labels.
-Predictions: TypeAlias = tuple[list[dict[str, Tensor]], Mapping[str, int]]
+Predictions: TypeAlias = tuple[list[dict[str, Tensor]], Mapping[str, Tensor | int]]
 WITHOUT_VELOCITY = 7
 WITH_VELOCITY = 9
 

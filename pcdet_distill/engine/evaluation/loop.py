@@ -149,7 +149,7 @@ def _run(
             batch, pred_dicts, dataset.class_names, output_path=output_path
         )
         part.annotations_by_batch.append(annotations)
-        part.recall.update({key: int(value) for key, value in recall.items()})
+        part.recall.update(on_host(recall))
         part.model_seconds.append((seconds, len(pred_dicts)))
         bar.set_postfix_str(_bar_text(part.recall), refresh=False)
         bar.update()
@@ -159,7 +159,7 @@ def _run(
 
 def _predict(
     model: nn.Module, batch: BatchDict, device: torch.device, timed: bool
-) -> tuple[list[dict[str, Tensor]], Mapping[str, int], float]:
+) -> tuple[list[dict[str, Tensor]], Mapping[str, Tensor | int], float]:
     """Detections, recall counts, and the seconds that the model took for them."""
     if timed:  # the copy of the batch does not count
         load_data_to_device(batch, device)
@@ -169,6 +169,14 @@ def _predict(
     if timed:
         synchronize(device)
     return pred_dicts, recall, time.perf_counter() - start
+
+
+def on_host(counts: Mapping[str, Tensor | int]) -> dict[str, int]:
+    """Counts of a batch as integers, in one transfer. A model of another's may give integers."""
+    if not counts:
+        return {}
+    values = [torch.as_tensor(count) for count in counts.values()]
+    return dict(zip(counts, torch.stack(values).tolist()))
 
 
 def _bar_text(recall: Counter[str]) -> str:

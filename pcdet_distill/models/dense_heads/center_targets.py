@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...config import required
-from ...ops.constants import constant_like
+from ...ops.constants import constant, constant_like
 from ...types import ConfigDict
 from ..model_utils.box_coders import SMALLEST_SIZE_M
 from ..model_utils.centernet_utils import draw_peaks, gaussian_radius
@@ -34,15 +35,17 @@ class CenterTargets(NamedTuple):
 
 
 class HeadBoxes(NamedTuple):
-    """The K boxes of a batch that one head has to find.
+    """The K boxes of a batch that the heads have to find.
 
     Attributes:
+        head: (K,) int64, which head.
         frame: (K,) int64.
         slot: (K,) int64, number of the box among those of its frame and head.
         class_index: (K,) int64, which heatmap of the head.
         boxes: (K, 7 + C).
     """
 
+    head: Tensor
     frame: Tensor
     slot: Tensor
     class_index: Tensor
@@ -80,48 +83,73 @@ class CenterTargetAssigner:
 
         The last column of a box is its label; rows of zeros are padding.
         """
-        return [self._assign_head(gt_boxes, labels, map_size) for labels in self.head_labels]
-
-    def _assign_head(
-        self, gt_boxes: Tensor, labels: Sequence[int], map_size: Sequence[int]
-    ) -> CenterTargets:
         width, height = map_size
         num_frames = len(gt_boxes)
-        head_boxes = self._boxes_of_head(gt_boxes, labels)
-        boxes = head_boxes.boxes
-        centre = self._in_cells(boxes[:, :2] - constant_like(self.origin, boxes))
+        found = self._boxes_of_heads(gt_boxes, self.head_labels)
+        centre = self._in_cells(found.boxes[:, :2] - constant_like(self.origin, found.boxes))
         # A centre outside of the map, of a box that reaches into it, moves to the nearest cell.
         last = constant_like([width - 0.5, height - 0.5], centre)
         centre = centre.clamp_min(0).minimum(last)
         cell = centre.long()
+        heatmaps = self._heatmaps(found, cell, num_frames, map_size)
 
-        blank = gt_boxes.new_zeros(num_frames * len(labels), height, width)
-        plane = head_boxes.frame * len(labels) + head_boxes.class_index
-        heatmap = draw_peaks(blank, plane, cell, self._radius(boxes))
-
-        codes = gt_boxes.new_zeros(num_frames, self.max_objects, boxes.shape[1] + 1)
-        cells = torch.zeros(codes.shape[:2], dtype=torch.long, device=gt_boxes.device)
+        shape = (len(self.head_labels), num_frames, self.max_objects)
+        codes = gt_boxes.new_zeros(*shape, found.boxes.shape[1] + 1)
+        cells = torch.zeros(shape, dtype=torch.long, device=gt_boxes.device)
         mask = torch.zeros_like(cells, dtype=torch.bool)
-        rows = (head_boxes.frame, head_boxes.slot)
-        codes[rows] = encode_centers(boxes, centre - cell)
+        rows = (found.head, found.frame, found.slot)
+        codes[rows] = encode_centers(found.boxes, centre - cell)
         cells[rows] = cell[:, 1] * width + cell[:, 0]
         mask[rows] = True
-        heatmap = heatmap.view(num_frames, len(labels), height, width)
-        return CenterTargets(heatmap, codes, cells, mask)
+        return [CenterTargets(*of_head) for of_head in zip(heatmaps, codes, cells, mask)]
 
-    def _boxes_of_head(self, gt_boxes: Tensor, labels: Sequence[int]) -> HeadBoxes:
-        """The boxes of the classes ``labels``; in a frame with too many, the first NUM_MAX_OBJS."""
-        matches = gt_boxes[..., -1:].round() == constant_like(labels, gt_boxes)
-        is_ours = matches.any(dim=2)
-        number = is_ours.cumsum(dim=1) - 1
-        is_kept = is_ours & (number < self.max_objects)
+    def _heatmaps(
+        self, found: HeadBoxes, cell: Tensor, num_frames: int, map_size: Sequence[int]
+    ) -> list[Tensor]:
+        """Heatmaps (B, classes, H, W) of each head, with peaks at the cells (K, 2) of the boxes.
+
+        The peaks of all heads are drawn at once.
+        """
+        width, height = map_size
+        num_classes = [len(labels) for labels in self.head_labels]
+        planes_of_heads = [num_frames * count for count in num_classes]
+        ends = list(accumulate(planes_of_heads))
+        first = constant([0, *ends[:-1]], cell.device)
+        classes_of_box = constant(num_classes, cell.device)[found.head]
+        plane = first[found.head] + found.frame * classes_of_box + found.class_index
+        blank = found.boxes.new_zeros(ends[-1], height, width)
+        drawn = draw_peaks(blank, plane, cell, self._radius(found.boxes))
+        return [
+            of_head.view(num_frames, -1, height, width) for of_head in drawn.split(planes_of_heads)
+        ]
+
+    def _boxes_of_heads(self, gt_boxes: Tensor, head_labels: Sequence[Sequence[int]]) -> HeadBoxes:
+        """The boxes of the classes of each head; in a frame with too many, the first NUM_MAX_OBJS.
+
+        Args:
+            gt_boxes: (B, G, 7 + C + 1).
+            head_labels: per head the labels of its classes.
+        """
         # As in OpenPCDet, a box without an area takes a slot but is not learnt.
-        is_kept &= (gt_boxes[..., 3:5] > 0).all(dim=2)
-        frame, row = torch.nonzero(is_kept, as_tuple=True)
+        has_area = (gt_boxes[..., 3:5] > 0).all(dim=2)
+        number_of_heads = []
+        class_of_heads = []
+        is_kept_by_heads = []
+        for labels in head_labels:
+            matches = gt_boxes[..., -1:].round() == constant_like(labels, gt_boxes)
+            is_ours = matches.any(dim=2)
+            number = is_ours.cumsum(dim=1) - 1
+            number_of_heads.append(number)
+            class_of_heads.append(matches.int().argmax(dim=2))
+            is_kept_by_heads.append(is_ours & (number < self.max_objects) & has_area)
+        # The host waits for the number of boxes, once for all heads.
+        kept = torch.nonzero(torch.stack(is_kept_by_heads), as_tuple=True)
+        head, frame, row = kept
         return HeadBoxes(
+            head=head,
             frame=frame,
-            slot=number[frame, row],
-            class_index=matches[frame, row].int().argmax(dim=1),
+            slot=torch.stack(number_of_heads)[kept],
+            class_index=torch.stack(class_of_heads)[kept],
             boxes=gt_boxes[frame, row, :-1],
         )
 

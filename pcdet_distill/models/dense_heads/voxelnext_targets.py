@@ -55,7 +55,7 @@ class VoxelTargetAssigner(CenterTargetAssigner):
     def _assign_head_to_cells(
         self, gt_boxes: Tensor, labels: Sequence[int], cells: Tensor, map_size: Sequence[int]
     ) -> VoxelTargets:
-        head_boxes = self._boxes_of_head(gt_boxes, labels)
+        head_boxes = self._boxes_of_heads(gt_boxes, [labels])
         boxes = head_boxes.boxes
         centre = self._in_cells(boxes[:, :2] - constant_like(self.origin, boxes))
         last = constant_like([map_size[0] - 0.5, map_size[1] - 0.5], centre)

@@ -27,8 +27,9 @@ WHERE = "MODEL.POST_PROCESSING"
 # ``pred_boxes`` (K, 7 + C), ``pred_scores`` (K,) and ``pred_labels`` (K,) from 1 of one frame.
 FinalBoxes: TypeAlias = dict[str, Tensor]
 # How often each kind of box was found, such as "rcnn_0.7", and "gt", the number of boxes to find.
-RecallCounts: TypeAlias = dict[str, int]
-# Index of the predictions of one frame: a frame, a mask of rows, or both.
+# They stay on the device, so that nobody waits for them before all frames are evaluated.
+RecallCounts: TypeAlias = dict[str, Tensor]
+# Index of the predictions of one frame: a frame, rows, or both.
 FrameIndex: TypeAlias = int | Tensor | tuple[int, Tensor]
 
 
@@ -89,7 +90,7 @@ def post_process(
             candidates = batch_dict["batch_box_preds"][rows]
         counts = count_recalled(candidates, rois, batch_dict["gt_boxes"][frame], thresholds)
         for name, count in counts.items():
-            recall[name] = recall.get(name, 0) + count
+            recall[name] = recall[name] + count if name in recall else count
     return final_boxes, recall
 
 
@@ -218,16 +219,15 @@ def count_recalled(
         gt_boxes: (G, 7 + C + 1); rows of zeros are padding.
         thresholds: of the 3D IoU.
     """
-    gt_boxes = gt_boxes[gt_boxes.ne(0).any(dim=1)]
-    counts = {"gt": len(gt_boxes)}
-    best_of_boxes = _best_overlap(boxes, gt_boxes)
-    best_of_rois = None if rois is None else _best_overlap(rois, gt_boxes)
+    is_object = gt_boxes.ne(0).any(dim=1)
+    counts = {"gt": is_object.sum()}
+    best_of_boxes = _best_overlap(boxes, gt_boxes).masked_fill(~is_object, 0)
+    best_of_rois = best_of_boxes.new_zeros(0)
+    if rois is not None:
+        best_of_rois = _best_overlap(rois, gt_boxes).masked_fill(~is_object, 0)
     for threshold in thresholds:
-        found_by_rois = 0
-        if best_of_rois is not None:
-            found_by_rois = int((best_of_rois > threshold).sum())
-        counts[f"roi_{threshold}"] = found_by_rois
-        counts[f"rcnn_{threshold}"] = int((best_of_boxes > threshold).sum())
+        counts[f"roi_{threshold}"] = (best_of_rois > threshold).sum()
+        counts[f"rcnn_{threshold}"] = (best_of_boxes > threshold).sum()
     return counts
 
 
@@ -241,10 +241,10 @@ def _best_overlap(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
 def _rows_of_frame(batch_dict: BatchDict, frame: int) -> FrameIndex:
     """Index of the predictions of one frame, without padding."""
     if "batch_index" in batch_dict:
-        return batch_dict["batch_index"] == frame
+        return torch.nonzero(batch_dict["batch_index"] == frame)[:, 0]
     if batch_dict.get("rois") is None:
         return frame
-    return frame, is_box(batch_dict["rois"][frame])
+    return frame, torch.nonzero(is_box(batch_dict["rois"][frame]))[:, 0]
 
 
 def _given_labels(batch_dict: BatchDict, rows: FrameIndex) -> Tensor | None:

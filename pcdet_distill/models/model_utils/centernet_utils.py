@@ -64,11 +64,12 @@ def draw_peaks(heatmaps: Tensor, planes: Tensor, cells: Tensor, radii: Tensor) -
     is_near = steps.abs() <= radii[:, None]
     is_in_peak = is_near[:, None, :] & is_near[:, :, None]
     is_on_map = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    drawn = is_in_peak & is_on_map
-    index = (planes[:, None, None] * height + y) * width + x
-    flat = heatmaps.reshape(-1).scatter_reduce(
-        0, index[drawn], value[drawn].to(heatmaps.dtype), "amax"
-    )
+    # Cells that are not drawn take part with no height: to leave them out, the host would have to
+    # wait for their number. Each keeps a place of its own, since writes to one place queue up.
+    value = value.masked_fill(~(is_in_peak & is_on_map), -torch.inf).to(heatmaps.dtype)
+    place = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    index = planes[:, None, None] * height * width + place
+    flat = heatmaps.reshape(-1).scatter_reduce(0, index.flatten(), value.flatten(), "amax")
     return flat.view(count, height, width)
 
 
@@ -95,13 +96,21 @@ def top_cells(scores: Tensor, count: int) -> TopCells:
     cells_per_class = scores.shape[2] * scores.shape[3]
     flat = scores.flatten(1)
     count = min(count, flat.shape[1])
-    index = torch.stack([_first_highest(frame, count) for frame in flat])
+    index = _first_highest(flat, count)
     classes = torch.div(index, cells_per_class, rounding_mode="floor")
     return TopCells(flat.gather(1, index), classes, index % cells_per_class)
 
 
 def _first_highest(values: Tensor, count: int) -> Tensor:
-    """Places (count,) of the highest values (N,), by falling value, then by place."""
+    """Places (B, count) of the highest values (B, N), by falling value, then by place."""
+    if values.device.type == "cpu":
+        return torch.stack([_first_highest_of_frame(frame, count) for frame in values])
+    # A GPU sorts all of them faster than the host learns how many candidates there are.
+    return values.sort(dim=1, descending=True, stable=True).indices[:, :count]
+
+
+def _first_highest_of_frame(values: Tensor, count: int) -> Tensor:
+    """``_first_highest`` of values (N,): sorts no more of them than needed."""
     lowest = values.topk(count).values[-1]
     # topk chooses freely among those that equal the lowest; here all of them take part.
     candidates = (~(values < lowest)).nonzero()[:, 0]
