@@ -36,7 +36,6 @@ WAITING = {
     ATEN.unique_consecutive.default,
     ATEN.equal.default,
     ATEN.bincount.default,
-    ATEN.repeat_interleave.Tensor,
 }
 INDEXING = {
     ATEN.index.Tensor,
@@ -207,6 +206,8 @@ def must_wait(func: Any, args: tuple, kwargs: Mapping, on_gpu: bool, goes_to_gpu
         return source_on_gpu != goes_to_gpu and waits
     if not on_gpu:
         return False
+    if func is ATEN.repeat_interleave.Tensor:
+        return kwargs.get("output_size") is None
     return func in WAITING or (func in INDEXING and _has_mask(func, args))
 
 
@@ -217,8 +218,7 @@ def _has_mask(func: Any, args: tuple) -> bool:
         return False
     if func is ATEN.index.Tensor:
         return True
-    value = args[2]
-    return isinstance(value, PretendGpu) or value.numel() != 1
+    return args[2].dim() > 0
 
 
 def _changed_argument(func: Any, args: tuple) -> Tensor | None:

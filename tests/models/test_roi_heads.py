@@ -276,14 +276,14 @@ def test_centres_of_voxels_of_a_coarse_level() -> None:
 def test_rows_of_mixed_frames_are_stacked_in_their_order() -> None:
     frame = torch.tensor([1, 0, 1, 0])
     values = torch.tensor([10, 20, 30, 40])
-    counts, stacked = stack_frames(frame, 3, values)
-    assert counts.tolist() == [2, 2, 0]
+    counts, (stacked,) = stack_frames(frame, 3, values)
+    assert counts == [2, 2, 0]
     assert stacked.tolist() == [20, 40, 10, 30]
 
 
 def test_no_rows_are_stacked_to_empty_frames() -> None:
     no_frames = torch.zeros(0)
     no_values = torch.zeros(0, dtype=torch.long)
-    counts, stacked = stack_frames(no_frames, 2, no_values)
-    assert counts.tolist() == [0, 0]
+    counts, (stacked,) = stack_frames(no_frames, 2, no_values)
+    assert counts == [0, 0]
     assert len(stacked) == 0

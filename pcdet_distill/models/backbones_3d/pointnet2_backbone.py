@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...config import required, same_length
 from ...types import BatchDict, ConfigDict
+from ..model_utils.places import rows_by_frame
 from ..model_utils.pointnet2_modules import PointnetFPModule, PointnetSAModuleMSG
 from ..taps import TapInfo
 
@@ -106,7 +107,7 @@ def even_frames(points: Tensor, batch_size: int) -> Tensor:
     Returns:
         (B, longest, 1 + C).
     """
-    counts = torch.bincount(points[:, 0].long(), minlength=batch_size).tolist()
+    counts = rows_by_frame(points[:, 0], batch_size)
     longest = max(max(counts, default=0), 1)
     if min(counts) == longest:
         return points.view(batch_size, longest, -1)

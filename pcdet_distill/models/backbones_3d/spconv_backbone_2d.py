@@ -18,6 +18,7 @@ from ...errors import ConfigError
 from ...ops.sparse_conv import SparseConv2d, SparseConvTensor, SparseSequential, SubMConv2d
 from ...types import BatchDict, ConfigDict
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
+from ..model_utils.map_layout import with_layout
 from ..taps import TapInfo
 from .sparse_blocks import (
     SparseBasicBlock,
@@ -85,7 +86,7 @@ class SparseEncoder2d(SparseLevels):
 
         Reads ``pillar_features`` (M, C), ``pillar_coords`` (M, 3) as (batch, y, x), ``batch_size``.
         Writes ``multi_scale_2d_features``: sparse x_conv1 to x_conv3, dense x_conv4
-        (B, C, ny/8, nx/8) and x_conv5 (B, C, ny/16, nx/16), channels_last in memory; and
+        (B, C, ny/8, nx/8) and x_conv5 (B, C, ny/16, nx/16), laid out by ``with_layout``; and
         ``multi_scale_2d_strides``.
         """
         tensor = SparseConvTensor(
@@ -98,7 +99,7 @@ class SparseEncoder2d(SparseLevels):
         for name, layer in zip(SPARSE_LEVELS, (self.conv1, self.conv2, self.conv3, self.conv4)):
             tensor = layer(tensor)
             levels[name] = tensor
-        dense = tensor.dense(channels_first=False).permute(0, 3, 1, 2)
+        dense = with_layout(tensor.dense(channels_first=False).permute(0, 3, 1, 2))
         levels["x_conv4"] = dense
         levels["x_conv5"] = self.conv5(dense)
         batch_dict["multi_scale_2d_features"] = levels

@@ -19,6 +19,7 @@ from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..model_utils.box_coders import POINT_BOX_CODERS, PointResidualCoder
 from ..model_utils.losses import SigmoidFocalClassificationLoss, WeightedSmoothL1Loss
+from ..model_utils.places import split_by_frame
 from ..model_utils.weighted_batch_norm import WeightedBatchNorm1d
 from .detection_head import DetectionHead, one_hot_labels
 from .prediction_layout import PointLayout
@@ -26,6 +27,7 @@ from .prediction_layout import PointLayout
 WHERE = "MODEL.POINT_HEAD"
 TARGETS = f"{WHERE}.TARGET_CONFIG"
 IGNORED = -1
+FAR_M = 1e6
 
 
 class PointHeadTemplate(DetectionHead):
@@ -118,10 +120,11 @@ class PointHeadTemplate(DetectionHead):
         coords = batch_dict["point_coords"]
         xyz = coords[:, 1:4]
         labels, boxes_of_points = self._match_points(coords, batch_dict["gt_boxes"])
-        positive = boxes_of_points.ne(0).any(dim=1) & (labels != IGNORED)
+        on_object = boxes_of_points.ne(0).any(dim=1) & (labels != IGNORED)
+        positive = torch.nonzero(on_object)[:, 0]
         boxes = boxes_of_points[positive, :-1]
         classes = boxes_of_points[positive, -1].long()
-        labels[positive] = 1 if self.num_class == 1 else classes
+        labels[positive] = torch.ones_like(classes) if self.num_class == 1 else classes
         targets = {"point_cls_labels": labels}
         if ret_box_labels:
             assert self.box_coder is not None
@@ -148,16 +151,17 @@ class PointHeadTemplate(DetectionHead):
         extra_width = required(self.model_cfg["TARGET_CONFIG"], "GT_EXTRA_WIDTH", TARGETS)
         labels = torch.zeros(len(coords), dtype=torch.int64, device=coords.device)
         boxes_of_points = coords.new_zeros(len(coords), gt_boxes.shape[-1])
-        for frame, padded_boxes in enumerate(gt_boxes):
-            rows = torch.nonzero(coords[:, 0] == frame).flatten()
+        if gt_boxes.shape[1] == 0:
+            return labels, boxes_of_points
+        for frame, rows in enumerate(split_by_frame(coords[:, 0], len(gt_boxes))):
             xyz = coords[rows, 1:4]
-            boxes = padded_boxes[padded_boxes.ne(0).any(dim=1)]
+            boxes = _without_padding(gt_boxes[frame])
             box_index = points_in_boxes(xyz, boxes)
             is_inside = box_index >= 0
             is_inside_enlarged = points_in_boxes(xyz, enlarge_box3d(boxes, extra_width)) >= 0
-            own_boxes = boxes[box_index[is_inside]]
-            boxes_of_points[rows[is_inside]] = own_boxes.to(boxes_of_points.dtype)
-            labels[rows[is_inside != is_inside_enlarged]] = IGNORED
+            own_boxes = boxes[box_index.clamp_min(0).long()].to(boxes_of_points.dtype)
+            boxes_of_points[rows] = own_boxes.masked_fill(~is_inside[:, None], 0)
+            labels[rows] = torch.where(is_inside != is_inside_enlarged, IGNORED, 0)
         return labels, boxes_of_points
 
     def get_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
@@ -184,10 +188,10 @@ class PointHeadTemplate(DetectionHead):
 
     def get_box_layer_loss(self) -> Tensor:
         """Loss of the box codes of points on objects, divided by their number."""
-        positive = self.forward_ret_dict["point_cls_labels"] > 0
+        positive = torch.nonzero(self.forward_ret_dict["point_cls_labels"] > 0)[:, 0]
         codes = at_least_float32(self.forward_ret_dict["point_box_preds"])[positive]
         targets = self.forward_ret_dict["point_box_labels"][positive]
-        loss = self.reg_loss_func(codes, targets).sum() / positive.sum().clamp_min(1)
+        loss = self.reg_loss_func(codes, targets).sum() / max(len(positive), 1)
         return loss * self.loss_weights["point_box_weight"]
 
     def get_part_layer_loss(self) -> Tensor:
@@ -196,11 +200,11 @@ class PointHeadTemplate(DetectionHead):
         The places are numbers from 0 to 1, not classes. Being bounded, they are predicted through a
         sigmoid, whose gradient cross entropy keeps from vanishing at both ends (Part-A2).
         """
-        positive = self.forward_ret_dict["point_cls_labels"] > 0
+        positive = torch.nonzero(self.forward_ret_dict["point_cls_labels"] > 0)[:, 0]
         logits = at_least_float32(self.forward_ret_dict["point_part_preds"])[positive]
         target = self.forward_ret_dict["point_part_labels"][positive]
         loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
-        return loss / (3 * positive.sum().clamp_min(1)) * self.loss_weights["point_part_weight"]
+        return loss / (3 * max(len(positive), 1)) * self.loss_weights["point_part_weight"]
 
     def generate_predicted_boxes(
         self, points: Tensor, cls_preds: Tensor, box_preds: Tensor
@@ -233,6 +237,16 @@ class PointHeadTemplate(DetectionHead):
         batch_dict["batch_box_preds"] = boxes
         batch_dict["batch_index"] = coords[:, 0]
         batch_dict["cls_preds_normalized"] = False
+
+
+def _without_padding(boxes: Tensor) -> Tensor:
+    """Boxes (G, 7+) with the rows of zeros moved to where no point lies.
+
+    To leave them out, the host would have to wait for the number of the others.
+    """
+    is_padding = boxes.eq(0).all(dim=1, keepdim=True)
+    centres = boxes[:, :3].masked_fill(is_padding, FAR_M)
+    return torch.cat([centres, boxes[:, 3:]], dim=1)
 
 
 def places_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:

@@ -116,7 +116,8 @@ class PointResidualCoder:
         assert classes is not None and self.mean_size is not None, (
             "mean sizes need the classes of the boxes"
         )
-        return self.mean_size.to(like)[classes.long() - 1]
+        mean_size = self.mean_size.to(like.device, like.dtype, non_blocking=True)
+        return mean_size[classes.long() - 1]
 
 
 def _position_scale(size: Tensor) -> Tensor:

@@ -60,16 +60,36 @@ def register_first_centre(
     module.register_buffer("first_centre", size / 2 + origin, persistent=False)
 
 
-def stack_frames(frame: Tensor, batch_size: int, *columns: Tensor) -> tuple[Tensor, ...]:
-    """Group rows by frame: the number of rows of each frame (B,), and the columns in that order.
+def split_by_frame(frame: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """The rows (int64) of each frame, in their order; the host waits once for all their numbers.
+
+    Args:
+        frame: (N,) the frame of each row.
+        batch_size: B.
+    """
+    order = torch.argsort(frame, stable=True)
+    return order.split(rows_by_frame(frame, batch_size))
+
+
+def rows_by_frame(frame: Tensor, batch_size: int) -> list[int]:
+    """How many of the rows (N,) each frame has."""
+    numbers = torch.arange(batch_size, device=frame.device)
+    # Not bincount: it waits for the highest frame.
+    counts: list[int] = (frame == numbers[:, None]).sum(dim=1).tolist()
+    return counts
+
+
+def stack_frames(
+    frame: Tensor, batch_size: int, *columns: Tensor
+) -> tuple[list[int], tuple[Tensor, ...]]:
+    """Group rows by frame: the number of rows of each frame, and the columns in that order.
 
     Args:
         frame: (N,) the frame of each row.
         columns: (N, ...) each.
     """
-    frame = frame.long()
-    counts = torch.bincount(frame, minlength=batch_size)
-    if bool((frame[1:] < frame[:-1]).any()):
+    # On a GPU sorting is faster than learning whether the rows are sorted already.
+    if frame.device.type != "cpu" or bool((frame[1:] < frame[:-1]).any()):
         order = torch.argsort(frame, stable=True)
         columns = tuple(column[order] for column in columns)
-    return counts, *columns
+    return rows_by_frame(frame, batch_size), columns

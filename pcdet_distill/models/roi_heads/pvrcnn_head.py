@@ -5,7 +5,6 @@ Each cell gathers by set abstraction, or by vector pooling (PV-RCNN++, IJCV 2023
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ...config import required
@@ -50,11 +49,11 @@ class PVRCNNHead(RoIHeadTemplate):
         frame = batch_dict["point_coords"][:, 0]
         scores = batch_dict["point_cls_scores"].reshape(-1, 1)
         weighted_features = batch_dict["point_features"] * scores
-        counts, coords, features = stack_frames(
+        counts, (coords, features) = stack_frames(
             frame, len(rois), batch_dict["point_coords"], weighted_features
         )
         cells = roi_grid_points(rois.flatten(0, 1), self.grid_size)
-        cell_counts = torch.full_like(counts, rois.shape[1] * cells.shape[1])
+        cell_counts = [rois.shape[1] * cells.shape[1]] * len(counts)
         xyz = coords[:, 1:4].contiguous()
         _, pooled = self.roi_grid_pool_layer(
             xyz, counts, cells.reshape(-1, 3), cell_counts, features

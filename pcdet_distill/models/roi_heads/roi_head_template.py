@@ -30,6 +30,7 @@ from ...types import BatchDict, ConfigDict
 from ..dense_heads.detection_head import DetectionHead, sum_losses
 from ..model_utils.box_coders import ANCHOR_BOX_CODERS
 from ..model_utils.losses import WeightedSmoothL1Loss, corner_loss_lidar
+from ..model_utils.places import split_by_frame
 from ..taps import TapInfo
 from .fc_layers import fc_layer, init_fc
 from .target_assigner.proposal_target_layer import ProposalTargetLayer
@@ -184,8 +185,10 @@ class RoIHeadTemplate(DetectionHead):
         rois = boxes.new_zeros(*shape, boxes.shape[-1])
         roi_scores = logits.new_zeros(shape)
         roi_labels = torch.ones(shape, dtype=torch.long, device=boxes.device)
-        for frame in range(num_frames):
-            rows = frame if batch_index is None else batch_index == frame
+        rows_of_frames: Sequence[int | Tensor] = range(num_frames)
+        if batch_index is not None:
+            rows_of_frames = split_by_frame(batch_index, num_frames)
+        for frame, rows in enumerate(rows_of_frames):
             frame_boxes = boxes[rows]
             scores, classes = logits[rows].max(dim=1)
             kept, kept_scores = class_agnostic_nms(scores, frame_boxes, nms_config)
@@ -235,11 +238,10 @@ class RoIHeadTemplate(DetectionHead):
         name = required(settings, "CLS_LOSS", f"{WHERE}.LOSS_CONFIG")
         loss_function = lookup(CLS_LOSSES, name, f"{WHERE}.LOSS_CONFIG.CLS_LOSS")
         labels = self.forward_ret_dict["rcnn_cls_labels"].reshape(-1)
-        is_counted = labels >= 0
-        count = is_counted.sum().clamp_min(1)
-        logits = at_least_float32(self.forward_ret_dict["rcnn_cls"])[is_counted]
-        loss = loss_function(logits, labels[is_counted])
-        return loss / count * self.loss_weights["rcnn_cls_weight"]
+        counted = torch.nonzero(labels >= 0)[:, 0]
+        logits = at_least_float32(self.forward_ret_dict["rcnn_cls"])[counted]
+        loss = loss_function(logits, labels[counted])
+        return loss / max(len(counted), 1) * self.loss_weights["rcnn_cls_weight"]
 
     def get_box_reg_layer_loss(self) -> dict[str, Tensor]:
         """Smooth L1 loss of the box codes, and optionally of the corners, of positive RoIs.
@@ -252,8 +254,8 @@ class RoIHeadTemplate(DetectionHead):
                 f"{WHERE}.LOSS_CONFIG.REG_LOSS is {settings['REG_LOSS']!r}, expected 'smooth-l1'"
             )
         kept = self.forward_ret_dict
-        positive = kept["reg_valid_mask"].reshape(-1) > 0
-        count = positive.sum().clamp_min(1)
+        positive = torch.nonzero(kept["reg_valid_mask"].reshape(-1) > 0)[:, 0]
+        count = max(len(positive), 1)
         codes = at_least_float32(kept["rcnn_reg"])[positive]
         rois = kept["rois"].flatten(0, 1)[positive]
         relative_boxes = kept["gt_of_rois"].flatten(0, 1)[positive]

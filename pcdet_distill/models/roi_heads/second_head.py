@@ -120,10 +120,10 @@ class SECONDHead(RoIHeadTemplate):
         name = required(settings, "IOU_LOSS", f"{WHERE}.LOSS_CONFIG")
         loss_function = lookup(IOU_LOSSES, name, f"{WHERE}.LOSS_CONFIG.IOU_LOSS")
         labels = self.forward_ret_dict["rcnn_cls_labels"].reshape(-1)
-        is_counted = labels >= 0
-        logits = at_least_float32(self.forward_ret_dict["rcnn_iou"]).reshape(-1)[is_counted]
-        loss = loss_function(logits, labels[is_counted].to(logits.dtype))
-        return loss.sum() / is_counted.sum().clamp_min(1) * self.loss_weights["rcnn_iou_weight"]
+        counted = torch.nonzero(labels >= 0)[:, 0]
+        logits = at_least_float32(self.forward_ret_dict["rcnn_iou"]).reshape(-1)[counted]
+        loss = loss_function(logits, labels[counted].to(logits.dtype))
+        return loss.sum() / max(len(counted), 1) * self.loss_weights["rcnn_iou_weight"]
 
 
 def _binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

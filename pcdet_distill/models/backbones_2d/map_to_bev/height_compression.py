@@ -12,6 +12,7 @@ from ....config import required
 from ....errors import ConfigError
 from ....ops.sparse_conv import SparseConvTensor
 from ....types import BatchDict, ConfigDict
+from ...model_utils.map_layout import with_layout
 from ...taps import TapInfo
 
 
@@ -31,7 +32,7 @@ class HeightCompression(nn.Module):
         """Write the sparse cells into a dense map.
 
         Reads ``encoded_spconv_tensor`` (N cells, C) of D layers, ``encoded_spconv_tensor_stride``.
-        Writes ``spatial_features`` (B, C * D, ny, nx), channels_last in memory, and
+        Writes ``spatial_features`` (B, C * D, ny, nx), laid out by ``with_layout``, and
         ``spatial_features_stride``.
         """
         encoded: SparseConvTensor = batch_dict["encoded_spconv_tensor"]
@@ -49,6 +50,6 @@ class HeightCompression(nn.Module):
         canvas = encoded.features.new_zeros(num_cells, channels, layers)
         canvas[cell, :, z] = encoded.features
         canvas = canvas.view(encoded.batch_size, height, width, channels * layers)
-        batch_dict["spatial_features"] = canvas.permute(0, 3, 1, 2)
+        batch_dict["spatial_features"] = with_layout(canvas.permute(0, 3, 1, 2))
         batch_dict["spatial_features_stride"] = batch_dict["encoded_spconv_tensor_stride"]
         return batch_dict

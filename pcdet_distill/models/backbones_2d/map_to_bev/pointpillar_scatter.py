@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ....config import required
 from ....errors import ConfigError
 from ....types import BatchDict, ConfigDict
+from ...model_utils.map_layout import with_layout
 from ...taps import TapInfo
 
 
@@ -42,8 +43,8 @@ class PointPillarScatter(nn.Module):
         """Write the pillars into a dense map.
 
         Reads ``pillar_features`` (M, C), ``voxel_coords`` (M, 4), ``batch_size``. Writes
-        ``spatial_features`` (B, C, ny, nx), channels_last in memory: the rows are copied once, and
-        the convolutions that follow run in their fast layout.
+        ``spatial_features`` (B, C, ny, nx), laid out by ``with_layout``. Where that is
+        channels_last, the rows are copied once.
         """
         features: Tensor = batch_dict["pillar_features"]
         frame, _, y, x = batch_dict["voxel_coords"].long().unbind(dim=1)
@@ -53,5 +54,5 @@ class PointPillarScatter(nn.Module):
         canvas = features.new_zeros(batch_size * self.ny * self.nx, channels)
         canvas = canvas.index_copy_(0, cell, features)
         canvas = canvas.view(batch_size, self.ny, self.nx, channels)
-        batch_dict["spatial_features"] = canvas.permute(0, 3, 1, 2)
+        batch_dict["spatial_features"] = with_layout(canvas.permute(0, 3, 1, 2))
         return batch_dict

@@ -20,7 +20,7 @@ from ....ops.proposal_sampling import near_boxes, sector_furthest_point_sample
 from ....ops.rows import take_rows
 from ....types import BatchDict, ConfigDict
 from ...model_utils.local_aggregation import build_local_aggregation
-from ...model_utils.places import stack_frames, voxel_centres
+from ...model_utils.places import rows_by_frame, split_by_frame, stack_frames, voxel_centres
 from ...model_utils.weighted_batch_norm import WeightedBatchNorm1d
 from ...taps import TapInfo
 
@@ -181,16 +181,18 @@ class VoxelSetAbstraction(nn.Module):
     ) -> Tensor:
         """Features (K, C') that ``layer`` gathers from a source around the keypoints (K, 4)."""
         batch_size = int(batch_dict["batch_size"])
-        counts, xyz, features = stack_frames(source.frame, batch_size, source.xyz, source.features)
+        counts, (xyz, features) = stack_frames(
+            source.frame, batch_size, source.xyz, source.features
+        )
         margin_m = self.roi_margins_m[source.name]
         if margin_m is not None:
-            frames = zip(xyz.split(counts.tolist()), batch_dict["rois"])
+            frames = zip(xyz.split(counts), batch_dict["rois"])
             near = [near_boxes(of_frame, rois, margin_m) for of_frame, rois in frames]
-            counts = torch.stack([mask.sum() for mask in near])
-            is_near = torch.cat(near)
-            xyz = xyz[is_near]
-            features = features[is_near]
-        keypoint_counts = torch.bincount(keypoints[:, 0].long(), minlength=batch_size)
+            counts = torch.stack([mask.sum() for mask in near]).tolist()
+            near_rows = torch.nonzero(torch.cat(near))[:, 0]
+            xyz = xyz[near_rows]
+            features = features[near_rows]
+        keypoint_counts = rows_by_frame(keypoints[:, 0], batch_size)
         _, gathered = layer(xyz, counts, keypoints[:, 1:4], keypoint_counts, features)
         return gathered
 
@@ -199,8 +201,8 @@ class VoxelSetAbstraction(nn.Module):
         """Keypoints (K, 4) as frame, x, y, z."""
         points = self._candidate_points(batch_dict)
         keypoints = [points[:0]]
-        for frame in range(batch_size):
-            of_frame = points[points[:, 0] == frame]
+        for frame, rows in enumerate(split_by_frame(points[:, 0], batch_size)):
+            of_frame = points[rows]
             if len(of_frame) == 0:
                 continue
             if self.spc is None:

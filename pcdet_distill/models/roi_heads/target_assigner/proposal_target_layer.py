@@ -18,6 +18,7 @@ from ....types import BatchDict, ConfigDict
 
 WHERE = "MODEL.ROI_HEAD.TARGET_CONFIG"
 IGNORED = -1
+NO_PROPOSAL = -1.0  # in place of an overlap
 REQUIRED_KEYS = (
     "ROI_PER_IMAGE",
     "FG_RATIO",
@@ -66,19 +67,22 @@ class ProposalTargetLayer(nn.Module):
             ``gt_iou_of_rois``, ``reg_valid_mask`` (1 where the box is regressed) and
             ``rcnn_cls_labels`` (-1 where the class is ignored).
         """
-        frames = []
-        for frame in range(len(batch_dict["rois"])):
-            frames.append(
-                self._sample_frame(
-                    rois=batch_dict["rois"][frame],
-                    scores=batch_dict["roi_scores"][frame],
-                    labels=batch_dict["roi_labels"][frame],
-                    gt_boxes=batch_dict["gt_boxes"][frame],
-                )
-            )
-        sampled = {}
-        for key in frames[0]:
-            sampled[key] = torch.stack([frame[key] for frame in frames])
+        rois = batch_dict["rois"]
+        overlaps = []
+        boxes_of_rois = []
+        for frame, gt_boxes in enumerate(batch_dict["gt_boxes"].to(rois.dtype)):
+            overlap, boxes = self.match(rois[frame], batch_dict["roi_labels"][frame], gt_boxes)
+            overlaps.append(overlap)
+            boxes_of_rois.append(boxes)
+        overlap = torch.stack(overlaps)
+        rows = self._sample(overlap.masked_fill(~is_box(rois), NO_PROPOSAL))
+        sampled = {
+            "rois": _rows_of_frames(rois, rows),
+            "roi_scores": _rows_of_frames(batch_dict["roi_scores"], rows),
+            "roi_labels": _rows_of_frames(batch_dict["roi_labels"], rows),
+            "gt_of_rois": _rows_of_frames(torch.stack(boxes_of_rois), rows),
+            "gt_iou_of_rois": _rows_of_frames(overlap, rows),
+        }
         # A frame without any proposal gives padding, which must not count in the losses.
         is_real = is_box(sampled["rois"])
         overlap = sampled["gt_iou_of_rois"]
@@ -88,23 +92,20 @@ class ProposalTargetLayer(nn.Module):
         sampled["reg_valid_mask"] = is_regressed.long()
         return sampled
 
-    def _sample_frame(
-        self, *, rois: Tensor, scores: Tensor, labels: Tensor, gt_boxes: Tensor
-    ) -> dict[str, Tensor]:
-        """The sampled proposals of one frame and their ground truth."""
-        overlap, boxes_of_rois = self.match(rois, labels, gt_boxes.to(rois.dtype))
-        candidates = is_box(rois).nonzero()[:, 0]
-        if len(candidates):
-            rows = candidates[self.subsample_rois(overlap[candidates])]
-        else:
-            rows = labels.new_zeros(self.roi_sampler_cfg["ROI_PER_IMAGE"])
-        return {
-            "rois": rois[rows],
-            "roi_scores": scores[rows],
-            "roi_labels": labels[rows],
-            "gt_of_rois": boxes_of_rois[rows],
-            "gt_iou_of_rois": overlap[rows],
-        }
+    def _sample(self, overlap: Tensor) -> Tensor:
+        """Rows (B, S) of the sampled proposals, given their overlaps (B, R) or NO_PROPOSAL.
+
+        How many proposals of each kind there are decides how many are drawn. So the host waits for
+        the overlaps, once for the batch, and draws.
+        """
+        rows = []
+        for of_frame in overlap.cpu():
+            candidates = torch.nonzero(of_frame != NO_PROPOSAL)[:, 0]
+            if len(candidates):
+                rows.append(candidates[self.subsample_rois(of_frame[candidates])])
+            else:
+                rows.append(candidates.new_zeros(self.roi_sampler_cfg["ROI_PER_IMAGE"]))
+        return torch.stack(rows).to(overlap.device, non_blocking=True)
 
     def match(self, rois: Tensor, labels: Tensor, gt_boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Highest 3D IoU (R,) of each proposal with a box, and that box (R, 7 + C + 1).
@@ -112,16 +113,17 @@ class ProposalTargetLayer(nn.Module):
         A proposal that touches no box gets the first one. With SAMPLE_ROI_BY_EACH_CLASS only boxes
         of the proposal's own class count, because the final box keeps that class.
         """
-        boxes = gt_boxes[gt_boxes.ne(0).any(dim=1)]
-        if len(boxes) == 0:
+        if len(gt_boxes) == 0:
             no_boxes = gt_boxes.new_zeros(len(rois), gt_boxes.shape[1])
             return rois.new_zeros(len(rois)), no_boxes
-        overlap = boxes_iou3d(rois[:, :7], boxes[:, :7]).nan_to_num(0.0)
+        overlap = boxes_iou3d(rois[:, :7], gt_boxes[:, :7]).nan_to_num(0.0)
         if self.roi_sampler_cfg.get("SAMPLE_ROI_BY_EACH_CLASS", False):
-            is_other_class = labels[:, None] != boxes[:, -1].long()
+            is_other_class = labels[:, None] != gt_boxes[:, -1].long()
             overlap = overlap.masked_fill(is_other_class, -1.0)
-        best, index = overlap.max(dim=1)
-        return best.clamp_min(0), boxes[index]
+        # Padding loses against boxes of other classes too; without any box it is the answer.
+        is_padding = gt_boxes.eq(0).all(dim=1)
+        best, index = overlap.masked_fill(is_padding, -2.0).max(dim=1)
+        return best.clamp_min(0), gt_boxes[index]
 
     def subsample_rois(self, overlap: Tensor) -> Tensor:
         """Rows (S,) to train on, foreground first, of proposals with overlaps (K,), K > 0.
@@ -162,6 +164,12 @@ class ProposalTargetLayer(nn.Module):
         """``count`` random ones of the rows, with replacement."""
         drawn = torch.randint(len(rows), (count,), generator=self.generator)
         return rows[drawn.to(rows.device)]
+
+
+def _rows_of_frames(values: Tensor, rows: Tensor) -> Tensor:
+    """Rows (B, S) of values (B, R, ...)."""
+    frame = torch.arange(len(rows), device=rows.device)[:, None]
+    return values[frame, rows]
 
 
 def _hard_label(overlap: Tensor, settings: ConfigDict) -> Tensor:
