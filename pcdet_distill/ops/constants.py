@@ -16,10 +16,10 @@ Numbers = Sequence[float] | Sequence[Sequence[float]]
 
 
 def constant(
-    numbers: Numbers, device: torch.device | str, dtype: torch.dtype | None = None
+    numbers: Numbers, device: torch.device | str | None, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """``numbers`` on ``device``; the dtype is PyTorch's choice for them if it is None."""
-    return torch.tensor(numbers, dtype=dtype).to(device, non_blocking=True)
+    """``numbers`` on ``device`` (None: the CPU); without a dtype PyTorch chooses one for them."""
+    return torch.tensor(numbers, dtype=dtype).to(device or "cpu", non_blocking=True)
 
 
 def constant_like(numbers: Numbers, like: Tensor) -> Tensor:
