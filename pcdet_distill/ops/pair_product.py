@@ -3,7 +3,7 @@
 For each kernel offset, the input rows of its pairs are gathered, multiplied by the offset's matrix
 and added to the output rows. This is "gather-GEMM-scatter", as in spconv and SECOND. At one offset
 every output row occurs once at most, and the offsets follow one another. So no two additions race,
-and every run gives the same result.
+and every run gives the same result. Triton's form on CUDA goes through the output rows instead.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import torch
 from torch import Tensor
 
 from .accelerated import rulebook_kernels
-from .rulebook import Rulebook
+from .dispatch import Form, Operator, form_for
+from .pairs import AnyRulebook
 
 
 def pair_product(
-    features: Tensor, weight: Tensor, rulebook: Rulebook, inverse: bool = False
+    features: Tensor, weight: Tensor, rulebook: AnyRulebook, inverse: bool = False
 ) -> Tensor:
     """Convolve ``features`` by a rulebook; differentiable.
+
+    Computes in the precision of the weight. Triton's form computes in that of autocast where it is
+    on, as spconv does.
 
     Args:
         features: (num_in, C_in), or (num_out, C_in) when ``inverse``.
@@ -31,8 +35,16 @@ def pair_product(
     Returns:
         (num_out, C_out), or (num_in, C_out) when ``inverse``.
     """
-    output: Tensor = _PairProduct.apply(features.to(weight.dtype), weight, rulebook, inverse)
+    dtype = _dtype_of_products(weight)
+    output: Tensor = _PairProduct.apply(features.to(dtype), weight.to(dtype), rulebook, inverse)
     return output
+
+
+def _dtype_of_products(weight: Tensor) -> torch.dtype:
+    """The type in which rows are multiplied by the weight."""
+    device_type = weight.device.type
+    halves = form_for(weight.device) is Form.TRITON and torch.is_autocast_enabled(device_type)
+    return torch.get_autocast_dtype(device_type) if halves else weight.dtype
 
 
 class RowSum:
@@ -68,7 +80,9 @@ class Workspace:
         return torch.mm(left, right, out=self.rows[: len(left)])
 
 
-def convolve_rows(features: Tensor, matrices: Tensor, rulebook: Rulebook, inverse: bool) -> Tensor:
+def convolve_rows_plain(
+    features: Tensor, matrices: Tensor, rulebook: AnyRulebook, inverse: bool
+) -> Tensor:
     """For each output row, the sum of ``features[source] @ matrices[offset]`` over its pairs.
 
     Args:
@@ -80,6 +94,7 @@ def convolve_rows(features: Tensor, matrices: Tensor, rulebook: Rulebook, invers
     Returns:
         (M, C').
     """
+    rulebook = rulebook.listed
     in_channels, out_channels = matrices.shape[1:]
     if rulebook.identity is None:
         num_rows = rulebook.num_in if inverse else rulebook.num_out
@@ -98,10 +113,10 @@ def convolve_rows(features: Tensor, matrices: Tensor, rulebook: Rulebook, invers
     return output
 
 
-def gradients(
-    grad: Tensor, features: Tensor, matrices: Tensor, rulebook: Rulebook, inverse: bool
+def gradients_plain(
+    grad: Tensor, features: Tensor, matrices: Tensor, rulebook: AnyRulebook, inverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of ``convolve_rows`` with respect to its features and its matrices.
+    """Gradients of ``convolve_rows_plain`` with respect to its features and its matrices.
 
     Args:
         grad: (M, C') of the output.
@@ -113,6 +128,7 @@ def gradients(
     Returns:
         of the features (N, C), and of the transposed matrices (K, C', C).
     """
+    rulebook = rulebook.listed
     transposed = matrices.transpose(1, 2)
     of_matrices = torch.zeros_like(transposed, memory_format=torch.contiguous_format)
     if rulebook.identity is None:
@@ -135,22 +151,33 @@ def gradients(
     return of_features, of_matrices
 
 
+CONVOLVE_ROWS = Operator(
+    "sparse convolution", plain=convolve_rows_plain, triton="sparse_products:convolve_rows"
+)
+CONVOLUTION_GRADIENTS = Operator(
+    "the gradient of sparse convolution",
+    plain=gradients_plain,
+    triton="sparse_products:gradients",
+)
+
+
 class _PairProduct(torch.autograd.Function):
     """``pair_product`` with its gradients.
 
-    Computes in the precision of the weight, also under autocast.
+    Computes in the precision of its inputs, also under autocast.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, rulebook: Rulebook, inverse: bool
+        ctx: Any, features: Tensor, weight: Tensor, rulebook: AnyRulebook, inverse: bool
     ) -> Tensor:
         features = features.contiguous()
         ctx.save_for_backward(features, weight)
         ctx.rulebook = rulebook
         ctx.inverse = inverse
         with torch.autocast(features.device.type, enabled=False):
-            return convolve_rows(features, weight.permute(1, 2, 0), rulebook, inverse)
+            convolve = CONVOLVE_ROWS.on(features.device)
+            return convolve(features, weight.permute(1, 2, 0), rulebook, inverse)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -158,7 +185,7 @@ class _PairProduct(torch.autograd.Function):
         features, weight = ctx.saved_tensors
         matrices = weight.permute(1, 2, 0)
         with torch.autocast(grad.device.type, enabled=False):
-            of_features, of_matrices = gradients(
+            of_features, of_matrices = CONVOLUTION_GRADIENTS.on(grad.device)(
                 grad.contiguous(), features, matrices, ctx.rulebook, ctx.inverse
             )
         return of_features, of_matrices.transpose(0, 1).contiguous(), None, None

@@ -6,8 +6,9 @@ offset (Graham et al., CVPR 2018). It depends on the active cells only, so that 
 one ``indice_key`` share it.
 
 The plain versions here sort keys and search in them. The compiled versions for a CPU, in
-``accelerated.rulebook_kernels``, use a hash table. Both list the same pairs in the same order, and
-number output cells in the order in which they are first met: offset by offset, row by row.
+``accelerated.rulebook_kernels``, and Triton's for CUDA use a hash table. All list the same pairs in
+the same order, and number output cells in the order in which they are first met: offset by offset,
+row by row.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from torch import Tensor
 
 from .accelerated import rulebook_kernels
 from .constants import constant
+from .dispatch import Operator
+from .pairs import AnyRulebook, Rulebook
 
 T = TypeVar("T")
 
@@ -62,60 +64,6 @@ class Kernel:
         return out_shape
 
 
-class OffsetPairs(NamedTuple):
-    """The pairs of one kernel offset.
-
-    Attributes:
-        number: which offset.
-        sources: (P_k,) int64 rows that are read.
-        targets: (P_k,) int64 rows that are added to.
-    """
-
-    number: int
-    sources: Tensor
-    targets: Tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class Rulebook:
-    """Pairs of rows of a convolution with K kernel offsets.
-
-    At one offset no row occurs twice on either side.
-
-    Attributes:
-        in_rows: (P,) int64, grouped by offset.
-        out_rows: (P,) int64.
-        counts: K numbers of pairs.
-        num_in: input rows.
-        num_out: output rows.
-        identity: the offset at which every row is paired with itself, or None. Its pairs are not
-            listed, because one matrix product covers them all.
-    """
-
-    in_rows: Tensor
-    out_rows: Tensor
-    counts: tuple[int, ...]
-    num_in: int
-    num_out: int
-    identity: int | None = None
-
-    @cached_property
-    def pairs(self) -> list[OffsetPairs]:
-        """The pairs of every offset that has some."""
-        in_parts = self.in_rows.split(self.counts)
-        out_parts = self.out_rows.split(self.counts)
-        pairs = []
-        for number, (in_rows, out_rows) in enumerate(zip(in_parts, out_parts)):
-            if len(in_rows):
-                pairs.append(OffsetPairs(number, in_rows, out_rows))
-        return pairs
-
-    @cached_property
-    def reversed_pairs(self) -> list[OffsetPairs]:
-        """``pairs``, from output rows to input rows."""
-        return [OffsetPairs(number, out_rows, in_rows) for number, in_rows, out_rows in self.pairs]
-
-
 @dataclasses.dataclass(frozen=True)
 class ConvolutionRecord:
     """What a convolution leaves in ``indice_dict`` under its ``indice_key``.
@@ -130,7 +78,7 @@ class ConvolutionRecord:
     """
 
     kernel: Kernel
-    rulebook: Rulebook
+    rulebook: AnyRulebook
     in_indices: Tensor
     in_shape: list[int]
     out_indices: Tensor
@@ -156,7 +104,7 @@ def cells_of_keys(keys: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.stack([frame, *reversed(columns)], dim=1).int()
 
 
-def submanifold_rulebook(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> Rulebook:
+def submanifold_rulebook(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> AnyRulebook:
     """The rulebook of a convolution whose output cells are its input cells.
 
     Args:
@@ -164,12 +112,12 @@ def submanifold_rulebook(indices: Tensor, shape: Sequence[int], kernel: Kernel) 
         shape: the grid.
         kernel: odd sizes; stride and padding do not matter.
     """
-    if indices.device.type == "cpu":
-        return _submanifold_compiled(indices, shape, kernel)
-    return submanifold_rulebook_plain(indices, shape, kernel)
+    return SUBMANIFOLD_RULEBOOK.on(indices.device)(indices, shape, kernel)
 
 
-def submanifold_rulebook_plain(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> Rulebook:
+def submanifold_rulebook_plain(
+    indices: Tensor, shape: Sequence[int], kernel: Kernel
+) -> AnyRulebook:
     """``submanifold_rulebook`` by sorted keys: a neighbour is active when its key is among them."""
     keys = cell_keys(indices, shape)
     sorted_keys, order = torch.sort(keys)
@@ -215,7 +163,7 @@ def _shifted_cells(
 
 def strided_rulebook(
     indices: Tensor, shape: Sequence[int], kernel: Kernel
-) -> tuple[Rulebook, Tensor]:
+) -> tuple[AnyRulebook, Tensor]:
     """The rulebook of a convolution that writes every cell it reaches, and those cells.
 
     Args:
@@ -226,14 +174,12 @@ def strided_rulebook(
     Returns:
         the rulebook, and the output cells (M, 1 + axes) int32.
     """
-    if indices.device.type == "cpu":
-        return _strided_compiled(indices, shape, kernel)
-    return strided_rulebook_plain(indices, shape, kernel)
+    return STRIDED_RULEBOOK.on(indices.device)(indices, shape, kernel)
 
 
 def strided_rulebook_plain(
     indices: Tensor, shape: Sequence[int], kernel: Kernel
-) -> tuple[Rulebook, Tensor]:
+) -> tuple[AnyRulebook, Tensor]:
     """``strided_rulebook`` by sorted keys of the output cells."""
     out_shape = kernel.output_shape(shape)
     in_rows = []
@@ -292,7 +238,7 @@ def _number_by_first_occurrence(keys: Tensor) -> tuple[Tensor, Tensor]:
     return distinct[order], rank[group]
 
 
-def _submanifold_compiled(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> Rulebook:
+def _submanifold_compiled(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> AnyRulebook:
     """``submanifold_rulebook`` by hashing."""
     middle = kernel.volume // 2
     shifts = []
@@ -317,7 +263,7 @@ def _submanifold_compiled(indices: Tensor, shape: Sequence[int], kernel: Kernel)
 
 def _strided_compiled(
     indices: Tensor, shape: Sequence[int], kernel: Kernel
-) -> tuple[Rulebook, Tensor]:
+) -> tuple[AnyRulebook, Tensor]:
     """``strided_rulebook`` by hashing."""
     out_shape = kernel.output_shape(shape)
     axes = zip(shape, kernel.size, kernel.stride, kernel.padding, kernel.dilation, out_shape)
@@ -366,3 +312,17 @@ def _cells_in_3d(indices: Tensor) -> np.ndarray:
     if cells.shape[1] == 3:
         cells = np.insert(cells, 1, 0, axis=1)
     return np.ascontiguousarray(cells, dtype=np.int32)
+
+
+SUBMANIFOLD_RULEBOOK = Operator(
+    "rulebooks of submanifold convolutions",
+    plain=submanifold_rulebook_plain,
+    numba=_submanifold_compiled,
+    triton="rulebooks:submanifold_rulebook",
+)
+STRIDED_RULEBOOK = Operator(
+    "rulebooks of strided convolutions",
+    plain=strided_rulebook_plain,
+    numba=_strided_compiled,
+    triton="rulebooks:strided_rulebook",
+)

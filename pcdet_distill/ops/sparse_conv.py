@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from .accelerated import spconv_adapter
 from .pair_product import pair_product
-from .rulebook import ConvolutionRecord, Kernel, Rulebook, strided_rulebook, submanifold_rulebook
+from .pairs import AnyRulebook
+from .rulebook import ConvolutionRecord, Kernel, strided_rulebook, submanifold_rulebook
 from .sparse_tensor import SparseConvTensor
 
 __all__ = [
@@ -141,7 +142,7 @@ class SparseConvolution(SparseModule):
         """``forward`` without spconv."""
         raise NotImplementedError(f"{type(self).__name__} does not define run()")
 
-    def convolve(self, features: Tensor, rulebook: Rulebook, inverse: bool = False) -> Tensor:
+    def convolve(self, features: Tensor, rulebook: AnyRulebook, inverse: bool = False) -> Tensor:
         """Convolve the features (N, C_in) by the rulebook's pairs and add the bias."""
         weight = self.weight.reshape(self.out_channels, -1, self.in_channels)
         output = pair_product(features, weight, rulebook, inverse)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 import torch
@@ -17,8 +18,12 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 from triton_inputs import ragged
 
+from pcdet_distill.ops.accelerated.triton import rulebooks
+from pcdet_distill.ops.accelerated.triton.hash_table import FirstOccurrences
 from pcdet_distill.ops.boxes import OVERLAP_BEV
 from pcdet_distill.ops.nms import GREEDY_NMS
+from pcdet_distill.ops.pair_product import CONVOLUTION_GRADIENTS, CONVOLVE_ROWS
+from pcdet_distill.ops.pairs import MappedRulebook
 from pcdet_distill.ops.point_sampling import (
     BALL_QUERY,
     FURTHEST_POINTS,
@@ -28,6 +33,7 @@ from pcdet_distill.ops.point_sampling import (
 from pcdet_distill.ops.points import FIRST_BOX, INSIDE_BOXES
 from pcdet_distill.ops.roi_pooling import CELL_ARGMAX, FIRST_MEMBERS
 from pcdet_distill.ops.rows import ADD_ROWS, ADD_WEIGHTED_ROWS, MOVE_ROWS, TAKE_ROWS
+from pcdet_distill.ops.rulebook import STRIDED_RULEBOOK, SUBMANIFOLD_RULEBOOK, Kernel
 from pcdet_distill.ops.stacks import Stack
 from pcdet_distill.ops.vector_pool import (
     CUBE_PAIRS,
@@ -76,12 +82,15 @@ def launch_all() -> None:
     Triton compiles a kernel anew where a number is 1, which it then treats as a constant.
     """
     FURTHEST_POINTS.triton_form()(ragged(2, [9000], CPU, on_grid=False), [4], 1024)
+    launch_convolution(torch.ones(59, 59, dtype=torch.bfloat16))
     for count in (59, 1):
         launch_points(ragged(1, [count], CPU, on_grid=False), count)
         launch_cubes(ragged(1, [count], CPU, on_grid=False), count)
         launch_boxes(torch.ones(count, 3), torch.ones(count, 7), count)
+        launch_rulebooks(torch.zeros(count, 4, dtype=torch.int32), count)
         for dtype in (torch.float16, torch.float32):
             launch_rows(torch.ones(count, count, dtype=dtype))
+            launch_convolution(torch.ones(count, count, dtype=dtype))
 
 
 def launch_points(points: Stack, limit: int) -> None:
@@ -114,6 +123,28 @@ def launch_rows(rows: Tensor) -> None:
     INTERPOLATE.triton_form()(rows, sources, weights)
     ADD_WEIGHTED_ROWS.triton_form()(rows, sources, weights, total)
     CELL_ARGMAX.triton_form()(rows, sources[:, 0], sources[:, 0], total)
+
+
+def launch_rulebooks(cells: Tensor, extent: int) -> None:
+    """Kernels of cells (N, 4) on a grid of this extent, and of the maps between them."""
+    shape = (extent,) * 3
+    kernel = Kernel((3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1))
+    SUBMANIFOLD_RULEBOOK.triton_form()(cells, shape, kernel)
+    # Nothing ran, so the keys of the cells are unknown numbers. These say that all are first.
+    numbers = torch.zeros(27 * len(cells), dtype=torch.int64)
+    first = FirstOccurrences(numbers == 0, numbers)
+    with mock.patch.object(rulebooks, "first_occurrences", return_value=first):
+        STRIDED_RULEBOOK.triton_form()(cells, shape, kernel)
+
+
+def launch_convolution(rows: Tensor) -> None:
+    """Kernels of sparse convolution of rows (N, C) by one offset."""
+    itself = torch.arange(len(rows), dtype=torch.int32)[None]
+    rulebook = MappedRulebook(sources=itself, targets=itself)
+    matrices = rows.new_ones(1, rows.shape[1], 20)
+    CONVOLVE_ROWS.triton_form()(rows, matrices, rulebook, False)
+    grad = rows.new_ones(len(rows), 20)
+    CONVOLUTION_GRADIENTS.triton_form()(grad, rows, matrices, rulebook, False)
 
 
 def launch_boxes(points: Tensor, boxes: Tensor, limit: int) -> None:
