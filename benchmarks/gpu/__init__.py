@@ -1,0 +1,1 @@
+"""Parts of ``benchmarks/cuda.py``: cases, timing, OpenPCDet as the reference, and the page."""
