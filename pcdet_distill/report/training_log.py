@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,8 @@ FILE = "metrics.jsonl"
 NOT_LOSSES = ("it", "epoch", "lr", "grad_norm", "data_ms", "step_ms")
 DISTILLED = "distill_"
 PARTIAL_SUMS = ("distill", "distill_loss")
+# What terms that change the batch count. They have no loss whose name would tell them apart.
+COUNTS = ("_unlabelled", "_added")
 
 
 @dataclass(frozen=True)
@@ -128,11 +131,17 @@ def _sorted(series: dict[str, Series], cost: dict[str, float], epochs: int) -> T
     for name, entry in series.items():
         if name in NOT_LOSSES:
             others[name] = entry
-        elif any(name.startswith(f"{term}_") for term in terms) and name not in ("distill_loss",):
+        elif name != "distill_loss" and _is_watched(name, terms):
             health[name.removeprefix(DISTILLED)] = entry
         elif any(map(math.isfinite, entry.values)):
             losses[name] = entry
     return TrainingLog(_without_doubles(losses), health, others, cost, epochs)
+
+
+def _is_watched(name: str, terms: Sequence[str]) -> bool:
+    """Whether a value is what a term watches: its name is that of a term, and one word more."""
+    is_count = name.startswith(DISTILLED) and name.endswith(COUNTS)
+    return is_count or any(name.startswith(f"{term}_") for term in terms)
 
 
 def _without_doubles(losses: dict[str, Series]) -> dict[str, Series]:

@@ -14,6 +14,7 @@ from toy_evaluation import found, random_evaluation, toy_evaluation, truth
 from pcdet_distill.report.collect import collect
 from pcdet_distill.report.run_page import FILE, pair_page, run_page, write_run_page
 from pcdet_distill.report.sections.frames import error_changes, most_changed
+from pcdet_distill.report.sections.training import health, losses
 from pcdet_distill.report.training_log import read_training_log
 from pcdet_distill.report.view import View
 
@@ -140,3 +141,29 @@ def test_other_data_is_said(record):
     reader = read_page(pair_page([View("a", record), View("b", other)]))
     assert "cannot be compared number by number" in reader.words
     assert "other data (3 frames)" in reader.words
+
+
+def test_every_watched_value_is_explained(record, tmp_path: Path):
+    """The name of the term as the yaml writes it, the value, and what it means."""
+    values = {"loss": 2.0, "distill_local_graph": 1.0, "distill_local_graph_share": 0.2}
+    values |= {"distill_local_graph_weight": 7.0, "distill_soft_unlabelled": 2.0}
+    values |= {"distill_local_graph_relations": 0.4}
+    lines = [json.dumps({"kind": "train", "it": it, **values}) for it in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    file = write_run_page(record, tmp_path, read_training_log(tmp_path))
+    words = read_page(file.read_text(encoding="utf-8")).words
+    for name in ("LOCAL_GRAPH: share", "LOCAL_GRAPH: weight", "SOFT: unlabelled"):
+        assert name in words
+    assert "near WEIGHT.SHARE of the yaml" in words and "frames of a batch without" in words.lower()
+    assert "A part of this loss" in words and "LOCAL_GRAPH: relations" in words
+
+
+def test_a_model_has_one_colour_on_the_whole_page(record, tmp_path: Path):
+    """A model without a log comes first, as a study's teacher does; one plot says whose line."""
+    log = read_training_log(write_log(tmp_path))
+    plain = replace(log, losses={"loss": log.losses["loss"]}, health={})
+    views = [View("teacher", record), View("plain", record, plain), View("student", record, log)]
+    drawn = str(losses(views))
+    assert "s1" in drawn and "s2" in drawn and "s0" not in drawn
+    assert drawn.count("Only student.") == 2  # distill_graph and rpn_loss_cls
+    assert str(health(views)).count("Only student.") == 2

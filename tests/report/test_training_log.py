@@ -29,3 +29,21 @@ def test_a_log_is_found_where_it_can_be_read(tmp_path: Path, text: str | None, f
         (tmp_path / FILE).write_text(text)
     assert has_training_log(tmp_path) is found
     assert (read_training_log(tmp_path) is not None) is found
+
+
+def test_what_terms_count_is_no_loss(tmp_path: Path) -> None:
+    """A term that changes the batch, SoftTargets called SOFT here, has no loss of its own."""
+    line = {
+        "kind": "train",
+        "it": 1,
+        "loss": 3.0,
+        "distill_soft_unlabelled": 2.0,
+        "distill_more_added": 5.0,
+        "distill_logit_box": 1.5,
+        "distill_logit_box_positions": 33.0,
+    }
+    (tmp_path / FILE).write_text(json.dumps(line))
+    log = read_training_log(tmp_path)
+    assert log is not None
+    assert list(log.losses) == ["loss", "distill_logit_box"]
+    assert list(log.health) == ["soft_unlabelled", "more_added", "logit_box_positions"]

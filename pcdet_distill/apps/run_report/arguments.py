@@ -20,7 +20,8 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
         "folders",
         nargs="+",
         metavar="RUN",
-        help="one or two folders of trainings or results; the last results in each count",
+        help="one or two folders of trainings or results, of which the last results count; or "
+        "that of a study, output/study/NAME",
     )
     parser.add_argument(
         "--out",

@@ -14,6 +14,8 @@ from ...report.run_page import FILE, pair_page, run_page
 from ...report.sections.frames import error_changes, most_changed
 from ...report.training_log import TrainingLog, read_training_log
 from ...report.view import View
+from ..study.reopen import is_study_folder
+from ..study.tool import report_folder
 from .arguments import COMPARISON
 from .find import Results, find_results
 from .stored import keep_record, model_numbers, scenes_of_both, stored_record
@@ -23,6 +25,9 @@ def run_report(args: argparse.Namespace) -> Path:
     """Write the page; returns its path."""
     if len(args.folders) > 2:
         raise ConfigError(f"report: {len(args.folders)} folders; expected one or two")
+    studies = [folder for folder in args.folders if is_study_folder(Path(folder))]
+    if studies:
+        return _study_page(studies[0], args)
     both = [find_results(folder) for folder in args.folders]
     for results in both:
         others = f" ({results.num_others} other results in it)" if results.num_others else ""
@@ -38,6 +43,19 @@ def run_report(args: argparse.Namespace) -> Path:
     if reason:
         print(f"note: only frames that both reports hold are drawn: {reason}")
     return _write(pair_page(views, scenes), _output(args.out, Path(COMPARISON), COMPARISON))
+
+
+def _study_page(folder: str, args: argparse.Namespace) -> Path:
+    """The tables and the page of a study, from its folder."""
+    if len(args.folders) > 1:
+        raise ConfigError(
+            f"{folder}: is a study, which has a page of its own; expected it alone, or two runs"
+        )
+    file = _output(args.out, Path(folder) / FILE, FILE)
+    written = report_folder(Path(folder), file)
+    if written is None:
+        raise ConfigError(f"{file}: cannot be written")
+    return written
 
 
 def _write(html: Html, file: Path) -> Path:

@@ -7,7 +7,17 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...report.mean import mean_record
-from ...report.page import Html, details, heading, items, join, page, paragraph, section, write_page
+from ...report.page import (
+    Html,
+    details,
+    heading,
+    items,
+    join,
+    page,
+    paragraph,
+    section,
+    write_page,
+)
 from ...report.page import table as html_table
 from ...report.plots import SERIES
 from ...report.record import FILE, Record, read_record
@@ -25,11 +35,15 @@ MOST_TRAININGS = 4  # whose losses are drawn over one another
 
 
 def write_study_page(
-    plan: StudyPlan, tables: Sequence[Table], outcomes: Mapping[str, Outcome]
+    plan: StudyPlan,
+    tables: Sequence[Table],
+    outcomes: Mapping[str, Outcome],
+    file: Path | None = None,
 ) -> Path | None:
-    """Write the page beside the tables; None, with a sentence, where it cannot be written."""
+    """Write the page, by default beside the tables; None, with a sentence, where that fails."""
+    file = file or plan.folder / PAGE
     try:
-        return write_page(study_page(plan, tables, outcomes), plan.folder / PAGE)
+        return write_page(study_page(plan, tables, outcomes), file)
     except UserError as error:
         print(f"no {PAGE}: {error}")
         return None
@@ -49,6 +63,7 @@ def study_page(plan: StudyPlan, tables: Sequence[Table], outcomes: Mapping[str, 
         divisions(views),
         losses(views[:MOST_TRAININGS]),
         health(views[:MOST_TRAININGS]),
+        single_reports(plan, reported, outcomes),
         subtitle="Means over the seeds; ± is the standard deviation over them (n - 1). Everything "
         "is in this file; it needs no network.",
     )
@@ -91,6 +106,37 @@ def _of_row(
         if log is not None:
             logs.append(log)
     return records, logs
+
+
+def single_reports(plan: StudyPlan, reported: Table, outcomes: Mapping[str, Outcome]) -> Html:
+    """Where the report of every finished run on every split is.
+
+    Paths, not links: the page is one file that may be sent to somebody without the others.
+    """
+    lines = []
+    for row in reported.rows:
+        for outcome in outcomes.values():
+            if outcome.run.row.name == row.name and outcome.status == FINISHED:
+                lines += _reports_of(plan, outcome, row.title)
+    if not lines:
+        return Html("")
+    return section(
+        "Reports of single runs",
+        details(f"{len(lines)} files", html_table(["row", "seed", "split", "file"], lines)),
+        about="What each run missed and invented, in pictures. The files are in the checkout that "
+        "ran the study.",
+    )
+
+
+def _reports_of(plan: StudyPlan, outcome: Outcome, title: str) -> list[list[str]]:
+    """A line for each split whose report is there."""
+    lines = []
+    for split, results in plan.results(outcome.run).items():
+        file = results.parent / PAGE
+        if file.is_file():
+            path = file.relative_to(plan.root)
+            lines.append([title, str(outcome.run.seed), split, str(path)])
+    return lines
 
 
 def _left_out(reported: Table, views: Sequence[View]) -> Html:

@@ -15,6 +15,8 @@ from .locks import Locks
 from .plan import Run, StudyPlan, differences, simulator_options
 from .spec import TEACHER
 
+OWNER = "study.json"  # says which study a folder belongs to
+
 
 class EqualCompute(TypedDict):
     """The epochs of a row of equal compute, and the measured seconds they follow from."""
@@ -83,7 +85,7 @@ class Records:
 
     @property
     def _owner_file(self) -> Path:
-        return self.folder / "study.json"
+        return self.folder / OWNER
 
     def _identity(self) -> dict[str, object]:
         data = _as_json(asdict(self.plan.spec.data))

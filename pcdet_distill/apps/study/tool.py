@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -24,6 +26,7 @@ from .plan import Options, StudyPlan
 from .plot import draw
 from .publish import RESULTS, command_line, publish, write_study_results
 from .records import Records
+from .reopen import Call, keep_call, reopen
 from .runner import Runner, own_runs, wanted_runs
 from .shards import begin_shard, check_shards, end_shard
 from .shown import Evidence, warnings, what_is_shown
@@ -54,7 +57,14 @@ def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = 
     elif args.check:
         check_study(plan, log)
         print(f"{args.study}: every row can be trained")
-    elif args.table:
+    else:
+        keep_call(_call(plan, args, on_gpu), plan.folder)
+        run_or_show(plan, args, on_gpu)
+
+
+def run_or_show(plan: StudyPlan, args: argparse.Namespace, on_gpu: bool) -> None:
+    """What writes into the study's folder: its trainings, its tables, its published page."""
+    if args.table:
         show(plan, on_gpu, engine_for(args, on_gpu))
     elif args.merge_shards:
         print(check_shards(plan, args.only))
@@ -155,6 +165,25 @@ def uses_gpus(args: argparse.Namespace) -> bool:
     return torch.cuda.is_available()
 
 
+def _call(plan: StudyPlan, args: argparse.Namespace, on_gpu: bool) -> Call:
+    """What the command line said, as the study's folder keeps it."""
+    file = os.path.relpath(plan.spec.file, plan.root)
+    options = plan.options
+    return Call(file, args.epochs, args.seeds, options.device, options.workers, on_gpu)
+
+
+def report_folder(folder: Path, page: Path | None = None) -> Path | None:
+    """Write tables and page of a study again, from nothing but its folder.
+
+    Args:
+        page: where the page is written; ``report.html`` in the folder by default.
+    """
+    spec, root, call = reopen(folder)
+    plan = StudyPlan(spec, root, Options(call.device, call.workers))
+    Records(plan).refuse_foreign_results()
+    return write_everything(plan, on_gpu=call.on_gpu, page=page).page
+
+
 def engine_for(args: argparse.Namespace, on_gpu: bool) -> Engine:
     """Where the trainings run."""
     if args.jobs is not None and args.jobs < 1:
@@ -242,17 +271,31 @@ def _wanted_outcomes(plan: StudyPlan, only: Sequence[str]) -> dict[str, Outcome]
 
 def show(plan: StudyPlan, on_gpu: bool, engine: Engine) -> list[Table]:
     """Write tables and plot into the study's folder, and print the table of the last split."""
+    return list(write_everything(plan, on_gpu=on_gpu, engine=engine).tables)
+
+
+class Written(NamedTuple):
+    """The tables of all splits, and the page; None where that cannot be written."""
+
+    tables: Sequence[Table]
+    page: Path | None
+
+
+def write_everything(
+    plan: StudyPlan, *, on_gpu: bool, engine: Engine | None = None, page: Path | None = None
+) -> Written:
+    """Tables, plot and page of the study as it is now; prints the table of the last split."""
     tables = write_tables(plan, on_gpu, engine)
-    page = write_study_page(plan, tables, survey(plan, Records(plan)))
+    written = write_study_page(plan, tables, survey(plan, Records(plan)), page)
     print(to_text(tables[-1]))
     try:
         draw(tables[-1], plan.folder / "plot.png", on_gpu)
     except UserError as error:
         print(f"no plot: {error}")
     print(f"tables of every split: {plan.folder}/table_*.md")
-    if page is not None:
-        print(f"report: {page}")
-    return tables
+    if written is not None:
+        print(f"report: {written}")
+    return Written(tables, written)
 
 
 def write_tables(plan: StudyPlan, on_gpu: bool, engine: Engine | None = None) -> list[Table]:

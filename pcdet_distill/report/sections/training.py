@@ -20,9 +20,32 @@ HEALTH = {
     "dead_student": "the same for the student's adapter",
     "entropy": "how evenly the weights of the nodes are spread: 1 is uniform, near 0 a few nodes "
     "have all the weight",
-    "weight": "mean importance weight of the chosen nodes",
-    "share": "share of the nodes that lie in labelled objects",
+    "weight": "the factor of this loss in the sum; it follows WEIGHT of the yaml",
+    "share": "length of this loss's gradient over that of the detection loss, at the shared "
+    "features; it should stay near WEIGHT.SHARE of the yaml",
+    "positions": "positions of a batch that are compared: where the teacher finds objects. At 0 "
+    "the loss teaches nothing",
+    "objects": "labelled objects of a batch that are compared",
+    "boxes": "labelled objects of a batch that are compared",
+    "missed": "proposals of a batch that the teacher scores higher than the student",
+    "surplus": "proposals of a batch that the student scores higher than the teacher",
+    "found": "share of the nodes whose partner the student picks out among all; it should rise",
+    "occupied": "share of the teacher's cells that hold something",
+    "unlabelled": "frames of a batch without labels, which learn from the teacher alone",
+    "added": "boxes of the teacher that were added to the labels of a batch",
 }
+PART_OF_LOSS = "a part of this loss, without the weights of its options; it should fall"
+PARTS = (
+    "logit",
+    "box",
+    "nodes",
+    "relations",
+    "attention",
+    "masked",
+    "nonlocal",
+    "compressed",
+    "interchange",
+)
 
 
 def losses(views: Sequence[View]) -> Html:
@@ -30,7 +53,7 @@ def losses(views: Sequence[View]) -> Html:
     known = [view for view in views if view.training is not None]
     if not known:
         return Html("")
-    content = _one_training(known[0]) if len(known) == 1 else _two_trainings(known)
+    content = _one_training(known[0]) if len(known) == 1 else _two_trainings(views)
     return section(
         "Losses",
         content,
@@ -66,8 +89,13 @@ def _two_trainings(views: Sequence[View]) -> Html:
     """One plot for each term, with a line for each training that has it."""
     figures = []
     for name, lines in _lines_by_name(views, lambda training: training.losses).items():
-        figures.append(figure(_log_plot(lines), title=term_name(name)))
+        figures.append(figure(_log_plot(lines), _only(lines, views), title=term_name(name)))
     return row(*figures)
+
+
+def _only(lines: Sequence[Line], views: Sequence[View]) -> str:
+    """Whose line it is, where a plot has one and the page has several models."""
+    return f"Only {lines[0].name}." if len(lines) == 1 and len(views) > 1 else ""
 
 
 def _lines_by_name(
@@ -119,8 +147,24 @@ def health(views: Sequence[View]) -> Html:
             y_label="share" if top else "value",
             y_range=(0.0, 1.0) if top else None,
         )
-        figures.append(figure(plot, _meaning(name), title=name.replace("_", " ")))
-    return section("State of the adapters and nodes", _collapsed(views), row(*figures))
+        caption = " ".join(words for words in (_meaning(name), _only(lines, views)) if words)
+        figures.append(figure(plot, caption, title=_watched_name(name)))
+    return section(
+        "State of the adapters and nodes",
+        _collapsed(views),
+        row(*figures),
+        about="What each term of DISTILL measures about itself while it trains. None of it is "
+        "added to the loss.",
+    )
+
+
+def _watched_name(name: str) -> str:
+    """``logit_box_positions`` as ``LOGIT_BOX: positions``, the term as the yaml writes it."""
+    ends = sorted([*HEALTH, *PARTS], key=len, reverse=True)
+    for end in ends:
+        if name.endswith(f"_{end}"):
+            return f"{name.removesuffix(f'_{end}').upper()}: {end.replace('_', ' ')}"
+    return name.replace("_", " ")
 
 
 def _is_share(lines: Sequence[Line]) -> bool:
@@ -129,7 +173,8 @@ def _is_share(lines: Sequence[Line]) -> bool:
 
 
 def _meaning(name: str) -> str:
-    found = [words for end, words in HEALTH.items() if name.endswith(end)]
+    meanings = {**HEALTH, **dict.fromkeys(PARTS, PART_OF_LOSS)}
+    found = [words for end, words in meanings.items() if name.endswith(f"_{end}")]
     return found[0][0].upper() + found[0][1:] + "." if found else ""
 
 
