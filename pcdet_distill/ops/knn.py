@@ -1,9 +1,10 @@
 """Exact k nearest neighbours by squared Euclidean distance, never across frames; any device.
 
 Points are ranked by ``|p|² - 2 q·p``: the omitted ``|q|²`` is the same for all points of a query.
-So a chunk of queries costs one matrix product and one selection. Distances are computed in at least
-float32 and around the mean of the points. Without the two, half precision features and features far
-from zero would give wrong neighbours.
+So a chunk of queries costs one matrix product and one selection. On CUDA a kernel does both, tile
+by tile, so that no distances are written to memory. Distances are computed in at least float32 and
+around the mean of the points. Without the two, half precision features and features far from zero
+would give wrong neighbours.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from math import isqrt
 import torch
 from torch import Tensor
 
+from .dispatch import Operator
 from .precision import at_least_float32
 
 # Distances held at once: few enough for a CPU's cache, enough to keep a GPU busy.
 CHUNK_FLOATS = 1 << 20
+MOST_COMPILED = 256  # neighbours that a kernel on CUDA keeps for each query
 
 
 def frames_of(batch_index: Tensor) -> Iterator[Tensor]:
@@ -72,15 +75,34 @@ def _knn_one_frame(queries: Tensor, points: Tensor, k: int) -> Tensor:
         in_turn = torch.arange(k, device=queries.device).remainder(count)
         return in_turn.expand(len(queries), k)
     mean = points.mean(dim=0)
-    points = points - mean
+    is_compiled = queries.dtype == points.dtype == torch.float32 and k <= MOST_COMPILED
+    form = NEAREST_ROWS.on(points.device) if is_compiled else nearest_rows_plain
+    return form(queries - mean, points - mean, k)
+
+
+def nearest_rows_plain(queries: Tensor, points: Tensor, k: int) -> Tensor:
+    """Rows (M, k) of the nearest of points (N, C), k < N, to queries (M, C), in any order.
+
+    Args:
+        queries: around the mean of the points.
+        points: likewise.
+        k: neighbours per query.
+    """
     # [-2 q, 1] . [p, |p|²]: with the norm as one more channel, one product gives the whole rank.
     norms = points.square().sum(dim=1, keepdim=True)
     columns = torch.cat([points, norms], dim=1).t()
-    rows = torch.cat([(queries - mean) * -2, torch.ones_like(queries[:, :1])], dim=1)
-    rows_per_chunk = max(1, CHUNK_FLOATS // count)
+    rows = torch.cat([queries * -2, torch.ones_like(queries[:, :1])], dim=1)
+    rows_per_chunk = max(1, CHUNK_FLOATS // len(points))
     with torch.autocast(queries.device.type, enabled=False):
         nearest = [_smallest(chunk @ columns, k) for chunk in rows.split(rows_per_chunk)]
     return torch.cat(nearest)
+
+
+NEAREST_ROWS = Operator(
+    "nearest neighbours in feature space",
+    plain=nearest_rows_plain,
+    triton="nearest_rows:nearest_rows",
+)
 
 
 def _smallest(distances: Tensor, k: int) -> Tensor:

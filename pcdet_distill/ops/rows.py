@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .accelerated import point_kernels
 from .dispatch import Form, Operator, form_for
@@ -143,6 +144,20 @@ def add_weighted_rows_plain(source: Tensor, rows: Tensor, weights: Tensor, total
     """
     products = source.unsqueeze(1) * weights.unsqueeze(2)
     return add_rows(products.flatten(0, 1), rows.flatten(), total)
+
+
+def sum_rows(features: Tensor, rows: Tensor) -> Tensor:
+    """Sums (M, C) of the rows (M, K) int64 of features (N, C), as for the neighbours of a query."""
+    form = SUM_ROWS.on(features.device) if _is_compiled(features) else sum_rows_plain
+    return form(features, rows)
+
+
+def sum_rows_plain(features: Tensor, rows: Tensor) -> Tensor:
+    """``sum_rows`` in plain torch, any device."""
+    return functional.embedding_bag(rows, features, mode="sum")
+
+
+SUM_ROWS = Operator("sums of neighbours", plain=sum_rows_plain, triton="rows:sum_rows")
 
 
 def move_rows_plain(features: Tensor, sources: Tensor, targets: Tensor, total: int) -> Tensor:

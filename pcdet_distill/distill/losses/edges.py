@@ -23,9 +23,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from ...ops.dispatch import Operator
+from ...ops.rows import sum_rows
+
 EDGE_FORMS = ("concat", "difference")
 POOLS = ("none", "max", "mean")
 ELEMENT_DISTANCES = ("mse", "smooth_l1", "cosine")
+COMPILED_DISTANCES = ("mse", "smooth_l1")  # sums over channels, of which a kernel keeps none
+COMPILED_DTYPES = (torch.float32, torch.float64)
 CHUNK_FLOATS = 1 << 19  # elements of one edge tensor held at once
 NEGLIGIBLE = 1e-20  # queries with less than this share of the largest weight are left out
 BATCH_NORM_EPS = 1e-5
@@ -129,7 +134,7 @@ class EdgeAdapter(nn.Module):
         centres_mean = centres.mean(dim=0)
         nodes = nodes - nodes_mean
         centres = centres - centres_mean
-        neighbour_means = functional.embedding_bag(neighbours, nodes, mode="mean")  # (M, D)
+        neighbour_means = sum_rows(nodes, neighbours) / neighbours.shape[1]  # (M, D)
         of_queries = (centres.square() + 2 * centres * neighbour_means).mean(dim=0)
         variance = (share @ nodes.square() + of_queries).clamp_min(0)
         self._update_running_statistics(nodes_mean + centres_mean, variance, edges)
@@ -156,6 +161,11 @@ class EdgeComparison:
     rectify: bool
     pool: str
     distance: str
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether a kernel computes the distance of each edge by itself."""
+        return self.pool == "none" and self.distance in COMPILED_DISTANCES
 
     @property
     def has_closed_form(self) -> bool:
@@ -259,7 +269,7 @@ def _squares_over_edges(
     count = neighbours.shape[1]
     width = nodes.shape[1]
     with_squares = torch.cat([nodes, nodes.square().sum(dim=1, keepdim=True)], dim=1)
-    sums = functional.embedding_bag(neighbours, with_squares, mode="sum")
+    sums = sum_rows(with_squares, neighbours)
     node_sums = sums[:, :width]
     square_sums = sums[:, width]
     distances = square_sums + (centres * (2 * node_sums + count * centres)).sum(dim=1)
@@ -272,7 +282,8 @@ class _EdgeSum(torch.autograd.Function):
     """The sum over chunks of queries.
 
     The result is a scalar, so its gradient is known up to one factor. It is computed in the forward
-    pass, chunk by chunk, and only scaled in the backward pass: no chunk's graph has to be kept.
+    pass, chunk by chunk, and only scaled in the backward pass: no chunk's graph has to be kept. On
+    CUDA a kernel takes the place of the chunks.
     """
 
     @staticmethod
@@ -283,21 +294,9 @@ class _EdgeSum(torch.autograd.Function):
         weights: Tensor | None,
         *tables: Tensor,
     ) -> Tensor:
-        needs_gradient = ctx.needs_input_grad[3:]  # type: ignore[attr-defined]
-        parts = [
-            # In the order of ``sum_over_edges``: the teacher's tables, then the student's.
-            _NodeTable(tables[0], needs_gradient[0]),
-            _CentreTable(tables[1], needs_gradient[1]),
-            _NodeTable(tables[2], needs_gradient[2]),
-            _CentreTable(tables[3], needs_gradient[3]),
-        ]
-        total = tables[0].new_zeros(())
-        queries_per_chunk = _queries_per_chunk(neighbours, EdgeTables(tables[0], tables[1]))
-        for start in range(0, len(neighbours), queries_per_chunk):
-            queries = slice(start, start + queries_per_chunk)
-            chunk_weights = None if weights is None else weights[queries]
-            total += _add_chunk(comparison, neighbours[queries], chunk_weights, queries, parts)
-        ctx.gradients = [part.gradient for part in parts]  # type: ignore[attr-defined]
+        learning = tuple(ctx.needs_input_grad[3:])  # type: ignore[attr-defined]
+        total, gradients = _sum_and_gradients(comparison, neighbours, weights, tables, learning)
+        ctx.gradients = gradients  # type: ignore[attr-defined]
         return total
 
     @staticmethod
@@ -310,6 +309,72 @@ class _EdgeSum(torch.autograd.Function):
             for table_gradient in ctx.gradients  # type: ignore[attr-defined]
         ]
         return (None, None, None, *scaled)
+
+
+def _sum_and_gradients(
+    comparison: EdgeComparison,
+    neighbours: Tensor,
+    weights: Tensor | None,
+    tables: tuple[Tensor, ...],
+    learning: tuple[bool, ...],
+) -> tuple[Tensor, list[Tensor | None]]:
+    """The sum over edges, and one gradient a table where it needs one.
+
+    Args:
+        comparison: the distance between edges.
+        neighbours: (M, K) rows of the nodes.
+        weights: (M,) of the queries; None for ones.
+        tables: nodes and centres of the teacher, then of the student.
+        learning: which of the tables need a gradient.
+    """
+    same_type = all(table.dtype == tables[0].dtype for table in tables)
+    if not comparison.is_compiled or not same_type or tables[0].dtype not in COMPILED_DTYPES:
+        return _sum_in_chunks(comparison, neighbours, weights, tables, learning)
+    # A kernel's atomic sums change their order; a fixed order is left to PyTorch.
+    fixed_order = torch.are_deterministic_algorithms_enabled()
+    form = EDGE_SUM.plain if fixed_order else EDGE_SUM.on(neighbours.device)
+    return form(comparison.rectify, comparison.distance, neighbours, weights, tables, learning)
+
+
+def _sum_over_edges_plain(
+    rectify: bool,
+    distance: str,
+    neighbours: Tensor,
+    weights: Tensor | None,
+    tables: tuple[Tensor, ...],
+    learning: tuple[bool, ...],
+) -> tuple[Tensor, list[Tensor | None]]:
+    """``_sum_in_chunks`` of edges that are not pooled, with the arguments of the kernel."""
+    comparison = EdgeComparison(rectify, "none", distance)
+    return _sum_in_chunks(comparison, neighbours, weights, tables, learning)
+
+
+EDGE_SUM = Operator(
+    "the distance of edges", plain=_sum_over_edges_plain, triton="edges:sum_over_edges"
+)
+
+
+def _sum_in_chunks(
+    comparison: EdgeComparison,
+    neighbours: Tensor,
+    weights: Tensor | None,
+    tables: tuple[Tensor, ...],
+    learning: tuple[bool, ...],
+) -> tuple[Tensor, list[Tensor | None]]:
+    """``_sum_and_gradients`` in plain torch: the edges of some queries at a time."""
+    parts = [
+        _NodeTable(tables[0], learning[0]),
+        _CentreTable(tables[1], learning[1]),
+        _NodeTable(tables[2], learning[2]),
+        _CentreTable(tables[3], learning[3]),
+    ]
+    total = tables[0].new_zeros(())
+    queries_per_chunk = _queries_per_chunk(neighbours, EdgeTables(tables[0], tables[1]))
+    for start in range(0, len(neighbours), queries_per_chunk):
+        queries = slice(start, start + queries_per_chunk)
+        chunk_weights = None if weights is None else weights[queries]
+        total += _add_chunk(comparison, neighbours[queries], chunk_weights, queries, parts)
+    return total, [part.gradient for part in parts]
 
 
 class _Table:

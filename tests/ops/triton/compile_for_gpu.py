@@ -18,9 +18,11 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 from triton_inputs import ragged
 
+from pcdet_distill.distill.losses.edges import EDGE_SUM
 from pcdet_distill.ops.accelerated.triton import rulebooks
 from pcdet_distill.ops.accelerated.triton.hash_table import FirstOccurrences
 from pcdet_distill.ops.boxes import OVERLAP_BEV
+from pcdet_distill.ops.knn import NEAREST_ROWS
 from pcdet_distill.ops.nms import GREEDY_NMS
 from pcdet_distill.ops.pair_product import CONVOLUTION_GRADIENTS, CONVOLVE_ROWS
 from pcdet_distill.ops.pairs import MappedRulebook
@@ -32,7 +34,7 @@ from pcdet_distill.ops.point_sampling import (
 )
 from pcdet_distill.ops.points import FIRST_BOX, INSIDE_BOXES
 from pcdet_distill.ops.roi_pooling import CELL_ARGMAX, FIRST_MEMBERS
-from pcdet_distill.ops.rows import ADD_ROWS, ADD_WEIGHTED_ROWS, MOVE_ROWS, TAKE_ROWS
+from pcdet_distill.ops.rows import ADD_ROWS, ADD_WEIGHTED_ROWS, MOVE_ROWS, SUM_ROWS, TAKE_ROWS
 from pcdet_distill.ops.rulebook import STRIDED_RULEBOOK, SUBMANIFOLD_RULEBOOK, Kernel
 from pcdet_distill.ops.stacks import Stack
 from pcdet_distill.ops.vector_pool import (
@@ -83,6 +85,7 @@ def launch_all() -> None:
     """
     FURTHEST_POINTS.triton_form()(ragged(2, [9000], CPU, on_grid=False), [4], 1024)
     launch_convolution(torch.ones(59, 59, dtype=torch.bfloat16))
+    launch_graph(torch.ones(300, 64), 128)
     for count in (59, 1):
         launch_points(ragged(1, [count], CPU, on_grid=False), count)
         launch_cubes(ragged(1, [count], CPU, on_grid=False), count)
@@ -119,6 +122,7 @@ def launch_rows(rows: Tensor) -> None:
     TAKE_ROWS.triton_form()(rows, sources[:, 0])
     ADD_ROWS.triton_form()(rows, sources[:, 0], total)
     MOVE_ROWS.triton_form()(rows, sources[:, 0], sources[:, 1], total)
+    SUM_ROWS.triton_form()(rows, sources)
     weights = torch.ones(total, 3)
     INTERPOLATE.triton_form()(rows, sources, weights)
     ADD_WEIGHTED_ROWS.triton_form()(rows, sources, weights, total)
@@ -145,6 +149,14 @@ def launch_convolution(rows: Tensor) -> None:
     CONVOLVE_ROWS.triton_form()(rows, matrices, rulebook, False)
     grad = rows.new_ones(len(rows), 20)
     CONVOLUTION_GRADIENTS.triton_form()(grad, rows, matrices, rulebook, False)
+
+
+def launch_graph(nodes: Tensor, neighbours: int) -> None:
+    """Kernels of the graph loss, for nodes (N, C) in float32."""
+    NEAREST_ROWS.triton_form()(nodes, nodes, neighbours)
+    rows = torch.zeros(len(nodes), neighbours, dtype=torch.int64)
+    for distance in ("mse", "smooth_l1"):
+        EDGE_SUM.triton_form()(True, distance, rows, None, (nodes,) * 4, (True,) * 4)
 
 
 def launch_boxes(points: Tensor, boxes: Tensor, limit: int) -> None:

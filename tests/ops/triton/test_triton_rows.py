@@ -10,10 +10,13 @@ from pcdet_distill.ops import dispatch
 from pcdet_distill.ops.rows import (
     ADD_ROWS,
     MOVE_ROWS,
+    SUM_ROWS,
     TAKE_ROWS,
     add_rows,
     add_rows_plain,
     move_rows,
+    sum_rows,
+    sum_rows_plain,
     take_rows,
 )
 
@@ -76,6 +79,27 @@ def test_the_gradient_of_moved_rows(
     torch.autograd.gradcheck(
         lambda values: move_rows(values, sources, targets, 9), source, nondet_tol=1e-9
     )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("count", "channels"), SHAPES)
+@pytest.mark.parametrize("neighbours", [1, 5])
+def test_summed_rows(
+    count: int, channels: int, neighbours: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    source = features(6, 13, channels, dtype, device)
+    rows = some_rows(count * neighbours, 13, device).view(count, neighbours)
+    found = SUM_ROWS.triton_form()(source, rows)
+    exact = sum_rows_plain(source.double(), rows)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, exact.to(dtype), rtol=2e-5, atol=2e-5)
+
+
+def test_the_gradient_of_summed_rows(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(dispatch.VARIABLE, "triton")
+    rows = some_rows(60, 13, device).view(12, 5)
+    source = features(7, 13, 3, torch.float64, device).requires_grad_()
+    torch.autograd.gradcheck(lambda values: sum_rows(values, rows), source, nondet_tol=1e-9)
 
 
 def test_a_fixed_order_is_left_to_pytorch(

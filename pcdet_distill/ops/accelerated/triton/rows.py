@@ -5,15 +5,19 @@ channels. Sums are atomic: their order, and with it the last bit, may change fro
 PyTorch's own ``index_add``. Halves are added up in float32.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...rows import move_rows as move_rows_anywhere
 from . import EXACT
 
 MAX_CHANNELS = 128  # of a block
 BLOCK = 2048  # numbers of a block
+SUMMED_ROWS = 8  # of a block that sums over neighbours
 
 
 @triton.jit
@@ -62,6 +66,26 @@ def _move_kernel(
     value = tl.load(features + source * num_channels + channel, mask=wanted, other=0.0)
     value = value.to(sums.dtype.element_ty)
     tl.atomic_add(sums + target * num_channels + channel, value, mask=wanted, sem="relaxed")
+
+
+@triton.jit
+def _sum_kernel(
+    features,
+    rows,
+    sums,
+    num_rows,
+    num_neighbours,
+    num_channels,
+    ROWS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    row, channel, wanted = block_of_program(num_rows, num_channels, ROWS, CHANNELS)
+    total = tl.zeros([ROWS, CHANNELS], sums.dtype.element_ty)
+    for number in range(0, num_neighbours):
+        source = tl.load(rows + row * num_neighbours + number, mask=row < num_rows, other=0)
+        value = tl.load(features + source * num_channels + channel, mask=wanted, other=0.0)
+        total += value.to(total.dtype)
+    tl.store(sums + row * num_channels + channel, total, mask=wanted)
 
 
 def block_shape(num_channels: int) -> tuple[int, int]:
@@ -134,6 +158,54 @@ def move_rows(features: Tensor, sources: Tensor, targets: Tensor, total: int) ->
         targets.contiguous(),
         sums,
         len(sources),
+        num_channels,
+        ROWS=height,
+        CHANNELS=width,
+        **EXACT,
+    )
+    return sums.to(features.dtype)
+
+
+def sum_rows(features: Tensor, rows: Tensor) -> Tensor:
+    """Sums (M, C) of the rows (M, K) int64 of features (N, C), with a gradient."""
+    sums: Tensor = _SumRows.apply(features, rows)
+    return sums
+
+
+class _SumRows(torch.autograd.Function):
+    """A sum in the order of the neighbours; its gradient goes to each of them."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.num_rows = len(features)
+        return _sum_rows(features, rows)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        sources = torch.arange(len(rows), device=rows.device).repeat_interleave(rows.shape[1])
+        return move_rows_anywhere(grad, sources, rows.flatten(), ctx.num_rows), None
+
+
+def _sum_rows(features: Tensor, rows: Tensor) -> Tensor:
+    """``sum_rows`` without its gradient."""
+    num_channels = features.shape[1]
+    shape = (len(rows), num_channels)
+    sums = torch.empty(shape, dtype=sum_dtype(features.dtype), device=features.device)
+    if sums.numel() == 0:
+        return sums.to(features.dtype)
+    height, width = block_shape(num_channels)
+    # Few queries with many neighbours: small blocks, so that there are enough programs.
+    height = min(height, SUMMED_ROWS)
+    grid = (triton.cdiv(len(rows), height), triton.cdiv(num_channels, width))
+    _sum_kernel[grid](
+        features.contiguous(),
+        rows.contiguous(),
+        sums,
+        len(rows),
+        rows.shape[1],
         num_channels,
         ROWS=height,
         CHANNELS=width,
