@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..checkpoint import save_checkpoint
 from ..errors import CheckpointError, ConfigError, StoppedBySignal
 from ..models import load_data_to_device
+from ..models.device import memory_explained
 from ..models.trainable import TrainableModule
 from ..types import BatchDict, ConfigDict
 from .batches import TrainingBatches
@@ -37,6 +38,9 @@ from .stopping import StopRequest
 # A run that is stopped early should leave something: the first latest_model.pth does not wait for
 # the whole --ckpt_save_time_interval.
 FIRST_SAVE_SECONDS = 60.0
+MEMORY_REMEDY = (
+    "lower --batch_size (--accumulate keeps the frames of a step), or train with --use_amp"
+)
 
 
 @dataclass(frozen=True)
@@ -201,8 +205,10 @@ class Trainer:
         self, batches: Sequence[BatchDict], progress: Progress
     ) -> tuple[LogValues, list[str]]:
         """``train_step``, with nothing to record for a step that is left out."""
+        frames = max(len(batch.get("frame_id", ())) or 1 for batch in batches)
         try:
-            return self.train_step(batches)
+            with memory_explained("training", frames, self.device, MEMORY_REMEDY):
+                return self.train_step(batches)
         except NonFiniteStep as problem:
             self._leave_out(str(problem), progress)
             return {}, []

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..models import load_data_to_device
+from ..models.device import memory_explained
 from ..types import BatchDict
 
 # Of each frame OpenPCDet's dict of final boxes, and the counts of recalled labels.
 Predictions: TypeAlias = tuple[list[dict[str, Tensor]], Mapping[str, Tensor | int]]
+REMEDY = "lower --batch_size (of a Detector: batch_size)"
 WITHOUT_VELOCITY = 7
 WITH_VELOCITY = 9
 
@@ -24,8 +26,9 @@ def predict_batch(model: nn.Module, batch: BatchDict, device: torch.device) -> P
         model: a detector in eval mode, on ``device``.
         batch: a collated batch; its arrays become tensors on ``device``, in place.
     """
-    load_data_to_device(batch, device)
-    with torch.no_grad():
+    frames = int(batch.get("batch_size", 1))
+    with torch.no_grad(), memory_explained("prediction", frames, device, REMEDY):
+        load_data_to_device(batch, device)
         return model(batch)
 
 

@@ -1,13 +1,18 @@
-"""The device of a run, and how a model is laid out on it."""
+"""The device of a run, how a model is laid out on it, and what is said when its memory ends."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, first_line
+
+logger = logging.getLogger(__name__)
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -23,13 +28,26 @@ def choose_device(
         flag: what a message calls the argument.
     """
     if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = _best_device()
     try:
         device = torch.device(name)
     except RuntimeError:
         raise _unknown_device(name, flag) from None
     if device.type == "cpu":
         return torch.device("cpu")
+    return _other_device(name, device, local_rank, flag)
+
+
+def _best_device() -> str:
+    """cuda if there is one, else cpu."""
+    if torch.cuda.is_available():
+        return "cuda"
+    _warn_of_old_driver()
+    return "cpu"
+
+
+def _other_device(name: str, device: torch.device, local_rank: int, flag: str) -> torch.device:
+    """A device that is not the CPU."""
     if device.type == "cuda":
         return _cuda_device(name, device.index, local_rank, flag)
     raise _unknown_device(name, flag)
@@ -43,12 +61,66 @@ def _cuda_device(name: str, index: int | None, local_rank: int, flag: str) -> to
     """The GPU ``index``, or the one of ``local_rank``. It becomes the current device."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:
-        raise ConfigError(f"{flag} {name}: PyTorch finds no CUDA device here; use {flag} cpu")
+        problem = _cuda_problem()
+        because = f" ({problem})" if problem else ""
+        raise ConfigError(
+            f"{flag} {name}: PyTorch finds no CUDA device here{because}; use {flag} cpu"
+        )
     index = local_rank % count if index is None else index
     if index >= count:
         raise ConfigError(f"{flag} {name}: there are {count} CUDA devices, numbered from 0")
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
+
+
+def _cuda_problem() -> str:
+    """Why PyTorch cannot use CUDA, in its own words; empty when it gives no reason."""
+    if torch.version.cuda is None:
+        return f"PyTorch {torch.__version__} is built without CUDA"
+    if torch.cuda.is_available():
+        return ""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        # Its first sentence is the reason; others ask to visit web sites.
+        return first_line(error).split(". ")[0]
+    return ""
+
+
+def _warn_of_old_driver() -> None:
+    """A GPU that lies idle for an old driver is worth a line; a machine without one is not."""
+    problem = _cuda_problem()
+    if "driver" in problem and "too old" in problem:
+        logger.warning("runs on the CPU: %s (a newer driver, or an older PyTorch)", problem)
+
+
+@contextmanager
+def memory_explained(what: str, frames: int, device: torch.device, remedy: str) -> Iterator[None]:
+    """A GPU whose memory ends is a sentence with what to lower.
+
+    Args:
+        what: was going on, such as ``training``.
+        frames: of the batches at hand.
+        device: where they are.
+        remedy: what to lower.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        unit = "frame" if frames == 1 else "frames"
+        raise ConfigError(
+            f"{what}: {device} ran out of memory with {frames} {unit} at once"
+            f"{_memory_words(device)}; {remedy}"
+        ) from error
+
+
+def _memory_words(device: torch.device) -> str:
+    """How much memory a GPU has, and how much of it is this process's; empty for a CPU."""
+    if device.type != "cuda":
+        return ""
+    total_gib = torch.cuda.get_device_properties(device).total_memory / 2**30
+    used_gib = torch.cuda.memory_allocated(device) / 2**30
+    return f" ({used_gib:.1f} of {total_gib:.1f} GiB are this process's tensors)"
 
 
 def prepare_for_device(model: ModuleT, device: torch.device) -> ModuleT:
