@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import pretend_gpu
 import pytest
 import torch
 
@@ -28,7 +29,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--real", default=None, help="folder of real frames for tests/datasets/readers"
     )
     parser.addoption(
-        "--device", default="cpu", help="device of the tests that take the `device` fixture"
+        "--device",
+        default="cpu",
+        help="device of the tests that take the `device` fixture; pretend: one that only finds "
+        "tensors of two devices that meet (tests/pretend_gpu.py)",
     )
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
@@ -53,7 +57,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The device named by --device."""
-    return torch.device(request.config.getoption("--device"))
+    name = request.config.getoption("--device")
+    return pretend_gpu.register() if name == pretend_gpu.NAME else torch.device(name)
+
+
+@pytest.fixture(autouse=True)
+def a_gpu_that_is_pretended(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """With --device pretend a run without a chosen device takes that one, as it takes a GPU."""
+    if request.config.getoption("--device") != pretend_gpu.NAME:
+        yield
+        return
+    there = pretend_gpu.register()
+    monkeypatch.setenv("PCDET_DISTILL_KERNELS", "plain")
+    monkeypatch.setattr("pcdet_distill.models.device._best_device", lambda: pretend_gpu.NAME)
+    monkeypatch.setattr("pcdet_distill.models.device._other_device", lambda *_: there)
+    with pretend_gpu.pretended():
+        yield
 
 
 @pytest.fixture(scope="session")

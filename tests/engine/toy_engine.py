@@ -124,7 +124,7 @@ class ToyDataset(Dataset):
     ) -> list[Annotation]:
         annotations = []
         for frame_id, prediction in zip(batch["frame_id"], pred_dicts):
-            score = prediction["score"].numpy()
+            score = prediction["score"].cpu().numpy()
             annotations.append(
                 {"frame_id": str(frame_id), "name": np.array(["Car"]), "score": score}
             )
