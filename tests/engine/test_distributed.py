@@ -23,7 +23,9 @@ from pcdet_distill.models.trainable import CheckpointState
 
 # --- Two processes and one
 
-COMMON = ["--workers", "0", "--fix_random_seed", "--logger_iter_interval", "1", "--save_to_file"]
+# On the CPU: two processes on one GPU cannot use nccl.
+COMMON = ["--device", "cpu", "--workers", "0", "--fix_random_seed"]
+COMMON += ["--logger_iter_interval", "1", "--save_to_file"]
 
 
 def train_in_two_processes(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

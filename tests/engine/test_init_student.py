@@ -116,7 +116,7 @@ def test_all_processes_get_the_weights_of_the_first(tmp_path: Path) -> None:
     (tmp_path / "toy.py").write_text(IN_TWO_PROCESSES.format(tests_folder=tests_folder))
     command = [sys.executable, "-m", "pcdet_distill.engine.distributed.launch", "2"]
     command += ["toy.py", "train", "--cfg_file", "cfgs/toys/toy.yaml", "--launcher", "pytorch"]
-    command += ["--workers", "0", "--epochs", "1", "--fix_random_seed"]
+    command += ["--workers", "0", "--epochs", "1", "--fix_random_seed", "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOY_PLAIN": "1"}
     done = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120

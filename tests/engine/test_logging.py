@@ -114,7 +114,7 @@ def test_one_line_per_interval_with_averages(
     logger = logging.getLogger("lines")
     with caplog.at_level(logging.INFO):
         count_steps(
-            Progress(logger, writer, epochs=80, per_epoch=10, interval=4),
+            Progress(logger, writer, epochs=80, per_epoch=10, interval=4, gpu_stat=False),
             [1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0, 5.0, 8.0, 9.0],
         )
     at_once, first, second, third = caplog.messages

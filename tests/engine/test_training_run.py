@@ -122,13 +122,13 @@ def test_threads_of_the_interrupted_run_are_kept(
     for name in CHOSEN_BY_USER:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(world, "available_cores", lambda: 2)
-    output = train(tmp_path, "--epochs", "1")
+    output = train(tmp_path, "--epochs", "1", "--device", "cpu")
     state = dict(checkpoint(output, 1))
     assert state["threads"] in (1, 2)
     assert "CPU threads: " in capsys.readouterr().out
     state["threads"] = 2
     torch.save(state, checkpoint_file(output, 1))
-    train(tmp_path, "--epochs", "2")
+    train(tmp_path, "--epochs", "2", "--device", "cpu")
     assert "CPU threads: 2 (as before the interruption)" in capsys.readouterr().out
     assert checkpoint(output, 2)["threads"] == 2
 

@@ -174,7 +174,8 @@ class AnchorHeadSingle(nn.Module):
         width = math.ceil(int(grid_size[0]) / model_cfg.STRIDE)
         height = math.ceil(int(grid_size[1]) / model_cfg.STRIDE)
         centres = self.centres_of_cells(height, width)
-        # Of each class (z, y, x, sizes, rotations, 7). Plain tensors, no buffers.
+        # Of each class (z, y, x, sizes, rotations, 7). Plain tensors, no buffers, as in OpenPCDet,
+        # which puts them on the GPU; here they follow the first batch.
         self.anchors = []
         for entry in model_cfg.ANCHOR_GENERATOR_CONFIG:
             size_and_heading = torch.tensor([*entry["anchor_sizes"][0], 0.0])
@@ -192,6 +193,7 @@ class AnchorHeadSingle(nn.Module):
 
     def forward(self, batch_dict):
         maps = batch_dict["spatial_features_2d"]
+        self.anchors = [anchors.to(maps.device) for anchors in self.anchors]
         logits = self.conv_cls(maps).permute(0, 2, 3, 1)
         codes = self.conv_box(maps).permute(0, 2, 3, 1)
         self.forward_ret_dict = {
