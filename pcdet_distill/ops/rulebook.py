@@ -25,6 +25,7 @@ from torch import Tensor
 from .accelerated import rulebook_kernels
 from .constants import constant
 from .dispatch import Operator
+from .occurrences import first_occurrences_plain
 from .pairs import AnyRulebook, Rulebook
 
 T = TypeVar("T")
@@ -188,11 +189,12 @@ def strided_rulebook_plain(
         reached, valid = _reached_cells(indices, kernel, offset, out_shape)
         in_rows.append(torch.nonzero(valid).flatten())
         keys.append(cell_keys(reached[valid], out_shape))
-    out_keys, out_rows = _number_by_first_occurrence(torch.cat(keys))
-    out_cells = cells_of_keys(out_keys, out_shape)
+    pair_keys = torch.cat(keys)
+    first = first_occurrences_plain(pair_keys, len(pair_keys))
+    out_cells = cells_of_keys(pair_keys[first.is_first], out_shape)
     rulebook = Rulebook(
         in_rows=torch.cat(in_rows),
-        out_rows=out_rows,
+        out_rows=first.numbers,
         counts=tuple(len(rows) for rows in in_rows),
         num_in=len(indices),
         num_out=len(out_cells),
@@ -221,21 +223,6 @@ def _reached_cells(
     on_grid = (cells >= 0) & (cells < limits)
     frames = indices[:, :1].long()
     return torch.cat([frames, cells], dim=1), (on_stride & on_grid).all(dim=1)
-
-
-def _number_by_first_occurrence(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct keys (M,) in the order in which they first occur, and the number (P,) of each key.
-
-    ``torch.unique`` sorts by key instead; its groups are renumbered by their first position.
-    """
-    distinct, group = torch.unique(keys, return_inverse=True)
-    positions = torch.arange(len(keys), device=keys.device)
-    never = torch.full_like(distinct, len(keys))
-    first = never.scatter_reduce_(0, group, positions, "amin")
-    order = torch.argsort(first)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=keys.device)
-    return distinct[order], rank[group]
 
 
 def _submanifold_compiled(indices: Tensor, shape: Sequence[int], kernel: Kernel) -> AnyRulebook:

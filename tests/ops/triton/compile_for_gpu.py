@@ -20,12 +20,13 @@ from triton_inputs import ragged
 
 from pcdet_distill.distill.losses.edges import EDGE_SUM
 from pcdet_distill.ops.accelerated.triton import rulebooks
-from pcdet_distill.ops.accelerated.triton.hash_table import FirstOccurrences
 from pcdet_distill.ops.boxes import OVERLAP_BEV
 from pcdet_distill.ops.knn import NEAREST_ROWS
 from pcdet_distill.ops.nms import GREEDY_NMS
+from pcdet_distill.ops.occurrences import FirstOccurrences
 from pcdet_distill.ops.pair_product import CONVOLUTION_GRADIENTS, CONVOLVE_ROWS
 from pcdet_distill.ops.pairs import MappedRulebook
+from pcdet_distill.ops.point_groups import POINT_KEYS, PointGrid
 from pcdet_distill.ops.point_sampling import (
     BALL_QUERY,
     FURTHEST_POINTS,
@@ -89,6 +90,7 @@ def launch_all() -> None:
     for count in (59, 1):
         launch_points(ragged(1, [count], CPU, on_grid=False), count)
         launch_cubes(ragged(1, [count], CPU, on_grid=False), count)
+        launch_keys(torch.ones(count, 4), count)
         launch_boxes(torch.ones(count, 3), torch.ones(count, 7), count)
         launch_rulebooks(torch.zeros(count, 4, dtype=torch.int32), count)
         for dtype in (torch.float16, torch.float32):
@@ -127,6 +129,11 @@ def launch_rows(rows: Tensor) -> None:
     INTERPOLATE.triton_form()(rows, sources, weights)
     ADD_WEIGHTED_ROWS.triton_form()(rows, sources, weights, total)
     CELL_ARGMAX.triton_form()(rows, sources[:, 0], sources[:, 0], total)
+
+
+def launch_keys(points: Tensor, extent: int) -> None:
+    """The kernel of points (N, 1+3) and a grid of this extent."""
+    POINT_KEYS.triton_form()(points, PointGrid(points[0], points[0], (extent,) * 3, (2, 1, 0)))
 
 
 def launch_rulebooks(cells: Tensor, extent: int) -> None:

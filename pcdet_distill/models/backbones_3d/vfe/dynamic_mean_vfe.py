@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ....ops.constants import constant_like
+from ....ops.point_groups import PointGrid, group_points
 from ....types import BatchDict, ConfigDict
 from ...taps import TapInfo
 from .grid_buffers import add_grid_buffers
@@ -65,18 +65,15 @@ class DynamicMeanVFE(nn.Module):
         """
         points = batch_dict["points"]
         with torch.autocast(points.device.type, enabled=False):
-            cells_xyz = torch.floor((points[:, 1:4] - self.origin) / self.voxel_size)
-            grid = constant_like(self.grid, cells_xyz)
-            is_inside = ((cells_xyz >= 0) & (cells_xyz < grid)).all(1)
-            points = points[is_inside]
-            frame_and_cell = torch.cat([points[:, :1], cells_xyz[is_inside]], dim=1).long()
-            # Rows are ordered by frame, x, y, z, as one running number of the voxels would be.
-            voxels, owner, count = frame_and_cell.unique(
-                dim=0, return_inverse=True, return_counts=True
-            )
-            total = points.new_zeros(len(voxels), self.num_point_features)
-            total = total.index_add_(0, owner, points[:, 1:])
-        batch_dict["voxel_features"] = total / count.unsqueeze(1)
-        batch_dict["voxel_coords"] = voxels[:, [0, 3, 2, 1]]
-        batch_dict["voxel_num_points"] = count
+            # Rows are ordered by frame, x, y, z.
+            num_x, num_y, num_z = self.grid
+            cells = (num_x, num_y, num_z)
+            grid = PointGrid(self.origin, self.voxel_size, cells, axes=(0, 1, 2))
+            groups = group_points(points, grid)
+            total = points.new_zeros(len(groups.cells), self.num_point_features)
+            total = total.index_add_(0, groups.owner, points[groups.rows, 1:])
+        frame, x, y, z = groups.cells.unbind(dim=1)
+        batch_dict["voxel_features"] = total / groups.counts.unsqueeze(1)
+        batch_dict["voxel_coords"] = torch.stack([frame, z, y, x], dim=1)
+        batch_dict["voxel_num_points"] = groups.counts
         return batch_dict

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ....ops.constants import constant_like
+from ....ops.point_groups import PointGrid, group_points
 from ....types import BatchDict, ConfigDict
 from ...taps import TapInfo
 from .grid_buffers import add_grid_buffers
@@ -45,28 +45,19 @@ class GroupedPoints(NamedTuple):
             voxel_size: (3,).
             grid: cells along x and y.
         """
-        nx, ny = grid
-        cell = torch.floor((points[:, 1:3] - origin[:2]) / voxel_size[:2])
-        inside = ((cell >= 0) & (cell < constant_like([nx, ny], cell))).all(dim=1)
-        points = points[inside]
-        x, y = cell[inside].long().unbind(dim=1)
-        # Sorting by one key per frame and cell brings the points of a pillar together; a stable
-        # sort keeps them in their order.
-        key = (points[:, 0].long() * nx + x) * ny + y
-        key, order = key.sort(stable=True)
-        pillar_keys, pillar, count = key.unique_consecutive(return_inverse=True, return_counts=True)
-        ones = torch.ones_like(pillar)
+        num_x, num_y = grid
+        pillars = PointGrid(origin, voxel_size, cells=(num_x, num_y, 1), axes=(0, 1))
+        groups = group_points(points, pillars)
+        ones = torch.ones_like(groups.owner)
         rows = PillarRows(
-            pillar=pillar,
-            slot=torch.zeros_like(pillar),
+            pillar=groups.owner,
+            slot=torch.zeros_like(ones),
             is_point=ones.bool(),
             weight=ones,
-            rows_per_pillar=count,
+            rows_per_pillar=groups.counts,
         )
-        frame = torch.div(pillar_keys, nx * ny, rounding_mode="floor")
-        pillar_x = torch.div(pillar_keys, ny, rounding_mode="floor") % nx
-        pillar_y = pillar_keys % ny
-        return cls(points[order, 1:], rows, torch.stack([frame, pillar_y, pillar_x], dim=1))
+        frame, x, y = groups.cells.unbind(dim=1)
+        return cls(points[groups.rows, 1:], rows, torch.stack([frame, y, x], dim=1))
 
     def mean(self) -> Tensor:
         """Mean position (M, 3) of each pillar's points."""

@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...occurrences import FirstOccurrences
 from . import EXACT
 
 KEYS = 256  # of a program
@@ -84,7 +85,7 @@ def table_of(values: Tensor, most_distinct: int) -> tuple[DeviceTable, Tensor]:
     """The table of keys.
 
     Args:
-        values: (P,) int64, contiguous; negative ones are no keys.
+        values: (P,) int64, contiguous, at least one; negative ones are no keys.
         most_distinct: an upper bound of how many different keys there are. The table is twice as
             large at least, which keeps the runs of taken slots short.
 
@@ -95,35 +96,21 @@ def table_of(values: Tensor, most_distinct: int) -> tuple[DeviceTable, Tensor]:
     keys = values.new_full((1 << bits,), FREE)
     places = values.new_full(((1 << bits) + 1,), len(values))
     slots = torch.empty_like(values)
-    if len(values):
-        _insert_kernel[(triton.cdiv(len(values), KEYS),)](
-            values, keys, places, slots, len(values), BITS=bits, KEYS=KEYS, **EXACT
-        )
+    _insert_kernel[(triton.cdiv(len(values), KEYS),)](
+        values, keys, places, slots, len(values), BITS=bits, KEYS=KEYS, **EXACT
+    )
     return DeviceTable(keys, places, bits), slots
 
 
-class FirstOccurrences(NamedTuple):
-    """Distinct keys in the order in which they first occur.
-
-    Attributes:
-        is_first: (P,) bool, the places where a key occurs for the first time.
-        numbers: (P,) int64, the number of the key of each place; any where there is no key.
-    """
-
-    is_first: Tensor
-    numbers: Tensor
-
-
-def first_occurrences(values: Tensor, most_distinct: int) -> FirstOccurrences:
-    """Number the distinct keys; takes what ``table_of`` takes.
-
-    A running sum over the first places numbers them without a sort.
-    """
-    table, slots = table_of(values, most_distinct)
+def first_occurrences(keys: Tensor, most_distinct: int) -> FirstOccurrences:
+    """``occurrences.first_occurrences``: a running sum over first places numbers without a sort."""
+    keys = keys.contiguous()
+    own_place = torch.arange(len(keys), device=keys.device)
+    if len(keys) == 0:
+        return FirstOccurrences(own_place == 0, own_place)
+    table, slots = table_of(keys, most_distinct)
     first_place = table.places[slots]
-    own_place = torch.arange(len(values), device=values.device)
     is_first = first_place == own_place
     rank = torch.cumsum(is_first, dim=0) - 1
     # Values that are no keys have a first place beyond the last one.
-    numbers = rank[first_place.clamp(max=len(values) - 1)] if len(values) else rank
-    return FirstOccurrences(is_first, numbers)
+    return FirstOccurrences(is_first, rank[first_place.clamp(max=len(keys) - 1)])
