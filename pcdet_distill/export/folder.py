@@ -9,17 +9,20 @@ from pathlib import Path
 from ..errors import DataError
 from .config import CONFIG_FILE, MODEL_FILE, ExportConfig
 
-PROGRAM = Path(__file__).parent / "assets" / "detect.py"
+ASSETS = Path(__file__).parent / "assets"
+PROGRAM = "detect.py"
+PROGRAM_FILES = (PROGRAM, "cloud_file.py")  # the second one reads recorded clouds for the first
 
 
 def write_runtime_folder(folder: str | Path, network: bytes, config: ExportConfig) -> list[Path]:
-    """Write model.onnx, config.json, detect.py and README.md; returns their paths.
+    """Write the network, config.json, README.md and the program; returns their paths.
 
-    A network of which stages stand outside gets no detect.py, which could not run it.
+    A network of which stages stand outside gets no program, which could not run it.
     """
     files: dict[str, bytes] = {MODEL_FILE: network}
     if not config.stages_outside:
-        files[PROGRAM.name] = PROGRAM.read_bytes()
+        for name in PROGRAM_FILES:
+            files[name] = (ASSETS / name).read_bytes()
     files["README.md"] = readme(config).encode()
     files[CONFIG_FILE] = config.to_text().encode()
     return write_files(folder, files)
@@ -59,9 +62,9 @@ def readme(config: ExportConfig) -> str:
 {made}
 
     pip install numpy onnxruntime
-    python {PROGRAM.name} cloud.bin --out boxes.json      # .bin, .npy, .npz or .pcd
+    python {PROGRAM} cloud.bin --out boxes.json      # .bin, .npy, .npz or .pcd
 
-    from {PROGRAM.stem} import Detector
+    from {Path(PROGRAM).stem} import Detector
     boxes, scores, names = Detector("this folder")(points)
 
 Copy the folder as a whole: `{MODEL_FILE}` and `{CONFIG_FILE}` belong together.

@@ -66,7 +66,7 @@ def test_int8_writes_a_folder_with_the_measured_layers(project, tmp_path, capsys
     assert "convolutions in int8" in text
     assert text.count("network alone") == 2
     assert {path.name for path in out.iterdir()} == {
-        "model.onnx", "config.json", "detect.py", "README.md", "quantization.json"
+        "model.onnx", "config.json", "detect.py", "cloud_file.py", "README.md", "quantization.json"
     }  # fmt: skip
     report = json.loads((out / "quantization.json").read_text())
     assert report["options"]["method"] == "percentile"

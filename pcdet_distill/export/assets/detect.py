@@ -19,10 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
-MARGIN_M = np.float32(0.01)  # a corner this close to a box lies in it, as in the model's training
-CORNER_SIGNS = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]], np.float32)
+try:
+    import onnxruntime
+except ImportError:
+    onnxruntime = None
+
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # the first one that is there runs
+MARGIN_M = 0.01  # a corner this close to a box lies in it, as in the model's training
+CORNERS = np.array([-0.5 - 0.5j, 0.5 - 0.5j, 0.5 + 0.5j, -0.5 + 0.5j])  # counterclockwise
 FEW_OVER_ONE = 0.01  # share of intensities; retroreflectors may exceed a scale of 0..1
-INTENSITY_NAMES = ("intensity", "i", "reflectivity", "reflectance", "remission")
 
 
 class DetectError(ValueError):
@@ -36,20 +41,16 @@ class Detector:
         """``threads`` of the network; 0: one for each core."""
         self.config, network = read_folder(Path(folder))
         self.features = self.config["points"]["features"]
-        try:
-            import onnxruntime
-        except ImportError:
-            raise DetectError("onnxruntime is missing: pip install onnxruntime") from None
+        if onnxruntime is None:
+            raise DetectError("onnxruntime is missing: pip install onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         available = onnxruntime.get_available_providers()
-        known = ("CUDAExecutionProvider", "CPUExecutionProvider")
-        providers = [name for name in known if name in available]
+        providers = [name for name in PROVIDERS if name in available]
         try:
             self.session = onnxruntime.InferenceSession(network, options, providers=providers)
         except Exception as error:  # its errors have no base class
-            version = onnxruntime.__version__
-            raise DetectError(f"onnxruntime {version} cannot load model.onnx: {error}") from None
+            raise DetectError(f"onnxruntime cannot load model.onnx: {error}") from None
 
     def __call__(self, points):
         """Boxes (M, 7 or 9), scores (M,) and M names, the best first."""
@@ -65,36 +66,28 @@ class Detector:
         points = self.checked(points)
         settings = self.config["voxels"]
         is_dynamic = settings["kind"] == "dynamic"
-        nx, ny, nz = settings["grid"]
-        origin = np.float32(self.config["points"]["range_m"][:3])
-        cells = np.floor((points[:, :3] - origin) / np.float32(settings["size_m"]))
+        low = np.float32(self.config["points"]["range_m"][:3])
+        cells = np.floor((points[:, :3] - low) / np.float32(settings["size_m"]))
         if is_dynamic:
             cells[:, 2] = 0
-        in_grid = ((cells >= 0) & (cells < [nx, ny, nz])).all(axis=1)
-        points, (x, y, z) = points[in_grid], cells[in_grid].astype(np.int64).T
-        cell = (z * ny + y) * nx + x
-        # Written from the last point to the first, so that the first point of a cell stays.
-        first_point = np.zeros(nx * ny * nz, np.int64)
-        first_point[cell[::-1]] = np.arange(len(cell))[::-1]
-        opens = np.flatnonzero(first_point[cell] == np.arange(len(cell)))
-        opens = opens[: settings["max_voxels"]]
-        coords = np.stack([z[opens], y[opens], x[opens]], axis=1).astype(np.int32)
-        row_of_cell = np.full(nx * ny * nz, -1, np.int32)
-        row_of_cell[cell[opens]] = np.arange(len(opens))
-        row = row_of_cell[cell]
+        in_grid = ((cells >= 0) & (cells < settings["grid"])).all(axis=1)
+        points, cells = points[in_grid], cells[in_grid].astype(np.int32)
+        number = np.ravel_multi_index(cells.T[::-1], settings["grid"][::-1])
+        _, first, pillar = np.unique(number, return_index=True, return_inverse=True)
+        opens = np.sort(first)  # the points that open a pillar
+        pillar = np.searchsorted(opens, first)[pillar]
+        coords = np.ascontiguousarray(cells[opens[: settings["max_voxels"]], ::-1])
         if is_dynamic:
+            row = pillar.astype(np.int32)
             return {"points": points, "point_pillar": row, "voxel_coords": coords}
-        points, row = points[row >= 0], row[row >= 0]
         # Sorted by pillar, a point's place in its pillar is its distance from the pillar's start.
-        order = np.argsort(row.astype(np.uint16) if len(opens) < 65536 else row, kind="stable")
-        points, row = points[order], row[order]
-        count = np.bincount(row, minlength=len(opens))
-        place = np.arange(len(row)) - (np.cumsum(count) - count)[row]
-        most = settings["max_points"]
-        kept = place < most
-        voxels = np.zeros((len(opens), most, points.shape[1]), np.float32)
-        voxels[row[kept], place[kept]] = points[kept]
-        num_points = np.minimum(count, most).astype(np.int32)
+        order = np.argsort(pillar, kind="stable")
+        pillar, count = pillar[order], np.bincount(pillar)
+        place = np.arange(len(pillar)) - (np.cumsum(count) - count)[pillar]
+        kept = (place < settings["max_points"]) & (pillar < len(coords))
+        voxels = np.zeros((len(coords), settings["max_points"], points.shape[1]), np.float32)
+        voxels[pillar[kept], place[kept]] = points[order[kept]]
+        num_points = np.minimum(count[: len(coords)], settings["max_points"]).astype(np.int32)
         return {"voxels": voxels, "voxel_num_points": num_points, "voxel_coords": coords}
 
     def checked(self, points):
@@ -104,29 +97,12 @@ class Detector:
             expected = f"(N, {len(self.features)}): {', '.join(self.features)}"
             raise DetectError(f"points have the shape {points.shape}, the model reads {expected}")
         points = points * np.float32(self.config["points"]["scale"])
-        self.doubt_intensities(points)
-        low, high = np.float32(self.config["points"]["range_m"]).reshape(2, 3)[:, :2]
-        in_range = (points[:, :2] >= low) & (points[:, :2] <= high)
-        return points[in_range.all(axis=1) & np.isfinite(points).all(axis=1)]
-
-    def doubt_intensities(self, points):
-        """Warn once if the intensities of points (N, C) have another scale than the learnt ones."""
+        points = points[np.isfinite(points).all(axis=1)]
         learnt = self.config["points"].get("largest_intensity")
-        if learnt is None:
-            return
-        values = points[:, self.features.index("intensity")]
-        values = values[np.isfinite(values)]
-        if len(values) == 0:
-            return
-        found = 1
-        if (values > 1).mean() >= FEW_OVER_ONE:
-            found = 255 if values.max() <= 255 else 65535
-        if found != learnt:
-            warnings.warn(
-                f"intensities look like 0..{found}, but the model learnt 0..{learnt:g}, which "
-                f"makes detections wrong; multiply them by {learnt / found:.6g}",
-                stacklevel=3,
-            )
+        if learnt is not None and len(points):
+            doubt_intensities(points[:, self.features.index("intensity")], learnt)
+        low, high = np.float32(self.config["points"]["range_m"]).reshape(2, 3)[:, :2]
+        return points[((points[:, :2] >= low) & (points[:, :2] <= high)).all(axis=1)]
 
     def run(self, inputs):
         """The outputs of the network, by name; None where there is nothing to see."""
@@ -139,64 +115,68 @@ class Detector:
         """Boxes, scores and names that the score threshold and every group's NMS leave."""
         if outputs is None:
             return np.zeros((0, 7), np.float32), np.zeros(0, np.float32), []
-        groups = self.config["post_processing"]["nms"]
-        parts = [self.select_group(group, outputs) for group in groups]
-        boxes, scores, labels = (np.concatenate(values) for values in zip(*parts))
+        found = []
+        for nms in self.config["post_processing"]["nms"]:
+            heads = [self.config["heads"][number] for number in nms["heads"]]
+            columns = zip(*[self.candidates(head, nms["label"], outputs) for head in heads])
+            boxes, scores, labels = map(np.concatenate, columns)
+            kept = keep_best(boxes, scores, nms)
+            found.append((boxes[kept], scores[kept], labels[kept]))
+        boxes, scores, labels = map(np.concatenate, zip(*found))
         order = np.argsort(-scores, kind="stable")
         names = [self.config["class_names"][label - 1] for label in labels[order]]
         return boxes[order], scores[order], names
 
-    def select_group(self, group, outputs):
-        """Boxes, scores and labels of heads whose boxes suppress one another, after NMS."""
-        heads = [self.config["heads"][number] for number in group["heads"]]
-        parts = [self.candidates(head, group["label"], outputs) for head in heads]
-        boxes, scores, labels = (np.concatenate(values) for values in zip(*parts))
-        kept = keep_best(boxes, scores, group)
-        return boxes[kept], scores[kept], labels[kept]
-
     def candidates(self, head, label, outputs):
         """Boxes, scores and labels of one head that NMS chooses from; ``label``: of this class."""
-        boxes, scores = outputs[head["boxes"]], outputs[head["scores"]]
-        compared = outputs[head["filter_scores"] or head["scores"]]
         settings = self.config["post_processing"]
-        # The nearest float32 below the threshold turns "not below it" into "above it".
-        lowest = np.float32(settings["score_threshold"])
-        if settings["keeps_equal"]:
-            lowest = np.nextafter(lowest, np.float32(-np.inf))
+        is_above = np.greater_equal if settings["keeps_equal"] else np.greater
+        threshold = np.float32(settings["score_threshold"])
+        compared = outputs[head["filter_scores"] or head["scores"]]
+        rows = np.unique(np.nonzero(is_above(compared, threshold))[0])
+        boxes, scores = outputs[head["boxes"]][rows], outputs[head["scores"]][rows]
+        compared = compared[rows]
         if head["labels"]:
-            labels = outputs[head["labels"]]
-            rows = np.flatnonzero((compared > lowest) & ((labels == label) | (label is None)))
-            scores, labels = scores[rows], labels[rows]
+            labels = outputs[head["labels"]][rows]
         else:
-            labels = np.array(head["column_labels"])
-            columns = np.flatnonzero((labels == label) | (label is None))
-            rows = np.unique(np.nonzero(scores[:, columns] > lowest)[0])
-            scores = scores[rows][:, columns]
-            labels = labels[columns][scores.argmax(axis=1)]
-            scores = scores.max(axis=1)
-        boxes = boxes[rows]
-        limits = settings["centre_range_m"] or [-np.inf] * 3 + [np.inf] * 3
-        low, high = np.float32(limits[:3]), np.float32(limits[3:])
-        inside = ((boxes[:, :3] >= low) & (boxes[:, :3] <= high)).all(axis=1)
-        return boxes[inside], scores[inside], labels[inside]
+            of_columns = np.array(head["column_labels"])
+            columns = np.flatnonzero((of_columns == label) | (label is None))
+            labels = of_columns[columns][scores[:, columns].argmax(axis=1)]
+            compared = scores = scores[:, columns].max(axis=1)
+        limits = np.float32(settings["centre_range_m"] or [-np.inf] * 3 + [np.inf] * 3)
+        inside = ((boxes[:, :3] >= limits[:3]) & (boxes[:, :3] <= limits[3:])).all(axis=1)
+        kept = inside & is_above(compared, threshold) & ((labels == label) | (label is None))
+        return boxes[kept], scores[kept], labels[kept]
 
 
 def read_folder(folder):
     """What config.json says, and the network that it describes."""
-    paths = [folder / "config.json", folder / "model.onnx"]
-    for path in paths:
-        if not path.is_file():
-            raise DetectError(f"{path}: no such file; copy the whole exported folder")
-    network = paths[1].read_bytes()
+    place = folder / "config.json"
     try:
-        config = json.loads(paths[0].read_text())
+        network = (folder / "model.onnx").read_bytes()
+        config = json.loads(place.read_text())
+    except FileNotFoundError as error:
+        raise DetectError(f"{error.filename}: no such file; copy the whole folder") from None
     except ValueError as error:
-        raise DetectError(f"{paths[0]} is damaged: {error}") from None
+        raise DetectError(f"{place} is damaged: {error}") from None
     if config["format_version"] != 1 or config["layout"] != "boxes" or config["stages_outside"]:
-        raise DetectError(f"{paths[0]} describes a model that this program cannot run alone")
+        raise DetectError(f"{place} describes a model that this program cannot run alone")
     if hashlib.sha256(network).hexdigest() != config["model_sha256"]:
-        raise DetectError(f"{paths[0]} belongs to another model.onnx; copy the whole folder")
+        raise DetectError(f"{place} belongs to another model.onnx; copy the whole folder")
     return config, network
+
+
+def doubt_intensities(values, learnt):
+    """Warn if intensities (N,) have another scale than the learnt one, 0..``learnt``."""
+    found = 1
+    if (values > 1).mean() >= FEW_OVER_ONE:
+        found = 255 if values.max() <= 255 else 65535
+    if found != learnt:
+        warnings.warn(
+            f"intensities look like 0..{found}, but the model learnt 0..{learnt:g}, which makes "
+            f"detections wrong; multiply them by {learnt / found:.6g}",
+            stacklevel=4,
+        )
 
 
 def keep_best(boxes, scores, nms):
@@ -208,162 +188,77 @@ def keep_best(boxes, scores, nms):
         best, order = order[0], order[1:]
         kept.append(best)
         with np.errstate(all="ignore"):  # a box without finite numbers suppresses none
-            order = order[~suppressed(boxes[best], boxes[order], nms)]
+            order = order[~is_suppressed(boxes[order], boxes[best], nms)]
     return np.array(kept, np.int64)
 
 
-def suppressed(box, others, nms):
-    """Which boxes (M, 7) the better box (7,) suppresses: (M,) bool."""
+def is_suppressed(boxes, best, nms):
+    """Which boxes (M, 7) a better box (7,) suppresses: (M,) bool."""
     if nms["kind"] == "circle":
-        offset = others[:, :2].astype(np.float64) - box[:2]
+        offset = boxes[:, :2].astype(np.float64) - best[:2]
         return np.hypot(offset[:, 0], offset[:, 1]) <= nms["threshold"]
-    # Only boxes whose bounding circles meet can overlap.
-    reach = np.hypot(others[:, 3], others[:, 4]) / 2 + np.hypot(box[3], box[4]) / 2 + 4 * MARGIN_M
-    near = ~(((others[:, :2] - box[:2]) ** 2).sum(axis=1) > reach**2)
-    overlap = np.zeros(len(others), np.float32)
-    if near.any():
-        area = rotated_overlap if nms["kind"] == "rotated" else aligned_overlap
-        overlap[near] = area(box, others[near])
-    union = box[3] * box[4] + others[:, 3] * others[:, 4] - overlap
+    if nms["kind"] == "rotated":  # only boxes whose bounding circles meet can overlap
+        radius = np.hypot(boxes[:, 3], boxes[:, 4]) / 2 + 2 * MARGIN_M
+        distance = np.hypot(boxes[:, 0] - best[0], boxes[:, 1] - best[1])
+        near = distance <= radius + np.hypot(best[3], best[4]) / 2 + 2 * MARGIN_M
+        overlap = np.zeros(len(boxes), np.float32)
+        overlap[near] = rotated_overlap(boxes[near], best)
+    else:  # from above, with the headings ignored
+        low = np.maximum(best[:2] - best[3:5] / 2, boxes[:, :2] - boxes[:, 3:5] / 2)
+        high = np.minimum(best[:2] + best[3:5] / 2, boxes[:, :2] + boxes[:, 3:5] / 2)
+        overlap = np.maximum(high - low, 0).prod(axis=1)
+    union = boxes[:, 3] * boxes[:, 4] + best[3] * best[4] - overlap
     return overlap / np.maximum(union, np.float32(1e-8)) > np.float32(nms["threshold"])
 
 
-def aligned_overlap(box, others):
-    """Common area (M,) of a box (7,) and boxes (M, 7) from above, with their headings ignored."""
-    low = np.maximum(box[:2] - box[3:5] / 2, others[:, :2] - others[:, 3:5] / 2)
-    high = np.minimum(box[:2] + box[3:5] / 2, others[:, :2] + others[:, 3:5] / 2)
-    return np.maximum(high - low, 0).prod(axis=1)
-
-
-def rotated_overlap(box, others):
-    """Common area (M,) of a box (7,) and boxes (M, 7) from above.
+def rotated_overlap(boxes, best):
+    """Common area (M,) of boxes (M, 7) and a box (7,) from above.
 
     The corners of the common polygon are the crossings of the two outlines, and the corners of each
     box that lie in the other. Sorted by angle around their mean, the shoelace formula applies.
+    Points are complex numbers x + iy in the frame of ``best``: a product with ``turn`` turns them.
     """
-    ours, theirs = corners_of(box[None]), corners_of(others)
-    crossings, crosses = crossings_of(ours, theirs)
-    ours = np.broadcast_to(ours, theirs.shape)
-    vertices = np.concatenate([crossings, theirs, ours], axis=1)
-    valid = np.concatenate([crosses, are_inside(theirs, box[None]), are_inside(ours, others)], 1)
-    count = np.maximum(valid.sum(axis=1), 1)[:, None]
-    offset = vertices - (vertices * valid[..., None]).sum(axis=1, keepdims=True) / count[..., None]
-    angle = np.where(valid, np.arctan2(offset[..., 1], offset[..., 0]), np.inf)
-    order = np.argsort(angle, axis=1)[..., None]
-    vertices = np.take_along_axis(vertices, order, axis=1)
-    # Those that do not exist come last and collapse onto the first, where they add no area.
-    first = vertices[:, :1]
-    ring = np.where(np.take_along_axis(valid[..., None], order, axis=1), vertices, first) - first
-    twice = ring[:, :-1, 0] * ring[:, 1:, 1] - ring[:, :-1, 1] * ring[:, 1:, 0]
-    return np.where(count[:, 0] > 2, np.abs(twice.sum(axis=1)) / 2, 0)
+    boxes, best = boxes.astype(np.float64), best.astype(np.float64)
+    centre = (boxes[:, :1] - best[0] + 1j * (boxes[:, 1:2] - best[1])) * np.exp(-1j * best[6])
+    turn = np.exp(1j * (boxes[:, 6:7] - best[6]))
+    ours = best[3] * CORNERS.real[None] + 1j * best[4] * CORNERS.imag[None]
+    theirs = (boxes[:, 3:4] * CORNERS.real + 1j * boxes[:, 4:5] * CORNERS.imag) * turn + centre
+    # Edges a and b cross at the share t of a and u of b: start_a + t a = start_b + u b.
+    edge_a = (np.roll(ours, -1, axis=1) - ours)[:, :, None]
+    edge_b = (np.roll(theirs, -1, axis=1) - theirs)[:, None]
+    offset = theirs[:, None] - ours[:, :, None]
+    t, u = (cross(offset, edge) / cross(edge_a, edge_b) for edge in (edge_b, edge_a))
+    crosses = ((t > 0) & (t < 1) & (u > 0) & (u < 1)).reshape(-1, 16)
+    crossings = (ours[:, :, None] + t * edge_a).reshape(-1, 16)
+    is_ours_in = is_inside((ours - centre) / turn, boxes[:, 3:4], boxes[:, 4:5])
+    is_theirs_in = is_inside(theirs, best[3], best[4])
+    valid = np.concatenate([crosses, is_theirs_in, is_ours_in], axis=1)
+    vertices = np.concatenate([crossings, theirs, np.tile(ours, (len(boxes), 1))], axis=1)
+    vertices = np.where(valid, vertices, 0)
+    mean = vertices.sum(axis=1, keepdims=True) / np.maximum(valid.sum(axis=1, keepdims=True), 1)
+    angle = np.where(valid, np.angle(vertices - mean), np.inf)
+    order = np.argsort(angle, axis=1)
+    ring = np.take_along_axis(vertices - mean, order, axis=1)
+    # Vertices that do not exist come last; moved onto the first, they add no area.
+    ring = np.where(np.take_along_axis(valid, order, axis=1), ring, ring[:, :1])
+    return np.abs(cross(ring, np.roll(ring, -1, axis=1)).sum(axis=1)) / 2
 
 
-def corners_of(boxes):
-    """Corners (M, 4, 2) of boxes (M, 7) from above, counterclockwise."""
-    centres = boxes[:, None, :2]
-    return turned((centres + boxes[:, None, 3:5] * CORNER_SIGNS) - centres, boxes[:, 6]) + centres
+def is_inside(points, length, width):
+    """Whether points lie in a box of this size around zero, along the axes."""
+    within = np.abs(points.real) < length / 2 + MARGIN_M
+    return within & (np.abs(points.imag) < width / 2 + MARGIN_M)
 
 
-def turned(offsets, angle):
-    """Offsets (M, K, 2) turned by angles (M,)."""
-    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
-    x, y = offsets[..., 0], offsets[..., 1]
-    return np.stack([x * cos - y * sin, x * sin + y * cos], axis=-1)
-
-
-def are_inside(corners, boxes):
-    """Which corners (M, 4, 2) lie in the box (M, 7) of their row: (M, 4) bool."""
-    local = turned(corners - boxes[:, None, :2], -boxes[:, 6])
-    return (np.abs(local) < boxes[:, None, 3:5] / 2 + MARGIN_M).all(axis=-1)
-
-
-def crossings_of(ours, theirs):
-    """Where edges of the outlines (1, 4, 2) and (M, 4, 2) cross: (M, 16, 2), and whether they do.
-
-    Two edges cross when the ends of each lie on different sides of the other.
-    """
-    start_a, end_a = ours[:, :, None], np.roll(ours, -1, axis=1)[:, :, None]
-    start_b, end_b = theirs[:, None], np.roll(theirs, -1, axis=1)[:, None]
-    from_start, from_end = side(start_b, end_a, start_a), side(end_a, end_b, start_a)
-    b_divides_a = side(start_a, end_b, start_b) * side(end_b, end_a, start_b) > 0
-    crosses = (from_start * from_end > 0) & b_divides_a
-    weight = np.where(crosses, from_start + from_end, 1)[..., None]
-    points = (from_end[..., None] * start_b + from_start[..., None] * end_b) / weight
-    return points.reshape(-1, 16, 2), crosses.reshape(-1, 16)
-
-
-def side(point, other, origin):
-    """Twice the signed area of the triangles (origin, point, other)."""
-    to_point, to_other = point - origin, other - origin
-    return to_point[..., 0] * to_other[..., 1] - to_other[..., 0] * to_point[..., 1]
-
-
-def read_points(path, features, columns=None):
-    """Points (N, C) of a file; ``columns``: those of a file that names none (all but .pcd)."""
-    path = Path(path)
-    readers = {".bin": read_array, ".npy": read_array, ".npz": read_array, ".pcd": read_pcd}
-    if path.suffix not in readers:
-        raise DetectError(f"{path}: expected a file that ends in {', '.join(readers)}")
-    if not path.is_file():
-        raise DetectError(f"{path}: no such file")
-    try:
-        table = readers[path.suffix](path, columns or features)
-    except (ValueError, LookupError, TypeError) as error:
-        raise DetectError(f"{path} cannot be read: {error}") from None
-    points = np.stack([column_of(name, table, path) for name in features], axis=1)
-    if "intensity" in features and (points[:, features.index("intensity")] < 0).mean() > 0.01:
-        print(f"warning: {path}: negative intensities; does it have other columns? --columns")
-    return points
-
-
-def column_of(name, table, path):
-    """One column (N,) of a file's table. Time lags of a single sweep are 0."""
-    for other in INTENSITY_NAMES if name == "intensity" else [name]:
-        if other in table:
-            return table[other].astype(np.float32)
-    if name == "timestamp":
-        return np.zeros(len(table["x"]), np.float32)
-    raise DetectError(f"{path} has the columns {', '.join(table)}, the model also reads {name}")
-
-
-def read_array(path, columns):
-    """The array (N, C) of a .npy or .npz file, or the float32 numbers of a .bin file."""
-    if path.suffix == ".npy":
-        array = np.load(path, allow_pickle=False)
-    elif path.suffix == ".npz":
-        array = np.load(path, allow_pickle=False)["points"]
-    else:
-        array = np.fromfile(path, np.float32)
-        array = array if len(array) % len(columns) else array.reshape(-1, len(columns))
-    if array.ndim != 2 or array.shape[1] != len(columns):
-        columns = ", ".join(columns)
-        raise ValueError(f"its shape is {array.shape}, not that of {columns}; use --columns")
-    return dict(zip(columns, array.T))
-
-
-def read_pcd(path, columns):
-    """PCL's format, ASCII or binary; the file itself names its columns."""
-    header, _, rest = path.read_bytes().partition(b"\nDATA ")
-    kind, _, data = rest.partition(b"\n")
-    lines = [line.split() for line in header.decode("latin-1").splitlines()]
-    entries = {words[0]: words[1:] for words in lines if words}
-    names = [name.lower() for name in entries["FIELDS"]]
-    counts = [int(count) for count in entries.get("COUNT") or ["1"] * len(names)]
-    num_points = int(entries["POINTS"][0])
-    used = [place for place, name in enumerate(names) if name != "_"]  # _ is padding
-    if kind.strip() == b"binary":
-        types = [f"<{of.lower()}{size}" for of, size in zip(entries["TYPE"], entries["SIZE"])]
-        fields = [(str(place), types[place], (counts[place],)) for place in range(len(names))]
-        table = np.frombuffer(data, np.dtype(fields), num_points)
-        return {names[place]: table[str(place)][:, 0] for place in used}
-    if kind.strip() == b"ascii":
-        table = np.array(data.split(), np.float64).reshape(num_points, sum(counts))
-        return {names[place]: table[:, sum(counts[:place])] for place in used}
-    raise ValueError(f"DATA {kind.decode()} is not read here, only ascii and binary")
+def cross(a, b):
+    """Cross product of plane vectors: twice the signed area of the triangle that they span."""
+    return (np.conj(a) * b).imag
 
 
 def main(arguments=None):
-    """The command line."""
+    """The command line: detect in one file, print the boxes and how long each stage took."""
+    from cloud_file import CloudFileError, read_points  # a caller of Detector reads no files
+
     parser = argparse.ArgumentParser(description="Detect objects in a point cloud.")
     parser.add_argument("cloud", help="a .bin, .npy, .npz or .pcd file")
     parser.add_argument("--folder", default=Path(__file__).parent, help="of model.onnx")
@@ -371,32 +266,26 @@ def main(arguments=None):
     parser.add_argument("--threads", type=int, default=0, help="of the network (default: all)")
     parser.add_argument("--out", help="write the boxes to this .json file")
     options = parser.parse_args(arguments)
-    try:
-        run(options)
-    except (DetectError, OSError) as error:
-        sys.exit(f"error: {error}")
-
-
-def run(options):
-    """Detect in one file, print the boxes and how long each stage took."""
-    detector = Detector(options.folder, options.threads)
     columns = options.columns.split(",") if options.columns else None
-    value = read_points(options.cloud, detector.features, columns)
-    times = []
-    for stage in (detector.voxelise, detector.run, detector.select):
-        start = time.perf_counter()
-        value = stage(value)
-        times.append((time.perf_counter() - start) * 1000)
-    boxes, scores, names = value
-    for box, score, name in zip(boxes, scores, names):
-        print(f"{name:<12} {score:.2f}  " + " ".join(f"{number:7.2f}" for number in box))
-    print(
-        f"{len(boxes)} boxes; first run: pillars %.1f ms, network %.1f ms, selection %.1f ms"
-        % tuple(times)
-    )
-    if options.out:
-        found = {"boxes": boxes.tolist(), "scores": scores.tolist(), "names": names}
-        Path(options.out).write_text(json.dumps(found, indent=1) + "\n")
+    try:
+        detector = Detector(options.folder, options.threads)
+        value = read_points(options.cloud, detector.features, columns)
+        spent = []
+        for stage in (detector.voxelise, detector.run, detector.select):
+            start = time.perf_counter()
+            value = stage(value)
+            spent.append(f"{(time.perf_counter() - start) * 1000:.1f}")
+        boxes, scores, names = value
+        for box, score, name in zip(boxes, scores, names):
+            print(f"{name:<12} {score:.2f}  " + " ".join(f"{number:7.2f}" for number in box))
+        print(
+            f"{len(boxes)} boxes; first run, ms: pillars %s, network %s, selection %s" % (*spent,)
+        )
+        if options.out:
+            found = {"boxes": boxes.tolist(), "scores": scores.tolist(), "names": names}
+            Path(options.out).write_text(json.dumps(found, indent=1) + "\n")
+    except (DetectError, CloudFileError, OSError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

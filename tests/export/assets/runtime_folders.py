@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+import pcdet_distill
+
+PROGRAMS = Path(pcdet_distill.__file__).parent / "export" / "assets"
 RANGE_M = [0.0, -39.68, -3.0, 69.12, 39.68, 1.0]
 SIZE_M = [0.16, 0.16, 4.0]
 GRID = [432, 496, 1]
@@ -30,6 +35,18 @@ HEAD = {
     "column_labels": [1, 2, 3],
     "filter_scores": None,
 }
+PCD_HEADER = """# .PCD v0.7
+VERSION 0.7
+FIELDS x y z _ Reflectivity _ ring
+SIZE 4 4 4 1 1 1 2
+TYPE F F F U U U U
+COUNT 1 1 1 4 1 0 1
+WIDTH {count}
+HEIGHT 1
+VIEWPOINT 0 0 0 1 0 0 0
+POINTS {count}
+DATA {kind}
+"""
 
 
 def config_of(**changes: Any) -> dict[str, Any]:
@@ -103,3 +120,21 @@ def crowded_boxes(count: int, random: np.random.RandomState, classes: int = 3):
     boxes[:, 6] += random.normal(0, 0.1, count)
     scores = random.uniform(0, 1, (count, classes))
     return boxes.astype(np.float32), scores.astype(np.float32)
+
+
+def random_points(count: int, seed: int = 0) -> np.ndarray:
+    """Points (N, 4), some outside of the range, many in few cells."""
+    random = np.random.RandomState(seed)
+    far = random.uniform([-5, -45, -4, 0], [75, 45, 2, 1], (count // 2, 4))
+    near = random.normal([10, 0, -1, 0.5], [2, 2, 0.5, 0.1], (count - len(far), 4))
+    points = np.concatenate([far, near]).astype(np.float32)
+    return points[random.permutation(count)]
+
+
+def load_program(name: str) -> ModuleType:
+    """A file of an exported folder as a module, as another program loads it."""
+    spec = importlib.util.spec_from_file_location(name, PROGRAMS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

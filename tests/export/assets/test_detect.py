@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-import pcdet_distill
 from pcdet_distill.datasets.readers.cloud import scale_of_intensity
 from pcdet_distill.models.backbones_3d.vfe.dynamic_pillar_vfe import GroupedPoints
 from pcdet_distill.models.detectors.post_processing import (
@@ -33,40 +31,30 @@ from runtime_folders import (  # noqa: E402
     GRID,
     HEAD,
     NMS,
+    PCD_HEADER,
+    PROGRAMS,
     RANGE_M,
     SIZE_M,
     config_of,
     crowded_boxes,
+    load_program,
+    random_points,
     write_folder,
 )
 
-PROGRAM = Path(pcdet_distill.__file__).parent / "export" / "assets" / "detect.py"
 NO_BOXES = {"boxes": np.zeros((0, 7), np.float32), "scores": np.zeros((0, 3), np.float32)}
 
 
 @pytest.fixture(scope="module")
 def detect() -> ModuleType:
     """detect.py as a module."""
-    spec = importlib.util.spec_from_file_location("detect", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("detect")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An exported folder whose network finds nothing."""
     return write_folder(tmp_path / "model", NO_BOXES)
-
-
-def random_points(count: int, seed: int = 0) -> np.ndarray:
-    """Points (N, 4), some outside of the range, many in few cells."""
-    random = np.random.RandomState(seed)
-    far = random.uniform([-5, -45, -4, 0], [75, 45, 2, 1], (count // 2, 4))
-    near = random.normal([10, 0, -1, 0.5], [2, 2, 0.5, 0.1], (count - len(far), 4))
-    points = np.concatenate([far, near]).astype(np.float32)
-    return points[random.permutation(count)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 500, 60_000])
@@ -294,7 +282,9 @@ def run_program(*arguments: object) -> subprocess.CompletedProcess[str]:
     """detect.py where nothing but numpy and onnxruntime can be imported."""
     words = [str(argument) for argument in arguments]
     return subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, str(PROGRAM), *words], capture_output=True, text=True
+        [sys.executable, "-c", WITHOUT_TORCH, str(PROGRAMS / "detect.py"), *words],
+        capture_output=True,
+        text=True,
     )
 
 
@@ -308,62 +298,6 @@ def test_program_without_torch(tmp_path: Path) -> None:
     assert len(found["boxes"]) == len(found["names"]) == len(found["scores"]) > 3
     assert len(run.stdout.splitlines()) == len(found["boxes"]) + 1
     assert "network" in run.stdout.splitlines()[-1]
-
-
-PCD_HEADER = """# .PCD v0.7
-VERSION 0.7
-FIELDS x y z _ Reflectivity _ ring
-SIZE 4 4 4 1 1 1 2
-TYPE F F F U U U U
-COUNT 1 1 1 4 1 0 1
-WIDTH {count}
-HEIGHT 1
-VIEWPOINT 0 0 0 1 0 0 0
-POINTS {count}
-DATA {kind}
-"""
-
-
-def test_readers(detect: ModuleType, tmp_path: Path) -> None:
-    points = random_points(50)
-    points[:, 3] = np.arange(50)
-    features = ["x", "y", "z", "intensity"]
-    points.tofile(tmp_path / "a.bin")
-    np.save(tmp_path / "a.npy", points.astype(np.float64))
-    wide = np.concatenate([points, points[:, :1]], axis=1)
-    wide.tofile(tmp_path / "wide.bin")
-    fields = [("p", "<f4", 3), ("_", "u1", 4), ("i", "u1"), ("r", "<u2")]
-    table = np.zeros(50, fields)
-    table["p"] = points[:, :3]
-    table["i"] = points[:, 3]
-    header = PCD_HEADER.format(count=50, kind="binary")
-    (tmp_path / "b.pcd").write_bytes(header.encode() + table.tobytes() + b"\0" * 100)
-    rows = [f"{p[0]!s} {p[1]!s} {p[2]!s} 0 0 0 0 {p[3]!s} 7" for p in points]
-    header = PCD_HEADER.format(count=50, kind="ascii")
-    (tmp_path / "a.pcd").write_text(header + "\n".join(rows) + "\n")
-    np.savez(tmp_path / "a.npz", points=points)
-    for name in ("a.bin", "a.npy", "a.npz", "b.pcd", "a.pcd"):
-        read = detect.read_points(tmp_path / name, features)
-        np.testing.assert_array_equal(read, points, err_msg=name)
-    columns = ["x", "y", "z", "intensity", "ring"]
-    read = detect.read_points(tmp_path / "wide.bin", [*features, "timestamp"], columns)
-    np.testing.assert_array_equal(read[:, :4], points)
-    assert not read[:, 4].any()
-
-
-def test_five_columns_that_are_read_as_four_are_doubted(
-    detect: ModuleType, tmp_path: Path, capsys
-) -> None:
-    points = random_points(400)
-    points[:, 3] = np.abs(points[:, 3])
-    wide = np.concatenate([points, np.full((400, 1), 7, np.float32)], axis=1)
-    wide.tofile(tmp_path / "wide.bin")
-    points.tofile(tmp_path / "good.bin")
-    features = ["x", "y", "z", "intensity"]
-    detect.read_points(tmp_path / "good.bin", features)
-    assert capsys.readouterr().out == ""
-    detect.read_points(tmp_path / "wide.bin", features)
-    assert "negative intensities" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("learnt", [1.0, 255.0, None])
@@ -416,7 +350,10 @@ def refused(detect: ModuleType, *arguments: object) -> str:
     return message
 
 
-def test_bad_files_are_one_sentence(detect: ModuleType, folder: Path, tmp_path: Path) -> None:
+def test_bad_files_are_one_sentence(
+    detect: ModuleType, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(PROGRAMS))  # as for a program that is run
     good = tmp_path / "good.bin"
     random_points(10).tofile(good)
     np.zeros(7, np.float32).tofile(tmp_path / "odd.bin")

@@ -30,7 +30,7 @@ def exported(config: str, folder: Path) -> tuple[Detector, ModuleType]:
     export = export_detector(detector, checkpoint)
     files = write_runtime_folder(folder / "robot", model_bytes(export.model), export.config)
     names = {file.name for file in files}
-    assert names == {"model.onnx", "config.json", "detect.py", "README.md"}
+    assert names == {"model.onnx", "config.json", "detect.py", "cloud_file.py", "README.md"}
     spec = importlib.util.spec_from_file_location("detect", folder / "robot" / "detect.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

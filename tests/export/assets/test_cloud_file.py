@@ -1,0 +1,62 @@
+"""cloud_file.py: the points of files, with numpy alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from runtime_folders import PCD_HEADER, load_program, random_points  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def cloud_file() -> ModuleType:
+    """cloud_file.py as a module."""
+    return load_program("cloud_file")
+
+
+def test_readers(cloud_file: ModuleType, tmp_path: Path) -> None:
+    points = random_points(50)
+    points[:, 3] = np.arange(50)
+    features = ["x", "y", "z", "intensity"]
+    points.tofile(tmp_path / "a.bin")
+    np.save(tmp_path / "a.npy", points.astype(np.float64))
+    wide = np.concatenate([points, points[:, :1]], axis=1)
+    wide.tofile(tmp_path / "wide.bin")
+    fields = [("p", "<f4", 3), ("_", "u1", 4), ("i", "u1"), ("r", "<u2")]
+    table = np.zeros(50, fields)
+    table["p"] = points[:, :3]
+    table["i"] = points[:, 3]
+    header = PCD_HEADER.format(count=50, kind="binary")
+    (tmp_path / "b.pcd").write_bytes(header.encode() + table.tobytes() + b"\0" * 100)
+    rows = [f"{p[0]!s} {p[1]!s} {p[2]!s} 0 0 0 0 {p[3]!s} 7" for p in points]
+    header = PCD_HEADER.format(count=50, kind="ascii")
+    (tmp_path / "a.pcd").write_text(header + "\n".join(rows) + "\n")
+    np.savez(tmp_path / "a.npz", points=points)
+    for name in ("a.bin", "a.npy", "a.npz", "b.pcd", "a.pcd"):
+        read = cloud_file.read_points(tmp_path / name, features)
+        np.testing.assert_array_equal(read, points, err_msg=name)
+    columns = ["x", "y", "z", "intensity", "ring"]
+    read = cloud_file.read_points(tmp_path / "wide.bin", [*features, "timestamp"], columns)
+    np.testing.assert_array_equal(read[:, :4], points)
+    assert not read[:, 4].any()
+
+
+def test_five_columns_that_are_read_as_four_are_doubted(
+    cloud_file: ModuleType, tmp_path: Path, capsys
+) -> None:
+    points = random_points(400)
+    points[:, 3] = np.abs(points[:, 3])
+    wide = np.concatenate([points, np.full((400, 1), 7, np.float32)], axis=1)
+    wide.tofile(tmp_path / "wide.bin")
+    points.tofile(tmp_path / "good.bin")
+    features = ["x", "y", "z", "intensity"]
+    cloud_file.read_points(tmp_path / "good.bin", features)
+    assert capsys.readouterr().out == ""
+    cloud_file.read_points(tmp_path / "wide.bin", features)
+    assert "negative intensities" in capsys.readouterr().out
