@@ -33,7 +33,7 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
     parser.add_argument(
         "--cfg_file",
         help="yaml of results that lie outside the folder of their training and have no "
-        "report_data.json",
+        "report_data.json, and of KITTI's result files",
     )
     add_set_argument(parser)
     return parser

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...datasets.kitti.result_files import result_files
 from ...errors import DataError
 from ...report.record import FILE as RECORD
 
@@ -14,7 +15,8 @@ SEARCHED_PARENTS = 6
 EPOCH = re.compile(r"epoch_(\d+)")
 EXPECTED = (
     f"expected {RECORD} or {RESULT}, which 'pcdet-distill test' and the end of "
-    "'pcdet-distill train' write into <run>/eval/.../epoch_N/<split>"
+    "'pcdet-distill train' write into <run>/eval/.../epoch_N/<split>, or KITTI's result files as "
+    "in final_result/data"
 )
 
 
@@ -29,6 +31,17 @@ class Results:
 
     folder: Path
     num_others: int = 0
+
+    @property
+    def text_files(self) -> dict[str, Path]:
+        """KITTI's result files by frame, where the folder holds these and no result.pkl."""
+        return {} if self.detections_file.is_file() else result_files(self.folder)
+
+    @property
+    def newest(self) -> float:
+        """When its detections were written, in seconds; 0 without any."""
+        files = [self.detections_file, *self.text_files.values()]
+        return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
 
     @property
     def record_file(self) -> Path:
@@ -59,6 +72,8 @@ def find_results(named: str | Path) -> Results:
     if _has_results(folder):
         return Results(folder)
     found = {file.parent for name in (RECORD, RESULT) for file in folder.rglob(name)}
+    if not found and result_files(folder):
+        return Results(folder)
     if not found:
         raise DataError(f"{named}: no results in it; {EXPECTED}")
     chosen = max(found, key=_order)

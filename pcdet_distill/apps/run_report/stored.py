@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from ...config import load_config
 from ...datasets import DatasetTemplate, build_dataset
 from ...datasets.info_structures import check_detections
+from ...datasets.kitti.kitti_dataset import KittiDataset
+from ...datasets.kitti.result_files import read_result_file
 from ...datasets.safe_pickle import load_plain_pickle
 from ...engine.evaluation.run_report import ReportSource, make_record, with_frames
 from ...errors import ConfigError, DataError, UserError
@@ -20,26 +22,26 @@ from ...types import ConfigDict
 from .find import EXPECTED, Results
 
 COMMAND = "# command: "
+TOLERANCE_S = 60  # between the times of files that one evaluation wrote
 
 
 def stored_record(
     results: Results, cfg_file: str | None = None, settings: Sequence[str] = ()
 ) -> Record:
     """The record of results; made from result.pkl and the data set where none is stored."""
-    newest = results.detections_file
-    if results.record_file.is_file() and not _is_newer(newest, results.record_file):
+    is_stored = results.record_file.is_file()
+    if is_stored and results.newest <= results.record_file.stat().st_mtime + TOLERANCE_S:
         return read_record(results.record_file)
-    if not newest.is_file():
-        raise DataError(f"{results.folder}: no {newest.name}; {EXPECTED}")
+    if not results.newest:
+        raise DataError(f"{results.folder}: no {results.detections_file.name}; {EXPECTED}")
     cfg, dataset = experiment_of(results, cfg_file, settings)
-    annotations = load_plain_pickle(newest, "evaluate again")
-    check_detections(annotations, newest)
+    annotations = detections_of(results, dataset)
     try:
         result = dataset.evaluate(annotations)
     except (LookupError, TypeError, ValueError) as error:
         raise DataError(
-            f"{newest}: not the detections of {cfg['CONFIG_FILE']} ({error!r}); expected one "
-            "dict a frame, as 'pcdet-distill test' writes them"
+            f"{results.folder}: not the detections of {cfg['CONFIG_FILE']} ({error!r}); expected "
+            "one dict a frame, as 'pcdet-distill test' writes them"
         ) from None
     source = ReportSource(cfg, _command(results))
     name = f"{cfg['TAG']}, {results.folder.parent.name}"
@@ -54,8 +56,31 @@ def keep_record(record: Record, results: Results) -> None:
         return
 
 
-def _is_newer(file: Path, other: Path) -> bool:
-    return file.is_file() and file.stat().st_mtime > other.stat().st_mtime + 60
+def detections_of(results: Results, dataset: DatasetTemplate) -> list[dict[str, Any]]:
+    """The detections of every frame: those of result.pkl, or of KITTI's result files."""
+    files = results.text_files
+    if not files:
+        annotations = load_plain_pickle(results.detections_file, "evaluate again")
+        check_detections(annotations, results.detections_file)
+        return list(annotations)
+    if not isinstance(dataset, KittiDataset):
+        raise DataError(
+            f"{results.folder}: KITTI's result files need the calibration of a KittiDataset, and "
+            f"the yaml has a {type(dataset).__name__}; expected its {results.detections_file.name}"
+        )
+    names = [dataset.frame_name(index) for index in range(dataset.num_frames)]
+    missing = [name for name in names if name not in files]
+    if missing:
+        raise DataError(
+            f"{results.folder}: {len(missing)} of the {len(names)} frames of the split have no "
+            f"result file, the first of them {missing[0]}.txt; expected a file for each frame, an "
+            "empty one where nothing was found"
+        )
+    annotations = []
+    for index, name in enumerate(names):
+        found = read_result_file(files[name], dataset.calibration(index))
+        annotations.append({**found, "frame_id": name})
+    return annotations
 
 
 def experiment_of(
@@ -127,7 +152,7 @@ def _scenes(
 ) -> dict[str, Scene]:
     """The scenes of one run, judged with the thresholds of its record."""
     _, dataset = experiment_of(results, cfg_file, settings)
-    annotations = load_plain_pickle(results.detections_file, "evaluate again")
+    annotations = detections_of(results, dataset)
     wanted = set(frame_ids)
     chosen = [anno for anno in annotations if str(anno["frame_id"]) in wanted]
     evaluation = Evaluation(record.name, record.data, record.class_names, None, chosen)

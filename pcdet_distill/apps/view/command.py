@@ -17,7 +17,7 @@ from ...report.rerun_file import import_rerun, write_rerun
 from ...report.viewer import ViewedFrame, write_viewer
 from ...types import ConfigDict
 from .choice import DEFAULT_FRAMES, choose_frames
-from .found import BoxFinder, DetectorBoxes, ResultBoxes
+from .found import BoxFinder, DetectorBoxes, StoredBoxes, stored_boxes
 from .frames import view_frame
 from .loaded import FrameBoxes, FrameSource, LoadedFrame
 from .sources import find_source
@@ -73,7 +73,10 @@ def _add_boxes(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--teacher_ckpt", help="checkpoint of the teacher")
     parser.add_argument(
-        "--results", type=Path, help="result.pkl of 'pcdet-distill test', or JSON with its entries"
+        "--results",
+        type=Path,
+        help="result.pkl of 'pcdet-distill test', JSON with its entries, or a folder of KITTI's "
+        "result files, such as final_result/data",
     )
     parser.add_argument("--teacher_results", type=Path, help="the same of the teacher")
     parser.add_argument(
@@ -93,7 +96,9 @@ def _add_clouds(parser: argparse.ArgumentParser) -> None:
         help="file or folder of the true boxes (default: looked for beside the clouds)",
     )
     parser.add_argument(
-        "--calib", default="", help="KITTI labels: calibration file or folder, or 'default'"
+        "--calib",
+        default="",
+        help="KITTI labels and result files: calibration file or folder, or 'default'",
     )
     parser.add_argument(
         "--columns", help="columns of .bin, .npy and .npz files, e.g. x,y,z,intensity,ring"
@@ -188,11 +193,11 @@ def find_boxes(args: argparse.Namespace, cfg: ConfigDict | None) -> dict[str, Bo
     """Teacher and student, as far as the flags name them."""
     finders: dict[str, BoxFinder] = {}
     if args.teacher_results:
-        finders["teacher"] = ResultBoxes(args.teacher_results)
+        finders["teacher"] = stored_boxes(args.teacher_results, args.calib)
     if args.teacher_ckpt:
         finders["teacher"] = _detector(args, _teacher_cfg(args, cfg), args.teacher_ckpt)
     if args.results:
-        finders["student"] = ResultBoxes(args.results)
+        finders["student"] = stored_boxes(args.results, args.calib)
     if args.ckpt:
         finders["student"] = _detector(args, cfg, args.ckpt)
     return finders
@@ -239,7 +244,7 @@ def _frames_with_results(finders: Mapping[str, BoxFinder], source: FrameSource) 
     """The frames that files of results name; files of other frames are refused."""
     known: set[str] = set()
     for finder in finders.values():
-        if isinstance(finder, ResultBoxes):
+        if isinstance(finder, StoredBoxes):
             finder.check(source.names)
             known |= set(finder.frames)
     return known

@@ -11,6 +11,7 @@ import numpy as np
 from ...config.nuscenes_options import FEATURES
 from ...datasets.custom.labels import LabelFile, LabelOptions
 from ...datasets.custom.labels.kitti_text import read_kitti_text
+from ...datasets.kitti.calibration import Calibration
 from ...datasets.nuscenes.folder import NuScenesFolder
 from ...datasets.nuscenes.infos import InfoMaker
 from ...datasets.nuscenes.sweeps import read_frame
@@ -68,7 +69,12 @@ class KittiFrames:
             file = LabelFile(self._label_file(number), name)
             entry = read_kitti_text([file], self._options).frames[name]
             labels = FrameBoxes(entry.boxes, entry.names)
-        return LoadedFrame(cloud, labels, path)
+        return LoadedFrame(cloud, labels, path, self._calibration(name))
+
+    def _calibration(self, name: str) -> Calibration | None:
+        """Of the frame; None where there is no file of it."""
+        file = self.half / "calib" / f"{name}.txt"
+        return Calibration.from_file(file) if file.is_file() else None
 
 
 class NuScenesFrames:
@@ -161,4 +167,5 @@ class DatasetFrames:
         labels = None
         if item.get("gt_boxes") is not None:
             labels = FrameBoxes(np.asarray(item["gt_boxes"]), np.asarray(item["gt_names"]))
-        return LoadedFrame(PointCloud(np.asarray(item["points"]), features), labels)
+        cloud = PointCloud(np.asarray(item["points"]), features)
+        return LoadedFrame(cloud, labels, calib=item.get("calib"))

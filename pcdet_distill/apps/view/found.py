@@ -1,15 +1,17 @@
-"""Boxes that were found: by a detector that runs now, or read from a file of results."""
+"""Boxes that were found: by a detector that runs now, or read from files of results."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ...config import nearest
+from ...datasets.custom.labels.kitti_text import named_calibration
+from ...datasets.kitti.result_files import read_result_file, result_files
 from ...datasets.safe_pickle import load_plain_pickle
 from ...errors import DataError
 from .loaded import FrameBoxes, LoadedFrame
@@ -76,12 +78,57 @@ class ResultBoxes:
 
     def check(self, names: Sequence[str]) -> None:
         """Refuse a file of results of other frames."""
-        if not set(names) & set(self.frames):
-            first = next(iter(self.frames))
+        _refuse_other_frames(self.path, self.frames, names)
+
+
+class TextBoxes:
+    """The boxes of KITTI's result files, one file a frame, as OpenPCDet's final_result/data.
+
+    Args:
+        folder: of the files.
+        calib: what ``--calib`` says; empty to take the calibration of the data set.
+
+    Attributes:
+        frames: files by the name of the frame.
+    """
+
+    def __init__(self, folder: Path, calib: str = "") -> None:
+        self.path = folder
+        self._calib = calib
+        self.frames = result_files(folder)
+        if not self.frames:
             raise DataError(
-                f"{self.path}: holds results of other frames, such as '{first}'; the frames here "
-                f"are called '{names[0]}'"
+                f"{folder}: holds no KITTI result files; expected a .txt a frame, with 16 fields a "
+                "line, as in final_result/data"
             )
+
+    def boxes_of(self, name: str, frame: LoadedFrame) -> FrameBoxes | None:
+        """What the file of the frame says."""
+        if name not in self.frames:
+            return None
+        calib = named_calibration(self._calib, name) or frame.calib
+        found = read_result_file(self.frames[name], calib)
+        return FrameBoxes(found["boxes_lidar"], found["name"], found["score"])
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse a folder with results of other frames."""
+        _refuse_other_frames(self.path, self.frames, names)
+
+
+StoredBoxes = ResultBoxes | TextBoxes
+
+
+def stored_boxes(path: Path, calib: str = "") -> StoredBoxes:
+    """The boxes of a file of results, or of a folder of KITTI's result files."""
+    return TextBoxes(path, calib) if path.is_dir() else ResultBoxes(path)
+
+
+def _refuse_other_frames(path: Path, frames: Collection[str], names: Sequence[str]) -> None:
+    if not set(names) & set(frames):
+        raise DataError(
+            f"{path}: holds results of other frames, such as '{next(iter(frames))}'; the frames "
+            f"here are called '{names[0]}'"
+        )
 
 
 def _read(path: Path) -> list[Any]:

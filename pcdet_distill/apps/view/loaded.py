@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ...datasets.kitti.calibration import Calibration
 from ...datasets.readers import PointCloud
 
 
@@ -36,11 +37,14 @@ class LoadedFrame:
         labels: its ground truth; None for a frame without labels.
         file: the point file, for a detector that reads its columns otherwise; None for points of a
             recording or of a data set.
+        calib: KITTI's calibration of the frame, for results in camera coordinates; None where the
+            source knows none.
     """
 
     cloud: PointCloud
     labels: FrameBoxes | None = None
     file: Path | None = None
+    calib: Calibration | None = None
 
 
 class FrameSource(Protocol):

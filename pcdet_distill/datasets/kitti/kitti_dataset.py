@@ -162,6 +162,10 @@ class KittiDataset(InfoDataset):
         """KITTI's number of frame ``index``."""
         return str(self.kitti_infos[index]["point_cloud"]["lidar_idx"])
 
+    def calibration(self, index: int) -> Calibration:
+        """That of frame ``index``, from its info."""
+        return Calibration.from_info(self.kitti_infos[index]["calib"])
+
     def load_frame(self, index: int) -> Item:
         """Points seen by camera 2 and, where labelled, all boxes but DontCare."""
         item = self.whole_frame(index)
@@ -183,7 +187,7 @@ class KittiDataset(InfoDataset):
         """Points of the whole turn and, where labelled, all boxes but DontCare."""
         info = self.kitti_infos[index]
         frame_id = self.frame_name(index)
-        calib = Calibration.from_info(info["calib"])
+        calib = self.calibration(index)
         image_shape = np.asarray(info["image"]["image_shape"], dtype=np.int32)
         item: Item = {
             "frame_id": frame_id,

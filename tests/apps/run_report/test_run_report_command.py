@@ -15,9 +15,11 @@ from tiny_kitti import TinyKitti, fill
 from toy_evaluation import found, random_evaluation, toy_evaluation, truth
 
 from pcdet_distill import cli
-from pcdet_distill.apps.run_report.find import find_results
+from pcdet_distill.apps.run_report.find import Results, find_results
+from pcdet_distill.apps.run_report.stored import detections_of
 from pcdet_distill.config import load_config
-from pcdet_distill.datasets import build_dataset
+from pcdet_distill.datasets import DatasetTemplate, build_dataset
+from pcdet_distill.datasets.kitti.predictions import anno_of_boxes, write_result_file
 from pcdet_distill.engine.logging import write_config
 from pcdet_distill.errors import DataError
 from pcdet_distill.report.collect import collect
@@ -170,6 +172,56 @@ def test_two_old_runs_are_drawn_from_the_data(old_run: Path, tmp_path: Path, cap
 def read_frame(old_run: Path) -> str:
     file = old_run / "eval" / "epoch_2" / "val" / "result.pkl"
     return str(pickle.loads(file.read_bytes())[1]["frame_id"])
+
+
+@pytest.fixture
+def text_run(old_run: Path, tmp_path: Path) -> Path:
+    """The results of the old run as KITTI's result files, outside of its folder."""
+    cfg = load_config(old_run / "student.yaml")
+    dataset = build_dataset(cfg.DATA_CONFIG, cfg.CLASS_NAMES, root_dir=None, training=False)
+    folder = tmp_path / "final_result" / "data"
+    folder.mkdir(parents=True)
+    for index, labels in enumerate(dataset.lidar_labels()):
+        anno = anno_of_boxes(
+            labels["gt_boxes_lidar"],
+            np.linspace(0.9, 0.6, len(labels["name"])),
+            labels["name"],
+            calib=dataset.calibration(index),
+            image_shape=np.array([375, 1242]),
+        )
+        write_result_file(folder / f"{labels['frame_id']}.txt", anno)
+    return folder
+
+
+def test_kittis_result_files_are_results(old_run: Path, text_run: Path, capsys):
+    yaml = old_run / "student.yaml"
+    run(text_run.parent, "--cfg_file", yaml)
+    record = read_record(text_run.parent / FILE)
+    assert record.benchmark == "KITTI" and len(record.errors) == 6
+    assert all(counts[1:] == [0, 0, 0] for counts in record.errors.values())
+
+    files = sorted(text_run.glob("*.txt"))
+    files[0].write_text(files[0].read_text().replace(" 0.9000", " high"))
+    assert "must be numbers" in failure(capsys, text_run, "--cfg_file", yaml)
+    files[0].unlink()
+    message = failure(capsys, text_run, "--cfg_file", yaml)
+    assert (
+        f"1 of the 6 frames of the split have no result file, the first of them {files[0].name}"
+        in message
+    )
+    assert "no yaml of a training above it" in failure(capsys, text_run)
+
+
+class OtherDataset(DatasetTemplate):
+    """A data set without cameras."""
+
+    def __init__(self) -> None:
+        """Nothing is read."""
+
+
+def test_kittis_result_files_of_another_data_set(text_run: Path):
+    with pytest.raises(DataError, match="need the calibration of a KittiDataset.*OtherDataset"):
+        detections_of(Results(text_run), OtherDataset())
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path, capsys):

@@ -183,6 +183,35 @@ def test_results_of_a_teacher_and_a_student(tmp_path: Path):
     assert len(boxes_of(scene, 0, "teacher")) == 2
 
 
+def test_kittis_result_files_are_moved_by_the_calibration(
+    tmp_path: Path, kitti: TinyKitti, capsys: pytest.CaptureFixture[str]
+):
+    """Labels written as detections lie where the labels do."""
+    folder = tmp_path / "final_result" / "data"
+    folder.mkdir(parents=True)
+    for file in (kitti.root / "training/label_2").glob("*.txt"):
+        lines = [line for line in file.read_text().splitlines() if "DontCare" not in line]
+        (folder / file.name).write_text("".join(f"{line} 0.5\n" for line in lines))
+    scene = view(tmp_path, kitti.root, "--results", folder)
+    number = next(at for at in range(len(scene["frames"])) if boxes_of(scene, at, "truth"))
+    labels = boxes_of(scene, number, "truth")
+    found = boxes_of(scene, number, "student")
+    assert [row["score"] for row in found] == [0.5] * len(labels)
+    for own, other in zip(found, labels):
+        np.testing.assert_allclose(own["box"], other["box"], atol=1e-4)
+
+    name = scene["frames"][number]["name"]
+    write_cloud(tmp_path / "scans" / f"{name}.npy")
+    calib = kitti.root / "training/calib"
+    again = view(tmp_path, tmp_path / "scans", "--results", folder, "--calib", calib)
+    assert boxes_of(again, 0, "student")[0]["box"] == pytest.approx(found[0]["box"], abs=1e-4)
+    view(tmp_path, tmp_path / "scans", "--results", folder, "--calib", "default")
+    assert "expected --calib" in error_of(capsys, tmp_path / "scans", "--results", folder)
+    (tmp_path / "none").mkdir()
+    message = error_of(capsys, tmp_path / "scans", "--results", tmp_path / "none")
+    assert "holds no KITTI result files" in message
+
+
 def test_results_of_other_frames_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_cloud(tmp_path / "scans" / "a.npy")
     (tmp_path / "r.json").write_text(json.dumps({"z": {"names": [], "scores": [], "boxes": []}}))

@@ -100,7 +100,7 @@ def _camera_box(values: Sequence[float], calib: Calibration) -> list[float]:
 def _calibration(path: Path, file: LabelFile, options: LabelOptions) -> Calibration:
     """The calibration that belongs to a label file."""
     if options.calib == DEFAULT:
-        return Calibration(np.eye(3, 4), np.eye(3), DEFAULT_AXES)
+        return default_calibration()
     if options.calib and Path(options.calib).is_file():
         return Calibration.from_file(Path(options.calib))
     folder = Path(options.calib) if options.calib else path.parent.parent / "calib"
@@ -112,3 +112,21 @@ def _calibration(path: Path, file: LabelFile, options: LabelOptions) -> Calibrat
             "along x, or --lidar_frame if locations and angles are the LiDAR's"
         )
     return Calibration.from_file(calib_file)
+
+
+def default_calibration() -> Calibration:
+    """A camera at the LiDAR that looks along its x axis."""
+    return Calibration(np.eye(3, 4), np.eye(3), DEFAULT_AXES)
+
+
+def named_calibration(calib: str, stem: str) -> Calibration | None:
+    """The calibration of a frame that ``--calib`` names; None where it is empty or has none."""
+    if not calib:
+        return None
+    if calib == DEFAULT:
+        return default_calibration()
+    path = Path(calib)
+    file = path / f"{stem}.txt" if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        return None
+    return Calibration.from_file(file)
