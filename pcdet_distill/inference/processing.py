@@ -139,6 +139,6 @@ def is_empty(item: Item) -> bool:
     ``sample_points`` gives an empty cloud a point at the origin, where no object is.
     """
     points = item["points"]
-    voxels = item.get("voxels")
+    voxels = item.get("voxels")  # not there with ON_DEVICE
     has_voxels = len(points if voxels is None else voxels) > 0
     return not has_voxels or not points[:, :3].any()

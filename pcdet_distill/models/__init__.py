@@ -24,6 +24,9 @@ is_labelled              (B,)                       collate             which fr
                                                                         where others are taken too
 loss_frames              (B,) bool                  SoftTargets         frames with a detection loss
 use_lead_xyz             (B,)                       collate             points start with x, y, z
+voxel_rule               list of B                  collate             with ON_DEVICE in place of
+                                                                        the voxels, which are made
+                                                                        on the device
 teacher                  dict                       collate             points and voxels of a
                                                                         teacher that needs others
 lidar_aug_matrix         (B, 4, 4)                  collate             recorded to augmented scene
@@ -83,10 +86,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..ops.batch_voxels import VoxelRule, voxelize_batch
 from ..types import BatchDict, ConfigDict
 from .detectors import DETECTORS, build_detector
 from .detectors.detector3d_template import Detector3DTemplate
 from .detectors.slots import DetectorData
+from .device import copy_to_device
 from .taps import TapInfo, capture
 
 __all__ = [
@@ -98,6 +103,7 @@ __all__ = [
     "load_data_to_device",
 ]
 
+VOXEL_RULE = "voxel_rule"
 UNCHANGED_KEYS = frozenset({"frame_id", "metadata", "calib", "image_paths"})
 
 
@@ -119,15 +125,28 @@ def load_data_to_device(batch_dict: BatchDict, device: torch.device | str) -> No
     """Turn the arrays of a collated batch into tensors on ``device``, in place.
 
     They become float32, as in OpenPCDet; only ``image_shape`` becomes int32. A batch inside the
-    batch, such as a teacher's, is converted likewise.
+    batch, such as a teacher's, is converted likewise. A batch with a ``voxel_rule`` gets its voxels
+    here. On CUDA the copies run beside the step before, and the host does not wait for them.
     """
+    device = torch.device(device)
     for key, value in batch_dict.items():
         if key in UNCHANGED_KEYS:
             continue
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
             dtype = torch.int32 if key == "image_shape" else torch.float32
-            batch_dict[key] = torch.from_numpy(value).to(device=device, dtype=dtype)
+            batch_dict[key] = copy_to_device(torch.from_numpy(value).to(dtype), device)
         elif isinstance(value, torch.Tensor):
             batch_dict[key] = value.to(device)
         elif isinstance(value, dict):
             load_data_to_device(value, device)
+    rules = batch_dict.pop(VOXEL_RULE, None)
+    if rules:
+        add_voxels(batch_dict, rules[0])
+
+
+def add_voxels(batch_dict: BatchDict, rule: VoxelRule) -> None:
+    """Make the voxels of a batch from its ``points`` (N, 1 + C), on their device."""
+    made = voxelize_batch(batch_dict["points"], int(batch_dict["batch_size"]), rule)
+    batch_dict["voxels"] = made.voxels
+    batch_dict["voxel_coords"] = made.coords.float()
+    batch_dict["voxel_num_points"] = made.num_points.float()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -137,6 +138,29 @@ def prepare_for_device(model: ModuleT, device: torch.device) -> ModuleT:
 
 def _channels_last_if_4d(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
+def copy_to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on ``device``; the host does not wait for a GPU.
+
+    The copy has a stream of its own, so that it runs while the GPU is busy with the step before.
+    """
+    if device.type != "cuda":
+        return tensor.to(device)
+    stream = _copy_stream(device)
+    with torch.cuda.stream(stream):
+        # The GPU reads pinned memory by itself. PyTorch keeps it until the copy is done.
+        copied = tensor.pin_memory().to(device, non_blocking=True)
+    current = torch.cuda.current_stream(device)
+    current.wait_stream(stream)
+    # Else the memory could be given to the next copy while the step still reads it.
+    copied.record_stream(current)
+    return copied
+
+
+@lru_cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 def synchronize(device: torch.device) -> None:

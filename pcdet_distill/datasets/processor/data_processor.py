@@ -14,6 +14,7 @@ import numpy as np
 
 from ...config import built_from, lookup, required
 from ...errors import ConfigError
+from ...ops.batch_voxels import VoxelRule
 from ...ops.boxes import mask_boxes_outside_range
 from ...ops.voxels import grid_size_of, voxelize
 from ...types import ConfigDict
@@ -131,15 +132,23 @@ class SamplePoints(ProcessingStep):
 
 
 class PointsToVoxels(ProcessingStep):
-    """Adds ``voxels`` (V, P, C), ``voxel_coords`` (V, 3) z, y, x, ``voxel_num_points`` (V,)."""
+    """Adds ``voxels`` (V, P, C), ``voxel_coords`` (V, 3) z, y, x, ``voxel_num_points`` (V,).
+
+    With ON_DEVICE it adds ``voxel_rule`` in their place. The batch gets the same voxels when it
+    moves to the device of the model, which then computes them from far fewer numbers.
+    """
 
     def __init__(self, config: ConfigDict, point_cloud_range: np.ndarray, training: bool) -> None:
         super().__init__(config, point_cloud_range, training)
         self.voxel_size = self._value("VOXEL_SIZE")
         self.max_points = int(self._value("MAX_POINTS_PER_VOXEL"))
         self.max_voxels = int(self._value_of_mode("MAX_NUMBER_OF_VOXELS"))
+        self.on_device = bool(config.get("ON_DEVICE", False))
 
     def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
+        if self.on_device:
+            data_dict["voxel_rule"] = self._rule(data_dict)
+            return
         voxels, coords, num_points = voxelize(
             data_dict["points"],
             self.point_cloud_range,
@@ -150,6 +159,20 @@ class PointsToVoxels(ProcessingStep):
         data_dict["voxels"] = voxels if data_dict["use_lead_xyz"] else voxels[..., 3:]
         data_dict["voxel_coords"] = coords
         data_dict["voxel_num_points"] = num_points
+
+    def _rule(self, data_dict: Item) -> VoxelRule:
+        """How the device has to make the voxels."""
+        if not data_dict["use_lead_xyz"]:
+            raise ConfigError(
+                f"{self.where}.ON_DEVICE: the points of this POINT_FEATURE_ENCODING do not start "
+                "with x, y, z in the voxels; expected false"
+            )
+        return VoxelRule(
+            point_cloud_range=self.point_cloud_range,
+            voxel_size=self.voxel_size,
+            max_points=self.max_points,
+            max_voxels=self.max_voxels,
+        )
 
 
 class GridSizeOnly(ProcessingStep):

@@ -220,3 +220,17 @@ def test_bad_spec_is_named(key: str, value: list) -> None:
     config[key] = value
     with pytest.raises(ConfigError, match=key):
         DataSpec.from_config(config, ["Car"])
+
+
+def test_voxels_on_the_device_leave_the_points_to_it() -> None:
+    points = cloud(200)
+    item = process([{**VOXELS, "ON_DEVICE": True}], {"points": points, "use_lead_xyz": True})
+    assert "voxels" not in item
+    assert item["points"] is points
+    rule = item["voxel_rule"]
+    assert (rule.max_points, rule.max_voxels, list(rule.voxel_size)) == (5, 20, [1.0, 1.0, 4.0])
+
+
+def test_voxels_on_the_device_need_points_that_start_with_xyz() -> None:
+    with pytest.raises(ConfigError, match="ON_DEVICE: .*do not start with x, y, z"):
+        process([{**VOXELS, "ON_DEVICE": True}], {"points": cloud(9), "use_lead_xyz": False})
