@@ -22,6 +22,7 @@ from pcdet_distill.engine.distributed import World, world
 from pcdet_distill.engine.resources.threads import CHOSEN_BY_USER
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.trainable import CheckpointState
+from pcdet_distill.types import BatchDict
 
 pytestmark = pytest.mark.usefixtures("toys")
 
@@ -131,6 +132,24 @@ def test_threads_of_the_interrupted_run_are_kept(
     train(tmp_path, "--epochs", "2", "--device", "cpu")
     assert "CPU threads: 2 (as before the interruption)" in capsys.readouterr().out
     assert checkpoint(output, 2)["threads"] == 2
+
+
+@pytest.mark.parametrize("when", ["training", "prediction"])
+def test_a_gpu_that_is_full_is_a_sentence(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of frames, and the options that need less memory."""
+    forward = toy_engine.ToyDetector.forward
+
+    def forward_on_a_full_gpu(model: toy_engine.ToyDetector, batch: BatchDict) -> tuple:
+        if model.training == (when == "training"):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return forward(model, batch)
+
+    monkeypatch.setattr(toy_engine.ToyDetector, "forward", forward_on_a_full_gpu)
+    message = rf"^{when}: \w+(:0)? ran out of memory with 4 frames at once.*; lower --batch_size"
+    with pytest.raises(ConfigError, match=message):
+        train(tmp_path, "--epochs", "1")
 
 
 def test_amp_on_a_cpu_is_reported_and_left_out(
