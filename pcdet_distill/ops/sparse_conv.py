@@ -2,7 +2,8 @@
 
 Submanifold convolutions are those of Graham et al. (CVPR 2018); SECOND (Sensors 2018) brought them
 to LiDAR. Modules have the names, arguments and weights (out, kz, ky, kx, in) of spconv 2, so that
-OpenPCDet's checkpoints load. They run on any device, on CUDA through spconv where it is installed.
+OpenPCDet's checkpoints load. They run on any device, on CUDA through spconv or spconv-triton where
+one is installed.
 
 They are cross-correlations like ``nn.Conv3d``. At its output cells a layer equals the dense
 convolution of a grid in which every cell that is not active is zero.
@@ -134,8 +135,9 @@ class SparseConvolution(SparseModule):
 
     def forward(self, tensor: SparseConvTensor) -> SparseConvTensor:
         """(N, C_in) -> (M, C_out)."""
-        if spconv_adapter.usable(tensor):
-            return spconv_adapter.convolve(self, tensor)
+        library = spconv_adapter.library_for(tensor)
+        if library is not None:
+            return spconv_adapter.convolve(library, self, tensor)
         return self.run(tensor)
 
     def run(self, tensor: SparseConvTensor) -> SparseConvTensor:

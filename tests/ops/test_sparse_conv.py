@@ -452,7 +452,7 @@ def test_devices_agree_with_the_cpu(
 ) -> None:
     """With ``--device cuda`` both the package's own way and spconv, where it is installed."""
     if not with_spconv:
-        monkeypatch.setattr(spconv_adapter, "spconv_module", lambda: None)
+        monkeypatch.setattr(spconv_adapter, "library_for", lambda tensor: None)
     tensor = random_tensor(12, [9, 20, 20], channels=8, cells=800, dtype=torch.float32)
     network = SparseSequential(
         SubMConv3d(8, 16, 3, indice_key="a"),
@@ -468,7 +468,7 @@ def test_devices_agree_with_the_cpu(
 
 def test_spconv_runs_our_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU with one thread, where spconv is right, numbers and order of rows agree."""
-    pytest.importorskip("spconv.pytorch")
+    library = pytest.importorskip("spconv.pytorch")
     tensor = random_tensor(13, [9, 20, 20], channels=8, cells=800, dtype=torch.float32)
     network = SparseSequential(
         SubMConv3d(8, 16, 3, indice_key="a"),
@@ -480,7 +480,7 @@ def test_spconv_runs_our_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     again = SparseConvTensor(tensor.features, tensor.indices, [9, 20, 20], 2)
     with with_threads(1), torch.no_grad():
         expected = network(tensor)
-        monkeypatch.setattr(spconv_adapter, "usable", lambda tensor: len(tensor.features) > 0)
+        monkeypatch.setattr(spconv_adapter, "library_for", lambda tensor: library)
         found = network(again)
     assert torch.equal(found.indices, expected.indices)
     torch.testing.assert_close(found.features, expected.features, rtol=1e-4, atol=1e-5)

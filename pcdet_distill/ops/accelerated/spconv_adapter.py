@@ -1,24 +1,28 @@
-"""Sparse convolution on CUDA by spconv 2, where it is installed.
+"""Sparse convolution on CUDA by spconv 2 or spconv-triton, where one is installed.
 
-The extras ``cu118``, ``cu120`` and ``cu126`` install it. The adapter is thin: every layer gets
-spconv's layer of the same name, which shares its parameters, and tensors pass between the two
-without a copy. spconv's CPU build is never used, because its sums are wrong when it runs with more
-than one thread. The order of output rows is spconv's own. The parity tests compare both backends
-when they run with ``--device cuda``.
+The extras ``cu118``, ``cu120`` and ``cu126`` install spconv. spconv-triton has the same interface
+under another name; it runs where this package's Triton kernels would. The adapter is thin: every
+layer gets the library's layer of the same name, which shares its parameters, and tensors pass
+between the two without a copy. spconv's CPU build is never used, because its sums are wrong when it
+runs with more than one thread. The order of output rows is the library's own. The parity tests
+compare spconv with this package's operators when they run with ``--device cuda``.
 """
 
 from __future__ import annotations
 
+import importlib
 from functools import lru_cache
 from types import ModuleType
 from typing import Protocol, cast
 
 from torch import nn
 
+from ..dispatch import Form, form_for
 from ..rulebook import Kernel
 from ..sparse_tensor import SparseConvTensor
 
-TWIN = "spconv_twin"
+SPCONV = "spconv.pytorch"
+SPCONV_TRITON = "spconv_triton.pytorch"
 
 
 class ConvolutionLayer(Protocol):
@@ -33,25 +37,32 @@ class ConvolutionLayer(Protocol):
     training: bool
 
 
-@lru_cache(maxsize=1)
-def spconv_module() -> ModuleType | None:
-    """``spconv.pytorch``; None where it is not installed."""
+@lru_cache
+def installed(name: str) -> ModuleType | None:
+    """The module of this name; None where it is not installed."""
     try:
-        import spconv.pytorch
+        return importlib.import_module(name)
     except ImportError:
         return None
-    return cast(ModuleType, spconv.pytorch)
 
 
-def usable(tensor: SparseConvTensor) -> bool:
-    """Whether spconv should convolve this tensor; it rejects a tensor without cells."""
-    return tensor.features.is_cuda and len(tensor.features) > 0 and spconv_module() is not None
+def library_for(tensor: SparseConvTensor) -> ModuleType | None:
+    """The library that should convolve this tensor; None for this package's own operators.
+
+    Neither library takes a tensor without cells.
+    """
+    if not tensor.features.is_cuda or len(tensor.features) == 0:
+        return None
+    library = installed(SPCONV)
+    if library is None and form_for(tensor.features.device) is Form.TRITON:
+        library = installed(SPCONV_TRITON)
+    return library
 
 
-def convolve(layer: ConvolutionLayer, tensor: SparseConvTensor) -> SparseConvTensor:
-    """The output of ``layer`` for ``tensor``, computed by spconv."""
-    library = spconv_module()
-    assert library is not None
+def convolve(
+    library: ModuleType, layer: ConvolutionLayer, tensor: SparseConvTensor
+) -> SparseConvTensor:
+    """The output of ``layer`` for ``tensor``, computed by the library."""
     twin = _twin_of(library, layer)
     twin.register_parameter("weight", layer.weight)
     twin.register_parameter("bias", layer.bias)
@@ -71,18 +82,19 @@ def convolve(layer: ConvolutionLayer, tensor: SparseConvTensor) -> SparseConvTen
 
 
 def _twin_of(library: ModuleType, layer: ConvolutionLayer) -> nn.Module:
-    """spconv's layer for ``layer``, made at its first use."""
+    """The library's layer for ``layer``, made at its first use."""
     # ``setattr`` would register the twin as a submodule, and the state dict would list the shared
     # parameters twice. The instance's ``__dict__`` keeps it out of there.
-    twin = layer.__dict__.get(TWIN)
+    name = f"twin in {library.__name__}"
+    twin = layer.__dict__.get(name)
     if twin is None:
         twin = _make_twin(library, layer)
-        layer.__dict__[TWIN] = twin
+        layer.__dict__[name] = twin
     return cast(nn.Module, twin)
 
 
 def _make_twin(library: ModuleType, layer: ConvolutionLayer) -> nn.Module:
-    """spconv's layer of the same name and geometry."""
+    """The library's layer of the same name and geometry."""
     names = [base.__name__ for base in type(layer).__mro__]
     name = next(name for name in names if hasattr(library, name))
     kernel = layer.kernel

@@ -125,7 +125,7 @@ def test_doubles_are_left_to_pytorch(device: torch.device) -> None:
 
 def test_layers_forward_and_backward(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small U-Net in all forms: rulebooks and products, shared keys, an inverse convolution."""
-    monkeypatch.setattr(spconv_adapter, "spconv_module", lambda: None)
+    monkeypatch.setattr(spconv_adapter, "library_for", lambda tensor: None)
     network = SparseSequential(
         SubMConv3d(4, 16, 3, indice_key="a"),
         SubMConv3d(16, 16, 3, indice_key="a"),
@@ -147,7 +147,7 @@ def test_layers_forward_and_backward(device: torch.device, monkeypatch: pytest.M
 
 
 def test_halves_under_autocast(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spconv_adapter, "spconv_module", lambda: None)
+    monkeypatch.setattr(spconv_adapter, "library_for", lambda tensor: None)
     monkeypatch.setenv(dispatch.VARIABLE, "triton")
     layer = SubMConv3d(4, 16, 3, bias=False).to(device)
     cells = some_cells(50, device)
