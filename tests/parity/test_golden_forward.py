@@ -212,15 +212,16 @@ def test_eval_forward(golden_file: Path) -> None:
     for name in names:
         golden.check_tensor(name, found[name])
     assert recall == golden.meta["eval/recall_dict"]
-    assert [len(of_frame["pred_scores"]) for of_frame in predictions] == golden.meta.get(
-        "eval/num_pred", [len(of_frame["pred_scores"]) for of_frame in predictions]
-    )
     score_thresh = score_threshold(golden.cfg.MODEL)
     for frame, prediction in enumerate(predictions):
         recorded = {}
         for key in prediction:
             recorded[key] = torch.from_numpy(golden.arrays[f"full/eval/{key}_{frame}"])
         candidates = scores_of_candidates(batch, frame)
+        # Of equal scores NMS may take any first, and then keeps another number of boxes.
+        kept = candidates[candidates > score_thresh]
+        if "eval/num_pred" in golden.meta and not is_tied(kept, kept).any():
+            assert len(prediction["pred_scores"]) == golden.meta["eval/num_pred"][frame]
         compare_detections(prediction, recorded, score_thresh, candidates)
 
 
