@@ -32,7 +32,7 @@ from .checkpoints import (
 from .distributed import StepGroup, World, without_exchange, wrap_model
 from .logging import Cost, LogValues, Progress
 from .loss_watch import MAX_SKIPPED_IN_A_ROW, REMEDY, LossWatch, NonFiniteStep, Step
-from .optimization import build_optimizer, build_schedule, loss_scale, set_rate
+from .optimization import amp_dtype, build_optimizer, build_schedule, loss_scale, set_rate
 from .stopping import StopRequest
 
 # A run that is stopped early should leave something: the first latest_model.pth does not wait for
@@ -53,7 +53,7 @@ class TrainOptions:
         save_interval: epochs between two checkpoints.
         save_seconds: seconds between two savings of latest_model.pth within an epoch.
         keep: number of epoch checkpoints that are kept.
-        use_amp: float16 mixed precision.
+        use_amp: mixed precision, of OPTIMIZATION.AMP_DTYPE.
         skip_nonfinite: leave out steps whose loss is not finite, in place of stopping.
     """
 
@@ -99,7 +99,9 @@ class Trainer:
         self.parallel_model = wrap_model(model, world, device)
         self.optimizer = build_optimizer(model, optimization)
         self.schedule = build_schedule(optimization, batches.per_epoch, options.epochs)
-        self.scaler = make_grad_scaler(options.use_amp, loss_scale(optimization))
+        self.amp_dtype = amp_dtype(optimization)
+        needs_scaling = options.use_amp and self.amp_dtype == torch.float16
+        self.scaler = make_grad_scaler(needs_scaling, loss_scale(optimization))
         self.max_grad_norm = optimization.get("GRAD_NORM_CLIP") or 0
         self.iteration = 0  # finished iterations since the first epoch
         self.data_cost = Cost()  # of a teacher's predictions that were not stored yet
@@ -234,7 +236,7 @@ class Trainer:
             values = part if len(batches) == 1 else add_shares(values, part, share)
         if self.max_grad_norm > 0:
             norm = values["grad_norm"] = self._clip_gradients()
-            if not self.options.use_amp:  # there the scaler itself leaves such steps out
+            if not self.scaler.is_enabled():  # there the scaler itself leaves such steps out
                 self.loss_watch.see(self._step(values, batches), norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -252,12 +254,12 @@ class Trainer:
         load_data_to_device(batch, self.device)
         exchange = nullcontext() if is_last else without_exchange(self.parallel_model)
         with exchange:
-            with torch.autocast("cuda", dtype=torch.float16, enabled=self.options.use_amp):
+            with torch.autocast("cuda", dtype=self.amp_dtype, enabled=self.options.use_amp):
                 ret_dict, tb_dict, disp_dict = self.parallel_model(batch)
                 loss = ret_dict["loss"].mean()
             values = {**tb_dict, **disp_dict, "loss": loss.detach()}
             self.loss_watch.see(self._step(values, [batch]), loss.detach())
-            # Without mixed precision the scaler is off and passes everything through.
+            # In float32 and bfloat16 the scaler is off and passes everything through.
             self.scaler.scale(loss if share == 1 else loss * share).backward()
         other_names = [name for name in disp_dict if name != "loss"]
         return values, ["loss", *other_names]

@@ -14,6 +14,7 @@ from torch import nn
 from pcdet_distill.config import schema
 from pcdet_distill.engine.optimization import (
     Schedule,
+    amp_dtype,
     build_optimizer,
     build_schedule,
     load_optimizer_state,
@@ -111,6 +112,7 @@ def test_the_keys_that_are_read_are_known_to_the_yaml() -> None:
         *values.PAIRS,
         "GRAD_NORM_CLIP",
         "USE_AMP",
+        "AMP_DTYPE",
     }
     assert read <= set(schema.OPTIMIZATION.keys)
 
@@ -192,6 +194,13 @@ def test_the_second_of_betas_is_used_and_the_first_follows_the_momentum(name: st
 def test_the_loss_scale_is_that_of_openpcdet_unless_given() -> None:
     assert loss_scale(CONFIG) == 65536.0
     assert loss_scale(config(LOSS_SCALE_FP16=32)) == 32.0
+
+
+def test_mixed_precision_is_float16_unless_the_yaml_names_bfloat16() -> None:
+    assert amp_dtype(CONFIG) == torch.float16
+    assert amp_dtype(config(AMP_DTYPE="bfloat16")) == torch.bfloat16
+    with pytest.raises(ConfigError, match="OPTIMIZATION.AMP_DTYPE.*did you mean 'bfloat16'"):
+        amp_dtype(config(AMP_DTYPE="bfloat"))
 
 
 def test_plain_adam_has_its_decay_in_the_gradient() -> None:

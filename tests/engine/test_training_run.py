@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,6 +177,23 @@ def test_loss_scaling_starts_where_the_yaml_says(
     train(tmp_path / "a", "--epochs", "1")
     train(tmp_path / "b", "--epochs", "1", "--set", "OPTIMIZATION.LOSS_SCALE_FP16", "32")
     assert scales == [65536.0, 32.0]
+
+
+def test_the_yaml_names_the_type_of_mixed_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here on a CPU it is off, but the type arrives."""
+    found = []
+    autocast = torch.autocast
+
+    def note_type(device: str, *args: Any, **options: Any) -> torch.autocast:
+        if device == "cuda":
+            found.append(options["dtype"])
+        return autocast(device, *args, **options)
+
+    monkeypatch.setattr(torch, "autocast", note_type)
+    train(tmp_path, "--epochs", "1", "--set", "OPTIMIZATION.AMP_DTYPE", "bfloat16")
+    assert set(found) == {torch.bfloat16}
 
 
 def first_moments_with_clip(folder: Path, largest_norm: str) -> float:

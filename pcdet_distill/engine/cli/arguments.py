@@ -212,7 +212,8 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--use_amp",
         action="store_true",
-        help="float16 mixed precision with loss scaling (CUDA only)",
+        help="mixed precision (CUDA only): float16 with loss scaling, or bfloat16 by "
+        "OPTIMIZATION.AMP_DTYPE",
     )
     parser.add_argument(
         "--on_nan",

@@ -7,6 +7,7 @@ values       the numbers of the block, checked
 
 from ...moved import forward_names
 from .optimizers import (
+    amp_dtype,
     build_optimizer,
     load_optimizer_state,
     loss_scale,
@@ -22,6 +23,7 @@ __all__ = [
     "build_optimizer",
     "build_schedule",
     "load_optimizer_state",
+    "amp_dtype",
     "loss_scale",
     "number",
     "number_pair",

@@ -15,6 +15,7 @@ from .schedules import Rate
 from .values import number, number_pair, optimizer_name
 
 BETAS = (0.9, 0.99)  # adam_onecycle and adam_cosineanneal without BETAS
+AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 LOSS_SCALE = 2.0**16  # OpenPCDet's first scale of --use_amp without LOSS_SCALE_FP16
 
 
@@ -98,6 +99,14 @@ def loss_scale(config: ConfigDict) -> float:
     if config.get("LOSS_SCALE_FP16") is None:
         return LOSS_SCALE
     return float(number(config, "LOSS_SCALE_FP16"))
+
+
+def amp_dtype(config: ConfigDict) -> torch.dtype:
+    """The type of mixed precision: AMP_DTYPE, float16 by default.
+
+    bfloat16 has float32's range, so its gradients need no loss scaling; it rounds more coarsely.
+    """
+    return lookup(AMP_DTYPES, config.get("AMP_DTYPE") or "float16", "OPTIMIZATION.AMP_DTYPE")
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: object, where: str) -> None:
