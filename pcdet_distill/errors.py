@@ -69,6 +69,8 @@ def first_line(error: BaseException) -> str:
 
 # What a disk says that is full, over a quota, read-only or broken: nothing is wrong with the code.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+# A path of thousands of letters fails at the first question about it, wherever that is asked.
+PATH_ERRORS = (errno.ENAMETOOLONG,)
 
 EXIT_USER_ERROR = 2
 EXIT_STOPPED = 75  # "try again later" of sysexits.h: the same command goes on
@@ -78,8 +80,8 @@ EXIT_INTERRUPTED = 130  # Ctrl-C, as in a shell
 def exit_on_user_error(main: Callable[Parameters, None]) -> Callable[Parameters, None]:
     """Decorate a command: what a user can cause becomes one line on stderr and no traceback.
 
-    The exit code is 2 for a UserError and for a disk that is full or broken, 75 for a run that a
-    signal stopped, 130 after Ctrl-C.
+    The exit code is 2 for a UserError, a disk that is full or broken and a path that is too long,
+    75 for a run that a signal stopped, 130 after Ctrl-C.
     """
 
     @functools.wraps(main)
@@ -90,10 +92,11 @@ def exit_on_user_error(main: Callable[Parameters, None]) -> Callable[Parameters,
             print(f"error: {error}", file=sys.stderr)
             sys.exit(EXIT_USER_ERROR)
         except OSError as error:
-            if error.errno not in DISK_ERRORS:
+            if error.errno not in (*DISK_ERRORS, *PATH_ERRORS):
                 raise
             where = error.filename or "a file"
-            print(f"error: {where}: cannot be read or written ({error.strerror})", file=sys.stderr)
+            sentence = UserError(f"{where}: cannot be read or written ({error.strerror})")
+            print(f"error: {sentence}", file=sys.stderr)
             sys.exit(EXIT_USER_ERROR)
         except StoppedBySignal as stopped:
             print(stopped, file=sys.stderr)

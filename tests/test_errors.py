@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +27,18 @@ def test_a_broken_disk_is_one_sentence(capsys: pytest.CaptureFixture[str], code:
 def test_another_error_of_the_system_is_a_bug() -> None:
     with pytest.raises(FileNotFoundError):
         exit_on_user_error(fail_with)(errno.ENOENT)
+
+
+def test_a_path_that_is_too_long_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def ask(path: Path) -> None:
+        path.mkdir()
+
+    with pytest.raises(SystemExit) as end:
+        exit_on_user_error(ask)(tmp_path / ("a" * 5000))
+    assert end.value.code == EXIT_USER_ERROR
+    text = capsys.readouterr().err
+    assert text.startswith(f"error: {tmp_path}") and text.count("\n") == 1
+    assert os.strerror(errno.ENAMETOOLONG) in text
+    assert len(text) < 500

@@ -6,6 +6,8 @@ much its aliases (``*name``) repeat. Seven lines of aliases can stand for millio
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ MAX_BYTES = 2 * 2**20
 MAX_DEPTH = 40
 MAX_NODES = 100_000  # values, each counted as often as aliases repeat it
 MAX_VALUE_LENGTH = 10_000
+MAX_CACHED_TEXTS = 512
+MAX_CACHED_LETTERS = 50_000
 
 
 class _Loader(yaml.SafeLoader):
@@ -88,8 +92,7 @@ _Loader.add_implicit_resolver(
 def read_yaml(file: Path) -> dict[str, Any]:
     """The mapping of keys that a yaml file holds."""
     try:
-        text = _read_text(file)
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a safe loader)
+        content = _parse(_read_text(file))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -100,6 +103,19 @@ def read_yaml(file: Path) -> dict[str, Any]:
         found = "nothing" if content is None else "other yaml"
         raise ConfigError(f"{file}: expected a mapping of keys, found {found}")
     return content
+
+
+def _parse(text: str) -> Any:
+    """The content of a yaml text. Short texts are parsed once: many files have the same base."""
+    if len(text) > MAX_CACHED_LETTERS:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a safe loader)
+    return copy.deepcopy(_parse_short(text))
+
+
+@functools.lru_cache(maxsize=MAX_CACHED_TEXTS)
+def _parse_short(text: str) -> Any:
+    """The content of a text, which callers must not change."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 (a safe loader)
 
 
 def _read_text(file: Path) -> str:

@@ -51,6 +51,15 @@ def test_a_few_aliases_are_fine(tmp_path):
     assert read_yaml(tmp_path / "a.yaml")["other"] == [3.9, 1.6, 1.5]
 
 
+def test_a_file_that_was_read_before_is_read_as_it_stands(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("sizes: [1, 2]\n")
+    read_yaml(file)["sizes"].append(3)
+    assert read_yaml(file) == {"sizes": [1, 2]}
+    file.write_text("sizes: [4, 5]\n")
+    assert read_yaml(file) == {"sizes": [4, 5]}
+
+
 def test_an_alias_within_itself(tmp_path):
     refused(tmp_path, "a: &a [1, *a]", r"in line 1: '\*a' stands within itself")
 
