@@ -79,14 +79,13 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
             help="processes (default: one for each CPU core)",
         )
         add_engine_arguments(command)
-    for command in (kitti, nuscenes, custom_infos, argoverse2):
         _add_parts(command)
     return parser
 
 
 def _add_parts(command: argparse.ArgumentParser) -> None:
     """Let several commands share the work."""
-    add_shard_argument(command, "frames")
+    add_shard_argument(command, "frames, scenes or sequences")
     command.add_argument(
         "--merge_shards",
         action="store_true",
@@ -160,7 +159,7 @@ def run_data(args: argparse.Namespace) -> None:
     request = _request(args)
     args.workers = engine_of(args, args.workers)
     if is_merge:
-        args.workers = Merge(request)
+        args.workers = Merge(request, args.workers)
     elif shard is not None:
         args.workers = Part(args.workers, shard, request)
     try:

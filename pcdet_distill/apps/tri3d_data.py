@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ..datasets.custom.folder import LABELS, POINTS, SPLITS
 from ..datasets.custom.labels.openpcdet_text import openpcdet_text
+from ..datasets.parts import Merge, Part, within
 from ..errors import ConfigError, DataError
 from ..extras import import_extra
 from ..parallel import as_engine
@@ -28,6 +29,7 @@ from .custom_data import (
     add_class_arguments,
     add_custom_arguments,
     add_out_argument,
+    folder_of_parts,
     run_conversion,
 )
 
@@ -106,12 +108,43 @@ def prepare_tri3d(args: argparse.Namespace) -> None:
     splits = _splits_of(args.folder, source)
     if args.out.exists():
         raise DataError(f"--out {args.out}: exists already; remove it or name another folder")
+    if isinstance(args.workers, Part):
+        _export_part(source, splits, args, args.workers)
     with _exported(args.out) as folder:
-        for split, name in splits.items():
-            export_split(source, args.folder, (split, name), folder, args)
+        if isinstance(args.workers, Merge):
+            args.workers.open(folder_of_parts(args.out.absolute()), folder)
+        _export_splits(source, splits, folder, args)
         if len(splits) < len(source.splits):
             shutil.rmtree(folder / SPLITS)  # then the conversion draws a split
         _convert(folder, source, args)
+
+
+def _export_part(
+    source: Source, splits: dict[str, str], args: argparse.Namespace, part: Part
+) -> None:
+    """Export the sequences of one part; the merge converts those of all parts.
+
+    Raises:
+        PartIsReady: always, at the end.
+    """
+    root = folder_of_parts(args.out.absolute())
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with part.staging_folder(root) as folder:
+            for name in (POINTS, LABELS):
+                (folder / name).mkdir()
+            _export_splits(source, splits, folder, args)
+            part.finish(folder)
+    except OSError as error:
+        raise DataError(f"{root}: cannot be written: {error}") from None
+
+
+def _export_splits(
+    source: Source, splits: dict[str, str], folder: Path, args: argparse.Namespace
+) -> None:
+    """Export every split that the data set has."""
+    for split, name in splits.items():
+        export_split(source, args.folder, (split, name), folder, args)
 
 
 def _convert(folder: Path, source: Source, args: argparse.Namespace) -> None:
@@ -124,7 +157,7 @@ def _convert(folder: Path, source: Source, args: argparse.Namespace) -> None:
         if values:
             words += [flag, *values]
     custom = parser.parse_args(words)
-    custom.workers = args.workers
+    custom.workers = within(args.workers)
     run_conversion(custom)
 
 
@@ -174,7 +207,7 @@ def export_split(
     folder: Path,
     args: argparse.Namespace,
 ) -> None:
-    """Write points, labels and the list of frames of one split.
+    """Write points, labels and the list of frames of one split; of a part without the list.
 
     Args:
         split: our name of the split, and that of its folder.
@@ -190,6 +223,8 @@ def export_split(
         for exported, skipped in bar:
             frames += exported
             num_skipped += skipped
+    if isinstance(args.workers, Part):
+        return  # the merge lists the frames of all parts
     if not frames:
         raise DataError(f"{root / name}: no labelled frame")
     text = "".join(f"{frame}\n" for frame in frames)

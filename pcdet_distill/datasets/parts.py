@@ -41,6 +41,7 @@ class Part:
     """
 
     def __init__(self, workers: Workers, shard: Shard, request: str) -> None:
+        self.workers = workers
         self.engine = as_engine(workers)
         self.shard = shard
         self.request = request
@@ -49,11 +50,17 @@ class Part:
         self.num_frames = 0
 
     @contextmanager
+    def locked(self, root: Path) -> Iterator[None]:
+        """One process for each part."""
+        (root / FOLDER).mkdir(exist_ok=True)
+        with _lock(root, self.shard):
+            yield
+
+    @contextmanager
     def staging_folder(self, root: Path) -> Iterator[Path]:
         """An empty folder; that of the part is removed after an error, and stays otherwise."""
         self.folder = root / FOLDER / self.shard.file_name
-        self.folder.parent.mkdir(exist_ok=True)
-        with _lock(root, self.shard):
+        with self.locked(root):
             shutil.rmtree(self.folder, ignore_errors=True)
             staging = self.folder / STAGING
             staging.mkdir(parents=True)
@@ -89,17 +96,32 @@ class Part:
             if path.is_file():
                 path.unlink()  # info files of a few frames
         (self.folder / DONE).write_bytes(pickle.dumps({"request": self.request}))
-        raise PartIsReady(
-            f"shard {self.shard}: {self.num_frames} frames are done; when all shards are, the same "
-            "command with --merge_shards instead of --shard writes the info files"
+        raise self.ready(f"{self.num_frames} frames", "writes the info files")
+
+    def ready(self, done: str, next_step: str) -> PartIsReady:
+        """What a part that is done is ended with.
+
+        Args:
+            done: what it made, such as ``80 frames``.
+            next_step: what the merge does.
+        """
+        return PartIsReady(
+            f"shard {self.shard}: {done} are done; when all shards are, the same command with "
+            f"--merge_shards instead of --shard {next_step}"
         )
 
 
 class Merge:
-    """An engine that finds the results of all parts."""
+    """An engine that finds the results of all parts.
 
-    def __init__(self, request: str) -> None:
+    Args:
+        request: the command, as in ``Part``.
+        workers: what does the work that is not shared between the parts.
+    """
+
+    def __init__(self, request: str, workers: Workers = 1) -> None:
         self.request = request
+        self.workers = workers
         self.folder = Path()
         self.staging = Path()
         self.shards: list[Shard] = []
@@ -151,6 +173,10 @@ class Merge:
         """Remove the parts, whose results are published now."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def forget(self, root: Path) -> None:
+        """Remove what parts left that wrote into ``root`` themselves."""
+        shutil.rmtree(root / FOLDER, ignore_errors=True)
+
     def _link_objects(self) -> None:
         """Let the databases of the parts be one."""
         for shard in self.shards:
@@ -162,6 +188,11 @@ class Merge:
 
     def _part(self, shard: Shard) -> Path:
         return self.folder / shard.file_name
+
+
+def within(workers: Workers) -> Workers:
+    """What works on this machine: the workers themselves, or those inside a part or a merge."""
+    return workers.workers if isinstance(workers, (Part, Merge)) else workers
 
 
 def _digest(items: Sequence[Any]) -> str:

@@ -8,13 +8,14 @@ from .arguments import (
     add_custom_infos_arguments,
     add_out_argument,
 )
-from .convert import make_infos, run_conversion
+from .convert import folder_of_parts, make_infos, run_conversion
 
 __all__ = [
     "add_class_arguments",
     "add_custom_arguments",
     "add_custom_infos_arguments",
     "add_out_argument",
+    "folder_of_parts",
     "make_infos",
     "run_conversion",
 ]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -25,12 +25,13 @@ from ...datasets.custom.labels.openpcdet_text import openpcdet_text
 from ...datasets.custom.pairing import Pairs, find_label_files, name_clouds, pair
 from ...datasets.info_files import LOCK, preparing
 from ...datasets.object_files import NOT_IN_FILE_NAMES
+from ...datasets.parts import Merge, Part, within
 from ...datasets.readers import CLOUD_SUFFIXES, find_clouds, is_bag
 from ...errors import ConfigError, DataError
 from ...parallel import Workers, as_engine
 from ...visualize import BevPanel
 from .arguments import names_of
-from .classes import name_classes
+from .classes import NamedLabels, name_classes
 from .clouds import CloudPlan, plan_clouds, read_planned, usual_features
 from .picture import draw_frames, frames_to_draw
 from .recording import labels_by_frame, unpack_recording
@@ -76,6 +77,10 @@ class FrameFiles(NamedTuple):
     cloud: Path
     labels: FrameLabels | None
 
+    def __str__(self) -> str:
+        """What parts know a frame by: clouds of a recording lie elsewhere in each command."""
+        return self.name
+
 
 def run_conversion(args: argparse.Namespace) -> None:
     """``pcdet-distill data custom``: make the data set, and say what it holds."""
@@ -84,7 +89,10 @@ def run_conversion(args: argparse.Namespace) -> None:
         raise DataError(f"--out {args.out}: exists already; remove it or name another folder")
     with _scratch_folder(out) as scratch:
         source = find_source(args, scratch)
-        _convert(args, source, out)
+        if isinstance(args.workers, Part):
+            _convert_part(args, args.workers, source, out)
+        else:
+            _convert(args, source, out)
 
 
 @contextmanager
@@ -101,15 +109,47 @@ def _scratch_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _convert(args: argparse.Namespace, source: Source, out: Path) -> None:
-    """Read the clouds of a source, and write the data set."""
+def _named_and_planned(
+    args: argparse.Namespace, source: Source
+) -> tuple[Source, NamedLabels, CloudPlan]:
+    """The source with the classes of the data set, and how its clouds are read; says both."""
     named = name_classes(source.labels, args.classes, args.rename)
     source = replace(source, labels=named.labels, notes=(*source.notes, *named.notes))
     first = next(iter(source.clouds.values()))
     plan = plan_clouds(first, names_of(args.columns), names_of(args.features), args.intensity_scale)
     _say(plan.notes)
     _say(source.notes)
+    return source, named, plan
+
+
+def folder_of_parts(out: Path) -> Path:
+    """Where ``--shard`` keeps the frames of its parts until all are there."""
+    return out.with_name(f".{out.name}_shards")
+
+
+def _convert_part(args: argparse.Namespace, part: Part, source: Source, out: Path) -> None:
+    """Read and write the clouds of one part. The rest, which needs all frames, is the merge's.
+
+    Raises:
+        PartIsReady: always, at the end.
+    """
+    source, _, plan = _named_and_planned(args, source)
+    root = folder_of_parts(out)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with part.staging_folder(root) as staging:
+            write_frames(source, plan, staging, part)
+            part.finish(staging)
+    except OSError as error:
+        raise DataError(f"{root}: cannot be written: {error}") from None
+
+
+def _convert(args: argparse.Namespace, source: Source, out: Path) -> None:
+    """Read the clouds of a source, and write the data set."""
+    source, named, plan = _named_and_planned(args, source)
     with _unfinished(out) as folder:
+        if isinstance(args.workers, Merge):
+            args.workers.open(folder_of_parts(out), folder)
         stats = write_frames(source, plan, folder, args.workers)
         labelled = tuple(frame for frame in stats if frame.frame in source.labels)
         survey = Survey(labelled, plan.features, survey_classes(labelled, source.labels))
@@ -124,7 +164,8 @@ def _convert(args: argparse.Namespace, source: Source, out: Path) -> None:
         files = write_yaml(values, args.name or out.name, folder)
         note = _draw(survey, source.labels, values, folder)
         _say([note] if note else [])
-        counts = create_custom_infos(folder, args.workers)
+        counts = create_custom_infos(folder, within(args.workers))
+    shutil.rmtree(folder_of_parts(out), ignore_errors=True)
     _say_end(args.out, counts, files)
 
 
@@ -228,11 +269,14 @@ def write_frames(
     task = partial(_write_frame, plan, folder)
     with as_engine(workers).results(task, frames) as results:
         bar = tqdm(results, total=len(frames), desc="clouds", unit="frame", disable=None)
-        return tuple(bar)
+        return tuple(FrameStats(**fields) for fields in bar)
 
 
-def _write_frame(plan: CloudPlan, folder: Path, frame: FrameFiles) -> FrameStats:
-    """Write the points and the boxes of one frame."""
+def _write_frame(plan: CloudPlan, folder: Path, frame: FrameFiles) -> dict[str, Any]:
+    """Write the points and the boxes of one frame; returns the fields of its statistics.
+
+    A part keeps them in a file, which holds plain values alone.
+    """
     cloud = read_planned(frame.cloud, plan)
     np.save(folder / POINTS / f"{frame.name}.npy", cloud.points)
     boxes = np.zeros((0, 7)) if frame.labels is None else frame.labels.boxes.copy()
@@ -241,7 +285,7 @@ def _write_frame(plan: CloudPlan, folder: Path, frame: FrameFiles) -> FrameStats
         text = openpcdet_text(list(frame.labels.names), boxes)
         (folder / LABELS / f"{frame.name}.txt").write_text(text, encoding="utf-8")
     stats = survey_frame(frame.name, cloud.points, boxes, num_bad=cloud.num_bad, note=cloud.note)
-    return replace(stats, offset=cloud.offset)
+    return vars(replace(stats, offset=tuple(map(float, cloud.offset))))
 
 
 def _write_split(source: Source, args: argparse.Namespace, folder: Path) -> Split:

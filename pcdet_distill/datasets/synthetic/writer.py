@@ -17,7 +17,7 @@ from pathlib import Path
 from ...errors import ConfigError, DataError
 from ...parallel import Workers
 from ...whole_files import whole_file
-from ..info_files import preparing
+from ..parts import within
 from .annotator import annotate
 from .builder import Scene
 from .camera import Camera
@@ -25,6 +25,7 @@ from .ego_motion import draw_motion
 from .labels import Label, frame_labels
 from .lidar import Sweep, check_sees
 from .options import EASY, SceneOptions
+from .parts import end_part, opening, own_numbers, writing
 from .png import png_bytes, sketch
 from .pool import work_through
 from .scan import disturbed, earlier_sweeps, scan
@@ -160,15 +161,19 @@ def create_synthetic_kitti(
         scenes=scenes,
         sweeps=int(sweeps),
     )
-    _check_plan(plan, workers)
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    _check_plan(plan, within(workers))
     for sensor in plan.sensors:
         check_sees(sensor, Camera.standard())
     root = Path(out).expanduser()
     try:
-        _prepare_folder(root, plan)
-        with preparing(root):
+        with opening(root, workers):
+            _prepare_folder(root, plan)
+        with writing(root, workers):
             missing = [frame for frame in range(plan.total) if not _is_complete(root, plan, frame)]
-            _write_frames(root, plan, missing, workers, progress)
+            own = own_numbers(missing, plan.total, workers, "frame")
+            _write_frames(root, plan, own, within(workers), progress)
+            end_part(root, plan.total, workers, "frame")
             _write_splits(root, plan)
     except OSError as error:
         reason = error.strerror or error
@@ -203,7 +208,7 @@ def simulate_frame(
     return scene, disturbed(sweep, scene, scenes, streams)
 
 
-def _check_plan(plan: FolderPlan, workers: Workers | None) -> None:
+def _check_plan(plan: FolderPlan, workers: Workers) -> None:
     """Refuse impossible numbers."""
     if plan.frames < 1:
         raise ConfigError(f"frames: {plan.frames} simulated frames requested, at least 1 is needed")
@@ -330,10 +335,9 @@ def _is_complete(root: Path, plan: FolderPlan, frame: int) -> bool:
 
 
 def _write_frames(
-    root: Path, plan: FolderPlan, missing: list[int], workers: Workers | None, progress: bool
+    root: Path, plan: FolderPlan, missing: list[int], workers: Workers, progress: bool
 ) -> None:
     """Simulate and write the ``missing`` frames."""
-    workers = (os.cpu_count() or 1) if workers is None else workers
     if isinstance(workers, int):
         workers = min(workers, 1 + len(missing) // FRAMES_WORTH_A_PROCESS)
     work_through(

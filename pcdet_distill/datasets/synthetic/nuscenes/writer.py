@@ -22,8 +22,9 @@ from ....config import nearest
 from ....errors import ConfigError, DataError
 from ....parallel import Workers
 from ....whole_files import whole_file
-from ...info_files import preparing
 from ...nuscenes.splits import OFFICIAL, scene_names
+from ...parts import within
+from ..parts import end_part, opening, own_numbers, writing
 from ..png import png_bytes
 from ..pool import work_through
 from ..sensor_options import MountOptions, Sensor, read_sensor
@@ -150,12 +151,15 @@ def create_synthetic_nuscenes(
         version=version,
         sensor=lidar,
     )
-    _check_plan(plan, most_sweeps, workers)
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    _check_plan(plan, most_sweeps, within(workers))
     root = Path(out).expanduser() / version
     try:
-        _prepare_folder(root, plan)
-        with preparing(root):
+        with opening(root, workers):
+            _prepare_folder(root, plan)
+        with writing(root, workers):
             _write_scenes(root, plan, workers, progress)
+            end_part(root, len(plan.scenes), workers, "scene")
             _write_tables(root, plan)
     except OSError as error:
         reason = error.strerror or error
@@ -173,7 +177,7 @@ def _check_sensor(sensor: Sensor) -> int:
     return max(1, round(KEY_FRAME_S * sensor.options.rate_hz))
 
 
-def _check_plan(plan: NuScenesPlan, most_sweeps: int, workers: Workers | None) -> None:
+def _check_plan(plan: NuScenesPlan, most_sweeps: int, workers: Workers) -> None:
     """Refuse impossible numbers."""
     if plan.version not in VERSIONS:
         raise ConfigError(
@@ -231,9 +235,12 @@ def _check_manifest(manifest: Path, plan: NuScenesPlan) -> None:
         )
 
 
-def _write_scenes(root: Path, plan: NuScenesPlan, workers: Workers | None, progress: bool) -> None:
-    missing = [k for k in range(len(plan.scenes)) if not _is_complete(root, plan, k)]
-    workers = (os.cpu_count() or 1) if workers is None else workers
+def _write_scenes(root: Path, plan: NuScenesPlan, workers: Workers, progress: bool) -> None:
+    """Simulate the scenes that are not there, or those of a part."""
+    total = len(plan.scenes)
+    missing = [number for number in range(total) if not _is_complete(root, plan, number)]
+    missing = own_numbers(missing, total, workers, "scene")
+    workers = within(workers)
     if isinstance(workers, int):
         workers = min(workers, 1 + len(missing) // SCENES_WORTH_A_PROCESS)
     work_through(
