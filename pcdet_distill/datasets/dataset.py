@@ -179,6 +179,11 @@ class DatasetTemplate(torch.utils.data.Dataset):
         """The point file of frame ``index``, and its bytes when its info was made, if known."""
         return None
 
+    def recorded_sizes(self, index: int) -> dict[Path, int]:
+        """The same of all its point files, as of sweeps; those whose size is known."""
+        recorded = self.recorded_size(index)
+        return {} if recorded is None else dict([recorded])
+
     def frame_name(self, index: int) -> str:
         """Name of frame ``index`` in messages."""
         return str(index)

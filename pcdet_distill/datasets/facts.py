@@ -118,16 +118,17 @@ def _mixed(indices: Sequence[int]) -> Iterator[int]:
 
 
 def size_problem(dataset: DatasetTemplate, index: int) -> str | None:
-    """How the point file of a frame differs from its info, empty where not; None if unknown."""
-    recorded = dataset.recorded_size(index)
-    if recorded is None:
-        return None
-    path, expected = recorded
-    try:
-        found = path.stat().st_size
-    except OSError:
-        return None  # whoever reads it says what is wrong
-    return "" if found == expected else f"{path.name} has {found} bytes and not {expected}"
+    """How a point file of a frame differs from its record, empty where not; None if unknown."""
+    problem = None
+    for path, expected in dataset.recorded_sizes(index).items():
+        try:
+            found = path.stat().st_size
+        except OSError:
+            continue  # whoever reads it says what is wrong
+        if found != expected:
+            return f"{path.name} has {found} bytes and not {expected}"
+        problem = ""
+    return problem
 
 
 def frame_facts(dataset: DatasetTemplate, name: str, item: Item) -> FrameFacts:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from ..config import nearest, required
+from ..config import inside, nearest, required
 from ..errors import ConfigError, DataError
 from ..structures import Structure, misfit_of
+from .cloud_sizes import read_sizes
 from .dataset import DatasetTemplate
 from .info_structures import checks_of_file
 from .item import Item
@@ -118,6 +119,21 @@ class InfoDataset(DatasetTemplate):
             if info.get("annos", ()) is None:  # another way to say that there are no labels
                 del info["annos"]
         return infos
+
+    def recorded_bytes(self, folder: Path, files: Iterable[str]) -> dict[Path, int]:
+        """The bytes of point files when their infos were made; those that are recorded.
+
+        Args:
+            folder: of the point files.
+            files: their paths in it, as the infos give them.
+        """
+        records = [read_sizes(self.root_path / path) for path in self.info_paths()]
+        found: dict[Path, int] = {}
+        for file in files:
+            for record in records:
+                if file in record:
+                    found[inside(folder, file, "path of an info")] = record[file]
+        return found
 
     def pair_with_labels(
         self, labels: Mapping[str, Label], det_annos: Sequence[Item]

@@ -13,6 +13,7 @@ import pytest
 
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets import DatasetTemplate, build_dataset
+from pcdet_distill.datasets.cloud_sizes import sizes_file
 from pcdet_distill.datasets.doubts import Doubt, find_doubts
 from pcdet_distill.datasets.facts import gather_facts
 from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
@@ -89,9 +90,20 @@ def test_healthy_data_gives_no_doubt(folder: Path) -> None:
 
 
 def test_infos_of_openpcdet_tell_no_sizes(folder: Path) -> None:
-    change_infos(folder, lambda info: info["point_cloud"].pop("num_points"))
+    sizes_file(folder / TRAIN_INFOS).unlink()
     change_points(clouds(folder)[3], lambda points: points[: len(points) // 2])
     assert doubts_of(folder) == []
+
+
+def test_infos_of_an_earlier_version_tell_the_number_of_points(folder: Path) -> None:
+    counts = {file.stem: file.stat().st_size // 16 for file in clouds(folder)}
+
+    def add(info: dict) -> None:
+        info["point_cloud"]["num_points"] = counts[info["point_cloud"]["lidar_idx"]]
+
+    change_infos(folder, add)
+    change_points(clouds(folder)[3], lambda points: points[: len(points) // 2])
+    assert only(doubts_of(folder), "file size")
 
 
 def test_a_cloud_cut_on_the_boundary_of_a_point(folder: Path) -> None:
@@ -104,7 +116,7 @@ def test_a_cloud_cut_on_the_boundary_of_a_point(folder: Path) -> None:
 
 
 def test_a_cloud_of_few_points_without_a_size_in_its_info(folder: Path) -> None:
-    change_infos(folder, lambda info: info["point_cloud"].pop("num_points"))
+    sizes_file(folder / TRAIN_INFOS).unlink()
     file = clouds(folder)[2]
     change_points(file, lambda points: points[:60])
     doubts = doubts_of(folder)

@@ -22,7 +22,8 @@ from ...types import ConfigDict
 from ..info_dataset import InfoDataset
 from ..info_structures import CUSTOM_INFO
 from ..item import Item
-from .folder import CustomFolder, check_root, create_infos_command
+from .custom_infos import file_of_info
+from .folder import POINTS, CustomFolder, check_root, create_infos_command
 from .kitti_form import kitti_anno, kitti_names
 
 
@@ -83,6 +84,11 @@ class CustomDataset(InfoDataset):
     def frame_name(self, index: int) -> str:
         """The stem of the point file of frame ``index``."""
         return str(self.custom_infos[index]["point_cloud"]["lidar_idx"])
+
+    def recorded_sizes(self, index: int) -> dict[Path, int]:
+        """The file in ``points``, of infos that this package made."""
+        files = [file_of_info(self.custom_infos[index])]
+        return self.recorded_bytes(self.root_path / POINTS, files)
 
     def load_frame(self, index: int) -> Item:
         """The points of a frame and, where it is labelled, its boxes."""

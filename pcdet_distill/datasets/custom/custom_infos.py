@@ -15,6 +15,7 @@ import numpy as np
 from ...errors import DataError
 from ...ops.points import points_in_boxes_mask
 from ...parallel import Workers
+from ..cloud_sizes import write_sizes
 from ..info_files import Info, collect_infos, publish, staging_folder
 from ..object_files import write_object_files, write_object_list
 from ..safe_pickle import plain_pickle
@@ -29,6 +30,11 @@ WITHOUT_LABELS = ("test", "unlabelled")
 def info_file(split: str) -> str:
     """The name of a split's info file."""
     return f"custom_infos_{split}.pkl"
+
+
+def file_of_info(info: Info) -> str:
+    """The name of the point file of a frame."""
+    return f"{info['point_cloud']['lidar_idx']}.npy"
 
 
 def create_custom_infos(
@@ -61,7 +67,9 @@ def create_custom_infos(
                 task, frame_ids, split, workers=workers, show_progress=show_progress
             )
             _check_widths(infos, folder)
-            (staging / info_file(split)).write_bytes(plain_pickle(infos))
+            file = staging / info_file(split)
+            file.write_bytes(plain_pickle(infos))
+            write_sizes(file, folder.root / POINTS, map(file_of_info, infos))
             objects.update(split_objects)
         write_object_list(staging / DATABASE_FILE, objects)
         publish(staging, folder.root, workers)

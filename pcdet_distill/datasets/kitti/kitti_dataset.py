@@ -25,6 +25,7 @@ from ..item import Item
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
 from .folder import KittiFolder, check_root, create_data_command
+from .kitti_infos import file_of_frame
 from .predictions import prediction_anno, write_result_file
 
 SUPPORTED_ITEMS = ("points",)
@@ -176,7 +177,11 @@ class KittiDataset(InfoDataset):
         return item
 
     def recorded_size(self, index: int) -> tuple[Path, int] | None:
-        """The file in ``velodyne``; infos of OpenPCDet do not tell its size."""
+        """The file in ``velodyne``, of infos that this package made."""
+        path = file_of_frame(self.folder, self.frame_name(index))
+        for file, num_bytes in self.recorded_bytes(self.root_path, [path]).items():
+            return file, num_bytes
+        # Infos of an earlier version held the number themselves.
         num_points = self.kitti_infos[index]["point_cloud"].get("num_points")
         if not isinstance(num_points, int):
             return None

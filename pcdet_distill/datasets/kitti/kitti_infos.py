@@ -17,6 +17,7 @@ from ...errors import DataError
 from ...ops.boxes import boxes_to_corners_3d
 from ...ops.points import count_points_in_corners, points_in_boxes_mask
 from ...parallel import Workers
+from ..cloud_sizes import write_sizes
 from ..common_cloud import read_cloud
 from ..info_files import Info, collect_infos, publish, staging_folder
 from ..object_files import write_object_files, write_object_list
@@ -83,12 +84,25 @@ def create_kitti_infos(
         infos["trainval"] = infos["train"] + infos["val"]
         true_infos = _infos_of_true_boxes(root, infos)
         for split, entries in {**infos, **true_infos}.items():
-            (staging / f"kitti_infos_{split}.pkl").write_bytes(plain_pickle(entries))
+            _write_infos(root, split, entries, staging / f"kitti_infos_{split}.pkl")
         write_object_list(staging / f"kitti_dbinfos_train{cloud.suffix}.pkl", objects)
         publish(staging, root, workers)
     counts = {split: len(entries) for split, entries in infos.items()}
     counts[DATABASE] = sum(len(entries) for entries in objects.values())
     return counts
+
+
+def _write_infos(root: Path, split: str, infos: Sequence[Info], file: Path) -> None:
+    """Write the infos of a split, and the sizes of its point files."""
+    file.write_bytes(plain_pickle(infos))
+    folder = KittiFolder(root, split)
+    clouds = [file_of_frame(folder, info["point_cloud"]["lidar_idx"]) for info in infos]
+    write_sizes(file, root, clouds)
+
+
+def file_of_frame(folder: KittiFolder, frame_id: str) -> str:
+    """The point file of a frame, from the root of the data set."""
+    return f"{folder.half.name}/velodyne/{frame_id}.bin"
 
 
 def _infos_of_true_boxes(root: Path, infos: dict[str, list[Info]]) -> dict[str, list[Info]]:
@@ -156,7 +170,7 @@ def _process_frame(
     calib = folder.calibration(frame_id)
     image_shape = folder.image_shape(frame_id)
     info: Info = {
-        "point_cloud": {"num_features": 4, "lidar_idx": frame_id, "num_points": len(points)},
+        "point_cloud": {"num_features": 4, "lidar_idx": frame_id},
         "image": {"image_idx": frame_id, "image_shape": image_shape},
         "calib": calib.to_info(),
     }

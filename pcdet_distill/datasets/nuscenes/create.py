@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ...errors import DataError
 from ...evaluation.nuscenes.tables import Tables
 from ...parallel import Workers, as_engine
+from ..cloud_sizes import write_sizes
 from ..info_files import publish, staging_folder
 from ..object_files import write_object_list
 from ..safe_pickle import plain_pickle
@@ -94,7 +95,9 @@ def create_nuscenes_infos(
             bar = tqdm(tokens, desc=f"infos of {split}", unit="frame", disable=hidden)
             infos = [maker.info(token) for token in bar]
             _check_files(folder, infos)
-            (staging / info_file(max_sweeps, split)).write_bytes(plain_pickle(infos))
+            file = staging / info_file(max_sweeps, split)
+            file.write_bytes(plain_pickle(infos))
+            write_sizes(file, folder.clouds, files_of(infos))
             created.frames[split] = len(infos)
             if split == TRAIN:
                 created.objects = _write_database(
@@ -152,14 +155,15 @@ def _why_none(created: Created, folder: NuScenesFolder) -> str:
 
 def _check_files(folder: NuScenesFolder, infos: Sequence[Info]) -> None:
     """Refuse a data set with missing point files now, and not in the middle of a training."""
-    for path in sorted(_files_of(infos)):
+    for path in sorted(files_of(infos)):
         if not (folder.clouds / path).is_file():
             raise DataError(
                 f"{folder.clouds / path}: this point file, which the tables list, does not exist"
             )
 
 
-def _files_of(infos: Iterable[Info]) -> set[str]:
+def files_of(infos: Iterable[Info]) -> set[str]:
+    """The point files of frames and their sweeps."""
     paths = set()
     for info in infos:
         paths.add(info["lidar_path"])

@@ -22,6 +22,7 @@ from ..box_fields import BOX_FIELDS, BOX_FIELDS_WITH_VELOCITY
 from ..info_dataset import InfoDataset
 from ..info_structures import NUSCENES_INFO, NUSCENES_UNLABELLED
 from ..item import Item
+from .create import files_of
 from .folder import NuScenesFolder, create_data_command
 from .resampling import balanced_frames
 from .sweeps import read_frame
@@ -175,6 +176,10 @@ class NuScenesDataset(InfoDataset):
             item["gt_boxes"] = item["gt_boxes"][enough]
             item["gt_names"] = item["gt_names"][enough]
         return item
+
+    def recorded_sizes(self, index: int) -> dict[Path, int]:
+        """The files of the key frame and its sweeps, of infos that this package made."""
+        return self.recorded_bytes(self.folder.clouds, files_of([self.infos[index]]))
 
     def _item(self, index: int, random: np.random.RandomState | None) -> Item:
         """Points and all labelled boxes of a frame."""
