@@ -285,7 +285,7 @@ def _write_frame(plan: CloudPlan, folder: Path, frame: FrameFiles) -> dict[str, 
         text = openpcdet_text(list(frame.labels.names), boxes)
         (folder / LABELS / f"{frame.name}.txt").write_text(text, encoding="utf-8")
     stats = survey_frame(frame.name, cloud.points, boxes, num_bad=cloud.num_bad, note=cloud.note)
-    return vars(replace(stats, offset=tuple(map(float, cloud.offset))))
+    return vars(replace(stats, offset=cloud.offset))
 
 
 def _write_split(source: Source, args: argparse.Namespace, folder: Path) -> Split:
