@@ -14,12 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import (
+    _DummyBackendModule,
+    _setup_privateuseone_for_python_backend,
+)
 
 NAME = "pretend"
 CPU = torch.device("cpu")
@@ -73,6 +77,8 @@ class PretendTensor(Tensor):
             return args[0].held.tolist()
         if func in (Tensor.numpy, Tensor.__array__):
             raise TypeError(f"can't convert {NAME}:0 device type tensor to numpy")
+        if func in (Tensor.__getitem__, Tensor.__setitem__):
+            args = (args[0], _as_tensors(args[1]), *args[2:])
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **(kwargs or {}))
 
@@ -81,6 +87,13 @@ class PretendTensor(Tensor):
         cls, func: Any, types: Any, args: Arguments = (), kwargs: Keywords | None = None
     ) -> Any:
         return run_on_cpu(func, args, kwargs or {})
+
+
+def _as_tensors(index: Any) -> Any:
+    """An index whose lists are tensors. PyTorch would make them without asking a mode."""
+    if isinstance(index, tuple):
+        return tuple(_as_tensors(part) for part in index)
+    return torch.tensor(index) if isinstance(index, list | np.ndarray) else index
 
 
 def run_on_cpu(func: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -156,10 +169,18 @@ class _Makers(TorchFunctionMode):
         return made.requires_grad_(needs_grad)
 
 
+class _Backend(_DummyBackendModule):
+    """What PyTorch asks a device."""
+
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        """For ``torch.autocast``."""
+        return [torch.float16, torch.bfloat16]
+
+
 def register() -> torch.device:
     """Make the device's name known to PyTorch, once a process."""
     if torch._C._get_privateuse1_backend_name() != NAME:
-        _setup_privateuseone_for_python_backend(NAME)
+        _setup_privateuseone_for_python_backend(NAME, backend_module=_Backend())
     return torch.device(NAME, 0)
 
 

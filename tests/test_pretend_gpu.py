@@ -65,6 +65,9 @@ with pretended():
     assert one.new_zeros(2).device == torch.zeros_like(one).device == GPU
     made = torch.tensor([1, 2], device=GPU), one.new_tensor([1, 2]), torch.arange(2, device=GPU)
     assert {tensor.device for tensor in made} == {GPU}
+    with torch.autocast(one.device.type, enabled=False):
+        assert (one @ one).item() == 3
+    assert torch.eye(3, device=GPU)[:, [2, 0]][0].tolist() == [0, 1]
     one[made[0]] = 5
     one.add_(1)
     assert one.tolist() == [2, 6, 6] and one.sum().item() == 14
