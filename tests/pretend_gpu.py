@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import (
@@ -103,6 +104,10 @@ def run_on_cpu(func: Any, args: Arguments, kwargs: Keywords) -> Any:
     refuse_two_devices(func._schema.name, tensors)
     held_args, held_kwargs = tree_map(_held, (tuple(args), dict(kwargs)))
     result = func(*held_args, **held_kwargs)
+    if torch.Tag.inplace_view in func.tags and pretended:
+        # Such as ``squeeze_``: the shape that the tensor shows has to follow.
+        with no_dispatch():
+            return func(*args, **kwargs)
     if not _is_result_pretended(func, args, kwargs, bool(pretended)):
         return result
     known = {id(tensor.held): tensor for tensor in pretended}

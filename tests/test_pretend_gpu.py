@@ -67,6 +67,9 @@ with pretended():
     assert {tensor.device for tensor in made} == {GPU}
     with torch.autocast(one.device.type, enabled=False):
         assert (one @ one).item() == 3
+    squeezed = one.new_ones(1, 3).squeeze_(0)
+    assert squeezed.shape == (3,) and squeezed.tolist() == [1, 1, 1]
+    assert torch.ones(2, 3).t_().shape == (3, 2)
     assert torch.eye(3, device=GPU)[:, [2, 0]][0].tolist() == [0, 1]
     one[made[0]] = 5
     one.add_(1)

@@ -324,7 +324,7 @@ def compare_detections(
 
 
 @pytest.mark.golden("forward/*.json")
-def test_train_step(golden_file: Path) -> None:
+def test_train_step(golden_file: Path, device: torch.device) -> None:
     golden = load_golden(golden_file)
     model = golden.model().train()
     recorder = Recorder(model, "train")
@@ -352,7 +352,7 @@ def test_train_step(golden_file: Path) -> None:
     check_losses(golden, ret["loss"], tb_dict)
     check_running_statistics(golden, model)
     ret["loss"].backward()
-    check_gradients(golden, model)
+    check_gradients(golden, model, same_machine=device.type == "cpu")
 
 
 def check_targets(golden: Golden, model: Detector3DTemplate) -> None:
@@ -398,13 +398,23 @@ def check_running_statistics(golden: Golden, model: Detector3DTemplate) -> None:
         assert found == pytest.approx(value, rel=1e-5, abs=abs_error), name
 
 
-def check_gradients(golden: Golden, model: Detector3DTemplate) -> None:
+def check_gradients(golden: Golden, model: Detector3DTemplate, *, same_machine: bool) -> None:
     """Norm and sum of every gradient.
 
     They may differ by 0.2 %, one parameter in ten by 1 %. Targets are sparse, so a single ReLU
     input that rounding moves across zero can shift the gradients before it by more than 0.2 %.
     (SECOND's first batch norm moves by 0.1 to 0.9 % when weights behind it change in the seventh
     digit.)
+
+    The forward pass runs on the CPU, but the CPUs of machines with GPUs add in other orders. Where
+    that is so, PointRCNN has limits of its own, from the public weights: moving every weight by one
+    unit in the last place at random changes its gradients by up to 2.3 %, 0.9 % in one of ten
+    parameters. Against float64 ours and the recorded ones are off by up to 0.3 % and 0.4 %.
+
+    Args:
+        golden: what was recorded.
+        model: after its backward pass.
+        same_machine: whether sums add up as where the limits were chosen.
     """
     parameters = dict(model.named_parameters())
     norms = golden.meta["train/grad_norm"]
@@ -423,8 +433,12 @@ def check_gradients(golden: Golden, model: Detector3DTemplate) -> None:
         errors[name] = max(norm_error, sum_error) / max(recorded, 1e-6)
     worst = sorted(errors.items(), key=lambda item: item[1], reverse=True)
     _, largest_error = worst[0]
-    assert largest_error < (5e-2 if golden.is_large else 1e-2), worst[:5]
-    assert np.quantile(list(errors.values()), 0.9) < 2e-3, worst[: len(worst) // 5]
+    largest_limit = 5e-2 if golden.is_large else 1e-2
+    usual_limit = 2e-3
+    if golden.cfg.MODEL.NAME == "PointRCNN" and not same_machine:
+        largest_limit, usual_limit = 3e-2, 1.2e-2
+    assert largest_error < largest_limit, worst[:5]
+    assert np.quantile(list(errors.values()), 0.9) < usual_limit, worst[: len(worst) // 5]
 
 
 def weight_beside(name: str) -> str:
