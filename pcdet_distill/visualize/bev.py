@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..extras import import_extra
-from .label_places import TEXT_PT, Limits, bounds, leader_of, place_labels
+from .label_places import LETTER_WIDTH, TEXT_PT, Limits, Rectangle, bounds, leader_of, place_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +39,7 @@ DASHES = (0, (2, 1.5))
 
 RING_STEP_M = 10.0
 RING_LABEL_PT = 8.0
+RING_LABEL_GAP_PT = 3.0  # from its ring and from the edge
 RING_LABEL_SHARE = 0.04  # of the panel's height, which the label needs
 POINTS_PER_INCH = 72.0
 LEGEND_LINE_INCH, LEGEND_LETTER_INCH = 0.7, 0.09  # widths of an entry's line and of a letter
@@ -197,27 +198,43 @@ def prepare_axis(axis: Axes, title: str, limits: Limits) -> None:
         right = radius * np.cos(angles)
         forward = radius * np.sin(angles)
         axis.plot(right, forward, color=RING, linewidth=0.7, zorder=0)
-        _label_ring(axis, float(radius), limits)
+    for text, right, forward in _ring_labels(limits):
+        axis.annotate(
+            text,
+            (right, forward),
+            xytext=(-RING_LABEL_GAP_PT, RING_LABEL_GAP_PT),
+            textcoords="offset points",
+            color=PALE,
+            fontsize=RING_LABEL_PT,
+            ha="right",
+            va="bottom",
+            zorder=1,
+        )
 
 
-def _label_ring(axis: Axes, radius: float, limits: Limits) -> None:
-    """The radius at the right edge of the panel, away from the road and its boxes."""
+def _ring_labels(limits: Limits) -> list[tuple[str, float, float]]:
+    """Each ring's text with its place: at the panel's right edge, away from the road and boxes."""
     right_edge = -limits.y0
-    forward = np.sqrt(max(radius**2 - right_edge**2, 0.0))
+    furthest = np.hypot(limits.x1, max(abs(limits.y0), abs(limits.y1)))
     top = limits.x1 - RING_LABEL_SHARE * (limits.x1 - limits.x0)
-    if not limits.x0 <= forward < top:
-        return
-    axis.annotate(
-        f"{radius:.0f} m",
-        (min(radius, right_edge), max(forward, limits.x0)),
-        xytext=(-3, 3),
-        textcoords="offset points",
-        color=PALE,
-        fontsize=RING_LABEL_PT,
-        ha="right",
-        va="bottom",
-        zorder=1,
-    )
+    labels = []
+    for radius in np.arange(RING_STEP_M, furthest, RING_STEP_M):
+        forward = np.sqrt(max(radius**2 - right_edge**2, 0.0))
+        if limits.x0 <= forward < top:
+            labels.append((f"{radius:.0f} m", float(min(radius, right_edge)), float(forward)))
+    return labels
+
+
+def _ring_label_places(limits: Limits, metres_per_point: float) -> list[Rectangle]:
+    """What the texts of the rings cover."""
+    gap = RING_LABEL_GAP_PT * metres_per_point
+    height = RING_LABEL_PT * metres_per_point
+    places = []
+    for text, right, forward in _ring_labels(limits):
+        width = len(text) * LETTER_WIDTH * height
+        left, bottom = right - gap - width, forward + gap
+        places.append(Rectangle(left, bottom, right - gap, bottom + height))
+    return places
 
 
 def draw_points(axis: Axes, points: np.ndarray, limits: Limits, point_size: float) -> None:
@@ -275,6 +292,7 @@ def _write_labels(
     others = [] if panel.reference is None else list(panel.reference)
     others += [box for number, box in enumerate(panel.boxes) if number not in chosen]
     obstacles = [bounds(box_outline(box)) for box in others if np.isfinite(box[:7]).all()]
+    obstacles += _ring_label_places(limits, metres_per_point)
     places = place_labels(
         [shapes[number] for number in chosen],
         [texts[number] for number in chosen],

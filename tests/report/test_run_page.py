@@ -167,3 +167,13 @@ def test_a_model_has_one_colour_on_the_whole_page(record, tmp_path: Path):
     assert "s1" in drawn and "s2" in drawn and "s0" not in drawn
     assert drawn.count("Only student.") == 2  # distill_graph and rpn_loss_cls
     assert str(health(views)).count("Only student.") == 2
+
+
+@pytest.mark.parametrize(("count", "open_notes"), [(3, 3), (8, 1)])
+def test_many_remarks_do_not_fill_the_first_screen(record, count: int, open_notes: int):
+    remarks = [f"class {number} has few objects" for number in range(count)]
+    html = str(run_page(View("student", replace(record, remarks=remarks), None)))
+    assert html.count("<div class='note warn'>") == open_notes
+    words = read_page(html).words
+    assert all(remark in words for remark in remarks)
+    assert ("7 more remarks of the evaluation" in words) == (count == 8)

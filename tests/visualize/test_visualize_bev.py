@@ -19,6 +19,7 @@ from pcdet_distill.visualize import (
     score_text,
     to_picture,
 )
+from pcdet_distill.visualize.bev import _ring_label_places
 
 RANGE = [0, -16, -3, 32, 16, 1]
 LIMITS = (0.0, -16.0, 32.0, 16.0)
@@ -46,6 +47,17 @@ def test_outline_of_a_car_that_drives_to_the_left():
     front = box_outline(turned)[:2]
     np.testing.assert_allclose(front[:, 0], [-7, -7])
     np.testing.assert_allclose(sorted(front[:, 1]), [9, 11])
+
+
+def test_texts_keep_clear_of_the_rings_labels():
+    """The text of a box beside "20 m" goes to another side, so that no number runs into it."""
+    limits = Limits(*LIMITS)
+    (label, *_) = [place for place in _ring_label_places(limits, 0.1) if place.bottom > 10]
+    box = Rectangle(label.left - 3.0, label.bottom - 0.2, label.left - 1.0, label.top + 0.2)
+    (beside,) = place_labels([box], [".57"], limits, metres_per_point=0.1)
+    (clear,) = place_labels([box], [".57"], limits, 0.1, [label])
+    assert beside.overlap(label) > 0
+    assert clear.overlap(label) == 0
 
 
 def test_scores_cover_neither_boxes_nor_each_other():

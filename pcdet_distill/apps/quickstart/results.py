@@ -38,7 +38,10 @@ from .run import shorten
 
 NUM_PICTURES = 4
 LOWEST_SCORE = 0.3  # of the boxes in the pictures
-PANEL_INCH, WIDE_PANEL_INCH = 4.2, 8.0  # widths, of a high and of a wide range
+# Widths of the panels, of a high and of a wide range. Four high ones stand in a row that pages show
+# about 850 pixels wide; narrower panels keep the letters legible there.
+PANEL_INCH, WIDE_PANEL_INCH = 2.9, 8.0
+PANEL_DPI = 160
 PICTURE = "docs/images/quickstart_bev.png"
 PAGE = "docs/quickstart.md"
 FIGURES = "docs/results/quickstart.json"
@@ -232,6 +235,7 @@ def draw_frame(
         class_names=dataset.class_names,
         columns=2 if is_wide else None,
         panel_size_inch=WIDE_PANEL_INCH if is_wide else PANEL_INCH,
+        dpi=PANEL_DPI,
     )
 
 

@@ -25,6 +25,10 @@ from .text import to_markdown
 PAGE = "README.md"
 RESULTS = "results.csv"
 PLOT = "plot.png"
+PLOT_CAPTION = (
+    "*Each row of the table: its 3D mAP over the cost of its training, with the standard deviation "
+    "over its seeds.*"
+)
 
 
 def publish(plan: StudyPlan, tables: Sequence[Table], folder: Path) -> Path:
@@ -75,7 +79,7 @@ def page_results(
     parts = [_origin(plan, target), ""]
     parts += [to_markdown(table, links) for table in reversed(tables)]
     if has_plot:
-        parts += [f"![3D mAP over the cost of training]({PLOT})", ""]
+        parts += [f"![3D mAP over the cost of training]({PLOT})", "", PLOT_CAPTION, ""]
     parts += _commands_section(plan, tables[0], outcomes)
     return "\n".join(parts)
 

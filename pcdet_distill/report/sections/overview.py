@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..page import Html, join, note, table
+from ..page import Html, details, items, join, note, table
 from ..view import View
 
-MOST_WARNINGS = 12
+MOST_WARNINGS = 3  # of a model; of more all but the first are folded
 
 
 def overview(views: Sequence[View]) -> Html:
@@ -69,17 +69,18 @@ def duration_text(seconds: float) -> str:
 
 
 def _warnings(views: Sequence[View]) -> Html:
-    """The remarks, those of the second model with its name."""
-    notes = []
+    """The remarks, with the model's name where there are two; many are folded behind the first."""
+    parts = []
     for view in views:
         where = f"{view.label}: " if len(views) > 1 else ""
-        remarks = view.record.remarks
-        notes += [note(f"{where}{remark}", "warn") for remark in remarks[:MOST_WARNINGS]]
-        if len(remarks) > MOST_WARNINGS:
-            notes.append(
-                note(f"{where}{len(remarks) - MOST_WARNINGS} more warnings are in the log.")
-            )
-    return join(*notes)
+        remarks = [f"{where}{remark}" for remark in view.record.remarks]
+        shown = remarks if len(remarks) <= MOST_WARNINGS else remarks[:1]
+        folded = remarks[len(shown) :]
+        parts += [note(remark, "warn") for remark in shown]
+        if folded:
+            title = f"{where}{len(folded)} more remarks of the evaluation"
+            parts.append(details(title, items(folded)))
+    return join(*parts)
 
 
 def same_data(views: Sequence[View]) -> Html:
