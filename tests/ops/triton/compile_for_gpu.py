@@ -85,7 +85,9 @@ def launch_all() -> None:
     Triton compiles a kernel anew where a number is 1, which it then treats as a constant.
     """
     FURTHEST_POINTS.triton_form()(ragged(2, [9000], CPU, on_grid=False), [4], 1024)
-    launch_convolution(torch.ones(59, 59, dtype=torch.bfloat16))
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        launch_convolution(torch.ones(59, 59, dtype=dtype))
+    launch_convolution(torch.ones(1, 1))
     launch_graph(torch.ones(300, 64), 128)
     for count in (59, 1):
         launch_points(ragged(1, [count], CPU, on_grid=False), count)
@@ -95,7 +97,6 @@ def launch_all() -> None:
         launch_rulebooks(torch.zeros(count, 4, dtype=torch.int32), count)
         for dtype in (torch.float16, torch.float32):
             launch_rows(torch.ones(count, count, dtype=dtype))
-            launch_convolution(torch.ones(count, count, dtype=dtype))
 
 
 def launch_points(points: Stack, limit: int) -> None:
