@@ -93,6 +93,17 @@ def test_another_number_of_columns_is_named(frames: ToyData) -> None:
     assert named(findings, "columns", Severity.WARNING, "5 columns", "names 4")
 
 
+@pytest.mark.parametrize("factor", [100, 1 / 100, 39.4])
+def test_some_clouds_in_another_unit_are_named(frames: ToyData, factor: float) -> None:
+    data = frames.copy()
+    for frame in data.train[1:3]:
+        frame.points[:, :3] *= factor
+    findings = find(data, checks=("columns",))
+    words = (data.train[1].name, f"of 2 of {len(data.train)} frames reach", "another unit")
+    assert named(findings, "columns", Severity.ERROR, *words)
+    assert len(alarms(findings)) == 1
+
+
 def test_points_in_millimetres_are_named(frames: ToyData) -> None:
     data = frames.copy()
     for frame in data.frames:

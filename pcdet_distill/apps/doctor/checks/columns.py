@@ -16,6 +16,7 @@ FEW_FRAMES = 4
 LEAST_POINTS = 500
 FARTHEST_M = 600.0  # no LiDAR for cars sees so far
 CLOSEST_M = 1.0  # a cloud that ends so near is not in metres
+OTHER_UNIT = 30.0  # streets and halls differ by less; an inch is 39 times as many as a metre
 CONSTANT = 1e-6
 MAY_BE_CONSTANT = ("sensor", "timestamp", "time", "beam", "ring")
 
@@ -103,6 +104,7 @@ def _not_metres(split: str, frames: list[Frame]) -> Iterator[Finding]:
         return
     usual = float(np.median(reach))
     if CLOSEST_M < usual < FARTHEST_M:
+        yield from _other_units(split, frames, reach, usual)
         return
     unit = "millimetres or centimetres" if usual >= FARTHEST_M else "kilometres or normalised"
     yield Finding(
@@ -113,6 +115,27 @@ def _not_metres(split: str, frames: list[Frame]) -> Iterator[Finding]:
         "in the coordinates of a map",
         fix="convert points and boxes to metres, with the sensor at the origin",
     )
+
+
+def _other_units(
+    split: str, frames: list[Frame], reach: list[float], usual: float
+) -> Iterator[Finding]:
+    """Some clouds in centimetres among clouds in metres."""
+    others = {}
+    for frame, reach_of_frame in zip(frames, reach):
+        if reach_of_frame > OTHER_UNIT * usual or 0 < reach_of_frame < usual / OTHER_UNIT:
+            others[frame.name] = reach_of_frame
+    if others:
+        yield Finding(
+            CHECK,
+            Severity.ERROR,
+            f"split {split}, columns x and y, frame {listed(others)}",
+            f"the points of {len(others)} of {len(frames)} frames reach "
+            f"{next(iter(others.values())):.4g} from the sensor, those of the others {usual:.4g}: "
+            "they are in another unit",
+            fix="convert the points of these frames to metres",
+            frames=tuple(others)[:4],
+        )
 
 
 def _constant(
