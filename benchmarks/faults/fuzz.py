@@ -37,7 +37,7 @@ from .targets import ACCEPTED, REFUSED, TARGETS, Target
 
 INPUTS = 10_000
 LIMIT_S = 10.0  # of a processor, so that other work on the machine does not count
-WAIT_S = 60.0  # for a process that waits, as for the other end of a pipe
+WAIT_S = 60.0  # for a process that sleeps, as for the other end of a pipe
 LIMIT_BYTES = 2**30
 LOOK_EVERY_S = 0.05
 MAX_SENTENCE = 1500  # characters; long paths and lists of names have their place in a sentence
@@ -121,14 +121,17 @@ class Worker:
         self._connection.send((target, seed))
         begin = time.monotonic()
         begin_used = _processor_seconds(self._process.pid)
+        begin_queued = _queued_seconds(self._process.pid)
         while not self._connection.poll(LOOK_EVERY_S):
             size = _resident_bytes(self._process.pid)
             used = _processor_seconds(self._process.pid) - begin_used
+            queued = _queued_seconds(self._process.pid) - begin_queued
+            slept = time.monotonic() - begin - used - queued
             if not self._process.is_alive():
                 return self._end(Result(TRACEBACK, "the process died"))
             if size > LIMIT_BYTES:
                 return self._end(Result(MEMORY, f"{size >> 20} MB", used, size))
-            if used > LIMIT_S or time.monotonic() - begin > WAIT_S:
+            if used > LIMIT_S or slept > WAIT_S:
                 return self._end(Result(HANG, f"{used:.0f} s of work", used, size))
         try:
             outcome, said, peak = self._connection.recv()
@@ -251,6 +254,15 @@ def _processor_seconds(pid: int | None) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def _queued_seconds(pid: int | None) -> float:
+    """How long a process was ready to run, but others had the processor."""
+    try:
+        fields = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except OSError:
+        return 0.0
+    return int(fields[1]) / 1e9
+
+
 def _resident_bytes(pid: int | None) -> int:
     return _status_bytes(f"/proc/{pid}/status", "VmRSS:")
 
@@ -287,26 +299,32 @@ def draws(inputs: int, seed: int, names: Sequence[str]) -> Iterator[tuple[str, i
             yield name, seed + number
 
 
-def fuzz(inputs: int, seed: int, names: Sequence[str], hostile: bool = True) -> Tally:
-    """Read so many damaged files, and the hostile ones; findings are printed as they come."""
-    tally = Tally()
+def results(
+    inputs: int, seed: int, names: Sequence[str], hostile: bool = True
+) -> Iterator[tuple[str, int, Result]]:
+    """Read so many damaged files, and the hostile ones: kind, seed and result of each."""
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus"
         corpus.mkdir()
         make_corpus(corpus)
         worker = Worker(corpus)
-        _check_good_files(worker, corpus, names)
-        for target, number in draws(inputs, seed, names):
-            result = worker.read(target, number)
-            tally.add(target, number, result)
-            if result.outcome not in (ACCEPTED, REFUSED):
-                print(f"--- {target}, seed {number}: {result.outcome}\n{result.said}", flush=True)
-        for name in HOSTILE if hostile else ():
-            result = worker.read(name, None)
-            tally.add(MADE_TO_HARM, 0, _not_accepted(result, name))
-            if result.outcome != REFUSED:
-                print(f"--- {name}: {result.outcome}\n{result.said}", flush=True)
-        worker.close()
+        try:
+            _check_good_files(worker, corpus, names)
+            for target, number in draws(inputs, seed, names):
+                yield target, number, worker.read(target, number)
+            for name in HOSTILE if hostile else ():
+                yield MADE_TO_HARM, 0, _not_accepted(worker.read(name, None), name)
+        finally:
+            worker.close()
+
+
+def fuzz(inputs: int, seed: int, names: Sequence[str], hostile: bool = True) -> Tally:
+    """Count the results; findings are printed as they come."""
+    tally = Tally()
+    for target, number, result in results(inputs, seed, names, hostile):
+        tally.add(target, number, result)
+        if result.outcome not in (ACCEPTED, REFUSED):
+            print(f"--- {target}, seed {number}: {result.outcome}\n{result.said}", flush=True)
     return tally
 
 
