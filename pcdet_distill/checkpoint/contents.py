@@ -1,24 +1,24 @@
 """What a checkpoint may hold, checked after it was read and before it is written.
 
-Every key that this package reads is declared in ``KEYS``. Others, of OpenPCDet or of a user, may
-hold anything that is plain.
+Every key that this package reads is declared in ``declared``. What is said here of all entries and
+tensors also counts for the keys of others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..structures import misfit_of
+from .declared import CHECKPOINT
 from .words import shorten
 
 MAX_ENTRIES = 3_000_000
 MAX_DEPTH = 60
 MAX_SHARING = 8  # a checkpoint without tied weights has 1
-MAX_COUNT = 2**53  # of epochs, iterations and seeds: whole numbers that a float holds exactly
 NUMBERS = (
     torch.float64,
     torch.float32,
@@ -30,48 +30,6 @@ NUMBERS = (
     torch.int8,
     torch.uint8,
 )
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What one key of a checkpoint holds: a condition, and the same in words."""
-
-    holds: Callable[[Any], bool]
-    words: str
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
-
-
-def _is_positive(value: Any) -> bool:
-    return _is_count(value) and value > 0
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
-
-
-def _is_list_of_mappings(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and all(map(_is_mapping, value))
-
-
-COUNT = Expected(_is_count, "a whole number from 0 up")
-POSITIVE = Expected(_is_positive, "a whole number above 0")
-MAPPING = Expected(_is_mapping, "a mapping with names as keys")
-KEYS = {
-    "epoch": COUNT,
-    "it": COUNT,
-    "seed": COUNT,
-    "iterations_per_epoch": POSITIVE,
-    "threads": POSITIVE,
-    "optimizer_state": MAPPING,
-    "scaler_state": MAPPING,
-    "distill_state": MAPPING,
-    "random_states": Expected(_is_list_of_mappings, "a list with the state of every process"),
-    "version": Expected(lambda value: isinstance(value, str), "a text"),
-    "checksum": Expected(lambda value: isinstance(value, str), "a text"),
-}
 
 
 def problem_of(content: Mapping[str, Any], allow_nonfinite: bool = False) -> str | None:
@@ -94,11 +52,11 @@ def nonfinite_tensor(content: Mapping[str, Any]) -> str | None:
 
 
 def _wrong_key(content: Mapping[str, Any]) -> str | None:
-    for key, expected in KEYS.items():
-        value = content.get(key)
-        if value is not None and not expected.holds(value):
-            return f"its '{key}' is {_shown(value)}, expected {expected.words}"
-    return None
+    misfit = misfit_of(dict(content), CHECKPOINT)
+    if misfit is None:
+        return None
+    found = "missing" if misfit.found is None else misfit.found
+    return f"its '{misfit.path}' is {found}, expected {misfit.expected}"
 
 
 def _wrong_entry(content: Mapping[str, Any]) -> str | None:
@@ -162,12 +120,3 @@ def _named_tensors(part: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[
             yield name, value
         elif isinstance(value, Mapping):
             yield from _named_tensors(value, f"{name}.")
-
-
-def _shown(value: Any) -> str:
-    """A value in a message, cut when it is long."""
-    if isinstance(value, Tensor):
-        return f"a tensor {tuple(value.shape)}"
-    if isinstance(value, (int, float, str)) and len(repr(value)) <= 40:
-        return repr(value)
-    return f"of type {type(value).__name__}"

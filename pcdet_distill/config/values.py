@@ -108,6 +108,10 @@ KNOWN_NAMES = {
 }
 NOT_EMPTY = ("NUM_FILTERS", "CLASS_NAMES", "ANCHOR_GENERATOR_CONFIG", "DATA_PROCESSOR")
 
+# A model with more layers in a block is built one by one until the memory is full.
+MAX_LAYERS = 1000
+COUNTS_OF_LAYERS = ("LAYER_NUMS", "NUM_HM_CONV", "NUM_MIDDLE_CONV", "num_conv")
+
 
 def wrong_kind(key: str, value: object) -> str:
     """What is wrong with ``value`` under ``key``: ``"expected a number, got 'a'"``; else empty.
@@ -121,4 +125,12 @@ def wrong_kind(key: str, value: object) -> str:
         return f"expected {kind.words}, got {value!r}"
     if key in NOT_EMPTY and value == []:
         return "expected at least one entry, got an empty list"
+    if key in COUNTS_OF_LAYERS and _has_too_many_layers(value):
+        return f"expected at most {MAX_LAYERS} layers, got {value!r}"
     return ""
+
+
+def _has_too_many_layers(value: object) -> bool:
+    """Whether a number of layers, or one of a list, is beyond any model."""
+    counts = value if isinstance(value, (list, tuple)) else [value]
+    return any(is_number(count) and count > MAX_LAYERS for count in counts)

@@ -224,6 +224,10 @@ def test_no_distill_block_appears_by_itself(cfgs):
             "MODEL.BACKBONE_2D.LAYER_NUMS: expected a list of numbers, got 3",
         ),
         (
+            "MODEL: {BACKBONE_2D: {LAYER_NUMS: [3, 1099511627776]}}",
+            "MODEL.BACKBONE_2D.LAYER_NUMS: expected at most 1000 layers, got [3, 1099511627776]",
+        ),
+        (
             "MODEL: {BACKBONE_2D: {NUM_FILTERS: [a, 1, 2]}}",
             "MODEL.BACKBONE_2D.NUM_FILTERS: expected a list of numbers, got ['a', 1, 2]",
         ),
