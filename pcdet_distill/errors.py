@@ -61,10 +61,16 @@ class StoppedBySignal(BaseException):
     """A signal asked the run to end, and it has; no error, so ``except Exception`` lets it pass."""
 
 
+MAX_LINE = 300  # characters; some libraries put the bytes of a damaged file into their message
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type."""
+    """The first line of an error's message, cut where it is very long; or the error's type."""
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    line = lines[0].rstrip(".")
+    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 3]}..."
 
 
 # What a disk says that is full, over a quota, read-only or broken: nothing is wrong with the code.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pcdet_distill.errors import DISK_ERRORS, EXIT_USER_ERROR, exit_on_user_error
+from pcdet_distill.errors import DISK_ERRORS, EXIT_USER_ERROR, exit_on_user_error, first_line
 
 
 def fail_with(code: int) -> None:
@@ -42,3 +42,12 @@ def test_a_path_that_is_too_long_is_one_sentence(
     assert text.startswith(f"error: {tmp_path}") and text.count("\n") == 1
     assert os.strerror(errno.ENAMETOOLONG) in text
     assert len(text) < 500
+
+
+def test_the_first_line_of_an_error_is_short() -> None:
+    """numpy puts the head of a damaged archive into its message."""
+    assert first_line(ValueError("no array.\nmore")) == "no array"
+    assert first_line(ValueError()) == "ValueError"
+    line = first_line(ValueError("x" * 5000))
+    assert len(line) == 300
+    assert line.endswith("x...")

@@ -26,6 +26,10 @@ def test_a_known_name_gives_its_entry():
         ("PilarVFE", "MODEL.VFE.NAME: unknown name 'PilarVFE'; did you mean 'PillarVFE'?"),
         ("meanvfe", "MODEL.VFE.NAME: unknown name 'meanvfe'; did you mean 'MeanVFE'?"),
         ("Zebra", "MODEL.VFE.NAME: unknown name 'Zebra'; known: MeanVFE, PillarVFE"),
+        (
+            "Pillar\nVFE",
+            r"MODEL.VFE.NAME: unknown name 'Pillar\nVFE'; did you mean 'PillarVFE'?",
+        ),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, answer):

@@ -112,7 +112,7 @@ def _name_problems(name: object, known: Sequence[str], place: str) -> Iterator[P
     correct = correct_name(name, known) if isinstance(name, str) else None
     if correct is not None and correct != name:
         place = place.lstrip(".")
-        yield Problem(place, f"{place}: unknown name '{name}'; did you mean '{correct}'?")
+        yield Problem(place, f"{place}: unknown name {name!r}; did you mean '{correct}'?")
 
 
 def _list_problems(value: object, node: ListOf, path: str) -> Iterator[Problem]:

@@ -39,7 +39,7 @@ def lookup(table: Mapping[str, Entry], name: str, where: str) -> Entry:
         raise ConfigError(f"{where}: {name!r} is no name; expected one of {', '.join(table)}")
     if name in table:
         return table[name]
-    raise ConfigError(f"{where}: unknown name '{name}'{nearest(name, table)}")
+    raise ConfigError(f"{where}: unknown name {name!r}{nearest(name, table)}")
 
 
 def unknown_key(key: str, known: Iterable[str], path: str = "") -> str:
