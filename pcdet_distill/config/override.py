@@ -22,7 +22,7 @@ from .check import is_open
 from .names import unknown_key
 from .nodes import FREE, Block, ListOf, Node
 from .schema import DATA_CONFIG
-from .yaml_files import MAX_VALUE_LENGTH
+from .yaml_files import MAX_VALUE_LENGTH, MAX_WHOLE_NUMBER
 
 ORIGIN = "--set"
 # A term of a distillation has a number or a block here, and one may replace the other.
@@ -157,9 +157,12 @@ def _literal(text: object) -> Any:
     if len(text) > MAX_VALUE_LENGTH:
         raise ConfigError(f"{ORIGIN}: a value of {len(text)} characters, expected a short one")
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
+    # No float or tensor holds a longer whole number; as text it is refused where a number belongs.
+    is_too_long = isinstance(value, int) and abs(value) > MAX_WHOLE_NUMBER
+    return text if is_too_long else value
 
 
 def _weight_of_term(value: object, old: object, path: str) -> object:

@@ -20,6 +20,7 @@ MAX_BYTES = 2 * 2**20
 MAX_DEPTH = 40
 MAX_NODES = 100_000  # values, each counted as often as aliases repeat it
 MAX_VALUE_LENGTH = 10_000
+MAX_WHOLE_NUMBER = 2**63 - 1  # what tensors and arrays can hold
 MAX_CACHED_TEXTS = 512
 MAX_CACHED_LETTERS = 50_000
 
@@ -54,12 +55,15 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """The value of a node. Python's complaint about a number or date gets its line."""
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             reason = str(error).splitlines()[0]
             raise yaml.constructor.ConstructorError(
                 None, None, f"a value that cannot be read ({reason})", node.start_mark
             ) from None
+        if isinstance(value, int) and abs(value) > MAX_WHOLE_NUMBER:
+            self._refuse(f"a whole number of {value.bit_length()} bits", node)
+        return value
 
     def _repeat(
         self, event: yaml.AliasEvent, parent: yaml.Node | None, index: Any

@@ -75,6 +75,7 @@ def test_deep_blocks(tmp_path, text):
     "text",
     [
         "a: " + "7" * 5000,
+        "a: 1" + "0" * 400,
         "a: !!int abc",
         "a: 2024-13-45",
         "a: !!float x",
@@ -84,6 +85,12 @@ def test_deep_blocks(tmp_path, text):
 )
 def test_values_that_python_cannot_read(tmp_path, text):
     refused(tmp_path, text, "in line 1: ")
+
+
+def test_a_whole_number_that_no_float_holds(tmp_path):
+    refused(tmp_path, "a: -1" + "0" * 400, "in line 1: a whole number of 1329 bits")
+    (tmp_path / "a.yaml").write_text(f"a: {2**63 - 1}\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": 2**63 - 1}
 
 
 def test_a_long_value(tmp_path):

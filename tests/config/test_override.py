@@ -155,3 +155,12 @@ def test_a_key_of_both_is_the_experiments(cfgs):
     cfg = load_config(cfgs / "kitti_models" / "second.yaml", ["CLASS_NAMES", "Car"])
     assert cfg.CLASS_NAMES == ["Car"]
     assert "CLASS_NAMES" not in cfg.DATA_CONFIG
+
+
+def test_a_whole_number_that_no_float_holds_is_refused(cfgs: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="OPTIMIZATION.LR 1000.*: expected float as in .*, got str"
+    ):
+        load_config(
+            cfgs / "kitti_models" / "pointpillar.yaml", ["OPTIMIZATION.LR", "1" + "0" * 400]
+        )
