@@ -289,4 +289,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     main()

@@ -341,6 +341,18 @@ def test_a_few_bright_points_and_no_points_are_not_doubted(
     detector(np.full((5, 4), np.nan, np.float32))
 
 
+def test_the_command_warns_in_one_line(tmp_path: Path) -> None:
+    config = config_of()
+    config["points"]["largest_intensity"] = 255.0
+    write_folder(tmp_path, NO_BOXES, config)
+    random_points(1000).tofile(tmp_path / "cloud.bin")
+    command = [sys.executable, PROGRAMS / "detect.py", tmp_path / "cloud.bin", "--folder", tmp_path]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0
+    assert run.stderr.startswith("warning: intensities look like 0..1, but the model learnt 0..255")
+    assert len(run.stderr.splitlines()) == 1
+
+
 def refused(detect: ModuleType, *arguments: object) -> str:
     """The sentence that the command line ends with."""
     with pytest.raises(SystemExit) as stop:
