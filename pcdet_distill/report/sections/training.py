@@ -153,8 +153,8 @@ def health(views: Sequence[View]) -> Html:
         "State of the adapters and nodes",
         _collapsed(views),
         row(*figures),
-        about="What each term of DISTILL measures about itself while it trains. None of it is "
-        "added to the loss.",
+        about="What each term of DISTILL measures about itself while it trains. The loss that it "
+        "adds is in the section above.",
     )
 
 
