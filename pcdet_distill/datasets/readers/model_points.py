@@ -129,9 +129,9 @@ class ModelInput:
         if learnt is None or found is None or learnt == found:
             return []
         return [
-            f"its intensities look like 0..{found:g}, but the model learnt 0..{learnt:g} "
-            f"({place}), which makes detections wrong; {self.flag}divide_intensity "
-            f"{found / learnt:g} converts them"
+            f"its intensities look like 0..{found:g}, but those of {place} are 0..{learnt:g}, "
+            f"which makes detections wrong; {self.flag}divide_intensity {found / learnt:g} "
+            "converts them"
         ]
 
     @property
