@@ -75,9 +75,8 @@ def _config_file(path: str | Path) -> Path:
     check_path(path)
     given = Path(path).expanduser()
     if given.is_dir():
-        raise ConfigError(
-            f"{given}: is a folder, expected a yaml file{nearest_yaml([given / 'x'])}"
-        )
+        suggested = nearest_yaml(Path("x"), [given / "x"])
+        raise ConfigError(f"{given}: is a folder, expected a yaml file{suggested}")
     return find_file(given, near=Path.cwd())
 
 

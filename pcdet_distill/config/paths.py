@@ -15,6 +15,7 @@ data. ROOT_DIR and its ``tools/`` follow, as in OpenPCDet, and last the places a
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -22,6 +23,8 @@ from .names import SUGGESTED_SIMILARITY, most_similar, nearest
 
 MAX_PATH = 4000  # characters, a little less than Linux allows
 MAX_NAME = 255
+MOST_SUGGESTED = 3  # files that a message names
+SIMILARITY_ELSEWHERE = 0.8  # of a name in another folder, from which it is suggested
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -65,7 +68,7 @@ def find_file(name: str | Path, *, near: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate.resolve()
-    raise ConfigError(f"{name}: no such file (looked from {near}){nearest_yaml(candidates)}")
+    raise ConfigError(f"{name}: no such file (looked from {near}){nearest_yaml(name, candidates)}")
 
 
 def check_path(path: str | Path) -> None:
@@ -123,21 +126,38 @@ def root_and_group(file: Path) -> tuple[Path, str]:
     return (root.parent if root.name == "tools" else root), group
 
 
-def nearest_yaml(candidates: list[Path]) -> str:
+def nearest_yaml(typed: Path, candidates: list[Path]) -> str:
     """The end of a message about a yaml file that was not found at any of ``candidates``.
 
-    It suggests the most similar file, else lists what the first folder holds.
+    It suggests files of the same name in ``cfgs/``, the one with the most similar path first. Else
+    the most similar name beside a candidate, then in ``cfgs/``. Else it lists the first folder.
     """
+    ours = _our_yaml_files()
+    same_name = [path for path in ours if Path(path).name == typed.name]
+    if same_name:
+        best = get_close_matches(typed.as_posix(), same_name, n=MOST_SUGGESTED, cutoff=0)
+        return f"; did you mean {' or '.join(map(repr, best))}?"
     for missing in candidates:
         similar = most_similar(missing.name, _yaml_names(missing.parent), SUGGESTED_SIMILARITY)
         if similar is not None:
             return f"; did you mean '{similar}'?"
+    path_of_stem = {Path(path).stem: path for path in reversed(ours)}
+    similar = most_similar(typed.stem, path_of_stem, SIMILARITY_ELSEWHERE)
+    if similar is not None:
+        return f"; did you mean '{path_of_stem[similar]}'?"
     in_first_folder = _yaml_names(candidates[0].parent)
-    return nearest(candidates[0].name, in_first_folder) if in_first_folder else ""
+    return nearest(typed.name, in_first_folder) if in_first_folder else ""
+
+
+def _our_yaml_files() -> list[str]:
+    """The yaml files of ``cfgs/``, as ``kitti_models/second.yaml``."""
+    folder = resource_folder() / "cfgs"
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.y*ml"))
 
 
 def _yaml_names(folder: Path) -> list[str]:
-    return [file.name for file in folder.glob("*.y*ml")]
+    """The yaml files of a folder, without hidden ones."""
+    return [file.name for file in folder.glob("*.y*ml") if not file.name.startswith(".")]
 
 
 def _candidates(path: Path, folders: list[Path]) -> list[Path]:

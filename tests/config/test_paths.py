@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -94,6 +95,26 @@ def test_a_missing_file_is_answered_with_the_nearest_of_ours(elsewhere: Path) ->
 
 
 # --- DATA_PATH ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "suggested"),
+    [
+        ("pointpillar_16x_init.yaml", "'kitti_distill/pointpillar_16x_init.yaml'"),
+        ("kitti_modls/second.yaml", "'kitti_models/second.yaml'"),
+        ("pointpilar_16x_init.yaml", "'kitti_distill/pointpillar_16x_init.yaml'"),
+        (
+            "pointpillar_4x_soft_targets.yaml",
+            "'kitti_distill/pointpillar_4x_soft_targets.yaml' or "
+            "'synthetic/hard/pointpillar_4x_soft_targets.yaml'",
+        ),
+    ],
+)
+def test_a_missing_file_is_looked_for_in_all_of_cfgs(
+    elsewhere: Path, typed: str, suggested: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"did you mean {suggested}")):
+        paths.find_file(typed, near=elsewhere)
 
 
 def test_data_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
