@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from easydict import EasyDict
 
+from .commands import output_folder
 from .datasets.dataset import DatasetTemplate, Item
 from .datasets.readers import BAG_SUFFIXES, CLOUD_SUFFIXES, open_clouds
 from .errors import ConfigError, DataError
@@ -63,7 +64,9 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
         help="what intensities are divided by: 255 for a model that learnt 0..1 (default: 1)",
     )
     parser.add_argument("--topic", default=None, help="topic of a recording with several")
-    parser.add_argument("--out", default="demo", help="folder of the pictures (default: demo)")
+    parser.add_argument(
+        "--out", type=output_folder, default="demo", help="folder of the pictures (default: demo)"
+    )
     parser.add_argument(
         "--score",
         type=float,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import shlex
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pcdet_distill.commands import command_text
+from pcdet_distill.commands import command_text, output_folder
 
 # The page of a published study belongs to a checkout.
 ABOUT_A_CHECKOUT = ("apps/study/publish.py",)
@@ -51,3 +52,14 @@ def test_strings_of(tmp_path: Path, source: str, found: list[str]):
     file = tmp_path / "module.py"
     file.write_text(source)
     assert list(strings_of(file)) == found
+
+
+def test_the_name_of_a_file_is_no_output_folder(tmp_path: Path) -> None:
+    for name in ("robot", "robot.v2", str(tmp_path / "out")):
+        assert output_folder(name) == name
+    with pytest.raises(
+        argparse.ArgumentTypeError, match=r"found the name of a file; .*'out/model'"
+    ):
+        output_folder("out/model.onnx")
+    (tmp_path / "pages.html").mkdir()
+    assert output_folder(str(tmp_path / "pages.html"))

@@ -17,6 +17,7 @@ import numpy as np
 from easydict import EasyDict
 from torch.utils.data import DataLoader
 
+from ..commands import output_folder
 from ..config import load_config, lookup
 from ..config.override import add_set_argument
 from ..datasets import DatasetTemplate, build_dataloader
@@ -73,7 +74,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
         help="onnx: a network and a program that runs it; hub: weights, yaml and model card in "
         "the layout of Hugging Face (default: onnx)",
     )
-    parser.add_argument("--out", required=True, help="folder that is written")
+    parser.add_argument("--out", type=output_folder, required=True, help="folder that is written")
     _add_frames(parser)
     parser.add_argument(
         "--device",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ...commands import output_folder
 from ...config.override import add_set_argument
 
 FILE = "distillation.html"
@@ -33,7 +34,13 @@ def add_distill_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentP
     parser.add_argument(
         "--score", type=float, default=0.3, help="least score of a shown box (default: 0.3)"
     )
-    parser.add_argument("--out", default=".", metavar="DIR", help=f"folder of {FILE} (default: .)")
+    parser.add_argument(
+        "--out",
+        type=output_folder,
+        default=".",
+        metavar="DIR",
+        help=f"folder of {FILE} (default: .)",
+    )
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
     add_set_argument(parser)
     return parser

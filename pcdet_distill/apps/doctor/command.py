@@ -10,6 +10,7 @@ from pathlib import Path
 from easydict import EasyDict
 
 from ...checkpoint import load_checkpoint
+from ...commands import output_folder
 from ...config import load_config
 from ...config.override import add_set_argument
 from ...errors import ConfigError, UserError
@@ -46,7 +47,10 @@ def add_doctor_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPa
         help="write a yaml that extends the examined one by the proposed lines",
     )
     parser.add_argument(
-        "--out", metavar="DIR", help="also write a page with pictures, DIR/doctor.html"
+        "--out",
+        type=output_folder,
+        metavar="DIR",
+        help="also write a page with pictures, DIR/doctor.html",
     )
     parser.add_argument(
         "--skip_model",
