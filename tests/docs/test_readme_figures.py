@@ -16,6 +16,7 @@ README_ROW = re.compile(
 )
 STUDIES = (
     "few_labels",
+    "hard_few_labels",
     "long_schedule",
     "small_pair",
     "small_second",
@@ -90,14 +91,18 @@ def test_the_tables_of_a_page_are_those_of_its_results(repo, study, split):
     page = (folder / "README.md").read_text()
     section = page.split(f"## Split `{split}`")[1].split("### All rows")[1]
     table = section.split("### ")[0]
+    header = [title.strip() for title in table.strip().splitlines()[0].strip("|").split("|")]
     rows = re.findall(r"^\| \[(\w+)\]\([^)]+\) \|(.*)\|$", table, flags=re.M)
-    assert {name for name, _ in rows} == {line["row"] for line in lines}
+    # Rows of which no run has ended stand without figures.
+    rows = [(name, text) for name, text in rows if not text.strip().startswith("0/")]
+    ended = [line for line in lines if line["status"] == "finished"]
+    assert {name for name, _ in rows} == {line["row"] for line in ended}
     for name, text in rows:
-        cells = [cell.strip() for cell in text.split("|")]
+        cells = dict(zip(header[1:], (cell.strip() for cell in text.split("|"))))
         runs = runs_of(name, lines)
-        assert cells[0] == str(len(runs))
-        for cell, metric in ((cells[6], "bev_mAP"), (cells[7], "3d_mAP")):
-            scores = column(runs, metric)
+        assert cells["seeds"].split("/")[0] == str(len(runs))
+        for title, metric in (("BEV mAP", "bev_mAP"), ("3D mAP", "3d_mAP")):
+            cell, scores = cells[title], column(runs, metric)
             mean, _, deviation = cell.partition("±")
             assert float(mean) == pytest.approx(statistics.fmean(scores), abs=AP_TOLERANCE)
             assert bool(deviation) == (len(scores) > 1)
@@ -109,3 +114,26 @@ def test_the_tables_of_a_page_are_those_of_its_results(repo, study, split):
 def test_the_studies_are_all_that_are_published(repo):
     published = [path.parent.name for path in (repo / "docs" / "study").glob("*/results.csv")]
     assert sorted(published) == sorted(STUDIES)
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ("holdout", ("README.md", "docs/study/hard_few_labels/README.md")),
+        ("holdout_true", ("docs/study/hard_few_labels/README.md",)),
+        ("val", ("docs/study/hard_few_labels/README.md",)),
+    ],
+)
+def test_the_gain_where_few_frames_are_labelled(repo, split, words):
+    lines = results(repo / "docs/study/hard_few_labels", split)
+    scores = {
+        row: {run["seed"]: float(run["3d_mAP"]) for run in runs_of(row, lines)}
+        for row in ("init", "init_soft")
+    }
+    gains = [scores["init_soft"][seed] - scores["init"][seed] for seed in scores["init"]]
+    assert len(gains) == 5
+    error = statistics.stdev(gains) / len(gains) ** 0.5
+    for file in words:
+        # The page may break its lines anywhere.
+        text = " ".join((repo / file).read_text().split())
+        assert f"{statistics.fmean(gains):.1f} ± {error:.1f}" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -62,8 +63,10 @@ def wait_for_long(root: Path, file: Path) -> None:
 
 
 def take_memory(root: Path, file: Path) -> None:
-    held = [bytes([1]) * 2**20 for _ in range(400)]
-    assert len(held) == 400
+    # Fresh pages: objects would reuse what the tests before have freed.
+    held = mmap.mmap(-1, 400 * 2**20)
+    for start in range(0, len(held), mmap.PAGESIZE):
+        held[start] = 1
     time.sleep(0.3)
 
 
