@@ -30,6 +30,7 @@ from .custom_data import (
     add_custom_arguments,
     add_out_argument,
     folder_of_parts,
+    making_part,
     run_conversion,
 )
 
@@ -127,16 +128,10 @@ def _export_part(
     Raises:
         PartIsReady: always, at the end.
     """
-    root = folder_of_parts(args.out.absolute())
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with part.staging_folder(root) as folder:
-            for name in (POINTS, LABELS):
-                (folder / name).mkdir()
-            _export_splits(source, splits, folder, args)
-            part.finish(folder)
-    except OSError as error:
-        raise DataError(f"{root}: cannot be written: {error}") from None
+    with making_part(args.out.absolute(), part) as folder:
+        for name in (POINTS, LABELS):
+            (folder / name).mkdir()
+        _export_splits(source, splits, folder, args)
 
 
 def _export_splits(

@@ -8,7 +8,7 @@ from .arguments import (
     add_custom_infos_arguments,
     add_out_argument,
 )
-from .convert import folder_of_parts, make_infos, run_conversion
+from .convert import folder_of_parts, make_infos, making_part, run_conversion
 
 __all__ = [
     "add_class_arguments",
@@ -17,5 +17,6 @@ __all__ = [
     "add_out_argument",
     "folder_of_parts",
     "make_infos",
+    "making_part",
     "run_conversion",
 ]

@@ -127,6 +127,23 @@ def folder_of_parts(out: Path) -> Path:
     return out.with_name(f".{out.name}_shards")
 
 
+@contextmanager
+def making_part(out: Path, part: Part) -> Iterator[Path]:
+    """The folder in which a part of the data set ``out`` is made.
+
+    Raises:
+        PartIsReady: at the end, where nothing went wrong.
+    """
+    root = folder_of_parts(out)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with part.staging_folder(root) as staging:
+            yield staging
+            part.finish(staging)
+    except OSError as error:
+        raise DataError(f"{root}: cannot be written: {error}") from None
+
+
 def _convert_part(args: argparse.Namespace, part: Part, source: Source, out: Path) -> None:
     """Read and write the clouds of one part. The rest, which needs all frames, is the merge's.
 
@@ -134,14 +151,8 @@ def _convert_part(args: argparse.Namespace, part: Part, source: Source, out: Pat
         PartIsReady: always, at the end.
     """
     source, _, plan = _named_and_planned(args, source)
-    root = folder_of_parts(out)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with part.staging_folder(root) as staging:
-            write_frames(source, plan, staging, part)
-            part.finish(staging)
-    except OSError as error:
-        raise DataError(f"{root}: cannot be written: {error}") from None
+    with making_part(out, part) as staging:
+        write_frames(source, plan, staging, part)
 
 
 def _convert(args: argparse.Namespace, source: Source, out: Path) -> None:

@@ -32,3 +32,22 @@ def append_members(is_member, value, count, rows, limit):
     values = tl.zeros(is_member.shape, tl.int64) + value
     tl.store(rows[:, None] + place, values, mask=fits)
     return tl.minimum(count + tl.sum(is_member.to(tl.int32), axis=1), limit)
+
+
+@triton.jit
+def keep_three(distance, row, best, second, third, best_row, second_row, third_row):
+    """The three nearest of those so far and one more, each with its row; the earlier one wins.
+
+    Returns:
+        the three distances, then their rows.
+    """
+    is_best = distance < best
+    is_second = distance < second
+    is_third = distance < third
+    third = tl.where(is_second, second, tl.where(is_third, distance, third))
+    third_row = tl.where(is_second, second_row, tl.where(is_third, row, third_row))
+    second = tl.where(is_best, best, tl.where(is_second, distance, second))
+    second_row = tl.where(is_best, best_row, tl.where(is_second, row, second_row))
+    best = tl.where(is_best, distance, best)
+    best_row = tl.where(is_best, row, best_row)
+    return best, second, third, best_row, second_row, third_row

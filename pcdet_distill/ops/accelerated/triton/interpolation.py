@@ -14,7 +14,7 @@ from torch import Tensor
 from ...rows import ADD_WEIGHTED_ROWS, add_weighted_rows_plain, take_rows
 from ...stacks import Stack
 from . import EXACT
-from .common import squared_distance
+from .common import keep_three, squared_distance
 from .rows import block_grid, block_of_program, block_shape, sum_dtype
 
 QUERIES = 128
@@ -42,15 +42,9 @@ def _nearest_kernel(
     for row in range(0, count):
         at = known + (first + row) * 3
         distance = squared_distance(x, y, z, tl.load(at), tl.load(at + 1), tl.load(at + 2))
-        is_best = distance < best
-        is_second = distance < second
-        is_third = distance < third
-        third = tl.where(is_second, second, tl.where(is_third, distance, third))
-        third_row = tl.where(is_second, second_row, tl.where(is_third, row, third_row))
-        second = tl.where(is_best, best, tl.where(is_second, distance, second))
-        second_row = tl.where(is_best, best_row, tl.where(is_second, row, second_row))
-        best = tl.where(is_best, distance, best)
-        best_row = tl.where(is_best, row, best_row)
+        best, second, third, best_row, second_row, third_row = keep_three(
+            distance, row, best, second, third, best_row, second_row, third_row
+        )
     tl.store(squared + query * 3, best, mask=wanted)
     tl.store(squared + query * 3 + 1, second, mask=wanted)
     tl.store(squared + query * 3 + 2, third, mask=wanted)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...stacks import Stack, starts_on
 from ...vector_pool import cell_size, fill_first_cells
 from . import EXACT
-from .common import squared_distance
+from .common import keep_three, squared_distance
 
 TILE = 256
 BLOCK = 4096  # distances between places and points that a program holds at once
@@ -25,10 +25,14 @@ NO_ROW = tl.constexpr(2**62)
 
 
 @triton.jit
-def _centre_at(centres, number):
-    """Coordinates of a centre."""
-    at = centres + number * 3
-    return tl.load(at), tl.load(at + 1), tl.load(at + 2)
+def _search_of_program(centres, point_starts, item_of_centre):
+    """The number and place of this program's centre, and the rows of its item's points."""
+    centre = tl.program_id(0).to(tl.int64)
+    item = tl.load(item_of_centre + centre)
+    start = tl.load(point_starts + item)
+    end = tl.load(point_starts + item + 1)
+    at = centres + centre * 3
+    return centre, tl.load(at), tl.load(at + 1), tl.load(at + 2), start, end
 
 
 @triton.jit
@@ -66,11 +70,9 @@ def _three_nearest_kernel(
     PLACES: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    centre = tl.program_id(0).to(tl.int64)
-    item = tl.load(item_of_centre + centre)
-    start = tl.load(point_starts + item)
-    end = tl.load(point_starts + item + 1)
-    centre_x, centre_y, centre_z = _centre_at(centres, centre)
+    centre, centre_x, centre_y, centre_z, start, end = _search_of_program(
+        centres, point_starts, item_of_centre
+    )
     place = tl.arange(0, PLACES)
     is_place = place < num_places
     place_x = (centre_x + tl.load(offsets + place * 3, mask=is_place, other=0.0))[:, None]
@@ -100,15 +102,9 @@ def _three_nearest_kernel(
                     distance, axis=1, return_indices=True, return_indices_tie_break_left=True
                 )
                 row = start + at.to(tl.int64)
-                is_best = value < best
-                is_second = value < second
-                is_third = value < third
-                third = tl.where(is_second, second, tl.where(is_third, value, third))
-                third_row = tl.where(is_second, second_row, tl.where(is_third, row, third_row))
-                second = tl.where(is_best, best, tl.where(is_second, value, second))
-                second_row = tl.where(is_best, best_row, tl.where(is_second, row, second_row))
-                best = tl.where(is_best, value, best)
-                best_row = tl.where(is_best, row, best_row)
+                best, second, third, best_row, second_row, third_row = keep_three(
+                    value, row, best, second, third, best_row, second_row, third_row
+                )
                 distance = tl.where(column[None, :] == at[:, None], float("inf"), distance)
             count = tl.minimum(count + hits, limit)
         start += TILE
@@ -152,11 +148,9 @@ def _first_in_cells_kernel(
     CELLS: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    centre = tl.program_id(0).to(tl.int64)
-    item = tl.load(item_of_centre + centre)
-    start = tl.load(point_starts + item)
-    end = tl.load(point_starts + item + 1)
-    centre_x, centre_y, centre_z = _centre_at(centres, centre)
+    centre, centre_x, centre_y, centre_z, start, end = _search_of_program(
+        centres, point_starts, item_of_centre
+    )
     number = tl.arange(0, CELLS)
     num_cells = cells_x * cells_y * cells_z
     first = tl.where(number < num_cells, tl.full([CELLS], NO_ROW, tl.int64), -1)
@@ -192,11 +186,9 @@ def _pairs_kernel(
     WRITE: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    centre = tl.program_id(0).to(tl.int64)
-    item = tl.load(item_of_centre + centre)
-    start = tl.load(point_starts + item)
-    end = tl.load(point_starts + item + 1)
-    centre_x, centre_y, centre_z = _centre_at(centres, centre)
+    centre, centre_x, centre_y, centre_z, start, end = _search_of_program(
+        centres, point_starts, item_of_centre
+    )
     count = tl.zeros([], tl.int64)
     while (start < end) & (count < limit):
         row = start + tl.arange(0, TILE)
