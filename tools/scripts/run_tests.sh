@@ -12,4 +12,11 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m mypy
-exec "$PYTHON" -m pytest "$@"
+
+# Each core runs test files of its own, eight of them at most. A GPU is for one process alone.
+PARALLEL=()
+if [[ " $* " != *" --device"* ]]; then
+    CORES=$("$PYTHON" -c 'from pcdet_distill.processes import available_cores; print(available_cores())')
+    PARALLEL=(-n "$((CORES < 8 ? CORES : 8))" --dist loadfile)
+fi
+exec "$PYTHON" -m pytest "${PARALLEL[@]}" "$@"
