@@ -21,6 +21,7 @@ ROWS:
     recipe: {CONFIG: cfgs/..., SET: {DISTILL.TERMS.LOGIT.WEIGHT: 2.0}, EPOCHS: 4, SEEDS: [0]}
     plain_as_long: {LIKE: plain, EQUAL_COMPUTE_OF: recipe}
     two_stage: {CONFIG: cfgs/..., TEACHER: recipe}  # its teacher: the recipe's student, same seed
+    other_teacher: {CONFIG: cfgs/..., CKPT: other.pth}    # trained elsewhere, only evaluated here
     recipe_2x: {LIKE: recipe, EPOCHS: 12, AGAINST: [plain_as_long]}    # compared with these rows
 """
 
@@ -61,6 +62,7 @@ DATA_KEYS = ("CONFIG", "PATH", "SEED", "SCENES", "SENSORS", "SWEEPS", *FRAMES_KE
 TEACHER_KEYS = ("CONFIG", "CKPT", "EPOCHS", "SEED", "SET")
 ROW_KEYS = (
     "CONFIG",
+    "CKPT",
     "LIKE",
     "SET",
     "EPOCHS",
@@ -72,7 +74,7 @@ ROW_KEYS = (
     "TITLE",
 )
 # What LIKE does not take over from the other row.
-NOT_INHERITED = ("TITLE", "EQUAL_COMPUTE_OF", "LIKE", "AGAINST")
+NOT_INHERITED = ("TITLE", "CKPT", "EQUAL_COMPUTE_OF", "LIKE", "AGAINST")
 TRUE_LABELS = "_true"  # ends the name of a split that is evaluated against labels without noise
 SPLITS = ("val", "holdout", f"val{TRUE_LABELS}", f"holdout{TRUE_LABELS}")
 
@@ -281,6 +283,11 @@ def _read_row(name: str, blocks: ConfigDict, defaults: ConfigDict) -> RowSpec:
     where = f"ROWS.{name}"
     _check_name(name, where)
     block = _inherit(name, blocks)
+    if block.get("CKPT") is not None:
+        for key in ("EPOCHS", "SEEDS", "EQUAL_COMPUTE_OF", "TEACHER"):
+            if key in blocks[name]:
+                raise ConfigError(f"{where}: CKPT and {key} exclude each other; give one of them")
+        return _read_trained_row(name, block, defaults["SET"])
     equal = tuple(_list(block.get("EQUAL_COMPUTE_OF", []), f"{where}.EQUAL_COMPUTE_OF"))
     if equal and "EPOCHS" in blocks[name]:
         raise ConfigError(
@@ -305,6 +312,18 @@ def _read_row(name: str, blocks: ConfigDict, defaults: ConfigDict) -> RowSpec:
         baseline=baseline,
         against=_read_against(name, block, baseline),
         title=str(block.get("TITLE", name)),
+    )
+
+
+def _read_trained_row(name: str, block: ConfigDict, common: Mapping[str, object]) -> RowSpec:
+    """A row that is not trained but evaluated from its CKPT: the teacher of other rows."""
+    return RowSpec(
+        name,
+        str(block["CONFIG"]),
+        {**common, **block["SET"]},
+        against=_read_against(name, block, None),
+        title=str(block.get("TITLE", name)),
+        checkpoint=str(block["CKPT"]),
     )
 
 
@@ -353,6 +372,7 @@ def _check_references(rows: Mapping[str, RowSpec], teacher: RowSpec | None) -> N
         known.append(TEACHER)
     for row in rows.values():
         _check_names(f"ROWS.{row.name}.EQUAL_COMPUTE_OF", row.equal_compute_of, known)
+        _check_costs(row, rows)
         if row.baseline:
             _check_names(f"ROWS.{row.name}.BASELINE", [row.baseline], known)
         _check_names(f"ROWS.{row.name}.AGAINST", row.against, list(rows))
@@ -365,6 +385,16 @@ def _check_names(where: str, names: Sequence[str], known: Sequence[str]) -> None
     for name in names:
         if name not in known:
             raise ConfigError(f"{where}: there is no row '{name}'{nearest(str(name), known)}")
+
+
+def _check_costs(row: RowSpec, rows: Mapping[str, RowSpec]) -> None:
+    """The rows whose training time a row gets are trained here."""
+    for name in row.equal_compute_of:
+        if name in rows and rows[name].checkpoint is not None:
+            raise ConfigError(
+                f"ROWS.{row.name}.EQUAL_COMPUTE_OF: '{name}' is only evaluated from its CKPT, so "
+                "its training has no cost; expected a row that the study trains"
+            )
 
 
 def _check_not_circular(row: RowSpec, rows: Mapping[str, RowSpec], above: tuple[str, ...]) -> None:

@@ -361,6 +361,17 @@ def test_a_given_teacher_has_a_row_and_closes_the_gap(tmp_path):
     assert "teacher: evaluated from weights/teacher.pth" in to_text(table)
 
 
+def test_a_given_row_is_evaluated_only(tmp_path):
+    content = study_toys.study()
+    content["ROWS"]["given"] = {"CONFIG": "cfgs/toys/plain.yaml", "CKPT": "weights/other.pth"}
+    plan = study_toys.make_plan(tmp_path, content, **{"given-seed0": {"ap": 25.0}})
+    outcomes = Runner(plan, say=lambda _: None).run()
+    assert {outcome.status for outcome in outcomes.values()} == {"finished"}
+    given = make_table(plan, outcomes, "val").row("given")
+    assert given.ap["3d"]["mAP"].mean == 25.0 and given.train_s is None
+    assert given.note == "evaluated from weights/other.pth; its training is not counted"
+
+
 def shared_study(*rows):
     """A study with SHARE: both, of some rows."""
     content = study_toys.study(SHARE="both", SEEDS=[0])

@@ -100,6 +100,17 @@ def test_a_row_takes_over_what_it_is_like(tmp_path):
         ({**rows(), "TEACHER": {"EPOCHS": 2}}, "TEACHER.CONFIG: missing"),
         ({**rows(), "BASELINE": "plane"}, "BASELINE: there is no row 'plane'"),
         (
+            rows(given={**PLAIN, "CKPT": "x.pth", "EPOCHS": 3}),
+            "ROWS.given: CKPT and EPOCHS exclude each other",
+        ),
+        (
+            rows(
+                given={**PLAIN, "CKPT": "x.pth"},
+                long={"LIKE": "plain", "EQUAL_COMPUTE_OF": "given"},
+            ),
+            "ROWS.long.EQUAL_COMPUTE_OF: 'given' is only evaluated from its CKPT",
+        ),
+        (
             rows(recipe={**PLAIN, "SET": {"OPTIMIZATION": {"LR": 1}}}),
             "ROWS.recipe.SET: expected key paths",
         ),
@@ -218,6 +229,26 @@ def test_students_of_a_given_teacher_wait_for_nothing(tmp_path):
     plan = study_toys.make_plan(tmp_path, study_toys.study(TEACHER=GIVEN))
     assert plan.run("recipe", 0).teacher_ckpt == "weights/teacher_v3.pth"
     assert plan.run("recipe", 0).needs == ()
+
+
+def test_a_given_row_is_evaluated_and_teaches_the_rows_that_name_it(tmp_path):
+    content = {**study_toys.study(), "EVALUATE": ["val", "holdout"]}
+    content["ROWS"]["given"] = GIVEN
+    content["ROWS"]["two_stage"] = {"CONFIG": "cfgs/toys/recipe.yaml", "TEACHER": "given"}
+    plan = StudyPlan(read_study(study_toys.make_root(tmp_path, content)), tmp_path)
+    (run,) = plan.runs_of("given")
+    assert not run.is_trained and run.row.epochs is None and run.row.against == ()
+    assert [command.words[0] for command in plan.commands(run)] == ["tools/test.py"] * 2
+    for seed in (0, 1):
+        student = plan.run("two_stage", seed)
+        assert student.teacher_ckpt == "weights/teacher_v3.pth" and student.needs == ()
+
+
+def test_a_row_like_a_given_one_is_trained(tmp_path):
+    content = study_toys.study()
+    content["ROWS"]["given"] = GIVEN
+    content["ROWS"]["own"] = {"LIKE": "given"}
+    assert study_toys.make_plan(tmp_path, content).run("own", 0).is_trained
 
 
 def test_a_quick_run_has_a_name_of_its_own(tmp_path):
