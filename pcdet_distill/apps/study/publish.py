@@ -19,7 +19,7 @@ from .records import Records
 from .results_csv import write_results
 from .spec import TEACHER
 from .survey import Outcome, survey
-from .table import Table
+from .table import Row, Table
 from .text import to_markdown
 
 PAGE = "README.md"
@@ -99,12 +99,25 @@ def _commands_section(plan: StudyPlan, table: Table, outcomes: Mapping[str, Outc
     lines = ["## Commands", "", "From the checkout; on a CPU with `OMP_NUM_THREADS=1`.", ""]
     lines += ["The data:", "", *_code_block(all_data_commands(plan)), ""]
     for row in table.rows:
-        commands = []
-        for outcome in outcomes.values():
-            if outcome.run.row.name == row.name and outcome.run.has_commands:
-                commands += [command.words for command in plan.commands(outcome.run)]
         title = "The teacher" if row.name == TEACHER else f"Row `{row.title}`"
-        lines += [f"{title}:", "", *_code_block(commands), ""]
+        lines += [f"{title}:", "", *_commands_of(plan, row, outcomes), ""]
+    return lines
+
+
+def _commands_of(plan: StudyPlan, row: Row, outcomes: Mapping[str, Outcome]) -> list[str]:
+    """The commands of a row's first seed, and how those of the others differ."""
+    runs = [outcome.run for outcome in outcomes.values() if outcome.run.row.name == row.name]
+    known = [run for run in runs if run.has_commands]
+    if not known:
+        return _code_block([])
+    first, *others = known
+    lines = _code_block([command.words for command in plan.commands(first)])
+    if others:
+        seeds = ", ".join(str(run.seed) for run in others)
+        names = f"the name `{first.tag}`"
+        if others[0].teacher_ckpt != first.teacher_ckpt:
+            names += " and in its teacher's"
+        lines += ["", f"Also with `--seed` {seeds}, and this number in {names}."]
     return lines
 
 

@@ -201,13 +201,17 @@ def _failures(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _pending(outcomes: Sequence[Outcome]) -> list[str]:
-    """The runs still to come."""
-    pending = []
+    """The runs still to come: seeds that wait for the same thing stand in one line."""
+    seeds: dict[str, list[str]] = {}
     for outcome in outcomes:
         if outcome.status not in ENDED:
             reason = f", {outcome.reason}" if outcome.reason else ""
-            pending.append(f"seed {outcome.run.seed}: {outcome.status}{reason}")
-    return pending
+            seeds.setdefault(outcome.status + reason, []).append(str(outcome.run.seed))
+    lines = []
+    for state, numbers in seeds.items():
+        word = "seed" if len(numbers) == 1 else "seeds"
+        lines.append(f"{word} {', '.join(numbers)}: {state}")
+    return lines
 
 
 def _note(spec: RowSpec, equal: EqualCompute | None) -> str:

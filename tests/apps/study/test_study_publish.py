@@ -9,7 +9,9 @@ import re
 import study_toys
 
 from pcdet_distill.apps.study.publish import publish
+from pcdet_distill.apps.study.records import Records
 from pcdet_distill.apps.study.runner import Runner
+from pcdet_distill.apps.study.survey import survey
 from pcdet_distill.apps.study.table import make_table
 from pcdet_distill.report.comparison import BEGIN
 
@@ -28,13 +30,22 @@ def read_results(page):
         return {line["run"]: line for line in csv.DictReader(file)}
 
 
-def test_the_page_links_to_what_exists_and_has_every_command(tmp_path):
+def test_the_page_links_to_what_exists_and_has_the_commands(tmp_path):
     page = publish_toys(tmp_path)
     text = page.read_text()
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert (page.parent / link).exists(), link
     assert "python toy.py recipe-seed0 2" in text
+    assert "recipe-seed1 2" not in text
+    assert "Also with `--seed` 1, and this number in the name `toys-recipe-seed0`." in text
     assert "FAILED recipe, seed 1: nan" in text
+
+
+def test_runs_that_wait_for_the_same_stand_in_one_line(tmp_path):
+    plan = study_toys.make_plan(tmp_path)
+    outcomes = survey(plan, Records(plan))
+    row = make_table(plan, outcomes, "val").row("plain")
+    assert row.pending == ["seeds 0, 1: ready"]
 
 
 def test_one_line_for_each_run_and_split(tmp_path):
