@@ -76,11 +76,16 @@ class PredictionInput(TermInput[Predictions]):
         if self.rows is not None:
             self.rows = self.rows.to(_device_of(features[self.paths[0]]))
         predictions = self.reader.read(features, batch_dict, self.rows)
+        logits = self.in_students_classes(predictions.logits)
+        return dataclasses.replace(predictions, logits=logits)
+
+    def in_students_classes(self, logits: Tensor) -> Tensor:
+        """Logits (N, classes of this side) as (N, student's classes)."""
         if self.columns is None:
-            return predictions
+            return logits
         # Column -1 is the added one, for classes that this side does not predict.
-        with_absent = functional.pad(predictions.logits, (0, 1), value=ABSENT_LOGIT)
-        return dataclasses.replace(predictions, logits=with_absent[:, self.columns])
+        with_absent = functional.pad(logits, (0, 1), value=ABSENT_LOGIT)
+        return with_absent[:, self.columns]
 
     def match(self, student: Predictions, teacher: Predictions) -> tuple[Predictions, Predictions]:
         """Row i of both is the same position of the same frame.

@@ -87,11 +87,6 @@ class WeightSchedule:
         """Whether the weight changes during the training."""
         return self.start != self.end or self.share is not None
 
-    @property
-    def needs_progress(self) -> bool:
-        """Whether the weight depends on how much of the training is done."""
-        return self.start != self.end
-
     def at(self, progress: float) -> float:
         """The weight at a progress between 0 and 1."""
         done = min(max(progress / self.until, 0.0), 1.0)

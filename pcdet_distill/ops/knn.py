@@ -9,25 +9,18 @@ would give wrong neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import isqrt
 
 import torch
 from torch import Tensor
 
 from .dispatch import Operator
+from .frames import frames_of
 from .precision import at_least_float32
 
 # Distances held at once: few enough for a CPU's cache, enough to keep a GPU busy.
 CHUNK_FLOATS = 1 << 20
 MOST_COMPILED = 256  # neighbours that a kernel on CUDA keeps for each query
-
-
-def frames_of(batch_index: Tensor) -> Iterator[Tensor]:
-    """Row numbers (n,) of each frame that has rows, for a ``batch_index`` (N,) in any order."""
-    for frame, count in enumerate(torch.bincount(batch_index.long()).tolist()):
-        if count:
-            yield torch.nonzero(batch_index == frame).flatten()
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcdet_distill.ops import knn as module
-from pcdet_distill.ops.knn import frames_of, knn
+from pcdet_distill.ops.knn import knn
 
 
 def nearest_by_sorting(query: Tensor, points: Tensor, k: int) -> set[int]:
@@ -97,8 +97,3 @@ def test_inputs_are_unchanged_and_carry_no_gradient() -> None:
     before = points.detach().clone()
     assert not knn(points[:4], points, 3).requires_grad
     assert torch.equal(points, before)
-
-
-def test_frames_of_any_order() -> None:
-    frames = frames_of(torch.tensor([2, 0, 2, 0, 5]))
-    assert [rows.tolist() for rows in frames] == [[1, 3], [0, 2], [4]]

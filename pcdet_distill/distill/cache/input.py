@@ -7,7 +7,6 @@ from math import pi
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ...datasets.predicted import PREDICTED
 from ...errors import ConfigError, DataError
@@ -70,13 +69,6 @@ class StoredPredictionInput(PredictionInput):
     def needs_batch(self) -> bool:
         """The rows are in the batch, not in features."""
         return False
-
-    def in_students_classes(self, logits: Tensor) -> Tensor:
-        """Logits (N, teacher's classes) as (N, student's classes)."""
-        if self.columns is None:
-            return logits
-        with_absent = functional.pad(logits, (0, 1), value=ABSENT_LOGIT)
-        return with_absent[:, self.columns]
 
     @torch.no_grad()
     def read(self, features: Features, batch_dict: BatchDict, *, detached: bool) -> Predictions:

@@ -164,25 +164,28 @@ class Painter:
         shared = classes_of(student) & classes_of(teacher)
         student_kinds = [restrict_kind(kind, shared) for kind in student.kinds]
         teacher_kinds = [restrict_kind(kind, shared) for kind in teacher.kinds]
-        targets = [_kinds_like(kind, student_kinds) for kind in teacher_kinds]
-        if not any(targets):
+        # For each kind of the teacher the numbers of the student's kinds that it is painted on.
+        counterparts = [_kinds_like(kind, student_kinds) for kind in teacher_kinds]
+        if not any(counterparts):
             raise ConfigError(
                 f"{where}: no prediction of the student has a counterpart among the teacher's: "
                 f"{student.kinds[0]} against {teacher.kinds[0]}"
             )
-        most = max(len(numbers) for numbers in targets)
-        padded = [numbers + [-1] * (most - len(numbers)) for numbers in targets]
+        most = max(len(numbers) for numbers in counterparts)
+        padded = [numbers + [-1] * (most - len(numbers)) for numbers in counterparts]
         self.targets = torch.tensor(padded)  # (teacher's kinds, most)
         self.headings = headings_of_kinds(student)
         self.background = torch.zeros(0, 0)
         self.background_of_all = torch.zeros(0, 0)
         self._compiled: paint_kernels.PaintGrids | None = None
-        self._own_kinds = targets
-        self._student_kinds = len(student.kinds)
+        self._counterparts = counterparts
+        self._num_student_kinds = len(student.kinds)
 
     def set_background(self, background: Tensor) -> None:
         """Set the logits (teacher's kinds, student's classes) of what is not stored."""
-        self.background = _background_by_kind(self._own_kinds, background, self._student_kinds)
+        self.background = _background_by_kind(
+            self._counterparts, background, self._num_student_kinds
+        )
         self.background_of_all = self.background[self.lattice.kinds]
         self._compiled = None
 
@@ -356,12 +359,14 @@ def _kinds_like(kind: PositionKind | None, kinds: Sequence[PositionKind | None])
     return found
 
 
-def _background_by_kind(targets: Sequence[Sequence[int]], background: Tensor, kinds: int) -> Tensor:
+def _background_by_kind(
+    counterparts: Sequence[Sequence[int]], background: Tensor, kinds: int
+) -> Tensor:
     """(student's kinds, classes): the mean of the teacher's kinds that each corresponds to."""
     sums = background.new_zeros(kinds, background.shape[1])
     counts = background.new_zeros(kinds)
-    for number, own_kinds in enumerate(targets):
-        for kind in own_kinds:
+    for number, student_kinds in enumerate(counterparts):
+        for kind in student_kinds:
             sums[kind] += background[number]
             counts[kind] += 1
     mean = sums / counts.clamp_min(1)[:, None]

@@ -24,7 +24,15 @@ from ...errors import ConfigError
 from ...models import Detector3DTemplate
 from ...types import BatchDict
 from .codes import TOLERANCE, ChannelCodes, Origin, Source
-from .layers import Features, Layer, find_layers, layer_hooks, record_outputs, run_detector
+from .layers import (
+    AllRead,
+    Features,
+    Layer,
+    find_layers,
+    layer_hooks,
+    record_outputs,
+    run_detector,
+)
 from .options import WHERE
 
 # For each layer, and each time it runs in a forward pass: a value for every input channel.
@@ -169,7 +177,7 @@ class _ChannelTracer:
             runs = input_sums.setdefault(layer.name, [])
             runs.append(rows.double().sum(dim=0).cpu())
             if readers and _have_run(input_sums, readers):
-                raise _AllReadError
+                raise AllRead
             no_empty_rows = bool((rows != 0).any(dim=1).all())
             self.no_empty_rows[layer.name] = (
                 self.no_empty_rows.get(layer.name, True) and no_empty_rows
@@ -180,13 +188,9 @@ class _ChannelTracer:
                 return layer.fill(output, self.codes.of_layer(layer.name, values))
             return self.predictions[layer.name][len(runs) - 1]
 
-        with contextlib.suppress(_AllReadError), layer_hooks(self.layers, replace_output):
+        with contextlib.suppress(AllRead), layer_hooks(self.layers, replace_output):
             run_detector(self.model, self.batch_dict)
         return input_sums
-
-
-class _AllReadError(Exception):
-    """Ends a forward pass whose remaining layers are of no interest."""
 
 
 def _have_run(input_sums: InputSums, readers: Mapping[str, int]) -> bool:

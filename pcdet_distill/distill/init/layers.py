@@ -94,11 +94,6 @@ class Layer:
 LayerHook: TypeAlias = Callable[[Layer, tuple[Any, ...], Any], object]
 
 
-def is_sparse(value: Features) -> bool:
-    """Whether ``value`` is a sparse tensor."""
-    return not isinstance(value, Tensor)
-
-
 def feature_tensor(value: Features) -> Tensor:
     """The tensor itself, or the features (N, C) of a sparse tensor."""
     return value if isinstance(value, Tensor) else value.features
@@ -208,6 +203,10 @@ def record_outputs(
         with layer_hooks(layers, record):
             run_detector(model, batch_dict)
     return outputs
+
+
+class AllRead(Exception):
+    """Raised by a hook to leave the forward pass: the layers behind it need not run."""
 
 
 @torch.no_grad()

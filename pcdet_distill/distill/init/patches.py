@@ -100,9 +100,7 @@ def _read_map_patches(
     frame = places // (out_height * out_width)
     out_y = places // out_width % out_height
     out_x = places % out_width
-    assert not isinstance(
-        module.padding, str
-    )  # "same" and "valid" are words of newer code than ours
+    assert not isinstance(module.padding, str)  # no detector pads by "same" or "valid"
     cells = value.permute(0, 2, 3, 1)
     patches = []
     for kernel_y, kernel_x in itertools.product(*map(range, module.kernel_size)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TypeAlias
 
 import torch
@@ -20,7 +21,7 @@ from ...errors import DataError
 from ...models import Detector3DTemplate
 from ...types import BatchDict
 from .calibration import draw_rows, record_layers, rows_per_batch
-from .layers import Features, Layer, feature_tensor, layer_hooks, run_detector
+from .layers import AllRead, Features, Layer, feature_tensor, layer_hooks, run_detector
 from .options import WHERE
 from .patches import place_grid, places_of_rows, read_patches, read_targets, weight_from_map
 from .plan import ChannelPlan
@@ -180,22 +181,16 @@ def _student_patches(data: _FitData, layer: Layer, batch_number: int) -> list[Te
         output_shape = feature_tensor(output).shape
         patches.append(read_patches(layer, inputs[0], output_shape, target.places))
         if len(patches) == len(targets):
-            raise _AllRead
+            raise AllRead
 
     if targets:
-        try:
-            with (
-                data.predictions.replayed(data.plan.student_layers, batch_number),
-                layer_hooks({layer.name: layer}, read),
-            ):
-                run_detector(data.student, data.batches[batch_number])
-        except _AllRead:
-            pass
+        with (
+            suppress(AllRead),
+            data.predictions.replayed(data.plan.student_layers, batch_number),
+            layer_hooks({layer.name: layer}, read),
+        ):
+            run_detector(data.student, data.batches[batch_number])
     return patches
-
-
-class _AllRead(Exception):
-    """Raised to leave the student's forward pass: the modules behind need not run."""
 
 
 @dataclasses.dataclass(frozen=True)

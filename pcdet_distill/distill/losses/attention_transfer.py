@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...config import option
-from ...ops.knn import frames_of
+from ...ops.frames import frames_of
 from ...types import BatchDict
 from ..nodes import NodeFeatures
 from .base import NodeLoss

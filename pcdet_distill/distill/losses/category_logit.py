@@ -38,7 +38,7 @@ from torch.nn import functional
 
 from ...config import option
 from ...ops.boxes import boxes_iou_bev
-from ...ops.knn import frames_of
+from ...ops.frames import best_rows, frames_of
 from ...types import BatchDict
 from ..predictions import ABSENT_LOGIT, Predictions
 from .base import PredictionLoss
@@ -90,9 +90,8 @@ class CategoryLogitLoss(PredictionLoss):
         theirs = teacher.logits[frame_rows, column]
         chosen_by = {"student": own, "teacher": theirs, "both": torch.maximum(own, theirs)}
         present = torch.nonzero((own != ABSENT_LOGIT) & (theirs != ABSENT_LOGIT)).flatten()
-        logits = chosen_by[self.options.proposals][present]
-        count = min(self.options.num_positions, len(logits))
-        return frame_rows[present[logits.topk(count).indices]]
+        logits = chosen_by[self.options.proposals]
+        return frame_rows[best_rows(logits, present, self.options.num_positions)]
 
     def _class_loss(
         self, student: Predictions, teacher: Predictions, rows: Tensor, column: int

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from ...config import option
 from ...models.taps import TapInfo
-from ...ops.knn import frames_of
+from ...ops.frames import best_rows, frames_of
 from ...types import BatchDict
 from ..nodes import NodeFeatures
 from .base import NodeLoss
@@ -90,6 +90,5 @@ class ContrastiveLoss(NodeLoss):
             score = score_of(teacher, self.options.score)
         chosen = []
         for rows in frames_of(teacher.batch_index):
-            count = min(self.options.num_nodes, len(rows))
-            chosen.append(rows[score[rows].topk(count).indices])
+            chosen.append(best_rows(score, rows, self.options.num_nodes))
         return torch.cat(chosen)

@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from ...config import option
-from ...ops.knn import frames_of
+from ...ops.frames import best_rows, frames_of
 from ...types import BatchDict
 from ..predictions import Predictions
 from .base import PredictionLoss
@@ -91,8 +91,7 @@ class DisparityLoss(PredictionLoss):
         chosen = []
         for frame_rows in frames_of(student.batch_index):
             proposals = frame_rows[is_proposal[frame_rows]]
-            count = min(self.options.num_regions, len(proposals))
-            chosen.append(proposals[disparity[proposals].topk(count).indices])
+            chosen.append(best_rows(disparity, proposals, self.options.num_regions))
         rows = torch.cat(chosen)
         return rows, best_teacher[rows] > best_student[rows]
 

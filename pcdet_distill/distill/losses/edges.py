@@ -431,7 +431,8 @@ def _add_chunk(
 
     Args:
         comparison: the distance between edges.
-        neighbours: (R, K) of the chunk. weights: (R,) of the chunk.
+        neighbours: (R, K) of the chunk.
+        weights: (R,) of the chunk; None for ones.
         queries: the rows of the chunk.
         tables: nodes and centres of the teacher, then of the student.
     """

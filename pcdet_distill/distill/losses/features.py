@@ -55,6 +55,14 @@ def adapter(student: TapInfo, teacher: TapInfo) -> nn.Linear:
     return nn.Linear(student.channels, teacher.channels)
 
 
+def calibration_step(steps: Tensor) -> Tensor:
+    """How far a mean moves towards the next batch, after ``steps`` batches.
+
+    Steps of 1/n make it the mean of n batches. After CALIBRATION_STEPS it stays.
+    """
+    return (1 / (steps + 1)) * (steps < CALIBRATION_STEPS)
+
+
 class ChannelStatistics(nn.Module):
     """Mean and spread of each channel of the teacher, averaged over the first training batches.
 
@@ -75,8 +83,7 @@ class ChannelStatistics(nn.Module):
     def update(self, features: Tensor, weights: Tensor) -> None:
         """Add one batch to the average: rows (N, C), each with a weight (N,)."""
         share = weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
-        # Step 1/n makes a running mean of n batches; after CALIBRATION_STEPS it is zero.
-        step = (1 / (self.steps + 1)) * (self.steps < CALIBRATION_STEPS)
+        step = calibration_step(self.steps)
         self._average(self.mean, features, share, step)
         self._average(self.square, features.square(), share, step)
         self.steps += 1

@@ -28,9 +28,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...errors import DataError
 from ...models.taps import TapInfo
-from ...ops.knn import frames_of, knn
+from ...ops.frames import frames_of
+from ...ops.knn import knn
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
 from .base import TERM_KEYS, NodeLoss, channels_of
@@ -43,7 +43,7 @@ from .edges import (
     distances_of_queries,
     sum_over_edges,
 )
-from .features import with_score
+from .features import score_of, with_score
 from .graph_options import GraphOptions, graph_options
 from .node_details import NodeDetails, shares_of
 
@@ -116,14 +116,7 @@ class GraphDistillLoss(NodeLoss):
             return teacher.features.detach().amax(dim=1)
         if self.options.score == "norm":
             return teacher.features.detach().norm(dim=1)
-        if self.options.score == "saliency":
-            return teacher.saliency
-        if teacher.objectness is None:
-            raise DataError(
-                "GraphDistillLoss: SCORE is objectness, but the teacher's nodes carry none; "
-                "see with_objectness, or choose another SCORE"
-            )
-        return teacher.objectness
+        return score_of(teacher, self.options.score)
 
     @torch.no_grad()
     def choose_queries(self, teacher: NodeFeatures) -> Tensor:

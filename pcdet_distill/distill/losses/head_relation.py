@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...config import option
-from ...ops.knn import frames_of
+from ...ops.frames import best_rows, frames_of
 from ...types import BatchDict
 from ..predictions import Predictions
 from .base import PredictionLoss
@@ -67,8 +67,7 @@ class HeadRelationLoss(PredictionLoss):
         confidence = teacher.scores()
         losses = []
         for rows in frames_of(student.batch_index):
-            count = min(self.options.num_positions, len(rows))
-            best = rows[confidence[rows].topk(count).indices]
+            best = best_rows(confidence, rows, self.options.num_positions)
             losses.append(self._frame_loss(student.select(best), teacher.select(best)))
         return torch.stack(losses).mean()
 

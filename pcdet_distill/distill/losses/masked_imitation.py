@@ -30,7 +30,7 @@ from torch import Tensor
 from ...config import option
 from ...errors import ConfigError
 from ...models.taps import TapInfo
-from ...ops.knn import frames_of
+from ...ops.frames import frames_of
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures
 from .features import SCORES, score_of

@@ -25,7 +25,7 @@ from ...models.taps import TapInfo
 from ...types import BatchDict
 from ..nodes import NodeFeatures
 from .base import NodeLoss, NoOptions
-from .features import CALIBRATION_STEPS
+from .features import calibration_step
 
 
 class OverhaulLoss(NodeLoss):
@@ -64,8 +64,7 @@ class OverhaulLoss(NodeLoss):
         is_negative = features < 0
         count = is_negative.sum(dim=0).clamp_min(1)
         mean = (features * is_negative).sum(dim=0) / count
-        # Step 1/n makes a running mean of n batches. Later the margin stays, so that targets do.
-        step = (1 / (self.steps + 1)) * (self.steps < CALIBRATION_STEPS)
+        step = calibration_step(self.steps)
         self.margin += (mean.to(self.margin.dtype) - self.margin) * step
         self.steps += 1
 

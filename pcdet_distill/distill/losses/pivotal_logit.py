@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from ...config import option
-from ...ops.knn import frames_of
+from ...ops.frames import best_rows, frames_of
 from ...types import BatchDict
 from ..predictions import Predictions
 from .base import PredictionLoss
@@ -105,8 +105,8 @@ class PivotalLogitLoss(PredictionLoss):
         chosen = []
         weights = []
         for rows in frames_of(batch_index):
-            count = min(most, len(rows))
-            chosen.append(rows[confidence[rows].topk(count).indices])
-            decline = torch.arange(count, device=confidence.device) / most
+            best = best_rows(confidence, rows, most)
+            chosen.append(best)
+            decline = torch.arange(len(best), device=confidence.device) / most
             weights.append(1 - decline.to(confidence.dtype) * by_rank)
         return torch.cat(chosen), torch.cat(weights)

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from ...config import option
 from ...models.taps import TapInfo
-from ...ops.knn import frames_of
+from ...ops.frames import best_rows, frames_of
 from ...types import BatchDict, ConfigDict
 from ..nodes import NodeFeatures, as_map
 from ..term_inputs import require_map
@@ -75,8 +75,7 @@ class SimilarityLoss(NodeLoss):
         score = score_of(teacher, self.options.score)
         distances = []
         for rows in frames_of(student.batch_index):
-            count = min(self.options.num_nodes, len(rows))
-            best = rows[score[rows].topk(count).indices]
+            best = best_rows(score, rows, self.options.num_nodes)
             distances.append(similarity_distance(student.features[best], teacher.features[best]))
         return torch.stack(distances).mean()
 
