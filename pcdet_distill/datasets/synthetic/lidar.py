@@ -9,6 +9,7 @@ leaves about 0.18 degrees between two firings, as in KITTI's files. Other sensor
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +27,9 @@ SECTOR_RAD = np.deg2rad(42.0)
 VIEW_RANGES_M = (3.0, 6.0, 15.0)  # where rays are tested for the camera's view, and at their end
 BEAM_NOISE_RAD = np.deg2rad(0.02)
 FIRING_NOISE_RAD = np.deg2rad(0.006)
+
+WALL_M = 5.0  # from the sensor; every MAX_RANGE_M reaches it
+LEAST_RETURNED = 0.01  # share of the pulses on the wall that come back to a sensor that sees
 
 NO_HIT = -1  # owner of a ray that meets nothing
 GROUND_HIT = -2  # owner of a ray that meets the ground
@@ -272,6 +276,24 @@ def check_sees(sensor: Sensor, camera: Camera) -> None:
             "camera 2, which looks forward, 40 degrees to either side and 14 up and down; change "
             "its beams, AZIMUTH_FROM_DEG and AZIMUTH_TO_DEG, MOUNT or MAX_RANGE_M"
         )
+
+
+def check_returns(sensor: Sensor) -> None:
+    """Refuse a sensor that loses nearly all of its pulses."""
+    share = _returned_share(sensor.options)
+    if share < LEAST_RETURNED:
+        raise ConfigError(
+            f"--sensor: {sensor.name} sees nothing: {100 * share:.2g} % of its pulses come back "
+            f"from a white wall {WALL_M:g} m away; expected {100 * LEAST_RETURNED:g} % or more, by "
+            "a larger SENSITIVITY (110 by default) or a smaller DROPOUT or BEAM_DROPOUT"
+        )
+
+
+def _returned_share(options: SensorOptions) -> float:
+    """Share of the pulses on a white wall at WALL_M that come back, by the rule of ``_returns``."""
+    strength = 1.0 / (1.0 + (WALL_M / 25.0) ** 2)
+    is_measured = 1.0 - math.exp(-options.sensitivity * strength)
+    return is_measured * (1.0 - options.dropout) * (1.0 - options.beam_dropout)
 
 
 @dataclass(frozen=True)

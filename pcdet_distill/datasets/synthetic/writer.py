@@ -23,7 +23,7 @@ from .builder import Scene
 from .camera import Camera
 from .ego_motion import draw_motion
 from .labels import Label, frame_labels
-from .lidar import Sweep, check_sees
+from .lidar import Sweep, check_returns, check_sees
 from .options import EASY, SceneOptions
 from .parts import end_part, opening, own_numbers, writing
 from .png import png_bytes, sketch
@@ -165,6 +165,7 @@ def create_synthetic_kitti(
     _check_plan(plan, within(workers))
     for sensor in plan.sensors:
         check_sees(sensor, Camera.standard())
+        check_returns(sensor)
     root = Path(out).expanduser()
     try:
         with opening(root, workers):

@@ -15,6 +15,7 @@ from pcdet_distill.datasets.synthetic.lidar import (
     GROUND_HIT,
     Pose,
     Sweep,
+    check_returns,
     check_sees,
     mount_pose,
     rays_for_camera,
@@ -192,6 +193,19 @@ def test_each_key_of_the_receiver_does_what_it_says() -> None:
 def test_a_sensor_that_sees_nothing_is_one_sentence(keys: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="mine sees nothing: none of its rays can end in"):
         check_sees(sensor(**keys), CAMERA)
+
+
+@pytest.mark.parametrize("keys", [{"SENSITIVITY": 1e-4}, {"DROPOUT": 1}, {"BEAM_DROPOUT": 0.995}])
+def test_a_sensor_that_loses_its_pulses_is_one_sentence(keys: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="mine sees nothing: .* come back from a white wall"):
+        check_returns(sensor(**keys))
+
+
+def test_a_sensor_that_is_nearly_deaf_is_accepted_and_has_points() -> None:
+    """The limit follows the same rule as the points."""
+    faint = sensor(SENSITIVITY=0.02)
+    check_returns(faint)
+    assert len(scan_flat(faint).points) > 0
 
 
 def test_further_sensors_do_not_depend_on_each_other() -> None:

@@ -24,6 +24,7 @@ from ....parallel import Workers
 from ....whole_files import whole_file
 from ...nuscenes.splits import OFFICIAL, scene_names
 from ...parts import within
+from ..lidar import check_returns
 from ..parts import end_part, opening, own_numbers, writing
 from ..png import png_bytes
 from ..pool import work_through
@@ -174,6 +175,7 @@ def _check_sensor(sensor: Sensor) -> int:
             f"--sensor: {sensor.name} has a MOUNT, and nuScenes' LiDAR stands on the roof; expected"
             " a sensor without MOUNT"
         )
+    check_returns(sensor)
     return max(1, round(KEY_FRAME_S * sensor.options.rate_hz))
 
 
