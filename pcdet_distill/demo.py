@@ -1,18 +1,21 @@
 """tools/demo.py: detect objects in point files, print the boxes and draw them from above.
 
 Without arguments it takes a student and a scan that come with the package (``assets/README.md``).
+``--compare`` draws what a teacher, a student and the same student with init find, side by side.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from easydict import EasyDict
 
-from .commands import output_folder
+from .commands import command_text, output_folder
 from .datasets.dataset import DatasetTemplate, Item
 from .datasets.readers import BAG_SUFFIXES, CLOUD_SUFFIXES, open_clouds
 from .errors import ConfigError, DataError
@@ -26,6 +29,27 @@ ASSETS = Path(__file__).parent / "assets"
 SHIPPED_CONFIG = "synthetic/hard/pointpillar_4x.yaml"
 SHIPPED_CHECKPOINT = ASSETS / "student.pth"
 SHIPPED_SCAN = ASSETS / "scan.npz"
+SHIPPED_BOXES = ASSETS / "scan_boxes.npz"  # the ground truth of the scan
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """A network of the comparison."""
+
+    title: str
+    cfg_file: str
+    checkpoint: Path
+
+
+COMPARED = (
+    ShippedModel("teacher", "synthetic/hard/pointpillar_teacher.yaml", ASSETS / "teacher.pth"),
+    ShippedModel("student", SHIPPED_CONFIG, ASSETS / "short_student.pth"),
+    ShippedModel(
+        "student with init",
+        "synthetic/hard/pointpillar_4x_init.yaml",
+        ASSETS / "short_student_init.pth",
+    ),
+)
 
 
 def add_demo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -44,6 +68,12 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
     )
     parser.add_argument(
         "--ckpt", default=None, help="checkpoint of the detector; needed with --cfg_file"
+    )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="draw side by side what three networks that come with the package find: a teacher, a "
+        "student trained without it, and the same student with init from the teacher",
     )
     parser.add_argument(
         "--ext",
@@ -81,6 +111,9 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
 
 def run_demo(args: argparse.Namespace) -> list[Path]:
     """Detect in every file, print the boxes; returns the pictures."""
+    if args.compare:
+        return run_comparison(args)
+    is_first_look = args.cfg_file is None and args.data_path is None
     fill_with_shipped(args)
     cfg = read_detector_config(args.cfg_file)
     dataset = dataset_of(cfg, args)
@@ -96,7 +129,58 @@ def run_demo(args: argparse.Namespace) -> list[Path]:
         picture = Path(args.out) / f"{item['frame_id']}.png"
         pictures.append(draw_detections(dataset, item, detections, picture))
         print(f"  picture: {picture}")
+    if is_first_look:
+        print(f"next: '{command_text('demo', '--compare')}' shows a teacher and two students")
     return pictures
+
+
+def run_comparison(args: argparse.Namespace) -> list[Path]:
+    """Detect with each of ``COMPARED`` in every file; one picture a file, one panel a network."""
+    if args.cfg_file is not None or args.ckpt is not None:
+        raise ConfigError("--compare brings its own networks; leave out --cfg_file and --ckpt")
+    truth = None
+    if args.data_path is None:
+        args.data_path = str(SHIPPED_SCAN)
+        truth = np.load(SHIPPED_BOXES)["boxes"]
+    # The three yaml files read the same points in the same way.
+    dataset = dataset_of(read_detector_config(COMPARED[0].cfg_file), args)
+    detectors = {shipped.title: load_shipped(shipped, dataset, args) for shipped in COMPARED}
+    pictures = []
+    for index in range(len(dataset)):
+        item = dataset[index]
+        print(f"{dataset.frame_place(index)}:")
+        panels = []
+        for title, detector in detectors.items():
+            detections = detector.detect([item])[0]
+            print(f"  {title}: {counted(detections)}")
+            names = detections.names.tolist()
+            panels.append(
+                BevPanel(title, detections.boxes, names, detections.scores, reference=truth)
+            )
+        picture = Path(args.out) / f"{item['frame_id']}_compared.png"
+        pictures.append(draw_panels(dataset, item, panels, picture))
+        print(f"  picture: {picture}")
+    return pictures
+
+
+def load_shipped(
+    shipped: ShippedModel, dataset: CloudProcessing, args: argparse.Namespace
+) -> Detector:
+    """One of the networks that come with the package."""
+    cfg = read_detector_config(shipped.cfg_file)
+    device = choose_device(args.device)
+    model = load_model(cfg, dataset, shipped.checkpoint, device)
+    return Detector(cfg, model, dataset, device, settings=BoxSettings(score_threshold=args.score))
+
+
+def counted(detections: Detections) -> str:
+    """``4 objects: 3 Car, 1 Cyclist``"""
+    number = len(detections.boxes)
+    if number == 0:
+        return "no objects"
+    classes = Counter(detections.names.tolist())
+    parts = ", ".join(f"{count} {name}" for name, count in classes.most_common())
+    return f"{number} {'object' if number == 1 else 'objects'}: {parts}"
 
 
 def fill_with_shipped(args: argparse.Namespace) -> None:
@@ -156,9 +240,14 @@ def draw_detections(
     panel = BevPanel(
         item["frame_id"], detections.boxes, detections.names.tolist(), detections.scores
     )
+    return draw_panels(dataset, item, [panel], path)
+
+
+def draw_panels(dataset: DatasetTemplate, item: Item, panels: list[BevPanel], path: Path) -> Path:
+    """One panel for each detector, side by side; returns the path."""
     return draw_bev(
         item["points"],
-        [panel],
+        panels,
         path,
         point_cloud_range=dataset.point_cloud_range,
         class_names=dataset.class_names,

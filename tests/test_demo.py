@@ -16,7 +16,7 @@ from pcdet_distill.checkpoint import save_checkpoint
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.errors import CheckpointError, ConfigError, DataError
-from pcdet_distill.inference import CloudProcessing, load_detector
+from pcdet_distill.inference import CloudProcessing, Detections, load_detector
 from pcdet_distill.models import build_network
 
 CONFIG = "cfgs/synthetic/pointpillar_student.yaml"
@@ -276,6 +276,49 @@ def test_the_shipped_student_reads_scans_of_your_own(arguments, tmp_path) -> Non
     arguments()  # makes the scans
     args = demo.add_demo_arguments(argparse.ArgumentParser()).parse_args(flags)
     assert len(demo.run_demo(args)) == 1
+
+
+def test_a_teacher_and_two_students_are_compared(tmp_path: Path, capsys) -> None:
+    parser = demo.add_demo_arguments(argparse.ArgumentParser())
+    args = parser.parse_args(["--compare", "--device", "cpu", "--out", str(tmp_path)])
+    assert demo.run_demo(args) == [tmp_path / "scan_compared.png"]
+    lines = capsys.readouterr()
+    assert lines.err == ""
+    titles = [line.split(":")[0].strip() for line in lines.out.splitlines()[1:-1]]
+    assert titles == ["teacher", "student", "student with init"]
+
+
+def test_the_shipped_teacher_finds_the_boxes_of_the_shipped_scan() -> None:
+    """They are the ground truth of this scan, and the teacher's file has whole numbers."""
+    shipped = demo.COMPARED[0]
+    found = load_detector(shipped.cfg_file, shipped.checkpoint, device="cpu")(demo.SHIPPED_SCAN)
+    truth = np.load(demo.SHIPPED_BOXES)
+    in_range = truth["boxes"][:, 0] < 46
+    assert in_range.sum() == 7
+    for name, box in zip(truth["names"][in_range], truth["boxes"][in_range]):
+        of_class = found.boxes[found.names == name]
+        assert np.linalg.norm(of_class[:, :2] - box[:2], axis=1).min() < 0.5
+
+
+@pytest.mark.parametrize("shipped", demo.COMPARED, ids=lambda shipped: shipped.title)
+def test_the_compared_networks_are_small_and_fit_their_yaml(shipped: demo.ShippedModel) -> None:
+    assert shipped.checkpoint.stat().st_size < 1_400_000
+    detector = load_detector(shipped.cfg_file, shipped.checkpoint, device="cpu")
+    assert {parameter.dtype for parameter in detector.model.parameters()} == {torch.float32}
+
+
+def test_the_comparison_brings_its_own_networks(arguments) -> None:
+    args = arguments()
+    args.compare = True
+    with pytest.raises(ConfigError, match="leave out --cfg_file and --ckpt"):
+        demo.run_demo(args)
+
+
+def test_found_objects_are_counted_by_class() -> None:
+    names = np.array(["Car", "Cyclist", "Car"])
+    boxes = np.zeros((3, 7), np.float32)
+    found = Detections(boxes, np.ones(3, np.float32), np.array([1, 3, 1]), names)
+    assert demo.counted(found) == "3 objects: 2 Car, 1 Cyclist"
 
 
 @pytest.mark.parametrize(("given", "missing"), [("cfg_file", "ckpt"), ("ckpt", "cfg_file")])
