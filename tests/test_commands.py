@@ -13,7 +13,7 @@ import pytest
 from pcdet_distill.commands import command_text, output_folder
 
 # The page of a published study belongs to a checkout.
-ABOUT_A_CHECKOUT = ("apps/study/publish.py",)
+ABOUT_A_CHECKOUT = ("apps/study/results/publish.py",)
 
 
 def strings_of(file: Path) -> Iterator[str]:

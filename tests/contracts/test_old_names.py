@@ -127,7 +127,7 @@ OLD_NAMES = {
         "Options": "apps.study.Options",
         "Runner": "apps.study.Runner",
         "StudyPlan": "apps.study.StudyPlan",
-        "list_runs": "apps.study.tool.list_runs",
+        "list_runs": "apps.study.command.list_runs",
         "main": "apps.study.main",
         "make_table": "apps.study.make_table",
         "write_tables": "apps.study.write_tables",
@@ -137,7 +137,7 @@ OLD_NAMES = {
         "DataSpec": "apps.study.spec.StudyData",
         "read_study": "apps.study.spec.read_study",
     },
-    "study.table": {"to_markdown": "apps.study.text.to_markdown"},
+    "study.table": {"to_markdown": "apps.study.results.text.to_markdown"},
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pcdet_distill.apps.study.tool import parse_arguments
+from pcdet_distill.apps.study.command import parse_arguments
 from pcdet_distill.engine.distributed.launch import split_options
 from pcdet_distill.parallel.shards import Shard
 

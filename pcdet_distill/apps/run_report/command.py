@@ -15,7 +15,7 @@ from ...report.sections.frames import error_changes, most_changed
 from ...report.training_log import TrainingLog, read_training_log
 from ...report.view import View
 from ..study.reopen import is_study_folder
-from ..study.tool import report_folder
+from ..study.results.write import report_folder
 from .arguments import COMPARISON
 from .find import Results, find_results
 from .stored import keep_record, model_numbers, scenes_of_both, stored_record

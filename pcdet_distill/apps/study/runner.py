@@ -19,14 +19,14 @@ from types import FrameType
 from ...parallel import Ending, Engine, Job, LocalEngine, Started
 from ...parallel.shards import Shard
 from ..quickstart.run import duration
-from .costs import StepTimes, TimerFactory, measurable
+from .cost.costs import StepTimes, TimerFactory, measurable
+from .cost.equal_compute import choose_by_steps, choose_equal_epochs
+from .cost.step_times import StepTimer
 from .data import data_commands, lock_name, run_data_commands
-from .equal_compute import choose_by_steps, choose_equal_epochs
 from .locks import same_version_only
 from .plan import Command, Run, StudyPlan
 from .records import EqualCompute, Records
 from .spec import STEPS, RowSpec
-from .step_times import StepTimer
 from .survey import FAILED, FINISHED, READY, RUNNING, Outcome, survey
 
 POLL_SECONDS = 0.5

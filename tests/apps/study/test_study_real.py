@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pcdet_distill.apps.study import Options, StudyPlan, step_times
+from pcdet_distill.apps.study import Options, StudyPlan
 from pcdet_distill.apps.study.check import check_runs, check_study
-from pcdet_distill.apps.study.costs import StepTimes
+from pcdet_distill.apps.study.cost import step_times
+from pcdet_distill.apps.study.cost.costs import StepTimes
 from pcdet_distill.apps.study.data import data_commands
 from pcdet_distill.apps.study.records import Records
 from pcdet_distill.checkpoint import save_checkpoint

@@ -15,10 +15,10 @@ import study_toys
 from pcdet_distill.apps.study import runner
 from pcdet_distill.apps.study.data import lock_name
 from pcdet_distill.apps.study.records import Records
+from pcdet_distill.apps.study.results.table import make_table
+from pcdet_distill.apps.study.results.text import to_text
 from pcdet_distill.apps.study.runner import Runner, wanted_runs
 from pcdet_distill.apps.study.survey import summary, survey
-from pcdet_distill.apps.study.table import make_table
-from pcdet_distill.apps.study.text import to_text
 from pcdet_distill.engine.checkpoints import run_lock
 from pcdet_distill.errors import ConfigError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pcdet_distill.apps.study import Options, StudyPlan
-from pcdet_distill.apps.study.shown import SEEDS_NEEDED, TEACHER_FACTOR, longer_row
+from pcdet_distill.apps.study.results.shown import SEEDS_NEEDED, TEACHER_FACTOR, longer_row
 
 REPO = Path(__file__).resolve().parents[3]
 STUDIES = sorted(path.name for path in (REPO / "cfgs/study").glob("*.yaml"))

@@ -7,9 +7,14 @@ import study_toys
 from test_study_table import outcomes_of
 
 from pcdet_distill.apps.study import StudyPlan
-from pcdet_distill.apps.study.comparisons import EQUAL_COMPUTE, EQUAL_EPOCHS, LEFT_OUT, compare_rows
-from pcdet_distill.apps.study.table import make_table
-from pcdet_distill.apps.study.text import comparison_lines, to_markdown, to_text
+from pcdet_distill.apps.study.results.comparisons import (
+    EQUAL_COMPUTE,
+    EQUAL_EPOCHS,
+    LEFT_OUT,
+    compare_rows,
+)
+from pcdet_distill.apps.study.results.table import make_table
+from pcdet_distill.apps.study.results.text import comparison_lines, to_markdown, to_text
 
 DISTILL = "DISTILL: {TEACHER: {CFG_FILE: cfgs/toys/plain.yaml}, INIT_STUDENT: %s, TERMS: {%s}}\n"
 LOGITS, LABELS = "LOGITS: {NAME: LogitBoxLoss, WEIGHT: 1.0}", "LABELS: {NAME: TeacherLabels}"

@@ -11,9 +11,9 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ...report.comparison import METRICS
-from .measured import Measured
-from .survey import FINISHED, Ap, Outcome, mean_ap
+from ....report.comparison import METRICS
+from ..cost.measured import Measured
+from ..survey import FINISHED, Ap, Outcome, mean_ap
 from .table import MAP
 
 RUN_COLUMNS = ("run", "row", "seed", "split", "status", "epochs", "cpu_s", "wall_s", "counted_s")

@@ -8,11 +8,11 @@ import re
 
 import study_toys
 
-from pcdet_distill.apps.study.publish import publish
 from pcdet_distill.apps.study.records import Records
+from pcdet_distill.apps.study.results.publish import publish
+from pcdet_distill.apps.study.results.table import make_table
 from pcdet_distill.apps.study.runner import Runner
 from pcdet_distill.apps.study.survey import survey
-from pcdet_distill.apps.study.table import make_table
 from pcdet_distill.report.comparison import BEGIN
 
 

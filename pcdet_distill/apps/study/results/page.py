@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...errors import UserError
-from ...report.mean import mean_record
-from ...report.page import (
+from ....errors import UserError
+from ....report.mean import mean_record
+from ....report.page import (
     Html,
     details,
     heading,
@@ -18,16 +18,16 @@ from ...report.page import (
     section,
     write_page,
 )
-from ...report.page import table as html_table
-from ...report.plots import SERIES
-from ...report.record import FILE, Record, read_record
-from ...report.run_page import FILE as PAGE
-from ...report.sections.precision import curves, divisions
-from ...report.sections.training import health, losses
-from ...report.training_log import TrainingLog, read_training_log
-from ...report.view import View
-from .plan import StudyPlan
-from .survey import FINISHED, Outcome
+from ....report.page import table as html_table
+from ....report.plots import SERIES
+from ....report.record import FILE, Record, read_record
+from ....report.run_page import FILE as PAGE
+from ....report.sections.precision import curves, divisions
+from ....report.sections.training import health, losses
+from ....report.training_log import TrainingLog, read_training_log
+from ....report.view import View
+from ..plan import StudyPlan
+from ..survey import FINISHED, Outcome
 from .table import Row, Table
 from .text import remarks, sections
 

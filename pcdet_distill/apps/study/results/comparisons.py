@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...config import to_plain
-from ...distill.batch_transforms import BATCH_TRANSFORMS
-from ...engine.logging import NOT_CONFIG
-from ...types import ConfigDict
-from .plan import StudyPlan
-from .spec import TEACHER, RowSpec
+from ....config import to_plain
+from ....distill.batch_transforms import BATCH_TRANSFORMS
+from ....engine.logging import NOT_CONFIG
+from ....types import ConfigDict
+from ..plan import StudyPlan
+from ..spec import TEACHER, RowSpec
+from ..survey import Outcome
+from .paired import Scores, scores_of
 from .spread import Spread
-from .survey import FINISHED, Outcome, mean_ap
 
 EQUAL_EPOCHS = "equal epochs"
 EQUAL_COMPUTE = "equal compute"
@@ -39,7 +40,7 @@ class Comparison:
 def compare_rows(plan: StudyPlan, outcomes: Mapping[str, Outcome], split: str) -> list[Comparison]:
     """Every pair of rows to compare, ordered by kind."""
     rows = list(plan.spec.rows.values())
-    scores = {row.name: _scores(row, outcomes, split) for row in rows}
+    scores = {row.name: scores_of(row, outcomes, split) for row in rows}
     comparisons = []
 
     def add(kind: str, row: str, other: str, part: str = "") -> None:
@@ -60,16 +61,7 @@ def compare_rows(plan: StudyPlan, outcomes: Mapping[str, Outcome], split: str) -
     return comparisons
 
 
-def _scores(row: RowSpec, outcomes: Mapping[str, Outcome], split: str) -> dict[int, float]:
-    """3D mAP of a row's finished runs, by seed."""
-    scores = {}
-    for outcome in outcomes.values():
-        if outcome.run.row.name == row.name and outcome.status == FINISHED:
-            scores[outcome.run.seed] = mean_ap(outcome.ap[split], "3d")
-    return scores
-
-
-def _difference(scores: Mapping[int, float], others: Mapping[int, float]) -> Spread | None:
+def _difference(scores: Scores, others: Scores) -> Spread | None:
     """Runs of the same seed see the same data in the same order, so they are paired."""
     return Spread.of([scores[seed] - others[seed] for seed in scores if seed in others])
 

@@ -11,12 +11,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from ...parallel import Engine, LocalEngine
-from .plan import StudyPlan
-from .records import Records, read_json, write_json
-from .spec import TEACHER, RowSpec
+from ....parallel import Engine, LocalEngine
+from ..plan import StudyPlan
+from ..records import Records, read_json, write_json
+from ..spec import TEACHER, RowSpec
+from ..survey import FINISHED, Outcome, seconds
 from .step_times import StepTime, StepTimer
-from .survey import FINISHED, Outcome, seconds
 
 LOCK = "step-times"
 TimerFactory = Callable[[StudyPlan, str], StepTimer]

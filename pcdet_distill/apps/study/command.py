@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -18,22 +15,17 @@ from ...parallel import Engine, LocalEngine, add_engine_arguments, engine_of
 from ...parallel.arguments import LOCAL
 from ...parallel.shards import add_shard_argument
 from .check import check_runs, check_study
-from .costs import StepTimes, measurable, measured_costs
 from .data import data_commands
-from .measured import measure_rows
-from .page import write_study_page
 from .plan import Options, StudyPlan
-from .plot import draw
-from .publish import RESULTS, command_line, publish, write_study_results
 from .records import Records
-from .reopen import Call, keep_call, reopen
+from .reopen import Call, keep_call
+from .results.publish import command_line, publish
+from .results.table import Table
+from .results.write import write_everything
 from .runner import Runner, own_runs, wanted_runs
 from .shards import begin_shard, check_shards, end_shard
-from .shown import Evidence, warnings, what_is_shown
-from .spec import STEPS, TEACHER, override, read_study
-from .survey import FAILED, FINISHED, RUNNING, Outcome, summary, survey
-from .table import Table, make_table, to_plain
-from .text import to_markdown, to_text
+from .spec import TEACHER, override, read_study
+from .survey import FAILED, Outcome, summary, survey
 
 
 def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -172,18 +164,6 @@ def _call(plan: StudyPlan, args: argparse.Namespace, on_gpu: bool) -> Call:
     return Call(file, args.epochs, args.seeds, options.device, options.workers, on_gpu)
 
 
-def report_folder(folder: Path, page: Path | None = None) -> Path | None:
-    """Write tables and page of a study again, from nothing but its folder.
-
-    Args:
-        page: where the page is written; ``report.html`` in the folder by default.
-    """
-    spec, root, call = reopen(folder)
-    plan = StudyPlan(spec, root, Options(call.device, call.workers))
-    Records(plan).refuse_foreign_results()
-    return write_everything(plan, on_gpu=call.on_gpu, page=page).page
-
-
 def engine_for(args: argparse.Namespace, on_gpu: bool) -> Engine:
     """Where the trainings run."""
     if args.jobs is not None and args.jobs < 1:
@@ -272,80 +252,3 @@ def _wanted_outcomes(plan: StudyPlan, only: Sequence[str]) -> dict[str, Outcome]
 def show(plan: StudyPlan, on_gpu: bool, engine: Engine) -> list[Table]:
     """Write tables and plot into the study's folder, and print the table of the last split."""
     return list(write_everything(plan, on_gpu=on_gpu, engine=engine).tables)
-
-
-class Written(NamedTuple):
-    """The tables of all splits, and the page; None where that cannot be written."""
-
-    tables: Sequence[Table]
-    page: Path | None
-
-
-def write_everything(
-    plan: StudyPlan, *, on_gpu: bool, engine: Engine | None = None, page: Path | None = None
-) -> Written:
-    """Tables, plot and page of the study as it is now; prints the table of the last split."""
-    tables = write_tables(plan, on_gpu, engine)
-    written = write_study_page(plan, tables, survey(plan, Records(plan)), page)
-    print(to_text(tables[-1]))
-    try:
-        draw(tables[-1], plan.folder / "plot.png", on_gpu)
-    except UserError as error:
-        print(f"no plot: {error}")
-    print(f"tables of every split: {plan.folder}/table_*.md")
-    if written is not None:
-        print(f"report: {written}")
-    return Written(tables, written)
-
-
-def write_tables(plan: StudyPlan, on_gpu: bool, engine: Engine | None = None) -> list[Table]:
-    """Write table_<split>.{txt,md,json} and results.csv into the study's folder.
-
-    Args:
-        engine: where missing costs are measured; in this process by default.
-    """
-    engine = engine or LocalEngine()
-    records = Records(plan)
-    outcomes = survey(plan, records)
-    is_busy = any(outcome.status == RUNNING for outcome in outcomes.values())
-    measured = engine.call(partial(measure_rows, plan, records, outcomes, latency=not is_busy))
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    costs = _costs(plan, outcomes, on_gpu, engine)
-    evidence = Evidence(plan, outcomes, costs)
-    tables = []
-    for split in plan.spec.evaluate:
-        is_last = split == plan.spec.evaluate[-1]  # the one that is reported
-        table = make_table(
-            plan,
-            outcomes,
-            split,
-            on_gpu=on_gpu,
-            measured=measured,
-            equal=records.equal_epochs(),
-            counted=costs if plan.spec.cost == STEPS else {},
-            shown=what_is_shown(evidence) if is_last else (),
-            warnings=warnings(evidence) if is_last else (),
-        )
-        path = plan.folder / f"table_{split}"
-        path.with_suffix(".txt").write_text(to_text(table))
-        path.with_suffix(".md").write_text(to_markdown(table))
-        path.with_suffix(".json").write_text(json.dumps(to_plain(table), indent=1) + "\n")
-        tables.append(table)
-    write_study_results(plan, tables[0], outcomes, plan.folder / RESULTS)
-    return tables
-
-
-def _costs(
-    plan: StudyPlan, outcomes: Mapping[str, Outcome], on_gpu: bool, engine: Engine
-) -> dict[str, float]:
-    """The cost of each row by which rows are compared; steps that are missing are measured now."""
-    if plan.spec.cost != STEPS:
-        return measured_costs(plan, outcomes, on_gpu)
-    step_times = StepTimes(plan, Records(plan), on_gpu, engine=engine)
-    finished = {each.run.row.name for each in outcomes.values() if each.status == FINISHED}
-    rows = [row for row in measurable(plan, outcomes) if row.name in finished]
-    try:
-        step_times.measure(rows, log)
-    except UserError as error:
-        log(f"warning: costs are not complete: {error}")
-    return step_times.all_counted()

@@ -8,16 +8,16 @@ import pytest
 import study_toys
 import torch
 
-from pcdet_distill.apps.study import step_times
-from pcdet_distill.apps.study.costs import LOCK, StepTimes, measured_costs
-from pcdet_distill.apps.study.equal_compute import choose_by_steps
+from pcdet_distill.apps.study import write_tables
+from pcdet_distill.apps.study.cost import step_times
+from pcdet_distill.apps.study.cost.costs import LOCK, StepTimes, measured_costs
+from pcdet_distill.apps.study.cost.equal_compute import choose_by_steps
 from pcdet_distill.apps.study.plan import StudyPlan
 from pcdet_distill.apps.study.records import Records
+from pcdet_distill.apps.study.results.table import make_table
+from pcdet_distill.apps.study.results.text import to_text
 from pcdet_distill.apps.study.runner import Runner
 from pcdet_distill.apps.study.survey import FINISHED, Outcome
-from pcdet_distill.apps.study.table import make_table
-from pcdet_distill.apps.study.text import to_text
-from pcdet_distill.apps.study.tool import write_tables
 from pcdet_distill.engine.logging.cost import Cost
 
 
@@ -206,7 +206,7 @@ def test_the_table_has_both_seconds(tmp_path):
 
 def test_costs_that_cannot_be_measured_are_a_warning(tmp_path, monkeypatch, capsys):
     """The toys are no detectors, so their steps cannot be measured."""
-    monkeypatch.setattr("pcdet_distill.apps.study.tool.measure_rows", lambda *_, **__: {})
+    monkeypatch.setattr("pcdet_distill.apps.study.results.write.measure_rows", lambda *_, **__: {})
     plan = make_plan(tmp_path, SEEDS=[0])
     Runner(plan, say=lambda _: None, make_timer=FakeTimer).run()
     tables = write_tables(plan, on_gpu=False)

@@ -20,10 +20,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..plan import StudyPlan
+from ..spec import RowSpec
+from ..survey import Outcome
 from .paired import Paired, scores_of
-from .plan import StudyPlan
-from .spec import RowSpec
-from .survey import Outcome
 
 SEEDS_NEEDED = 5
 STANDARD_ERRORS = 2.0

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...visualize import import_pyplot
-from .spec import TEACHER
+from ....visualize import import_pyplot
+from ..spec import TEACHER
 from .table import MAP, Table
 
 if TYPE_CHECKING:

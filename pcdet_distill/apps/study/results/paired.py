@@ -12,8 +12,8 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .spec import RowSpec
-from .survey import FINISHED, Outcome, mean_ap
+from ..spec import RowSpec
+from ..survey import FINISHED, Outcome, mean_ap
 
 Scores = Mapping[int, float]  # 3D mAP of the finished runs of a row, by seed
 

@@ -12,13 +12,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...report.comparison import BEGIN, END, insert_results
-from .data import all_data_commands
-from .plan import StudyPlan
-from .records import Records
+from ....report.comparison import BEGIN, END, insert_results
+from ..data import all_data_commands
+from ..plan import StudyPlan
+from ..records import Records
+from ..spec import TEACHER
+from ..survey import Outcome, survey
 from .results_csv import write_results
-from .spec import TEACHER
-from .survey import Outcome, survey
 from .table import Row, Table
 from .text import to_markdown
 

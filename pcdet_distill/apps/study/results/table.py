@@ -11,15 +11,15 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from ...report.comparison import METRICS, ap_words
+from ....report.comparison import METRICS, ap_words
+from ..cost.measured import Measured
+from ..plan import StudyPlan
+from ..records import EqualCompute
+from ..spec import STEPS, TEACHER, RowSpec, frames_of
+from ..survey import ENDED, FINISHED, Ap, Outcome, mean_ap, seconds
 from .comparisons import Comparison, compare_rows
-from .measured import Measured
-from .plan import StudyPlan
-from .records import EqualCompute
 from .shown import Shown
-from .spec import STEPS, TEACHER, RowSpec, frames_of
 from .spread import Spread
-from .survey import ENDED, FINISHED, Ap, Outcome, mean_ap, seconds
 
 MAP = "mAP"
 

@@ -7,10 +7,10 @@ import json
 import pytest
 import study_toys
 
-from pcdet_distill.apps.study.spread import Spread
+from pcdet_distill.apps.study.results.spread import Spread
+from pcdet_distill.apps.study.results.table import make_table, to_plain
+from pcdet_distill.apps.study.results.text import to_markdown, to_text
 from pcdet_distill.apps.study.survey import FAILED, FINISHED, Outcome
-from pcdet_distill.apps.study.table import make_table, to_plain
-from pcdet_distill.apps.study.text import to_markdown, to_text
 from pcdet_distill.engine.logging.cost import Cost
 from pcdet_distill.errors import DataError
 from pcdet_distill.report.comparison import read_ap

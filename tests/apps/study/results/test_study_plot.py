@@ -6,8 +6,8 @@ import pytest
 import study_toys
 from test_study_table import outcomes_of
 
-from pcdet_distill.apps.study.plot import draw, spread_out
-from pcdet_distill.apps.study.table import make_table
+from pcdet_distill.apps.study.results.plot import draw, spread_out
+from pcdet_distill.apps.study.results.table import make_table
 
 
 def test_the_plot(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from page_reader import read_page
 from test_run_page import write_log
-from test_study_tool import toy_tool
+from test_study_command import toy_tool
 from toy_evaluation import random_evaluation, toy_evaluation
 
 from pcdet_distill import cli

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...report.comparison import METRICS, aligned, human_count
+from ....report.comparison import METRICS, aligned, human_count
 from .comparisons import EQUAL_COMPUTE, EQUAL_EPOCHS, LEFT_OUT, Comparison
 from .shown_text import shown_lines
 from .spread import Spread

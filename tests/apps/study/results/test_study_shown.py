@@ -7,10 +7,10 @@ import json
 import pytest
 import study_toys
 
-from pcdet_distill.apps.study.shown import Evidence, warnings, what_is_shown
+from pcdet_distill.apps.study.results.shown import Evidence, warnings, what_is_shown
+from pcdet_distill.apps.study.results.table import make_table, to_plain
+from pcdet_distill.apps.study.results.text import to_markdown, to_text
 from pcdet_distill.apps.study.survey import FINISHED, Outcome
-from pcdet_distill.apps.study.table import make_table, to_plain
-from pcdet_distill.apps.study.text import to_markdown, to_text
 
 SPLITS = ("val", "holdout")
 SEEDS = (0, 1, 2, 3, 4)

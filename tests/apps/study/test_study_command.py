@@ -11,7 +11,8 @@ import study_toys
 from fake_ray import FakeRay
 
 from pcdet_distill.apps import study
-from pcdet_distill.apps.study import tool
+from pcdet_distill.apps.study import command
+from pcdet_distill.apps.study.results import write
 from pcdet_distill.errors import ConfigError, UserError
 from pcdet_distill.parallel import on_ray
 
@@ -19,9 +20,10 @@ from pcdet_distill.parallel import on_ray
 @pytest.fixture
 def toy_tool(tmp_path, monkeypatch):
     """Calls the tool with the given arguments; the second run of the recipe fails."""
-    monkeypatch.setattr(tool, "StudyPlan", study_toys.ToyPlan)
-    monkeypatch.setattr(tool, "check_runs", lambda plan, runs, log: log(f"checked {len(runs)}"))
-    monkeypatch.setattr(tool, "measure_rows", lambda *_, **__: {})
+    monkeypatch.setattr(command, "StudyPlan", study_toys.ToyPlan)
+    monkeypatch.setattr(write, "StudyPlan", study_toys.ToyPlan)
+    monkeypatch.setattr(command, "check_runs", lambda plan, runs, log: log(f"checked {len(runs)}"))
+    monkeypatch.setattr(write, "measure_rows", lambda *_, **__: {})
     path = study_toys.make_root(tmp_path, **{"recipe-seed1": {"says": "error: nan"}})
 
     def call(*arguments: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pcdet_distill.apps.study.paired import Paired
+from pcdet_distill.apps.study.results.paired import Paired
 
 
 def test_mean_and_standard_error_of_five_pairs():

@@ -28,19 +28,19 @@ from typing import TypedDict
 
 import torch
 
-from ...config import find_file
-from ...datasets import build_dataset
-from ...engine.cli.arguments import add_train_arguments
-from ...engine.distributed import World
-from ...engine.loop import Trainer
-from ...engine.resources import choose_device, keep_freed_memory
-from ...engine.run import Run as EngineRun
-from ...engine.setup import build_trainer
-from ...inference import load_model
-from ...models import load_data_to_device
-from ...types import BatchDict
-from ..tools import read_experiment
-from .plan import Run, StudyPlan
+from ....config import find_file
+from ....datasets import build_dataset
+from ....engine.cli.arguments import add_train_arguments
+from ....engine.distributed import World
+from ....engine.loop import Trainer
+from ....engine.resources import choose_device, keep_freed_memory
+from ....engine.run import Run as EngineRun
+from ....engine.setup import build_trainer
+from ....inference import load_model
+from ....models import load_data_to_device
+from ....types import BatchDict
+from ...tools import read_experiment
+from ..plan import Run, StudyPlan
 
 PARTS = 4  # of the training
 TURNS = 9  # measured steps in each part

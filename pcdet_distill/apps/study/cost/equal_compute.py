@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from ..plan import StudyPlan
+from ..records import EqualCompute
+from ..spec import RowSpec
+from ..survey import ENDED, FINISHED, Outcome, seconds
 from .costs import StepTimes
-from .plan import StudyPlan
-from .records import EqualCompute
-from .spec import RowSpec
-from .survey import ENDED, FINISHED, Outcome, seconds
 
 # A row gets a further epoch only where more than this share of an epoch is missing.
 ROUNDED_DOWN = 0.1
