@@ -46,7 +46,7 @@ NEW_PLACES: dict[str, tuple[str, ...]] = {
     "engine.arguments": ("engine.cli.arguments", "engine.cli.settings"),
     "engine.checkpoint_files": ("engine.checkpoints.files",),
     "engine.cost": ("engine.logging.cost",),
-    "engine.device": ("engine.resources.device",),
+    "engine.device": ("models.device",),
     "engine.eval_loop": ("engine.evaluation.loop",),
     "engine.eval_report": ("engine.evaluation.report",),
     "engine.heap": ("engine.resources.heap",),

@@ -8,11 +8,14 @@ build         from a config to a model
 batches       batches of a training epoch, and of one process in an evaluation
 optimization  optimizers and learning-rate schedules
 run           what the parts of one run share: arguments, config, folder, device, processes
+data_check    doubts about the data, before a training
+loss_watch    a loss that is not finite: which term, which step, which frames
+stopping      signals that end a run
 
 cli           flags, and the settings that follow from them
 checkpoints   files, content, random state, lock of the output folder
 distributed   several processes
 evaluation    one pass over the test frames, and its report
 logging       log, metrics.jsonl, TensorBoard
-resources     device, CPU threads, allocator
+resources     CPU threads, allocator
 """

@@ -21,6 +21,7 @@ from ..datasets import DatasetTemplate
 from ..errors import CheckpointError, ConfigError, exit_on_user_error
 from ..inference import predict_batch
 from ..inference.matching_yaml import naming_matching_yaml
+from ..models.device import prepare_for_device
 from ..models.trainable import TrainableModule
 from ..types import BatchDict
 from .batches import first_batch
@@ -42,7 +43,7 @@ from .evaluation import (
     read_evaluated,
 )
 from .logging import config_text, environment, make_folder, open_log_file
-from .resources import prepare_for_device, tune_threads
+from .resources import tune_threads
 from .run import Run, start_run
 
 __all__ = [

@@ -13,9 +13,10 @@ import torch
 from easydict import EasyDict
 
 from ..checkpoint import ReadingPolicy, reading
+from ..models.device import choose_device
 from .distributed import World, join_world
 from .logging import check_writable, create_logger
-from .resources import choose_device, keep_freed_memory
+from .resources import keep_freed_memory
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from ..config import errors_name_file
 from ..datasets import DatasetTemplate
 from ..errors import ConfigError
 from ..models import load_data_to_device
+from ..models.device import prepare_for_device
 from ..models.trainable import TrainableModule
 from ..seeds import draw_seed
 from ..types import BatchDict
@@ -22,7 +23,7 @@ from .data_check import report_doubts
 from .distributed import share_batch_norm
 from .logging import Cost, CostMeter
 from .loop import Trainer, TrainOptions
-from .resources import prepare_for_device, tune_threads
+from .resources import tune_threads
 from .resources.threads import user_variable
 from .run import Run
 

@@ -79,6 +79,11 @@ A is ordered by y, x, class, size, rotation. In training a RoI head leaves in ``
 Heads describe themselves, so that other code can read any of them
 (``dense_heads/detection_head.py``). ``score_taps()`` names the modules whose outputs are class
 logits. ``prediction_layout()`` states what the raw predictions mean.
+
+The slots are ``backbones_3d`` (with ``vfe`` and ``pfe``), ``backbones_2d`` (with ``map_to_bev``),
+``dense_heads`` and ``roi_heads``; ``detectors`` puts them together, and ``model_utils`` has what
+several of them share. ``taps`` records features, ``trainable`` is the contract with the engine,
+``device`` chooses where a model runs, ``eval_mode`` switches it for a while.
 """
 
 from __future__ import annotations

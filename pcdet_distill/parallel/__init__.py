@@ -4,6 +4,7 @@ engine     what an engine can do; engines run the parts
 local      on the cores of this machine; the default
 on_ray     on the machines of a Ray cluster
 arguments  the flags by which a command chooses
+shards     a part of the work for each of several commands
 """
 
 from .arguments import add_engine_arguments, engine_of

@@ -80,9 +80,9 @@ OLD_NAMES = {
         "read_cost": "engine.logging.cost.read_cost",
     },
     "engine.device": {
-        "choose_device": "engine.resources.device.choose_device",
-        "prepare_for_device": "engine.resources.device.prepare_for_device",
-        "synchronize": "engine.resources.device.synchronize",
+        "choose_device": "models.device.choose_device",
+        "prepare_for_device": "models.device.prepare_for_device",
+        "synchronize": "models.device.synchronize",
     },
     "engine.eval_loop": {
         "EvalOutcome": "engine.evaluation.loop.EvalOutcome",

@@ -11,8 +11,9 @@ import torch
 import toy_engine
 from torch import nn
 
-from pcdet_distill.engine.resources import choose_device, prepare_for_device, threads
+from pcdet_distill.engine.resources import threads
 from pcdet_distill.errors import ConfigError
+from pcdet_distill.models.device import choose_device, prepare_for_device
 from pcdet_distill.types import BatchDict
 
 QUIET = logging.getLogger("quiet")

@@ -19,12 +19,12 @@ from small_second import (
 
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
-from pcdet_distill.engine.resources.device import prepare_for_device
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.measure import count_parameters
 from pcdet_distill.models import build_network
 from pcdet_distill.models.backbones_2d.map_to_bev import HeightCompression
 from pcdet_distill.models.backbones_3d import UNetV2, VoxelBackBone8x, VoxelResBackBone8x
+from pcdet_distill.models.device import prepare_for_device
 from pcdet_distill.ops.sparse_conv import SparseConvolution, SparseConvTensor
 from pcdet_distill.types import BatchDict, ConfigDict
 

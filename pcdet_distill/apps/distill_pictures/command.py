@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from ...config import errors_name_file, load_config
-from ...engine.resources.device import choose_device
 from ...errors import ConfigError
+from ...models.device import choose_device
 from ...report.page import write_page
 from .arguments import FILE
 from .fitting import fit_spaces

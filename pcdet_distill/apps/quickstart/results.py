@@ -13,11 +13,11 @@ import torch
 
 from ...datasets import DatasetTemplate, build_dataset
 from ...datasets.safe_pickle import load_plain_pickle
-from ...engine.resources.device import choose_device
 from ...errors import UserError
 from ...inference import load_model
 from ...measure import count_gflops, count_parameters, measure_latencies
 from ...models import load_data_to_device
+from ...models.device import choose_device
 from ...ops.boxes import boxes_overlap_bev
 from ...report.comparison import (
     Comparison,

@@ -1,4 +1,23 @@
-"""The distillation losses, by the NAME that a yaml file gives them."""
+"""The distillation losses, by the NAME that a yaml file gives them.
+
+One file a method, with its formula, its paper and the departures from both:
+
+features of places   feature_mimic, masked_imitation, attention_transfer, similarity, contrastive,
+                     overhaul, interchange, region_mimic
+graphs of places     graph (PointDistiller), graph_relation
+whole maps           attention_nonlocal, densify
+scores and boxes     logit_box, pivotal_logit, localisation, category_logit, disparity,
+                     head_relation
+
+What they share:
+
+base           the kinds of losses, and how one is built; ``old_interface`` those of version 0.1
+imitation      an adapter, and standardised features of the teacher; ``features`` their statistics
+masks          weights of places by their distance to objects
+graph_options  the options of ``graph``; ``edges`` sums over edges, ``collapse`` watches adapters
+object_graphs  the nodes of each object for ``graph_relation``; ``relations`` between them
+node_details   what a loss does at single nodes, for pictures
+"""
 
 from __future__ import annotations
 

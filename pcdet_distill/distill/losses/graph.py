@@ -61,7 +61,7 @@ class LocalGraphs(NamedTuple):
 
 
 class GraphDistillLoss(NodeLoss):
-    """PointDistiller's local distillation between matched nodes."""
+    """PointDistiller's local distillation between matched nodes; its formula heads this file."""
 
     options_class = GraphOptions
 

@@ -3,6 +3,7 @@
 loop          one evaluation, the frames divided among the processes
 checkpoints   one evaluation for each checkpoint of a folder
 report        OpenPCDet's text, result.pkl and metrics.json
+run_report    report.html beside the results
 """
 
 from .checkpoints import Evaluator, evaluate_checkpoints, evaluated_list, read_evaluated

@@ -24,11 +24,11 @@ from ...errors import DataError
 from ...evaluation.result import EvaluationResult
 from ...inference import predict_batch
 from ...models import load_data_to_device
+from ...models.device import synchronize
 from ...types import BatchDict
 from ..batches import batches_of, interleave, part_of
 from ..distributed import World
 from ..logging import LOGGER_NAME, make_folder
-from ..resources import synchronize
 from .report import Annotation, log_performance, recall_values, write_results
 
 # --infer_time leaves out up to so many batches, for allocation, compilation and autotuning.

@@ -2,10 +2,13 @@
 
 protocol      classes, ranges, distances of the configuration detection_cvpr_2019
 submission    detections in LiDAR coordinates as results_nusc.json
-truth         labelled boxes, bicycle racks and poses from the official tables
+tables        the official tables, read and checked
+truth         labelled boxes, bicycle racks and poses from them
+boxes         labelled or detected boxes in global coordinates; ``quaternions`` their rotations
 filters       which boxes count
 matching      detections and labelled boxes become pairs with errors
 metrics       pairs become curves over recall, AP and mean errors
+score         all of these in one call; ``evaluate`` from detections to the result
 result        mAP, NDS and OpenPCDet's text
 devkit        the same numbers by nuscenes-devkit, where it is installed
 

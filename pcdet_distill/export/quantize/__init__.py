@@ -1,6 +1,7 @@
 """Quantisation: an exported network with int8 convolutions.
 
 options      what a user chooses
+dense        the convolutions alone; ``editing`` replaces nodes of a network
 int8         ranges from calibration frames, then QDQ nodes around the convolutions
 upsampling   transposed convolutions as convolutions, which have int8 kernels
 predictions  the heads' outputs in 256 steps of their own for every channel

@@ -1,4 +1,9 @@
-"""3D backbones: the slot ``backbone_3d``."""
+"""3D backbones: the slot ``backbone_3d``.
+
+``vfe`` makes features of voxels, ``pfe`` of keypoints. Of ``sparse_blocks``: ``spconv_backbone``,
+``spconv_backbone_2d`` for pillars, ``spconv_backbone_voxelnext``, and ``spconv_unet`` with a
+decoder. ``pointnet2_backbone`` works on points.
+"""
 
 from __future__ import annotations
 

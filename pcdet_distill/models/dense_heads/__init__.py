@@ -1,4 +1,15 @@
-"""Heads on the bird's eye view and on points: the slots ``dense_head`` and ``point_head``."""
+"""Heads on the bird's eye view and on points: the slots ``dense_head`` and ``point_head``.
+
+detection_head      what every head offers; ``prediction_layout`` what its outputs mean
+
+anchor_head_template  anchors of ``anchor_generator``, targets of ``target_assigner``,
+                      ``direction_bins``; ``anchor_head_single`` and ``anchor_head_multi`` use it
+center_head           peaks of heatmaps: ``center_targets``, ``center_overlaps``, ``center_nms``
+transfusion_head      object queries: ``transfusion_decoder``, ``transfusion_targets``,
+                      ``hungarian``
+voxelnext_head        sparse cells: ``voxelnext_targets``
+point_head_template   points: ``point_head_simple``, ``point_head_box``, ``point_intra_part_head``
+"""
 
 from __future__ import annotations
 

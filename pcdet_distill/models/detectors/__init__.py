@@ -1,4 +1,12 @@
-"""Whole detectors: MODEL.NAME, and how one is built."""
+"""Whole detectors: MODEL.NAME, and how one is built.
+
+detector3d_template  runs the slots; ``slots`` has their order and constructs them
+post_processing      from predictions to final boxes, and their recall
+
+One stage: ``pointpillar``, ``second_net``, ``centerpoint``, ``pillarnet``, ``transfusion``,
+``voxelnext``. Two stages: ``second_net_iou``, ``point_rcnn``, ``part_a2``, ``pv_rcnn``,
+``pv_rcnn_plusplus``, ``voxel_rcnn``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Second stages: the slot ``roi_head``."""
+"""Second stages: the slot ``roi_head``.
+
+``roi_head_template`` is what they share, ``target_assigner`` chooses the proposals to train on.
+``pointrcnn_head`` and ``partA2_head`` pool points, ``pvrcnn_head`` keypoints, ``voxelrcnn_head``
+voxels; ``second_head`` scores proposals. ``fc_layers`` are their fully connected layers.
+"""
 
 from __future__ import annotations
 

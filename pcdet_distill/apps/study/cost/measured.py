@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from ....datasets import build_dataset
-from ....engine.resources.device import choose_device
 from ....inference import load_model
 from ....measure import count_gflops, count_parameters, measure_latencies
 from ....models import load_data_to_device
+from ....models.device import choose_device
 from ....types import BatchDict
 from ...tools import read_experiment
 from ..plan import Run, StudyPlan

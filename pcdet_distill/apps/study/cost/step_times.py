@@ -33,11 +33,12 @@ from ....datasets import build_dataset
 from ....engine.cli.arguments import add_train_arguments
 from ....engine.distributed import World
 from ....engine.loop import Trainer
-from ....engine.resources import choose_device, keep_freed_memory
+from ....engine.resources import keep_freed_memory
 from ....engine.run import Run as EngineRun
 from ....engine.setup import build_trainer
 from ....inference import load_model
 from ....models import load_data_to_device
+from ....models.device import choose_device
 from ....types import BatchDict
 from ...tools import read_experiment
 from ..plan import Run, StudyPlan
