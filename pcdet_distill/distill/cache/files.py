@@ -15,7 +15,7 @@ from ...models.trainable import Processes
 from ...types import ConfigDict
 from ..predictions import ABSENT_LOGIT
 from .build import CacheBuilder
-from .identity import CacheIdentity, identity_of, read_manifest
+from .identity import MANIFEST, CacheIdentity, identity_of, read_manifest
 
 FOLDER = "teacher_cache"  # in the data folder, unless CACHE_DIR names another
 
@@ -96,10 +96,15 @@ class TeacherCache:
 
     def _open(self, folder: Path, identity: CacheIdentity) -> None:
         """Make the folder, or check that it holds this very cache."""
+        if folder.is_file():
+            raise ConfigError(f"DISTILL.TEACHER.CACHE_DIR: {folder} is a file, expected a folder")
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            # Listed before the manifest is looked for: another training may write one meanwhile.
+            others = visible_names(folder)
             stored = read_manifest(folder)
             if stored is None:
+                refuse_other_files(folder, others)
                 identity.write(folder)
                 return
         except OSError as error:
@@ -113,6 +118,24 @@ class TeacherCache:
                 f"DISTILL.TEACHER.CACHE_DIR: {folder} holds the predictions of "
                 f"{' and '.join(differences)}; delete it, or name another folder"
             )
+
+
+def visible_names(folder: Path) -> list[str]:
+    """The names in a folder in their order, without those that begin with a dot."""
+    return sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+
+
+def refuse_other_files(folder: Path, names: list[str]) -> None:
+    """A folder without a manifest must be empty.
+
+    Whose predictions its parts would be, nothing could tell; and other files are not to be mixed
+    with a cache.
+    """
+    if names:
+        raise ConfigError(
+            f"DISTILL.TEACHER.CACHE_DIR: {folder} has no {MANIFEST}, but other files "
+            f"({names[0]}); expected a cache, an empty folder or a new one"
+        )
 
 
 def background_logits(store: PredictionStore) -> Tensor:

@@ -285,6 +285,26 @@ def test_a_cache_of_other_classes_is_refused(tmp_path) -> None:
         cached_distiller(tmp_path).prepare_data()
 
 
+def test_parts_without_a_manifest_are_not_taken_over(tmp_path) -> None:
+    """Nothing tells of which teacher they are."""
+    cached_distiller(tmp_path).prepare_data()
+    (tmp_path / "cache" / "manifest.json").unlink()
+    with pytest.raises(ConfigError, match=r"has no manifest.json, but other files \(part_0000.npz"):
+        cached_distiller(tmp_path).prepare_data()
+
+
+def test_a_cache_whose_folder_is_a_file_is_refused(tmp_path) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    with pytest.raises(ConfigError, match="cache is a file, expected a folder"):
+        cached_distiller(tmp_path).prepare_data()
+
+
+def test_what_a_kill_left_of_the_manifest_is_no_other_file(tmp_path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / ".manifest.json.7.partial").write_text("{")
+    cached_distiller(tmp_path).prepare_data()
+
+
 def test_every_teacher_has_a_folder_of_its_own(tmp_path) -> None:
     folders = []
     for seed in (1, 2, 1):
