@@ -130,23 +130,43 @@ def nearest_yaml(typed: Path, candidates: list[Path]) -> str:
     """The end of a message about a yaml file that was not found at any of ``candidates``.
 
     It suggests files of the same name in ``cfgs/``, the one with the most similar path first. Else
-    the most similar name beside a candidate, then in ``cfgs/``. Else it lists the first folder.
+    the most similar name beside a candidate. Else files of the most similar name in ``cfgs/``. Else
+    it lists the first folder.
     """
     ours = _our_yaml_files()
     same_name = [path for path in ours if Path(path).name == typed.name]
     if same_name:
-        best = get_close_matches(typed.as_posix(), same_name, n=MOST_SUGGESTED, cutoff=0)
-        return f"; did you mean {' or '.join(map(repr, best))}?"
+        return _did_you_mean(typed, same_name)
     for missing in candidates:
-        similar = most_similar(missing.name, _yaml_names(missing.parent), SUGGESTED_SIMILARITY)
+        similar = _most_similar_name(
+            missing.name, _yaml_names(missing.parent), SUGGESTED_SIMILARITY
+        )
         if similar is not None:
             return f"; did you mean '{similar}'?"
-    path_of_stem = {Path(path).stem: path for path in reversed(ours)}
-    similar = most_similar(typed.stem, path_of_stem, SIMILARITY_ELSEWHERE)
-    if similar is not None:
-        return f"; did you mean '{path_of_stem[similar]}'?"
+    stems = {Path(path).stem for path in ours}
+    stem = _most_similar_name(typed.stem, sorted(stems), SIMILARITY_ELSEWHERE)
+    if stem is not None:
+        return _did_you_mean(typed, [path for path in ours if Path(path).stem == stem])
     in_first_folder = _yaml_names(candidates[0].parent)
     return nearest(typed.name, in_first_folder) if in_first_folder else ""
+
+
+def _most_similar_name(typed: str, known: list[str], at_least: float) -> str | None:
+    """The most similar name. Names that begin with what was typed come before all others.
+
+    Similarity alone prefers short names: of ``4x`` and ``4x_soft_targets`` the first one for
+    ``4x_soft``.
+    """
+    longer = [name for name in known if name.startswith(Path(typed).stem)]
+    if longer:
+        return most_similar(typed, longer, 0.0)
+    return most_similar(typed, known, at_least)
+
+
+def _did_you_mean(typed: Path, known: list[str]) -> str:
+    """The paths that are spelt most like the typed one, the most similar first."""
+    best = get_close_matches(typed.as_posix(), known, n=MOST_SUGGESTED, cutoff=0)
+    return f"; did you mean {' or '.join(map(repr, best))}?"
 
 
 def _our_yaml_files() -> list[str]:

@@ -62,7 +62,7 @@ def readme(config: ExportConfig) -> str:
 {made}
 
     pip install numpy onnxruntime
-    python {PROGRAM} cloud.bin --out boxes.json      # .bin, .npy, .npz or .pcd
+    python {PROGRAM} cloud.bin --out boxes.json      # .bin, .npy, .npz, .pcd or .ply
 
     from {Path(PROGRAM).stem} import Detector
     boxes, scores, names = Detector("this folder")(points)

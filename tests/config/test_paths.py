@@ -103,6 +103,10 @@ def test_a_missing_file_is_answered_with_the_nearest_of_ours(elsewhere: Path) ->
         ("pointpillar_16x_init.yaml", "'kitti_distill/pointpillar_16x_init.yaml'"),
         ("kitti_modls/second.yaml", "'kitti_models/second.yaml'"),
         ("pointpilar_16x_init.yaml", "'kitti_distill/pointpillar_16x_init.yaml'"),
+        ("synthetic/hard/pointpillar_4x_soft.yaml", "'pointpillar_4x_soft_targets.yaml'"),
+        ("privileged/beams.yaml", "'synthetic/privileged/beams_init.yaml'"),
+        ("hard/pointpilar_4x.yaml", "'synthetic/hard/pointpillar_4x.yaml' or"),
+        ("kitti_distil/pointpilar_4x.yaml", "'kitti_distill/pointpillar_4x.yaml' or"),
         (
             "pointpillar_4x_soft_targets.yaml",
             "'kitti_distill/pointpillar_4x_soft_targets.yaml' or "

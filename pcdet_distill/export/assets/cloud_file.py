@@ -6,6 +6,10 @@ import numpy as np
 
 FEW_NEGATIVE = 0.01  # share of intensities
 INTENSITY_NAMES = ("intensity", "i", "reflectivity", "reflectance", "remission")
+PLY_TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"}
+PLY_TYPES |= {"float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2"}
+PLY_TYPES |= {"uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8"}
+PLY_ORDERS = {"ascii": None, "binary_little_endian": "<", "binary_big_endian": ">"}
 
 
 class CloudFileError(ValueError):
@@ -13,13 +17,16 @@ class CloudFileError(ValueError):
 
 
 def read_points(path, features, columns=None):
-    """Points (N, C) of a file; ``columns``: those of a file that names none (all but .pcd)."""
+    """Points (N, C) of a file; ``columns``: those of a file that names none (.bin, .npy)."""
     path = Path(path)
-    kinds = (".bin", ".npy", ".npz", ".pcd")
+    kinds = (".bin", ".npy", ".npz", *READERS)
     if path.suffix not in kinds:
         raise CloudFileError(f"{path}: expected a file that ends in {', '.join(kinds)}")
     try:
-        table = read_pcd(path) if path.suffix == ".pcd" else read_array(path, columns or features)
+        if path.suffix in READERS:
+            table = READERS[path.suffix](path)
+        else:
+            table = read_array(path, columns or features)
     except FileNotFoundError:
         raise CloudFileError(f"{path}: no such file") from None
     except (ValueError, LookupError, TypeError) as error:
@@ -71,3 +78,28 @@ def read_pcd(path):
             zip(names, np.array(data.split(), np.float64).reshape(num_points, len(names)).T)
         )
     raise ValueError(f"DATA {kind.decode('latin-1')} is not read here, only ascii and binary")
+
+
+def read_ply(path):
+    """The columns of the vertices, ASCII or binary; they must be the first element of the file."""
+    header, _, data = path.read_bytes().partition(b"end_header")
+    data = data[data.find(b"\n") + 1 :]
+    lines = [line.split() for line in header.decode("latin-1").splitlines()]
+    elements = [number for number, words in enumerate(lines) if words[:1] == ["element"]]
+    if lines[0] != ["ply"] or not elements or lines[elements[0]][1] != "vertex":
+        raise ValueError("it is no PLY file whose first element is vertex")
+    num_points = int(lines[elements[0]][2])
+    rows = lines[elements[0] : elements[1] if len(elements) > 1 else None]
+    properties = [words[1:] for words in rows if words[:1] == ["property"]]
+    kinds = [words[1] for words in lines if words[:1] == ["format"]]
+    byte_order = PLY_ORDERS[kinds[0]]
+    fields = [(name.lower(), PLY_TYPES[of]) for of, name in properties]
+    if byte_order is None:
+        numbers = np.array(data.split()[: num_points * len(fields)], np.float64)
+        return dict(zip([name for name, _ in fields], numbers.reshape(num_points, len(fields)).T))
+    dtype = np.dtype([(name, byte_order + of) for name, of in fields])
+    table = np.frombuffer(data, dtype, num_points)
+    return {name: table[name] for name, _ in fields}
+
+
+READERS = {".pcd": read_pcd, ".ply": read_ply}  # of files that name their columns

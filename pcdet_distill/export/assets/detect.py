@@ -1,6 +1,6 @@
 """Detect objects in a point cloud, with numpy and onnxruntime alone.
 
-    python detect.py cloud.bin                # or .npy, .npz, .pcd; --out boxes.json keeps them
+    python detect.py cloud.bin      # or .npy, .npz, .pcd, .ply; --out boxes.json keeps the boxes
 
     from detect import Detector
     detector = Detector("folder")             # that holds model.onnx and config.json
@@ -260,7 +260,7 @@ def main(arguments=None):
     from cloud_file import CloudFileError, read_points  # a caller of Detector reads no files
 
     parser = argparse.ArgumentParser(description="Detect objects in a point cloud.")
-    parser.add_argument("cloud", help="a .bin, .npy, .npz or .pcd file")
+    parser.add_argument("cloud", help="a .bin, .npy, .npz, .pcd or .ply file")
     parser.add_argument("--folder", default=Path(__file__).parent, help="of model.onnx")
     parser.add_argument("--columns", help="of the file, such as x,y,z,intensity,ring")
     parser.add_argument("--threads", type=int, default=0, help="of the network (default: all)")

@@ -60,3 +60,52 @@ def test_five_columns_that_are_read_as_four_are_doubted(
     assert capsys.readouterr().out == ""
     cloud_file.read_points(tmp_path / "wide.bin", features)
     assert "negative intensities" in capsys.readouterr().out
+
+
+def ply_header(kind: str, count: int) -> bytes:
+    """Vertices with coordinates, an intensity and a column that no model reads, of other types."""
+    lines = ["ply", f"format {kind} 1.0", "comment made by a test", f"element vertex {count}"]
+    lines += ["property float x", "property float y", "property double z"]
+    lines += ["property uchar ring", "property float32 Intensity"]
+    lines += ["element face 0", "property list uchar int vertex_indices", "end_header"]
+    return ("\n".join(lines) + "\n").encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "order"), [("ascii", ""), ("binary_little_endian", "<"), ("binary_big_endian", ">")]
+)
+def test_ply_files(cloud_file: ModuleType, tmp_path: Path, kind: str, order: str) -> None:
+    points = random_points(50)
+    points[:, 3] = np.arange(50)
+    if order:
+        fields = [("x", "f4"), ("y", "f4"), ("z", "f8"), ("ring", "u1"), ("intensity", "f4")]
+        table = np.zeros(50, [(name, order + of) for name, of in fields])
+        for number, name in enumerate(("x", "y", "z", "intensity")):
+            table[name] = points[:, number]
+        data = table.tobytes()
+    else:
+        rows = [f"{x!s} {y!s} {z!s} 3 {value!s}" for x, y, z, value in points]
+        data = ("\n".join(rows) + "\n").encode()
+    (tmp_path / "a.ply").write_bytes(ply_header(kind, 50) + data)
+    read = cloud_file.read_points(tmp_path / "a.ply", ["x", "y", "z", "intensity"])
+    np.testing.assert_array_equal(read, points)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"ply\nformat ascii 1.0\nelement face 3\nend_header\n",
+        b"ply\nformat odd 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n",
+        b"ply\nelement vertex 1\nproperty float x\nend_header\n1\n",
+        ply_header("binary_little_endian", 50) + b"short",
+        ply_header("ascii", 5) + b"1 2 3 4 5\n",
+        ply_header("ascii", 1) + b"1 2 three 4 5\n",
+    ],
+)
+def test_damaged_ply_files_end_in_a_sentence(
+    cloud_file: ModuleType, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "a.ply").write_bytes(content)
+    with pytest.raises(cloud_file.CloudFileError, match="a.ply cannot be read: "):
+        cloud_file.read_points(tmp_path / "a.ply", ["x", "y", "z", "intensity"])
