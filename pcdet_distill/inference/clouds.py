@@ -48,6 +48,10 @@ class CloudArray:
         """Its number among those that were given."""
         return self._name
 
+    def origin(self, index: int) -> str:
+        """The same for all arrays."""
+        return ARRAY
+
     def name(self, index: int) -> str:
         """The same, as the name of a file."""
         return re.sub(r"\W+", "_", self._name).strip("_")

@@ -52,7 +52,8 @@ def load_detector(
         divide_intensity: what intensities are divided by: 255 for a model that learnt 0..1.
         fill_missing: the value of columns that a cloud lacks; None refuses such a cloud.
         batch_size: clouds that go through the network together.
-        tell: called with each warning about the points, once for its kind.
+        tell: called with each warning about the points, once for its kind and for each folder or
+            recording. All arrays together count as one.
 
     Raises:
         UserError: a yaml, checkpoint or setting that cannot be used; the text is one sentence.

@@ -38,7 +38,8 @@ class CloudProcessing(DatasetTemplate):
         fill_missing: the value of columns that a cloud lacks; None refuses such a cloud.
         data_path: folder of the training data. One of its frames shows what the network learnt.
         clouds: the clouds that are counted as frames.
-        tell: called with each warning, once for its kind.
+        tell: called with each warning, once for its kind and the origin of the clouds: a folder, a
+            recording, or all arrays together.
         flag: how messages write the names of options: ``--`` for those of a command.
     """
 
@@ -69,7 +70,7 @@ class CloudProcessing(DatasetTemplate):
             self.point_cloud_range, expected_ground_m(name, data_path, features, model_cfg)
         )
         self._tell = tell
-        self._told: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
 
     @property
     def num_frames(self) -> int:
@@ -91,19 +92,25 @@ class CloudProcessing(DatasetTemplate):
         return self.raw_item(self.clouds, index)
 
     def raw_item(self, clouds: CloudSource, index: int) -> Item:
-        """The checked points of a cloud. A warning is told once, whatever its numbers are."""
+        """The checked points of a cloud."""
         place = clouds.place(index)
+        origin = clouds.origin(index)
         cloud, doubts = self._read(clouds, index)
         points, further = self.model_input.points(cloud, place)
         # The frame and the unit come first: they are the cause of some of the others.
         for doubt in (*self.scene_checks.doubts(points), *doubts, *further):
-            self._tell_once(place, doubt)
+            self._tell_once(origin, place, doubt)
         return {"points": points, "frame_id": clouds.name(index)}
 
-    def _tell_once(self, place: str, doubt: str) -> None:
+    def _tell_once(self, origin: str, place: str, doubt: str) -> None:
+        """Tell what is odd about a cloud, but not again for the next clouds of the same sensor.
+
+        Messages that differ in their numbers alone are of one kind. Otherwise a sensor with ten
+        clouds a second would give ten warnings a second.
+        """
         kind = re.sub(r"[\d.,]+", "#", doubt)
-        if kind not in self._told:
-            self._told.add(kind)
+        if (origin, kind) not in self._told:
+            self._told.add((origin, kind))
             self._tell(f"{place}: {doubt}")
 
     def item(self, clouds: CloudSource, index: int) -> Item:

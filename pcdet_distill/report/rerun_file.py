@@ -42,6 +42,9 @@ def write_rerun(frames: Sequence[ViewedFrame], path: Path) -> Path:
         raise ConfigError(
             f"--rerun {path}: cannot be written ({error.strerror or error})"
         ) from None
+    except RuntimeError as error:  # what rerun raises where it cannot open the file
+        reason = str(error).split(" (os error")[0]  # the partial file's name follows
+        raise ConfigError(f"--rerun {path}: cannot be written ({reason})") from None
     return path
 
 

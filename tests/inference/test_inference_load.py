@@ -117,6 +117,23 @@ def test_a_warning_comes_once_for_its_kind(checkpoint) -> None:
     assert told[1] == "points: 1 of 800 points hold NaN or infinity, left out"
 
 
+def test_a_warning_comes_again_for_another_folder(checkpoint, tmp_path: Path) -> None:
+    told: list[str] = []
+    detector = load_detector(CONFIG, checkpoint, device="cpu", tell=told.append)
+    bright = random_cloud() * np.float32([1, 1, 1, 255])
+    files = []
+    for name in ("front/a.bin", "front/b.bin", "rear/a.bin"):
+        files.append(tmp_path / name)
+        files[-1].parent.mkdir(exist_ok=True)
+        bright.tofile(files[-1])
+    detector(files)
+    detector(tmp_path / "front")
+    assert [words.split(":")[0] for words in told] == [str(files[0]), str(files[2])]
+    detector(bright)
+    assert told[2].startswith("points: ")
+    assert len(told) == 3
+
+
 def test_intensities_are_divided(checkpoint, detector) -> None:
     divided = load_detector(CONFIG, checkpoint, device="cpu", divide_intensity=255)
     points = random_cloud()

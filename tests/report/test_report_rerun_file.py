@@ -66,6 +66,16 @@ def test_a_recording_that_cannot_be_written_is_one_sentence(tmp_path: Path):
         write_rerun(FRAMES, tmp_path / "file" / "view.rrd")
 
 
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path: Path):
+    pytest.importorskip("rerun")
+    path = tmp_path / f"{250 * 'a'}.rrd"
+    with pytest.raises(ConfigError) as caught:
+        write_rerun(FRAMES, path)
+    assert str(caught.value).startswith(f"--rerun {path}: cannot be written (")
+    assert str(caught.value).endswith("File name too long)")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_rerun_one_sentence_says_what_brings_it(tmp_path: Path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rerun", None)
     with pytest.raises(

@@ -158,6 +158,17 @@ def test_every_watched_value_is_explained(record, tmp_path: Path):
     assert "A part of this loss" in words and "LOCAL_GRAPH: relations" in words
 
 
+def test_axes_of_watched_values_say_what_they_are(record, tmp_path: Path):
+    """A weight and a loss between 0 and 1 are no shares."""
+    values = {"loss": 2.0, "distill_a": 1.0, "distill_a_share": 0.2, "distill_a_weight": 0.5}
+    values |= {"distill_a_logit": 0.4}
+    lines = [json.dumps({"kind": "train", "it": it, **values}) for it in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    drawn = str(health([View("a", record, read_training_log(tmp_path))]))
+    for label in ("share", "factor", "value"):
+        assert drawn.count(f">{label}</text>") == 1
+
+
 def test_a_model_has_one_colour_on_the_whole_page(record, tmp_path: Path):
     """A model without a log comes first, as a study's teacher does; one plot says whose line."""
     log = read_training_log(write_log(tmp_path))

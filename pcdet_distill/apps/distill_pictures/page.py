@@ -25,12 +25,13 @@ def introduction(shown: Shown) -> Html:
     head = shown.sides.after.distiller.head
     terms = describe_terms(shown.cfg, head)
     files = [f"{role}: {file}" for role, file in shown.files.items() if file]
+    other = "another student" if shown.sides.before.is_trained else "the student before training"
     parts = [
         paragraph(
-            "A teacher, a student trained without it and a student trained with it look at the "
-            "same frames, without augmentation. Nodes, neighbours, weights and adapters are those "
-            "of the training. All pictures are seen from above: forward is up, the rings are "
-            "around the sensor. Dashed boxes are the labelled objects."
+            f"A teacher, a student that learnt from it and {other} look at the same frames, "
+            "without augmentation. Nodes, neighbours, weights and adapters are those of training. "
+            "All pictures are seen from above: forward is up, the rings are around the sensor. "
+            "Dashed boxes are the labelled objects."
         ),
         items(files),
     ]

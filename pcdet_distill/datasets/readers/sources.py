@@ -24,6 +24,9 @@ class CloudSource(Protocol):
     def place(self, index: int) -> str:
         """Where the cloud is from, for messages."""
 
+    def origin(self, index: int) -> str:
+        """What it has in common with clouds of the same sensor, as far as can be told."""
+
     def name(self, index: int) -> str:
         """A name that can be a file's name."""
 
@@ -54,6 +57,10 @@ class CloudFiles:
     def place(self, index: int) -> str:
         """The path."""
         return str(self.files[index])
+
+    def origin(self, index: int) -> str:
+        """The folder."""
+        return str(self.folder or self.files[index].parent)
 
     def name(self, index: int) -> str:
         """The name of the file without its suffix; with its folders, if another has the same."""
@@ -87,6 +94,10 @@ class CloudRecording:
     def place(self, index: int) -> str:
         """The recording, its topic and the number of the message."""
         return f"{self.path}, message {index} of {self.topic}"
+
+    def origin(self, index: int) -> str:
+        """The topic of the recording."""
+        return f"{self.path}, {self.topic}"
 
     def name(self, index: int) -> str:
         """The name of the recording, and the number of the message."""

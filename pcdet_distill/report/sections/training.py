@@ -34,6 +34,7 @@ HEALTH = {
     "unlabelled": "frames of a batch without labels, which learn from the teacher alone",
     "added": "boxes of the teacher that were added to the labels of a batch",
 }
+SHARES = ("_dead_teacher", "_dead_student", "_entropy", "_share", "_found", "_occupied")
 PART_OF_LOSS = "a part of this loss, without the weights of its options; it should fall"
 PARTS = (
     "logit",
@@ -140,12 +141,12 @@ def health(views: Sequence[View]) -> Html:
         return Html("")
     figures = []
     for name, lines in lines_by_name.items():
-        top = 1.0 if _is_share(lines) else None
+        is_share = _is_share(name, lines)
         plot = line_plot(
             lines,
             x_label="iteration",
-            y_label="share" if top else "value",
-            y_range=(0.0, 1.0) if top else None,
+            y_label=_unit(name, is_share),
+            y_range=(0.0, 1.0) if is_share else None,
         )
         caption = " ".join(words for words in (_meaning(name), _only(lines, views)) if words)
         figures.append(figure(plot, caption, title=_watched_name(name)))
@@ -167,9 +168,19 @@ def _watched_name(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _is_share(lines: Sequence[Line]) -> bool:
+def _is_share(name: str, lines: Sequence[Line]) -> bool:
+    """Whether the values are shares of a whole. A factor or a loss may also lie in 0..1."""
+    if not name.endswith(SHARES):
+        return False
     values = [value for line in lines for value in line.y if math.isfinite(value)]
     return bool(values) and min(values) >= 0 and max(values) <= 1
+
+
+def _unit(name: str, is_share: bool) -> str:
+    """The label of the axis."""
+    if is_share:
+        return "share"
+    return "factor" if name.endswith("_weight") else "value"
 
 
 def _meaning(name: str) -> str:
