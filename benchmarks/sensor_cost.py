@@ -15,12 +15,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pcdet_distill.datasets.synthetic.builder import Scene
-from pcdet_distill.datasets.synthetic.camera import Camera
-from pcdet_distill.datasets.synthetic.ego_motion import draw_motion
-from pcdet_distill.datasets.synthetic.options import EASY
-from pcdet_distill.datasets.synthetic.scan import earlier_sweeps, scan
-from pcdet_distill.datasets.synthetic.sensor_options import STANDARD, read_sensor
+from pcdet_distill.datasets.synthetic.scenes.builder import Scene
+from pcdet_distill.datasets.synthetic.scenes.options import EASY
+from pcdet_distill.datasets.synthetic.sensors.camera import Camera
+from pcdet_distill.datasets.synthetic.sensors.ego_motion import draw_motion
+from pcdet_distill.datasets.synthetic.sensors.scan import earlier_sweeps, scan
+from pcdet_distill.datasets.synthetic.sensors.sensor_options import STANDARD, read_sensor
 from pcdet_distill.datasets.synthetic.streams import Streams
 from pcdet_distill.datasets.synthetic.writer import simulate_frame
 from pcdet_distill.errors import exit_on_user_error

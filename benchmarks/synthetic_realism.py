@@ -19,9 +19,9 @@ import numpy as np
 
 from pcdet_distill.datasets.synthetic import SceneOptions, read_scenes
 from pcdet_distill.datasets.synthetic.annotator import annotate
-from pcdet_distill.datasets.synthetic.camera import Camera
 from pcdet_distill.datasets.synthetic.labels import frame_labels
 from pcdet_distill.datasets.synthetic.png import png_bytes, sketch
+from pcdet_distill.datasets.synthetic.sensors.camera import Camera
 from pcdet_distill.datasets.synthetic.streams import Streams
 from pcdet_distill.datasets.synthetic.writer import simulate_frame
 from pcdet_distill.errors import DataError, exit_on_user_error

@@ -32,7 +32,7 @@ from pcdet_distill.config.schema import EXPERIMENT
 from pcdet_distill.datasets.augmentor.thin_beams import ThinBeamsOptions
 from pcdet_distill.datasets.processor.selection import BeamChoice, SensorChoice, SweepChoice
 from pcdet_distill.datasets.synthetic import SceneOptions
-from pcdet_distill.datasets.synthetic.sensor_options import (
+from pcdet_distill.datasets.synthetic.sensors.sensor_options import (
     BeamBlockOptions,
     MountOptions,
     SensorOptions,

@@ -8,7 +8,7 @@ import numpy as np
 
 from pcdet_distill.datasets.synthetic.nuscenes.drive import Drive, simulate_drive, sweep_times
 from pcdet_distill.datasets.synthetic.nuscenes.turn import sensor_place
-from pcdet_distill.datasets.synthetic.sensor_options import read_sensor
+from pcdet_distill.datasets.synthetic.sensors.sensor_options import read_sensor
 from pcdet_distill.datasets.synthetic.streams import Streams
 from pcdet_distill.evaluation.nuscenes import CATEGORY_CLASS, DETECTION_NAMES
 from pcdet_distill.visualize import BevPanel, draw_bev

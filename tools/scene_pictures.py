@@ -14,14 +14,14 @@ import numpy as np
 from pcdet_distill.datasets.kitti.folder import TRUE_LABELS, KittiFolder
 from pcdet_distill.datasets.kitti.kitti_infos import make_annos
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti, read_scenes
-from pcdet_distill.datasets.synthetic.builder import Scene
-from pcdet_distill.datasets.synthetic.camera import Camera
-from pcdet_distill.datasets.synthetic.ground import Ground
-from pcdet_distill.datasets.synthetic.library import library
-from pcdet_distill.datasets.synthetic.lidar import cast, rays_for_camera
-from pcdet_distill.datasets.synthetic.lookalike_shapes import TEMPLATES
-from pcdet_distill.datasets.synthetic.more_road_users import FAMILIES
-from pcdet_distill.datasets.synthetic.raycast import Instances
+from pcdet_distill.datasets.synthetic.scenes.builder import Scene
+from pcdet_distill.datasets.synthetic.scenes.ground import Ground
+from pcdet_distill.datasets.synthetic.sensors.camera import Camera
+from pcdet_distill.datasets.synthetic.sensors.lidar import cast, rays_for_camera
+from pcdet_distill.datasets.synthetic.sensors.raycast import Instances
+from pcdet_distill.datasets.synthetic.templates.library import library
+from pcdet_distill.datasets.synthetic.templates.lookalike_shapes import TEMPLATES
+from pcdet_distill.datasets.synthetic.templates.more_road_users import FAMILIES
 from pcdet_distill.datasets.synthetic.writer import simulate_frame
 from pcdet_distill.visualize import (
     BACKGROUND,

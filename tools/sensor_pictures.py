@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pcdet_distill.datasets.synthetic.camera import Camera
-from pcdet_distill.datasets.synthetic.scan import scan
-from pcdet_distill.datasets.synthetic.sensor_options import read_sensor
+from pcdet_distill.datasets.synthetic.sensors.camera import Camera
+from pcdet_distill.datasets.synthetic.sensors.scan import scan
+from pcdet_distill.datasets.synthetic.sensors.sensor_options import read_sensor
 from pcdet_distill.datasets.synthetic.streams import Streams
 from pcdet_distill.datasets.synthetic.writer import simulate_frame
 from pcdet_distill.visualize import (

@@ -15,7 +15,7 @@ from ..datasets.synthetic.nuscenes.writer import (
     NUSCENES_SENSOR,
     VERSIONS,
 )
-from ..datasets.synthetic.sensor_options import STANDARD
+from ..datasets.synthetic.sensors.sensor_options import STANDARD
 from ..errors import ConfigError
 
 

@@ -31,7 +31,7 @@ def beam_numbers(points: np.ndarray, method: str) -> np.ndarray:
     if method == "order":
         return beams_by_order(points)
     # Only this way needs the simulator, which knows the beams of the sensor.
-    from .synthetic.sensor_options import standard_sensor
+    from .synthetic.sensors.sensor_options import standard_sensor
 
     return beams_by_elevation(points, standard_sensor().elevations_rad)
 

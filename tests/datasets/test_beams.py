@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pcdet_distill.datasets.beams import beam_numbers, beams_by_elevation, beams_by_order
-from pcdet_distill.datasets.synthetic.sensor_options import standard_sensor
+from pcdet_distill.datasets.synthetic.sensors.sensor_options import standard_sensor
 from pcdet_distill.datasets.synthetic.writer import simulate_frame
 from pcdet_distill.errors import DataError
 

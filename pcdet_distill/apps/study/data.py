@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...datasets.synthetic import read_scenes
-from ...datasets.synthetic.options import EASY
-from ...datasets.synthetic.sensor_options import STANDARD, read_sensors
+from ...datasets.synthetic.scenes.options import EASY
+from ...datasets.synthetic.sensors.sensor_options import STANDARD, read_sensors
 from ...datasets.synthetic.writer import MANIFEST, FolderPlan, check_manifest
 from ...errors import DataError, UserError
 from ..tools import read_experiment, tool_words

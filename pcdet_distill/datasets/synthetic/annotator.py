@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .camera import small_rotation
 from .labels import Label
-from .options import LabelOptions
+from .scenes.options import LabelOptions
+from .sensors.camera import small_rotation
 from .streams import Streams
 
 DISTANCE_OF_DOUBLE_NOISE_M = 30.0

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .builder import Scene
-from .camera import IMAGE_HEIGHT, IMAGE_WIDTH, Camera
-from .lidar import Sweep
-from .raycast import Instances
-from .tilt import tilted_bottoms
+from .scenes.builder import Scene
+from .scenes.tilt import tilted_bottoms
+from .sensors.camera import IMAGE_HEIGHT, IMAGE_WIDTH, Camera
+from .sensors.lidar import Sweep
+from .sensors.raycast import Instances
 
 MIN_POINTS = 5
 MIN_HEIGHT_PX = 16.0

@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-from .camera import IMAGE_HEIGHT, IMAGE_WIDTH
+from .sensors.camera import IMAGE_HEIGHT, IMAGE_WIDTH
 
 # RGB colours.
 SKY = (170, 195, 220)

@@ -19,18 +19,18 @@ from ...parallel import Workers
 from ...whole_files import whole_file
 from ..parts import within
 from .annotator import annotate
-from .builder import Scene
-from .camera import Camera
-from .ego_motion import draw_motion
 from .labels import Label, frame_labels
-from .lidar import Sweep, check_returns, check_sees
-from .options import EASY, SceneOptions
 from .parts import end_part, opening, own_numbers, writing
 from .png import png_bytes, sketch
 from .pool import work_through
-from .scan import disturbed, earlier_sweeps, scan
-from .scenes import draw_scene
-from .sensor_options import STANDARD, Sensor, read_sensors, standard_sensor
+from .scenes.builder import Scene
+from .scenes.options import EASY, SceneOptions
+from .scenes.random_scenes import draw_scene
+from .sensors.camera import Camera
+from .sensors.ego_motion import draw_motion
+from .sensors.lidar import Sweep, check_returns, check_sees
+from .sensors.scan import disturbed, earlier_sweeps, scan
+from .sensors.sensor_options import STANDARD, Sensor, read_sensors, standard_sensor
 from .streams import Streams
 
 GENERATOR = 1  # raise when a change to the simulation changes the frames

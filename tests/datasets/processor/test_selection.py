@@ -8,7 +8,7 @@ from easydict import EasyDict
 
 from pcdet_distill.datasets.augmentor.thin_beams import RandomThinBeams
 from pcdet_distill.datasets.processor import CloudColumns, DataProcessor
-from pcdet_distill.datasets.synthetic.sensor_options import standard_sensor
+from pcdet_distill.datasets.synthetic.sensors.sensor_options import standard_sensor
 from pcdet_distill.errors import ConfigError
 
 RANGE = np.array([0, -10, -3, 40, 10, 1], dtype=np.float32)

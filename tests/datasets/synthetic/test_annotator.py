@@ -12,7 +12,7 @@ from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
 from pcdet_distill.datasets.synthetic.annotator import Annotation, annotate
 from pcdet_distill.datasets.synthetic.labels import Label
-from pcdet_distill.datasets.synthetic.options import LabelOptions, SceneOptions
+from pcdet_distill.datasets.synthetic.scenes.options import LabelOptions, SceneOptions
 from pcdet_distill.datasets.synthetic.streams import Streams
 
 COUNT = 3000

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
-from pcdet_distill.datasets.synthetic.camera import IMAGE_HEIGHT, IMAGE_WIDTH, Camera
 from pcdet_distill.datasets.synthetic.labels import kitti_label_lines
+from pcdet_distill.datasets.synthetic.sensors.camera import IMAGE_HEIGHT, IMAGE_WIDTH, Camera
 from pcdet_distill.datasets.synthetic.writer import simulate_frame
 
 FRAMES = 24

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..ground import Ground
+from ..scenes.ground import Ground
 from .kinds import KINDS, Size
 
 EGO_SIZE_M: Size = (4.7, 1.9, 1.6)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..builder import PlacedObject
-from ..raycast import Instances
-from ..sensor_options import Sensor
+from ..scenes.builder import PlacedObject
+from ..sensors.raycast import Instances
+from ..sensors.sensor_options import Sensor
 from ..streams import Streams
 from .actors import Actor, poses_at
 from .street import StreetPlan, draw_street

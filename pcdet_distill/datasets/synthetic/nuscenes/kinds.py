@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..library import CYCLISTS, PEDESTRIANS, Library
-from ..road_users import CAR_STYLES
+from ..templates.library import CYCLISTS, PEDESTRIANS, Library
+from ..templates.road_users import CAR_STYLES
 
 Size = tuple[float, float, float]
 ATTRIBUTES = (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..road_users import LEFT_AND_RIGHT
-from ..shapes import ShapeBuilder, Template
+from ..templates.road_users import LEFT_AND_RIGHT
+from ..templates.shapes import ShapeBuilder, Template
 
 
 def bus() -> Template:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..builder import FURTHEST_M, PAINT_SHADES, PlacedObject, SceneBuilder
-from ..ground import Ground
-from ..library import Library, library
-from ..roadside import LEFT, RIGHT, street_furniture
+from ..scenes.builder import FURTHEST_M, PAINT_SHADES, PlacedObject, SceneBuilder
+from ..scenes.ground import Ground
+from ..scenes.roadside import LEFT, RIGHT, street_furniture
+from ..scenes.styles import BORDERS
 from ..streams import Streams
-from ..styles import BORDERS
+from ..templates.library import Library, library
 from .actors import EGO_SIZE_M, Actor, EgoDrive, Occupied, footprint
 from .kinds import KINDS
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ground import Ground
-from ..library import library
-from ..lidar import cast, rays_all_around
-from ..raycast import Instances
-from ..sensor_options import Sensor
+from ..scenes.ground import Ground
+from ..sensors.lidar import cast, rays_all_around
+from ..sensors.raycast import Instances
+from ..sensors.sensor_options import Sensor
+from ..templates.library import library
 
 # nuScenes' LIDAR_TOP on the vehicle; its x axis looks to the right and its y axis ahead.
 SENSOR_TRANSLATION_M = (0.94, 0.0, 1.84)

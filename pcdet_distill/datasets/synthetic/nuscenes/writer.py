@@ -24,11 +24,11 @@ from ....parallel import Workers
 from ....whole_files import whole_file
 from ...nuscenes.splits import OFFICIAL, scene_names
 from ...parts import within
-from ..lidar import check_returns
 from ..parts import end_part, opening, own_numbers, writing
 from ..png import png_bytes
 from ..pool import work_through
-from ..sensor_options import MountOptions, Sensor, read_sensor
+from ..sensors.lidar import check_returns
+from ..sensors.sensor_options import MountOptions, Sensor, read_sensor
 from ..streams import Streams
 from .drive import KEY_FRAME_S, SweepTime, simulate_drive, sweep_times
 from .rows import MAP_FILE, SCENE_TABLES, SHARED_TABLES, Rows, SceneRows, cloud_name, shared_rows

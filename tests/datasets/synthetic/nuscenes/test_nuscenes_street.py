@@ -7,16 +7,16 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pcdet_distill.datasets.synthetic.ground import Ground
-from pcdet_distill.datasets.synthetic.library import library
 from pcdet_distill.datasets.synthetic.nuscenes.actors import Actor, EgoDrive, Occupied, footprint
 from pcdet_distill.datasets.synthetic.nuscenes.drive import instances_at, sweep_times
 from pcdet_distill.datasets.synthetic.nuscenes.kinds import ATTRIBUTES, CATEGORIES, KINDS
 from pcdet_distill.datasets.synthetic.nuscenes.street import StreetPlan, draw_street
 from pcdet_distill.datasets.synthetic.nuscenes.turn import scan_turn
-from pcdet_distill.datasets.synthetic.raycast import Instances
-from pcdet_distill.datasets.synthetic.sensor_options import make_sensor, read_sensor
+from pcdet_distill.datasets.synthetic.scenes.ground import Ground
+from pcdet_distill.datasets.synthetic.sensors.raycast import Instances
+from pcdet_distill.datasets.synthetic.sensors.sensor_options import make_sensor, read_sensor
 from pcdet_distill.datasets.synthetic.streams import Streams
+from pcdet_distill.datasets.synthetic.templates.library import library
 from pcdet_distill.evaluation.nuscenes import CATEGORY_CLASS, DETECTION_NAMES
 
 SECONDS = 4.0

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..sensors.sensor_options import SENSOR_HEIGHT_M
+from ..streams import Streams
 from . import roadside, traffic
 from .builder import Scene, SceneBuilder
 from .company import add_groups, add_large_neighbours, add_parked_bicycles, thin_out
@@ -14,8 +16,6 @@ from .families import reshape
 from .ground import Ground
 from .lookalikes import add_lookalikes
 from .options import EASY, SceneOptions
-from .sensor_options import SENSOR_HEIGHT_M
-from .streams import Streams
 from .styles import BORDERS, OTHER_STYLES, STYLES, Style
 from .surfaces import paint_black
 from .tilt import draw_tilt

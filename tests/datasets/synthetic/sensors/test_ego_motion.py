@@ -8,21 +8,25 @@ import numpy as np
 import pytest
 
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
-from pcdet_distill.datasets.synthetic.builder import Scene
-from pcdet_distill.datasets.synthetic.camera import Camera
-from pcdet_distill.datasets.synthetic.ego_motion import (
+from pcdet_distill.datasets.synthetic.scenes.builder import Scene
+from pcdet_distill.datasets.synthetic.scenes.ground import Ground
+from pcdet_distill.datasets.synthetic.scenes.options import EASY
+from pcdet_distill.datasets.synthetic.sensors.camera import Camera
+from pcdet_distill.datasets.synthetic.sensors.ego_motion import (
     Motion,
     car_pose_before,
     draw_motion,
     scene_before,
 )
-from pcdet_distill.datasets.synthetic.ground import Ground
-from pcdet_distill.datasets.synthetic.library import library
-from pcdet_distill.datasets.synthetic.options import EASY
-from pcdet_distill.datasets.synthetic.raycast import Instances
-from pcdet_distill.datasets.synthetic.scan import earlier_sweeps, scan
-from pcdet_distill.datasets.synthetic.sensor_options import Sensor, make_sensor, standard_sensor
+from pcdet_distill.datasets.synthetic.sensors.raycast import Instances
+from pcdet_distill.datasets.synthetic.sensors.scan import earlier_sweeps, scan
+from pcdet_distill.datasets.synthetic.sensors.sensor_options import (
+    Sensor,
+    make_sensor,
+    standard_sensor,
+)
 from pcdet_distill.datasets.synthetic.streams import Streams
+from pcdet_distill.datasets.synthetic.templates.library import library
 from pcdet_distill.datasets.synthetic.writer import simulate_frame
 from pcdet_distill.errors import ConfigError, DataError
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 import numba
 import numpy as np
 
-from .shapes import CYLINDER, ELLIPSOID, POLYTOPE
+from ..templates.shapes import CYLINDER, ELLIPSOID, POLYTOPE
 
 Vector: TypeAlias = tuple[float, float, float]
 PARALLEL = 1e-12  # below this a ray counts as parallel to a face or an axis

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..templates.library import ROAD_USERS
+from ..templates.more_road_users import FAMILIES, Family
 from .builder import SceneBuilder
-from .library import ROAD_USERS
-from .more_road_users import FAMILIES, Family
 from .options import ShapeOptions
 
 FREE_LENGTH = "Pedestrian"  # its length follows from the stride of the template

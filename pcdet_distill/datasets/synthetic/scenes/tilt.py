@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .camera import Camera, small_rotation
+from ..sensors.camera import Camera, small_rotation
+from ..streams import Streams
 from .options import TiltOptions
-from .streams import Streams
 
 if TYPE_CHECKING:
+    from ..sensors.lidar import Sweep
     from .builder import Scene
-    from .lidar import Sweep
 
 
 def draw_tilt(options: TiltOptions, streams: Streams) -> np.ndarray | None:

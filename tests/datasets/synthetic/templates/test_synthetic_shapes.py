@@ -8,17 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcdet_distill.datasets.synthetic.intersect import (
+from pcdet_distill.datasets.synthetic.sensors.intersect import (
     crosses_box,
     hit_cylinder,
     hit_ellipsoid,
     hit_piece,
     hit_polytope,
 )
-from pcdet_distill.datasets.synthetic.library import ROAD_USERS, library
-from pcdet_distill.datasets.synthetic.more_road_users import FAMILIES
-from pcdet_distill.datasets.synthetic.raycast import SALT_PER_OBJECT
-from pcdet_distill.datasets.synthetic.shapes import CYLINDER, ELLIPSOID, POLYTOPE, ShapeBuilder
+from pcdet_distill.datasets.synthetic.sensors.raycast import SALT_PER_OBJECT
+from pcdet_distill.datasets.synthetic.templates.library import ROAD_USERS, library
+from pcdet_distill.datasets.synthetic.templates.more_road_users import FAMILIES
+from pcdet_distill.datasets.synthetic.templates.shapes import (
+    CYLINDER,
+    ELLIPSOID,
+    POLYTOPE,
+    ShapeBuilder,
+)
 
 ANY = "masonry"  # the material does not matter here
 ALONG_X = (1.0, 0.0, 0.0)

@@ -7,17 +7,17 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from pcdet_distill.datasets.synthetic.camera import Camera
-from pcdet_distill.datasets.synthetic.ground import Ground
-from pcdet_distill.datasets.synthetic.library import library
-from pcdet_distill.datasets.synthetic.lidar import (
+from pcdet_distill.datasets.synthetic.scenes.ground import Ground
+from pcdet_distill.datasets.synthetic.sensors.camera import Camera
+from pcdet_distill.datasets.synthetic.sensors.lidar import (
     GROUND_HIT,
     Sweep,
     beam_elevations_rad,
     cast,
     rays_for_camera,
 )
-from pcdet_distill.datasets.synthetic.raycast import Instances
+from pcdet_distill.datasets.synthetic.sensors.raycast import Instances
+from pcdet_distill.datasets.synthetic.templates.library import library
 
 FLAT = Ground(half_width_m=100.0)
 CAR_SIZE_M = (4.0, 1.6, 1.5)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pcdet_distill.datasets.synthetic.sensor_options import (
+from pcdet_distill.datasets.synthetic.sensors.sensor_options import (
     Sensor,
     make_sensor,
     read_sensor,

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..scenes.options import WeatherOptions
+from ..streams import Streams
 from .lidar import Sweep
-from .options import WeatherOptions
-from .streams import Streams
 
 IN_THE_AIR = -3  # owner of a point on a drop or a grain
 # Rain: in the heaviest, one pulse of twelve meets a drop, and a third is lost on 40 m.

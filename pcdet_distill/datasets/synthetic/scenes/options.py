@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...config import find_file, nearest, option, read_options, read_yaml
-from ...config.paths import resource_folder
-from ...errors import ConfigError
+from ....config import find_file, nearest, option, read_options, read_yaml
+from ....config.paths import resource_folder
+from ....errors import ConfigError
 
 FOLDER = "cfgs/synthetic/scenes"
 EASY_NAME = "easy"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .builder import VEHICLES, Scene
-from .ground import Ground
+from ..scenes.builder import VEHICLES, Scene
+from ..scenes.ground import Ground
 from .lidar import Pose
 
 STANDING_SHARE = 0.1  # of the scenes: the car waits

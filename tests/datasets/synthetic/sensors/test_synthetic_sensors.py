@@ -7,11 +7,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from pcdet_distill.datasets.synthetic.builder import Scene
-from pcdet_distill.datasets.synthetic.camera import Camera
-from pcdet_distill.datasets.synthetic.ground import Ground
-from pcdet_distill.datasets.synthetic.library import library
-from pcdet_distill.datasets.synthetic.lidar import (
+from pcdet_distill.datasets.synthetic.scenes.builder import Scene
+from pcdet_distill.datasets.synthetic.scenes.ground import Ground
+from pcdet_distill.datasets.synthetic.sensors.camera import Camera
+from pcdet_distill.datasets.synthetic.sensors.lidar import (
     GROUND_HIT,
     Pose,
     Sweep,
@@ -20,16 +19,17 @@ from pcdet_distill.datasets.synthetic.lidar import (
     mount_pose,
     rays_for_camera,
 )
-from pcdet_distill.datasets.synthetic.materials import material_table
-from pcdet_distill.datasets.synthetic.raycast import Instances, RangeImage, cast_instances
-from pcdet_distill.datasets.synthetic.scan import scan
-from pcdet_distill.datasets.synthetic.sensor_options import (
+from pcdet_distill.datasets.synthetic.sensors.raycast import Instances, RangeImage, cast_instances
+from pcdet_distill.datasets.synthetic.sensors.scan import scan
+from pcdet_distill.datasets.synthetic.sensors.sensor_options import (
     MountOptions,
     Sensor,
     make_sensor,
     read_sensor,
 )
 from pcdet_distill.datasets.synthetic.streams import Streams
+from pcdet_distill.datasets.synthetic.templates.library import library
+from pcdet_distill.datasets.synthetic.templates.materials import material_table
 from pcdet_distill.datasets.synthetic.writer import simulate_frame
 from pcdet_distill.errors import ConfigError
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .materials import MATERIAL_INDEX
+from ..templates.materials import MATERIAL_INDEX
 
 Coordinate = np.ndarray | float
 KERB_COSINE = 0.8  # of incidence, for all rays that meet the kerb's face

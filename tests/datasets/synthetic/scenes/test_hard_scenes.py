@@ -8,14 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pcdet_distill.datasets.synthetic.builder import Scene
-from pcdet_distill.datasets.synthetic.camera import Camera
 from pcdet_distill.datasets.synthetic.labels import frame_labels
-from pcdet_distill.datasets.synthetic.library import ROAD_USERS, library
-from pcdet_distill.datasets.synthetic.lidar import Sweep
-from pcdet_distill.datasets.synthetic.lookalikes import LOOKALIKES
-from pcdet_distill.datasets.synthetic.more_road_users import FAMILIES
-from pcdet_distill.datasets.synthetic.options import (
+from pcdet_distill.datasets.synthetic.scenes.builder import Scene
+from pcdet_distill.datasets.synthetic.scenes.lookalikes import LOOKALIKES
+from pcdet_distill.datasets.synthetic.scenes.options import (
     EASY,
     LookalikeOptions,
     SceneOptions,
@@ -27,7 +23,11 @@ from pcdet_distill.datasets.synthetic.options import (
     WeatherOptions,
     read_scenes,
 )
-from pcdet_distill.datasets.synthetic.weather import IN_THE_AIR
+from pcdet_distill.datasets.synthetic.sensors.camera import Camera
+from pcdet_distill.datasets.synthetic.sensors.lidar import Sweep
+from pcdet_distill.datasets.synthetic.sensors.weather import IN_THE_AIR
+from pcdet_distill.datasets.synthetic.templates.library import ROAD_USERS, library
+from pcdet_distill.datasets.synthetic.templates.more_road_users import FAMILIES
 from pcdet_distill.datasets.synthetic.writer import simulate_frame
 
 SEED = 21

@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
-from pcdet_distill.datasets.synthetic.camera import Camera
 from pcdet_distill.datasets.synthetic.labels import kitti_label_lines
-from pcdet_distill.datasets.synthetic.options import EASY, LabelOptions, SceneOptions, read_scenes
+from pcdet_distill.datasets.synthetic.scenes.options import (
+    EASY,
+    LabelOptions,
+    SceneOptions,
+    read_scenes,
+)
+from pcdet_distill.datasets.synthetic.sensors.camera import Camera
 from pcdet_distill.datasets.synthetic.writer import simulate_frame
 from pcdet_distill.errors import ConfigError, DataError
 

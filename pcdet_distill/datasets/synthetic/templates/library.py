@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..nuscenes import shapes as nuscenes_shapes
 from . import lookalike_shapes, more_road_users, road_users, street
-from .nuscenes import shapes as nuscenes_shapes
 from .shapes import Shapes
 
 # Arguments of ``road_users.pedestrian``: stride and arm swing in metres.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from .builder import Scene
+from ..scenes.builder import Scene
+from ..scenes.options import SceneOptions
+from ..scenes.surfaces import polish
+from ..scenes.tilt import tilted_camera, tilted_sweep
+from ..streams import Streams
+from ..templates.library import library
 from .camera import Camera
 from .ego_motion import Motion, car_pose_before, scene_before
-from .library import library
 from .lidar import Pose, Sweep, cast, mount_pose, rays_for_camera
-from .options import SceneOptions
 from .sensor_options import Sensor
-from .streams import Streams
-from .surfaces import polish
-from .tilt import tilted_camera, tilted_sweep
 from .weather import add_weather
 
 

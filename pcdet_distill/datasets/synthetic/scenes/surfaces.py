@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..sensors.lidar import Sweep
+from ..sensors.weather import kept_points
+from ..streams import Streams
 from .builder import VEHICLES, SceneBuilder
-from .lidar import Sweep
 from .options import SurfaceOptions
-from .streams import Streams
-from .weather import kept_points
 
 BLACK_SHADE = (0.03, 0.10)  # range of the factor on every albedo
 POLISHED_LOSS = (0.5, 0.9)  # range of the share of pulses that are mirrored away

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...config import find_file, nearest, option, project_folder, read_options, read_yaml
-from ...errors import ConfigError
-from ...types import ConfigDict
+from ....config import find_file, nearest, option, project_folder, read_options, read_yaml
+from ....errors import ConfigError
+from ....types import ConfigDict
 
 STANDARD = "hdl64e"
 FOLDER = "synthetic/sensors"

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from ..templates.materials import DENSITY, INTERIOR, OPACITY
+from ..templates.shapes import Shapes
 from .intersect import Hit, Vector, crosses_box, dot, hit_piece
-from .materials import DENSITY, INTERIOR, OPACITY
-from .shapes import Shapes
 
 WINDOW_MARGIN_RAD = 0.004  # more than the uneven spacing of the rays
 TURN_MARGIN_RAD = 0.01  # more than a window's edge bends between two of its points below

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...errors import ConfigError
+from ....errors import ConfigError
+from ..scenes.ground import Ground
+from ..templates.materials import ALBEDO, ROUGHNESS, SPECULAR, material_table
+from ..templates.shapes import Shapes
 from .camera import Camera
-from .ground import Ground
-from .materials import ALBEDO, ROUGHNESS, SPECULAR, material_table
 from .raycast import WINDOW_MARGIN_RAD, Instances, RangeImage, RayTable, cast_instances
 from .sensor_options import MountOptions, Sensor, SensorOptions, standard_sensor
-from .shapes import Shapes
 
 # Half the opening that is cast. The view of camera 2 reaches 40.6 degrees to either side.
 SECTOR_RAD = np.deg2rad(42.0)

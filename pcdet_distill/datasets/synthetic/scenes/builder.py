@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..sensors.lidar import SECTOR_RAD
+from ..sensors.raycast import Instances
+from ..templates.library import Library, library
 from .ground import Ground
-from .library import Library, library
-from .lidar import SECTOR_RAD
-from .raycast import Instances
 
 FURTHEST_M = 75.0
 CLEAR_AHEAD_M = 4.5  # no road user stands closer to the sensor
