@@ -7,7 +7,8 @@ reach the features, but neither the boxes nor the points.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..moved import forward_names
 from .boxes import enlarge_box3d
+from .constants import constant
 from .dispatch import Operator
 from .points import inside_boxes
 from .rows import add_rows, take_rows
@@ -22,10 +24,13 @@ from .segments import group_argmax
 from .voxel_query import voxel_query
 
 __all__ = [
+    "CellMembers",
     "cell_members",
+    "pool_cells",
     "roi_point_rows",
     "roiaware_pool3d",
     "roipoint_pool3d",
+    "stack_cell_members",
     "voxel_query",
 ]
 
@@ -144,14 +149,42 @@ def roiaware_pool3d(
             f"pool_method of RoI-aware pooling is '{pool_method}', expected one of {POOL_METHODS}"
         )
     sizes = (out_size,) * 3 if isinstance(out_size, int) else tuple(out_size)
-    cell, point = cell_members(rois, points, sizes, max_points_per_voxel - 1)
-    num_cells = len(rois) * sizes[0] * sizes[1] * sizes[2]
-    pool = _pool_maximum if pool_method == "max" else _pool_average
-    pooled = pool(features, cell, point, num_cells)
-    return pooled.view(len(rois), *sizes, features.shape[1])
+    limit = max_points_per_voxel - 1
+    members = stack_cell_members(rois[None], points, [len(points)], sizes, limit)
+    return pool_cells(features, members, pool_method)
 
 
-@torch.no_grad()
+class CellMembers(NamedTuple):
+    """The points that the grid cells of some boxes take.
+
+    Attributes:
+        cell: (P,) int64, numbered over box, x, y, z, in ascending order.
+        point: (P,) int64, a point in that cell.
+        shape: boxes, and cells along x, y, z.
+    """
+
+    cell: Tensor
+    point: Tensor
+    shape: tuple[int, ...]
+
+    def with_points(self, row: Tensor) -> CellMembers:
+        """The same, the points numbered by ``row`` (N,) of their old numbers."""
+        return self._replace(point=row[self.point])
+
+
+def pool_cells(features: Tensor, members: CellMembers, method: str) -> Tensor:
+    """Features (boxes, x, y, z, C) pooled over the members of each cell; 0 where there are none.
+
+    Args:
+        features: (N, C) of all points.
+        members: of each cell.
+        method: ``max`` or ``avg``.
+    """
+    pool = _pool_maximum if method == "max" else _pool_average
+    pooled = pool(features, members.cell, members.point, prod(members.shape))
+    return pooled.view(*members.shape, features.shape[1])
+
+
 def cell_members(
     rois: Tensor, points: Tensor, sizes: Sequence[int], limit: int
 ) -> tuple[Tensor, Tensor]:
@@ -167,15 +200,52 @@ def cell_members(
         for each pair of a cell and a point in it, ordered by cell: the cells (P,) int64, numbered
         over box, x, y, z, and the points (P,) int64.
     """
-    roi, point = torch.nonzero(inside_boxes(points, rois), as_tuple=True)
+    members = stack_cell_members(rois[None], points, [len(points)], sizes, limit)
+    return members.cell, members.point
+
+
+@torch.no_grad()
+def stack_cell_members(
+    rois: Tensor, points: Tensor, counts: Sequence[int], sizes: Sequence[int], limit: int
+) -> CellMembers:
+    """``cell_members`` of a batch, whose sizes the host learns together.
+
+    Args:
+        rois: (B, R, 7); the boxes of all frames are numbered one after the other.
+        points: (N, 3), those of each frame one after the other.
+        counts: points of each frame.
+        sizes: cells along the box's own x, y, z.
+        limit: points per cell.
+    """
+    roi, point = _points_in_rois(rois, points, counts)
     cell = roi
-    for index, size in zip(_cell_indices(rois[roi], points[point], sizes), sizes):
+    boxes = rois.flatten(0, 1)[roi]
+    for index, size in zip(_cell_indices(boxes, points[point], sizes), sizes):
         cell = cell * size + index
     cell, order = torch.sort(cell, stable=True)
     position = torch.arange(len(cell), device=cell.device)
     rank_in_cell = position - torch.searchsorted(cell, cell)
-    taken = rank_in_cell < limit
-    return cell[taken], point[order][taken]
+    taken = torch.nonzero(rank_in_cell < limit)[:, 0]
+    shape = (rois.shape[0] * rois.shape[1], *sizes)
+    return CellMembers(cell[taken], point[order[taken]], shape)
+
+
+def _points_in_rois(rois: Tensor, points: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Each pair (P,) int64 of a box and a point of its frame inside it, by box, then by point."""
+    masks = []
+    for of_frame, boxes in zip(points.split(list(counts)), rois):
+        masks.append(inside_boxes(of_frame, boxes).flatten())
+    # One search for all frames. A place counts the pairs (box, point) of one frame after the other.
+    place = torch.nonzero(torch.cat(masks))[:, 0]
+    num_rois = rois.shape[1]
+    points_of_frame = constant([int(count) for count in counts], place.device)
+    end_of_frame = (points_of_frame * num_rois).cumsum(0)
+    frame = torch.searchsorted(end_of_frame, place, right=True)
+    in_frame = place - (end_of_frame - points_of_frame * num_rois)[frame]
+    width = points_of_frame[frame]
+    first_point = (points_of_frame.cumsum(0) - points_of_frame)[frame]
+    roi = frame * num_rois + torch.div(in_frame, width, rounding_mode="floor")
+    return roi, first_point + in_frame % width
 
 
 def _cell_indices(boxes: Tensor, points: Tensor, sizes: Sequence[int]) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """How often the host waits for the GPU in a pass of each detector.
 
-Without a GPU the CPU pretends to be one (pretend_cuda). Counted are the waits of the models.
+Without a GPU the CPU pretends to be one (tests/pretend_gpu.py). Counted are waits of the models.
 Those of the operators in ops/ are not: on a GPU their Triton forms run, which wait elsewhere.
 docs/gpu.md lists why the ones that remain are there.
 """
@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from pretend_cuda import Waits, pretend_cuda
+from pretend_gpu import pretended
+from pretend_waits import Waits
 from small_model import random_scene
 from test_degenerate_inputs import DETECTORS
 from torch import Tensor
@@ -79,13 +80,13 @@ def waits_of(detector: str, num_frames: int) -> tuple[Waits, Waits]:
     make_model, collate = DETECTORS[detector]
     model = make_model()
     batch = collate([random_scene(seed) for seed in range(num_frames)])
-    with pretend_cuda():
+    with pretended("cuda"):
         model = model.to("cuda")
         for key, value in batch.items():
             batch[key] = value.to("cuda") if isinstance(value, Tensor) else value
-    with pretend_cuda() as training:
+    with pretended("cuda") as training:
         model.train()(dict(batch))[0]["loss"].backward()
-    with pretend_cuda() as evaluation, torch.no_grad():
+    with pretended("cuda") as evaluation, torch.no_grad():
         model.eval()(dict(batch))
     return training, evaluation
 
@@ -97,7 +98,7 @@ def of_models(waits: Waits) -> int:
 
 
 def test_the_counter_knows_what_waits() -> None:
-    with pretend_cuda() as waits:
+    with pretended("cuda") as waits:
         values = torch.arange(6.0).to("cuda")
         waits.places.clear()
         assert values.sum().item() == 15
@@ -110,7 +111,7 @@ def test_the_counter_knows_what_waits() -> None:
 
 
 def test_the_counter_knows_what_does_not_wait() -> None:
-    with pretend_cuda() as waits:
+    with pretended("cuda") as waits:
         values = torch.arange(6.0).to("cuda")
         waits.places.clear()
         torch.where(values > 2, values, 0.0).sum()

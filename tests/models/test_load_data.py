@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from easydict import EasyDict
-from pretend_cuda import pretend_cuda
+from pretend_gpu import pretended
 from small_model import MAX_POINTS, RANGE, VOXEL_SIZE, random_scene
 from torch import Tensor
 
@@ -94,7 +94,7 @@ def made_up_streams(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_host_does_not_wait_for_copies(made_up_streams: list[str]) -> None:
     batch = batch_of(CLOUDS["two frames"], on_device=False)
-    with pretend_cuda() as waits:
+    with pretended("cuda") as waits:
         load_data_to_device(batch, "cuda")
         assert batch["voxels"].is_cuda and batch["points"].is_cuda
     assert waits.total == 0, waits.table()

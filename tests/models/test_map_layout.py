@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pretend_cuda import pretend_cuda
+from pretend_gpu import pretended
 
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.model_utils.map_layout import VARIABLE, map_layout, with_layout
@@ -31,7 +31,7 @@ def test_only_plain_float32_on_cuda_is_contiguous(
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allow_tf32)
     expected = torch.channels_last if allow_tf32 else torch.contiguous_format
-    with pretend_cuda():
+    with pretended("cuda"):
         on_gpu = channels_last_map().to("cuda")
         assert map_layout(on_gpu) is expected
         assert map_layout(on_gpu.half()) is torch.channels_last

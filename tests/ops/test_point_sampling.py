@@ -107,6 +107,23 @@ def test_stack_of_furthest_points_keeps_items_apart() -> None:
     assert found.tolist() == of_first + [30 + row for row in of_last]
 
 
+@pytest.mark.parametrize("counts", [[1030, 1500], [700, 0, 40, 1024], [0]])
+def test_furthest_points_of_frames_are_those_of_each_alone(counts: list[int]) -> None:
+    """On a grid many points are equally far, and the number of threads decides between them."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randint(0, 4, (sum(counts), 3), generator=generator).float()
+    samples = [min(count, 30) for count in counts]
+    found = ops.furthest_points_of_frames(points, counts, samples)
+    expected: list[int] = []
+    first = 0
+    for count, wanted in zip(counts, samples):
+        if count:
+            alone = ops.furthest_point_sample(points[None, first : first + count], wanted)[0]
+            expected += (first + alone).tolist()
+        first += count
+    assert found.tolist() == expected
+
+
 def test_furthest_points_of_an_empty_stack() -> None:
     no_points = torch.zeros(0, 3)
     assert ops.stack_furthest_point_sample(no_points, [0, 0], [3, 4]).shape == (0,)

@@ -8,7 +8,11 @@ import numpy as np
 import torch
 
 from pcdet_distill.ops.point_sampling import furthest_point_sample_plain
-from pcdet_distill.ops.proposal_sampling import near_boxes, sector_furthest_point_sample
+from pcdet_distill.ops.proposal_sampling import (
+    near_boxes,
+    sample_sectors,
+    sector_furthest_point_sample,
+)
 
 
 def test_points_near_the_closest_box() -> None:
@@ -57,6 +61,22 @@ def test_a_sector_gets_its_share() -> None:
         chosen = furthest_point_sample_plain(points[own_rows], share, 1024)
         expected += own_rows[chosen.numpy()].tolist()
     assert rows == expected
+
+
+def test_frames_of_a_batch_are_sampled_as_if_alone() -> None:
+    """Three frames, the second one without candidates, every third point no candidate."""
+    generator = torch.Generator().manual_seed(2)
+    counts = [90, 40, 130]
+    points = 60 * torch.rand(sum(counts), 3, generator=generator) - 30
+    frame = torch.arange(3).repeat_interleave(torch.tensor(counts))
+    is_candidate = (torch.arange(len(points)) % 3 > 0) & (frame != 1)
+    found = sample_sectors(points, frame, is_candidate, 3, 24, num_sectors=6)
+    expected = []
+    for number in range(3):
+        rows = torch.nonzero(is_candidate & (frame == number))[:, 0]
+        expected.append(rows[sector_furthest_point_sample(points[rows], 24, 6)])
+    assert found.tolist() == torch.cat(expected).tolist()
+    assert set(frame[found].tolist()) == {0, 2}
 
 
 FIVE_POINTS = torch.tensor([[5.0, 0, 0], [-1.0, 0, 0], [0.0, 3.0, 0], [0.0, 0, 0], [6.0, 0.5, 0]])

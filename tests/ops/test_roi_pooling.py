@@ -140,6 +140,26 @@ def test_cells_by_brute_force(seed: int, limit: int) -> None:
     assert list(zip(cell_rows.tolist(), point_rows.tolist())) == expected
 
 
+def test_cells_of_a_batch_are_those_of_its_frames() -> None:
+    """Three frames, the second one without points; rows and boxes count over the batch."""
+    sizes = (3, 2, 4)
+    scenes = [scene(5), scene(6), scene(7)]
+    frames = [scenes[0][0], scenes[1][0][:0], scenes[2][0]]
+    rois = torch.stack([boxes for _, _, boxes in scenes])
+    counts = [len(points) for points in frames]
+    found = ops.stack_cell_members(rois, torch.cat(frames), counts, sizes, 3)
+    expected = []
+    cells_of_frame = rois.shape[1] * 3 * 2 * 4
+    first_point = 0
+    for number, (points, boxes) in enumerate(zip(frames, rois)):
+        cell, point = ops.cell_members(boxes, points, sizes, 3)
+        expected += zip((cell + number * cells_of_frame).tolist(), (point + first_point).tolist())
+        first_point += len(points)
+    assert expected
+    assert list(zip(found.cell.tolist(), found.point.tolist())) == expected
+    assert found.shape == (3 * rois.shape[1], 3, 2, 4)
+
+
 @pytest.mark.parametrize("method", ["max", "avg"])
 def test_gradients_of_cells(method: str) -> None:
     points, features, rois = scene(3, points=40)

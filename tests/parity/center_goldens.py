@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from on_cpu import on_cpu
 from torch import Tensor
 
 from pcdet_distill.models.dense_heads.center_head import CenterHead
@@ -15,7 +16,7 @@ def check_center_targets(
     arrays: Mapping[str, np.ndarray], head: CenterHead, gt_boxes: Tensor
 ) -> None:
     """Peaks, rows, cells and codes of every head, and that the labels of the batch stay."""
-    targets = head.forward_ret_dict["target_dicts"]
+    targets = on_cpu(head.forward_ret_dict["target_dicts"])
     assert f"full/train/inds_{len(targets)}" not in arrays
     for number, target in enumerate(targets):
         np.testing.assert_array_equal(

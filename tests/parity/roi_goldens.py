@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from on_cpu import on_cpu
 from torch import Tensor, nn
 
 from pcdet_distill.models.roi_heads.roi_head_template import RoIHeadTemplate
@@ -33,8 +34,9 @@ class RecordedSample(nn.Module):
 
     def forward(self, batch_dict: Mapping[str, Any]) -> dict[str, Tensor]:
         """Targets of the recorded RoIs."""
-        assert missing_share(self.sampled["rois"], batch_dict["rois"]) <= MAY_BE_MISSING
-        return self.layer({**batch_dict, **self.sampled})
+        sampled = {key: value.to(batch_dict["rois"].device) for key, value in self.sampled.items()}
+        assert missing_share(sampled["rois"], batch_dict["rois"]) <= MAY_BE_MISSING
+        return self.layer({**batch_dict, **sampled})
 
 
 def use_recorded_proposals(arrays: Mapping[str, np.ndarray], head: nn.Module | None) -> None:
@@ -48,10 +50,12 @@ def use_recorded_proposals(arrays: Mapping[str, np.ndarray], head: nn.Module | N
 
     def propose_recorded(batch_dict: dict[str, Any], nms_config: Mapping[str, Any]) -> None:
         propose(batch_dict, nms_config)
+        proposed = batch_dict["rois"]
         recorded = {key: torch.from_numpy(arrays[f"full/eval/{key}"]) for key in SAMPLED}
-        assert missing_share(recorded["rois"], batch_dict["rois"]) <= MAY_BE_MISSING
-        np.testing.assert_allclose(batch_dict["roi_scores"], recorded["roi_scores"], atol=1e-3)
-        batch_dict.update(recorded)
+        assert missing_share(recorded["rois"], proposed.cpu()) <= MAY_BE_MISSING
+        scores = batch_dict["roi_scores"].cpu()
+        np.testing.assert_allclose(scores, recorded["roi_scores"], atol=1e-3)
+        batch_dict.update({key: value.to(proposed.device) for key, value in recorded.items()})
 
     head.proposal_layer = propose_recorded
 
@@ -89,7 +93,7 @@ def use_recorded_sample(
 
 def check_roi_targets(arrays: Mapping[str, np.ndarray], head: RoIHeadTemplate) -> None:
     """IoUs, labels and boxes that the recorded RoIs are given."""
-    found = head.forward_ret_dict
+    found = on_cpu(dict(head.forward_ret_dict))
     prefix = "full/train/roi_head."
     recorded = {}
     for key, value in arrays.items():
@@ -120,12 +124,12 @@ def use_reference_rows(pfe: nn.Module, backbone: nn.Module) -> None:
     def reorder(module: nn.Module, inputs: tuple[BatchDict]) -> None:
         (batch_dict,) = inputs
         levels = dict(batch_dict["multi_scale_3d_features"])
-        cells = levels["x_conv1"].indices
+        cells = levels["x_conv1"].indices.cpu()
         for number in (2, 3, 4):
             tensor = levels[f"x_conv{number}"]
             kernel = getattr(backbone, f"conv{number}")[0][0].kernel
             order = reference_order(tensor, cells, kernel)
-            cells = tensor.indices[order]
+            cells = tensor.indices[order].cpu()
             levels[f"x_conv{number}"] = rows_in_order(tensor, order)
         batch_dict["multi_scale_3d_features"] = levels
 

@@ -8,7 +8,6 @@ itself: ``final_box_dicts``, or ``rois`` for a second stage.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,9 @@ from ...types import BatchDict, ConfigDict
 from ..model_utils.center_losses import center_focal_loss, center_regression_loss
 from ..model_utils.centernet_utils import TopCells, gather_cells, top_cells
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
+from ..model_utils.places import rows_of_masks
 from ..taps import TapInfo
+from .center_candidates import FrameCandidates, ProposedBoxes
 from .center_nms import nms_of_head
 from .center_overlaps import BRANCH as OVERLAP
 from .center_overlaps import corrected_scores, overlap_loss, read_exponents
@@ -95,22 +96,6 @@ class SeparateHead(nn.Module):
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """The output (B, out_channels, H, W) of every branch for features (B, C, H, W)."""
         return {name: getattr(self, name)(features) for name in self.branch_names}
-
-
-class ProposedBoxes(NamedTuple):
-    """The K best boxes of one head in each frame, before any limit.
-
-    Attributes:
-        boxes: (B, K, 7 + C).
-        scores: (B, K).
-        labels: (B, K) int64 from 1.
-        overlaps: (B, K) what the branch ``iou`` predicts; None where scores are not corrected.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    overlaps: Tensor | None
 
 
 class CenterHead(DetectionHead):
@@ -294,33 +279,19 @@ class CenterHead(DetectionHead):
             predictions: per head the output (B, channels, H, W) of each branch.
         """
         num_frames = len(predictions[0]["hm"])
-        parts_of_frames: list[list[dict[str, Tensor]]] = [[] for _ in range(num_frames)]
+        candidates: list[FrameCandidates] = []
         for number, prediction in enumerate(predictions):
-            boxes_of_head = self._boxes_of_head(number, prediction)
-            for parts, boxes_of_frame in zip(parts_of_frames, boxes_of_head):
-                parts.append(boxes_of_frame)
-        return [concatenate_boxes(parts) for parts in parts_of_frames]
+            best = self.boxes_before_nms(number, prediction)
+            candidates.extend(best.of_frame(number, frame) for frame in range(num_frames))
+        selected = self.select_boxes(candidates)
+        # They stand head by head; the heads of a frame are ``num_frames`` apart.
+        return [concatenate_boxes(selected[frame::num_frames]) for frame in range(num_frames)]
 
     @property
     def max_boxes(self) -> int:
         """MAX_OBJ_PER_SAMPLE: boxes that each head proposes in a frame."""
         settings = required(self.model_cfg, "POST_PROCESSING", WHERE)
         return int(required(settings, "MAX_OBJ_PER_SAMPLE", POST_PROCESSING))
-
-    def _boxes_of_head(
-        self, number: int, prediction: Mapping[str, Tensor]
-    ) -> list[dict[str, Tensor]]:
-        """Boxes of every frame from one head: the highest cells, filtered, then after NMS."""
-        best = self.boxes_before_nms(number, prediction)
-        boxes_of_frames = []
-        for frame in range(len(best.boxes)):
-            overlaps = None if best.overlaps is None else best.overlaps[frame]
-            boxes_of_frames.append(
-                self.select_boxes(
-                    number, best.boxes[frame], best.scores[frame], best.labels[frame], overlaps
-                )
-            )
-        return boxes_of_frames
 
     def boxes_before_nms(self, number: int, prediction: Mapping[str, Tensor]) -> ProposedBoxes:
         """The boxes at the highest cells of one head's heatmaps.
@@ -340,38 +311,34 @@ class CenterHead(DetectionHead):
             overlaps=overlaps,
         )
 
-    def select_boxes(
-        self,
-        number: int,
-        boxes: Tensor,
-        scores: Tensor,
-        labels: Tensor,
-        overlaps: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Boxes of one frame from one head that pass the limits, after NMS.
+    def select_boxes(self, candidates: Sequence[FrameCandidates]) -> list[dict[str, Tensor]]:
+        """Boxes that pass the limits, after an NMS for each frame and head.
 
         NMS runs over all classes of a head together. Classes that may stand close to each other,
         such as barrier and cone, belong into different heads; or ``class_specific_nms`` keeps them
-        apart.
-
-        Args:
-            number: of the head.
-            boxes: (K, 7 + C).
-            scores: (K,).
-            labels: (K,) from 1.
-            overlaps: (K,) what the branch ``iou`` predicts, to correct the scores.
+        apart. The limits are applied to all frames and heads first, so that the host waits once for
+        the numbers of boxes.
         """
         settings = required(self.model_cfg, "POST_PROCESSING", WHERE)
+        masks = [self._is_admitted(each.boxes, each.scores, settings) for each in candidates]
+        selected = []
+        for each, admitted in zip(candidates, rows_of_masks(masks)):
+            selected.append(self._after_nms(each, admitted, settings))
+        return selected
+
+    def _after_nms(
+        self, candidates: FrameCandidates, admitted: Tensor, settings: ConfigDict
+    ) -> dict[str, Tensor]:
+        """What NMS keeps of the candidates at the rows ``admitted``."""
         nms_config = required(settings, "NMS_CONFIG", POST_PROCESSING)
-        admitted = torch.nonzero(self._is_admitted(boxes, scores, settings))[:, 0]
-        boxes = boxes[admitted]
-        scores = scores[admitted]
-        labels = labels[admitted]
-        if overlaps is not None and self.overlap_exponents is not None:
+        boxes = candidates.boxes[admitted]
+        scores = candidates.scores[admitted]
+        labels = candidates.labels[admitted]
+        if candidates.overlaps is not None and self.overlap_exponents is not None:
             exponents = self.overlap_exponents[labels - 1]
-            scores = corrected_scores(scores, overlaps[admitted], exponents)
+            scores = corrected_scores(scores, candidates.overlaps[admitted], exponents)
         kept = nms_of_head(
-            boxes, scores, labels, nms_config, head=number, head_labels=self.head_labels
+            boxes, scores, labels, nms_config, head=candidates.head, head_labels=self.head_labels
         )
         return {
             "pred_boxes": boxes[kept],

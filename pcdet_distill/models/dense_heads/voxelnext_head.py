@@ -18,8 +18,10 @@ from ...ops.precision import at_least_float32
 from ...ops.sparse_conv import SparseConvTensor, SparseSequential, SubMConv2d
 from ...types import BatchDict
 from ..model_utils.center_losses import center_focal_loss, center_regression_loss
+from ..model_utils.places import split_by_frame
 from ..model_utils.weighted_batch_norm import WeightedBatchNorm1d
 from ..taps import TapInfo
+from .center_candidates import FrameCandidates
 from .center_head import (
     POST_PROCESSING,
     WHERE,
@@ -174,21 +176,23 @@ class VoxelNeXtHead(CenterHead):
         self, predictions: Sequence[Mapping[str, Tensor]], cells: SparseConvTensor
     ) -> list[dict[str, Tensor]]:
         """Final boxes of every frame, those of all heads one after the other."""
-        boxes_of_frames = []
-        for frame in range(cells.batch_size):
-            rows = torch.nonzero(cells.indices[:, 0] == frame)[:, 0]
+        num_heads = len(predictions)
+        candidates = []
+        for rows in split_by_frame(cells.indices[:, 0], cells.batch_size):
             corners = cells.indices[rows][:, [2, 1]]
-            parts = []
             for number, prediction in enumerate(predictions):
                 own = {name: value[rows] for name, value in prediction.items()}
-                parts.append(self._boxes_of_head_and_frame(number, own, corners))
-            boxes_of_frames.append(concatenate_boxes(parts))
+                candidates.append(self._best_cells(number, own, corners))
+        selected = self.select_boxes(candidates)
+        boxes_of_frames = []
+        for first in range(0, len(selected), num_heads):
+            boxes_of_frames.append(concatenate_boxes(selected[first : first + num_heads]))
         return boxes_of_frames
 
-    def _boxes_of_head_and_frame(
+    def _best_cells(
         self, number: int, prediction: Mapping[str, Tensor], corners: Tensor
-    ) -> dict[str, Tensor]:
-        """The best of V cells at corners (V, 2), filtered, then after NMS."""
+    ) -> FrameCandidates:
+        """The boxes at the best of V cells at corners (V, 2), from one head, of one frame."""
         settings = required(self.model_cfg, "POST_PROCESSING", WHERE)
         count = int(required(settings, "MAX_OBJ_PER_SAMPLE", POST_PROCESSING))
         logits = at_least_float32(prediction["hm"])
@@ -202,7 +206,7 @@ class VoxelNeXtHead(CenterHead):
             cell_size_m=self.cell_size,
             origin_m=self.origin,
         )
-        return self.select_boxes(number, boxes, torch.sigmoid(best), labels)
+        return FrameCandidates(number, boxes, torch.sigmoid(best), labels)
 
 
 def keep_frames(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...ops.constants import constant_like
+from ..model_utils.places import split_by_frame
 from .center_targets import CenterTargetAssigner, encode_centers
 
 
@@ -47,13 +48,21 @@ class VoxelTargetAssigner(CenterTargetAssigner):
             cells: (N, 3) frame, y, x of the active cells.
             map_size: (nx, ny) cells of the whole map.
         """
+        rows_of_frames = split_by_frame(cells[:, 0], len(gt_boxes))
         targets = []
         for labels in self.head_labels:
-            targets.append(self._assign_head_to_cells(gt_boxes, labels, cells, map_size))
+            targets.append(
+                self._assign_head_to_cells(gt_boxes, labels, cells, rows_of_frames, map_size)
+            )
         return targets
 
     def _assign_head_to_cells(
-        self, gt_boxes: Tensor, labels: Sequence[int], cells: Tensor, map_size: Sequence[int]
+        self,
+        gt_boxes: Tensor,
+        labels: Sequence[int],
+        cells: Tensor,
+        rows_of_frames: Sequence[Tensor],
+        map_size: Sequence[int],
     ) -> VoxelTargets:
         head_boxes = self._boxes_of_heads(gt_boxes, [labels])
         boxes = head_boxes.boxes
@@ -67,9 +76,8 @@ class VoxelTargetAssigner(CenterTargetAssigner):
         codes = boxes.new_zeros(num_frames, self.max_objects, boxes.shape[1] + 1)
         rows = torch.zeros(codes.shape[:2], dtype=torch.long, device=cells.device)
         mask = torch.zeros_like(rows, dtype=torch.bool)
-        for frame in range(num_frames):
-            rows_of_frame = torch.nonzero(cells[:, 0] == frame)[:, 0]
-            own = torch.nonzero(head_boxes.frame == frame)[:, 0]
+        boxes_of_frames = split_by_frame(head_boxes.frame, num_frames)
+        for frame, (rows_of_frame, own) in enumerate(zip(rows_of_frames, boxes_of_frames)):
             if len(rows_of_frame) == 0 or len(own) == 0:
                 continue
             places = cells[rows_of_frame][:, [2, 1]].to(boxes.dtype)

@@ -20,6 +20,7 @@ from ...ops.boxes import boxes_iou3d
 from ...ops.nms import class_agnostic_nms, multi_classes_nms
 from ...types import BatchDict, ConfigDict
 from ..dense_heads.detection_head import concatenate_boxes
+from ..model_utils.places import rows_of_masks, split_by_frame
 from ..roi_heads.target_assigner.proposal_target_layer import is_box
 
 WHERE = "MODEL.POST_PROCESSING"
@@ -73,8 +74,7 @@ def post_process(
     thresholds = settings.get("RECALL_THRESH_LIST") or []
     final_boxes: list[FinalBoxes] = []
     recall: RecallCounts = {}
-    for frame in range(int(batch_dict["batch_size"])):
-        rows = _rows_of_frame(batch_dict, frame)
+    for frame, rows in enumerate(_rows_of_frames(batch_dict)):
         own_companions = {name: values[rows] for name, values in (companions or {}).items()}
         boxes_of_frame = _boxes_of_frame(
             batch_dict, frame, rows, settings, num_class=num_class, companions=own_companions
@@ -238,13 +238,15 @@ def _best_overlap(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
     return boxes_iou3d(boxes[:, :7], gt_boxes[:, :7].to(boxes.dtype)).amax(dim=0)
 
 
-def _rows_of_frame(batch_dict: BatchDict, frame: int) -> FrameIndex:
-    """Index of the predictions of one frame, without padding."""
+def _rows_of_frames(batch_dict: BatchDict) -> Sequence[FrameIndex]:
+    """Index of the predictions of each frame, without padding; the host waits once at most."""
+    num_frames = int(batch_dict["batch_size"])
     if "batch_index" in batch_dict:
-        return torch.nonzero(batch_dict["batch_index"] == frame)[:, 0]
+        return split_by_frame(batch_dict["batch_index"], num_frames)
     if batch_dict.get("rois") is None:
-        return frame
-    return frame, torch.nonzero(is_box(batch_dict["rois"][frame]))[:, 0]
+        return range(num_frames)
+    rows_of_boxes = rows_of_masks(is_box(batch_dict["rois"]).unbind(0))
+    return list(enumerate(rows_of_boxes))
 
 
 def _given_labels(batch_dict: BatchDict, rows: FrameIndex) -> Tensor | None:

@@ -79,6 +79,22 @@ def rows_by_frame(frame: Tensor, batch_size: int) -> list[int]:
     return counts
 
 
+def rows_of_masks(masks: Sequence[Tensor]) -> list[Tensor]:
+    """The rows (int64) that each mask (N_i,) keeps, in their order; the host waits once for all.
+
+    ``nonzero`` of each mask would wait for each. Sorting does not wait, and puts the rows that are
+    kept first.
+    """
+    if len(masks) == 0:
+        return []
+    counts: list[int] = torch.stack([mask.sum() for mask in masks]).tolist()
+    rows = []
+    for mask, count in zip(masks, counts):
+        order = torch.argsort((~mask).to(torch.uint8), stable=True)
+        rows.append(order[:count])
+    return rows
+
+
 def stack_frames(
     frame: Tensor, batch_size: int, *columns: Tensor
 ) -> tuple[list[int], tuple[Tensor, ...]]:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ...config import required
-from ...ops.roi_pooling import roiaware_pool3d
+from ...ops.roi_pooling import pool_cells, stack_cell_members
 from ...ops.sparse_conv import SparseConvTensor, SparseSequential, SubMConv3d
 from ...types import BatchDict
 from ..backbones_3d.sparse_blocks import sparse_block
-from ..model_utils.places import framed_places, roi_grid_points
+from ..model_utils.places import framed_places, roi_grid_points, stack_frames
 from .roi_head_template import WHERE, FirstStage, RoIHeadTemplate
 
 PART_CHANNELS = 4  # place in the object along x, y, z, and the score of being foreground
@@ -78,17 +78,15 @@ class PartA2FCHead(RoIHeadTemplate):
             the mean part (B * R, x, y, z, 4) and the largest features (B * R, x, y, z, C).
         """
         coords = batch_dict["point_coords"]
-        parts = self._parts_of_points(batch_dict)
-        features = batch_dict["point_features"]
-        pooled_parts = []
-        pooled_features = []
-        for frame, rois in enumerate(batch_dict["rois"]):
-            rows = coords[:, 0] == frame
-            boxes = rois[:, :7]
-            xyz = coords[rows, 1:4]
-            pooled_parts.append(self._pool(boxes, xyz, parts[rows], "avg"))
-            pooled_features.append(self._pool(boxes, xyz, features[rows], "max"))
-        return torch.cat(pooled_parts), torch.cat(pooled_features)
+        boxes = batch_dict["rois"][..., :7]
+        row = torch.arange(len(coords), device=coords.device)
+        counts, (xyz, row) = stack_frames(coords[:, 0], len(boxes), coords[:, 1:4], row)
+        sizes = (self.pool_size,) * 3
+        # Both poolings share the search for the points of each cell, and so do all frames.
+        members = stack_cell_members(boxes, xyz, counts, sizes, self.max_points_per_voxel - 1)
+        members = members.with_points(row)
+        parts = pool_cells(self._parts_of_points(batch_dict), members, "avg")
+        return parts, pool_cells(batch_dict["point_features"], members, "max")
 
     def _parts_of_points(self, batch_dict: BatchDict) -> Tensor:
         """(N, 4): place in the object and foreground score; the place is zero on the background.
@@ -104,11 +102,6 @@ class PartA2FCHead(RoIHeadTemplate):
         threshold = required(self.model_cfg, "SEG_MASK_SCORE_THRESH", WHERE)
         place = torch.where(scores >= threshold, place, 0.0)
         return torch.cat([place, scores], dim=1)
-
-    def _pool(self, boxes: Tensor, xyz: Tensor, values: Tensor, method: str) -> Tensor:
-        return roiaware_pool3d(
-            boxes, xyz, values, self.pool_size, self.max_points_per_voxel, pool_method=method
-        )
 
 
 def _two_convolutions(input_channels: int, width: int) -> SparseSequential:

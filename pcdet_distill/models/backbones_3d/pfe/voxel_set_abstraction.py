@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from ....config import nearest, required
 from ....errors import ConfigError
-from ....ops.point_sampling import furthest_point_sample
-from ....ops.proposal_sampling import near_boxes, sector_furthest_point_sample
+from ....ops.point_sampling import furthest_points_of_frames
+from ....ops.proposal_sampling import near_boxes, sample_sectors
 from ....ops.rows import take_rows
 from ....types import BatchDict, ConfigDict
 from ...model_utils.local_aggregation import build_local_aggregation
-from ...model_utils.places import rows_by_frame, split_by_frame, stack_frames, voxel_centres
+from ...model_utils.places import rows_by_frame, stack_frames, voxel_centres
 from ...model_utils.weighted_batch_norm import WeightedBatchNorm1d
 from ...taps import TapInfo
 
@@ -199,18 +199,11 @@ class VoxelSetAbstraction(nn.Module):
     @torch.no_grad()
     def sample_keypoints(self, batch_dict: BatchDict, batch_size: int) -> Tensor:
         """Keypoints (K, 4) as frame, x, y, z."""
-        points = self._candidate_points(batch_dict)
-        keypoints = [points[:0]]
-        for frame, rows in enumerate(split_by_frame(points[:, 0], batch_size)):
-            of_frame = points[rows]
-            if len(of_frame) == 0:
-                continue
-            if self.spc is None:
-                keypoints.append(self._sample_scene(of_frame))
-            else:
-                rois = batch_dict["rois"][frame]
-                keypoints.append(self._sample_near_proposals(of_frame, rois, self.spc))
-        return torch.cat(keypoints)
+        candidates = self._candidate_points(batch_dict)
+        counts, (points,) = stack_frames(candidates[:, 0], batch_size, candidates)
+        if self.spc is None:
+            return points[self._sample_scenes(points, counts)]
+        return points[self._sample_near_proposals(points, counts, batch_dict["rois"], self.spc)]
 
     def _candidate_points(self, batch_dict: BatchDict) -> Tensor:
         """Points (N, 4) as frame, x, y, z that keypoints are chosen from."""
@@ -221,22 +214,47 @@ class VoxelSetAbstraction(nn.Module):
         centres = voxel_centres(coords[:, 1:], 1, self.voxel_size, self.point_cloud_range)
         return torch.cat([coords[:, :1].to(centres.dtype), centres], dim=1)
 
-    def _sample_scene(self, points: Tensor) -> Tensor:
-        """NUM_KEYPOINTS of the points (N, 4) of a frame, N > 0; with fewer points they repeat."""
-        count = min(self.num_keypoints, len(points))
-        rows = furthest_point_sample(points[None, :, 1:4], count)[0]
-        repeats = -(-self.num_keypoints // len(rows))
-        return points[rows.repeat(repeats)[: self.num_keypoints]]
+    def _sample_scenes(self, points: Tensor, counts: Sequence[int]) -> Tensor:
+        """Rows of NUM_KEYPOINTS points of each frame that has any; with fewer points they repeat.
 
-    def _sample_near_proposals(self, points: Tensor, rois: Tensor, spc: SpcSettings) -> Tensor:
-        """Keypoints of a frame's points (N, 4), N > 0, near its rois (R, 7 + C).
-
-        The first point where none is near, because later layers need one.
+        Args:
+            points: (N, 4), grouped by frame.
+            counts: points of each frame.
         """
-        is_near = near_boxes(points[:, 1:4], rois, spc.margin_m)
-        near = points[is_near] if bool(is_near.any()) else points[:1]
-        rows = sector_furthest_point_sample(near[:, 1:4], self.num_keypoints, spc.num_sectors)
-        return near[rows]
+        samples = [min(self.num_keypoints, count) for count in counts]
+        rows = furthest_points_of_frames(points[:, 1:4], counts, samples)
+        keypoints = [rows[:0]]
+        for of_frame in rows.split(samples):
+            repeats = -(-self.num_keypoints // max(len(of_frame), 1))
+            keypoints.append(of_frame.repeat(repeats)[: self.num_keypoints])
+        return torch.cat(keypoints)
+
+    def _sample_near_proposals(
+        self, points: Tensor, counts: Sequence[int], rois: Tensor, spc: SpcSettings
+    ) -> Tensor:
+        """Rows of the keypoints near proposals; a frame's first point where none is near.
+
+        Later layers need one. The host waits once for the whole batch.
+
+        Args:
+            points: (N, 4), grouped by frame.
+            counts: points of each frame.
+            rois: (B, R, 7 + C).
+            spc: how to sample.
+        """
+        masks = [torch.zeros(0, dtype=torch.bool, device=points.device)]
+        for of_frame, its_rois in zip(points.split(list(counts)), rois):
+            is_near = near_boxes(of_frame[:, 1:4], its_rois, spc.margin_m)
+            none_is_near = ~is_near.any()
+            masks += [is_near[:1] | none_is_near, is_near[1:]]
+        return sample_sectors(
+            points[:, 1:4],
+            points[:, 0].long(),
+            torch.cat(masks),
+            len(counts),
+            self.num_keypoints,
+            num_sectors=spc.num_sectors,
+        )
 
     def interpolate_bev(self, keypoints: Tensor, features: Tensor, stride: int) -> Tensor:
         """Bilinear interpolation of a map at keypoints; 0 beyond the centre of the last cell.
