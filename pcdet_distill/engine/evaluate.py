@@ -21,6 +21,7 @@ from ..datasets import DatasetTemplate
 from ..errors import CheckpointError, ConfigError, exit_on_user_error
 from ..inference import predict_batch
 from ..inference.matching_yaml import naming_matching_yaml
+from ..models.dense_pass import compile_dense_part
 from ..models.device import prepare_for_device
 from ..models.trainable import TrainableModule
 from ..types import BatchDict
@@ -72,6 +73,8 @@ def run_testing(args: argparse.Namespace) -> None:
             load_weights(run, model)
         open_output(run)
         choose_threads(run, model, loader)
+        if args.compile:
+            compile_dense_part(model, run.device)
         evaluator = Evaluator(run, model, loader, args.infer_time)
         if args.eval_all:
             evaluate_all(run, evaluator)

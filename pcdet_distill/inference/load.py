@@ -13,6 +13,7 @@ from ..checkpoint import load_checkpoint, load_model_state
 from ..config import errors_name_file, load_config, required, resolve_data_path
 from ..errors import ConfigError
 from ..models import Detector3DTemplate, build_network
+from ..models.dense_pass import compile_dense_part
 from ..models.detectors.slots import DetectorData
 from ..models.device import choose_device, prepare_for_device
 from .detector import Detector
@@ -35,6 +36,7 @@ def load_detector(
     divide_intensity: float = 1.0,
     fill_missing: float | None = 0.0,
     batch_size: int = 1,
+    compile: bool = False,
     tell: Callable[[str], None] = warn_of_input,
 ) -> Detector:
     """The detector of a checkpoint, ready to be called with points.
@@ -52,6 +54,8 @@ def load_detector(
         divide_intensity: what intensities are divided by: 255 for a model that learnt 0..1.
         fill_missing: the value of columns that a cloud lacks; None refuses such a cloud.
         batch_size: clouds that go through the network together.
+        compile: compile what follows the map from above (``models/dense_pass.py``): faster calls,
+            of which the first of each batch size takes longer.
         tell: called with each warning about the points, once for its kind and for each folder or
             recording. All arrays together count as one.
 
@@ -70,6 +74,8 @@ def load_detector(
     )
     chosen_device = choose_device(None if device is None else str(device), flag="device")
     model = load_model(config, dataset, weights, chosen_device)
+    if compile:
+        compile_dense_part(model, chosen_device, flag="compile=True")
     return Detector(config, model, dataset, chosen_device, settings=settings, batch_size=batch_size)
 
 

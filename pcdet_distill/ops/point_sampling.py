@@ -72,37 +72,6 @@ def stack_furthest_point_sample(
     return FURTHEST_POINTS.on(points.device)(stack, samples, MAX_THREADS)
 
 
-def furthest_points_of_frames(
-    points: Tensor, counts: Sequence[int], samples: Sequence[int]
-) -> Tensor:
-    """``furthest_point_sample`` of frames with different numbers of points.
-
-    The number of the reference's threads decides ties. Frames with at least MAX_THREADS points have
-    the same number, so they are sampled at once; others one by one.
-
-    Args:
-        points: (N, 3+), those of each frame one after the other.
-        counts: (B,) points of each frame.
-        samples: (B,) of each frame; 0 for a frame without points.
-
-    Returns:
-        (sum of samples,) int64 rows of ``points``.
-    """
-    filled = [count for count in counts if count > 0]
-    if not filled:
-        return torch.zeros(0, dtype=torch.int64, device=points.device)
-    if min(filled) >= MAX_THREADS:
-        return stack_furthest_point_sample(points, counts, samples)
-    rows = []
-    first = 0
-    for count, wanted in zip(counts, samples):
-        if count > 0:
-            of_frame = points[first : first + count]
-            rows.append(first + furthest_point_sample(of_frame[None], wanted)[0])
-        first += count
-    return torch.cat(rows)
-
-
 @lru_cache(maxsize=64)
 def tie_order(total: int, threads: int) -> np.ndarray:
     """Rows in the order in which they win among equally far points: (total,) int64.

@@ -59,6 +59,7 @@ TEST = {
     "eval_all": False,
     "ckpt_dir": None,
     "infer_time": False,
+    "compile": False,
     "teacher": False,
     "teacher_ckpt": None,
 }

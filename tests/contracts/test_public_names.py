@@ -52,6 +52,7 @@ NAMES: dict[str, dict[str, list[str] | None]] = {
             "divide_intensity",
             "fill_missing",
             "batch_size",
+            "compile",
             "tell",
         ],
         "Detector": None,

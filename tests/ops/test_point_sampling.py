@@ -107,13 +107,17 @@ def test_stack_of_furthest_points_keeps_items_apart() -> None:
     assert found.tolist() == of_first + [30 + row for row in of_last]
 
 
-@pytest.mark.parametrize("counts", [[1030, 1500], [700, 0, 40, 1024], [0]])
-def test_furthest_points_of_frames_are_those_of_each_alone(counts: list[int]) -> None:
-    """On a grid many points are equally far, and the number of threads decides between them."""
+@pytest.mark.parametrize("counts", [[1030, 1500], [700, 0, 40, 1024]])
+def test_a_stack_and_its_items_alone_choose_the_same_points(counts: list[int]) -> None:
+    """On a grid many points are equally far.
+
+    Alone an item has as many threads as the largest power of two up to its points, in a stack 1024.
+    Both order equally far points alike, because a thread has two of them at most.
+    """
     generator = torch.Generator().manual_seed(0)
     points = torch.randint(0, 4, (sum(counts), 3), generator=generator).float()
     samples = [min(count, 30) for count in counts]
-    found = ops.furthest_points_of_frames(points, counts, samples)
+    found = ops.stack_furthest_point_sample(points, counts, samples)
     expected: list[int] = []
     first = 0
     for count, wanted in zip(counts, samples):

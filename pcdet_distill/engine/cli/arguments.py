@@ -1,7 +1,8 @@
 """The flags of tools/train.py and tools/test.py: OpenPCDet's, and a few of our own.
 
 Ours are ``--teacher``, ``--teacher_ckpt``, ``--seed``, ``--device``, ``--skip_bad_frames``,
-``--on_nan``, ``--allow_nonfinite``, ``--plugin``, ``--accumulate`` and ``--rank_timeout``.
+``--on_nan``, ``--allow_nonfinite``, ``--plugin``, ``--accumulate``, ``--rank_timeout`` and
+``--compile``.
 tests/contracts/test_flags.py freezes all of them.
 """
 
@@ -354,4 +355,10 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         "--infer_time",
         action="store_true",
         help="also measure the time of the model alone, without loading data or writing results",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile what follows the map from above: a CUDA graph for each batch size, on a CPU "
+        "PyTorch's compiler",
     )

@@ -25,6 +25,8 @@ WHERE = "MODEL.BACKBONE_2D"
 class BaseBEVBackbone(nn.Module):
     """``blocks`` reduce the resolution, ``deblocks`` bring every block's output to a common one."""
 
+    has_dense_pass = True
+
     def __init__(self, model_cfg: ConfigDict, input_channels: int, **unused: object) -> None:
         super().__init__()
         self.model_cfg = model_cfg
@@ -80,7 +82,11 @@ class BaseBEVBackbone(nn.Module):
         Reads ``spatial_features`` (B, C, ny, nx). Writes ``spatial_features_2d``
         (B, C_out, ny/s, nx/s).
         """
-        features: Tensor = batch_dict["spatial_features"]
+        batch_dict["spatial_features_2d"] = self.dense_pass(batch_dict["spatial_features"])
+        return batch_dict
+
+    def dense_pass(self, features: Tensor) -> Tensor:
+        """(B, C, ny, nx) -> (B, C_out, ny/s, nx/s)."""
         levels = []
         for number, block in enumerate(self.blocks):
             features = block(features)
@@ -89,8 +95,7 @@ class BaseBEVBackbone(nn.Module):
             features = torch.cat(levels, dim=1) if len(levels) > 1 else levels[0]
         if len(self.deblocks) > len(self.blocks):
             features = self.deblocks[-1](features)
-        batch_dict["spatial_features_2d"] = features
-        return batch_dict
+        return features
 
 
 class BaseBEVBackboneV1(nn.Module):
@@ -98,6 +103,8 @@ class BaseBEVBackboneV1(nn.Module):
 
     In checkpoints ``blocks.1`` refines the deeper level and ``blocks.0`` the joined features.
     """
+
+    has_dense_pass = True
 
     def __init__(self, model_cfg: ConfigDict, **unused: object) -> None:
         super().__init__()
@@ -150,16 +157,21 @@ class BaseBEVBackboneV1(nn.Module):
                     f"{WHERE}.NUM_FILTERS expects {width} channels in {name}, but "
                     f"MODEL.BACKBONE_3D outputs {channels}"
                 )
-        upper = self.deblocks[0](levels["x_conv4"])
-        deeper = self.deblocks[1](self.blocks[1](levels["x_conv5"]))
+        batch_dict["spatial_features_2d"] = self.dense_pass(levels["x_conv4"], levels["x_conv5"])
+        return batch_dict
+
+    def dense_pass(self, conv4: Tensor, conv5: Tensor) -> Tensor:
+        """Maps (B, C, H, W) and (B, C, H/2, W/2) -> (B, C_out, H, W)."""
+        upper = self.deblocks[0](conv4)
+        deeper = self.deblocks[1](self.blocks[1](conv5))
         if upper.shape[2:] != deeper.shape[2:]:
             raise ConfigError(
                 f"{WHERE}.UPSAMPLE_STRIDES: the two levels meet as {list(upper.shape[2:])} and "
                 f"{list(deeper.shape[2:])} cells; expected the same, as with a grid of a multiple "
                 "of 16"
             )
-        batch_dict["spatial_features_2d"] = self.blocks[0](torch.cat([upper, deeper], dim=1))
-        return batch_dict
+        joined: Tensor = self.blocks[0](torch.cat([upper, deeper], dim=1))
+        return joined
 
 
 def _equally_long_lists(model_cfg: ConfigDict, *keys: str) -> list[list[int]]:

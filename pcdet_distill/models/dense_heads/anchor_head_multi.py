@@ -255,6 +255,31 @@ class AnchorHeadMulti(AnchorHeadTemplate):
             labels.append(columns)
         return labels
 
+    def dense_pass(
+        self, features: Tensor, batch_size: int
+    ) -> tuple[list[Tensor], dict[str, Tensor], Tensor | None]:
+        """The part of ``forward`` whose shapes and steps are those of every batch.
+
+        Args:
+            features: (B, C, ny, nx).
+            batch_size: B.
+
+        Returns:
+            the class logits (B, A of the head, classes) of each head; box codes and directions
+            (B, A, width) of all heads by name; and the boxes (B, A, 7 + C), where they are wanted.
+        """
+        if self.shared_conv is not None:
+            features = self.shared_conv(features)
+        predictions_of_heads = [head(features) for head in self.rpn_heads]
+        logits = [predictions.pop("cls_preds") for predictions in predictions_of_heads]
+        predictions = {}
+        for key in predictions_of_heads[0]:
+            parts = [of_head[key] for of_head in predictions_of_heads]
+            predictions[key] = torch.cat(parts, dim=1)
+        if self.training and not self.predict_boxes_when_training:
+            return logits, predictions, None
+        return logits, predictions, self.decode_boxes(batch_size, **predictions)
+
     def forward(self, batch_dict: BatchDict) -> BatchDict:
         """Predict all anchors, and in training assign their targets.
 
@@ -266,20 +291,12 @@ class AnchorHeadMulti(AnchorHeadTemplate):
         """
         features = batch_dict["spatial_features_2d"]
         self.check_map_size(features)
-        if self.shared_conv is not None:
-            features = self.shared_conv(features)
-        predictions_of_heads = [head(features) for head in self.rpn_heads]
-        logits = [predictions.pop("cls_preds") for predictions in predictions_of_heads]
-        predictions = {}
-        for key in predictions_of_heads[0]:
-            parts = [of_head[key] for of_head in predictions_of_heads]
-            predictions[key] = torch.cat(parts, dim=1)
+        logits, predictions, boxes = self.dense_pass(features, int(batch_dict["batch_size"]))
         self.forward_ret_dict = {"cls_preds": logits, **predictions}
         if self.training:
             self.forward_ret_dict.update(self.training_targets(batch_dict))
-        if not self.training or self.predict_boxes_when_training:
-            batch_size = int(batch_dict["batch_size"])
-            batch_dict["batch_box_preds"] = self.decode_boxes(batch_size, **predictions)
+        if boxes is not None:
+            batch_dict["batch_box_preds"] = boxes
             batch_dict["cls_preds_normalized"] = False
             self._publish_logits(batch_dict, logits)
         return batch_dict

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from ...types import BatchDict
 from ..taps import TapInfo
@@ -54,6 +54,31 @@ class AnchorHeadSingle(AnchorHeadTemplate):
             directions=self.directions,
         )
 
+    def dense_pass(
+        self, features: Tensor, batch_size: int
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor] | None]:
+        """The part of ``forward`` whose shapes and steps are those of every batch.
+
+        Args:
+            features: (B, C, ny, nx).
+            batch_size: B.
+
+        Returns:
+            the raw predictions (B, ny, nx, channels) by name; and what ``generate_predicted_boxes``
+            makes of them, where boxes are wanted.
+        """
+        # With features that are channels_last in memory the permuted predictions are contiguous,
+        # and reshaping them to anchors copies nothing.
+        predictions = {
+            "cls_preds": self.conv_cls(features).permute(0, 2, 3, 1),
+            "box_preds": self.conv_box(features).permute(0, 2, 3, 1),
+        }
+        if self.conv_dir_cls is not None:
+            predictions["dir_cls_preds"] = self.conv_dir_cls(features).permute(0, 2, 3, 1)
+        if self.training and not self.predict_boxes_when_training:
+            return predictions, None
+        return predictions, self.generate_predicted_boxes(batch_size, **predictions)
+
     def forward(self, batch_dict: BatchDict) -> BatchDict:
         """Predict all anchors, and in training assign their targets.
 
@@ -63,20 +88,12 @@ class AnchorHeadSingle(AnchorHeadTemplate):
         """
         features = batch_dict["spatial_features_2d"]
         self.check_map_size(features)
-        # With features that are channels_last in memory the permuted predictions are contiguous,
-        # and reshaping them to anchors copies nothing.
-        predictions = {
-            "cls_preds": self.conv_cls(features).permute(0, 2, 3, 1),
-            "box_preds": self.conv_box(features).permute(0, 2, 3, 1),
-        }
-        if self.conv_dir_cls is not None:
-            predictions["dir_cls_preds"] = self.conv_dir_cls(features).permute(0, 2, 3, 1)
+        predictions, decoded = self.dense_pass(features, int(batch_dict["batch_size"]))
         self.forward_ret_dict = dict(predictions)
         if self.training:
             self.forward_ret_dict.update(self.training_targets(batch_dict))
-        if not self.training or self.predict_boxes_when_training:
-            batch_size = int(batch_dict["batch_size"])
-            logits, boxes = self.generate_predicted_boxes(batch_size, **predictions)
+        if decoded is not None:
+            logits, boxes = decoded
             batch_dict["batch_cls_preds"] = logits
             batch_dict["batch_box_preds"] = boxes
             batch_dict["cls_preds_normalized"] = False

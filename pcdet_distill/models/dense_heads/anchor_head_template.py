@@ -66,6 +66,7 @@ class AnchorHeadTemplate(DetectionHead):
     """
 
     leaves_out_frames = True
+    has_dense_pass = True
 
     def __init__(
         self,

@@ -116,6 +116,7 @@ class CenterHead(DetectionHead):
     """
 
     leaves_out_frames = True
+    has_dense_pass = True
     assigner_class: type[CenterTargetAssigner] = CenterTargetAssigner
 
     def __init__(
@@ -211,6 +212,11 @@ class CenterHead(DetectionHead):
             origin_m=(self.origin[0], self.origin[1]),
         )
 
+    def dense_pass(self, features: Tensor) -> list[dict[str, Tensor]]:
+        """Per head the output (B, channels, H, W) of each branch, for features (B, C, H, W)."""
+        shared = self.shared_conv(features)
+        return [head(shared) for head in self.heads_list]
+
     def forward(self, batch_dict: BatchDict) -> BatchDict:
         """Predict all cells, in training assign their targets, else make the boxes.
 
@@ -222,8 +228,7 @@ class CenterHead(DetectionHead):
         features = batch_dict["spatial_features_2d"]
         stride_key = f"{WHERE}.TARGET_ASSIGNER_CONFIG.FEATURE_MAP_STRIDE"
         check_map_size(features, self.feature_map_size, stride_key)
-        shared = self.shared_conv(features)
-        predictions = [head(shared) for head in self.heads_list]
+        predictions = self.dense_pass(features)
         self.forward_ret_dict = {"pred_dicts": predictions}
         if self.training:
             gt_boxes = batch_dict["gt_boxes"].float()

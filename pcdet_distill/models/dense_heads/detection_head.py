@@ -38,9 +38,12 @@ class DetectionHead(nn.Module):
     Attributes:
         leaves_out_frames: whether its loss leaves out the frames that ``loss_frames`` of a batch
             does not count.
+        has_dense_pass: whether ``forward`` calls a method ``dense_pass``, which an evaluation may
+            compile (``models/dense_pass.py``).
     """
 
     leaves_out_frames: ClassVar[bool] = False
+    has_dense_pass: ClassVar[bool] = False
 
     def __init__(
         self,

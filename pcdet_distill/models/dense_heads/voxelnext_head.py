@@ -84,6 +84,7 @@ class SparseSeparateHead(nn.Module):
 class VoxelNeXtHead(CenterHead):
     """CenterHead's branches on ``encoded_spconv_tensor``, a sparse tensor on the ground."""
 
+    has_dense_pass = False  # its cells are sparse
     target_assigner: VoxelTargetAssigner
     assigner_class = VoxelTargetAssigner
 

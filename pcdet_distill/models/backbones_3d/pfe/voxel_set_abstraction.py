@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ....config import nearest, required
 from ....errors import ConfigError
-from ....ops.point_sampling import furthest_points_of_frames
+from ....ops.point_sampling import stack_furthest_point_sample
 from ....ops.proposal_sampling import near_boxes, sample_sectors
 from ....ops.rows import take_rows
 from ....types import BatchDict, ConfigDict
@@ -222,7 +222,7 @@ class VoxelSetAbstraction(nn.Module):
             counts: points of each frame.
         """
         samples = [min(self.num_keypoints, count) for count in counts]
-        rows = furthest_points_of_frames(points[:, 1:4], counts, samples)
+        rows = stack_furthest_point_sample(points[:, 1:4], counts, samples)
         keypoints = [rows[:0]]
         for of_frame in rows.split(samples):
             repeats = -(-self.num_keypoints // max(len(of_frame), 1))
