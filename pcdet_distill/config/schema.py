@@ -74,7 +74,8 @@ DATA_CONFIG = Block(
         DATA_SPLIT=BY_PHASE,
         INFO_PATH=BY_PHASE,
         DATA_AUGMENTOR=ListOf(
-            AUGMENTOR, or_block=block("DISABLE_AUG_LIST", AUG_CONFIG_LIST=ListOf(AUGMENTOR))
+            AUGMENTOR,
+            or_block=block("DISABLE_AUG_LIST ON_DEVICE", AUG_CONFIG_LIST=ListOf(AUGMENTOR)),
         ),
         POINT_FEATURE_ENCODING=block(
             "encoding_type used_feature_list src_feature_list filter_sweeps max_sweeps"

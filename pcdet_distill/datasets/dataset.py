@@ -28,7 +28,7 @@ from ..config import required
 from ..errors import ConfigError, DataError
 from ..evaluation.result import EvaluationResult, PlainResult
 from ..types import ConfigDict
-from .augmentor import HOW_TO_MAKE_FILES, DataAugmentor
+from .augmentor import HOW_TO_MAKE_FILES, ON_DEVICE, DataAugmentor
 from .box_fields import BOX_FIELDS, check_box_fields
 from .collate import collate_items
 from .detections import lidar_detections
@@ -107,6 +107,8 @@ class DatasetTemplate(torch.utils.data.Dataset):
             self.columns,
         )
         self.data_augmentor = self._build_augmentor() if training else None
+        if self.data_augmentor is not None and self.data_augmentor.on_device:
+            self.data_processor.check_points_may_move_later(ON_DEVICE)
         self.views: dict[str, PointView] = {}
         self.predictions: PredictionStore | None = None
         self.takes_unlabelled = False
@@ -248,6 +250,11 @@ class DatasetTemplate(torch.utils.data.Dataset):
 
     def add_view(self, name: str, view: PointView) -> None:
         """Process the points of every item for a second model too, as entry ``name``."""
+        if self.data_augmentor is not None and self.data_augmentor.on_device:
+            raise ConfigError(
+                f"{ON_DEVICE}: the {name} reads the points in a form of its own, which the workers "
+                f"make after the augmentation; leave {ON_DEVICE} out"
+            )
         self.views[name] = view
 
     def check_motions(self) -> None:

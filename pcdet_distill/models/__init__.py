@@ -24,6 +24,9 @@ is_labelled              (B,)                       collate             which fr
                                                                         where others are taken too
 loss_frames              (B,) bool                  SoftTargets         frames with a detection loss
 use_lead_xyz             (B,)                       collate             points start with x, y, z
+scene_move               list of B                  collate             with ON_DEVICE of the
+                                                                        augmentation: how the points
+                                                                        move on the device
 voxel_rule               list of B                  collate             with ON_DEVICE in place of
                                                                         the voxels, which are made
                                                                         on the device
@@ -92,6 +95,7 @@ import numpy as np
 import torch
 
 from ..ops.batch_voxels import VoxelRule, voxelize_batch
+from ..ops.scene_move import move_points
 from ..types import BatchDict, ConfigDict
 from .detectors import DETECTORS, build_detector
 from .detectors.detector3d_template import Detector3DTemplate
@@ -108,6 +112,7 @@ __all__ = [
     "load_data_to_device",
 ]
 
+SCENE_MOVE = "scene_move"
 VOXEL_RULE = "voxel_rule"
 UNCHANGED_KEYS = frozenset({"frame_id", "metadata", "calib", "image_paths"})
 
@@ -130,8 +135,9 @@ def load_data_to_device(batch_dict: BatchDict, device: torch.device | str) -> No
     """Turn the arrays of a collated batch into tensors on ``device``, in place.
 
     They become float32, as in OpenPCDet; only ``image_shape`` becomes int32. A batch inside the
-    batch, such as a teacher's, is converted likewise. A batch with a ``voxel_rule`` gets its voxels
-    here. On CUDA the copies run beside the step before, and the host does not wait for them.
+    batch, such as a teacher's, is converted likewise. Points with a ``scene_move`` move here, and a
+    batch with a ``voxel_rule`` gets its voxels. On CUDA the copies run beside the step before, and
+    the host does not wait for them.
     """
     device = torch.device(device)
     for key, value in batch_dict.items():
@@ -144,6 +150,9 @@ def load_data_to_device(batch_dict: BatchDict, device: torch.device | str) -> No
             batch_dict[key] = value.to(device)
         elif isinstance(value, dict):
             load_data_to_device(value, device)
+    moves = batch_dict.pop(SCENE_MOVE, None)
+    if moves:
+        batch_dict["points"] = move_points(batch_dict["points"], moves)
     rules = batch_dict.pop(VOXEL_RULE, None)
     if rules:
         add_voxels(batch_dict, rules[0])

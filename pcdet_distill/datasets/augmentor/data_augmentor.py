@@ -12,6 +12,7 @@ import numpy as np
 from ...config import built_from, lookup, required
 from ...errors import ConfigError
 from ...ops.boxes import limit_period
+from ...ops.scene_move import SceneMove
 from ...types import ConfigDict
 from ..item import Item
 from ..predicted import PredictionStore
@@ -34,8 +35,16 @@ AUGMENTORS: dict[str, type] = {
     "random_world_translation": RandomWorldTranslation,
     "thin_beams": RandomThinBeams,
 }
+ON_DEVICE = "DATA_CONFIG.DATA_AUGMENTOR.ON_DEVICE"
 # What OpenPCDet's files write into a DISABLE_AUG_LIST that disables nothing.
 PLACEHOLDER = "placeholder"
+# With ON_DEVICE these move the points on the device.
+MOVES_OF_THE_SCENE = (
+    RandomWorldFlip,
+    RandomWorldRotation,
+    RandomWorldScaling,
+    RandomWorldTranslation,
+)
 # What an augmentation may say of itself as its attribute ``motion``: how it moves the boxes of a
 # scene. A teacher's stored predictions are moved likewise.
 MOTIONS = {
@@ -58,6 +67,10 @@ class Augmentor(Protocol):
 
 class DataAugmentor:
     """Runs the augmentations of a config on training items.
+
+    With ON_DEVICE in the block, flips, rotations, scalings and translations of the scene draw their
+    numbers and move the boxes here. The points stay, and the item gets a ``scene_move`` by which
+    they move on the device of the model.
 
     Args:
         root_path: dataset folder, where gt_sampling finds its database.
@@ -90,6 +103,7 @@ class DataAugmentor:
             block = augmentor_configs
         else:
             block = {"AUG_CONFIG_LIST": augmentor_configs}
+        self.on_device = bool(block.get("ON_DEVICE", False))
         disabled = block.get("DISABLE_AUG_LIST") or []
         for name in set(disabled) - {PLACEHOLDER}:
             lookup(AUGMENTORS, name, "DATA_CONFIG.DATA_AUGMENTOR.DISABLE_AUG_LIST")
@@ -101,6 +115,21 @@ class DataAugmentor:
                 continue
             with built_from(f"{WHERE}.{name}"):
                 self.queue.append((name, self._build(augmentor_class, config)))
+        if self.on_device:
+            self._check_moves_come_last()
+
+    def _check_moves_come_last(self) -> None:
+        """Refuse an augmentation of the points that would follow a motion on the device."""
+        moved_by = ""
+        for name, augmentor in self.queue:
+            if isinstance(augmentor, MOVES_OF_THE_SCENE):
+                moved_by = name
+            elif moved_by:
+                raise ConfigError(
+                    f"{ON_DEVICE}: {name} stands after {moved_by}, whose points move later, on the "
+                    f"device; expected flips, rotations, scalings and translations last in "
+                    "AUG_CONFIG_LIST"
+                )
 
     def _build(self, augmentor_class: type, config: ConfigDict) -> Augmentor:
         if augmentor_class is RandomThinBeams:
@@ -154,8 +183,14 @@ class DataAugmentor:
             skip: names of augmentations to leave out.
         """
         data_dict.setdefault("lidar_aug_matrix", np.eye(4))
+        if self.on_device:
+            data_dict["scene_move"] = SceneMove(np.eye(4))
         for name, augmentor in self.queue:
-            if name not in skip:
+            if name in skip:
+                continue
+            if self.on_device and isinstance(augmentor, MOVES_OF_THE_SCENE):
+                _move_all_but_points(augmentor, data_dict, random)
+            else:
                 augmentor(data_dict, random)
         mask = data_dict.pop("gt_boxes_mask", None)
         if mask is not None:
@@ -164,3 +199,18 @@ class DataAugmentor:
         boxes = data_dict["gt_boxes"]
         boxes[:, 6] = limit_period(boxes[:, 6], offset=0.5, period=2 * np.pi)
         return data_dict
+
+
+def _move_all_but_points(
+    augmentor: Augmentor, data_dict: Item, random: np.random.RandomState
+) -> None:
+    """Let an augmentation draw and move the boxes; the points get its motion in ``scene_move``."""
+    points = data_dict["points"]
+    matrix_before = data_dict["lidar_aug_matrix"]
+    data_dict["points"] = points[:0]
+    data_dict["lidar_aug_matrix"] = np.eye(4)
+    augmentor(data_dict, random)
+    motion = data_dict["lidar_aug_matrix"]
+    data_dict["points"] = points
+    data_dict["lidar_aug_matrix"] = motion @ matrix_before
+    data_dict["scene_move"] = data_dict["scene_move"].then(motion)

@@ -51,20 +51,34 @@ class ProcessingStep:
     def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         """Change ``data_dict`` in place."""
 
+    @property
+    def needs_moved_points(self) -> bool:
+        """Whether the step reads places of points, which must have moved by then."""
+        return True
+
 
 class MaskOutsideRange(ProcessingStep):
     """Drop points outside the range in x and y, and in training boxes outside it.
 
-    Points outside the range in z are dropped when voxels are made, as in OpenPCDet.
+    Points outside the range in z are dropped when voxels are made, as in OpenPCDet. Points that
+    move on the device are dropped there.
     """
 
     def __init__(self, config: ConfigDict, point_cloud_range: np.ndarray, training: bool) -> None:
         super().__init__(config, point_cloud_range, training)
         self.masks_boxes = training and bool(self._value("REMOVE_OUTSIDE_BOXES"))
 
+    @property
+    def needs_moved_points(self) -> bool:
+        """Points that move later are dropped then."""
+        return False
+
     def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         points = data_dict.get("points")
-        if points is not None:
+        move = data_dict.get("scene_move")
+        if move is not None:
+            data_dict["scene_move"] = move.within(self.point_cloud_range)
+        elif points is not None:
             is_inside = mask_points_by_range(points, self.point_cloud_range)
             data_dict["points"] = np.compress(is_inside, points, axis=0)
         if self.masks_boxes and data_dict.get("gt_boxes") is not None:
@@ -83,6 +97,11 @@ class ShufflePoints(ProcessingStep):
     def __init__(self, config: ConfigDict, point_cloud_range: np.ndarray, training: bool) -> None:
         super().__init__(config, point_cloud_range, training)
         self.enabled = bool(self._value_of_mode("SHUFFLE_ENABLED"))
+
+    @property
+    def needs_moved_points(self) -> bool:
+        """A random order of all points is one of those that stay."""
+        return False
 
     def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         if self.enabled:
@@ -145,6 +164,11 @@ class PointsToVoxels(ProcessingStep):
         self.max_voxels = int(self._value_of_mode("MAX_NUMBER_OF_VOXELS"))
         self.on_device = bool(config.get("ON_DEVICE", False))
 
+    @property
+    def needs_moved_points(self) -> bool:
+        """Voxels of the device are made after the points have moved."""
+        return not self.on_device
+
     def __call__(self, data_dict: Item, random: np.random.RandomState) -> None:
         if self.on_device:
             data_dict["voxel_rule"] = self._rule(data_dict)
@@ -177,6 +201,11 @@ class PointsToVoxels(ProcessingStep):
 
 class GridSizeOnly(ProcessingStep):
     """For models that make their voxels themselves: the points stay as they are."""
+
+    @property
+    def needs_moved_points(self) -> bool:
+        """It reads none."""
+        return False
 
 
 PROCESSORS: dict[str, type[ProcessingStep]] = {
@@ -239,6 +268,19 @@ class DataProcessor:
         for selection in self.selections:
             points = np.compress(selection.keep(points), points, axis=0)
         return points
+
+    def check_points_may_move_later(self, option: str) -> None:
+        """Refuse a step that reads places of points; ``option`` lets them move on the device."""
+        for step in self.steps:
+            if step.needs_moved_points:
+                name = step.config["NAME"]
+                advice = f"leave {option} out"
+                if isinstance(step, PointsToVoxels):
+                    advice = f"set ON_DEVICE in {name} too, or {advice}"
+                raise ConfigError(
+                    f"{option}: {WHERE}.{name} needs the points where they lie after the "
+                    f"augmentation, but they move on the device; {advice}"
+                )
 
     def forward(self, data_dict: Item, random: np.random.RandomState) -> Item:
         """Run every step on one item, which is changed in place and returned."""
