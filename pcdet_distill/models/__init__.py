@@ -86,7 +86,8 @@ logits. ``prediction_layout()`` states what the raw predictions mean.
 The slots are ``backbones_3d`` (with ``vfe`` and ``pfe``), ``backbones_2d`` (with ``map_to_bev``),
 ``dense_heads`` and ``roi_heads``; ``detectors`` puts them together, and ``model_utils`` has what
 several of them share. ``taps`` records features, ``trainable`` is the contract with the engine,
-``device`` chooses where a model runs, ``eval_mode`` switches it for a while.
+``device`` chooses where a model runs, ``eval_mode`` switches it for a while, ``dense_pass``
+compiles its dense part for evaluation.
 """
 
 from __future__ import annotations

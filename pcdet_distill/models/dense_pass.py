@@ -77,8 +77,12 @@ def compile_dense_part(model: nn.Module, device: torch.device, flag: str = "--co
 
 def dense_modules(model: nn.Module) -> list[nn.Module]:
     """The slots whose dense part can be compiled, in the order in which they run."""
-    modules = [getattr(model, slot, None) for slot in SLOTS]
-    return [module for module in modules if getattr(module, "has_dense_pass", False)]
+    modules: list[nn.Module] = []
+    for slot in SLOTS:
+        module = getattr(model, slot, None)
+        if module is not None and getattr(module, "has_dense_pass", False):
+            modules.append(module)
+    return modules
 
 
 class CompiledPass:

@@ -4,6 +4,7 @@
 
 boxes             corners, rotation, IoU; ``nms`` keeps the best of overlapping ones
 points            points in boxes; ``roi_pooling`` pools their features
+scene_move        motions of whole scenes, drawn before their points move
 voxels            points to voxels; ``batch_voxels`` of a batch on its device, ``occurrences`` keys
 point_groups      dynamic voxels and pillars; ``segments`` maxima over their points
 point_sampling    furthest points and ball queries; ``proposal_sampling`` near proposals

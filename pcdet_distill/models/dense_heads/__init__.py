@@ -4,7 +4,8 @@ detection_head      what every head offers; ``prediction_layout`` what its outpu
 
 anchor_head_template  anchors of ``anchor_generator``, targets of ``target_assigner``,
                       ``direction_bins``; ``anchor_head_single`` and ``anchor_head_multi`` use it
-center_head           peaks of heatmaps: ``center_targets``, ``center_overlaps``, ``center_nms``
+center_head           peaks of heatmaps: ``center_targets``, ``center_overlaps``,
+                      ``center_candidates``, ``center_nms``
 transfusion_head      object queries: ``transfusion_decoder``, ``transfusion_targets``,
                       ``hungarian``
 voxelnext_head        sparse cells: ``voxelnext_targets``
