@@ -139,7 +139,8 @@ class Number:
         is_number = isinstance(value, allowed) and not isinstance(value, bool)
         if is_number and self.least <= value <= self.most:
             return None
-        return Misfit("", shown(value), self.words)
+        beyond = is_number and LARGEST < abs(value) < math.inf
+        return Misfit("", shown(value) + " (beyond float32)" * beyond, self.words)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,12 @@ def _pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
+def _sparse(path: Path) -> None:
+    """10 GB that take no room on the disk."""
+    with path.open("wb") as file:
+        file.truncate(10 * 2**30)
+
+
 def _folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
@@ -264,6 +270,9 @@ VAL = "kitti/kitti_infos_val.pkl"
 DATABASE = "kitti/kitti_dbinfos_train.pkl"
 POINTS = "kitti/training/velodyne/000000.bin"
 SPLIT = "kitti/ImageSets/val.txt"
+CALIB = "kitti/training/calib/000000.txt"
+LABEL = "kitti/training/label_2/000000.txt"
+PLANE = "kitti/training/planes/000000.txt"
 NUS = "nuscenes/v1.0-mini/nuscenes_infos_4sweeps_val.pkl"
 TABLE = "nuscenes/v1.0-mini/v1.0-mini/sample_data.json"
 SET = "lines/set0.txt"
@@ -348,6 +357,28 @@ HOSTILE = {
     "points that are /dev/zero": Hostile("files of a KITTI frame", POINTS, _link("/dev/zero")),
     "a split that is a pipe": Hostile("split files", SPLIT, _pipe),
     "a split that is /dev/zero": Hostile("split files", SPLIT, _link("/dev/zero")),
+    "a split that lists a frame twice": Hostile(
+        "split files", SPLIT, _content(b"000006\n000007\n000006\n")
+    ),
+    "a split of 10 GB": Hostile("split files", SPLIT, _sparse),
+    "a pipe for a calibration": Hostile("files of a KITTI frame", CALIB, _pipe),
+    "a calibration of 10 GB": Hostile("files of a KITTI frame", CALIB, _sparse),
+    "a calibration with a matrix twice": Hostile(
+        "files of a KITTI frame", CALIB, _appended("\nP2: 7 0 6 0 0 7 1 0 0 0 1 0\n")
+    ),
+    "a pipe for the labels of a frame": Hostile("files of a KITTI frame", LABEL, _pipe),
+    "labels of 10 GB": Hostile("files of a KITTI frame", LABEL, _sparse),
+    "a label with digits of another script": Hostile(
+        "files of a KITTI frame", LABEL, _appended("\nCar 0 0 0 1 2 3 4 1 1 4 1 2 ٣٠ 0\n")
+    ),
+    "a label with 1_5 for a number": Hostile(
+        "files of a KITTI frame", LABEL, _appended("\nCar 0 0 0 1 2 3 4 1_5 1 4 1 2 30 0\n")
+    ),
+    "a pipe for a plane": Hostile("files of a KITTI frame", PLANE, _pipe),
+    "a plane of 10 GB": Hostile("files of a KITTI frame", PLANE, _sparse),
+    "a plane without a normal": Hostile(
+        "files of a KITTI frame", PLANE, _content(b"#\n#\n#\n0 0 0 1\n")
+    ),
     "a split with a frame above": Hostile("split files", SPLIT, _content(b"../../../secret\n")),
     "a table of brackets": Hostile("nuScenes tables", TABLE, _content(b"[" * 10**5)),
     "a table with a number of 5000 digits": Hostile(

@@ -319,6 +319,11 @@ LINES = Codec(
     lambda content: content.decode().split("\n"),
     lambda values: "\n".join(map(str, values)).encode(errors="surrogateescape"),
 )
+# The words of each line. A value that is a list becomes words of its own.
+WORDS = Codec(
+    lambda content: [line.split(" ") for line in content.decode().split("\n")],
+    lambda lines: "\n".join(" ".join(map(str, words)) for words in lines).encode(errors="replace"),
+)
 TARGETS = {
     "point clouds": Target(["clouds/*"], read_cloud, share=3),
     "arrays of points": Target(["clouds/*.npz"], read_cloud, NPZ),
@@ -326,10 +331,18 @@ TARGETS = {
     "labels": Target(["labels/*"], read_label_file, share=2),
     "labels in JSON": Target(["labels/*.json"], read_label_file, JSON, share=2),
     "files of a KITTI frame": Target(["kitti/training/*/000000.*"], read_kitti_frame, share=2),
+    "lines of a KITTI frame": Target(
+        [f"kitti/training/{folder}/000000.txt" for folder in ("calib", "label_2", "planes")],
+        read_kitti_frame,
+        WORDS,
+        share=2,
+    ),
     "files of own data": Target(
         ["custom/points/0000.npy", "custom/labels/0000.txt"], read_custom_frame
     ),
+    "lines of labels": Target(["labels/*.txt"], read_label_file, WORDS),
     "split files": Target(["*/ImageSets/*.txt"], read_splits),
+    "lines of split files": Target(["*/ImageSets/*.txt"], read_splits, WORDS, share=0.5),
     "KITTI infos": Target(["kitti/*infos*.pkl"], read_kitti, PICKLE, share=3),
     "packed objects": Target(["kitti/*.points"], read_kitti, share=0.5),
     "infos of own data": Target(["custom/*infos*.pkl"], read_custom, PICKLE, share=2),

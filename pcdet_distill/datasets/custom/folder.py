@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ...commands import command_text
-from ...config import check_regular, inside
+from ...config import inside
 from ...errors import DataError, first_line
+from ..text_structures import read_frame_list
 from .labels.base import FrameLabels
 from .labels.openpcdet_text import read_openpcdet_text
 
@@ -45,21 +46,11 @@ class CustomFolder:
 
     def frame_ids(self, split: str) -> list[str]:
         """The frames that ``ImageSets/<split>.txt`` lists; their names may hold spaces."""
-        path = self.split_file(split)
-        check_regular(path)
-        try:
-            # Editors on Windows put a mark before the first frame, which utf-8-sig removes.
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except FileNotFoundError:
-            raise DataError(
-                f"{path}: this split file does not exist; it lists the names of points/*.npy, one "
-                f"a line; '{convert_command()}' makes the whole folder from your own files"
-            ) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot be read as a list of frames: {error}") from None
-        frames = [line.strip() for line in lines if line.strip()]
-        _check_frames(frames, path)
-        return frames
+        return read_frame_list(
+            self.split_file(split),
+            missing="this split file does not exist; it lists the names of points/*.npy, one a "
+            f"line; '{convert_command()}' makes the whole folder from your own files",
+        )
 
     def points(self, frame_id: str, num_features: int | None = None) -> np.ndarray:
         """(N, C) float32 points of a frame.
@@ -94,15 +85,6 @@ class CustomFolder:
                 f"{path}: this label file does not exist; a frame without objects has an empty one"
             )
         return read_openpcdet_text(path)
-
-
-def _check_frames(frames: list[str], path: Path) -> None:
-    """Refuse a frame that a split lists twice."""
-    seen: set[str] = set()
-    for frame in frames:
-        if frame in seen:
-            raise DataError(f"{path}: lists the frame '{frame}' twice; expected every frame once")
-        seen.add(frame)
 
 
 def _check_points(points: np.ndarray, path: Path, num_features: int | None) -> None:

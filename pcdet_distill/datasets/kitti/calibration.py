@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
+from ..text_structures import NamedMatrices, read_text
 
 SHAPES = {"P2": (3, 4), "R0_rect": (3, 3), "Tr_velo_to_cam": (3, 4)}
+CALIBRATION_FILE = NamedMatrices(**SHAPES)
 
 
 class Calibration:
@@ -52,8 +54,8 @@ class Calibration:
     @classmethod
     def from_file(cls, path: Path) -> Calibration:
         """Read a KITTI calib file."""
-        rows = _read_rows(path)
-        matrices = {name: _matrix(rows, name, shape, path) for name, shape in SHAPES.items()}
+        missing = "this calibration file does not exist; every frame needs one"
+        matrices = CALIBRATION_FILE.read(path, read_text(path, "a calibration file", missing))
         for name, matrix in matrices.items():
             if np.linalg.matrix_rank(matrix[:, :3]) < 3:
                 raise DataError(
@@ -119,44 +121,3 @@ class Calibration:
 def _homogeneous(points: np.ndarray) -> np.ndarray:
     """(N, 3) to (N, 4) with a column of ones."""
     return np.concatenate([points, np.ones((len(points), 1), dtype=np.float32)], axis=1)
-
-
-def _read_rows(path: Path) -> dict[str, list[str]]:
-    """``name: number number ...`` lines as a dict."""
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: this calibration file does not exist; every frame needs one"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a calibration file: {error}") from None
-    rows = {}
-    for line in lines:
-        name, _, values = line.partition(":")
-        if values:
-            rows[name.strip()] = values.split()
-    return rows
-
-
-def _matrix(
-    rows: Mapping[str, list[str]], name: str, shape: tuple[int, int], path: Path
-) -> np.ndarray:
-    """The matrix on line ``name``, checked for its number of values."""
-    if name not in rows:
-        raise DataError(
-            f"{path}: the line '{name}:' is missing; a KITTI calibration has {', '.join(SHAPES)}"
-        )
-    try:
-        values = np.array(rows[name], dtype=np.float32)
-    except ValueError:
-        raise DataError(
-            f"{path}: the line '{name}:' holds something that is not a number"
-        ) from None
-    expected = shape[0] * shape[1]
-    if len(values) != expected or not np.isfinite(values).all():
-        raise DataError(
-            f"{path}: the line '{name}:' has {len(values)} values, "
-            f"expected {expected} finite numbers"
-        )
-    return values.reshape(shape)

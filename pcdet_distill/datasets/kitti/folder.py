@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ...commands import command_text
-from ...config import check_regular, inside
+from ...config import inside
 from ...errors import DataError
+from ...structures import Number
 from ..info_structures import MAX_PIXELS
 from ..point_files import check_point_file, read_points
+from ..text_structures import Line, read_frame_list, read_text
 from .calibration import Calibration
 from .object3d import Object3d, read_labels
 
@@ -19,6 +21,9 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Splits that KITTI does not have: a second labelled one, and frames without labels.
 EXTRA_SPLITS = ("holdout", "unlabelled")
 TRUE_LABELS = "label_2_true"
+ROAD_PLANE = Line(dict.fromkeys("abcd", Number()))
+SHORTEST_NORMAL = 1e-6
+PLANE_LINE = 4  # of a planes file, from 1; three comment lines stand above
 DATASET_YAML = "dataset_configs/kitti_dataset.yaml"
 LAYOUT = "ImageSets/, training/{velodyne,calib,label_2,image_2}, testing/{velodyne,calib,image_2}"
 
@@ -33,20 +38,13 @@ class KittiFolder:
 
     def frame_ids(self) -> list[str]:
         """The frames that ``ImageSets/<split>.txt`` lists."""
-        path = split_file(self.root, self.split)
-        check_regular(path)
-        if not path.is_file():
-            raise DataError(
-                f"{path}: this split file does not exist; KITTI has no official one: the usual "
-                "train/val split is distributed with OpenPCDet, mmdetection3d and every other "
-                "toolbox (ImageSets/*.txt), or "
-                f"'{create_data_command(self.root, '--make_split 0.5')}' draws one"
-            )
-        try:
-            # Editors on Windows put a mark before the first frame, which utf-8-sig removes.
-            return path.read_text(encoding="utf-8-sig").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot be read as a list of frames: {error}") from None
+        draws = create_data_command(self.root, "--make_split 0.5")
+        return read_frame_list(
+            split_file(self.root, self.split),
+            missing="this split file does not exist; KITTI has no official one: the usual "
+            "train/val split is distributed with OpenPCDet, mmdetection3d and every other "
+            f"toolbox (ImageSets/*.txt), or '{draws}' draws one",
+        )
 
     def file(self, folder: str, frame_id: str, suffix: str) -> Path:
         """A file of a frame; its id comes from a split file or from infos."""
@@ -140,18 +138,18 @@ def read_png_shape(path: Path) -> np.ndarray:
 
 def read_road_plane(path: Path) -> np.ndarray:
     """(4,) plane of unit normal from a planes file: three comment lines, then a, b, c, d."""
-    try:
-        plane = np.array(path.read_text().splitlines()[3].split(), dtype=np.float64)
-    except FileNotFoundError:
+    missing = "this road plane does not exist; USE_ROAD_PLANE needs one for every frame"
+    lines = read_text(path, "a road plane", missing).splitlines()
+    if len(lines) < PLANE_LINE:
         raise DataError(
-            f"{path}: this road plane does not exist; USE_ROAD_PLANE needs one for every frame"
-        ) from None
-    except (OSError, UnicodeDecodeError, IndexError, ValueError):
-        raise DataError(
-            f"{path}: expected a road plane: the numbers a b c d on the fourth line"
-        ) from None
-    if plane.shape != (4,) or not np.isfinite(plane).all() or np.linalg.norm(plane[:3]) == 0:
-        raise DataError(f"{path}: the fourth line must hold the four numbers a b c d of a plane")
+            f"{path}: has {len(lines)} lines, expected a road plane: the numbers a b c d on the "
+            "fourth line"
+        )
+    where = f"{path}, line {PLANE_LINE}"
+    values = ROAD_PLANE.read(lines[PLANE_LINE - 1], where)
+    plane = np.array(list(values.values()), dtype=np.float64)
+    if np.linalg.norm(plane[:3]) < SHORTEST_NORMAL:
+        raise DataError(f"{where}: a, b and c are 0; expected the normal of a plane")
     if plane[1] > 0:  # y of the rect coordinates points down, and the normal must point up
         plane = -plane
     return plane / np.linalg.norm(plane[:3])

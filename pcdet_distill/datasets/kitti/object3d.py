@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from ...commands import command_text
-from ...config import nearest
-from ...errors import DataError
+from ...structures import Kind, Number
+from ..text_structures import Line, OneOf, numbered_lines, read_text
 
+DONT_CARE = "DontCare"  # a region that nobody labelled; most of its numbers mean nothing
 KITTI_CLASSES = (
     "Car",
     "Van",
@@ -24,10 +25,34 @@ KITTI_CLASSES = (
     "Cyclist",
     "Tram",
     "Misc",
-    "DontCare",
+    DONT_CARE,
 )
-FLOAT32_MAX = float(np.finfo(np.float32).max)
+NUMBER = Number()
 OWN_CLASSES = command_text("data", "custom")
+IMAGE_BOX = ("left", "top", "right", "bottom")
+SIZES = ("height", "width", "length")
+
+
+def label_line(name: Kind, *, size: Kind = NUMBER, of_image: Kind = NUMBER) -> Line:
+    """The fields of a line. ``of_image`` are those that say how the camera sees the object."""
+    fields = {
+        "type": name,
+        "truncated": of_image,
+        "occluded": of_image,
+        "alpha": of_image,
+        **dict.fromkeys(IMAGE_BOX, of_image),
+        **dict.fromkeys(SIZES, size),
+        **dict.fromkeys(("x", "y", "z", "rotation_y", "score"), NUMBER),
+    }
+    return Line(fields, optional="score")
+
+
+CLASS = OneOf(
+    KITTI_CLASSES,
+    f"; '{OWN_CLASSES}' reads labels in KITTI's format with classes of their own",
+)
+OBJECT_LINE = label_line(CLASS, size=Number(least=0))
+REGION_LINE = label_line(CLASS)
 # easy, moderate, hard: smallest box height in pixels, largest truncation, largest occlusion
 DIFFICULTY_LIMITS = ((40, 0.15, 0), (25, 0.3, 1), (25, 0.5, 2))
 
@@ -51,37 +76,20 @@ class Object3d:
     @classmethod
     def from_line(cls, line: str, where: str) -> Object3d:
         """Parse a label line; ``where`` names file and line in the error."""
-        name, *fields = line.split() or [""]
-        if len(fields) not in (14, 15):
-            raise DataError(
-                f"{where}: a label line has 15 fields (16 with a score), this one has "
-                f"{len(line.split())}"
-            )
-        if name not in KITTI_CLASSES:
-            raise DataError(
-                f"{where}: unknown class '{name}'{nearest(name, KITTI_CLASSES)}"
-                f" (KITTI's classes: {', '.join(KITTI_CLASSES)}); '{OWN_CLASSES}' reads labels in "
-                "KITTI's format with classes of their own"
-            )
-        numbers = _finite_numbers(fields, where)
-        height, width, length = numbers[7:10]
-        if min(height, width, length) < 0 and name != "DontCare":
-            raise DataError(
-                f"{where}: height, width and length are {height}, {width}, {length}; expected no "
-                "negative size"
-            )
+        is_region = line.lstrip().startswith(DONT_CARE)
+        values = (REGION_LINE if is_region else OBJECT_LINE).read(line, where)
         return cls(
-            cls_type=name,
-            truncation=numbers[0],
-            occlusion=numbers[1],
-            alpha=numbers[2],
-            box2d=np.array(numbers[3:7], dtype=np.float32),
-            h=height,
-            w=width,
-            l=length,
-            loc=np.array(numbers[10:13], dtype=np.float32),
-            ry=numbers[13],
-            score=numbers[14] if len(numbers) == 15 else -1.0,
+            cls_type=values["type"],
+            truncation=values["truncated"],
+            occlusion=values["occluded"],
+            alpha=values["alpha"],
+            box2d=np.array([values[side] for side in IMAGE_BOX], dtype=np.float32),
+            h=values["height"],
+            w=values["width"],
+            l=values["length"],
+            loc=np.array([values[axis] for axis in "xyz"], dtype=np.float32),
+            ry=values["rotation_y"],
+            score=values.get("score", -1.0),
         )
 
     @property
@@ -98,29 +106,9 @@ class Object3d:
         return -1
 
 
-def _finite_numbers(fields: list[str], where: str) -> list[float]:
-    try:
-        numbers = list(map(float, fields))
-    except ValueError as error:
-        raise DataError(f"{where}: all fields after the class must be numbers: {error}") from None
-    if not all(-FLOAT32_MAX < number < FLOAT32_MAX for number in numbers):
-        raise DataError(f"{where}: a label holds NaN, infinity or a number beyond float32")
-    return numbers
-
-
 def read_labels(path: Path) -> list[Object3d]:
     """All objects of a label file, DontCare regions last, otherwise in the order of the file."""
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: this label file does not exist; a frame without objects has an empty one"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a label file: {error}") from None
-    objects = []
-    name = str(path)
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            objects.append(Object3d.from_line(line, f"{name}, line {number}"))
-    return sorted(objects, key=lambda labelled: labelled.cls_type == "DontCare")
+    missing = "this label file does not exist; a frame without objects has an empty one"
+    text = read_text(path, "a label file", missing)
+    objects = [Object3d.from_line(line, where) for where, line in numbered_lines(path, text)]
+    return sorted(objects, key=lambda labelled: labelled.cls_type == DONT_CARE)

@@ -11,11 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
+from ...structures import Text
+from ..text_structures import Values, numbered_lines, read_text
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
+from .object3d import DONT_CARE, label_line
 
 NUM_FIELDS = 16
 NUM_LABEL_FIELDS = 15
+DETECTION_LINE = label_line(Text())
 SUFFIX = ".txt"
 
 
@@ -54,12 +58,12 @@ def read_result_file(path: Path, calib: Calibration | None) -> dict[str, np.ndar
     """
     names = []
     rows = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
-        fields = line.split()
-        if not fields or fields[0] == "DontCare":
-            continue
-        rows.append(_numbers(fields, f"{path}, line {number}"))
-        names.append(fields[0])
+    missing = "does not exist; a frame without detections has an empty file"
+    for where, line in numbered_lines(path, read_text(path, "a result file", missing)):
+        if line.split()[0] != DONT_CARE:
+            name, *numbers = _detection(line, where).values()
+            names.append(name)
+            rows.append(numbers)
     if rows and calib is None:
         raise DataError(
             f"{path}: its boxes are in camera coordinates, and the calibration of this frame is "
@@ -91,29 +95,10 @@ def _anno(names: list[str], rows: np.ndarray, calib: Calibration | None) -> dict
     }
 
 
-def _numbers(fields: list[str], where: str) -> list[float]:
-    """The fifteen numbers behind the class."""
-    if len(fields) == NUM_LABEL_FIELDS:
+def _detection(line: str, where: str) -> Values:
+    """The fields of a line, which must have a score."""
+    if len(line.split()) == NUM_LABEL_FIELDS:
         raise DataError(
             f"{where}: is a label without a score; expected the 16 fields of a detection"
         )
-    if len(fields) != NUM_FIELDS:
-        raise DataError(f"{where}: a detection has 16 fields, this line has {len(fields)}")
-    try:
-        numbers = [float(field) for field in fields[1:]]
-    except ValueError as error:
-        raise DataError(f"{where}: all fields after the class must be numbers ({error})") from None
-    if not np.isfinite(numbers).all():
-        raise DataError(f"{where}: the detection holds NaN or infinity; expected finite numbers")
-    return numbers
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: does not exist; a frame without detections has an empty file"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a result file ({error})") from None
+    return DETECTION_LINE.read(line, where)

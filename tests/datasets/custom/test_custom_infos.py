@@ -120,7 +120,10 @@ def list_twice(custom: TinyCustom) -> None:
         (spoil_labels("1 2 3 4 5 6 7\n"), ["0001.txt, line 1", "has 7 fields"]),
         (spoil_labels("\n1 2 3 4 five 6 7 Person\n"), ["0001.txt, line 2", "dy is 'five'"]),
         (spoil_labels("1 2 3 4 -5 6 7 Person\n"), ["0001.txt, line 1", "4 -5 6", "above 0"]),
-        (spoil_labels("1 2 nan 4 5 6 7 Person\n"), ["0001.txt, line 1", "NaN"]),
+        (
+            spoil_labels("1 2 nan 4 5 6 7 Person\n"),
+            ["0001.txt, line 1", "its z is nan, expected a finite number"],
+        ),
         (remove("labels/0002.txt"), ["labels/0002.txt", "does not exist"]),
         (remove("points/0002.npy"), ["points/0002.npy", "does not exist"]),
         (remove("ImageSets/val.txt"), ["ImageSets/val.txt", "does not exist"]),

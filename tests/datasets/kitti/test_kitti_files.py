@@ -55,7 +55,7 @@ def test_points_behind_the_camera_are_not_in_the_image(tiny) -> None:
         (None, "does not exist"),
         ("P2: 1 2 3\n", "expected 12"),
         ("R0_rect: 1 0 0 0 1 0 0 0 1\n", "'P2:' is missing"),
-        ("P2: " + "x " * 12, "not a number"),
+        ("P2: " + "x " * 12, "line 1: 'P2:' holds 'x', expected finite numbers"),
         (
             "P2: 7 0 6 0 0 7 1 0 0 0 1 0\n"
             "R0_rect: 1 0 0 0 1 0 0 0 0\n"
@@ -107,13 +107,13 @@ def test_difficulty_adds_a_pixel_to_the_height(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("Car 0 0 0 1 2 3", "this one has 7"),
-        (LINE + " 1 2", "this one has 17"),
+        ("Car 0 0 0 1 2 3", "has 7 fields, expected 15 or 16: type truncated occluded"),
+        (LINE + " 1 2", "has 17 fields, expected 15 or 16"),
         (LINE.replace("Car", "Carr"), "'Car'"),
-        (LINE.replace("7.86", "far"), "must be numbers"),
-        (LINE.replace("7.86", "nan"), "NaN"),
+        (LINE.replace("7.86", "far"), "its z is 'far', expected a finite number"),
+        (LINE.replace("7.86", "nan"), "its z is nan, expected a finite number"),
         (LINE.replace("7.86", "7e300"), "beyond float32"),
-        (LINE.replace("1.57", "-1.57"), "negative size"),
+        (LINE.replace("1.57", "-1.57"), "its height is -1.57, expected a finite number from 0 up"),
     ],
 )
 def test_bad_label_line_names_file_and_line(tmp_path: Path, line: str, words: str) -> None:
@@ -203,6 +203,21 @@ def test_road_plane_points_up(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_road_plane(tmp_path / "a.txt"), [0, -1, 0, 1.65])
     (tmp_path / "a.txt").write_text("# Plane\nWidth 4\n")
     with pytest.raises(DataError, match="fourth line"):
+        read_road_plane(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("0 -1 0", "has 3 fields, expected 4: a b c d"),
+        ("0 -1 0 1.65 0", "has 5 fields, expected 4: a b c d"),
+        ("0 up 0 1.65", "its b is 'up', expected a finite number"),
+        ("0 0 1e-9 1.65", "a, b and c are 0; expected the normal of a plane"),
+    ],
+)
+def test_bad_road_plane_names_file_and_line(tmp_path: Path, line: str, words: str) -> None:
+    (tmp_path / "a.txt").write_text(f"# Plane\nWidth 4\nHeight 1\n{line}\n")
+    with pytest.raises(DataError, match=f"a.txt, line 4: {words}"):
         read_road_plane(tmp_path / "a.txt")
 
 

@@ -53,9 +53,9 @@ def test_an_empty_file_needs_no_calibration(tmp_path: Path) -> None:
     [
         (LINE, "calibration of this frame is not known"),
         (LINE.rsplit(" ", 1)[0], "line 1: is a label without a score"),
-        (LINE + " 3", "this line has 17"),
-        (LINE.replace("0.9", "high"), "must be numbers"),
-        (LINE.replace("0.9", "nan"), "holds NaN"),
+        (LINE + " 3", "line 1: has 17 fields, expected 15 or 16"),
+        (LINE.replace("0.9", "high"), "line 1: its score is 'high', expected a finite number"),
+        (LINE.replace("0.9", "nan"), "line 1: its score is nan, expected a finite number"),
     ],
 )
 def test_what_is_no_detection_is_named(tmp_path: Path, text: str, words: str) -> None:

@@ -11,7 +11,10 @@ import numpy as np
 
 from ....config import check_regular
 from ....errors import DataError
+from ....structures import Checked, Number
+from ...text_structures import number_of
 
+NUMBER = Number()
 BOX_WIDTH = 7
 SIZE_COLUMNS = slice(3, 6)
 HEADING_COLUMN = 6
@@ -92,13 +95,16 @@ class LabelSet:
 
 
 def number(text: object, what: str, where: str) -> float:
-    """A number of a label file, or a DataError that names its place."""
-    try:
-        value = float(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        found = " ".join(str(text).split())
-        raise DataError(f"{where}: {what} is '{found}', expected a number") from None
-    return value
+    """A number of a label file, or a DataError that names its place.
+
+    Args:
+        text: a word of a table, or the value of a JSON file.
+    """
+    value = number_of(text.strip()) if isinstance(text, str) else text
+    misfit = NUMBER.misfit(value, Checked())
+    if misfit is not None:
+        raise DataError(f"{where}: {what} is {misfit.found}, expected {misfit.expected}")
+    return float(value)  # type: ignore[arg-type]
 
 
 def yaw_of_quaternion(w: float, x: float, y: float, z: float) -> float:

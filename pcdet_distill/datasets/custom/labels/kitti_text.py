@@ -13,16 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from ....errors import DataError
+from ....structures import Text
 from ...kitti.calibration import Calibration
 from ...kitti.camera_boxes import boxes_camera_to_lidar
-from .base import FrameLabels, LabelRow, LabelSet, number, read_text
+from ...kitti.object3d import DONT_CARE, SIZES, label_line
+from ...text_structures import Unread, number_of, numbered_lines
+from .base import FrameLabels, LabelRow, LabelSet, read_text
 from .files import LabelFile, LabelOptions
 
-NUM_FIELDS = (15, 16)
 DEFAULT = "default"
 # A camera at the LiDAR that looks along x: camera x is -y, y is -z, z is x.
 DEFAULT_AXES = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]], dtype=np.float32)
-FIELDS = ("height", "width", "length", "x", "y", "z", "rotation_y")
+FIELDS = (*SIZES, "x", "y", "z", "rotation_y")
+LABEL_LINE = label_line(Text(), of_image=Unread())
 
 
 def read_kitti_text(files: Sequence[LabelFile], options: LabelOptions) -> LabelSet:
@@ -46,38 +49,29 @@ def _note(options: LabelOptions) -> str:
 def _rows(path: Path, file: LabelFile, options: LabelOptions) -> list[LabelRow]:
     calib = None
     rows = []
-    for line_number, line in enumerate(read_text(path).splitlines(), start=1):
+    for where, line in numbered_lines(path, read_text(path)):
         fields = line.split()
-        if not fields or fields[0] == "DontCare":
+        if fields[0] == DONT_CARE:
             continue
-        where = f"{path}, line {line_number}"
-        if len(fields) not in NUM_FIELDS:
-            raise DataError(
-                f"{where}: a KITTI label has 15 fields (16 with a score), this line has "
-                f"{len(fields)}"
-            )
         _refuse_name_of_two_words(fields, where)
-        values = [number(text, name, where) for name, text in zip(FIELDS, fields[8:])]
-        if not np.isfinite(values).all():
-            raise DataError(f"{where}: the box holds NaN or infinity; expected finite numbers")
+        values = LABEL_LINE.read(line, where)
+        box_values = [values[field] for field in FIELDS]
         if options.lidar_frame:
-            box = _lidar_box(values, z_is_centre=options.box_z == "centre")
+            box = _lidar_box(box_values, z_is_centre=options.box_z == "centre")
         else:
             calib = calib or _calibration(path, file, options)
-            box = _camera_box(values, calib)
+            box = _camera_box(box_values, calib)
         rows.append(LabelRow(fields[0], box, None, where))
     return rows
 
 
 def _refuse_name_of_two_words(fields: Sequence[str], where: str) -> None:
     """A class such as 'Fork lift' moves all fields by one, so every number would be misread."""
-    try:
-        float(fields[1])
-    except ValueError:
+    if len(fields) > 1 and isinstance(number_of(fields[1]), str):
         raise DataError(
             f"{where}: the second field is '{fields[1]}', expected the number of the truncation; a "
             f"class name holds no spaces (write '{fields[0]}_{fields[1]}')"
-        ) from None
+        )
 
 
 def _lidar_box(values: Sequence[float], *, z_is_centre: bool) -> list[float]:

@@ -8,36 +8,31 @@ from pathlib import Path
 import numpy as np
 
 from ....errors import DataError
-from .base import BOX_WIDTH, FrameLabels, LabelRow, number, read_text
+from ....structures import Number, Text
+from ...text_structures import Line, numbered_lines
+from .base import BOX_WIDTH, SIZE_COLUMNS, FrameLabels, LabelRow, read_text
 
 COLUMNS = ("x", "y", "z", "dx", "dy", "dz", "heading")
+BOX_LINE = Line({**dict.fromkeys(COLUMNS, Number()), "name": Text()}, open_end=True)
 
 
 def read_openpcdet_text(path: Path) -> FrameLabels:
     """The boxes of one label file. An empty file is a frame without objects."""
-    rows = []
-    for line_number, line in enumerate(read_text(path).splitlines(), start=1):
-        if line.strip():
-            rows.append(_row_of_line(line, f"{path}, line {line_number}"))
-    return FrameLabels.from_rows(rows)
+    lines = numbered_lines(path, read_text(path))
+    return FrameLabels.from_rows(_row_of_line(line, where) for where, line in lines)
 
 
 def _row_of_line(line: str, where: str) -> LabelRow:
     """One box. Everything after the seven numbers is the name, which may hold spaces."""
-    fields = line.split()
-    if len(fields) <= BOX_WIDTH:
-        raise DataError(
-            f"{where}: has {len(fields)} fields, expected 'x y z dx dy dz heading name'"
-        )
-    box = [number(text, name, where) for name, text in zip(COLUMNS, fields)]
-    if not np.isfinite(box).all():
-        raise DataError(f"{where}: the box holds NaN or infinity; expected finite numbers")
-    if min(box[3:6]) <= 0:
+    values = BOX_LINE.read(line, where)
+    name = " ".join(values.pop("name").split())
+    box = list(values.values())
+    if min(box[SIZE_COLUMNS]) <= 0:
         raise DataError(
             f"{where}: the sizes dx dy dz are {box[3]:g} {box[4]:g} {box[5]:g}; expected lengths "
             "above 0 in metres"
         )
-    return LabelRow(" ".join(fields[BOX_WIDTH:]), box, None, where)
+    return LabelRow(name, box, None, where)
 
 
 def openpcdet_text(names: Sequence[str], boxes: np.ndarray) -> str:

@@ -153,7 +153,10 @@ def test_ids_are_kept(tmp_path: Path) -> None:
         ([{"class": "Fork", "box": [1, 2, 3]}], ["0001.json", "holds no boxes"]),
         ({"objects": [{"x": 1, "y": 2, "z": 3, "class": "Fork"}]}, ["box 0", "dx, dy"]),
         ([{"box": BOX}], ["box 0", "no column for class"]),
-        ([{"class": "Fork", "box": [*BOX[:6], "left"]}], ["box 0", "'left', expected a number"]),
+        (
+            [{"class": "Fork", "box": [*BOX[:6], "left"]}],
+            ["box 0", "'left', expected a finite number"],
+        ),
         ([{"class": "Fork", "box": [*BOX[:5], -2, 0]}], ["box 0", "-2", "above 0"]),
         ({"gt_boxes": [BOX, BOX], "gt_names": ["Fork"]}, ["2 boxes and 1 names"]),
         ([SUSTECH, SUSTECH], ["box 1", "id '5' is used twice", "box 0", "--ignore_ids"]),

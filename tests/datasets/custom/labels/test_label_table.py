@@ -147,7 +147,10 @@ def test_feather_as_argoverse_writes_it(tmp_path: Path) -> None:
     [
         (f"class,x,y,z,l,w,h,yaw\nFork,{NUMBERS},9\n", ["line 2", "has 9 columns, expected 8"]),
         ("class,x,y,z,l,w,h,yaw\n\nFork,1,2,3,4,5,6,left\n", ["line 3", "'yaw' is 'left'"]),
-        ("class,x,y,z,l,w,h,yaw\nFork,1,2,nan,4,5,6,0\n", ["line 2", "NaN"]),
+        (
+            "class,x,y,z,l,w,h,yaw\nFork,1,2,nan,4,5,6,0\n",
+            ["line 2", "'z' is nan, expected a finite number"],
+        ),
         ("class,x,y,z,l,w,h,yaw\nFork,1,2,3,4,-5,6,0\n", ["line 2", "4 x -5 x 6", "above 0"]),
         ("class,x,y,z,l,w,h,yaw\nFork,1,2,3,4,0,6,0\n", ["line 2", "4 x 0 x 6"]),
         ("class,x,y,z,l,w,h,yaw\nFork,1,2,3,4500,1800,1500,0\n", ["line 2", "metres"]),
