@@ -111,6 +111,26 @@ def test_the_tables_of_a_page_are_those_of_its_results(repo, study, split):
                 assert float(deviation) == pytest.approx(wanted, abs=AP_TOLERANCE)
 
 
+def test_a_score_and_its_time_in_the_words_of_a_page_are_those_of_one_row(repo):
+    """Such as "73.9 ± 0.6 in 147 s"."""
+    folder = repo / "docs" / "study"
+    rows = set()
+    for study in STUDIES:
+        lines = [line for line in results(folder / study, "holdout") if line["cpu_s"]]
+        for name in {line["row"] for line in lines}:
+            runs = runs_of(name, lines)
+            score = statistics.fmean(column(runs, "3d_mAP"))
+            seconds = statistics.fmean(column(runs, "cpu_s"))
+            rows.add((f"{score:.1f}", f"{seconds:.0f}"))
+    pages = [folder / "README.md", *(folder / study / "README.md" for study in STUDIES)]
+    found = []
+    for page in pages:
+        words = " ".join(page.read_text().split("<!-- results:begin -->")[0].split())
+        found += re.findall(r"(\d+\.\d)(?: ± \d\.\d)? in (\d+) s\b", words)
+    assert len(found) >= 5
+    assert set(found) <= rows
+
+
 def test_the_studies_are_all_that_are_published(repo):
     published = [path.parent.name for path in (repo / "docs" / "study").glob("*/results.csv")]
     assert sorted(published) == sorted(STUDIES)
