@@ -27,7 +27,8 @@ measure       parameters, multiply-adds and latency of a detector
 parallel      independent parts of a work, on the cores of a machine or on a Ray cluster
 
 What all of them use: ``errors``, ``types``, ``checkpoint``, ``structures`` (what a file must hold),
-``whole_files``, ``file_locks``, ``processes``, ``seeds`` and ``extras`` (optional packages).
+``whole_files``, ``file_locks``, ``processes``, ``seeds``, ``texts`` and ``extras`` (optional
+packages).
 ``moved`` and ``moved_modules`` keep the names of version 0.1.
 """
 

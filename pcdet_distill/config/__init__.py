@@ -22,7 +22,7 @@ from .lidar_eval_options import LidarEvalOptions
 from .load import load_config
 from .names import lookup, nearest
 from .nuscenes_options import NuScenesOptions
-from .options import option, option_keys, option_table, read_options
+from .options import NoOptions, option, option_keys, option_table, read_options
 from .paths import find_file, project_folder, resolve_data_path
 from .plugins import add_plugin_folders, import_plugin
 from .safe_names import check_regular, inside
@@ -33,6 +33,7 @@ __all__ = [
     "CloudOptions",
     "DistillOptions",
     "LidarEvalOptions",
+    "NoOptions",
     "NuScenesOptions",
     "TeacherOptions",
     "TermOptions",

@@ -30,6 +30,11 @@ Options = TypeVar("Options", bound="DataclassInstance")
 RULE = "option"  # key of a dataclass field's metadata
 
 
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """The options of a loss or transform that has none."""
+
+
 class OptionField(NamedTuple):
     """A field of a dataclass of options: its name, key in yaml, type (without None) and rule."""
 

@@ -205,7 +205,7 @@ def _labels_svg(frame: Frame, box_sets: Sequence[BoxSet]) -> str:
     for boxes in box_sets:
         for number, label in enumerate(boxes.labels):
             box = boxes.boxes[number]
-            if label and np.isfinite(box[:7]).all() and _is_inside(box, frame.limits):
+            if label and np.isfinite(box[:7]).all() and frame.limits.hold(box):
                 rectangles.append(bounds(box_outline(box)))
                 texts.append(label)
                 colours.append(_colour_class(boxes, number))
@@ -227,10 +227,6 @@ def _leader_svg(frame: Frame, line: np.ndarray | None, colour: str) -> str:
         return ""
     start, end = frame.to_units(line)
     return f"<path class='leader {colour}' d='M{_pair(start)}L{_pair(end)}'/>"
-
-
-def _is_inside(box: np.ndarray, limits: Limits) -> bool:
-    return bool(limits.x0 <= box[0] <= limits.x1 and limits.y0 <= box[1] <= limits.y1)
 
 
 def _label_svg(frame: Frame, label: str, place: Rectangle, colour: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..evaluation.lidar.text import in_columns
 from ..types import ConfigDict
 
 METRICS = {"bev": "BEV AP", "3d": "3D AP"}
@@ -251,13 +252,7 @@ def to_text(comparison: Comparison) -> str:
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     """Cells in columns: names to the left, numbers to the right, a rule below the header."""
-    widths = [0] * len(lines[0])
-    for line in lines:
-        widths = [max(width, len(cell)) for width, cell in zip(widths, line)]
-    texts = []
-    for name, *numbers in lines:
-        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:])]
-        texts.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
+    texts = in_columns(lines)
     rule = "-" * max(len(text) for text in texts)
     return [texts[0], rule, *texts[1:]]
 

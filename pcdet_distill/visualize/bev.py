@@ -285,9 +285,7 @@ def _write_labels(
     shapes = [bounds(box_outline(box)) for box in panel.boxes]
     texts = panel.texts()
     chosen = [
-        number
-        for number, text in enumerate(texts)
-        if text and _is_inside(panel.boxes[number], limits)
+        number for number, text in enumerate(texts) if text and limits.hold(panel.boxes[number])
     ]
     others = [] if panel.reference is None else list(panel.reference)
     others += [box for number, box in enumerate(panel.boxes) if number not in chosen]
@@ -307,11 +305,6 @@ def _write_labels(
         if line is not None:
             axis.plot(*line.T, color=box_colours[number], linewidth=0.7, alpha=0.8, zorder=5)
         _write_text(axis, texts[number], (place.left, place.bottom), box_colours[number])
-
-
-def _is_inside(box: np.ndarray, limits: Limits) -> bool:
-    """Whether the middle of a box is in the picture; not for NaN."""
-    return bool(limits.x0 <= box[0] <= limits.x1 and limits.y0 <= box[1] <= limits.y1)
 
 
 def draw_box(axis: Axes, box: np.ndarray, colour: str) -> None:

@@ -33,6 +33,10 @@ class Limits(NamedTuple):
     x1: float
     y1: float
 
+    def hold(self, box: np.ndarray) -> bool:
+        """Whether the middle of a box (7 or more,) is in the picture; not for NaN."""
+        return bool(self.x0 <= box[0] <= self.x1 and self.y0 <= box[1] <= self.y1)
+
 
 class Rectangle(NamedTuple):
     """A place in the picture: metres to the right of the sensor and in front of it."""

@@ -40,7 +40,8 @@ def test_a_module_of_a_plugin_folder_runs(module, tmp_path):
 
 def test_the_environment_names_folders_too(module, tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, os.pathsep.join(["", str(tmp_path / "plugins")]))
-    import_plugin(module, "x")
+    assert import_plugin(module, "x").__name__ == module
+    assert (tmp_path / "ran").exists()
 
 
 def test_a_module_that_the_program_has_imported(module, tmp_path):

@@ -24,6 +24,7 @@ LEAVES = {
     "processes",
     "seeds",
     "structures",
+    "texts",
     "types",
     "moved",
     "moved_modules",

@@ -69,10 +69,3 @@ def percent(share: float) -> str:
 def numbers(values: object, digits: int = 2) -> list[float]:
     """Plain rounded numbers, for messages and yaml."""
     return [round(float(value), digits) + 0.0 for value in values]  # type: ignore[attr-defined]
-
-
-def listed(names: object, most: int = 5) -> str:
-    """``a, b, c and 4 more``."""
-    texts = [str(name) for name in names]  # type: ignore[attr-defined]
-    more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return ", ".join(texts[:most]) + more

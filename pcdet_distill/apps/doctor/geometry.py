@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...datasets.labelled_objects import BoxChange, counts_of_changes
+from ...texts import listed
 from .case import Case, of_class
 from .changes import (
     Change,
@@ -27,7 +28,7 @@ from .changes import (
     sampled,
     unchanged,
 )
-from .finding import Finding, Severity, listed
+from .finding import Finding, Severity
 
 SHIFTS_M = np.arange(-2.0, 2.01, 0.5)
 TRUST_IN_SHIFTS = 0.85

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import UserError
+from ...texts import duration_in_words
 from .plan import DATASETS, DEFAULT_DATASET, QuickstartPlan, make_steps
-from .run import duration, run_steps, shorten
+from .run import run_steps, shorten
 
 __all__ = ["QuickstartPlan", "main", "make_steps", "run_steps"]
 
@@ -50,7 +51,7 @@ def main(root: Path, arguments: Sequence[str] | None = None, prog: str | None = 
     written = [plan.output / "report.md", *pictures, *([page] if page else [])]
     for path in written:
         print(f"   {shorten(path, root)}")
-    print(f"\nall steps took {duration(time.monotonic() - start)} this time")
+    print(f"\nall steps took {duration_in_words(time.monotonic() - start)} this time")
     print("to start again from nothing, delete these folders:")
     print(f"   {plan.data}  output/{plan.tag}  {plan.trainings}/*/{plan.tag}")
     if options.publish:

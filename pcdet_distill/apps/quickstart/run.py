@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...processes import die_with_parent
+from ...texts import duration_in_words
 from .plan import Step
 
 # Lines of OpenPCDet's long result text.
@@ -29,7 +30,7 @@ def run_steps(steps: Sequence[Step], root: Path) -> None:
             continue
         start = time.monotonic()
         run_step(step, root)
-        print(f"   done in {duration(time.monotonic() - start)}", flush=True)
+        print(f"   done in {duration_in_words(time.monotonic() - start)}", flush=True)
 
 
 def run_step(step: Step, root: Path) -> None:
@@ -116,9 +117,3 @@ def is_worth_showing(line: str) -> bool:
 def shorten(path: Path, root: Path) -> str:
     """A path as seen from the checkout."""
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-
-
-def duration(seconds: float) -> str:
-    """``75`` as ``1 min 15 s``."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

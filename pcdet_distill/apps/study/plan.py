@@ -27,7 +27,7 @@ from .spec import (
     RowSpec,
     StudyData,
     StudySpec,
-    frames_of,
+    base_split,
     needed_rows,
     read_study,
 )
@@ -308,7 +308,7 @@ class StudyPlan:
         """``--set ...``: the row's own values, the data, and ``split`` as the one to evaluate."""
         pairs = {
             **run.row.settings,
-            "DATA_CONFIG.DATA_SPLIT.test": frames_of(split),
+            "DATA_CONFIG.DATA_SPLIT.test": base_split(split),
             "DATA_CONFIG.INFO_PATH.test": f"kitti_infos_{split}.pkl",
         }
         if self.spec.data.path is not None:
@@ -318,7 +318,7 @@ class StudyPlan:
     def metrics_file(self, run: Run, split: str) -> Path:
         """metrics.json of an evaluation, from the checkout. Training evaluates the first split."""
         evaluations = run.folder / "eval"
-        frames = frames_of(split)
+        frames = base_split(split)
         if run.is_trained and split == self.spec.evaluate[0]:
             return evaluations / "eval_with_train" / f"epoch_{run.epochs}" / frames / "metrics.json"
         epoch = epoch_of_checkpoint(str(run.checkpoint))
@@ -331,7 +331,7 @@ class StudyPlan:
 
 def evaluation_tag(split: str) -> str:
     """--eval_tag: the two label sets of a split must not write into one folder."""
-    return EVAL_TAG if frames_of(split) == split else EVAL_TAG + TRUE_LABELS
+    return EVAL_TAG if base_split(split) == split else EVAL_TAG + TRUE_LABELS
 
 
 def simulator_options(data: StudyData) -> dict[str, object]:

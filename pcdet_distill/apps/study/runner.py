@@ -18,7 +18,7 @@ from types import FrameType
 
 from ...parallel import Ending, Engine, Job, LocalEngine, Started
 from ...parallel.shards import Shard
-from ..quickstart.run import duration
+from ...texts import duration_in_words
 from .cost.costs import StepTimes, TimerFactory, measurable
 from .cost.equal_compute import choose_by_steps, choose_equal_epochs
 from .cost.step_times import StepTimer
@@ -249,7 +249,8 @@ class Runner:
             reason = reason.replace(f"{self.plan.root}/", "")
             self.records.fail(work.run, reason)
             ending = f"FAILED: {reason}"
-        self.say(f"{work.run.name}: {ending} after {duration(time.monotonic() - work.begun_s)}")
+        took = duration_in_words(time.monotonic() - work.begun_s)
+        self.say(f"{work.run.name}: {ending} after {took}")
         self._drop(work)
 
     def _drop(self, work: _Work) -> None:

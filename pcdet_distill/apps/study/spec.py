@@ -135,7 +135,7 @@ class StudySpec:
         return [*teacher, *self.rows.values()]
 
 
-def frames_of(split: str) -> str:
+def base_split(split: str) -> str:
     """The split whose frames are evaluated: ``holdout`` for ``holdout_true``."""
     return split.removesuffix(TRUE_LABELS)
 
@@ -234,7 +234,7 @@ def _read_data(block: ConfigDict, evaluate: Sequence[str]) -> StudyData:
     frames = {}
     for split, key in FRAMES_KEYS.items():
         frames[split] = _whole(block.get(key, 0), f"DATA.{key}", 0)
-    for split in ("train", *(frames_of(each) for each in evaluate)):
+    for split in ("train", *(base_split(each) for each in evaluate)):
         if frames[split] < 1:
             raise ConfigError(
                 f"DATA.{FRAMES_KEYS[split]}: {frames[split]}, and the study needs frames of {split}"

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ...errors import DataError
 from ...evaluation.nuscenes.tables import Tables
 from ...parallel import Workers, as_engine
+from ...texts import listed
 from ..cloud_sizes import write_sizes
 from ..info_files import publish, staging_folder
 from ..object_files import write_object_list
@@ -23,11 +24,12 @@ from ..safe_pickle import plain_pickle
 from .database import Entry, database_file, database_name, write_objects
 from .folder import NuScenesFolder
 from .infos import Info, InfoMaker
-from .splits import Splits, listed, scenes_of_splits
+from .splits import Splits, scenes_of_splits
 from .sweeps import read_frame
 
 TRAIN = "train"
 TEST = "test"
+SHOWN_SCENES = 3  # in messages
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Created:
             (self.in_no_split, "are in none of the splits"),
         ):
             if scenes:
-                lines.append(f"left out: {len(scenes)} scenes {reason} ({listed(scenes)})")
+                lines.append(f"left out: {len(scenes)} scenes {reason} ({_first_scenes(scenes)})")
         return "\n".join(lines)
 
 
@@ -143,13 +145,13 @@ def _why_none(created: Created, folder: NuScenesFolder) -> str:
     """Why no scene can be used, for the error message."""
     if created.without_files:
         return (
-            f"the point files of all scenes ({listed(created.without_files)}) are missing; "
+            f"the point files of all scenes ({_first_scenes(created.without_files)}) are missing; "
             f"expected them in {folder.clouds / 'samples' / 'LIDAR_TOP'}"
         )
+    found = _first_scenes(created.in_no_split) or "there are none"
     return (
-        f"the scenes of the tables ({listed(created.in_no_split) or 'there are none'}) are in none "
-        f"of the splits of {folder.version}; a data set of your own says by "
-        f"{folder.tables / 'splits.json'} which scenes are for what"
+        f"the scenes of the tables ({found}) are in none of the splits of {folder.version}; a data "
+        f"set of your own says by {folder.tables / 'splits.json'} which scenes are for what"
     )
 
 
@@ -204,3 +206,8 @@ def _objects_of_frame(
     except DataError as error:
         raise DataError(f"frame {info['lidar_path']}: {error}") from None
     return write_objects(database, number, points, info)
+
+
+def _first_scenes(names: Iterable[str]) -> str:
+    """Some names of scenes, for messages."""
+    return listed(sorted(names), SHOWN_SCENES)

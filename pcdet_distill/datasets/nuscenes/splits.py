@@ -7,7 +7,6 @@ in nuScenes' format has its lists in ``splits.json`` beside the tables, as nusce
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ...errors import DataError
@@ -103,11 +102,3 @@ def _check_disjoint(splits: Splits, file: Path) -> None:
                     f"{file}: {name} is in {owner[name]} and in {split}; expected it in one of them"
                 )
             owner[name] = split
-
-
-def listed(names: Iterable[str], shown: int = 3) -> str:
-    """The first names and how many more there are, for messages."""
-    ordered: Collection[str] = sorted(names)
-    first = ", ".join(list(ordered)[:shown])
-    rest = len(ordered) - shown
-    return f"{first} and {rest} more" if rest > 0 else first

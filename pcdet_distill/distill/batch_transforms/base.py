@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from ...config import read_options
+from ...config import NoOptions, read_options
 from ...types import BatchDict, ConfigDict
 
 if TYPE_CHECKING:
     from ..tap_source import TapSource
     from ..teacher import Predictor
-
-
-@dataclasses.dataclass(frozen=True)
-class NoOptions:
-    """The options of a transform that has none."""
 
 
 class BatchTransform(nn.Module):

@@ -11,14 +11,13 @@ is zero. Else ``compute`` runs without autocast, on tensors of float32 or better
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ...config import TermOptions, option_keys
+from ...config import NoOptions, TermOptions, option_keys
 from ...config import read_options as read_option_block
 from ...models.taps import TapInfo
 from ...moved import warn_renamed
@@ -50,11 +49,6 @@ TERM_KEYS = option_keys(TermOptions)
 
 # Describes the input of one side: its tap, or the reader of its head.
 Info = TypeVar("Info", TapInfo, PredictionReader)
-
-
-@dataclasses.dataclass(frozen=True)
-class NoOptions:
-    """The options of a loss that has none."""
 
 
 class DistillLoss(nn.Module, Generic[Info]):

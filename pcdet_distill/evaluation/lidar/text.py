@@ -31,7 +31,7 @@ def class_text(entry: ClassResult) -> str:
     for words, parts in (("distance", entry.by_distance), ("points", entry.by_points)):
         lines += _part_lines(entry, words, parts)
     return "\n".join(
-        [title, *aligned(lines), *_footnote(entry), errors_text(entry), *_warnings(entry)]
+        [title, *in_columns(lines), *_footnote(entry), errors_text(entry), *_warnings(entry)]
     )
 
 
@@ -124,10 +124,10 @@ def table_text(result: LidarResult) -> str:
     num_objects = sum(entry.num_objects for entry in result.classes)
     means = [f"{result.map(kind, ap):.2f}" for kind in KINDS]
     lines.append(("mAP", str(num_objects), *means, ""))
-    return "\n".join([f"AP {ap}, first IoU threshold of each class", *aligned(lines)])
+    return "\n".join([f"AP {ap}, first IoU threshold of each class", *in_columns(lines)])
 
 
-def aligned(lines: Sequence[Line]) -> list[str]:
+def in_columns(lines: Sequence[Sequence[str]]) -> list[str]:
     """Cells in columns: names to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*lines)]
     texts = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...config import required
@@ -17,22 +16,12 @@ from ...ops.voxel_query import voxel_query
 from ...types import BatchDict, ConfigDict
 from ..model_utils.places import framed_places, roi_grid_points, voxel_centres
 from ..model_utils.pointnet2_modules import Neighbours, RowConv2d
+from ..model_utils.row_conv import RowConv1d
 from ..model_utils.weighted_batch_norm import WeightedBatchNorm1d, normalise_weighted
 from .fc_layers import init_fc
 from .roi_head_template import WHERE, FirstStage, RoIHeadTemplate
 
 POOLING = f"{WHERE}.ROI_GRID_POOL"
-
-
-class RowConv1d(nn.Conv1d):
-    """A convolution of size 1 on rows (N, C_in): weights of a Conv1d, work of a linear layer."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=1, bias=False)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """(N, C_in) to (N, C_out)."""
-        return F.linear(rows, self.weight[:, :, 0])
 
 
 class NeighborVoxelSAModuleMSG(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...texts import duration_in_words
 from ..page import Html, details, items, join, note, table
 from ..view import View
 
@@ -56,16 +57,8 @@ def _training_rows(views: Sequence[View]) -> list[list[str]]:
 
 
 def _cost_text(cost: dict[str, float]) -> str:
-    return f"{duration_text(cost['wall_s'])} ({duration_text(cost['cpu_s'])} of processor time)"
-
-
-def duration_text(seconds: float) -> str:
-    """``75`` as ``1 min 15 s``, ``7500`` as ``2 h 5 min``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    wall = duration_in_words(cost["wall_s"])
+    return f"{wall} ({duration_in_words(cost['cpu_s'])} of processor time)"
 
 
 def _warnings(views: Sequence[View]) -> Html:

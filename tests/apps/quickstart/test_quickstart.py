@@ -23,7 +23,7 @@ from pcdet_distill.apps.quickstart.plan import (
     Step,
     make_steps,
 )
-from pcdet_distill.apps.quickstart.run import duration, is_worth_showing, run_steps
+from pcdet_distill.apps.quickstart.run import is_worth_showing, run_steps
 from pcdet_distill.apps.tools import tool_words
 from pcdet_distill.config import load_config
 from pcdet_distill.datasets.synthetic.nuscenes.rows import SCENE_TABLES
@@ -202,7 +202,7 @@ def test_the_smoke_run_touches_nothing_of_the_full_one(detector):
     assert len(full) == len(smoke)
     assert not set(all_results(full)) & set(all_results(smoke))
     for command in all_commands(smoke):
-        assert "../data/synthetic_kitti_fast" in command or "synthetic" in command
+        assert any(word.endswith("data/synthetic_kitti_fast") for word in command), command
 
 
 @pytest.mark.parametrize("make_plan", [QuickstartPlan.full, QuickstartPlan.small])
@@ -401,8 +401,3 @@ def test_the_long_result_text_is_left_to_the_log(line):
 )
 def test_other_lines_are_shown(line):
     assert is_worth_showing(line)
-
-
-def test_durations_for_readers():
-    assert duration(7.4) == "7 s"
-    assert duration(75) == "1 min 15 s"

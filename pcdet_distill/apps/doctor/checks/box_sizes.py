@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ....texts import listed
 from ..case import Case, frame_names, of_class
 from ..changes import Objects
-from ..finding import Finding, Severity, listed, numbers, percent
+from ..finding import Finding, Severity, numbers, percent
 from ..geometry import SMALLER, diagnose, report
 
 CHECK = "box_sizes"

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from ....texts import listed
 from ..case import Case
-from ..finding import Finding, Severity, listed, numbers, percent
+from ..finding import Finding, Severity, numbers, percent
 from ..frames import Frame
 from ..geometry import Diagnosis
 

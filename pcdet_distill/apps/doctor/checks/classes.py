@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ....config.names import most_similar
+from ....texts import listed
 from ..case import Case
-from ..finding import Finding, Severity, listed
+from ..finding import Finding, Severity
 
 CHECK = "classes"
 SIMILAR = 0.75

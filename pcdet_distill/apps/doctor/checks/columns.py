@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from ....datasets.readers.column_count import contradicted_by
+from ....texts import listed
 from ..case import Case
-from ..finding import Finding, Severity, listed, percent
+from ..finding import Finding, Severity, percent
 from ..frames import Frame
 
 CHECK = "columns"

@@ -9,8 +9,9 @@ import torch
 
 from ....datasets.labelled_objects import has_size
 from ....ops.boxes import boxes_iou_bev
+from ....texts import listed
 from ..case import Case
-from ..finding import Finding, Severity, listed, numbers
+from ..finding import Finding, Severity, numbers
 
 CHECK = "double_boxes"
 SAME_OBJECT = 0.7  # BEV IoU; two objects cannot share so much ground

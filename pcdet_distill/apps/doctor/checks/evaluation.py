@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from ....evaluation.kitti.protocol import MIN_HEIGHT_PX, MIN_OVERLAP
+from ....texts import listed
 from ..case import Case
-from ..finding import Finding, Severity, listed, percent
+from ..finding import Finding, Severity, percent
 
 CHECK = "evaluation"
 NEAR_M = 30.0  # of a car's height: an object so near is higher than 25 pixels in KITTI's images

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ....texts import listed
 from ..case import Case
-from ..finding import Finding, Severity, listed, percent
+from ..finding import Finding, Severity, percent
 from .scene_frame import (
     BETTER,
     FITS_WELL,

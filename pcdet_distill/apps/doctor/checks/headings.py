@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from ....datasets.labelled_objects import LabelledObject
+from ....texts import listed
 from ..case import Case, of_class
 from ..changes import Verdict, grouped
-from ..finding import Finding, Severity, listed, percent
+from ..finding import Finding, Severity, percent
 from ..geometry import TURNED, diagnose, finding_of
 
 CHECK = "headings"

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from ....datasets.labelled_objects import Votes, counts_of_changes, vote
+from ....texts import listed
 from ..case import Case, frame_names, of_class
 from ..changes import LEAST_GAINS, Objects, sampled, unchanged
-from ..finding import Finding, Severity, listed
+from ..finding import Finding, Severity
 from ..geometry import diagnose
 
 CHECK = "heights"

@@ -8,8 +8,9 @@ import numpy as np
 
 from ....datasets.doubts import BYTE_INTENSITY, MIXED_SCALES, UNIT_DATASETS, UNIT_INTENSITY
 from ....datasets.facts import INTENSITY_NAMES
+from ....texts import listed
 from ..case import Case
-from ..finding import Finding, Severity, listed
+from ..finding import Finding, Severity
 
 CHECK = "intensity"
 

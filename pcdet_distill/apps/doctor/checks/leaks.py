@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ....texts import listed
 from ..case import Case
-from ..finding import Finding, Severity, listed, percent
+from ..finding import Finding, Severity, percent
 from ..frames import Frame, Split
 
 CHECK = "leaks"

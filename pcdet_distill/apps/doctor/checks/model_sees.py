@@ -10,9 +10,10 @@ import numpy as np
 
 from ....errors import CheckpointError
 from ....models import Detector3DTemplate
+from ....texts import listed
 from ..case import Case
 from ..detections import Detections, Seen, Sight, detect, load_model, look, sights_of
-from ..finding import Finding, Severity, listed, numbers, percent
+from ..finding import Finding, Severity, numbers, percent
 
 CHECK = "model_sees"
 WHERE = "--ckpt"

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from ....datasets.doubts import LEAST_FRAMES, small_clouds
 from ....datasets.facts import size_problem
+from ....texts import listed
 from ..case import Case
-from ..finding import Finding, Severity, listed, percent
+from ..finding import Finding, Severity, percent
 from ..frames import Split
 
 CHECK = "reading"

@@ -11,8 +11,9 @@ from ....datasets.facts import spread
 from ....datasets.labelled_objects import ABOVE_GROUND_M, LEAST_POINTS, has_size, tall
 from ....ops.boxes import enlarge_box3d
 from ....ops.points import points_in_boxes_mask
+from ....texts import listed
 from ..case import Case
-from ..finding import Finding, Severity, listed, percent
+from ..finding import Finding, Severity, percent
 from ..frames import Frame, Split
 from ..geometry import Diagnosis, report
 

@@ -12,9 +12,10 @@ from ....config import TeacherOptions, find_file, load_config, read_options
 from ....datasets.spec import DataSpec
 from ....distill.build import check_block
 from ....errors import UserError
+from ....texts import listed
 from ....types import ConfigDict
 from ..case import Case
-from ..finding import Finding, Severity, listed, numbers, percent
+from ..finding import Finding, Severity, numbers, percent
 from .classes import nearest_label
 
 CHECK = "teacher"

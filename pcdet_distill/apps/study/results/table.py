@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from ....report.comparison import METRICS, ap_words
 from ..cost.measured import Measured
 from ..plan import StudyPlan
 from ..records import EqualCompute
-from ..spec import STEPS, TEACHER, RowSpec, frames_of
+from ..spec import STEPS, TEACHER, RowSpec, base_split
 from ..survey import ENDED, FINISHED, Ap, Outcome, mean_ap, seconds
 from .comparisons import Comparison, compare_rows
 from .shown import Shown
@@ -257,14 +257,9 @@ def _data_setting(plan: StudyPlan, split: str) -> str:
     if frames is None:
         return ""
     unlabelled = f", {frames['unlabelled']} without labels" if frames["unlabelled"] else ""
-    labels = "" if frames_of(split) == split else ", against the true boxes"
+    labels = "" if base_split(split) == split else ", against the true boxes"
     return (
-        f"{frames['train']} training frames{unlabelled}; evaluated on {frames[frames_of(split)]} "
-        f"frames of the split '{frames_of(split)}'{labels}, simulated with seed "
+        f"{frames['train']} training frames{unlabelled}; evaluated on {frames[base_split(split)]} "
+        f"frames of the split '{base_split(split)}'{labels}, simulated with seed "
         f"{plan.spec.data.seed}. "
     )
-
-
-def to_plain(table: Table) -> dict[str, object]:
-    """Plain containers for JSON, the value of each seed included."""
-    return asdict(table)

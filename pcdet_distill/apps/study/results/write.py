@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from .page import write_study_page
 from .plot import draw
 from .publish import RESULTS, write_study_results
 from .shown import Evidence, warnings, what_is_shown
-from .table import Table, make_table, to_plain
+from .table import Table, make_table
 from .text import to_markdown, to_text
 
 
@@ -92,7 +93,7 @@ def write_tables(plan: StudyPlan, on_gpu: bool, engine: Engine | None = None) ->
         path = plan.folder / f"table_{split}"
         path.with_suffix(".txt").write_text(to_text(table))
         path.with_suffix(".md").write_text(to_markdown(table))
-        path.with_suffix(".json").write_text(json.dumps(to_plain(table), indent=1) + "\n")
+        path.with_suffix(".json").write_text(json.dumps(asdict(table), indent=1) + "\n")
         tables.append(table)
     write_study_results(plan, tables[0], outcomes, plan.folder / RESULTS)
     return tables

@@ -36,7 +36,7 @@ def test_the_page_of_a_study(toy_tool, page, tmp_path, capsys):
     assert header[0] == "row"
     mean = {row[0]: row[header.index("3D mAP")] for row in rows}
     assert mean["plain"] == "12.0±0.0"
-    assert "not shown: no gain" in reader.words or "not shown: 2 seeds" in reader.words
+    assert "not shown: 2 seeds, 5 needed" in reader.words
     assert reader.count("svg") == 0  # these evaluations stored no data of a report
 
     files = sorted((tmp_path / "output").rglob("metrics.json"))

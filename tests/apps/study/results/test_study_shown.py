@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 import study_toys
 
 from pcdet_distill.apps.study.results.shown import Evidence, warnings, what_is_shown
-from pcdet_distill.apps.study.results.table import make_table, to_plain
+from pcdet_distill.apps.study.results.table import make_table
 from pcdet_distill.apps.study.results.text import to_markdown, to_text
 from pcdet_distill.apps.study.survey import FINISHED, Outcome
 
@@ -237,5 +238,5 @@ def test_the_table(plan):
     assert line.split() == ["recipe", "plain", "5", "+3.0+-0.4", "+3.0+-0.4", "1.03x", "shown"]
     cells = "| recipe | plain | 5 | +3.0±0.4 | +3.0±0.4 | 1.03x | shown |"
     assert cells in to_markdown(table).splitlines()
-    plain = json.loads(json.dumps(to_plain(table)))
+    plain = json.loads(json.dumps(asdict(table)))
     assert plain["shown"][0]["differences"]["val"]["values"] == [2.0, 3.0, 2.0, 4.0, 4.0]

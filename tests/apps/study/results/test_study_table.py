@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 import study_toys
 
 from pcdet_distill.apps.study.results.spread import Spread
-from pcdet_distill.apps.study.results.table import make_table, to_plain
+from pcdet_distill.apps.study.results.table import make_table
 from pcdet_distill.apps.study.results.text import to_markdown, to_text
 from pcdet_distill.apps.study.survey import FAILED, FINISHED, Outcome
 from pcdet_distill.engine.logging.cost import Cost
@@ -131,7 +132,7 @@ def test_the_markdown(plan):
 
 
 def test_plain_containers_for_json(plan):
-    plain = to_plain(make_table(plan, outcomes_of(plan), "val"))
+    plain = asdict(make_table(plan, outcomes_of(plan), "val"))
     row = json.loads(json.dumps(plain))["rows"][2]
     assert row["ap"]["3d"]["Car"]["values"] == [30.0, 34.0]
 

@@ -1,0 +1,21 @@
+"""Small pieces of text for messages and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def listed(names: Iterable[object], most: int = 5) -> str:
+    """The first names and how many more there are: ``a, b, c and 4 more``."""
+    texts = [str(name) for name in names]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
+def duration_in_words(seconds: float) -> str:
+    """``75`` as ``1 min 15 s``, ``7500`` as ``2 h 5 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
