@@ -43,8 +43,8 @@ class CloudOptions:
     beams: str = option(
         "none",
         choices=("none", "order", "elevation"),
-        help="add the column `beam`, the number of the beam from the top: by KITTI's `order` of "
-        "the points, or by the `elevation` of the beams of an HDL-64E",
+        help="add the column `beam`, the number of the beam from the top. `order` counts by the "
+        "order of KITTI's points, `elevation` by the beams of an HDL-64E",
     )
 
     @classmethod

@@ -45,9 +45,8 @@ class TeacherOptions:
     cache: str = option(
         "none",
         choices=("none", "predictions"),
-        help="`predictions` computes the teacher's boxes and scores once for every frame without "
-        "augmentation, stores them, and moves them with each augmentation: no teacher runs in the "
-        "training",
+        help="with `predictions` no teacher runs in the training: its boxes and scores are "
+        "computed once for every frame, stored, and moved by each augmentation",
     )
     cache_dir: str | None = option(
         None,
