@@ -31,8 +31,10 @@ def box_section(shown: Shown, data: FrameData) -> Html:
     return section(
         f"Frame {data.scene.name}: boxes",
         paragraph(summary_of_changes(changes, compared, shown.score)),
-        figure(webp(picture, "boxes of both students"), box_caption(shown.score)),
-        change_table(changes),
+        figure(
+            webp(picture, "boxes of the models, and those that changed"), box_caption(shown.score)
+        ),
+        change_table(changes, compared),
     )
 
 
@@ -62,7 +64,7 @@ def box_caption(least_score: float) -> str:
     )
 
 
-def change_table(changes: Sequence[Change]) -> Html:
+def change_table(changes: Sequence[Change], compared: tuple[str, str]) -> Html:
     """One row for each changed box."""
     if not changes:
         return Html("")
@@ -71,5 +73,5 @@ def change_table(changes: Sequence[Change]) -> Html:
         errors = [metres(change.error_before_m), metres(change.error_after_m)]
         right = "yes" if change.is_right else "no"
         rows.append([str(number), change.kind, change.name, right, *errors])
-    header = ["box", "change", "class", "right", "centre off before", "centre off after"]
-    return table(header, rows)
+    errors_of = [f"centre off, {name}" for name in compared]
+    return table(["box", "change", "class", "right", *errors_of], rows)

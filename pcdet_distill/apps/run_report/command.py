@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,9 @@ from ..study.results.write import report_folder
 from .arguments import COMPARISON
 from .find import Results, find_results
 from .stored import keep_record, model_numbers, scenes_of_both, stored_record
+
+# The name of a run: its yaml, its tag unless that is "default", its epoch.
+NAME = re.compile(r"(\S+)(?: \((.+)\))?, (epoch \S+)")
 
 
 def run_report(args: argparse.Namespace) -> Path:
@@ -89,13 +93,29 @@ def _two_views(
     both: Sequence[Results], records: Sequence[Record], names: Sequence[str] | None
 ) -> list[View]:
     """Both runs, with labels that differ."""
-    labels = list(names) if names else [record.name for record in records]
+    labels = list(names) if names else shortest_names([record.name for record in records])
     if labels[0] == labels[1]:
         labels = _distinct([results.folder for results in both], labels[0])
     return [
         View(label, record, _training(results, record))
         for label, record, results in zip(labels, records, both)
     ]
+
+
+def shortest_names(names: Sequence[str]) -> list[str]:
+    """Of two runs the part of their names that tells them apart: yaml, tag or epoch.
+
+    Labels stand in every table and legend, so a whole name, as ``second (seed0), epoch 80``, would
+    fill the page.
+    """
+    found = [NAME.fullmatch(name) for name in names]
+    if not all(found):
+        return list(names)
+    parts = [match.groups() for match in found if match]
+    for ours, others in zip(*parts):
+        if ours and others and ours != others:
+            return [ours, others]
+    return list(names)
 
 
 def _distinct(folders: Sequence[Path], name: str) -> list[str]:

@@ -17,7 +17,10 @@ def overview(views: Sequence[View]) -> Html:
 
 
 def _facts(views: Sequence[View]) -> Html:
-    rows = [["main figure", *(primary_text(view) for view in views)]]
+    rows = []
+    if any(view.label != view.record.name for view in views):
+        rows.append(["run", *(view.record.name for view in views)])
+    rows.append(["main figure", *(primary_text(view) for view in views)])
     rows.append(["rules", *(view.record.benchmark for view in views)])
     rows.append(["data", *(view.record.data for view in views)])
     rows.append(["frames", *(str(view.record.num_frames) for view in views)])

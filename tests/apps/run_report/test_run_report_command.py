@@ -15,6 +15,7 @@ from tiny_kitti import TinyKitti, fill
 from toy_evaluation import found, random_evaluation, toy_evaluation, truth
 
 from pcdet_distill import cli
+from pcdet_distill.apps.run_report.command import shortest_names
 from pcdet_distill.apps.run_report.find import Results, find_results
 from pcdet_distill.apps.run_report.stored import detections_of
 from pcdet_distill.config import load_config
@@ -94,6 +95,32 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path):
     run(tmp_path / "plain", tmp_path / "distilled", "--out", tmp_path)
     html = (tmp_path / "comparison.html").read_text(encoding="utf-8")
     assert "plain beside distilled" in read_page(html).words
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (("plain (seed0), epoch 16", "init (seed1), epoch 16"), ["plain", "init"]),
+        (("plain (seed0), epoch 16", "plain (seed1), epoch 80"), ["seed0", "seed1"]),
+        (("plain (seed0), epoch 16", "plain (seed0), epoch 80"), ["epoch 16", "epoch 80"]),
+        (("plain, epoch 16", "plain, epoch 80"), ["epoch 16", "epoch 80"]),
+        (("plain, epoch 16", "plain (a), epoch 16"), ["plain, epoch 16", "plain (a), epoch 16"]),
+        (("teacher of plain", "plain, epoch 80"), ["teacher of plain", "plain, epoch 80"]),
+    ],
+)
+def test_labels_are_what_tells_two_runs_apart(names: tuple[str, str], labels: list[str]):
+    assert shortest_names(names) == labels
+
+
+def test_the_whole_name_of_a_run_stands_once_beside_its_label(tmp_path: Path):
+    gt, det = random_evaluation()
+    record = collect(toy_evaluation(gt, det))
+    for name in ("plain", "init"):
+        stored_run(tmp_path / name, replace(record, name=f"{name} (seed0), epoch 16"))
+    run(tmp_path / "plain", tmp_path / "init", "--out", tmp_path)
+    reader = read_page((tmp_path / "comparison.html").read_text(encoding="utf-8"))
+    assert "plain beside init" in reader.words
+    assert ["run", "plain (seed0), epoch 16", "init (seed0), epoch 16"] in reader.tables[0]
 
 
 def test_results_of_two_data_sets_are_said_to_be(tmp_path: Path):
