@@ -31,6 +31,7 @@ from pcdet_distill.apps.distill_pictures.arguments import add_distill_arguments
 from pcdet_distill.apps.distill_pictures.box_pictures import draw_boxes
 from pcdet_distill.apps.distill_pictures.boxes import changed_boxes
 from pcdet_distill.apps.distill_pictures.command import read_shown
+from pcdet_distill.apps.distill_pictures.contents import FrameData, Shown, read_frame
 from pcdet_distill.apps.distill_pictures.draw import (
     add_bar,
     as_webp,
@@ -54,7 +55,6 @@ from pcdet_distill.apps.distill_pictures.node_pictures import (
     draw_weights,
     in_percent,
 )
-from pcdet_distill.apps.distill_pictures.shown import FrameData, Shown, read_frame
 from pcdet_distill.apps.distill_pictures.spaces import on_objects
 from pcdet_distill.apps.distill_pictures.terms import TermNodes
 from pcdet_distill.apps.distill_pictures.words import title_of

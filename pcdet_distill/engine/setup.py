@@ -36,16 +36,7 @@ def build_trainer(run: Run) -> Trainer:
     seed_everything(seed + run.world.rank)
     batches = build_batches(run, options.epochs, seed)
     disable_late_augmentations(run, batches.dataset, options.epochs)
-    model = build_trained_model(
-        run.cfg,
-        batches.dataset,
-        pretrained_model=run.args.pretrained_model,
-        teacher_ckpt=run.args.teacher_ckpt,
-        logger=run.logger,
-    )
-    if run.args.sync_bn:
-        model = share_batch_norm(model, run.world, run.device)
-    model = prepare_for_device(model, run.device).train()
+    model = model_to_train(run, batches)
     with errors_name_file(run.cfg):
         meter = CostMeter()
         model.prepare_data(run.world, run.logger)
@@ -66,12 +57,31 @@ def build_trainer(run: Run) -> Trainer:
     trainer.data_cost = data_cost
     choose_threads(run, trainer, checkpoint)
     if checkpoint is not None:
-        trainer.resume(checkpoint, run.logger)
-        run.logger.info(
-            f"resumed from {checkpoint.path}: {trainer.iteration} iterations of "
-            f"{trainer.num_iterations} are done"
-        )
+        resume(run, trainer, checkpoint)
     return trainer
+
+
+def model_to_train(run: Run, batches: TrainingBatches) -> TrainableModule:
+    """The detector, or the Distiller around it, on the device of the run."""
+    model = build_trained_model(
+        run.cfg,
+        batches.dataset,
+        pretrained_model=run.args.pretrained_model,
+        teacher_ckpt=run.args.teacher_ckpt,
+        logger=run.logger,
+    )
+    if run.args.sync_bn:
+        model = share_batch_norm(model, run.world, run.device)
+    return prepare_for_device(model, run.device).train()
+
+
+def resume(run: Run, trainer: Trainer, checkpoint: FoundCheckpoint) -> None:
+    """Continue an interrupted training."""
+    trainer.resume(checkpoint, run.logger)
+    run.logger.info(
+        f"resumed from {checkpoint.path}: {trainer.iteration} iterations of "
+        f"{trainer.num_iterations} are done"
+    )
 
 
 def find_checkpoint(run: Run) -> FoundCheckpoint | None:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from pcdet_distill.errors import ConfigError
 from pcdet_distill.models.detectors.post_processing import post_process
-from pcdet_distill.models.model_utils.places import roi_grid_points, stack_frames, voxel_centres
+from pcdet_distill.models.model_utils.places import roi_grid_points, voxel_centres
 from pcdet_distill.models.roi_heads.roi_head_template import RoIHeadTemplate
+from pcdet_distill.ops.frames import stack_frames
 
 # At most four proposals a frame.
 NMS = {

@@ -5,7 +5,7 @@ arguments       the flags
 clouds          the points of all clouds, with the same columns
 recording       the clouds of a ROS bag
 classes         class names, joined and checked
-survey          what the data hold; ``shown`` tells it to people, ``picture`` draws some frames
+survey          what the data hold; ``text`` tells it to people, ``picture`` draws some frames
 split           which frames are for training, which for validation
 settings        range, pillars and anchors that fit the data
 yaml_files      the yaml files of a teacher and a student, from ``yaml_templates``

@@ -43,9 +43,9 @@ from .settings import (
     choose_voxel_limits,
     covered_share,
 )
-from .shown import doubts, survey_text
 from .split import Split, natural_order, split_frames, split_of_folders
 from .survey import FrameStats, Survey, survey_classes, survey_frame
+from .text import doubts, survey_text
 from .yaml_files import YamlValues, dataset_yaml, student_yaml, teacher_yaml
 
 MOST_CLOUDS_COUNTED = 50  # frames whose pillars are counted

@@ -9,7 +9,7 @@ features       the features of one term in one frame: colours, distances, number
 fitting        means, components and linear maps from frames that are not shown
 spaces         features as colours on the teacher's components, and distances to the teacher
 boxes          which boxes one student has and the other has not
-shown          a frame as teacher and students see it
+contents       a frame as teacher and students see it
 
 page               the sections in their order, of ``box_section`` and the parts below
 node_parts         a term by its nodes; ``node_pictures`` draws them

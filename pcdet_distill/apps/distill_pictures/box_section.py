@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...report.page import Html, figure, paragraph, section, table
 from .box_pictures import draw_boxes
 from .boxes import MOVED_M, RIGHT_IOU, Change, changed_boxes
-from .shown import FrameData, Shown
+from .contents import FrameData, Shown
 from .words import metres, title_of, webp
 
 

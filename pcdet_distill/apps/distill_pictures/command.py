@@ -10,10 +10,10 @@ from ...errors import ConfigError
 from ...models.device import choose_device
 from ...report.page import write_page
 from .arguments import FILE
+from .contents import Shown
 from .fitting import fit_spaces
 from .frames import busiest_frames, named_frames, other_frames, test_frames
 from .page import distill_page
-from .shown import Shown
 from .sides import load_sides, without_stored_outputs
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...distill.losses.collapse import DEAD_DEVIATION, DEAD_SHARE
 from ...report.page import Html, figure, heading, note, table
+from .contents import FrameData, Shown
 from .feature_pictures import draw_features
 from .features import (
     FeatureView,
@@ -14,7 +15,6 @@ from .features import (
     mean_of,
     regions_of,
 )
-from .shown import FrameData, Shown
 from .sides import Side, Sides
 from .words import percent, webp
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ...distill import DistillTerm, GraphDistillLoss
 from ...report.page import Html, figure, heading, note, paragraph
+from .contents import FrameData, Shown
 from .feature_parts import feature_parts
 from .features import TermSpaces, common_space, labels_of
 from .node_pictures import (
@@ -16,7 +17,6 @@ from .node_pictures import (
     draw_weights,
     in_percent,
 )
-from .shown import FrameData, Shown
 from .sides import Side
 from .spaces import on_objects
 from .terms import TermNodes

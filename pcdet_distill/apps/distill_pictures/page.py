@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ...report.page import Html, items, note, page, paragraph, section, table
 from .box_section import box_section
+from .contents import FrameData, Shown, read_frame
 from .node_parts import node_parts, place_parts
-from .shown import FrameData, Shown, read_frame
 from .sides import describe_terms
 
 

@@ -183,21 +183,21 @@ def _check_moments(
     """Every moment is one number, or has the shape of its parameter."""
     shapes = {}
     for group, own_group in zip(groups, optimizer.param_groups):
-        for number_of_it, parameter in zip(group["params"], own_group["params"]):
-            shapes[number_of_it] = parameter.shape
+        for index, parameter in zip(group["params"], own_group["params"]):
+            shapes[index] = parameter.shape
     if not isinstance(moments, Mapping):
         raise CheckpointError(f"{where}: the optimizer_state has no moments; expected a mapping")
-    for number_of_it, values in moments.items():
-        shape = shapes.get(number_of_it)
+    for index, values in moments.items():
+        shape = shapes.get(index)
         if shape is None or not isinstance(values, Mapping):
             raise CheckpointError(
-                f"{where}: the optimizer_state has an entry {number_of_it!r} that is of no "
+                f"{where}: the optimizer_state has an entry {index!r} that is of no "
                 "parameter; expected the moments of each parameter"
             )
-        _check_kinds(optimizer, values, f"{where}: parameter {number_of_it} in the optimizer_state")
+        _check_kinds(optimizer, values, f"{where}: parameter {index} in the optimizer_state")
         for name, value in values.items():
             if isinstance(value, Tensor) and value.numel() != 1 and value.shape != shape:
                 raise CheckpointError(
-                    f"{where}: {name} of parameter {number_of_it} in the optimizer_state has "
+                    f"{where}: {name} of parameter {index} in the optimizer_state has "
                     f"shape {tuple(value.shape)}, expected {tuple(shape)}"
                 )

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ...config import required, same_length
+from ...ops.frames import rows_by_frame
 from ...types import BatchDict, ConfigDict
-from ..model_utils.places import rows_by_frame
 from ..model_utils.pointnet2_modules import PointnetFPModule, PointnetSAModuleMSG
 from ..taps import TapInfo
 

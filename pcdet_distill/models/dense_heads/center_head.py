@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from ...config import nearest, required
 from ...errors import ConfigError
 from ...ops.constants import constant_like
+from ...ops.frames import rows_of_masks
 from ...ops.precision import at_least_float32
 from ...ops.sparse_conv import SubMConv2d
 from ...types import BatchDict, ConfigDict
 from ..model_utils.center_losses import center_focal_loss, center_regression_loss
 from ..model_utils.centernet_utils import TopCells, gather_cells, top_cells
 from ..model_utils.channels_last_batch_norm import ChannelsLastBatchNorm2d
-from ..model_utils.places import rows_of_masks
 from ..taps import TapInfo
 from .center_candidates import FrameCandidates, ProposedBoxes
 from .center_nms import nms_of_head

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from ...config import lookup, required
 from ...ops.boxes import enlarge_box3d, rotate_points_along_z
+from ...ops.frames import split_by_frame
 from ...ops.points import points_in_boxes
 from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..model_utils.box_coders import POINT_BOX_CODERS, PointResidualCoder
 from ..model_utils.losses import SigmoidFocalClassificationLoss, WeightedSmoothL1Loss
-from ..model_utils.places import split_by_frame
 from ..model_utils.weighted_batch_norm import WeightedBatchNorm1d
 from .detection_head import DetectionHead, one_hot_labels
 from .prediction_layout import PointLayout

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from ...config import required
 from ...errors import ConfigError
 from ...ops.constants import constant_like
+from ...ops.frames import split_by_frame
 from ...ops.precision import at_least_float32
 from ...ops.sparse_conv import SparseConvTensor, SparseSequential, SubMConv2d
 from ...types import BatchDict
 from ..model_utils.center_losses import center_focal_loss, center_regression_loss
-from ..model_utils.places import split_by_frame
 from ..model_utils.weighted_batch_norm import WeightedBatchNorm1d
 from ..taps import TapInfo
 from .center_candidates import FrameCandidates

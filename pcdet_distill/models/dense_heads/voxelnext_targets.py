@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...ops.constants import constant_like
-from ..model_utils.places import split_by_frame
+from ...ops.frames import split_by_frame
 from .center_targets import CenterTargetAssigner, encode_centers
 
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from ...config import required
 from ...errors import ConfigError
 from ...ops.boxes import boxes_iou3d
+from ...ops.frames import rows_of_masks, split_by_frame
 from ...ops.nms import class_agnostic_nms, multi_classes_nms
 from ...types import BatchDict, ConfigDict
 from ..dense_heads.detection_head import concatenate_boxes
-from ..model_utils.places import rows_of_masks, split_by_frame
 from ..roi_heads.target_assigner.proposal_target_layer import is_box
 
 WHERE = "MODEL.POST_PROCESSING"

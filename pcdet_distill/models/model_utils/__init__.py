@@ -8,5 +8,5 @@ weighted_batch_norm      rows that each stand for several
 channels_last_batch_norm maps on a CPU
 row_conv                 convolutions of width 1 on rows
 map_layout               how maps lie in memory
-places                   coordinates of cells, and rows of a batch by frame
+places                   coordinates of cells
 """

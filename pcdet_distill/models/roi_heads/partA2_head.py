@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from ...config import required
+from ...ops.frames import stack_frames
 from ...ops.roi_pooling import pool_cells, stack_cell_members
 from ...ops.sparse_conv import SparseConvTensor, SparseSequential, SubMConv3d
 from ...types import BatchDict
 from ..backbones_3d.sparse_blocks import sparse_block
-from ..model_utils.places import framed_places, roi_grid_points, stack_frames
+from ..model_utils.places import framed_places, roi_grid_points
 from .roi_head_template import WHERE, FirstStage, RoIHeadTemplate
 
 PART_CHANNELS = 4  # place in the object along x, y, z, and the score of being foreground

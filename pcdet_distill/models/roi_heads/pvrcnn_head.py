@@ -8,9 +8,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...config import required
+from ...ops.frames import stack_frames
 from ...types import BatchDict
 from ..model_utils.local_aggregation import build_local_aggregation
-from ..model_utils.places import framed_places, roi_grid_points, stack_frames
+from ..model_utils.places import framed_places, roi_grid_points
 from .roi_head_template import WHERE, FirstStage, RoIHeadTemplate
 
 

@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from ...config import lookup, required
 from ...errors import ConfigError
 from ...ops.boxes import limit_period, rotate_points_along_z
+from ...ops.frames import split_by_frame
 from ...ops.nms import class_agnostic_nms
 from ...ops.precision import at_least_float32
 from ...types import BatchDict, ConfigDict
 from ..dense_heads.detection_head import DetectionHead, sum_losses
 from ..model_utils.box_coders import ANCHOR_BOX_CODERS
 from ..model_utils.losses import WeightedSmoothL1Loss, corner_loss_lidar
-from ..model_utils.places import split_by_frame
 from ..taps import TapInfo
 from .fc_layers import fc_layer, init_fc
 from .target_assigner.proposal_target_layer import ProposalTargetLayer

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from ....config import nearest, required
 from ....errors import ConfigError
+from ....ops.frames import rows_by_frame, stack_frames
 from ....ops.point_sampling import stack_furthest_point_sample
 from ....ops.proposal_sampling import near_boxes, sample_sectors
 from ....ops.rows import take_rows
 from ....types import BatchDict, ConfigDict
 from ...model_utils.local_aggregation import build_local_aggregation
-from ...model_utils.places import rows_by_frame, stack_frames, voxel_centres
+from ...model_utils.places import voxel_centres
 from ...model_utils.weighted_batch_norm import WeightedBatchNorm1d
 from ...taps import TapInfo
 
