@@ -10,7 +10,7 @@ from pcdet_distill.config import load_config
 from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.models import build_network
 
-CONFIGS = sorted((Path(__file__).parents[2] / "cfgs" / "custom").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[3] / "cfgs" / "custom").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
