@@ -93,6 +93,20 @@ def test_dist_scripts_start_the_launcher(
     assert done.stdout.strip() == f"{launcher} {arguments}"
 
 
+@pytest.mark.parametrize("name", ["dist_train.sh", "dist_test.sh"])
+def test_a_python_without_the_package_is_one_sentence(
+    name: str, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "bare python"
+    python.write_text('#!/bin/sh\nexec python3 -I -S "$@"\n')  # without installed packages
+    python.chmod(0o755)
+    monkeypatch.setenv("PYTHON", str(python))
+    done = run(repo / "tools/scripts" / name, ["2", "--cfg_file", "x.yaml"], tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: '{python}' has no pcdet_distill: ")
+
+
 STAND_IN_PYTHON = """#!/bin/sh
 case "$1 $2" in
     "-m venv") for folder; do :; done; mkdir -p "$folder/bin"; cp "$0" "$folder/bin/python" ;;
