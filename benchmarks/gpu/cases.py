@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +22,11 @@ from pcdet_distill.datasets.spec import DataSpec
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
 from pcdet_distill.engine.build import build_trained_model
 from pcdet_distill.models import build_network, load_data_to_device
+from pcdet_distill.models.dense_pass import compile_dense_part, dense_modules
 from pcdet_distill.models.device import prepare_for_device
 from pcdet_distill.models.trainable import OneProcess
+from pcdet_distill.ops.accelerated import spconv_adapter
+from pcdet_distill.ops.sparse_conv import SparseConvolution
 from pcdet_distill.types import BatchDict, ConfigDict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,13 +163,30 @@ class Bench:
         load_data_to_device(batch, self.device)
         return batch
 
-    def evaluation(self, precision: Precision) -> Callable[[], None]:
-        """One frame, from voxels to final boxes."""
-        self.model.eval()
+    @cached_property
+    def compiled(self) -> nn.Module | None:
+        """A copy of the detector with its dense part compiled; None where it has none."""
+        if not dense_modules(self.model):
+            return None
+        model = copy.deepcopy(self.model).eval()
+        compile_dense_part(model, self.device)
+        return model
+
+    @property
+    def has_sparse_convolutions(self) -> bool:
+        """Whether spconv can run some of its layers."""
+        return any(isinstance(module, SparseConvolution) for module in self.model.modules())
+
+    def evaluation(
+        self, precision: Precision, model: nn.Module | None = None
+    ) -> Callable[[], None]:
+        """One frame through ``model``, by default the detector: from voxels to final boxes."""
+        model = self.model if model is None else model
+        model.eval()
 
         def run() -> None:
             with torch.no_grad(), computing_in(precision, self.device):
-                self.model(dict(self.eval_batch))
+                model(dict(self.eval_batch))
 
         return run
 
@@ -183,6 +204,20 @@ class Bench:
             scaler.update()
 
         return run
+
+
+def without_spconv(call: Callable[[], None]) -> Callable[[], None]:
+    """A call in which this package's operators convolve, though spconv is installed."""
+
+    def run() -> None:
+        library_for = spconv_adapter.library_for
+        spconv_adapter.library_for = lambda tensor: None
+        try:
+            call()
+        finally:
+            spconv_adapter.library_for = library_for
+
+    return run
 
 
 def save_fresh_teacher(cfg: ConfigDict, file: Path) -> None:

@@ -17,6 +17,8 @@ EVALUATION = 1.0
 TRAINING_ONE_STAGE = 1 / 1.5
 TRAINING_TWO_STAGES = 1.0
 MEMORY = 1.0
+# Largest ratio of a pass without spconv to one with it.
+WITHOUT_SPCONV = 1.3
 
 Row = Mapping[str, Any]
 
@@ -32,9 +34,11 @@ def section(results: Mapping[str, Any]) -> str:
         "Times are medians in milliseconds. float32 is without TF32.",
         "",
         times_table(results["detectors"], "evaluation", "Evaluation of one frame"),
+        compiled_table(results["detectors"]),
         times_table(results["detectors"], "training", "Training step"),
         memory_table(results["detectors"]),
         ratio_table(results["detectors"]),
+        without_spconv_table(results["without_spconv"]),
         distilled_table(results["distilled"]),
         throughput_table(results["throughput"]),
         END,
@@ -42,12 +46,31 @@ def section(results: Mapping[str, Any]) -> str:
     return "\n".join(part for part in parts if part is not None)
 
 
-def times_table(rows: Sequence[Row], kind: str, title: str) -> str:
+def times_table(rows: Sequence[Row], kind: str, title: str, side: str = "ours") -> str:
     """Milliseconds by precision."""
-    names = list(rows[0]["ours"][kind])
+    names = list(rows[0][side][kind])
     lines = [f"| {title}, ms | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
     for row in rows:
-        cells = [cell(row["ours"][kind][name]) for name in names]
+        cells = [cell(row[side][kind][name]) for name in names]
+        lines.append(f"| {row['name']} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def compiled_table(rows: Sequence[Row]) -> str | None:
+    """Milliseconds with the dense part compiled, of the detectors that have one."""
+    compiled = [row for row in rows if row["compiled"]["evaluation"]]
+    if not compiled:
+        return None
+    return times_table(compiled, "evaluation", "Evaluation, dense part compiled", "compiled")
+
+
+def without_spconv_table(rows: Sequence[Row] | None) -> str:
+    """Our sparse convolutions over spconv's, with the target."""
+    if not rows:
+        return "spconv was not at hand, so our sparse convolutions are not compared with it.\n"
+    lines = ["| float32, without spconv / with it | evaluation | training |", "|---|---|---|"]
+    for row in rows:
+        cells = [within(row[kind], WITHOUT_SPCONV) for kind in ("evaluation", "training")]
         lines.append(f"| {row['name']} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
@@ -83,7 +106,13 @@ def verdict(row: Row, kind: str, limit: float) -> str:
     theirs = row["theirs"][kind]["float32"]
     if not isinstance(ours, float) or not isinstance(theirs, float):
         return f"{cell(ours)} / {cell(theirs)}"
-    ratio = ours / theirs
+    return within(ours / theirs, limit)
+
+
+def within(ratio: Measured, limit: float) -> str:
+    """A ratio, and whether it meets its target; or the word why there is none."""
+    if not isinstance(ratio, float):
+        return cell(ratio)
     word = "met" if ratio <= limit else "not met"
     return f"{ratio:.2f}, target {limit:.2f}: {word}"
 

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import toy_engine
-from torch import Tensor
+from torch import Tensor, nn
 from toy_engine import evaluate_toy
 
+from pcdet_distill.engine import evaluate
 from pcdet_distill.engine.checkpoints import files
 from pcdet_distill.engine.evaluate import evaluate_model
 from pcdet_distill.engine.evaluation import Annotation
@@ -209,6 +210,27 @@ def test_missing_or_contradictory_flags(
     with pytest.raises(error, match=message):
         evaluate_toy(tmp_path, *arguments)
     assert not (tmp_path / "output").exists()
+
+
+def test_compile_compiles_the_evaluated_model(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ckpt = str(trained / "ckpt" / "checkpoint_epoch_3.pth")
+    compiled = []
+    monkeypatch.setattr(
+        evaluate, "compile_dense_part", lambda model, device: compiled.append((model, device.type))
+    )
+    evaluate_toy(tmp_path, "--ckpt", ckpt)
+    assert compiled == []
+    evaluate_toy(tmp_path, "--ckpt", ckpt, "--compile", "--device", "cpu")
+    ((model, device),) = compiled
+    assert isinstance(model, nn.Module) and device == "cpu"
+
+
+def test_compile_refuses_a_detector_without_a_dense_part(trained: Path, tmp_path: Path) -> None:
+    ckpt = str(trained / "ckpt" / "checkpoint_epoch_3.pth")
+    with pytest.raises(ConfigError, match="--compile: .* has no dense part to compile"):
+        evaluate_toy(tmp_path, "--ckpt", ckpt, "--compile")
 
 
 def test_pretrained_model_completes_a_part(trained: Path, tmp_path: Path) -> None:

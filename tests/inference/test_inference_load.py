@@ -12,7 +12,7 @@ from small_detectors import CONFIG, random_cloud, write_checkpoint
 from pcdet_distill.checkpoint import load_checkpoint
 from pcdet_distill.config import load_config
 from pcdet_distill.errors import CheckpointError, ConfigError, DataError, UserError
-from pcdet_distill.inference import InputWarning, load_detector
+from pcdet_distill.inference import InputWarning, load, load_detector
 
 
 def test_a_student_loads_without_its_teacher(tmp_path: Path) -> None:
@@ -27,6 +27,19 @@ def test_a_loaded_config_and_a_path_give_the_same(checkpoint, detector, repo) ->
     for cfg in (load_config(CONFIG), repo / "cfgs" / CONFIG, str(repo / "cfgs" / CONFIG)):
         found = load_detector(cfg, checkpoint, device="cpu")(random_cloud())
         np.testing.assert_array_equal(found.boxes, expected.boxes)
+
+
+def test_a_detector_may_be_compiled(checkpoint, monkeypatch) -> None:
+    compiled = []
+
+    def compile_at_once(model, device, flag) -> None:
+        compiled.append((model, device.type, flag))
+
+    monkeypatch.setattr(load, "compile_dense_part", compile_at_once)
+    load_detector(CONFIG, checkpoint, device="cpu")
+    assert compiled == []
+    detector = load_detector(CONFIG, checkpoint, device="cpu", compile=True)
+    assert compiled == [(detector.model, "cpu", "compile=True")]
 
 
 def test_a_checkpoint_of_openpcdet_loads(checkpoint, detector, tmp_path) -> None:
