@@ -145,6 +145,7 @@ def run_comparison(args: argparse.Namespace) -> list[Path]:
     # The three yaml files read the same points in the same way.
     dataset = dataset_of(read_detector_config(COMPARED[0].cfg_file), args)
     detectors = {shipped.title: load_shipped(shipped, dataset, args) for shipped in COMPARED}
+    print(f"networks that come with the package; how they were trained: {ASSETS / 'README.md'}")
     pictures = []
     for index in range(len(dataset)):
         item = dataset[index]

@@ -284,7 +284,7 @@ def test_a_teacher_and_two_students_are_compared(tmp_path: Path, capsys) -> None
     assert demo.run_demo(args) == [tmp_path / "scan_compared.png"]
     lines = capsys.readouterr()
     assert lines.err == ""
-    titles = [line.split(":")[0].strip() for line in lines.out.splitlines()[1:-1]]
+    titles = [line.split(":")[0].strip() for line in lines.out.splitlines()[2:-1]]
     assert titles == ["teacher", "student", "student with init"]
 
 

@@ -20,11 +20,12 @@ def read_points(path, features, columns=None):
     """Points (N, C) of a file; ``columns``: those of a file that names none (.bin, .npy)."""
     path = Path(path)
     kinds = (".bin", ".npy", ".npz", *READERS)
-    if path.suffix not in kinds:
+    kind = path.suffix.lower()
+    if kind not in kinds:
         raise CloudFileError(f"{path}: expected a file that ends in {', '.join(kinds)}")
     try:
-        if path.suffix in READERS:
-            table = READERS[path.suffix](path)
+        if kind in READERS:
+            table = READERS[kind](path)
         else:
             table = read_array(path, columns or features)
     except FileNotFoundError:
@@ -40,19 +41,33 @@ def read_points(path, features, columns=None):
     if missing:
         found = ", ".join(table)
         raise CloudFileError(f"{path} has the columns {found}, the model also reads {missing[0]}")
-    if (np.asarray(table.get("intensity", 0)) < 0).mean() > FEW_NEGATIVE:
+    points = np.stack([table[name] for name in features], axis=1).astype(np.float32)
+    warn(path, points, table.get("intensity", np.zeros(1)))
+    return points
+
+
+def warn(path, points, intensities):
+    """Print what looks wrong with the points (N, C) of a file."""
+    if not np.isfinite(points).all(axis=1).any():
+        print(f"warning: {path} holds no point whose numbers are all finite")
+    elif (intensities < 0).mean() > FEW_NEGATIVE:
         print(f"warning: {path}: negative intensities; does it have other columns? --columns")
-    return np.stack([table[name] for name in features], axis=1).astype(np.float32)
 
 
 def read_array(path, columns):
     """The columns of a .npy or .npz file, or of the float32 numbers of a .bin file."""
-    if path.suffix == ".bin":
-        array = np.fromfile(path, np.float32)
-        array = array if len(array) % len(columns) else array.reshape(-1, len(columns))
+    kind = path.suffix.lower()
+    if kind == ".bin":
+        content = path.read_bytes()
+        if len(content) % (4 * len(columns)):
+            row = f"{len(columns)} float32 numbers ({', '.join(columns)}); use --columns"
+            raise ValueError(f"its {len(content)} bytes are no whole number of points of {row}")
+        array = np.frombuffer(content, np.float32).reshape(-1, len(columns))
     else:
         loaded = np.load(path, allow_pickle=False)
-        array = loaded["points"] if path.suffix == ".npz" else loaded
+        array = loaded["points"] if kind == ".npz" else loaded
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"it holds {array.dtype}, not numbers")
     if array.ndim != 2 or array.shape[1] != len(columns):
         columns = ", ".join(columns)
         raise ValueError(f"its shape is {array.shape}, not that of {columns}; use --columns")
@@ -65,6 +80,8 @@ def read_pcd(path):
     kind, _, data = rest.partition(b"\n")
     lines = [line.split() for line in header.decode("latin-1").splitlines()]
     entries = {words[0]: words[1:] for words in lines if words}
+    if not {"FIELDS", "SIZE", "TYPE", "POINTS"} <= entries.keys():
+        raise ValueError("its header lacks FIELDS, SIZE, TYPE or POINTS")
     counts = [int(count) for count in entries.get("COUNT", ["1"] * len(entries["FIELDS"]))]
     names = np.repeat([name.lower() for name in entries["FIELDS"]], counts).tolist()
     num_points = int(entries["POINTS"][0])

@@ -155,13 +155,16 @@ def read_folder(folder):
     try:
         network = (folder / "model.onnx").read_bytes()
         config = json.loads(place.read_text())
+        runs_here = config["format_version"] == 1 and config["layout"] == "boxes"
+        runs_here = runs_here and not config["stages_outside"]
+        expected_hash = config["model_sha256"]
     except FileNotFoundError as error:
         raise DetectError(f"{error.filename}: no such file; copy the whole folder") from None
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise DetectError(f"{place} is damaged: {error}") from None
-    if config["format_version"] != 1 or config["layout"] != "boxes" or config["stages_outside"]:
+    if not runs_here:
         raise DetectError(f"{place} describes a model that this program cannot run alone")
-    if hashlib.sha256(network).hexdigest() != config["model_sha256"]:
+    if hashlib.sha256(network).hexdigest() != expected_hash:
         raise DetectError(f"{place} belongs to another model.onnx; copy the whole folder")
     return config, network
 
@@ -257,8 +260,10 @@ def cross(a, b):
 
 def main(arguments=None):
     """The command line: detect in one file, print the boxes and how long each stage took."""
-    from cloud_file import CloudFileError, read_points  # a caller of Detector reads no files
-
+    try:  # here, because a caller of Detector reads no files
+        from cloud_file import CloudFileError, read_points
+    except ImportError:
+        sys.exit("error: cloud_file.py is missing beside detect.py; copy the whole folder")
     parser = argparse.ArgumentParser(description="Detect objects in a point cloud.")
     parser.add_argument("cloud", help="a .bin, .npy, .npz, .pcd or .ply file")
     parser.add_argument("--folder", default=Path(__file__).parent, help="of model.onnx")
@@ -284,7 +289,9 @@ def main(arguments=None):
         if options.out:
             found = {"boxes": boxes.tolist(), "scores": scores.tolist(), "names": names}
             Path(options.out).write_text(json.dumps(found, indent=1) + "\n")
-    except (DetectError, CloudFileError, OSError) as error:
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+    except (DetectError, CloudFileError) as error:
         sys.exit(f"error: {error}")
 
 

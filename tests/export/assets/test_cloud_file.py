@@ -109,3 +109,28 @@ def test_damaged_ply_files_end_in_a_sentence(
     (tmp_path / "a.ply").write_bytes(content)
     with pytest.raises(cloud_file.CloudFileError, match="a.ply cannot be read: "):
         cloud_file.read_points(tmp_path / "a.ply", ["x", "y", "z", "intensity"])
+
+
+def test_what_cannot_be_read_ends_in_a_sentence(cloud_file: ModuleType, tmp_path: Path) -> None:
+    points = random_points(5)
+    (tmp_path / "cut.bin").write_bytes(points.tobytes()[:-3])
+    np.save(tmp_path / "words.npy", np.array([["a", "b", "c", "d"]]))
+    (tmp_path / "text.pcd").write_text("hello")
+    sentences = {
+        "cut.bin": "its 77 bytes are no whole number of points of 4 float32 numbers",
+        "words.npy": "it holds <U1, not numbers",
+        "text.pcd": "its header lacks FIELDS, SIZE, TYPE or POINTS",
+    }
+    for name, sentence in sentences.items():
+        with pytest.raises(cloud_file.CloudFileError, match=f"{name} cannot be read: {sentence}"):
+            cloud_file.read_points(tmp_path / name, ["x", "y", "z", "intensity"])
+
+
+def test_a_cloud_without_points_is_told(cloud_file: ModuleType, tmp_path: Path, capsys) -> None:
+    features = ["x", "y", "z", "intensity"]
+    np.save(tmp_path / "none.npy", np.full((3, 4), np.nan, np.float32))
+    (tmp_path / "empty.BIN").write_bytes(b"")
+    for name, count in (("none.npy", 3), ("empty.BIN", 0)):
+        assert cloud_file.read_points(tmp_path / name, features).shape == (count, 4)
+        told = f"warning: {tmp_path / name} holds no point whose numbers are all finite\n"
+        assert capsys.readouterr().out == told

@@ -392,7 +392,9 @@ def test_bad_files_are_one_sentence(
         assert word in refused(detect, tmp_path / name, "--folder", folder), name
     assert "no such file" in refused(detect, good, "--folder", tmp_path)
     out = tmp_path / "none" / "boxes.json"
-    assert "none" in refused(detect, good, "--folder", folder, "--out", out)
+    assert refused(detect, good, "--folder", folder, "--out", out) == (
+        f"error: {out}: No such file or directory"
+    )
 
 
 def test_model_and_config_must_belong_together(
@@ -405,9 +407,18 @@ def test_model_and_config_must_belong_together(
     part = write_folder(tmp_path / "part", NO_BOXES, config_of(stages_outside=["backbone_3d"]))
     with pytest.raises(detect.DetectError, match="cannot run alone"):
         detect.Detector(part)
-    (folder / "config.json").write_text("{")
-    with pytest.raises(detect.DetectError, match=r"config\.json"):
-        detect.Detector(folder)
+    for damaged in ("{", "{}", "[]", "7"):
+        (folder / "config.json").write_text(damaged)
+        with pytest.raises(detect.DetectError, match=r"config\.json is damaged: "):
+            detect.Detector(folder)
+
+
+def test_a_folder_that_was_copied_in_part_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "detect.py").write_bytes((PROGRAMS / "detect.py").read_bytes())
+    command = [sys.executable, tmp_path / "detect.py", "cloud.bin"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr == "error: cloud_file.py is missing beside detect.py; copy the whole folder\n"
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 5), (2, 5, 4)])
