@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..datasets.synthetic import (
     create_synthetic_kitti,
@@ -124,7 +125,7 @@ def simulate_nuscenes(args: argparse.Namespace) -> None:
             "several of --sensor": args.sensor is not None and len(args.sensor) > 1,
         },
     )
-    create_synthetic_nuscenes(
+    root = create_synthetic_nuscenes(
         args.out,
         args.frames,
         args.seed,
@@ -135,6 +136,9 @@ def simulate_nuscenes(args: argparse.Namespace) -> None:
         sensor=args.sensor[0] if args.sensor else NUSCENES_SENSOR,
         workers=args.workers,
     )
+    version = args.version or DEFAULT_VERSION
+    if (root / version / version / "sample.json").is_file():
+        print(f"{root}: simulated; 'pcdet-distill data nuscenes YAML' makes the info files")
 
 
 def simulate_kitti(args: argparse.Namespace) -> None:
@@ -143,7 +147,7 @@ def simulate_kitti(args: argparse.Namespace) -> None:
         "kitti",
         {"--scene_frames": args.scene_frames is not None, "--version": args.version is not None},
     )
-    create_synthetic_kitti(
+    root = create_synthetic_kitti(
         args.out,
         args.frames,
         args.seed,
@@ -155,6 +159,20 @@ def simulate_kitti(args: argparse.Namespace) -> None:
         sweeps=1 if args.sweeps is None else args.sweeps,
         workers=args.workers,
     )
+    numbers = _numbers_of_frames(root)
+    if numbers:
+        print(f"{root}: {numbers} frames; 'pcdet-distill data kitti YAML' makes their info files")
+
+
+def _numbers_of_frames(root: Path) -> str:
+    """Such as "400 train, 100 val"; empty while parts of the folder are missing."""
+    numbers = []
+    for split in ("train", "val", "holdout", "unlabelled"):
+        file = root / "ImageSets" / f"{split}.txt"
+        count = len(file.read_text().split()) if file.is_file() else 0
+        if count:
+            numbers.append(f"{count} {split}")
+    return ", ".join(numbers)
 
 
 def _refuse(data_format: str, given: dict[str, bool]) -> None:
