@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def listed(names: Iterable[object], most: int = 5) -> str:
@@ -19,3 +19,13 @@ def duration_in_words(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def in_columns(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Cells in columns: names to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    texts = []
+    for name, *cells in lines:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:])]
+        texts.append("  ".join([name.ljust(widths[0]), *padded]).rstrip())
+    return texts

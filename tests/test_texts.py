@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pcdet_distill.texts import duration_in_words, listed
+from pcdet_distill.texts import duration_in_words, in_columns, listed
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,8 @@ def test_the_first_names(names: list[object], text: str) -> None:
 )
 def test_durations_for_readers(seconds: float, text: str) -> None:
     assert duration_in_words(seconds) == text
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    lines = in_columns([("class", "AP"), ("Car", "99.10"), ("none", "")])
+    assert lines == ["class     AP", "Car    99.10", "none"]

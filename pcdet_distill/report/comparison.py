@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..evaluation.lidar.text import in_columns
+from ..texts import in_columns
 from ..types import ConfigDict
 
 METRICS = {"bev": "BEV AP", "3d": "3D AP"}

@@ -24,6 +24,7 @@ LINE = 17.0  # from a line of text to the next
 MOST_DOTS = 60  # dots to point at, along one line
 MOST_POINTS = 400  # of a line, as many as the eye can tell apart in this width
 WIDEST_BAR = 34.0
+MOST_TICKS = 6  # parts that an axis is divided into
 VALUE_WIDTH = 24.0  # of a number above its bar
 
 
@@ -82,11 +83,11 @@ class Scale(NamedTuple):
         share = (value - low) / ((high - low) or 1.0)
         return self.start + share * (self.end - self.start)
 
-    def ticks(self, most: int = 6) -> list[float]:
+    def ticks(self) -> list[float]:
         """Round values in the range."""
         if self.is_log:
-            return _log_ticks(self.low, self.high, most)
-        step = round_step((self.high - self.low) / most)
+            return _log_ticks(self.low, self.high, MOST_TICKS)
+        step = round_step((self.high - self.low) / MOST_TICKS)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]

@@ -64,9 +64,7 @@ def _sign(first: View, second: View) -> str:
     return f"Differences on this page: '{second.label}' minus '{first.label}'."
 
 
-def write_run_page(
-    record: Record, folder: Path, training: TrainingLog | None, label: str = ""
-) -> Path:
+def write_run_page(record: Record, folder: Path, training: TrainingLog | None) -> Path:
     """Write ``report.html`` of one evaluation; returns its path."""
-    view = View(label or record.name, record, training)
+    view = View(record.name, record, training)
     return write_page(run_page(view), folder / FILE)

@@ -112,8 +112,6 @@ def draw_values(
     values: Tensor,
     *,
     largest: float | None = None,
-    smallest: float = 0.0,
-    colours: str = VALUES,
     hide_zero: bool = False,
 ) -> ScalarMappable:
     """Nodes coloured by their value (N,); returns what a colour bar needs.
@@ -124,7 +122,7 @@ def draw_values(
     """
     numbers = values.detach().cpu().float().numpy()
     largest = float(numbers.max(initial=0.0)) if largest is None else largest
-    largest = max(largest, smallest + 1e-12)
+    largest = max(largest, 1e-12)
     if nodes.grid is None:
         shown = numbers > 0 if hide_zero else np.ones(len(numbers), dtype=bool)
         order = np.flatnonzero(shown)[np.argsort(numbers[shown])]
@@ -136,8 +134,8 @@ def draw_values(
             s=4,
             linewidths=0,
             zorder=3,
-            cmap=colours,
-            vmin=smallest,
+            cmap=VALUES,
+            vmin=0.0,
             vmax=largest,
         )
     image = node_image(nodes, numbers[:, None])[..., 0]
@@ -149,8 +147,8 @@ def draw_values(
         origin="lower",
         interpolation="nearest",
         zorder=3,
-        cmap=colours,
-        vmin=smallest,
+        cmap=VALUES,
+        vmin=0.0,
         vmax=largest,
     )
 

@@ -78,13 +78,13 @@ def names_of(dataset: DatasetTemplate) -> dict[str, int]:
     return {dataset.frame_name(index): index for index in range(dataset.num_frames)}
 
 
-def busiest_frames(dataset: DatasetTemplate, count: int = SHOWN) -> list[Frame]:
-    """Of evenly spread frames those with the most labelled objects."""
+def busiest_frames(dataset: DatasetTemplate) -> list[Frame]:
+    """Of evenly spread frames the SHOWN ones with the most labelled objects."""
     indices = spread(dataset.num_frames, CANDIDATES)
     if not indices:
         raise DataError("--distill: the test split has no frames to show")
     by_objects = sorted(indices, key=lambda index: -number_of_objects(dataset, index))
-    return [Frame(dataset.frame_name(i), i, dataset) for i in sorted(by_objects[:count])]
+    return [Frame(dataset.frame_name(i), i, dataset) for i in sorted(by_objects[:SHOWN])]
 
 
 def number_of_objects(dataset: DatasetTemplate, index: int) -> int:

@@ -28,7 +28,6 @@ WINDOW_CELLS = 2  # around the cell of a box, on each side
 class ClassMatch(NamedTuple):
     """How the anchors of a class overlap its boxes."""
 
-    best_iou: np.ndarray  # (K,), of the best anchor for each box
     matched_share: float  # of boxes, by matched_threshold
     median_iou: float
 
@@ -47,7 +46,7 @@ def match_anchors(
     chosen = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), MOST_BOXES)).astype(int)]
     best = np.array([_best_iou(case, entry, box, sizes) for box in chosen])
     threshold = float(entry.get("matched_threshold", 0.5))
-    return ClassMatch(best, float((best >= threshold).mean()), float(np.median(best)))
+    return ClassMatch(float((best >= threshold).mean()), float(np.median(best)))
 
 
 def _best_iou(case: Case, entry: ConfigDict, box: np.ndarray, sizes: Sequence | None) -> float:

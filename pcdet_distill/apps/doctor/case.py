@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 EMPTY: ConfigDict = {}
 
+SHOWN_NAMES = 4  # of frames, in a finding
+
 
 @dataclass
 class Case:
@@ -160,7 +162,7 @@ def of_class(
     return [(frame, labelled) for frame, labelled in objects if labelled.name == name]
 
 
-def frame_names(objects: list[tuple[Frame, LabelledObject]], most: int = 4) -> tuple[str, ...]:
+def frame_names(objects: list[tuple[Frame, LabelledObject]]) -> tuple[str, ...]:
     """The first different frames of some objects."""
     names = dict.fromkeys(frame.name for frame, _ in objects)
-    return tuple(names)[:most]
+    return tuple(names)[:SHOWN_NAMES]

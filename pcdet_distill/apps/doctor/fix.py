@@ -16,7 +16,6 @@ from ...types import ConfigDict, MutableConfig
 from ...whole_files import whole_file
 from .finding import Finding
 
-ADDED_KEYS = ("ROOT_DIR", "TAG", "EXP_GROUP_PATH", "CONFIG_FILE")
 BASE_KEY = "_BASE_CONFIG_"
 
 

@@ -76,11 +76,6 @@ class Split:
         """The frames whose points are in memory."""
         return [frame for frame in self.frames if frame.points is not None]
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether every frame was looked at."""
-        return len(self.frames) + len(self.unreadable) == len(self.all_names)
-
     def load(self, index: int, *, whole: bool = False) -> Item | None:
         """The raw item of a frame once more; None where it cannot be read.
 

@@ -23,7 +23,6 @@ STRIDE_OF_BACKBONE_3D = {
 OUTER_PERCENT = 0.5  # of the boxes may stay outside a proposed range, on each side
 MARGIN_M = 1.0
 MARGIN_Z_M = 0.5
-ROUND_M = 0.01
 
 
 def total_stride(model: ConfigDict) -> int:

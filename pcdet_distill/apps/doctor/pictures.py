@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 80
-PAPER = "#ffffff"
 INK = "#1b2430"
 BOX = "#d6336c"
 POINT = "#1c5d99"

@@ -78,11 +78,6 @@ class Label:
         )
 
 
-def kitti_label_lines(scene: Scene, sweep: Sweep, camera: Camera) -> list[str]:
-    """The lines of the true labels of one frame."""
-    return [label.line() for label in frame_labels(scene, sweep, camera)]
-
-
 def frame_labels(scene: Scene, sweep: Sweep, camera: Camera) -> list[Label]:
     """The true labels of one frame: objects, nearest first, then DontCare."""
     objects: list[Label] = []

@@ -28,6 +28,7 @@ CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 WORTHWHILE = 0.95
 # A number of threads this much slower than the best ends the search: more would be slower still.
 CLEARLY_SLOWER = 1.2
+REPEATS = 2  # steps with each number, of which the fastest counts
 
 
 def tune_threads(
@@ -90,12 +91,12 @@ def unchanged(model: nn.Module) -> Iterator[None]:
                 parameter.grad = gradient
 
 
-def time_threads(step: Callable[[], None], most: int, repeats: int = 2) -> dict[int, float]:
+def time_threads(step: Callable[[], None], most: int) -> dict[int, float]:
     """Seconds of ``step`` by number of threads; stops when more are clearly slower."""
     _fastest(step, threads=1, repeats=1)  # the first step pays for allocations and compilation
     seconds: dict[int, float] = {}
     for threads in candidates(most):
-        seconds[threads] = _fastest(step, threads, repeats)
+        seconds[threads] = _fastest(step, threads, REPEATS)
         if seconds[threads] > CLEARLY_SLOWER * min(seconds.values()):
             break
     return seconds

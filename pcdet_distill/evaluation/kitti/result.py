@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ...texts import in_columns
 from ..result import PrimaryMetric
 from .protocol import DIFFICULTIES, METRICS, MIN_OVERLAP, OVERLAP_SETS
 
@@ -128,12 +129,7 @@ class KittiResult:
         """``table`` as aligned text for a log."""
         rows = self.table(metrics, recall, overlaps)
         cells = [list(rows[0])] + [_cells(row) for row in rows]
-        widths = [len(max(column, key=len)) for column in zip(*cells)]
-        lines = [f"AP {recall}, {overlaps} overlaps"]
-        for name, *numbers in cells:
-            aligned = [number.rjust(width) for number, width in zip(numbers, widths[1:])]
-            lines.append("  ".join([name.ljust(widths[0]), *aligned]))
-        return "\n".join(lines)
+        return "\n".join([f"AP {recall}, {overlaps} overlaps", *in_columns(cells)])
 
     @property
     def text(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from ...texts import in_columns
 from ..few_objects import NUM_RECALL_POINTS
 from .curves import Figures
 from .matching import KINDS, Criterion
@@ -125,13 +126,3 @@ def table_text(result: LidarResult) -> str:
     means = [f"{result.map(kind, ap):.2f}" for kind in KINDS]
     lines.append(("mAP", str(num_objects), *means, ""))
     return "\n".join([f"AP {ap}, first IoU threshold of each class", *in_columns(lines)])
-
-
-def in_columns(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Cells in columns: names to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    texts = []
-    for name, *cells in lines:
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:])]
-        texts.append("  ".join([name.ljust(widths[0]), *padded]).rstrip())
-    return texts

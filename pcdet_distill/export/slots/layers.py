@@ -46,13 +46,6 @@ def affine_of(layer: nn.Module, norm: Norm | None) -> Affine:
     return Affine(weight.float(), bias.float())
 
 
-def add_linear(graph: Graph, tensor: str, layer: nn.Linear, norm: Norm | None) -> str:
-    """(..., C_in) -> (..., C_out)."""
-    affine = affine_of(layer, norm)
-    product = graph.add("MatMul", tensor, affine.weight.t().contiguous())
-    return graph.add("Add", product, affine.bias)
-
-
 def add_sequence(graph: Graph, tensor: str, layers: nn.Module, path: str) -> str:
     """Convolutions, batch norms and ReLUs one after the other: (B, C, ny, nx) to another map.
 

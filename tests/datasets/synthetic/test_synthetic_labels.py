@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
-from pcdet_distill.datasets.synthetic.labels import kitti_label_lines
+from pcdet_distill.datasets.synthetic.labels import frame_labels
 from pcdet_distill.datasets.synthetic.sensors.camera import IMAGE_HEIGHT, IMAGE_WIDTH, Camera
 from pcdet_distill.datasets.synthetic.writer import simulate_frame
 
@@ -236,8 +236,8 @@ def traffic() -> list[Label]:
     labels = []
     for frame in range(80):
         scene, sweep = simulate_frame(11, frame)
-        for line in kitti_label_lines(scene, sweep, Camera.standard()):
-            labels.append(Label.from_line(line))
+        for label in frame_labels(scene, sweep, Camera.standard()):
+            labels.append(Label.from_line(label.line()))
     return labels
 
 

@@ -104,11 +104,6 @@ def mount_pose(mount: MountOptions) -> Pose:
     return Pose(origin_m, about_z @ about_y @ about_x)
 
 
-def beam_elevations_rad() -> np.ndarray:
-    """(64,) the beams of the standard sensor from top to bottom."""
-    return standard_sensor().elevations_rad
-
-
 def rays_for_camera(
     camera: Camera, rng: np.random.Generator, sensor: Sensor | None = None, pose: Pose | None = None
 ) -> RayTable:

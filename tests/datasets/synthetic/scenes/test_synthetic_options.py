@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pcdet_distill.datasets.synthetic import create_synthetic_kitti
-from pcdet_distill.datasets.synthetic.labels import kitti_label_lines
+from pcdet_distill.datasets.synthetic.labels import frame_labels
 from pcdet_distill.datasets.synthetic.scenes.options import (
     EASY,
     LabelOptions,
@@ -38,7 +38,8 @@ def write(folder: Path, text: str) -> str:
 def test_easy_frames_are_those_from_before_there_were_options(for_evaluation: bool) -> None:
     for frame, expected in enumerate(EASY_FRAMES):
         scene, sweep = simulate_frame(7, frame, scenes=EASY, for_evaluation=for_evaluation)
-        lines = "\n".join(kitti_label_lines(scene, sweep, Camera.standard()))
+        labels = frame_labels(scene, sweep, Camera.standard())
+        lines = "\n".join(label.line() for label in labels)
         content = sweep.points.tobytes() + lines.encode()
         assert hashlib.sha256(content).hexdigest() == expected
 

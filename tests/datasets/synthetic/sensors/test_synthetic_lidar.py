@@ -12,11 +12,11 @@ from pcdet_distill.datasets.synthetic.sensors.camera import Camera
 from pcdet_distill.datasets.synthetic.sensors.lidar import (
     GROUND_HIT,
     Sweep,
-    beam_elevations_rad,
     cast,
     rays_for_camera,
 )
 from pcdet_distill.datasets.synthetic.sensors.raycast import Instances
+from pcdet_distill.datasets.synthetic.sensors.sensor_options import standard_sensor
 from pcdet_distill.datasets.synthetic.templates.library import library
 
 FLAT = Ground(half_width_m=100.0)
@@ -56,7 +56,7 @@ def elevation_of(points: np.ndarray) -> np.ndarray:
 
 
 def test_beams_are_those_of_the_hdl_64e() -> None:
-    degrees = np.rad2deg(beam_elevations_rad())
+    degrees = np.rad2deg(standard_sensor().elevations_rad)
     assert len(degrees) == 64
     assert (np.diff(degrees) < 0).all()
     upper, lower = degrees[:32], degrees[32:]
@@ -81,7 +81,7 @@ def test_flat_ground_lies_where_the_beams_meet_it() -> None:
     assert (result.owner == GROUND_HIT).all()
     assert np.abs(points[:, 2] + 1.73).max() < 0.1
     assert points[:, 2].mean() == pytest.approx(-1.73, abs=0.002)
-    to_every_beam = np.abs(elevation_of(points)[:, None] - beam_elevations_rad())
+    to_every_beam = np.abs(elevation_of(points)[:, None] - standard_sensor().elevations_rad)
     to_nearest_beam = to_every_beam.min(axis=1)
     assert np.rad2deg(to_nearest_beam).max() < 0.01
     assert Camera.standard().sees(points[:, :3]).all()
