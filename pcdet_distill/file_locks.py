@@ -10,11 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
+
+from .errors import DataError
 
 if sys.platform != "win32":
     import fcntl
@@ -41,11 +44,12 @@ class FileLock:
 
         Raises:
             OSError: the file cannot be written.
+            DataError: something else than a lock file has its name.
         """
         if self.path in _ours:
             return False
         while True:
-            file = self.path.open("a+")
+            file = _open(self.path)
             if not _lock(file, shared=shared, wait=wait):
                 file.close()
                 return False
@@ -109,6 +113,27 @@ def is_locked(path: Path) -> bool:
             return not _lock(file, shared=False, wait=False)
     except OSError:
         return False  # no file, so no lock
+
+
+def _open(path: Path) -> TextIO:
+    """Open the lock file, or make it.
+
+    A link in its place is refused: somebody's file at its end would be emptied. A data set may
+    come from anybody, with such a link in it.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise DataError(f"{path}: is a link, expected a lock file; remove it") from None
+    opened = os.fstat(descriptor)
+    if not stat.S_ISREG(opened.st_mode) or opened.st_nlink > 1:
+        os.close(descriptor)
+        raise DataError(f"{path}: is another file's name or no file, expected a lock; remove it")
+    return os.fdopen(descriptor, "a+")
 
 
 def _lock(file: TextIO, *, shared: bool, wait: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pcdet_distill.errors import DataError
 from pcdet_distill.file_locks import FileLock, is_locked
 
 HOLD = """
@@ -103,3 +105,28 @@ def test_a_shared_lock(tmp_path: Path) -> None:
     assert not path.exists()
     assert alone.take()
     alone.release()
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "hard link", "pipe"])
+def test_what_is_no_lock_file_is_not_emptied(tmp_path: Path, kind: str) -> None:
+    """A data set of somebody else can hold a link in the place of the lock."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    lock = FileLock(tmp_path / "a.lock")
+    if kind == "symbolic link":
+        lock.path.symlink_to(precious)
+    elif kind == "hard link":
+        os.link(precious, lock.path)
+    else:
+        os.mkfifo(lock.path)
+    with pytest.raises(DataError, match="a.lock: is a.* remove it"):
+        lock.take()
+    assert precious.read_text() == "precious"
+
+
+def test_a_link_to_nothing_makes_no_file(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "a.lock")
+    lock.path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="a.lock: is a link"):
+        lock.take()
+    assert not (tmp_path / "elsewhere").exists()
