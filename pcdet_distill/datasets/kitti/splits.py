@@ -10,6 +10,8 @@ from ...errors import ConfigError, DataError
 from ...whole_files import whole_file
 from .folder import check_root, split_file
 
+SPLITS = ("train", "val", "trainval", "test")
+
 
 def make_split(root: Path, fraction: float, seed: int = 0) -> dict[str, int]:
     """Write split files: ``fraction`` of the frames of ``training/velodyne`` for training.
@@ -26,7 +28,7 @@ def make_split(root: Path, fraction: float, seed: int = 0) -> dict[str, int]:
         raise ConfigError(
             f"--make_split {fraction}: expected the share of training frames, between 0 and 1"
         )
-    for name in ("train", "val"):
+    for name in SPLITS:
         path = split_file(root, name)
         if path.exists():
             raise DataError(f"{path}: exists already; remove it first to draw another split")
