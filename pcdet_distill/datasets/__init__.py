@@ -19,7 +19,7 @@ info_files        how info files and object databases are made; ``parts`` by sev
 object_files      an object database; ``packed_objects`` all its points in one file
 info_structures   what these files must hold; ``safe_pickle`` reads them, after ``pickle_steps``
 text_structures   what the lines of calibrations, labels, planes and split files must hold
-cloud_sizes       the bytes of point files when their infos were made
+cloud_sizes       the bytes of point files, and a checksum, when their infos were made
 
 What is looked at:
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -15,7 +16,13 @@ from tiny_custom import fill_custom
 from tiny_nuscenes import TinyNuScenes
 
 from pcdet_distill.datasets import DatasetTemplate, build_dataset
-from pcdet_distill.datasets.cloud_sizes import read_sizes, sizes_file, write_sizes
+from pcdet_distill.datasets.cloud_sizes import (
+    CHECKSUM,
+    check_unchanged,
+    read_sizes,
+    sizes_file,
+    write_sizes,
+)
 from pcdet_distill.datasets.custom.custom_infos import create_custom_infos
 from pcdet_distill.datasets.doubts import find_doubts
 from pcdet_distill.datasets.facts import DataFacts, gather_facts
@@ -151,3 +158,41 @@ def test_kitti(tmp_path: Path) -> None:
     assert list(gather_facts(dataset, 0, limit_s=60).other_sizes) == [name]
     infos = pickle.loads((kitti.root / "kitti_infos_train.pkl").read_bytes())
     assert set(infos[0]["point_cloud"]) == {"num_features", "lidar_idx"}
+
+
+def test_a_flipped_bit_in_infos_is_seen(tmp_path: Path) -> None:
+    infos = tmp_path / "infos.pkl"
+    infos.write_bytes(bytes(range(100)))
+    check_unchanged(infos)  # OpenPCDet's have no record
+    write_sizes(infos, tmp_path, [])
+    check_unchanged(infos)
+    damaged = bytearray(infos.read_bytes())
+    damaged[50] ^= 4
+    infos.write_bytes(bytes(damaged))
+    with pytest.raises(DataError, match="infos.pkl: .* not what was written.* infos.sizes.json"):
+        check_unchanged(infos)
+    infos.write_bytes(bytes(99))  # made again by another program
+    check_unchanged(infos)
+
+
+def test_a_record_of_an_older_version_has_no_checksum(tmp_path: Path) -> None:
+    infos = tmp_path / "infos.pkl"
+    infos.write_bytes(bytes(10))
+    (tmp_path / "a.bin").write_bytes(bytes(32))
+    write_sizes(infos, tmp_path, ["a.bin"])
+    content = json.loads(sizes_file(infos).read_text())
+    del content[CHECKSUM]
+    sizes_file(infos).write_text(json.dumps(content))
+    infos.write_bytes(bytes(range(10)))
+    check_unchanged(infos)
+    assert read_sizes(infos) == {"a.bin": 32}
+
+
+def test_a_data_set_with_a_flipped_bit_is_refused(nuscenes: Path) -> None:
+    file = nuscenes / tiny_nuscenes.VERSION / INFOS
+    content = file.read_bytes()
+    box = infos_of(nuscenes)[0]["gt_boxes"].tobytes()
+    place = content.index(box) + 20  # a bit of a coordinate
+    file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(DataError, match=f"{INFOS}: its content is not what was written"):
+        facts_of(nuscenes)

@@ -6,6 +6,9 @@ import logging
 import os
 import pickle
 import shutil
+import struct
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,12 @@ from easydict import EasyDict
 
 from pcdet_distill.datasets import build_dataset, make_loader
 from pcdet_distill.datasets.augmentor import DataBaseSampler
-from pcdet_distill.datasets.packed_objects import PAGE_BYTES, PackedObjects, open_packed
+from pcdet_distill.datasets.packed_objects import (
+    PAGE_BYTES,
+    PackedObjects,
+    open_packed,
+    read_header,
+)
 from pcdet_distill.errors import DataError
 
 CLASSES = ["Car", "Pedestrian"]
@@ -73,7 +81,45 @@ def test_create_data_writes_the_points_in_the_order_of_the_list(root: Path) -> N
     parts = []
     for infos in read_list(root).values():
         parts += [(root / info["path"]).read_bytes() for info in infos]
-    assert (root / PACKED).read_bytes()[PAGE_BYTES:] == b"".join(parts)
+    points = b"".join(parts)
+    pages = [points[start : start + PAGE_BYTES] for start in range(0, len(points), PAGE_BYTES)]
+    checksums = b"".join(struct.pack("<I", zlib.crc32(page)) for page in pages)
+    assert len(pages) > 2
+    assert (root / PACKED).read_bytes()[PAGE_BYTES:] == points + checksums
+
+
+def without_checksums(root: Path) -> bytearray:
+    """The packed file as older versions wrote it."""
+    header = read_header(root / PACKED)
+    content = (root / PACKED).read_bytes()[PAGE_BYTES : PAGE_BYTES + header.point_bytes]
+    page = replace(header, pages=0).to_bytes().replace(b', "pages": 0', b"").rstrip()
+    return bytearray(page.ljust(PAGE_BYTES - 1) + b"\n" + content)
+
+
+def test_a_file_of_an_older_version_is_read(root: Path) -> None:
+    before = opened(root).rows(0, 40).copy()
+    (root / PACKED).write_bytes(without_checksums(root))
+    np.testing.assert_array_equal(opened(root).rows(0, 40), before)
+
+
+@pytest.mark.parametrize("place", [PAGE_BYTES, 2 * PAGE_BYTES + 17, -1])
+def test_a_flipped_bit_is_seen_where_it_is_read(root: Path, place: int) -> None:
+    content = bytearray((root / PACKED).read_bytes())
+    content[place] ^= 1
+    (root / PACKED).write_bytes(content)
+    packed = opened(root)
+    num_rows = packed.header.rows
+    with pytest.raises(DataError, match=f"{PACKED}: the points .* are not what was written"):
+        packed.rows(0, num_rows)
+    refused = []
+    for row in range(num_rows):
+        try:
+            packed.rows(row, row + 1)
+        except DataError:
+            refused.append(row)
+    # A page holds 256 points of four numbers. The last byte is a checksum of the last page.
+    page = place // PAGE_BYTES - 1 if place > 0 else (num_rows - 1) // 256
+    assert refused == [row for row in range(num_rows) if row // 256 == page]
 
 
 @pytest.mark.parametrize(("workers", "context"), [(0, None), (2, "fork"), (2, "spawn")])
@@ -200,7 +246,7 @@ def test_the_points_are_not_sent_to_another_process(root: Path) -> None:
 
 
 def test_not_finite_points_are_refused(root: Path) -> None:
-    content = bytearray((root / PACKED).read_bytes())
+    content = without_checksums(root)
     content[PAGE_BYTES : PAGE_BYTES + 4] = np.float32(np.nan).tobytes()
     (root / PACKED).write_bytes(content)
     packed = opened(root)
