@@ -163,23 +163,26 @@ def create_synthetic_kitti(
     )
     workers = (os.cpu_count() or 1) if workers is None else workers
     _check_plan(plan, within(workers))
-    for sensor in plan.sensors:
-        check_sees(sensor, Camera.standard())
-        check_returns(sensor)
+    _check_sensors(plan.sensors)
     root = Path(out).expanduser()
     try:
         with opening(root, workers):
             _prepare_folder(root, plan)
         with writing(root, workers):
-            missing = [frame for frame in range(plan.total) if not _is_complete(root, plan, frame)]
-            own = own_numbers(missing, plan.total, workers, "frame")
-            _write_frames(root, plan, own, within(workers), progress)
-            end_part(root, plan.total, workers, "frame")
-            _write_splits(root, plan)
+            _write_missing(root, plan, workers, progress)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{root}: cannot write the simulated frames there ({reason})") from error
     return root
+
+
+def _write_missing(root: Path, plan: FolderPlan, workers: Workers, progress: bool) -> None:
+    """The frames that are not there yet, those of this command's part, and the lists of frames."""
+    missing = [frame for frame in range(plan.total) if not _is_complete(root, plan, frame)]
+    own = own_numbers(missing, plan.total, workers, "frame")
+    _write_frames(root, plan, own, within(workers), progress)
+    end_part(root, plan.total, workers, "frame")
+    _write_splits(root, plan)
 
 
 def simulate_frame(
@@ -233,6 +236,13 @@ def _check_plan(plan: FolderPlan, workers: Workers) -> None:
             f"val_frames: {plan.val_frames} of {plan.frames} frames requested, expected 0 to "
             f"{plan.frames - 1}"
         )
+
+
+def _check_sensors(sensors: Sequence[Sensor]) -> None:
+    """Refuse sensors that would see nothing of what the camera sees."""
+    for sensor in sensors:
+        check_sees(sensor, Camera.standard())
+        check_returns(sensor)
 
 
 def _prepare_folder(root: Path, plan: FolderPlan) -> None:

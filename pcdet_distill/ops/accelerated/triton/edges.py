@@ -16,14 +16,27 @@ TABLES = 4  # nodes and centres of the teacher, then of the student
 
 
 @triton.jit
-def _side(nodes, centre, node, channel, wanted, num_channels, RECTIFY: tl.constexpr):
+def _side(nodes, centre, place, wanted, RECTIFY: tl.constexpr):
     """The edges of a query (K, D), and where their gradient passes."""
-    edge = tl.load(nodes + node * num_channels + channel, mask=wanted, other=0.0) + centre
+    edge = tl.load(nodes + place, mask=wanted, other=0.0) + centre
     passes = wanted
     if RECTIFY:
         passes = passes & (edge > 0)
         edge = tl.maximum(edge, 0.0)
     return edge, passes
+
+
+@triton.jit
+def _distance(difference, SMOOTH: tl.constexpr):
+    """The distance of each number, and its slope."""
+    if SMOOTH:
+        size = tl.abs(difference)
+        distance = tl.where(size < 1.0, 0.5 * difference * difference, size - 0.5)
+        slope = tl.minimum(tl.maximum(difference, -1.0), 1.0)
+    else:
+        distance = difference * difference
+        slope = 2.0 * difference
+    return distance, slope
 
 
 @triton.jit
@@ -63,22 +76,12 @@ def _edges_kernel(
         exists = number < num_neighbours
         node = tl.load(neighbours + query * num_neighbours + number, mask=exists, other=0)
         wanted = exists & is_channel
-        teacher, teacher_passes = _side(
-            teacher_nodes, teacher_centre, node, channel, wanted, num_channels, RECTIFY
-        )
-        student, student_passes = _side(
-            student_nodes, student_centre, node, channel, wanted, num_channels, RECTIFY
-        )
-        difference = student - teacher
-        if SMOOTH:
-            size = tl.abs(difference)
-            distance = tl.where(size < 1.0, 0.5 * difference * difference, size - 0.5)
-            slope = tl.minimum(tl.maximum(difference, -1.0), 1.0) * weight
-        else:
-            distance = difference * difference
-            slope = 2.0 * difference * weight
-        total += tl.where(wanted, distance, 0.0)
         place = node * num_channels + channel
+        teacher, teacher_passes = _side(teacher_nodes, teacher_centre, place, wanted, RECTIFY)
+        student, student_passes = _side(student_nodes, student_centre, place, wanted, RECTIFY)
+        distance, slope = _distance(student - teacher, SMOOTH)
+        slope *= weight
+        total += tl.where(wanted, distance, 0.0)
         if TEACHER_LEARNS:
             gradient = tl.where(teacher_passes, -slope, 0.0)
             teacher_total += gradient

@@ -54,6 +54,14 @@ def _in_cube(x, y, z, centre_x, centre_y, centre_z, reach):
 
 
 @triton.jit
+def _store_nearest(squared, rows, at, wanted, distance, row, best, best_row):
+    """Store one of the three nearest; the nearest in its place where there are fewer."""
+    exists = distance < float("inf")
+    tl.store(squared + at, tl.where(exists, distance, best), mask=wanted)
+    tl.store(rows + at, tl.where(exists, row, best_row), mask=wanted)
+
+
+@triton.jit
 def _three_nearest_kernel(
     columns,
     centres,
@@ -108,18 +116,10 @@ def _three_nearest_kernel(
                 distance = tl.where(column[None, :] == at[:, None], float("inf"), distance)
             count = tl.minimum(count + hits, limit)
         start += TILE
-    # Of fewer than three the nearest one is repeated.
-    second_row = tl.where(second < float("inf"), second_row, best_row)
-    third_row = tl.where(third < float("inf"), third_row, best_row)
-    second = tl.where(second < float("inf"), second, best)
-    third = tl.where(third < float("inf"), third, best)
     at_place = (centre * num_places + place) * 3
-    tl.store(squared + at_place, best, mask=is_place)
-    tl.store(squared + at_place + 1, second, mask=is_place)
-    tl.store(squared + at_place + 2, third, mask=is_place)
-    tl.store(rows + at_place, best_row, mask=is_place)
-    tl.store(rows + at_place + 1, second_row, mask=is_place)
-    tl.store(rows + at_place + 2, third_row, mask=is_place)
+    _store_nearest(squared, rows, at_place, is_place, best, best_row, best, best_row)
+    _store_nearest(squared, rows, at_place + 1, is_place, second, second_row, best, best_row)
+    _store_nearest(squared, rows, at_place + 2, is_place, third, third_row, best, best_row)
     tl.store(found + centre, count.to(tl.int64))
 
 
