@@ -158,6 +158,11 @@ def test_kitti(tmp_path: Path) -> None:
     assert list(gather_facts(dataset, 0, limit_s=60).other_sizes) == [name]
     infos = pickle.loads((kitti.root / "kitti_infos_train.pkl").read_bytes())
     assert set(infos[0]["point_cloud"]) == {"num_features", "lidar_idx"}
+    # OpenPCDet's infos know no sizes: the clouds may be cut, and nothing is claimed about them.
+    sizes_file(kitti.root / "kitti_infos_train.pkl").unlink()
+    facts = gather_facts(dataset, 3, limit_s=60)
+    assert (facts.num_sizes, facts.other_sizes) == (0, {})
+    assert "file size" not in [doubt.name for doubt in find_doubts(facts, dataset)]
 
 
 def test_a_flipped_bit_in_infos_is_seen(tmp_path: Path) -> None:
