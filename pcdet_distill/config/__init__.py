@@ -1,13 +1,13 @@
 """Config files: OpenPCDet's yaml, every key of it checked, and how a block is read.
 
-load                from a yaml file to the config of an experiment
-yaml_files          one yaml file as it stands; ``paths`` finds files, ``override`` is ``--set``
-schema              all keys, built of ``nodes``; ``values`` has their types, ``check`` compares
-options             a dataclass reads a block (``read_options``); ``option_values`` checks a value
-blocks, names       a key that must be there; a name becomes a class
-impossible          one sentence about a block from which nothing can be built
-plugins             classes of your own, by their import path
-safe_names          names in data files, which must not lead out of their folder
+    load                from a yaml file to the config of an experiment
+    yaml_files          one yaml file as it stands; ``paths`` finds files, ``override`` is ``--set``
+    schema              all keys, built of ``nodes``; ``values`` has their types, ``check`` compares
+    options             a dataclass reads a block (``read_options``), ``option_values`` its values
+    blocks, names       a key that must be there; a name becomes a class
+    impossible          one sentence about a block from which nothing can be built
+    plugins             classes of your own, by their import path
+    safe_names          names in data files, which must not lead out of their folder
 
 The options of one block each: ``distill_options``, ``cloud_options``, ``lidar_eval_options``,
 ``nuscenes_options``, ``argo2_options``.

@@ -2,30 +2,30 @@
 
 From a frame to a batch:
 
-dataset           the contract of a dataset; ``info_dataset`` reads info files
-item              one frame as a dict: the table of its keys
-augmentor         augmentations; ``processor`` the steps after them, ``view`` both for a teacher
-predicted         a teacher's stored predictions in an item
-collate, loader   items to batches, batches in an order that depends on the seed alone
-spec              DataSpec; ``box_fields`` the columns of a box
-common_cloud      points of several sensors and sweeps; ``beams`` finds the beams of a sensor
+    dataset           the contract of a dataset; ``info_dataset`` reads info files
+    item              one frame as a dict: the table of its keys
+    augmentor         augmentations; ``processor`` the steps after them, ``view`` both for a teacher
+    predicted         a teacher's stored predictions in an item
+    collate, loader   items to batches, batches in an order that depends on the seed alone
+    spec              DataSpec; ``box_fields`` the columns of a box
+    common_cloud      points of several sensors and sweeps; ``beams`` finds the beams of a sensor
 
 Data sets: ``kitti``, ``nuscenes``, ``argoverse2``, ``custom``, and ``synthetic``, the simulator.
 
 Files:
 
-readers           point clouds of other people; ``point_files`` those whose columns are known
-info_files        how info files and object databases are made; ``parts`` by several commands
-object_files      an object database; ``packed_objects`` all its points in one file
-info_structures   what these files must hold; ``safe_pickle`` reads them, after ``pickle_steps``
-text_structures   what the lines of calibrations, labels, planes and split files must hold
-cloud_sizes       the bytes of point files, and a checksum, when their infos were made
+    readers           point clouds of other people; ``point_files`` those whose columns are known
+    info_files        how info files and object databases are made; ``parts`` by several commands
+    object_files      an object database; ``packed_objects`` all its points in one file
+    info_structures   what these files must hold; ``safe_pickle`` reads them, after ``pickle_steps``
+    text_structures   what the lines of calibrations, labels, planes and split files must hold
+    cloud_sizes       the bytes of point files, and a checksum, when their infos were made
 
 What is looked at:
 
-facts, doubts     a sample of the frames before a training
-labelled_objects  objects with the points around them
-detections        boxes of a detector in LiDAR coordinates
+    facts, doubts     a sample of the frames before a training
+    labelled_objects  objects with the points around them
+    detections        boxes of a detector in LiDAR coordinates
 """
 
 from __future__ import annotations

@@ -4,15 +4,17 @@
     >>> found = detector("scan.pcd")
     >>> found.boxes, found.scores, found.names
 
-load           yaml, checkpoint and folder to a ``Detector``; ``hub`` a folder of Hugging Face's hub
-matching_yaml  which yaml a checkpoint belongs to, where it does not fit
-detector       the ``Detector``: points in, ``Detections`` out
-detections     the boxes of one cloud, and the formats they are written in
-clouds         what may be given as points, as clouds that are read one by one
-checks         whether a cloud is like those of the training
-processing     a cloud to the item and the batch that a network reads
-predict        a batch through a network; evaluation and export use it too
-settings       score threshold, NMS and classes, changed for one call or for all
+What these lines run through:
+
+    load           yaml, checkpoint and folder to a ``Detector``; ``hub`` finds the folder on a hub
+    matching_yaml  which yaml a checkpoint belongs to, where it does not fit
+    detector       the ``Detector``: points in, ``Detections`` out
+    detections     the boxes of one cloud, and the formats they are written in
+    clouds         what may be given as points, as clouds that are read one by one
+    checks         whether a cloud is like those of the training
+    processing     a cloud to the item and the batch that a network reads
+    predict        a batch through a network; evaluation and export use it too
+    settings       score threshold, NMS and classes, changed for one call or for all
 """
 
 from __future__ import annotations

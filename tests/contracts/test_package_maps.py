@@ -44,14 +44,28 @@ def test_a_large_package_says_what_is_where(folder: Path) -> None:
     assert not missing, f"{folder}/__init__.py: its docstring does not mention {missing}"
 
 
+def paragraphs_of(folder: Path) -> list[str]:
+    """The paragraphs of a package's docstring, without tables of something else."""
+    return [part for part in docstring_of(folder).split("\n\n") if "====" not in part]
+
+
 def test_a_map_mentions_no_file_that_is_gone() -> None:
     """Lines of the form ``name   what it is``; the name is a file or folder of the package."""
     for folder in large_packages():
-        for paragraph in docstring_of(folder).split("\n\n"):
-            if "====" in paragraph:  # a table of something else
-                continue
-            for name in re.findall(r"^([a-z]\w*)  +\S", paragraph, flags=re.MULTILINE):
+        for paragraph in paragraphs_of(folder):
+            for name in re.findall(r"^ *([a-z]\w*)  +\S", paragraph, flags=re.MULTILINE):
                 assert name in parts_of(folder), f"{folder}/__init__.py: there is no {name}"
+
+
+def test_maps_on_the_site_are_indented() -> None:
+    """Markdown would run their lines together otherwise."""
+    pages = "".join(page.read_text() for page in (REPO / "docs/api").glob("*.md"))
+    on_site = set(re.findall(r"^::: (\S+)", pages, flags=re.MULTILINE))
+    for folder in large_packages():
+        if ".".join(folder.relative_to(REPO).parts) in on_site:
+            text = "\n\n".join(paragraphs_of(folder))
+            lines = re.findall(r"^[a-z]\w*  +\S.*", text, flags=re.MULTILINE)
+            assert not lines, f"{folder}/__init__.py: indent {lines}"
 
 
 def test_contributing_names_every_folder_of_the_package() -> None:

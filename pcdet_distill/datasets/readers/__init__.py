@@ -7,18 +7,20 @@
     >>> cloud.features, len(cloud.points), cloud.note                      # doctest: +SKIP
     (('x', 'y', 'z', 'intensity', 'ring'), 66781, 'intensity looks like a scale of 0..255 ...')
 
-table                 which reader reads which file
-sources, folders      the clouds behind a path: a file, a folder, a recording
-cloud                 ``PointCloud``, what every reader returns
-model_points          a cloud as a trained model expects it
+What all readers share, the readers, and what they are made of:
 
-pcd (with lzf), ply, las, feather, arrays, number_file          files of one cloud
-bags, mcap_file, with point_cloud2 and livox                    recordings
+    table                 which reader reads which file
+    sources, folders      the clouds behind a path: a file, a folder, a recording
+    cloud                 ``PointCloud``, what every reader returns
+    model_points          a cloud as a trained model expects it
 
-content               which format the bytes of a file have
-columns, names        columns by their names; ``default_names`` and ``column_count`` without any
-text_rows, times      numbers of text, times in seconds
-extras                packages that some formats need
+    pcd (with lzf), ply, las, feather, arrays, number_file          files of one cloud
+    bags, mcap_file, with point_cloud2 and livox                    recordings
+
+    content               which format the bytes of a file have
+    columns, names        columns by their names; ``default_names`` and ``column_count`` without any
+    text_rows, times      numbers of text, times in seconds
+    extras                packages that some formats need
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
 ``kitti_eval(gt_annos, det_annos, classes)`` returns a ``KittiResult``; its ``text`` is OpenPCDet's.
 
-average_precision  the whole way
-frames             annotations of all frames as flat arrays, and who counts at which difficulty
-overlaps           of detections and objects, in the image, in BEV and in 3D
-matching           KITTI's matching, and the counts at each score threshold
-protocol           the benchmark's constants
-result             curves, APs and texts; ``remarks`` warns beside them
+    average_precision  the whole way
+    frames             annotations of all frames as flat arrays, and who counts at which difficulty
+    overlaps           of detections and objects, in the image, in BEV and in 3D
+    matching           KITTI's matching, and the counts at each score threshold
+    protocol           the benchmark's constants
+    result             curves, APs and texts; ``remarks`` warns beside them
 """
 
 from .average_precision import kitti_eval

@@ -1,10 +1,12 @@
-"""Readers of box labels; one file a format, and ``formats.py`` with the table of them.
+"""Readers of box labels, one file a format.
 
-files           the label files; ``base`` what a reader returns, ``checks`` what all are checked for
-table           a header line, then one box a line; ``fields`` knows the names of columns
-json_files      JSON of the usual shapes; ``json_parts`` checks its parts
-datumaro, sly, tracklets            what CVAT exports
-kitti_text, openpcdet_text          text files
+``read_labels`` in ``formats.py``, where the table of them is, recognises a format by its files.
+
+    files           the label files; ``base`` what a reader returns, ``checks`` what must be true
+    table           a header line, then one box a line; ``fields`` knows the names of columns
+    json_files      JSON of the usual shapes; ``json_parts`` checks its parts
+    datumaro, sly, tracklets            what CVAT exports
+    kitti_text, openpcdet_text          text files
 """
 
 from __future__ import annotations
