@@ -16,6 +16,7 @@ README_ROW = re.compile(
 )
 STUDIES = (
     "few_labels",
+    "hard_equal_cost",
     "hard_few_labels",
     "long_schedule",
     "small_pair",
@@ -99,7 +100,7 @@ def test_the_tables_of_a_page_are_those_of_its_results(repo, study, split):
     assert {name for name, _ in rows} == {line["row"] for line in ended}
     for name, text in rows:
         cells = dict(zip(header[1:], (cell.strip() for cell in text.split("|"))))
-        runs = runs_of(name, lines)
+        runs = runs_of(name, ended)
         assert cells["seeds"].split("/")[0] == str(len(runs))
         for title, metric in (("BEV mAP", "bev_mAP"), ("3D mAP", "3d_mAP")):
             cell, scores = cells[title], column(runs, metric)
@@ -136,24 +137,31 @@ def test_the_studies_are_all_that_are_published(repo):
     assert sorted(published) == sorted(STUDIES)
 
 
+FEW_LABELS = "docs/study/hard_few_labels"
+SHORT = "docs/study/hard_equal_cost"
+
+
 @pytest.mark.parametrize(
-    ("split", "words"),
+    ("study", "row", "baseline", "split", "files"),
     [
-        ("holdout", ("README.md", "docs/study/hard_few_labels/README.md")),
-        ("holdout_true", ("docs/study/hard_few_labels/README.md",)),
-        ("val", ("docs/study/hard_few_labels/README.md",)),
+        (FEW_LABELS, "init_soft", "init", "holdout", ("README.md", f"{FEW_LABELS}/README.md")),
+        (FEW_LABELS, "init_soft", "init", "holdout_true", (f"{FEW_LABELS}/README.md",)),
+        (FEW_LABELS, "init_soft", "init", "val", (f"{FEW_LABELS}/README.md",)),
+        (SHORT, "init", "plain", "holdout", ("README.md", f"{SHORT}/README.md")),
+        (SHORT, "init", "plain", "holdout_true", (f"{SHORT}/README.md",)),
+        (SHORT, "init", "plain", "val", (f"{SHORT}/README.md",)),
     ],
 )
-def test_the_gain_where_few_frames_are_labelled(repo, split, words):
-    lines = results(repo / "docs/study/hard_few_labels", split)
+def test_a_gain_of_five_seeds_in_words(repo, study, row, baseline, split, files):
+    lines = results(repo / study, split)
     scores = {
-        row: {run["seed"]: float(run["3d_mAP"]) for run in runs_of(row, lines)}
-        for row in ("init", "init_soft")
+        name: {run["seed"]: float(run["3d_mAP"]) for run in runs_of(name, lines)}
+        for name in (row, baseline)
     }
-    gains = [scores["init_soft"][seed] - scores["init"][seed] for seed in scores["init"]]
+    gains = [scores[row][seed] - scores[baseline][seed] for seed in scores[baseline]]
     assert len(gains) == 5
     error = statistics.stdev(gains) / len(gains) ** 0.5
-    for file in words:
+    for file in files:
         # The page may break its lines anywhere.
         text = " ".join((repo / file).read_text().split())
         assert f"{statistics.fmean(gains):.1f} ± {error:.1f}" in text
