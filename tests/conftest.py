@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pretend_gpu
@@ -73,8 +74,21 @@ def a_gpu_that_is_pretended(
     monkeypatch.setenv("PCDET_DISTILL_KERNELS", "plain")
     monkeypatch.setattr("pcdet_distill.models.device._best_device", lambda: pretend_gpu.NAME)
     monkeypatch.setattr("pcdet_distill.models.device._other_device", lambda *_: there)
+    monkeypatch.setattr("threading.Thread.run", knowing_the_device(threading.Thread.run))
     with pretend_gpu.pretended():
         yield
+
+
+def knowing_the_device(
+    run: Callable[[threading.Thread], None],
+) -> Callable[[threading.Thread], None]:
+    """PyTorch's modes hold for one thread, so each further one enters them too."""
+
+    def run_with_the_device(thread: threading.Thread) -> None:
+        with pretend_gpu.pretended():
+            run(thread)
+
+    return run_with_the_device
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from small_detectors import CONFIG, write_checkpoint
 
 from pcdet_distill.inference import Detector, load_detector
@@ -16,5 +17,5 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def detector(checkpoint: Path) -> Detector:
-    return load_detector(CONFIG, checkpoint, device="cpu")
+def detector(checkpoint: Path, device: torch.device) -> Detector:
+    return load_detector(CONFIG, checkpoint, device=device)

@@ -23,7 +23,7 @@ SMALL = {
 }
 
 
-def untrained(config: str, folder) -> Detector:
+def untrained(config: str, folder, device: torch.device) -> Detector:
     """A detector with random weights that returns its 20 best boxes, whatever their scores."""
     cfg = load_config(config)
     torch.manual_seed(0)
@@ -31,7 +31,7 @@ def untrained(config: str, folder) -> Detector:
     model = build_network(cfg.MODEL, len(cfg.CLASS_NAMES), spec)
     save_checkpoint({"model_state": model.state_dict()}, folder / "model.pth")
     return load_detector(
-        cfg, folder / "model.pth", device="cpu", score_threshold=0.0, max_boxes=20, tell=print
+        cfg, folder / "model.pth", device=device, score_threshold=0.0, max_boxes=20, tell=print
     )
 
 
@@ -55,14 +55,14 @@ def check(detector: Detector, width: int | None = None) -> None:
 
 
 @pytest.mark.parametrize("config", SMALL)
-def test_small_detectors_of_every_kind(config: str, tmp_path) -> None:
-    check(untrained(config, tmp_path), SMALL[config])
+def test_small_detectors_of_every_kind(config: str, tmp_path, device: torch.device) -> None:
+    check(untrained(config, tmp_path, device), SMALL[config])
 
 
 @pytest.mark.slow
-def test_every_detector_of_cfgs(tmp_path) -> None:
+def test_every_detector_of_cfgs(tmp_path, device: torch.device) -> None:
     names = []
     for name, _ in experiments("kitti_models"):
-        check(untrained(name, tmp_path))
+        check(untrained(name, tmp_path, device))
         names.append(name)
     assert len(names) > 50

@@ -23,7 +23,7 @@ def assert_same(left: Detections, right: Detections) -> None:
     np.testing.assert_array_equal(left.names, right.names)
 
 
-def test_boxes_are_those_of_the_network(detector) -> None:
+def test_boxes_are_those_of_the_network(detector, device) -> None:
     """Beside the steps that a dataset and the evaluation take, written out."""
     points = random_cloud()
     item = detector.dataset.prepare_data(
@@ -31,9 +31,10 @@ def test_boxes_are_those_of_the_network(detector) -> None:
     )
     batch = detector.dataset.collate_batch([item])
     for key in ("points", "voxels", "voxel_coords", "voxel_num_points"):
-        batch[key] = torch.from_numpy(batch[key]).float()
+        batch[key] = torch.from_numpy(batch[key]).float().to(device)
     with torch.no_grad():
-        expected = detector.model(batch)[0][0]
+        found_by_model = detector.model(batch)[0][0]
+    expected = {key: value.cpu() for key, value in found_by_model.items()}
     found = detector(points)
     order = np.argsort(-expected["pred_scores"].numpy(), kind="stable")
     assert len(found) > 5
@@ -107,9 +108,9 @@ def test_one_point_and_two_million_work(detector, num_points: int) -> None:
     assert np.isfinite(found.boxes).all()
 
 
-def test_points_out_of_the_range_give_no_boxes(checkpoint) -> None:
+def test_points_out_of_the_range_give_no_boxes(checkpoint, device) -> None:
     told: list[str] = []
-    detector = load_detector(CONFIG, checkpoint, device="cpu", tell=told.append)
+    detector = load_detector(CONFIG, checkpoint, device=device, tell=told.append)
     assert len(detector(random_cloud() + np.float32([500, 0, 0, 0]))) == 0
     assert "0% of its points are in the range of the detector" in told[0]
 

@@ -35,10 +35,10 @@ def folder(tmp_path: Path, checkpoint: Path, repo: Path) -> Path:
     return write_folder(tmp_path / "small", checkpoint, repo)
 
 
-def test_a_folder_brings_yaml_and_weights(folder, detector, checkpoint) -> None:
+def test_a_folder_brings_yaml_and_weights(folder, detector, checkpoint, device) -> None:
     expected = detector(random_cloud())
     for arguments in ((folder,), (str(folder),), (CONFIG, folder), (folder, checkpoint)):
-        found = load_detector(*arguments, device="cpu")(random_cloud())
+        found = load_detector(*arguments, device=device)(random_cloud())
         np.testing.assert_array_equal(found.boxes, expected.boxes)
 
 
@@ -49,7 +49,7 @@ def test_a_folder_without_its_files_is_named(folder) -> None:
 
 
 def test_a_name_of_the_hub_is_found_in_the_cache(
-    tmp_path, checkpoint, repo, detector, monkeypatch
+    tmp_path, checkpoint, repo, detector, monkeypatch, device
 ) -> None:
     constants = pytest.importorskip("huggingface_hub.constants")
     pytest.importorskip("safetensors")
@@ -62,7 +62,7 @@ def test_a_name_of_the_hub_is_found_in_the_cache(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     expected = detector(random_cloud())
     for name in ("hf://user/small", f"hf://user/small@{REVISION}"):
-        found = load_detector(name, device="cpu")(random_cloud())
+        found = load_detector(name, device=device)(random_cloud())
         np.testing.assert_array_equal(found.boxes, expected.boxes)
     with pytest.raises(CheckpointError, match="hf://user/large: cannot be downloaded") as error:
         load_detector("hf://user/large")

@@ -15,17 +15,17 @@ from pcdet_distill.errors import CheckpointError, ConfigError, DataError, UserEr
 from pcdet_distill.inference import InputWarning, load, load_detector
 
 
-def test_a_student_loads_without_its_teacher(tmp_path: Path) -> None:
+def test_a_student_loads_without_its_teacher(tmp_path: Path, device: torch.device) -> None:
     student = "synthetic/recipes/graph.yaml"
     assert load_config(student).DISTILL
     ckpt = write_checkpoint(tmp_path / "student.pth", student)
-    assert len(load_detector(student, ckpt, device="cpu")(random_cloud())) > 0
+    assert len(load_detector(student, ckpt, device=device)(random_cloud())) > 0
 
 
-def test_a_loaded_config_and_a_path_give_the_same(checkpoint, detector, repo) -> None:
+def test_a_loaded_config_and_a_path_give_the_same(checkpoint, detector, repo, device) -> None:
     expected = detector(random_cloud())
     for cfg in (load_config(CONFIG), repo / "cfgs" / CONFIG, str(repo / "cfgs" / CONFIG)):
-        found = load_detector(cfg, checkpoint, device="cpu")(random_cloud())
+        found = load_detector(cfg, checkpoint, device=device)(random_cloud())
         np.testing.assert_array_equal(found.boxes, expected.boxes)
 
 
@@ -42,20 +42,20 @@ def test_a_detector_may_be_compiled(checkpoint, monkeypatch) -> None:
     assert compiled == [(detector.model, "cpu", "compile=True")]
 
 
-def test_a_checkpoint_of_openpcdet_loads(checkpoint, detector, tmp_path) -> None:
+def test_a_checkpoint_of_openpcdet_loads(checkpoint, detector, tmp_path, device) -> None:
     """It has more entries, prefixes of distributed training, and no count of steps."""
     state = load_checkpoint(checkpoint)["model_state"]
     state = {f"module.{key}": value for key, value in state.items() if key != "global_step"}
     content = {"epoch": 80, "it": 296960, "model_state": state, "version": "pcdet+0.6.0"}
     torch.save(content, tmp_path / "openpcdet.pth")
-    found = load_detector(CONFIG, tmp_path / "openpcdet.pth", device="cpu")(random_cloud())
+    found = load_detector(CONFIG, tmp_path / "openpcdet.pth", device=device)(random_cloud())
     np.testing.assert_array_equal(found.boxes, detector(random_cloud()).boxes)
 
 
-def test_a_checkpoint_of_another_yaml_is_named(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_yaml_is_named(tmp_path: Path, device: torch.device) -> None:
     ckpt = write_checkpoint(tmp_path / "teacher.pth", "synthetic/pointpillar_teacher.yaml")
     with pytest.raises(CheckpointError) as error:
-        load_detector(CONFIG, ckpt, device="cpu")
+        load_detector(CONFIG, ckpt, device=device)
     text = str(error.value)
     assert "teacher.pth: does not fit the model" in text
     assert "vfe.pfn_layers.0.linear.weight" in text
@@ -91,8 +91,8 @@ def test_three_columns_are_filled_and_told(detector) -> None:
     np.testing.assert_array_equal(found.boxes, detector(points).boxes)
 
 
-def test_three_columns_can_be_refused(checkpoint) -> None:
-    detector = load_detector(CONFIG, checkpoint, device="cpu", fill_missing=None)
+def test_three_columns_can_be_refused(checkpoint, device) -> None:
+    detector = load_detector(CONFIG, checkpoint, device=device, fill_missing=None)
     with pytest.raises(DataError, match="has no column 'intensity'"):
         detector(random_cloud()[:, :3])
 
@@ -105,9 +105,9 @@ def test_five_columns_are_cut_and_told(detector) -> None:
     np.testing.assert_array_equal(found.boxes, detector(points).boxes)
 
 
-def test_columns_in_another_order_are_named(checkpoint, detector) -> None:
+def test_columns_in_another_order_are_named(checkpoint, detector, device) -> None:
     columns = ["intensity", "z", "y", "x"]
-    turned = load_detector(CONFIG, checkpoint, device="cpu", columns=columns)
+    turned = load_detector(CONFIG, checkpoint, device=device, columns=columns)
     points = random_cloud()
     found = turned(points[:, ::-1])
     np.testing.assert_array_equal(found.boxes, detector(points).boxes)
@@ -115,9 +115,9 @@ def test_columns_in_another_order_are_named(checkpoint, detector) -> None:
         turned(points[:, :3])
 
 
-def test_a_warning_comes_once_for_its_kind(checkpoint) -> None:
+def test_a_warning_comes_once_for_its_kind(checkpoint, device) -> None:
     told: list[str] = []
-    detector = load_detector(CONFIG, checkpoint, device="cpu", tell=told.append)
+    detector = load_detector(CONFIG, checkpoint, device=device, tell=told.append)
     bright = random_cloud() * np.float32([1, 1, 1, 255])
     detector([bright, bright])
     detector(bright)
@@ -130,9 +130,11 @@ def test_a_warning_comes_once_for_its_kind(checkpoint) -> None:
     assert told[1] == "points: 1 of 800 points hold NaN or infinity, left out"
 
 
-def test_a_warning_comes_again_for_another_folder(checkpoint, tmp_path: Path) -> None:
+def test_a_warning_comes_again_for_another_folder(
+    checkpoint, tmp_path: Path, device: torch.device
+) -> None:
     told: list[str] = []
-    detector = load_detector(CONFIG, checkpoint, device="cpu", tell=told.append)
+    detector = load_detector(CONFIG, checkpoint, device=device, tell=told.append)
     bright = random_cloud() * np.float32([1, 1, 1, 255])
     files = []
     for name in ("front/a.bin", "front/b.bin", "rear/a.bin"):
@@ -147,8 +149,8 @@ def test_a_warning_comes_again_for_another_folder(checkpoint, tmp_path: Path) ->
     assert len(told) == 3
 
 
-def test_intensities_are_divided(checkpoint, detector) -> None:
-    divided = load_detector(CONFIG, checkpoint, device="cpu", divide_intensity=255)
+def test_intensities_are_divided(checkpoint, detector, device) -> None:
+    divided = load_detector(CONFIG, checkpoint, device=device, divide_intensity=255)
     points = random_cloud()
     bright = points * np.float32([1, 1, 1, 255])
     found = divided(bright)

@@ -10,14 +10,14 @@ from pcdet_distill.errors import ConfigError
 from pcdet_distill.inference import BoxSettings, load_detector
 
 
-def test_a_call_and_the_loading_change_the_same_settings(checkpoint, detector) -> None:
+def test_a_call_and_the_loading_change_the_same_settings(checkpoint, detector, device) -> None:
     settings = {
         "score_threshold": 0.52,
         "nms_threshold": 0.3,
         "max_boxes": 7,
         "classes": ["Car", "Cyclist"],
     }
-    loaded = load_detector(CONFIG, checkpoint, device="cpu", **settings)
+    loaded = load_detector(CONFIG, checkpoint, device=device, **settings)
     points = random_cloud()
     left, right = loaded(points), detector(points, **settings)
     np.testing.assert_array_equal(left.boxes, right.boxes)
