@@ -26,10 +26,17 @@ def available_cores() -> int:
         return cores  # no cgroup v2 here
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int | None = None) -> None:
     """Let Linux send SIGTERM to this process when its parent ends, even if that was killed.
 
     Otherwise a worker could go on writing checkpoints beside the run that replaces its own.
+
+    Args:
+        parent: the number of that process. A worker that takes seconds to import its packages may
+            come here after the end of its parent, and gets no signal any more. Then it ends here.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+    if parent is not None and os.getppid() != parent:
+        os._exit(128 + signal.SIGTERM)

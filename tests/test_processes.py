@@ -102,3 +102,32 @@ def test_a_killed_launcher_takes_its_workers_with_it(tmp_path: Path, how: signal
 
 def test_a_killed_training_takes_its_loader_workers_with_it(tmp_path: Path) -> None:
     kill_and_watch([sys.executable, "-c", TRAINING, str(tmp_path)], tmp_path, 1, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process of its parent's end")
+def test_a_worker_whose_parent_ended_before_it_began_ends_at_once(tmp_path: Path) -> None:
+    """As a spawned worker that still imported its packages when its parent was killed."""
+    child = (
+        "import sys, time; from pathlib import Path\n"
+        "from pcdet_distill.processes import die_with_parent\n"
+        "Path(sys.argv[2], 'begun').touch()\n"
+        "while not Path(sys.argv[2], 'go').exists(): time.sleep(0.01)\n"
+        "die_with_parent(int(sys.argv[1]))\n"
+        "Path(sys.argv[2], 'worked').touch()\n"
+    )
+    parent = (
+        "import os, subprocess, sys, time; from pathlib import Path\n"
+        f"words = ['-c', {child!r}, str(os.getpid()), sys.argv[1]]\n"
+        "child = subprocess.Popen([sys.executable, *words])\n"
+        "Path(sys.argv[1], 'pid').write_text(str(child.pid))\n"
+        "while not Path(sys.argv[1], 'begun').exists(): time.sleep(0.01)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent, str(tmp_path)]) as process:
+        assert process.wait(timeout=60) == 0
+    number = int((tmp_path / "pid").read_text())
+    (tmp_path / "go").touch()
+    deadline = time.monotonic() + 30
+    while is_running(number) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_running(number)
+    assert not (tmp_path / "worked").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -41,7 +42,7 @@ class LocalEngine:
             yield map(task, items)
             return
         context = multiprocessing.get_context(self.method)
-        with ProcessPoolExecutor(workers, context, initializer=_begin_worker) as pool:
+        with ProcessPoolExecutor(workers, context, _begin_worker, (os.getpid(),)) as pool:
             try:
                 yield pool.map(task, items, chunksize=chunk_size(len(items), workers))
             except BaseException as error:
@@ -108,9 +109,9 @@ def chunk_size(num_items: int, workers: int) -> int:
     return max(1, min(16, num_items // (4 * workers)))
 
 
-def _begin_worker() -> None:
+def _begin_worker(parent: int) -> None:
     """Several processes of several threads each would compete for the same cores."""
     import torch
 
-    die_with_parent()
+    die_with_parent(parent)
     torch.set_num_threads(1)
