@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from .errors import UserError
+
 
 @contextlib.contextmanager
 def whole_file(path: Path, partial_name: str | None = None) -> Iterator[Path]:
@@ -18,7 +20,12 @@ def whole_file(path: Path, partial_name: str | None = None) -> Iterator[Path]:
     Args:
         path: the file.
         partial_name: its name while it is written; by default one that differs between processes.
+
+    Raises:
+        UserError: ``path`` is a device or a pipe: renaming would put a file in its place.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path}: a device or a pipe, which would be replaced; expected a file")
     partial = path.with_name(partial_name or f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial

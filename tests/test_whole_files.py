@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from pcdet_distill.errors import UserError
 from pcdet_distill.whole_files import whole_file
 
 
@@ -49,3 +51,12 @@ def test_an_error_about_another_file_keeps_its_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught, whole_file(tmp_path / "numbers.txt"):
         (tmp_path / "missing.txt").read_text()
     assert caught.value.filename == str(tmp_path / "missing.txt")
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "numbers.txt"
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match=r"numbers\.txt: a device or a pipe"), whole_file(pipe):
+        pytest.fail("nothing may be written")
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
