@@ -53,22 +53,16 @@ def read_sizes(info_file: Path) -> dict[str, int]:
     return {} if record is None else record.clouds
 
 
-def check_unchanged(info_file: Path) -> None:
-    """Refuse an info file with other bytes than were written, where a checksum is recorded.
+def is_changed(info_file: Path) -> bool:
+    """Whether an info file has other bytes than were written, where a checksum is recorded.
 
     One of another size was made anew by another program, and the record is not about it.
 
     Raises:
-        DataError: the file is damaged, or its record.
+        DataError: the record is damaged.
     """
     record = _record_of(info_file)
-    if record is None or not record.checksum or record.checksum == _checksum(info_file):
-        return
-    name = sizes_file(info_file).name
-    raise DataError(
-        f"{info_file}: its content is not what was written, so the disk or a copy damaged it; make "
-        f"it again, or delete {name} if you changed it on purpose"
-    )
+    return record is not None and record.checksum not in ("", _checksum(info_file))
 
 
 @dataclass(frozen=True)

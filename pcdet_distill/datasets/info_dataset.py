@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from ..config import inside, nearest, required
 from ..errors import ConfigError, DataError
 from ..structures import Structure, misfit_of
-from .cloud_sizes import check_unchanged, read_sizes
+from .cloud_sizes import is_changed, read_sizes, sizes_file
 from .dataset import DatasetTemplate
 from .info_structures import checks_of_file
 from .item import Item
@@ -102,7 +102,13 @@ class InfoDataset(DatasetTemplate):
     def read_info_file(self, path: Path) -> list[Item]:
         """The infos of one file."""
         infos = load_plain_pickle(path, self.how_to_make_files)
-        check_unchanged(path)
+        if is_changed(path):
+            self.logger.warning(
+                "%s: its content is not what was written. If you did not change it, it is damaged: "
+                "make it again. If you did, delete %s, and this is not said again",
+                path,
+                sizes_file(path).name,
+            )
         if not isinstance(infos, list):
             raise DataError(
                 f"{path}: expected a list of {self.infos_are}{self.found_instead(infos)}; "

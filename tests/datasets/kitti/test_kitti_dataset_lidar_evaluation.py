@@ -13,7 +13,6 @@ import torch
 from tiny_kitti import TinyKitti
 
 from pcdet_distill.datasets import build_dataset
-from pcdet_distill.datasets.cloud_sizes import sizes_file
 from pcdet_distill.datasets.kitti.kitti_infos import create_kitti_infos
 from pcdet_distill.datasets.safe_pickle import load_plain_pickle
 from pcdet_distill.errors import ConfigError
@@ -54,7 +53,6 @@ def without_image_boxes(kitti: TinyKitti) -> Path:
     for info in infos:
         info["annos"]["bbox"] = np.zeros_like(info["annos"]["bbox"])
     path.write_bytes(pickle.dumps(infos))
-    sizes_file(path).unlink(missing_ok=True)  # changed on purpose
     return kitti.root
 
 
