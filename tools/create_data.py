@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import needs_package  # noqa: F401  (before anything of the package)
-
 from pcdet_distill.cli import data
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import needs_package  # noqa: F401  (before anything of the package)
-
 from pcdet_distill.cli import quickstart
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ The run is ``pcdet_distill/engine/train.py``, its loop ``Trainer.run`` in ``engi
 
 from __future__ import annotations
 
-import needs_package  # noqa: F401  (before anything of the package)
-
 from pcdet_distill.cli import train
 
 if __name__ == "__main__":
