@@ -88,7 +88,7 @@ class StepTimes:
     @property
     def reference(self) -> str:
         """The row that all others take turns with: the first one without a teacher, if any."""
-        rows = list(self.plan.spec.rows.values())
+        rows = [row for row in self.plan.spec.rows.values() if row.checkpoint is None]
         plain = [row.name for row in rows if not self.plan.distils(row)]
         return plain[0] if plain else rows[0].name
 

@@ -214,3 +214,14 @@ def test_costs_that_cannot_be_measured_are_a_warning(tmp_path, monkeypatch, caps
     assert "cost not measured" in tables[-1].shown[0].verdict
     lines = (plan.folder / "results.csv").read_text().splitlines()
     assert lines[0].startswith("run,row,seed,split,status,epochs,cpu_s,wall_s,counted_s,")
+
+
+def test_a_row_that_is_only_evaluated_is_not_measured(tmp_path):
+    content = study_toys.study(COST="steps")
+    given = {"CONFIG": "cfgs/toys/plain.yaml", "CKPT": "weights/other.pth"}
+    content["ROWS"] = {"given": given, "plain": {"CONFIG": "cfgs/toys/plain.yaml"}}
+    plan = study_toys.make_plan(tmp_path, content)
+    times = make_times(plan)
+    assert times.reference == "plain"
+    assert times.measure(list(plan.spec.rows.values()), lambda _: None)
+    assert list(times.known()) == ["plain"]
