@@ -22,6 +22,7 @@ from .errors import ConfigError, DataError
 from .inference import BoxSettings, CloudProcessing, Detections, Detector, load_model
 from .inference.load import make_processing, read_detector_config
 from .models.device import choose_device
+from .texts import plural
 from .visualize import BevPanel, draw_bev
 
 PANEL_INCH = 8.0
@@ -117,10 +118,7 @@ def run_demo(args: argparse.Namespace) -> list[Path]:
     fill_with_shipped(args)
     cfg = read_detector_config(args.cfg_file)
     dataset = dataset_of(cfg, args)
-    device = choose_device(args.device)
-    model = load_model(cfg, dataset, args.ckpt, device)
-    settings = BoxSettings(score_threshold=args.score)
-    detector = Detector(cfg, model, dataset, device, settings=settings)
+    detector = detector_of(cfg, args.ckpt, dataset, args)
     pictures = []
     for index in range(len(dataset)):
         item = dataset[index]
@@ -143,8 +141,11 @@ def run_comparison(args: argparse.Namespace) -> list[Path]:
         args.data_path = str(SHIPPED_SCAN)
         truth = np.load(SHIPPED_BOXES)["boxes"]
     # The three yaml files read the same points in the same way.
-    dataset = dataset_of(read_detector_config(COMPARED[0].cfg_file), args)
-    detectors = {shipped.title: load_shipped(shipped, dataset, args) for shipped in COMPARED}
+    configs = [read_detector_config(shipped.cfg_file) for shipped in COMPARED]
+    dataset = dataset_of(configs[0], args)
+    detectors = {}
+    for shipped, cfg in zip(COMPARED, configs):
+        detectors[shipped.title] = detector_of(cfg, shipped.checkpoint, dataset, args)
     print(f"networks that come with the package; how they were trained: {ASSETS / 'README.md'}")
     pictures = []
     for index in range(len(dataset)):
@@ -164,13 +165,12 @@ def run_comparison(args: argparse.Namespace) -> list[Path]:
     return pictures
 
 
-def load_shipped(
-    shipped: ShippedModel, dataset: CloudProcessing, args: argparse.Namespace
+def detector_of(
+    cfg: EasyDict, ckpt: str | Path, dataset: CloudProcessing, args: argparse.Namespace
 ) -> Detector:
-    """One of the networks that come with the package."""
-    cfg = read_detector_config(shipped.cfg_file)
+    """The network of a checkpoint, with the device and the score of the arguments."""
     device = choose_device(args.device)
-    model = load_model(cfg, dataset, shipped.checkpoint, device)
+    model = load_model(cfg, dataset, ckpt, device)
     return Detector(cfg, model, dataset, device, settings=BoxSettings(score_threshold=args.score))
 
 
@@ -181,7 +181,7 @@ def counted(detections: Detections) -> str:
         return "no objects"
     classes = Counter(detections.names.tolist())
     parts = ", ".join(f"{count} {name}" for name, count in classes.most_common())
-    return f"{number} {'object' if number == 1 else 'objects'}: {parts}"
+    return f"{plural(number, 'object')}: {parts}"
 
 
 def fill_with_shipped(args: argparse.Namespace) -> None:

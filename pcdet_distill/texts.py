@@ -12,6 +12,11 @@ def listed(names: Iterable[object], most: int = 5) -> str:
     return ", ".join(texts[:most]) + more
 
 
+def plural(number: int, noun: str) -> str:
+    """``1 object``, ``2 objects``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def duration_in_words(seconds: float) -> str:
     """``75`` as ``1 min 15 s``, ``7500`` as ``2 h 5 min``."""
     minutes, rest = divmod(round(seconds), 60)

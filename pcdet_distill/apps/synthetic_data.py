@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..datasets.kitti.folder import split_file
 from ..datasets.synthetic import (
     create_synthetic_kitti,
     create_synthetic_nuscenes,
@@ -125,6 +126,7 @@ def simulate_nuscenes(args: argparse.Namespace) -> None:
             "several of --sensor": args.sensor is not None and len(args.sensor) > 1,
         },
     )
+    version = args.version or DEFAULT_VERSION
     root = create_synthetic_nuscenes(
         args.out,
         args.frames,
@@ -132,11 +134,10 @@ def simulate_nuscenes(args: argparse.Namespace) -> None:
         val_frames=args.val_frames,
         scene_frames=DEFAULT_SCENE_FRAMES if args.scene_frames is None else args.scene_frames,
         sweeps=args.sweeps,
-        version=args.version or DEFAULT_VERSION,
+        version=version,
         sensor=args.sensor[0] if args.sensor else NUSCENES_SENSOR,
         workers=args.workers,
     )
-    version = args.version or DEFAULT_VERSION
     if (root / version / version / "sample.json").is_file():
         print(f"{root}: simulated; 'pcdet-distill data nuscenes YAML' makes the info files")
 
@@ -168,7 +169,7 @@ def _numbers_of_frames(root: Path) -> str:
     """Such as "400 train, 100 val"; empty while parts of the folder are missing."""
     numbers = []
     for split in ("train", "val", "holdout", "unlabelled"):
-        file = root / "ImageSets" / f"{split}.txt"
+        file = split_file(root, split)
         count = len(file.read_text().split()) if file.is_file() else 0
         if count:
             numbers.append(f"{count} {split}")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..texts import listed
 from .checkpoints.randomness import RandomState, random_state, restore_random_state
 from .distributed import StepGroup
 
@@ -49,10 +50,7 @@ class Step:
         """Term, step and frames."""
         names = self.bad_values()
         terms = [name for name in names if name not in ("loss", "grad_norm")] or names
-        frames = ", ".join(self.frames[:FRAMES_SHOWN])
-        more = len(self.frames) - FRAMES_SHOWN
-        if more > 0:
-            frames += f" and {more} more"
+        frames = listed(self.frames, FRAMES_SHOWN)
         what = " and ".join(f"{name} became {self._text(name)}" for name in terms[:3])
         return f"{what or 'the loss is not finite'} in iteration {self.iteration}, frames {frames}"
 

@@ -86,7 +86,7 @@ class Scale(NamedTuple):
     def ticks(self) -> list[float]:
         """Round values in the range."""
         if self.is_log:
-            return _log_ticks(self.low, self.high, MOST_TICKS)
+            return _log_ticks(self.low, self.high)
         step = round_step((self.high - self.low) / MOST_TICKS)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
@@ -104,11 +104,11 @@ def round_step(at_least: float) -> float:
     return 10.0 * power
 
 
-def _log_ticks(low: float, high: float, most: int) -> list[float]:
+def _log_ticks(low: float, high: float) -> list[float]:
     """Powers of ten in the range; below two of them their doubles and halves too."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1.0,) if high / low > 100 else (1.0, 2.0, 5.0)
-    every = -(-len(powers) // most)
+    every = -(-len(powers) // MOST_TICKS)
     ticks = []
     for power in powers[::every]:
         ticks += [factor * 10.0**power for factor in factors]

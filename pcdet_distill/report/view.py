@@ -48,11 +48,6 @@ def difference_text(value: object, other: object) -> str:
     return ""
 
 
-def plural(number: int, noun: str) -> str:
-    """``1 object``, ``2 objects``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def class_order(views: Sequence[View]) -> list[str]:
     """The classes of all views, those of the first one first."""
     names: dict[str, None] = {}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...texts import in_columns
 from .survey import ClassStats, FrameStats, Survey
 
 MOSTLY_EMPTY = 0.5
@@ -21,9 +22,9 @@ def survey_text(survey: Survey, trained: Sequence[str]) -> str:
         f"{len(points)} frames, {sum(points)} points ({min(points)} to {max(points)} a frame), "
         f"{sum(boxes)} boxes ({min(boxes)} to {max(boxes)} a frame)",
         "",
-        *_table(_column_rows(survey)),
+        *in_columns(_column_rows(survey)),
         "",
-        *_table(_class_rows(survey.classes, trained)),
+        *in_columns(_class_rows(survey.classes, trained)),
     ]
     return "\n".join(lines)
 
@@ -55,17 +56,6 @@ def _class_rows(classes: Sequence[ClassStats], trained: Sequence[str]) -> list[l
             ]
         )
     return rows
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows with their columns aligned: the first to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [text.rjust(width) for text, width in zip(row[1:], widths[1:])]
-        lines.append("  ".join(cells).rstrip())
-    return lines
 
 
 def doubts(survey: Survey, trained: Sequence[str]) -> list[str]:

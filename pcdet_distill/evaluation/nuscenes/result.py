@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ...texts import in_columns
 from ..result import PrimaryMetric
 from .protocol import CONFIG_NAME, DETECTION_NAMES, ERRORS, MAP_WEIGHT, MATCH_DISTANCES_M
 
@@ -132,7 +133,7 @@ class NuScenesResult:
         total = str(sum(self.num_objects.values()))
         rows.append(["mean", total, f"{self.mean_ap * 100:.2f}", *means])
         title = f"NDS {self.detection_score * 100:.2f}, mAP {self.mean_ap * 100:.2f}"
-        lines = [f"{title} (computed by {self.computed_by})", *_aligned(rows)]
+        lines = [f"{title} (computed by {self.computed_by})", *in_columns(rows)]
         absent = [name for name in self.classes if self.num_objects[name] == 0]
         if absent:
             lines.append(f"no labelled objects, so they count as 0 in mAP: {', '.join(absent)}")
@@ -141,13 +142,3 @@ class NuScenesResult:
 
 def _error_cell(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.2f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of text in columns: the first to the left, the others to the right."""
-    widths = [len(max(column, key=len)) for column in zip(*rows)]
-    lines = []
-    for first, *others in rows:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:])]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]))
-    return lines

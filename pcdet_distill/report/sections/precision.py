@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...texts import plural
 from ..page import Html, details, figure, heading, join, paragraph, row, section, table
 from ..plots import Bars, Line, bar_plot, line_plot
 from ..record import ApTable, Division, PrecisionCurve
-from ..view import View, class_order, difference_text, number_text, plural
+from ..view import View, class_order, difference_text, number_text
 
 DIVISIONS = {
     "distance": (
