@@ -5,6 +5,7 @@ PyTorch calls the same operators synchronising in ``torch.cuda.set_sync_debug_mo
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -41,13 +42,12 @@ class Waits:
 
     def add(self, operator: str) -> None:
         """One more, at the innermost line of the package."""
-        frames = [
-            frame for frame in traceback.extract_stack() if "/pcdet_distill/" in frame.filename
-        ]
         line = "outside of the package"
-        if frames:
-            _, _, file = frames[-1].filename.rpartition("/pcdet_distill/")
-            line = f"{file}:{frames[-1].name}"
+        for frame, _ in traceback.walk_stack(inspect.currentframe()):
+            _, package, file = frame.f_code.co_filename.rpartition("/pcdet_distill/")
+            if package:
+                line = f"{file}:{frame.f_code.co_name}"
+                break
         self.places[operator, line] += 1
 
     @property

@@ -62,7 +62,9 @@ def is_changed(info_file: Path) -> bool:
         DataError: the record is damaged.
     """
     record = _record_of(info_file)
-    return record is not None and record.checksum not in ("", _checksum(info_file))
+    if record is None or not record.checksum:
+        return False
+    return record.checksum != _checksum(info_file)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..config import check_regular, nearest
 from ..errors import DataError
-from ..structures import Checked, Kind, Misfit, Number, Text, misfit_of, shown
+from ..structures import Checked, Kind, Misfit, Number, misfit_of, shown
 
 MAX_BYTES = 64 * 2**20  # of the file of one frame: a million labels
 MAX_NAME_BYTES = 240  # of a part of a frame's name; an ending follows, and file systems allow 255
@@ -73,15 +73,14 @@ class FrameName:
 
     def misfit(self, value: Any, checked: Checked) -> Misfit | None:
         """Refuses what is no file name, or leads out of the folder."""
-        parts = value.split("/")
-        if all(_is_file_name(part) for part in parts) and Text().misfit(value, checked) is None:
+        if all(_is_file_name(part) for part in value.split("/")):
             return None
         return Misfit("", shown(value), self.words)
 
 
 def _is_file_name(part: str) -> bool:
     is_name = part not in ("", ".", "..") and part.isprintable()
-    return is_name and len(part.encode(errors="replace")) <= MAX_NAME_BYTES
+    return is_name and len(part.encode()) <= MAX_NAME_BYTES
 
 
 # --- a line ---------------------------------------------------------------------------------------

@@ -231,21 +231,15 @@ def stack_cell_members(
 
 
 def _points_in_rois(rois: Tensor, points: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Each pair (P,) int64 of a box and a point of its frame inside it, by box, then by point."""
+    """Each pair (P,) int64 of a box and a point of its frame inside it; points of a box ascend."""
     masks = []
     for of_frame, boxes in zip(points.split(list(counts)), rois):
-        masks.append(inside_boxes(of_frame, boxes).flatten())
-    # One search for all frames. A place counts the pairs (box, point) of one frame after the other.
-    place = torch.nonzero(torch.cat(masks))[:, 0]
-    num_rois = rois.shape[1]
-    points_of_frame = constant([int(count) for count in counts], place.device)
-    end_of_frame = (points_of_frame * num_rois).cumsum(0)
-    frame = torch.searchsorted(end_of_frame, place, right=True)
-    in_frame = place - (end_of_frame - points_of_frame * num_rois)[frame]
-    width = points_of_frame[frame]
-    first_point = (points_of_frame.cumsum(0) - points_of_frame)[frame]
-    roi = frame * num_rois + torch.div(in_frame, width, rounding_mode="floor")
-    return roi, first_point + in_frame % width
+        masks.append(inside_boxes(of_frame, boxes))
+    # One search for all frames: the columns are the points of the whole batch.
+    box, point = torch.nonzero(torch.cat(masks, dim=1), as_tuple=True)
+    ends = constant([int(count) for count in counts], point.device).cumsum(0)
+    frame = torch.searchsorted(ends, point, right=True)
+    return frame * rois.shape[1] + box, point
 
 
 def _cell_indices(boxes: Tensor, points: Tensor, sizes: Sequence[int]) -> list[Tensor]:

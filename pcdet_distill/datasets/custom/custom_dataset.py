@@ -22,6 +22,7 @@ from ...types import ConfigDict
 from ..info_dataset import InfoDataset
 from ..info_structures import CUSTOM_INFO
 from ..item import Item
+from ..kitti.object3d import DONT_CARE
 from .custom_infos import file_of_info
 from .folder import POINTS, CustomFolder, check_root, create_infos_command
 from .kitti_form import kitti_anno, kitti_names
@@ -161,5 +162,5 @@ def labelled_boxes(annos: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndar
     names = np.asarray(annos["name"], dtype=str).reshape(-1)
     boxes = np.asarray(annos["gt_boxes_lidar"], dtype=np.float32)
     boxes = boxes.reshape(len(names), -1)[:, :7] if len(names) else np.zeros((0, 7), np.float32)
-    is_object = names != "DontCare"
+    is_object = names != DONT_CARE
     return names[is_object], boxes[is_object]

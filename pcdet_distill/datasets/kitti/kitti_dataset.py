@@ -26,6 +26,7 @@ from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
 from .folder import KittiFolder, check_root, create_data_command
 from .kitti_infos import file_of_frame
+from .object3d import DONT_CARE
 from .predictions import prediction_anno, write_result_file
 
 SUPPORTED_ITEMS = ("points",)
@@ -306,7 +307,7 @@ def _labelled_boxes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Names (M,) and LiDAR boxes (M, 7) float32 of all labels but DontCare."""
     names = np.asarray(annos["name"], dtype=str)
-    is_object = np.asarray(annos["name"]) != "DontCare"
+    is_object = np.asarray(annos["name"]) != DONT_CARE
     parts = [
         np.asarray(annos["location"]).reshape(-1, 3),
         np.asarray(annos["dimensions"]).reshape(-1, 3),

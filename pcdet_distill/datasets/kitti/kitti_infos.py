@@ -25,7 +25,7 @@ from ..safe_pickle import plain_pickle
 from .calibration import Calibration
 from .camera_boxes import boxes_camera_to_lidar
 from .folder import EXTRA_SPLITS, TRUE_LABELS, KittiFolder, check_root, split_file
-from .object3d import Object3d
+from .object3d import DONT_CARE, Object3d
 
 DATABASE = "gt_database"
 BOXES_AT_ONCE = 256
@@ -191,7 +191,7 @@ def make_annos(
     ``gt_boxes_lidar`` has no rows for DontCare regions. ``num_points_in_gt`` counts the points that
     camera 2 sees, all of them where there is no camera, and is -1 for these regions.
     """
-    num_real = sum(entry.cls_type != "DontCare" for entry in objects)
+    num_real = sum(entry.cls_type != DONT_CARE for entry in objects)
     num_regions = len(objects) - num_real
     location = np.array([entry.loc for entry in objects], dtype=np.float32).reshape(-1, 3)
     sizes = np.array([[entry.l, entry.h, entry.w] for entry in objects], dtype=np.float64)

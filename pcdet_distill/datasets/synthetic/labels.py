@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..kitti.object3d import DONT_CARE
 from .scenes.builder import Scene
 from .scenes.tilt import tilted_bottoms
 from .sensors.camera import IMAGE_HEIGHT, IMAGE_WIDTH, Camera
@@ -24,7 +25,6 @@ MAX_TRUNCATED = 0.95
 # Hidden shares from which the field ``occluded`` is 1 and 2.
 PARTLY_HIDDEN = 0.15
 LARGELY_HIDDEN = 0.55
-DONT_CARE = "DontCare"
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,14 @@ import numpy as np
 
 from ....config import check_regular
 from ....errors import DataError
-from ....structures import Checked, Number
+from ....structures import Number, misfit_of
+from ...kitti.object3d import DONT_CARE
 from ...text_structures import number_of
 
 NUMBER = Number()
 BOX_WIDTH = 7
 SIZE_COLUMNS = slice(3, 6)
 HEADING_COLUMN = 6
-# KITTI marks regions that nobody labelled so. They are no objects.
-NOT_OBJECTS = frozenset({"DontCare"})
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class FrameLabels:
     @classmethod
     def from_rows(cls, rows: Iterable[LabelRow]) -> FrameLabels:
         """The labels of a frame from its rows; KITTI's DontCare regions are left out."""
-        objects = [row for row in rows if row.name not in NOT_OBJECTS]
+        objects = [row for row in rows if row.name != DONT_CARE]
         ids = [row.object_id or "" for row in objects]
         return cls(
             names=np.array([row.name for row in objects], dtype=str),
@@ -101,7 +100,7 @@ def number(text: object, what: str, where: str) -> float:
         text: a word of a table, or the value of a JSON file.
     """
     value = number_of(text.strip()) if isinstance(text, str) else text
-    misfit = NUMBER.misfit(value, Checked())
+    misfit = misfit_of(value, NUMBER)
     if misfit is not None:
         raise DataError(f"{where}: {what} is {misfit.found}, expected {misfit.expected}")
     return float(value)  # type: ignore[arg-type]

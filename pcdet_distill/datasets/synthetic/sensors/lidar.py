@@ -9,7 +9,6 @@ leaves about 0.18 degrees between two firings, as in KITTI's files. Other sensor
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -285,10 +284,23 @@ def check_returns(sensor: Sensor) -> None:
 
 
 def _returned_share(options: SensorOptions) -> float:
-    """Share of the pulses on a white wall at WALL_M that come back, by the rule of ``_returns``."""
-    strength = 1.0 / (1.0 + (WALL_M / 25.0) ** 2)
-    is_measured = 1.0 - math.exp(-options.sensitivity * strength)
-    return is_measured * (1.0 - options.dropout) * (1.0 - options.beam_dropout)
+    """Share of the pulses on a white wall at WALL_M that come back."""
+    measured = float(_measured_share(options, np.ones(1), np.full(1, WALL_M))[0])
+    return measured * (1.0 - options.dropout) * (1.0 - options.beam_dropout)
+
+
+def _measured_share(
+    options: SensorOptions, reflected: np.ndarray, range_m: np.ndarray
+) -> np.ndarray:
+    """Share of the pulses that come back strongly enough to be measured.
+
+    Args:
+        options: of the sensor.
+        reflected: what the surface throws back; 1 for a white wall.
+        range_m: to the surface.
+    """
+    strength = reflected / (1.0 + (range_m / 25.0) ** 2)
+    return 1.0 - np.exp(-options.sensitivity * strength)
 
 
 @dataclass(frozen=True)
@@ -371,9 +383,8 @@ def _returns(
     albedo = surface[:, ALBEDO] * shade_of_ray
 
     # A weak pulse is often lost, and so is one that polished surfaces mirror away.
-    strength = albedo * (0.25 + 0.75 * cosine) / (1.0 + (range_m / 25.0) ** 2)
+    is_measured = _measured_share(options, albedo * (0.25 + 0.75 * cosine), range_m)
     grazing = (1.0 - cosine) ** 3
-    is_measured = 1.0 - np.exp(-options.sensitivity * strength)
     probability = is_measured * (1.0 - surface[:, SPECULAR] * grazing)
     is_returned = (rng.random(len(order)) < probability) & (range_m < options.max_range_m)
 
