@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from typing import IO
 
 from ..errors import UserError
@@ -42,7 +43,10 @@ class LocalEngine:
             yield map(task, items)
             return
         context = multiprocessing.get_context(self.method)
-        with ProcessPoolExecutor(workers, context, _begin_worker, (os.getpid(),)) as pool:
+        # A fork server is the parent of its workers, and ends with this process itself.
+        is_parent = context.get_start_method() != "forkserver"
+        begin = partial(_begin_worker, os.getpid() if is_parent else None)
+        with ProcessPoolExecutor(workers, context, begin) as pool:
             try:
                 yield pool.map(task, items, chunksize=chunk_size(len(items), workers))
             except BaseException as error:
@@ -109,7 +113,7 @@ def chunk_size(num_items: int, workers: int) -> int:
     return max(1, min(16, num_items // (4 * workers)))
 
 
-def _begin_worker(parent: int) -> None:
+def _begin_worker(parent: int | None) -> None:
     """Several processes of several threads each would compete for the same cores."""
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -35,6 +36,12 @@ def test_results_come_in_order(workers: int, elsewhere: bool) -> None:
         numbers, processes = zip(*results)
     assert numbers == tuple(range(40))
     assert (os.getpid() not in processes) is elsewhere
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_workers_may_begin_in_any_way(method: str) -> None:
+    with LocalEngine(2, method=method).results(abs, [-1, -2, -3]) as results:
+        assert list(results) == [1, 2, 3]
 
 
 def test_one_item_needs_no_pool() -> None:
