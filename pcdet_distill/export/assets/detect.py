@@ -290,7 +290,8 @@ def main(arguments=None):
             found = {"boxes": boxes.tolist(), "scores": scores.tolist(), "names": names}
             Path(options.out).write_text(json.dumps(found, indent=1) + "\n")
     except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}")
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {place}{error.strerror}")
     except (DetectError, CloudFileError) as error:
         sys.exit(f"error: {error}")
 

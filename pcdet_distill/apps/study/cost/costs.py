@@ -90,7 +90,9 @@ class StepTimes:
         """The row that all others take turns with: the first one without a teacher, if any."""
         rows = [row for row in self.plan.spec.rows.values() if row.checkpoint is None]
         plain = [row.name for row in rows if not self.plan.distils(row)]
-        return plain[0] if plain else rows[0].name
+        if plain:
+            return plain[0]
+        return rows[0].name if rows else TEACHER
 
     def measured_as(self, row: RowSpec) -> str:
         """The first row that trains the same: rows that differ in epochs share a step time."""

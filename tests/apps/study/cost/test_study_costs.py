@@ -225,3 +225,9 @@ def test_a_row_that_is_only_evaluated_is_not_measured(tmp_path):
     assert times.reference == "plain"
     assert times.measure(list(plan.spec.rows.values()), lambda _: None)
     assert list(times.known()) == ["plain"]
+
+
+def test_a_study_that_only_evaluates_measures_its_teacher(tmp_path):
+    content = study_toys.study(COST="steps")
+    content["ROWS"] = {"given": {"CONFIG": "cfgs/toys/plain.yaml", "CKPT": "weights/other.pth"}}
+    assert make_times(study_toys.make_plan(tmp_path, content)).reference == "teacher"
